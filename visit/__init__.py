@@ -1,0 +1,43 @@
+"""VISIT: one forward pass of a language model, captured exactly and read as words.
+
+`import visit` is cheap: torch and transformers are imported when a name that needs them is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# public name -> the module that holds it (no module bears the name of a public function)
+_HOME = {
+    "VisitError": "errors",
+    "Model": "model",
+    "load_model": "model",
+    "Activations": "forward",
+    "Edit": "forward",
+    "capture": "forward",
+    "capture_many": "forward",
+    "read_vectors": "lens",
+    "intersection": "lens",
+    "ledger": "decompose",
+    "FlowGraph": "graph",
+    "Keep": "graph",
+    "build_flow_graph": "graph",
+    "draw": "drawing",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'visit' has no attribute {name!r}")
+    found = getattr(importlib.import_module(f"visit.{_HOME[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])
