@@ -1,0 +1,90 @@
+"""Tokens as words: everything can be seen, nothing breaks a file, cuts keep to the room given."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+import pytest
+
+from visit.words import fit, isolate, text_width, visible
+
+
+@pytest.mark.parametrize(
+    ("token", "shown"),
+    [
+        (" Mary", "·Mary"),
+        ("  two", "··two"),
+        ("end ", "end·"),
+        ("   ", "···"),
+        ("in side", "in side"),
+        ("\n", "⏎"),
+        ("\n\n", "⏎⏎"),
+        ("a\tb", "a⇥b"),
+        ("\r", "␍"),
+        ("\x00", "␀"),
+        ("\x1b[0m", "␛[0m"),
+        ("\x7f", "␡"),
+        ("\x85", "\\x85"),
+        ("", "∅"),
+        (b"\xe9", "\\xe9"),
+        (b"caf\xc3\xa9", "café"),
+        (b" \xf0\x9f", "·\\xf0\\x9f"),
+        ("\udce9", "\\xe9"),
+        ("\ud800", "\\ud800"),
+        ("\u202eevil", "\\u202eevil"),
+        ("\u2068", "\\u2068"),
+        ("\u200f", "\\u200f"),
+        ("\ufeffBOM", "\\ufeffBOM"),
+        ("\xa0", "\\xa0"),
+        ("\xad", "\\xad"),
+        ("\u2028", "\\u2028"),
+        ("\uffff", "\\uffff"),
+        ("\u0301", "◌\u0301"),
+        ("می‌خواهم", "می‌خواهم"),
+        ("👩‍💻", "👩‍💻"),
+        ("中文", "中文"),
+        ("<script>", "<script>"),
+    ],
+)
+def test_spelling(token, shown):
+    assert visible(token) == shown
+
+
+def test_every_character_can_stand_in_xml_and_cannot_reorder_its_line():
+    for code in range(sys.maxunicode + 1):
+        if 0x3400 <= code < 0xD000 or 0x20000 <= code < 0xE0000 or code >= 0xF0000:
+            continue  # ideographs, Hangul and private use: all alike
+        shown = visible("a" + chr(code))
+        assert all(unicodedata.bidirectional(c) not in ("RLO", "LRO", "RLE", "LRE", "PDF", "RLI", "LRI") for c in shown)
+        assert not any(unicodedata.category(c) in ("Cc", "Cs", "Cn", "Zl", "Zp") for c in shown), hex(code)
+    text = "".join(
+        visible(chr(code)) for code in [*range(0x300), *range(0x2000, 0x2100), *range(0xD800, 0xE000), 0xFFFE]
+    )
+    assert ElementTree.fromstring(f"<t>{escape(text)}</t>").text == text
+
+
+def test_isolates_are_balanced():
+    assert isolate("א") == "\u2068א\u2069"
+
+
+LONG = ["DragonMagazine", "iiiiiiiiiiiiiiiiiiiiiiiiii", "WWWWWWWWWWWW", "中文字幕中文字幕", "e\u0301" * 40]
+
+
+@pytest.mark.parametrize("word", LONG)
+@pytest.mark.parametrize("room", [20, 48.5, 70])
+def test_a_cut_word_keeps_to_its_room_and_to_its_accents(word, room):
+    cut = fit(word, room, 12)
+    assert text_width(cut, 12) <= room
+    assert cut == word or cut.endswith("…")
+    assert cut == word or not unicodedata.combining(word[len(cut) - 1])
+
+
+def test_a_word_that_fits_is_left_alone():
+    assert fit("·Mary", 60) == "·Mary"
+
+
+def test_widths_are_those_of_arial():
+    assert text_width("Mary", 1000) == pytest.approx(833 + 556 + 334 + 500)
