@@ -21,7 +21,7 @@ _HOME = {
     "capture_many": "forward",
     "read_vectors": "lens",
     "intersection": "lens",
-    "ledger": "decompose",
+    "ledger": "identities",
     "FlowGraph": "graph",
     "Keep": "graph",
     "build_flow_graph": "graph",

@@ -1,0 +1,278 @@
+"""The flow graph keeps its one rule, its counts, and its numbers, for every family and every pruning."""
+
+from __future__ import annotations
+
+import math
+
+import models
+import pandas as pd
+import pytest
+import torch
+
+import visit
+from visit import Keep, VisitError, build_flow_graph, capture
+from visit.decompose import attribution, head_results
+from visit.graph import FlowGraph, parse_layers
+from visit.keep import select
+from visit.lens import final_norm, unembed
+
+PROMPT = [5, 17, 3, 99, 41, 17, 8, 200, 31]
+KEEPS = {
+    "default": Keep(),
+    "nothing": Keep(heads=0, values=0, attn_neurons=0, mlp_neurons=0),
+    "all": Keep(heads=None, values=None, attn_neurons=None, mlp_neurons=None),
+    "shares": Keep(heads=0.5, values=0.6, attn_neurons=0.2, mlp_neurons=0.4, by="contribution"),
+    "pairs": Keep(heads=(1, 1), values=(1, 2), attn_neurons=(3, 2), mlp_neurons=(2, 4)),
+}
+
+
+def test_every_sum_adds_up_in_float64():
+    for name in models.NAMES:
+        model = models.small(name)
+        acts = capture(model, PROMPT)
+        for keep in KEEPS.values():
+            for layers in (None, [0], [1], [0, model.n_layers - 1]):
+                graph = build_flow_graph(model, acts, pos=-2, layers=layers, keep=keep)
+                assert worst_sum(graph, "contribution") < 1e-12, (name, keep, layers)
+                assert graph.meta["ledger"]["holds"], (name, graph.meta["ledger"])
+
+
+def worst_sum(graph: FlowGraph, column: str) -> float:
+    """The largest |node − Σ incoming add and residual edges|, relative to the largest node."""
+    edges = graph.edges[graph.edges["kind"].isin(["add", "residual"])]
+    sums = edges.groupby("target")[column].sum()
+    true = graph.nodes.set_index("id")[column].loc[sums.index]
+    return float((sums - true).abs().max() / graph.nodes[column].abs().max())
+
+
+def test_vectors_on_edges_add_up_not_only_their_shadow_on_one_word():
+    """The contribution is one linear function of the vectors; the rule must hold for each of many of them."""
+    for name in ("gpt2", "llama"):
+        model = models.small(name)
+        acts = capture(model, PROMPT)
+        for target in range(0, model.d_vocab, model.d_vocab // 40):
+            assert worst_sum(build_flow_graph(model, acts, target=target, layers=[1]), "contribution") < 1e-12
+
+
+def expected(model: visit.Model, graph: FlowGraph, keep: Keep, t: int, layers: list[int]) -> tuple[int, int]:
+    """Nodes and edges by the formulas of the method's section 5 (sequential blocks with both norms)."""
+    visible, total, g = t + 1, model.n_heads, int(model.family.w_gate is not None)
+    nodes = edges = 0
+    for layer in layers:
+        heads = total if keep.heads is None else min(keep.heads, total)
+        values = min(visible, visible if keep.values is None else keep.values)
+        neurons = model.d_mlp if keep.mlp_neurons is None else min(keep.mlp_neurons, model.d_mlp)
+        rows = total * model.d_head if keep.attn_neurons is None else min(keep.attn_neurons, total * model.d_head)
+        biases = int(model.b_O(layer) is not None) + int(model.b_out(layer) is not None)
+        first, last = int(layer == layers[0]), int(layer == model.n_layers - 1)
+        rest = heads * int(values < visible) + int(heads < total) + int(neurons < model.d_mlp)
+        nodes += first + 2 + 1 + 3 + biases + heads * (2 + 2 * values) + rest + rows + (2 + g) * neurons + 2 * last
+        edges += 2 + 4 + biases + heads * (2 + 3 * values) + rest + 2 * rows + (3 + 2 * g) * neurons + 2 * last
+    return nodes, edges
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_counts_are_those_of_the_method(name):
+    model = models.small(name)
+    acts = capture(model, PROMPT)
+    for pos in (0, 1, 8):
+        for keep in (KEEPS["default"], KEEPS["nothing"], KEEPS["all"], Keep(heads=2, values=3)):
+            for layers in ([0], [model.n_layers - 1], list(range(model.n_layers))):
+                graph = build_flow_graph(model, acts, pos=pos, layers=layers, keep=keep)
+                assert (len(graph.nodes), len(graph.edges)) == expected(model, graph, keep, pos, layers)
+                assert graph.nodes["id"].is_unique
+
+
+def test_published_count_of_a_gpt2_small_block():
+    """The authors' first settings on GPT-2 small: 184 nodes and 267 edges in the first shown block."""
+    from transformers import AutoModelForCausalLM, GPT2Config
+
+    from visit.model import wrap
+
+    config = GPT2Config(n_layer=2, n_embd=768, n_head=12, vocab_size=300, n_positions=32, **models.IDS)
+    torch.manual_seed(0)
+    model = wrap(AutoModelForCausalLM.from_config(config, attn_implementation="eager"), models.tokenizer(), "small")
+    keep = Keep(heads=None, values=2, attn_neurons=(15, 15), mlp_neurons=(15, 15))
+    acts = capture(model, list(range(1, 12)))
+    graph = build_flow_graph(model, acts, layers=[0], keep=keep)
+    assert (len(graph.nodes), len(graph.edges)) == (184, 267)
+
+
+def test_a_gap_is_a_rest_node_that_fills_it():
+    model = models.small("gpt2")
+    acts = capture(model, PROMPT)
+    graph = build_flow_graph(model, acts, layers=[0, 2])
+    nodes = graph.nodes.set_index("id")
+    assert nodes.loc["L1.rest", "kind"] == "rest"
+    between = acts.resid_pre[2, -1] - acts.resid_post[0, -1]
+    assert math.isclose(nodes.loc["L1.rest", "norm"], float(between.norm()), rel_tol=1e-12)
+    incoming = graph.edges[graph.edges["target"] == "L2.resid_pre"]
+    assert sorted(incoming["kind"]) == ["add", "residual"]
+
+
+def test_contribution_of_the_last_state_plus_constant_is_the_centred_logit():
+    for name in models.NAMES:
+        model = models.small(name)
+        acts = capture(model, PROMPT)
+        for target, distractor in ((7, None), (7, 11)):
+            graph = build_flow_graph(model, acts, pos=4, target=target, distractor=distractor)
+            state = graph.nodes.set_index("id").loc[f"L{model.n_layers - 1}.resid_post", "contribution"]
+            logits = acts.logits[4]
+            true = logits[target] - (logits.mean() if distractor is None else logits[distractor])
+            assert state + graph.meta["constant"] == pytest.approx(float(true), rel=1e-6 if "llama" in name else 1e-12)
+
+
+def test_nodes_read_what_the_method_says():
+    """Labels, ranks and probabilities of single nodes, made again by hand from the captured arrays."""
+    model = models.small("gpt2")
+    acts = capture(model, PROMPT)
+    graph = build_flow_graph(model, acts, target=9, keep=Keep(attn_neurons=4, mlp_neurons=5, values=3))
+    nodes = graph.nodes.set_index("id")
+    neuron = graph.nodes[graph.nodes["kind"] == "mlp_value"].iloc[0]
+    layer, n, a = int(neuron["layer"]), int(neuron["neuron"]), neuron["coefficient"]
+    made = {
+        "L1.head2": head_results(model, acts, 1, 8)[2],
+        "L2.resid_mid": acts.resid_mid[2, 8],
+        neuron["id"]: math.copysign(1, a) * model.W_out(layer)[n],
+        "L0.ln1_out": acts.ln1_out[0, 8],
+    }
+    for name, vector in made.items():
+        probs = unembed(model, final_norm(model, vector[None]))[0].softmax(-1)
+        row = nodes.loc[name]
+        assert row["tokens"][0] == model.vocabulary[int(probs.argmax())]
+        assert row["bottom_tokens"][0] == model.vocabulary[int(probs.argmin())]
+        assert row["prob"] == pytest.approx(float(probs[9]), rel=1e-12)
+        assert row["rank"] == 1 + int((probs > probs[9]).sum())
+        assert row["entropy"] == pytest.approx(float(-(probs * probs.log2()).sum()), rel=1e-10)
+        assert row["norm"] == pytest.approx(float(vector.norm()), rel=1e-12)
+    direction = attribution(model, acts, 8, 9)
+    assert neuron["contribution"] == pytest.approx(float(a * direction.of(model.W_out(layer)[n])), rel=1e-10)
+    assert acts.neurons[layer, 8, n] == pytest.approx(a, rel=1e-12)
+    assert nodes.loc["logits", "prob"] == pytest.approx(float(acts.logits[8].softmax(-1)[9]), rel=1e-12)
+    assert nodes.loc["ln_final", "tokens"][0] == model.vocabulary[int(acts.logits[8].argmax())]
+
+
+def test_nodes_that_add_nothing_have_no_contribution():
+    graph = build_flow_graph(models.small("llama"), capture(models.small("llama"), PROMPT))
+    silent = graph.nodes["contribution"].isna()
+    kinds = {"ln1_out", "ln2_out", "query", "key", "mlp_key", "ln_final", "logits"}
+    assert set(graph.nodes.loc[silent, "kind"]) == kinds
+    assert not set(graph.nodes.loc[~silent, "kind"]) & kinds
+
+
+def test_a_pinned_node_is_shown_and_a_hidden_one_is_not():
+    model = models.small("gpt2")
+    acts = capture(model, PROMPT)
+    few = Keep(heads=1, values=1, attn_neurons=1, mlp_neurons=1)
+    before = set(build_flow_graph(model, acts, keep=few).nodes["id"])
+    absent = ["L1.head0.value3", "L1.head3", "L2.mlp_value7", "L0.attn_neuron5"]
+    pins = [
+        next(p for p in (a, a.replace("3", "2"), a.replace("7", "6"), a.replace("5", "4")) if p not in before)
+        for a in absent
+    ]
+    shown = next(i for i in before if ".value" in i and ".mlp" not in i)
+    graph = build_flow_graph(
+        model, acts, keep=Keep(heads=1, values=1, attn_neurons=1, mlp_neurons=1, pin=(*pins, f"-{shown}"))
+    )
+    after = set(graph.nodes["id"])
+    assert set(pins) <= after and shown not in after
+    assert worst_sum(graph, "contribution") < 1e-12
+    with pytest.raises(VisitError, match="L9.head6"):
+        build_flow_graph(model, acts, keep=Keep(pin=("L9.head0",)))
+
+
+def test_shares_say_what_is_kept():
+    model = models.small("gpt2")
+    acts = capture(model, PROMPT)
+    graph = build_flow_graph(model, acts, layers=[1], keep=Keep(heads=2, mlp_neurons=0.5, by="norm"))
+    sizes = head_results(model, acts, 1, 8).norm(dim=1).sort(descending=True).values
+    assert graph.meta["shares"]["L1.attn_out"] == pytest.approx(float(sizes[:2].sum() / sizes.sum()))
+    assert graph.meta["shares"]["L1.mlp_out"] >= 0.5
+    neurons = graph.nodes[graph.nodes["kind"] == "mlp_value"]
+    one_less = (neurons["coefficient"].abs() * neurons["norm"]).iloc[:-1].sum()
+    assert one_less / (acts.neurons[1, 8].abs() * model.out_row_norms[1]).sum() < 0.5
+
+
+def test_select_takes_shares_pairs_pins():
+    size, sign = torch.tensor([1.0, 4.0, 2.0, 3.0]), torch.tensor([1.0, -1.0, 1.0, -1.0])
+    assert select(size, sign, 2) == [1, 3]
+    assert select(size, sign, None) == [1, 3, 2, 0]
+    assert select(size, sign, 0) == []
+    assert (
+        select(size, sign, 0.4) == [1]
+        and select(size, sign, 0.41) == [1, 3]
+        and select(size, sign, 1.0) == [1, 3, 2, 0]
+    )
+    assert select(size, sign, (1, 1)) == [1, 2]
+    assert select(size, sign, 1, pinned={0}, hidden={1}) == [0]
+
+
+def test_rotary_query_names_the_position_that_sees_it():
+    model = models.small("llama")
+    acts = capture(model, PROMPT)
+    graph = build_flow_graph(model, acts, layers=[1], keep=Keep(values=3))
+    for _, query in graph.nodes[graph.nodes["kind"] == "query"].iterrows():
+        values = graph.nodes[(graph.nodes["kind"] == "value") & (graph.nodes["head"] == query["head"])]
+        assert query["source_pos"] == values.loc[values["coefficient"].idxmax(), "source_pos"]
+    plain = build_flow_graph(models.small("gpt2"), capture(models.small("gpt2"), PROMPT), layers=[1])
+    assert plain.nodes.loc[plain.nodes["kind"] == "query", "source_pos"].isna().all()
+
+
+def test_default_target_is_the_prediction_and_the_graph_knows_what_it_is_of():
+    model = models.small("gpt2")
+    acts = capture(model, PROMPT)
+    graph = build_flow_graph(model, acts, pos=3)
+    assert graph.meta["target"]["id"] == int(acts.logits[3].argmax())
+    assert graph.meta["position"] == 3 and graph.meta["layers"] == [0, 1, 2]
+    assert {
+        "model",
+        "revision",
+        "dtype",
+        "prompt",
+        "tokens",
+        "distractor",
+        "keep",
+        "shares",
+        "constant",
+        "versions",
+    } <= set(graph.meta)
+    assert isinstance(graph.nodes, pd.DataFrame) and isinstance(graph.edges, pd.DataFrame)
+    assert graph.nodes.loc[graph.nodes["kind"] == "value", "source_token"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"pos": 9}, "0 to 8"), ({"pos": -10}, "-10 came"), ({"layers": [3]}, "from 0 to 2"), ({"layers": []}, "none"),
+        ({"layers": [-1]}, "-1 came"), ({"target": 10**6}, "token id"), ({"target": "two words here"}, "exactly one token"),
+        ({"target": ""}, "empty text"), ({"distractor": "a b"}, "distractor"),
+    ],
+)  # fmt: skip
+def test_a_wrong_question_gets_a_sentence(wrong, says):
+    model = models.small("gpt2")
+    with pytest.raises(VisitError, match=says):
+        build_flow_graph(model, capture(model, PROMPT), **wrong)
+
+
+def test_too_many_nodes_says_what_to_lower(monkeypatch):
+    model = models.small("gpt2")
+    monkeypatch.setattr("visit.graph.MAX_NODES", 200)
+    with pytest.raises(VisitError, match="Lower Keep.mlp_neurons"):
+        build_flow_graph(model, capture(model, PROMPT), keep=Keep(mlp_neurons=None))
+    with pytest.raises(VisitError, match="shares"):
+        build_flow_graph(model, capture(model, PROMPT), keep=Keep(mlp_neurons=1.0))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"heads": -1}, {"values": 1.5}, {"mlp_neurons": (1,)}, {"by": "size"}, {"heads": True}]
+)
+def test_a_wrong_keep_gets_a_sentence(wrong):
+    with pytest.raises(VisitError, match=next(iter(wrong))):
+        Keep(**wrong)
+
+
+def test_layers_are_read_as_people_write_them():
+    assert parse_layers("3") == [3] and parse_layers("3-5") == [3, 4, 5] and parse_layers("0, 3,7-9") == [0, 3, 7, 8, 9]
+    for text in ("", "a", "5-3", "-1", "1-2-3", "9" * 30):
+        with pytest.raises(VisitError):
+            parse_layers(text)

@@ -1,0 +1,279 @@
+"""The forward pass, captured: the only place in the project that runs the model's own code.
+
+Hooks sit on leaf modules (norms and linear layers), whose inputs and outputs are single tensors in every version of
+transformers. One rule serves every family: `z` is the input of W_O, `neurons` the input of W_out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from visit.edits import Edit, edit_hooks
+from visit.errors import VisitError
+from visit.model import Model
+
+TOKENS_PER_BATCH = 2048  # of `capture_many`: past this, larger batches gain no speed on two cores
+
+
+@dataclass(frozen=True, eq=False)
+class Activations:
+    """One forward pass of one prompt, without batch axis. A quantity that was not asked for is None.
+
+    `positions` names the positions that the axis `pos` holds (all of them, or the one that `capture_many` kept).
+    """
+
+    prompt: str
+    token_ids: tuple[int, ...]
+    tokens: tuple[str, ...]
+    positions: tuple[int, ...]
+    resid_pre: Float[Tensor, "layer pos d_model"] | None = None
+    ln1_out: Float[Tensor, "layer pos d_model"] | None = None
+    q: Float[Tensor, "layer pos head d_head"] | None = None
+    k: Float[Tensor, "layer pos kv_head d_head"] | None = None
+    v: Float[Tensor, "layer pos kv_head d_head"] | None = None
+    pattern: Float[Tensor, "layer head query key"] | None = None
+    z: Float[Tensor, "layer pos head d_head"] | None = None
+    attn_out: Float[Tensor, "layer pos d_model"] | None = None
+    resid_mid: Float[Tensor, "layer pos d_model"] | None = None
+    ln2_out: Float[Tensor, "layer pos d_model"] | None = None
+    neurons: Float[Tensor, "layer pos d_mlp"] | None = None
+    mlp_out: Float[Tensor, "layer pos d_model"] | None = None
+    resid_post: Float[Tensor, "layer pos d_model"] | None = None
+    logits: Float[Tensor, "pos d_vocab"] | None = None
+    rotary: Float[Tensor, "two pos d_rotary"] | None = None  # cos and sin of this run, None without rotation
+
+    def index(self, pos: int) -> int:
+        """A position (negative counts from the end) as a non-negative one; out of range: a `VisitError`."""
+        length = len(self.token_ids)
+        if not -length <= pos < length:
+            raise VisitError(
+                f"The position must be from 0 to {length - 1} (or -{length} to -1) in a prompt of {length} tokens; "
+                f"{pos} came."
+            )
+        return pos % length
+
+
+PARTS = tuple(f.name for f in fields(Activations))[4:]
+
+
+def tokenize(model: Model, prompt: str | Sequence[int]) -> tuple[int, ...]:
+    """The prompt's token ids, by the model's own tokenizer and its defaults. Nothing is trimmed or added."""
+    if isinstance(prompt, str):
+        if not prompt.strip():
+            raise VisitError(f"The prompt is {'blank' if prompt else 'empty'}. Type at least one word.")
+        ids = tuple(model.tokenizer(prompt)["input_ids"])
+    else:
+        ids = tuple(int(i) for i in prompt)
+        wrong = [i for i in ids if not 0 <= i < model.d_vocab]
+        if wrong or not ids:
+            came = f"{wrong[0]} came" if wrong else "none came"
+            raise VisitError(f"A prompt of token ids needs at least one, each from 0 to {model.d_vocab - 1}; {came}.")
+    if len(ids) > model.max_tokens:
+        raise VisitError(
+            f"{model.name} reads at most {model.max_tokens} tokens; this prompt has {len(ids)}. "
+            f"Shorten it by {len(ids) - model.max_tokens} tokens."
+        )
+    return ids
+
+
+def capture(
+    model: Model, prompt: str | Sequence[int], parts: Sequence[str] | None = None, edits: Sequence[Edit] = ()
+) -> Activations:
+    """Run the model once on `prompt` and keep what every step of it computed.
+
+    `parts`: names of the quantities to keep (None = all); `edits`: interventions that hold for this run alone.
+    The logits are those of the plain forward pass, bit for bit. Shapes: `Activations`. Raises `VisitError` for an
+    empty prompt, one longer than the model's window, or unknown parts. Source: method section 1.
+    """
+    ids = tokenize(model, prompt)
+    recorder = _Recorder(model, _checked(parts), None)
+    with model.lock, edit_hooks(model, edits, ids), recorder.hooks():
+        recorder.run(torch.tensor([ids], device=model.device))
+    return recorder.record(0, ids, prompt)
+
+
+def capture_many(
+    model: Model,
+    prompts: Sequence[str | Sequence[int]],
+    parts: Sequence[str] | None = None,
+    pos: int | None = None,
+    batch: int | None = None,
+) -> Iterator[Activations]:
+    """Run many prompts in batches and yield one record a prompt, in their order.
+
+    Prompts are padded on the right and neither mask nor position ids are passed: a causal model cannot see what
+    stands right of a token, so the padding changes no number (equal to single runs within 1e-5 in float32).
+    `pos`: keep this position only (the axis `pos` has length 1, and so has `query`); None keeps all of them.
+    `batch`: prompts per batch; None: as many as give about 2,048 tokens. The model's lock is free between batches.
+    """
+    wanted = _checked(parts)
+    ids = [tokenize(model, p) for p in prompts]
+    start = 0
+    while start < len(ids):
+        size = batch or _fit(ids[start:])
+        group = ids[start : start + size]
+        kept = None if pos is None else torch.tensor([_at(pos, i) for i in group], device=model.device)
+        recorder = _Recorder(model, wanted, kept)
+        width = max(map(len, group))
+        padded = torch.tensor([(*i, *(0,) * (width - len(i))) for i in group], device=model.device)
+        with model.lock, recorder.hooks():
+            recorder.run(padded)
+        for row, own in enumerate(group):
+            yield recorder.record(row, own, prompts[start + row])
+        start += size
+
+
+def plain_logits(model: Model, ids: Sequence[int]) -> Float[Tensor, "pos d_vocab"]:
+    """The logits of a forward pass with nothing attached: what identity 1 compares with."""
+    with model.lock, torch.no_grad():
+        return model.hf(torch.tensor([list(ids)], device=model.device), use_cache=False).logits[0]
+
+
+def _at(pos: int, ids: Sequence[int]) -> int:
+    if not -len(ids) <= pos < len(ids):
+        raise VisitError(f"Position {pos} does not exist in a prompt of {len(ids)} tokens.")
+    return pos % len(ids)
+
+
+def _fit(ids: Sequence[Sequence[int]]) -> int:
+    """How many of the next prompts share a batch: padded, they hold about TOKENS_PER_BATCH tokens."""
+    width = 0
+    for n, own in enumerate(ids, start=1):
+        width = max(width, len(own))
+        if n * width > TOKENS_PER_BATCH:
+            return max(1, n - 1)
+    return len(ids)
+
+
+def _checked(parts: Sequence[str] | None) -> frozenset[str]:
+    wanted = frozenset(PARTS if parts is None else parts)
+    unknown = wanted - frozenset(PARTS)
+    if unknown:
+        raise VisitError(f"parts must be among {', '.join(PARTS)}; {', '.join(sorted(unknown))} came.")
+    return wanted
+
+
+class _Recorder:
+    """The buffers of one forward pass `[layer, batch, pos, …]`, filled by hooks with exactly one copy each."""
+
+    def __init__(self, model: Model, parts: frozenset[str], kept: Tensor | None) -> None:
+        self.model, self.parts, self.kept = model, parts, kept
+        self.buffers: dict[str, Tensor] = {}
+
+    def run(self, ids: Tensor) -> None:
+        with torch.no_grad():
+            logits = self.model.hf(ids, use_cache=False).logits
+        if "logits" in self.parts:
+            self.buffers["logits"] = self._at_kept(logits)
+
+    @contextmanager
+    def hooks(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for module, side, name, layer in self._taps():
+                stack.enter_context(_attached(module, side, self._writer(name, layer)))
+            yield
+
+    def _taps(self) -> Iterator[tuple[Any, str, str, int]]:
+        """(module, side, name, layer) of everything to be read; `stream` holds resid_pre and resid_post at once."""
+        model, family = self.model, self.model.family
+        fused = len(family.qkv) == 1
+        paths = {
+            "ln1_out": (family.qkv[0], "in"),
+            "z": (family.w_o, "in"),
+            "attn_out": (family.w_o, "out"),
+            "resid_mid": (family.ln2, "in"),
+            "ln2_out": (family.w_in, "in"),
+            "neurons": (family.w_out, "in"),
+            "mlp_out": (family.w_out, "out"),
+            "pattern": (family.attention, "second"),
+        }
+        if fused and self.parts & {"q", "k", "v"}:
+            paths["qkv"] = (family.qkv[0], "out")
+        elif not fused:
+            paths |= {name: (path, "out") for name, path in zip("qkv", family.qkv, strict=True)}
+        wanted = self.parts | {"qkv"}
+        stream = bool(self.parts & {"resid_pre", "resid_post"})
+        for layer in range(model.n_layers):
+            if stream:
+                yield model.module(family.ln1, layer), "in", "stream", layer
+            for name, (path, side) in paths.items():
+                if name in wanted:
+                    yield model.module(path, layer), side, name, layer
+        if stream:
+            yield model.module(family.ln_final), "in", "stream", model.n_layers
+        if family.rotary and "rotary" in self.parts:
+            yield model.module(family.rotary), "both", "rotary", 0
+
+    def _writer(self, name: str, layer: int) -> Callable[[Tensor], None]:
+        count = {"stream": self.model.n_layers + 1, "rotary": 1}.get(name, self.model.n_layers)
+
+        def write(x: Tensor) -> None:
+            x = x if name == "rotary" else self._at_kept(x, axis=2 if name == "pattern" else 1)
+            if name not in self.buffers:
+                self.buffers[name] = x.new_empty((count, *x.shape))
+            self.buffers[name][layer].copy_(x)
+
+        return write
+
+    def _at_kept(self, x: Tensor, axis: int = 1) -> Tensor:
+        """`x` at the kept position of each prompt, the axis staying with length 1; all of `x` where all are kept."""
+        if self.kept is None:
+            return x
+        at = self.kept.view(-1, *[1] * (x.dim() - 1)).expand(*[-1 if i == 0 else n for i, n in enumerate(x.shape)])
+        return x.gather(axis, at.narrow(axis, 0, 1))
+
+    def record(self, row: int, ids: Sequence[int], prompt: str | Sequence[int]) -> Activations:
+        """The record of prompt `row` of the batch, cut to its own length."""
+        model, n = self.model, len(ids)
+        positions = tuple(range(n)) if self.kept is None else (int(self.kept[row]),)
+        single = next(iter(self.buffers.values()), torch.empty(0)).shape[1:2] == (1,)
+        found: dict[str, Tensor] = {}
+        for name, buffer in self.buffers.items():
+            if name == "rotary":
+                found[name] = buffer[0][:, 0, :n]
+            elif name == "logits":
+                found[name] = buffer[row, : len(positions)]
+            elif name == "pattern":
+                found[name] = buffer[:, row, :, : len(positions), :n]
+            else:
+                found[name] = buffer[:, row, : len(positions)]
+        if not single:  # a record must not keep the whole batch alive
+            found = {name: part.clone() for name, part in found.items()}
+        if "stream" in found:
+            stream = found.pop("stream")
+            found |= {"resid_pre": stream[:-1], "resid_post": stream[1:]}
+        if "qkv" in found:
+            widths = [model.n_heads * model.d_head] + [model.n_kv_heads * model.d_head] * 2
+            found |= dict(zip("qkv", found.pop("qkv").split(widths, dim=-1), strict=True))
+        for name in {"q", "k", "v", "z"} & found.keys():
+            found[name] = found[name].unflatten(-1, (-1, model.d_head))
+        text = prompt if isinstance(prompt, str) else model.tokenizer.decode(list(ids))
+        tokens = tuple(model.vocabulary[i] for i in ids)
+        kept = {name: part for name, part in found.items() if name in self.parts}
+        return Activations(text, tuple(ids), tokens, positions, **kept)
+
+
+@contextmanager
+def _attached(module: Any, side: str, write: Callable[[Tensor], None]) -> Iterator[None]:
+    """A hook that lives as long as its `with` block, and that goes even on failure."""
+    if side == "in":
+        handle = module.register_forward_pre_hook(lambda _module, args: write(args[0]))
+    else:
+        pick: dict[str, Callable[[Any], Tensor]] = {
+            "out": lambda output: output,
+            "second": lambda output: output[1],
+            "both": lambda output: torch.stack(list(output)),
+        }
+        take = pick[side]
+        handle = module.register_forward_hook(lambda _module, _args, output: write(take(output)))
+    try:
+        yield
+    finally:
+        handle.remove()

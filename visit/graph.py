@@ -1,0 +1,198 @@
+"""The flow graph of one position: hidden states and neurons as nodes, their interactions as edges.
+
+The one rule: at every node the vectors on its incoming `add` and `residual` edges sum to the node's vector;
+`multiply` and `norm` edges never take part in a sum. What pruning leaves out stands in `rest` nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+
+from visit.blocks import Draft, add_block, add_gap, add_predictions
+from visit.decompose import attribution, needed
+from visit.errors import VisitError
+from visit.forward import Activations
+from visit.identities import tolerance
+from visit.keep import Keep, at_most
+from visit.lens import columns_of, read
+from visit.model import Model
+
+MAX_NODES = 20_000
+_INTEGERS = ("layer", "head", "source_pos", "neuron", "rank")
+_COLUMNS = [
+    "id", "kind", "layer", "head", "source_pos", "source_token", "neuron", "label", "tokens", "probs",
+    "bottom_tokens", "bottom_probs", "prob", "rank", "entropy", "norm", "coefficient", "contribution",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class FlowGraph:
+    """Two tables and what they are of. Columns: `build_flow_graph`."""
+
+    nodes: pd.DataFrame
+    edges: pd.DataFrame
+    meta: dict[str, Any]
+
+
+def build_flow_graph(
+    model: Model,
+    acts: Activations,
+    pos: int = -1,
+    layers: Iterable[int] | None = None,
+    target: int | str | None = None,
+    distractor: int | str | None = None,
+    keep: Keep = Keep(),  # noqa: B008 - frozen
+) -> FlowGraph:
+    """Build the flow graph of one position over the chosen layers (None = all); target None = the prediction there.
+
+    `nodes`, a row a node: `id`, `kind`, `layer`, `head`, `source_pos`, `source_token`, `neuron`, `label`, `tokens`,
+    `probs`, `bottom_tokens`, `bottom_probs`, `prob` and `rank` of the target, `entropy` (bits), `norm` (of the vector
+    read, unit coefficient), `coefficient`, `contribution` (logits; missing where a node adds nothing to the stream).
+    `edges`: `source`, `target`, `kind`, `weight` (pattern or |pre-activation| on the edges that carry one, else norm),
+    `norm`, `coefficient`, `contribution`. `meta`: what the graph is of, shares kept, constant, ledger, versions.
+    Raises `VisitError` for a wrong layer, position or target, or for more than 20,000 nodes.
+    Source: paper section 4; `rest` nodes and contributions ours.
+    """
+    t = acts.index(pos)
+    shown = _layers(model, layers)
+    _check_size(model, keep, shown, t + 1)
+    logits = needed(acts, "logits")[t]
+    wanted = int(logits.argmax()) if target is None else model.token_id(target)
+    other = None if distractor is None else model.token_id(distractor, "distractor")
+    with torch.no_grad():
+        frozen = attribution(model, acts, t, wanted, other)
+        draft = Draft(model, acts, t, frozen, keep)
+        for layer in shown:
+            before = draft.last_layer
+            if before is None or layer > before + 1:
+                add_gap(draft, before, layer)
+            add_block(draft, layer)
+        if shown[-1] == model.n_layers - 1:
+            add_predictions(draft)
+        unknown = [p for p in keep.pin if p.removeprefix("-") not in draft.known_pins]
+        if unknown:
+            raise VisitError(
+                f"Keep.pin names {unknown[0]!r}, which is no head, memory value or neuron of the shown layers "
+                f"{_words(shown)} at position {t}. Ids look like L9.head6, L9.head6.value4, L9.mlp_value2071."
+            )
+        nodes, edges = _tables(draft, wanted)
+    meta = {
+        "model": model.name, "revision": model.revision, "dtype": str(model.dtype).removeprefix("torch."),
+        "family": model.family.name, "n_layers": model.n_layers, "d_vocab": model.d_vocab,
+        "prompt": acts.prompt, "tokens": list(acts.tokens), "token_ids": list(acts.token_ids), "position": t,
+        "target": _word(model, wanted), "distractor": None if other is None else _word(model, other),
+        "layers": shown, "keep": asdict(keep), "shares": draft.shares, "constant": frozen.constant,
+        "ledger": _ledger(model, draft), "versions": versions(),
+    }  # fmt: skip
+    return FlowGraph(nodes, edges, meta)
+
+
+def parse_layers(text: str) -> list[int]:
+    """`"3"`, `"3-5"` or `"0,3,7-9"` as a sorted list of layers; a `VisitError` says what is not readable."""
+    found: set[int] = set()
+    for part in text.split(","):
+        ends = part.strip().split("-")
+        if not 1 <= len(ends) <= 2 or not all(e.strip().isdecimal() for e in ends) or len(part) > 20:
+            raise VisitError(f"Layers are written 3, 3-5 or 0,3,7-9 (from 0); {text[:60]!r} came.")
+        first, last = int(ends[0]), int(ends[-1])
+        if last < first or last > 100_000:
+            raise VisitError(f"A range of layers runs upwards, as 3-5; {part.strip()!r} came.")
+        found |= set(range(first, last + 1))
+    return sorted(found)
+
+
+def versions() -> dict[str, str]:
+    """The versions that made a number."""
+    import transformers
+
+    import visit
+
+    return {"visit": visit.__version__, "torch": torch.__version__, "transformers": transformers.__version__}
+
+
+def _word(model: Model, token: int) -> dict[str, Any]:
+    return {"id": token, "token": model.vocabulary[token]}
+
+
+def _layers(model: Model, layers: Iterable[int] | None) -> list[int]:
+    shown = sorted({int(layer) for layer in layers}) if layers is not None else list(range(model.n_layers))
+    wrong = [layer for layer in shown if not 0 <= layer < model.n_layers]
+    if wrong or not shown:
+        came = f"{wrong[0]} came" if wrong else "none came"
+        raise VisitError(f"Layers of {model.name} run from 0 to {model.n_layers - 1}; {came}.")
+    return shown
+
+
+def _words(layers: list[int]) -> str:
+    return ", ".join(map(str, layers))
+
+
+def _check_size(model: Model, keep: Keep, shown: list[int], visible: int) -> None:
+    heads = at_most(keep.heads, model.n_heads)
+    parts = {
+        "values": heads * 2 * at_most(keep.values, visible),
+        "heads": heads * 3,
+        "attn_neurons": at_most(keep.attn_neurons, model.n_heads * model.d_head),
+        "mlp_neurons": (3 if model.family.w_gate else 2) * at_most(keep.mlp_neurons, model.d_mlp),
+    }
+    total = len(shown) * sum(parts.values())
+    shares = any(isinstance(c, float) for c in (keep.heads, keep.values, keep.attn_neurons, keep.mlp_neurons))
+    if total > MAX_NODES and not shares:
+        most = max(parts, key=lambda name: parts[name])
+        raise VisitError(
+            f"This graph would have about {total:,} nodes; {MAX_NODES:,} can be drawn. "
+            f"Lower Keep.{most} ({parts[most] * len(shown):,} of them) or show fewer layers."
+        )
+
+
+def _tables(draft: Draft, target: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    if len(draft.rows) > MAX_NODES:
+        raise VisitError(
+            f"This graph has {len(draft.rows):,} nodes; {MAX_NODES:,} can be drawn. "
+            "Lower the shares to keep, or show fewer layers."
+        )
+    model = draft.model
+    vectors = torch.cat(draft.vectors)
+    after = sum(row["kind"] in ("ln_final", "logits") for row in draft.rows)  # they have passed the final norm
+    parts = [read(model, vectors[: len(vectors) - after], target)]
+    if after:
+        parts.append(read(model, vectors[len(vectors) - after :], target, normed=True))
+    columns: dict[str, list[Any]] = {}
+    for part in parts:
+        for name, values in columns_of(model, part).items():
+            columns.setdefault(name, []).extend(values)
+    nodes = pd.DataFrame(draft.rows).assign(**columns)
+    amount = torch.tensor([row["amount"] for row in draft.rows], dtype=vectors.dtype, device=vectors.device)
+    nodes["contribution"] = (draft.frozen.of(vectors) * amount).tolist()
+    rests = nodes["label"].to_numpy()
+    nodes["label"] = [text or words[0] for text, words in zip(rests, nodes["tokens"], strict=True)]
+    known = draft.acts.tokens
+    sources = [row["source_pos"] for row in draft.rows]
+    nodes["source_token"] = [None if i is None else draft.acts.tokens[i] for i in sources]
+    return nodes.astype(dict.fromkeys(_INTEGERS, "Int64"))[_COLUMNS], _edges(draft, nodes)
+
+
+def _edges(draft: Draft, nodes: pd.DataFrame) -> pd.DataFrame:
+    """Edges with the numbers of what they carry: an `add` edge the node's vector times its coefficient."""
+    norm = dict(zip(nodes["id"], (nodes["norm"] * nodes["coefficient"].abs().fillna(1.0)).tolist(), strict=True))
+    moved = dict(zip(nodes["id"], nodes["contribution"].tolist(), strict=True))
+    rows = []
+    for source, target, kind, carrier, coefficient, weight in draft.edges:
+        length = norm[carrier] if carrier else None
+        contribution = moved[carrier] if carrier and kind != "norm" else None
+        rows.append((source, target, kind, length if weight is None else weight, length, coefficient, contribution))
+    names = ["source", "target", "kind", "weight", "norm", "coefficient", "contribution"]
+    table = pd.DataFrame(rows, columns=names)
+    return table.astype(dict.fromkeys(names[3:], float))
+
+
+def _ledger(model: Model, draft: Draft) -> dict[str, Any]:
+    """How exactly this very graph adds up: identities 2, 3, 4 and 8 at this position, all terms included."""
+    worst = torch.stack(draft.errors).max() if draft.errors else torch.zeros(())
+    allowed = tolerance(model, 2)
+    return {"max_rel_error": float(worst), "tolerance": allowed, "holds": bool(worst <= allowed)}

@@ -1,0 +1,87 @@
+"""How much of each sum is shown. What is not shown goes into a `rest` node, so that nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from visit.errors import VisitError
+
+Count = int | float | tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Keep:
+    """How much of each sum a flow graph shows (method section 5, paper section 3.2).
+
+    Each count: an int; a float in (0, 1] = the fewest terms whose share reaches it; a pair (positive, negative);
+    None = all. `by`: "norm" (heads ‖z W_O‖, memory values pattern·‖v W_O‖, neurons |coefficient|·‖row‖),
+    "contribution" (|logits|), or "pattern" (memory values by attention, the rest by norm).
+    `pin`: ids of nodes shown in any case; with a leading `-` a node that is never shown.
+    """
+
+    heads: Count = None
+    values: Count = 2
+    attn_neurons: Count = 12
+    mlp_neurons: Count = 12
+    by: Literal["norm", "contribution", "pattern"] = "norm"
+    pin: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pin", tuple(self.pin))
+        if self.by not in ("norm", "contribution", "pattern"):
+            raise VisitError(f"Keep.by must be 'norm', 'contribution' or 'pattern'; {self.by!r} came.")
+        for name in ("heads", "values", "attn_neurons", "mlp_neurons"):
+            if not _is_count(getattr(self, name)):
+                raise VisitError(
+                    f"Keep.{name} must be a whole number, a share in (0, 1], a pair (positive, negative) of whole "
+                    f"numbers, or None for all; {getattr(self, name)!r} came."
+                )
+
+
+def _is_count(count: object) -> bool:
+    if isinstance(count, bool):
+        return False
+    if isinstance(count, int):
+        return count >= 0
+    if isinstance(count, float):
+        return 0 < count <= 1
+    if isinstance(count, (tuple, list)):
+        return len(count) == 2 and all(isinstance(c, int) and not isinstance(c, bool) and c >= 0 for c in count)
+    return count is None
+
+
+def select(
+    size: Tensor, sign: Tensor, count: Count, pinned: Collection[int] = (), hidden: Collection[int] = ()
+) -> list[int]:
+    """The terms of one sum to show, largest first. `size ≥ 0` and `sign`: `[n]`."""
+    order = torch.argsort(size, descending=True, stable=True)
+    if isinstance(count, (tuple, list)):
+        signs = sign[order]
+        chosen = order[
+            ((signs > 0) & ((signs > 0).cumsum(0) <= count[0])) | ((signs < 0) & ((signs < 0).cumsum(0) <= count[1]))
+        ]
+    elif isinstance(count, float):
+        reached = size[order].cumsum(0) / size.sum().clamp_min(torch.finfo(size.dtype).tiny)
+        chosen = order[: int((reached < count - 1e-9).sum()) + 1]
+    else:
+        chosen = order if count is None else order[:count]
+    keep = {*chosen.tolist(), *pinned} - set(hidden)
+    return [i for i in order.tolist() if i in keep]
+
+
+def share(size: Tensor, chosen: list[int]) -> float:
+    """Σ shown / Σ all of the measure over one sum; 1 for a sum of zeros."""
+    total = float(size.sum())
+    return float(size[chosen].sum()) / total if total > 0 else 1.0
+
+
+def at_most(count: Count, total: int) -> int:
+    """The largest number of terms that a count can show of `total`."""
+    if isinstance(count, (tuple, list)):
+        return min(sum(count), total)
+    return min(count, total) if isinstance(count, int) else total

@@ -1,0 +1,169 @@
+"""The logit lens: which words is a vector about? One batched product over the vocabulary, in chunks.
+
+The lens (paper eq. 2) is `softmax(ln_final(x) @ W_U)` with the norm's statistics computed fresh for x. It discards the
+vector's length. What a vector does to the answer is another question, answered by `visit.decompose`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from visit.errors import VisitError
+from visit.model import Model
+
+CHUNK_BYTES = 128 << 20  # of logits held at once: a small share of a laptop, and enough rows to keep the product fast
+TILE_BYTES = 4 << 20  # of logits per reading step: what stays in the processor's cache is read only once
+
+
+@dataclass(frozen=True, eq=False)
+class Readings:
+    """What n vectors read, as tensors. `prob` and `rank` are of the target and None without one."""
+
+    top_ids: Int[Tensor, "n k"]
+    top_probs: Float[Tensor, "n k"]
+    bottom_ids: Int[Tensor, "n k"]
+    bottom_probs: Float[Tensor, "n k"]
+    entropy: Float[Tensor, " n"]  # bits
+    norm: Float[Tensor, " n"]
+    prob: Float[Tensor, " n"] | None
+    rank: Int[Tensor, " n"] | None
+
+
+def final_norm(model: Model, x: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_model"]:
+    """The final norm of x, its statistics fresh. Runs the module's own forward, past any hook of another thread."""
+    module: Any = model.module(model.family.ln_final)
+    if x.dtype == module.weight.dtype:
+        return module.forward(x)
+    x = x - x.mean(-1, keepdim=True) if model.family.norm == "layer" else x
+    x = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + model.final_eps) * model.final_gain
+    return x if model.final_bias is None else x + model.final_bias
+
+
+def unembed(model: Model, x: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_vocab"]:
+    """Logits of normed vectors, `x @ W_U + b`, in float32 at least, never holding a second copy of W_U."""
+    weight = model.unembedding.weight.detach()
+    if weight.dtype == x.dtype:
+        return functional.linear(x, weight, model.b_U)
+    out = x.new_empty(len(x), len(weight))
+    for start in range(0, len(weight), 8192):  # half-precision weights are widened a slice of words at a time
+        out[:, start : start + 8192] = x @ weight[start : start + 8192].to(x.dtype).T
+    return out if model.b_U is None else out.add_(model.b_U)
+
+
+def lens_logits(
+    model: Model, x: Float[Tensor, "n d_model"], normed: bool = False
+) -> Iterator[tuple[slice, Float[Tensor, "chunk d_vocab"]]]:
+    """Logits of the lens, rows in chunks: (which rows, their logits). `normed`: x has passed the final norm already."""
+    x = x.to(model.wide)
+    rows = max(1, CHUNK_BYTES // (model.d_vocab * x.element_size()))
+    rows = -(-len(x) // max(1, -(-len(x) // rows)))  # equal chunks: a last chunk of a few rows wastes a whole pass
+    for start in range(0, len(x), max(1, rows)):
+        part = x[start : start + rows]
+        yield slice(start, start + len(part)), unembed(model, part if normed else final_norm(model, part))
+
+
+def read(
+    model: Model, x: Float[Tensor, "n d_model"], target: int | None = None, k: int = 10, normed: bool = False
+) -> Readings:
+    """Everything the lens says about each row of x: top and bottom words, entropy in bits, rank of the target."""
+    with torch.no_grad():
+        k = min(k, model.d_vocab)
+        parts = [
+            _read_tile(logits[i : i + tile], target, k)
+            for _, logits in lens_logits(model, x, normed)
+            for tile in [max(1, TILE_BYTES // (model.d_vocab * logits.element_size()))]
+            for i in range(0, len(logits), tile)
+        ] or [_read_tile(x.new_empty(0, model.d_vocab, dtype=model.wide), target, k)]
+        top, top_p, bottom, bottom_p, entropy, prob, rank = (torch.cat(column) for column in zip(*parts, strict=True))
+        known = target is not None
+        length = x.to(model.wide).norm(dim=-1)
+        return Readings(top, top_p, bottom, bottom_p, entropy, length, prob if known else None, rank if known else None)
+
+
+def _read_tile(logits: Tensor, target: int | None, k: int) -> tuple[Tensor, ...]:
+    high, top = logits.topk(k, dim=-1)
+    low, bottom = logits.topk(k, dim=-1, largest=False)
+    own = logits[:, [target or 0]]  # a copy
+    rank = 1 + torch.count_nonzero(logits > own, dim=-1)
+    logits = logits.sub_(high[:, :1])  # in place: the chunk is ours, and a pass over it costs as much as its product
+    weights = logits.exp()
+    total = weights.sum(-1, keepdim=True)
+    mean = torch.linalg.vecdot(weights, logits)[:, None] / total
+    entropy = ((total.log() - mean) / math.log(2)).clamp_(min=0)
+    scale = high[:, :1] + total.log()
+    return top, (high - scale).exp(), bottom, (low - scale).exp(), entropy[:, 0], (own - scale).exp()[:, 0], rank
+
+
+def read_vectors(
+    model: Model,
+    x: Any,
+    target: int | str | None = None,
+    distractor: int | str | None = None,
+    k: int = 10,
+) -> pd.DataFrame:
+    """Read vectors with the logit lens: a row per vector.
+
+    `x`: `[n, d_model]` or one vector `[d_model]`. Columns: `tokens`, `probs`, `bottom_tokens`, `bottom_probs` (lists
+    of k; bottom = least probable first), `entropy` (bits, between 0 and log2 d_vocab), `norm`; with a target also
+    `prob` and `rank` (1 = most probable), with a distractor `distractor_prob` and `distractor_rank`.
+    A vector used with a negative coefficient is read as `-x`. Raises `VisitError` for a wrong width or a target that
+    is not one token. Source: paper eq. 2.
+    """
+    rows = _rows(model, x)
+    wanted = None if target is None else model.token_id(target)
+    found = read(model, rows, wanted, k)
+    table = pd.DataFrame(columns_of(model, found))
+    if distractor is not None:
+        other = read(model, rows, model.token_id(distractor, "distractor"), k=1)
+        assert other.prob is not None and other.rank is not None
+        table["distractor_prob"], table["distractor_rank"] = other.prob.tolist(), other.rank.tolist()
+    return table
+
+
+def columns_of(model: Model, found: Readings) -> dict[str, list[Any]]:
+    """Readings as plain lists, ids turned into words."""
+    words = model.vocabulary
+    columns: dict[str, list[Any]] = {
+        "tokens": [[words[i] for i in row] for row in found.top_ids.tolist()],
+        "probs": found.top_probs.tolist(),
+        "bottom_tokens": [[words[i] for i in row] for row in found.bottom_ids.tolist()],
+        "bottom_probs": found.bottom_probs.tolist(),
+        "entropy": found.entropy.tolist(),
+        "norm": found.norm.tolist(),
+    }
+    if found.prob is not None and found.rank is not None:
+        columns |= {"prob": found.prob.tolist(), "rank": found.rank.tolist()}
+    return columns
+
+
+def intersection(model: Model, a: Any, b: Any, k: int = 50) -> Any:
+    """Intersection score `I_k(a, b) = |top_k(LL(a)) ∩ top_k(LL(b))| / k`, between 0 and 1 (paper eq. 3).
+
+    `a`, `b`: two vectors `[d_model]` (returns a float) or two sets of as many, `[n, d_model]`, compared row by row
+    (returns a tensor `[n]`). Two random vectors give k / d_vocab on average.
+    """
+    left, right = _rows(model, a), _rows(model, b)
+    if left.shape != right.shape:
+        raise VisitError(f"Both sides must have as many vectors; {len(left)} and {len(right)} came.")
+    if not 1 <= k <= model.d_vocab:
+        raise VisitError(f"k must be from 1 to {model.d_vocab}; {k} came.")
+    tops = [torch.cat([logits.topk(k).indices for _, logits in lens_logits(model, x)]) for x in (left, right)]
+    shared = (tops[0][:, :, None] == tops[1][:, None, :]).any(-1).sum(-1) / k
+    return float(shared[0]) if torch.as_tensor(a).dim() == 1 else shared
+
+
+def _rows(model: Model, x: Any) -> Tensor:
+    x = torch.as_tensor(x, device=model.device)
+    x = x[None] if x.dim() == 1 else x
+    if x.dim() != 2 or x.shape[-1] != model.d_model:
+        raise VisitError(f"Vectors must be [n, {model.d_model}] (d_model of {model.name}); {list(x.shape)} came.")
+    return x.to(model.wide)

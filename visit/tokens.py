@@ -1,0 +1,70 @@
+"""Tokens as text: what each id reads, and the id that a word is. No torch."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from visit.errors import VisitError
+
+
+def _byte_of() -> dict[str, int]:
+    """GPT-2's byte alphabet, inverted: printable bytes stand for themselves, the others for U+0100 onwards."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [b for b in range(256) if b not in printable]
+    return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
+
+
+def token_strings(tokenizer: Any, d_vocab: int) -> list[str]:
+    """The text of every token id below `d_vocab`.
+
+    Bytes that are no complete UTF-8 character are written `\\xe9`; an id that the tokenizer does not know (an
+    embedding padded to a round number) is written `[id]`.
+    """
+    size = min(len(tokenizer), d_vocab)
+    pieces = tokenizer.convert_ids_to_tokens(list(range(size)))
+    decode = _decode_bytes if _is_byte_level(tokenizer) else _decode_piece
+    texts = [f"[{i}]" if piece is None else decode(piece) for i, piece in enumerate(pieces)]
+    return texts + [f"[{i}]" for i in range(size, d_vocab)]
+
+
+def _is_byte_level(tokenizer: Any) -> bool:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return backend is not None and "ByteLevel" in repr(backend.decoder)
+
+
+_BYTE_OF = _byte_of()
+
+
+def _decode_bytes(piece: str) -> str:
+    if any(c not in _BYTE_OF for c in piece):
+        return piece  # an added token is stored as plain text
+    return bytes(_BYTE_OF[c] for c in piece).decode("utf-8", errors="backslashreplace")
+
+
+def _decode_piece(piece: str) -> str:
+    byte = re.fullmatch(r"<0x([0-9A-F]{2})>", piece)
+    if byte:
+        return bytes([int(byte[1], 16)]).decode("utf-8", errors="backslashreplace")
+    return piece.replace("▁", " ")
+
+
+def single_token(tokenizer: Any, text: str, what: str) -> int:
+    """The id of a string that is exactly one token; else a `VisitError` that shows the pieces and offers the first."""
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    if len(ids) == 1:
+        return int(ids[0])
+    if not ids:
+        raise VisitError(f"The {what} must be one token; an empty text came. Leave it out to take the prediction.")
+    # a character may be spread over several tokens, so each piece is shown as the tokenizer stores it
+    pieces = [token_text(tokenizer, i) for i in ids]
+    shown = ", ".join(repr(p) for p in pieces[:8]) + (", …" if len(pieces) > 8 else "")
+    spaced = tokenizer.encode(" " + text, add_special_tokens=False)
+    offer = f"{' ' + text!r} (with a leading space)" if len(spaced) == 1 else f"the first one, {pieces[0]!r}"
+    raise VisitError(f"The {what} must be exactly one token; {text!r} is {len(ids)}: {shown}. Try {offer}.")
+
+
+def token_text(tokenizer: Any, token: int) -> str:
+    """The text of one token id."""
+    piece = tokenizer.convert_ids_to_tokens(token)
+    return (_decode_bytes if _is_byte_level(tokenizer) else _decode_piece)(piece)
