@@ -1,0 +1,1 @@
+"""visit-mini: the embedded model, its world, its training and its measures."""
