@@ -12,7 +12,7 @@ import torch
 import visit
 from visit import Keep, VisitError, build_flow_graph, capture
 from visit.decompose import attribution, head_results
-from visit.graph import FlowGraph, parse_layers
+from visit.graph import FlowGraph, parse_layers, sums_gap
 from visit.keep import select
 from visit.lens import final_norm, unembed
 
@@ -33,16 +33,17 @@ def test_every_sum_adds_up_in_float64():
         for keep in KEEPS.values():
             for layers in (None, [0], [1], [0, model.n_layers - 1]):
                 graph = build_flow_graph(model, acts, pos=-2, layers=layers, keep=keep)
-                assert worst_sum(graph, "contribution") < 1e-12, (name, keep, layers)
+                assert sums_gap(graph) < 1e-12, (name, keep, layers)
                 assert graph.meta["ledger"]["holds"], (name, graph.meta["ledger"])
 
 
-def worst_sum(graph: FlowGraph, column: str) -> float:
-    """The largest |node − Σ incoming add and residual edges|, relative to the largest node."""
-    edges = graph.edges[graph.edges["kind"].isin(["add", "residual"])]
-    sums = edges.groupby("target")[column].sum()
-    true = graph.nodes.set_index("id")[column].loc[sums.index]
-    return float((sums - true).abs().max() / graph.nodes[column].abs().max())
+def test_the_check_of_sums_sees_a_wrong_number():
+    model = models.small("gpt2")
+    graph = build_flow_graph(model, capture(model, PROMPT))
+    for wrong in (1e-3, float("nan")):
+        edges = graph.edges.copy()
+        edges.loc[edges.index[edges["kind"] == "add"][3], "contribution"] += wrong
+        assert not sums_gap(FlowGraph(graph.nodes, edges, graph.meta)) < 1e-6
 
 
 def test_vectors_on_edges_add_up_not_only_their_shadow_on_one_word():
@@ -51,7 +52,7 @@ def test_vectors_on_edges_add_up_not_only_their_shadow_on_one_word():
         model = models.small(name)
         acts = capture(model, PROMPT)
         for target in range(0, model.d_vocab, model.d_vocab // 40):
-            assert worst_sum(build_flow_graph(model, acts, target=target, layers=[1]), "contribution") < 1e-12
+            assert sums_gap(build_flow_graph(model, acts, target=target, layers=[1])) < 1e-12
 
 
 def expected(model: visit.Model, graph: FlowGraph, keep: Keep, t: int, layers: list[int]) -> tuple[int, int]:
@@ -176,8 +177,8 @@ def test_a_pinned_node_is_shown_and_a_hidden_one_is_not():
     )
     after = set(graph.nodes["id"])
     assert set(pins) <= after and shown not in after
-    assert worst_sum(graph, "contribution") < 1e-12
-    with pytest.raises(VisitError, match="L9.head6"):
+    assert sums_gap(graph) < 1e-12
+    with pytest.raises(VisitError, match="names 'L9"):
         build_flow_graph(model, acts, keep=Keep(pin=("L9.head0",)))
 
 
@@ -238,13 +239,17 @@ def test_default_target_is_the_prediction_and_the_graph_knows_what_it_is_of():
     } <= set(graph.meta)
     assert isinstance(graph.nodes, pd.DataFrame) and isinstance(graph.edges, pd.DataFrame)
     assert graph.nodes.loc[graph.nodes["kind"] == "value", "source_token"].notna().all()
+    words = graph.nodes["kind"] != "rest"
+    assert (graph.nodes["label"] == graph.nodes["tokens"].str[0])[words].all()
+    assert graph.nodes.loc[~words, "label"].str.startswith(("rest ", "layer")).all()
 
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
         ({"pos": 9}, "0 to 8"), ({"pos": -10}, "-10 came"), ({"layers": [3]}, "from 0 to 2"), ({"layers": []}, "none"),
-        ({"layers": [-1]}, "-1 came"), ({"target": 10**6}, "token id"), ({"target": "two words here"}, "exactly one token"),
+        ({"layers": [-1]}, "-1 came"), ({"target": 10**6}, "token id"),
+        ({"target": "two words here"}, "exactly one token"),
         ({"target": ""}, "empty text"), ({"distractor": "a b"}, "distractor"),
     ],
 )  # fmt: skip
@@ -257,7 +262,7 @@ def test_a_wrong_question_gets_a_sentence(wrong, says):
 def test_too_many_nodes_says_what_to_lower(monkeypatch):
     model = models.small("gpt2")
     monkeypatch.setattr("visit.graph.MAX_NODES", 200)
-    with pytest.raises(VisitError, match="Lower Keep.mlp_neurons"):
+    with pytest.raises(VisitError, match="mlp_neurons"):
         build_flow_graph(model, capture(model, PROMPT), keep=Keep(mlp_neurons=None))
     with pytest.raises(VisitError, match="shares"):
         build_flow_graph(model, capture(model, PROMPT), keep=Keep(mlp_neurons=1.0))

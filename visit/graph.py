@@ -92,6 +92,15 @@ def build_flow_graph(
     return FlowGraph(nodes, edges, meta)
 
 
+def sums_gap(graph: FlowGraph) -> float:
+    """Identity 8: the largest |node − Σ of its incoming add and residual edges| over the largest node, in logits."""
+    edges = graph.edges[graph.edges["kind"].isin(["add", "residual"])]
+    sums = edges.groupby("target")["contribution"].sum(min_count=1)
+    true = graph.nodes.set_index("id")["contribution"]
+    gap = (sums - true.loc[sums.index]).abs()
+    return float("nan") if gap.isna().any() else float(gap.max() / true.abs().max())
+
+
 def parse_layers(text: str) -> list[int]:
     """`"3"`, `"3-5"` or `"0,3,7-9"` as a sorted list of layers; a `VisitError` says what is not readable."""
     found: set[int] = set()
@@ -169,9 +178,7 @@ def _tables(draft: Draft, target: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     nodes = pd.DataFrame(draft.rows).assign(**columns)
     amount = torch.tensor([row["amount"] for row in draft.rows], dtype=vectors.dtype, device=vectors.device)
     nodes["contribution"] = (draft.frozen.of(vectors) * amount).tolist()
-    rests = nodes["label"].to_numpy()
-    nodes["label"] = [text or words[0] for text, words in zip(rests, nodes["tokens"], strict=True)]
-    known = draft.acts.tokens
+    nodes["label"] = [row["label"] or words[0] for row, words in zip(draft.rows, columns["tokens"], strict=True)]
     sources = [row["source_pos"] for row in draft.rows]
     nodes["source_token"] = [None if i is None else draft.acts.tokens[i] for i in sources]
     return nodes.astype(dict.fromkeys(_INTEGERS, "Int64"))[_COLUMNS], _edges(draft, nodes)

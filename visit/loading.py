@@ -13,6 +13,7 @@ import torch
 from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as hf_logging
 
 from visit.errors import VisitError
 from visit.families import family_of
@@ -49,6 +50,7 @@ def read_checkpoint(
 
 
 def _weights(name: str, source: str, options: dict[str, Any], dtype: torch.dtype) -> Any:
+    hf_logging.disable_progress_bar()  # ours is the command line's standard error, and the app's own status
     try:
         hf, report = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, attn_implementation="eager", use_safetensors=True, output_loading_info=True, **options

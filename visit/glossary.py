@@ -1,0 +1,69 @@
+"""One definition per term, used as hover help wherever the term stands. Sources: the method's sections and the paper."""
+
+from __future__ import annotations
+
+TERMS: dict[str, str] = {
+    "token": "What the model reads: a word, a part of a word, or a byte. A leading space belongs to the token and is "
+    "shown as ·.",
+    "position": "The place of a token in the prompt, from 0. Everything on this page is about one position: the "
+    "model's guess of the token that follows it.",
+    "prompt": "The text the model reads. It is passed on exactly as typed; Enter runs it.",
+    "target": "The word whose fate is followed: its probability and rank colour the nodes, and contributions are "
+    "measured towards it. It must be one token. Empty: the model's own prediction.",
+    "distractor": "A second word to compare with. Contributions then measure the difference of the two logits, target "
+    "minus distractor.",
+    "logit": "The model's raw score of a word before the softmax. Adding the same number to all logits changes "
+    "nothing, so only differences mean something.",
+    "probability": "The share of belief in a word, after the softmax: between 0 and 1, over all words together 1.",
+    "rank": "1 + the number of words with a higher logit. 1 is the most probable word; the last rank is as many as "
+    "the vocabulary has words.",
+    "entropy": "How spread a distribution over words is, in bits: 0 when one word has everything, log₂ of the "
+    "vocabulary's size when all words are equal.",
+    "norm": "The length of a vector. The lens ignores it; in a sum, long vectors count for more.",
+    "coefficient": "The number a node's vector is multiplied with before it is added: the pattern for a memory value, "
+    "the activation for a neuron.",
+    "contribution": "Direct logit attribution: how many logits this vector adds to the target, relative to the mean "
+    "over all words (or to the distractor), with the final norm frozen at this position. Contributions add up.",
+    "lens": "The logit lens: a vector is passed through the final norm and the unembedding as if it were the last "
+    "state, and read as words. It says what a vector is about, not how much it moves.",
+    "residual stream": "The vector that runs through all blocks at one position. Attention and MLP read from it and "
+    "add to it.",
+    "resid_pre": "The residual stream where it enters a block.",
+    "resid_mid": "The residual stream between attention and MLP of a block.",
+    "resid_post": "The residual stream where it leaves a block.",
+    "ln1_out": "The stream after the norm in front of attention: what queries, keys and values are made from.",
+    "ln2_out": "The stream after the norm in front of the MLP: what its neurons read.",
+    "head": "One attention head: it looks at all positions up to this one and writes a mix of their memory values "
+    "into the stream. Written L9 H6: layer 9, head 6.",
+    "query": "What a head looks for at this position, read in the space of the residual stream (q·W_Kᵀ).",
+    "key": "What a position offers to be found by, read in the space of the residual stream (k·W_Qᵀ).",
+    "value": "A memory value: what a head would write if it looked at one position only (v·W_O). The head's output is "
+    "their sum, each times the pattern.",
+    "pattern": "Attention probabilities: how a head divides its look over the positions. They add up to 1.",
+    "attn_out": "What attention adds to the stream: the sum of all heads and the output bias.",
+    "attn_neuron": "A row of W_O with its coefficient: a second, finer reading of a head. Rows have no meaning of "
+    "their own inside a head (any rotation gives the same model).",
+    "attn_bias": "The bias of attention's output projection: the same for every prompt.",
+    "mlp_key": "What a neuron reads: its column of W_in. The stream is compared with it, and the neuron fires.",
+    "mlp_value": "What a neuron writes: its row of W_out, times its activation (the coefficient).",
+    "mlp_out": "What the MLP adds to the stream: the sum of all neurons and the output bias.",
+    "mlp_bias": "The bias of the MLP's output: the same for every prompt.",
+    "rest": "Everything that is not drawn, in one node, so that every sum stays exact. Its share is that of the "
+    "measure by which nodes are kept.",
+    "ln_final": "The stream after the final norm, which the unembedding turns into logits.",
+    "logits": "The model's prediction: one score for every word.",
+    "ledger": "The identities that every number here rests on, checked on the loaded model: heads are sums of memory "
+    "values, MLPs of neurons, the lens of the last state is the prediction. A failure means: do not trust.",
+    "keep": "How much is drawn. A number (12), a share to reach (80 %), a pair of positive and negative (6,6), or all. "
+    "The rest is shown as one node.",
+    "keep by": "What decides who is drawn: the length of what is added (norm), how much it moves the target "
+    "(contribution), or attention (pattern, for memory values).",
+    "layers": "The blocks drawn: all, or 3, 3-5, 0,3,7-9. Blocks left out are drawn as a gap that carries their sum.",
+    "lens map": "The top word of the residual stream at every position (columns) after every block (rows, upwards). "
+    "A click on a cell chooses its position and opens its block below.",
+}
+
+
+def explain(term: str) -> str:
+    """The definition of a term; an unknown one is a bug and raises KeyError."""
+    return TERMS[term]

@@ -1,0 +1,151 @@
+"""The state of a page as an address: read from the URL, validated here, and written back. No Streamlit, no torch.
+
+A URL comes from anybody: a value that cannot be used is replaced by its default, and a note says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from visit.errors import VisitError
+from visit.listed import MINI, check_hosted
+from visit.words import visible
+
+PROMPT_CHARACTERS = 8_000
+DEFAULT_PROMPT = "The capital of Japan is the city of"
+_NODE = re.compile(r"(L\d{1,4}(-\d{1,4})?(\.[a-z_]+\d*){1,2}(\.rest|\.gate|\.up)?|ln_final|logits)")
+
+
+@dataclass(frozen=True)
+class State:
+    """What a page shows. Every field has a default and is left out of the URL while it has it."""
+
+    model: str = MINI
+    prompt: str = DEFAULT_PROMPT
+    pos: int = -1
+    target: str = ""
+    distractor: str = ""
+    layers: str = ""
+    heads: str = "all"
+    values: str = "2"
+    neurons: str = "12"
+    rows: str = "12"
+    by: str = "norm"
+    detail: str = ""
+    node: str = ""
+
+
+def parse(params: Mapping[str, str]) -> tuple[State, list[str]]:
+    """(state, notes): one note for every value that could not be used."""
+    found: dict[str, Any] = {}
+    notes = []
+    for field in fields(State):
+        text = params.get(field.name)
+        if text is None:
+            continue
+        try:
+            found[field.name] = _READ.get(field.name, _short)(str(text))
+        except (ValueError, VisitError) as problem:
+            default = getattr(State(), field.name)
+            shown = f"“{default}”" if default not in ("", -1) else "the default"
+            notes.append(f"The link's “{field.name}” cannot be used ({problem}); {shown} is shown instead.")
+    return replace(State(), **found), notes
+
+
+def to_params(state: State) -> dict[str, str]:
+    """The shortest query that gives the state back."""
+    default = State()
+    return {
+        f.name: str(getattr(state, f.name)) for f in fields(State) if getattr(state, f.name) != getattr(default, f.name)
+    }
+
+
+def amount(text: str) -> Any:
+    """A pruning amount as written in a field: "12", "80 %" or "0.8" (a share), "6,6" (positive, negative), "all"."""
+    text = text.strip().lower()
+    if text in ("all", ""):
+        return None
+    if "," in text:
+        parts = [p.strip() for p in text.split(",")]
+        if len(parts) == 2 and all(_whole(p) for p in parts):
+            return int(parts[0]), int(parts[1])
+    elif text.endswith("%"):
+        number = text[:-1].strip()
+        if _decimal(number) and 0 < float(number) <= 100:
+            return float(number) / 100
+    elif _whole(text):
+        return int(text)
+    elif _decimal(text) and 0 < float(text) <= 1:
+        return float(text)
+    raise VisitError(f"An amount is a number, a share such as 80 %, a pair such as 6,6, or all; “{text[:30]}” came")
+
+
+def _whole(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 6
+
+
+def _decimal(text: str) -> bool:
+    return re.fullmatch(r"\d{1,3}(\.\d{1,6})?", text, re.ASCII) is not None
+
+
+def _amount(text: str) -> str:
+    amount(text)
+    return text.strip()
+
+
+def _model(text: str) -> str:
+    check_hosted(text)
+    if len(text) > 300 or not text.strip() or not text.isprintable():
+        raise ValueError("it is no name of a model")
+    return text
+
+
+def _prompt(text: str) -> str:
+    if len(text) > PROMPT_CHARACTERS:
+        raise ValueError(f"it has {len(text):,} characters; at most {PROMPT_CHARACTERS:,} are read from a link")
+    return text
+
+
+def _short(text: str) -> str:
+    if len(text) > 200:
+        raise ValueError("it is longer than 200 characters")
+    return text
+
+
+def _pos(text: str) -> int:
+    if not re.fullmatch(r"-?\d{1,6}", text, re.ASCII):
+        raise ValueError(f"“{visible(text[:30])}” is no position; positions are whole numbers")
+    return int(text)
+
+
+def _layers(text: str) -> str:
+    if text and not re.fullmatch(r"\d{1,4}(-\d{1,4})?(\s*,\s*\d{1,4}(-\d{1,4})?)*", text.strip(), re.ASCII):
+        raise ValueError(f"“{visible(text[:30])}” is no list of layers; write 3, 3-5 or 0,3,7-9")
+    return text.strip()
+
+
+def _by(text: str) -> str:
+    if text not in ("norm", "contribution", "pattern"):
+        raise ValueError("it is norm, contribution or pattern")
+    return text
+
+
+def _node(text: str) -> str:
+    if text and not _NODE.fullmatch(text):
+        raise ValueError("it is no node; nodes look like L3.head5")
+    return text
+
+
+def _detail(text: str) -> str:
+    if text and not re.fullmatch(r"(states|words|everything)|(\d{1,4}[swe])(,\d{1,4}[swe])*", text, re.ASCII):
+        raise ValueError("it is states, words, everything, or per layer such as 3w,5e")
+    return text
+
+
+_READ: dict[str, Callable[[str], Any]] = {
+    "model": _model, "prompt": _prompt, "pos": _pos, "layers": _layers, "by": _by, "node": _node, "detail": _detail,
+    "heads": _amount, "values": _amount, "neurons": _amount, "rows": _amount,
+}  # fmt: skip
