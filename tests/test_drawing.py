@@ -1,0 +1,405 @@
+"""The drawing of the flow graph: all is shown once, nothing overlaps, rows keep their place, text is harmless."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations, pairwise
+from xml.etree import ElementTree
+
+import pytest
+from graphs import HOSTILE, make_graph
+
+from visit.bands import gauge, route
+from visit.detail import LEVELS, levels, read, shown
+from visit.drawing import component_source, compose, default_detail, draw, flow_data
+from visit.export import flow_html, script_json
+from visit.inspector import inspect
+from visit.layout import NAME_Y, STREAM_Y, WORK_Y, place
+from visit.palette import page_colours, pill_class, pill_colours, rank_bounds
+from visit.words import text_width
+
+FAMILIES = {
+    "sequential": {},
+    "no rest, no bias": {"rests": False, "biases": False},
+    "parallel, two norms": {"parallel": True},
+    "parallel, one norm": {"parallel": True, "norms": 1},
+    "gated": {"gated": True, "biases": False},
+    "post-norm": {"norms": 0, "gated": True, "biases": False},
+    "gap": {"layers": (2, 3, 7)},
+    "gap of one block": {"layers": (0, 2)},
+    "twelve blocks": {"layers": tuple(range(12)), "heads": 5},
+    "one value": {"values": 1},
+    "nothing kept": {"heads": 0, "neurons": 0, "attn_neurons": 0},
+    "small vocabulary": {"d_vocab": 300},
+}
+families = pytest.mark.parametrize("family", FAMILIES)
+every_level = pytest.mark.parametrize("level", LEVELS)
+
+
+def layout(level, parts="both", sort_by="norm", **options):
+    flow = read(make_graph(**options))
+    return flow, place(flow, levels(flow, level), parts, sort_by)
+
+
+@families
+@every_level
+def test_nothing_overlaps_and_everything_is_inside(family, level):
+    _, sheet = layout(level, **FAMILIES[family])
+    for a, b in combinations(sheet.pills.values(), 2):
+        apart = a.right <= b.x or b.right <= a.x or a.bottom <= b.y or b.bottom <= a.y
+        assert apart, (a.id, b.id)
+    for pill in sheet.pills.values():
+        assert pill.x >= 0 and pill.right <= sheet.width
+        assert pill.y >= 0 and pill.bottom <= sheet.height
+
+
+@families
+@every_level
+def test_every_node_of_the_level_is_placed_once_and_every_link_leads_to_placed_nodes(family, level):
+    flow, sheet = layout(level, **FAMILIES[family])
+    assert set(sheet.pills) == shown(flow, levels(flow, level))
+    ends = {*sheet.pills, *sheet.junctions}
+    bands = route(flow, sheet, gauge(flow), lambda node: "g")
+    assert all(band.source in ends and band.target in ends for band in bands)
+    reached = {band.target for band in bands}
+    begins = {i for i in sheet.pills if not flow.into[i]}
+    if family == "nothing kept":  # sums of hidden rests alone, which come from nowhere
+        begins |= {"L9.attn_out", "L9.mlp_out"}
+    tags = {i for i, p in sheet.pills.items() if p.role == "tag"}
+    assert set(sheet.pills) - reached - tags <= begins
+
+
+@every_level
+def test_words_and_tags_fit_their_pills(level):
+    _, sheet = layout(level, words=["W" * 40, "m" * 9, " Internationalization"], layers=(3, 4))
+    for pill in sheet.pills.values():
+        if pill.role in ("bead", "card"):
+            continue
+        sizes = {"rest": (11, 0), "tag": (11, 0), "state": (12.9, 11)}.get(pill.role, (12, 11))
+        used = text_width(pill.word, sizes[0]) + (text_width(pill.tag, sizes[1]) + 6 if pill.tag else 0)
+        assert used <= pill.w - 6, (pill.id, pill.word, pill.tag)
+
+
+def test_names_of_columns_do_not_run_into_each_other():
+    for level in LEVELS:
+        _, sheet = layout(level, layers=(3, 4, 7), gated=True)
+        lines = {}
+        for caption in sheet.captions:
+            w = text_width(caption.text, 13 if caption.kind == "title" else 11)
+            lines.setdefault(caption.y, []).append((caption.x - (w / 2 if caption.middle else 0), w, caption.text))
+        for line in lines.values():
+            line.sort()
+            assert all(a[0] + a[1] <= b[0] for a, b in pairwise(line)), line
+
+
+def test_states_of_the_stream_stand_on_one_straight_line():
+    _, sheet = layout("everything", layers=(2, 3, 7))
+    states = [p for p in sheet.pills.values() if p.node.kind.startswith("resid")]
+    assert len(states) == 2 + 2 * 3
+    assert {p.cy for p in states} == {STREAM_Y}
+    order = [p.id for p in sorted(states, key=lambda p: p.x)]
+    assert order == [
+        "L2.resid_pre", "L2.resid_mid", "L2.resid_post", "L3.resid_mid", "L3.resid_post",
+        "L7.resid_pre", "L7.resid_mid", "L7.resid_post",
+    ]  # fmt: skip
+
+
+def test_a_row_is_one_head_from_query_to_output():
+    _, sheet = layout("everything")
+    for h in range(3):
+        row = [p for p in sheet.pills.values() if p.node.head == h and p.node.kind != "attn_neuron"]
+        others = [p for p in sheet.pills.values() if p.node.head not in (None, h)]
+        top, bottom = min(p.y for p in row), max(p.bottom for p in row)
+        assert not any(top < p.cy < bottom for p in others)
+        first = [p for p in row if p.node.kind in ("query", "head")]
+        assert {p.y for p in first} == {top}
+        by_x = sorted(row, key=lambda p: p.x)
+        kinds = list(dict.fromkeys(p.node.kind for p in by_x if p.node.kind != "rest"))
+        assert kinds == ["query", "key", "value", "head"]
+
+
+def test_key_and_value_of_one_position_stand_on_one_line():
+    _, sheet = layout("everything")
+    for pill in sheet.pills.values():
+        if pill.node.kind == "key":
+            assert sheet.pills[pill.id.replace("key", "value")].y == pill.y
+
+
+def test_bands_of_heads_pass_beside_the_rows_of_w_o():
+    _, sheet = layout("everything", attn_neurons=12)
+    heads = {p.cy for p in sheet.pills.values() if p.node.kind == "head"}
+    rows = [p for p in sheet.pills.values() if p.node.kind == "attn_neuron"]
+    assert len(rows) == 12
+    assert not any(p.y < y < p.bottom for p in rows for y in heads)
+
+
+@pytest.mark.parametrize("sort_by", ["norm", "contribution", "index"])
+def test_heads_are_sorted_as_asked(sort_by):
+    _, sheet = layout("words", sort_by=sort_by, heads=6)
+    heads = sorted((p for p in sheet.pills.values() if p.node.kind == "head"), key=lambda p: p.y)
+    number = {
+        "norm": lambda n: -n.norm,
+        "contribution": lambda n: -abs(n.contribution),
+        "index": lambda n: n.head,
+    }[sort_by]
+    keys = [number(p.node) for p in heads]
+    assert keys == sorted(keys) and len(set(keys)) > 1
+
+
+def test_rows_by_index_keep_their_place_between_prompts():
+    _, one = layout("words", sort_by="index", seed=0)
+    _, two = layout("words", sort_by="index", seed=5, words=["a", "b", "c"])
+    assert {i: (p.x, p.y) for i, p in one.pills.items()} == {i: (p.x, p.y) for i, p in two.pills.items()}
+
+
+def test_rows_can_follow_another_graph():
+    one, two = read(make_graph(heads=6, seed=0)), read(make_graph(heads=6, seed=5))
+
+    def rows(flow, order):
+        sheet = place(flow, levels(flow, "words"), order=order)
+        return {i: p.y for i, p in sheet.pills.items() if p.node.kind in ("head", "mlp_value")}
+
+    assert rows(two, None) != rows(one, None)
+    assert rows(two, one) == rows(one, None)
+
+
+def test_levels_show_what_they_promise():
+    kinds = {}
+    for level in LEVELS:
+        _, sheet = layout(level)
+        kinds[level] = {p.node.kind for p in sheet.pills.values()}
+    assert kinds["states"] == {
+        "resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "head", "ln_final", "logits",
+    }  # fmt: skip
+    assert kinds["words"] - kinds["states"] == {"value", "mlp_value", "rest"}
+    hidden = {"ln1_out", "ln2_out", "query", "key", "attn_neuron", "mlp_key", "attn_bias", "mlp_bias"}
+    assert kinds["everything"] - kinds["words"] == hidden
+
+
+def test_a_block_can_have_its_own_level():
+    flow = read(make_graph(layers=(1, 2, 3)))
+    sheet = place(flow, levels(flow, {2: "words"}))
+    assert {p.node.layer for p in sheet.pills.values() if p.node.kind == "value"} == {2}
+    assert {b.layer: b.level for b in sheet.blocks} == {1: "states", 2: "words", 3: "states"}
+    with pytest.raises(ValueError, match="detail must be one of"):
+        levels(flow, "word")
+
+
+@pytest.mark.parametrize(("parts", "gone"), [("attention", "mlp_value"), ("mlp", "value")])
+def test_one_workshop_alone(parts, gone):
+    _, sheet = layout("everything", parts=parts)
+    kinds = {p.node.kind for p in sheet.pills.values()}
+    assert gone not in kinds and {"attn_out", "mlp_out"} <= kinds
+
+
+def test_twelve_folded_blocks_fit_one_screen_and_a_block_at_words_a_thousand_pixels():
+    _, sheet = layout("states", layers=tuple(range(12)), heads=12)
+    assert sheet.width <= 1280
+    _, sheet = layout("words", heads=12, neurons=12, final=False)
+    assert sheet.width <= 1000
+
+
+def test_the_block_that_moves_the_target_most_is_open():
+    graph = make_graph(layers=(0, 1, 2))
+    graph.nodes.loc[graph.nodes.id == "L1.mlp_out", "contribution"] = -99.0
+    assert default_detail(graph) == {0: "states", 1: "words", 2: "states"}
+
+
+# ---- widths, colours -------------------------------------------------------------------------------------------------
+
+
+def test_widths_grow_with_the_number_and_by_a_power_below_one():
+    flow = read(make_graph())
+    measure = gauge(flow)
+    edges = sorted((e for e in flow.edges if e.kind in ("add", "residual")), key=lambda e: e.norm)
+    widths = [measure(e) for e in edges]
+    assert widths == sorted(widths) and widths[-1] == 14.0 and 0 < measure.power < 1
+    assert widths[0] / widths[-1] > edges[0].norm / edges[-1].norm
+
+
+def test_width_by_contribution_uses_its_size():
+    flow = read(make_graph())
+    measure = gauge(flow, "contribution")
+    edge = max((e for e in flow.edges if e.contribution is not None), key=lambda e: abs(e.contribution))
+    assert measure(edge) == 14.0 and measure.number(edge) == abs(edge.contribution)
+
+
+@pytest.mark.parametrize(
+    ("rank", "look"),
+    [(1, "t5"), (2, "t4"), (224, "t1"), (225, "g"), (50033, "g"), (50034, "b1"), (50257, "b5"), (None, "o")],
+)
+def test_colour_is_the_rank_from_both_ends(rank, look):
+    node = read(make_graph()).nodes["L9.attn_out"]
+    node.rank = rank
+    assert pill_class("rank", 50257, 1.0)(node) == look
+
+
+@pytest.mark.parametrize("d_vocab", [2, 10, 300, 1000, 50257, 256000])
+def test_steps_of_the_rank_scale_rise(d_vocab):
+    bounds = rank_bounds(d_vocab)
+    assert bounds[0] == 1 and all(a < b for a, b in pairwise(bounds))
+    assert bounds[-1] == max(10, int(d_vocab**0.5))
+
+
+@pytest.mark.parametrize("palette", ["safe", "paper"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_contrast_of_words_is_at_least_4_5(theme, palette):
+    page = page_colours(theme)
+    pairs = [(fill, word) for fill, _, word in pill_colours(theme, palette).values()]
+    pairs += [(pill_colours(theme, palette)[look][0], page["tag"]) for look in "go"]
+    pairs += [(page["page"], page[name]) for name in ("ink", "quiet", "tag")]
+    pairs += [(page["panel"], page["quiet"]), (page["r"], page["ink"])]
+    for back, front in pairs:
+        assert contrast(back, front) >= 4.5, (back, front)
+
+
+def contrast(a: str, b: str) -> float:
+    """WCAG's contrast ratio of two colours."""
+    low, high = sorted((luminance(a), luminance(b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+# ---- text of the files -----------------------------------------------------------------------------------------------
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@families
+@every_level
+@pytest.mark.parametrize("theme", ["light", "auto"])
+def test_svg_is_well_formed(family, level, theme):
+    root = ElementTree.fromstring(draw(make_graph(**FAMILIES[family]), level, theme=theme))
+    assert root.tag == SVG + "svg" and float(root.get("width")) > 0
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_file_of_one_theme_has_plain_attributes_only(theme):
+    text = draw(make_graph(), "everything", theme=theme, selected="L9.head1")
+    assert "var(" not in text and "<style" not in text and "rgba" not in text
+    root = ElementTree.fromstring(text)
+    assert not any(e.get("style") or e.get("data-i") for e in root.iter())
+    boxes = list(root.iter(SVG + "rect"))
+    assert boxes and all(e.get("fill") for e in boxes)
+    sizes = [float(e.get("font-size")) for e in root.iter() if e.get("font-size")]
+    assert min(sizes) >= 11
+
+
+def test_svg_holds_its_provenance_and_a_caption():
+    root = ElementTree.fromstring(draw(make_graph()))
+    meta = json.loads(root.find(SVG + "metadata").text)
+    assert meta["model"] == "test/model" and meta["ledger"]["holds"] and meta["prompt"] and meta["versions"]
+    texts = " ".join("".join(e.itertext()) for e in root.iter(SVG + "text"))
+    for part in ("test/model", "When Mary and John went to", "revision 0123456789ab", "float32", "all identities hold"):
+        assert part in texts
+
+
+def hostile_graph():
+    return make_graph(words=HOSTILE, model="<script>alert(1)</script>", prompt="".join(HOSTILE))
+
+
+@every_level
+@pytest.mark.parametrize("theme", ["light", "auto"])
+def test_hostile_text_stays_text_in_svg(level, theme):
+    root = ElementTree.fromstring(draw(hostile_graph(), level, theme=theme))
+    tags = {e.tag.removeprefix(SVG) for e in root.iter()}
+    assert tags <= {"svg", "g", "rect", "path", "text", "title", "metadata", "style"}
+    assert not any(name.startswith("on") or "href" in name for e in root.iter() for name in e.keys())  # noqa: SIM118
+    assert any("<script>" in (e.text or "") for e in root.iter(SVG + "text"))
+
+
+@every_level
+def test_hostile_text_stays_text_in_html(level):
+    page = flow_html(hostile_graph(), level)
+    page.encode("utf-8")
+    lowered = page.lower()
+    assert lowered.count("<script") == 3 and lowered.count("</script") == 3
+    assert "<img" not in lowered and "<!--" not in lowered.replace("<!doctype", "")
+    assert "\u2028" not in page and "\x00" not in page
+
+
+def test_json_in_a_script_says_the_same_as_before():
+    value = {"a": [*HOSTILE[:7], 1, None, 0.5]}
+    text = script_json(value)
+    assert json.loads(text) == value and "<" not in text and ">" not in text
+
+
+def test_missing_numbers_of_a_table_are_missing_everywhere():
+    text = json.dumps(flow_data(make_graph(), "everything"), allow_nan=False)
+    assert "NaN" not in text and '"nan' not in text
+
+
+# ---- data for the page -----------------------------------------------------------------------------------------------
+
+
+@families
+@every_level
+def test_data_describe_the_drawing(family, level):
+    graph = make_graph(**FAMILIES[family])
+    data = flow_data(graph, level)
+    root = ElementTree.fromstring(data["svg"])
+    groups = [e for e in root.iter(SVG + "g") if e.get("data-i")]
+    assert [int(e.get("data-i")) for e in groups] == list(range(len(data["nodes"])))
+    size = len(data["nodes"]) + data["junctions"]
+    assert all(0 <= a < size and 0 <= b < size and a != b for a, b, *_ in data["links"])
+    paths = [int(e.get("data-e")) for e in root.iter(SVG + "path")]
+    assert len(set(paths)) == len(paths) and max(paths, default=0) < len(data["links"])
+
+
+def test_contributions_travel_with_the_links():
+    graph = make_graph()
+    data = flow_data(graph, "words")
+    ids = [node["id"] for node in data["nodes"]]
+    sums = {}
+    for source, target, kind, contribution, _ in data["links"]:
+        if kind in "ar" and ids[target] == "L9.resid_mid":
+            sums[ids[source]] = contribution
+    assert set(sums) == {"L9.resid_pre", "L9.attn_out"}
+    whole = graph.nodes.set_index("id").loc["L9.resid_mid", "contribution"]
+    assert sum(sums.values()) == pytest.approx(whole, abs=0.02)
+
+
+def test_the_component_brings_all_colours():
+    source = component_source()
+    for scope in (".visit.light.safe", ".visit.dark.paper"):
+        assert f"{scope} .t5{{" in source["css"]
+    assert source["js"].count("export default function flow(") == 1 and "innerHTML" not in source["js"]
+
+
+def test_the_inspector_speaks_the_words_of_the_field():
+    graph = make_graph(layers=(2, 7))
+    assert inspect(graph, "L7.head1")["title"] == "Head L7 H1 at position 5"
+    assert inspect(graph, "L7.head1")["how"].startswith("z₁ @ W_O[1]: what head 1 writes")
+    assert inspect(graph, "L7.head1.value3")["title"] == "Memory value of head L7 H1 from position 3 (·John)"
+    assert inspect(graph, "L7.head1.value3")["source"] == "·John"
+    assert inspect(graph, "L3-6.rest")["title"] == "All blocks 3 to 6 that are not shown: 30 % of the sum"
+    assert inspect(graph, "L7.head1.rest")["title"].endswith("that are not shown: 20 % of the sum")
+    assert len(inspect(graph, "logits")["words"]) == 10
+    with pytest.raises(KeyError):
+        inspect(graph, "L99.head0")
+
+
+def test_missing_numbers_have_a_reason():
+    facts = {name: (value, reason) for name, value, reason in inspect(make_graph(), "L9.head0.query")["facts"]}
+    assert facts["contribution"] == ("–", "adds nothing to the stream")
+    assert facts["coefficient"] == ("–", "none: read as it is")
+    facts = {name: (value, reason) for name, value, reason in inspect(make_graph(), "L9.head0")["facts"]}
+    assert facts["contribution"][0].endswith(" logits") and facts["contribution"][1] == ""
+
+
+def test_every_kind_has_a_title_and_a_line():
+    graph = make_graph(gated=True, layers=(1, 4))
+    for entry in flow_data(graph, "everything")["nodes"]:
+        assert entry["title"] != entry["id"] and "None" not in entry["title"], entry
+        assert entry["how"] and "\n" not in entry["how"] and "{" not in entry["how"] and "None" not in entry["how"]
+
+
+def test_pictures_are_the_same_each_time():
+    assert draw(make_graph()) == draw(make_graph())
+    assert compose(make_graph(), "words").looks["L9.resid_pre"] == "t5"
+    assert NAME_Y < WORK_Y

@@ -1,0 +1,184 @@
+"""The flow graph as a drawing: one layout, drawn as SVG text for files and as data for the page that makes it live."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from visit.bands import Band, Gauge, WidthBy, gauge, route
+from visit.detail import STREAM, Detail, Flow, FlowTables, Level, Parts, levels, read
+from visit.inspector import entries
+from visit.layout import Sheet, place
+from visit.legend import Legend, legend
+from visit.palette import ColorBy, PaletteName, Theme, pill_class, style
+from visit.svg import Ink, document, draw_legend, drawing, frame, mark
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A laid out graph: where everything stands and what everything looks like."""
+
+    flow: Flow
+    sheet: Sheet
+    bands: list[Band]
+    looks: dict[str, str]
+    legend: Legend
+    measure: Gauge
+
+
+def compose(
+    graph: FlowTables,
+    detail: Detail = "words",
+    *,
+    width_by: WidthBy = "norm",
+    color_by: ColorBy = "rank",
+    sort_by: str = "norm",
+    parts: Parts = "both",
+    order: FlowTables | None = None,
+) -> Picture:
+    """Lay out a graph and give every part its class."""
+    flow = read(graph)
+    sheet = place(flow, levels(flow, detail), parts, sort_by, read(order) if order is not None else None)
+    largest = max((abs(n.contribution) for n in flow.nodes.values() if n.contribution is not None), default=0.0)
+    look = pill_class(color_by, flow.d_vocab, largest)
+    measure = gauge(flow, width_by)
+    looks = {p.id: look(p.node) for p in sheet.pills.values()}
+    bands = route(flow, sheet, measure, look)
+    return Picture(flow, sheet, bands, looks, legend(flow, measure, color_by, largest), measure)
+
+
+def draw(
+    graph: FlowTables,
+    detail: Detail = "words",
+    *,
+    theme: Theme = "light",
+    width_by: WidthBy = "norm",
+    color_by: ColorBy = "rank",
+    sort_by: str = "norm",
+    parts: Parts = "both",
+    palette: PaletteName = "safe",
+    selected: str | None = None,
+) -> str:
+    """Draw a flow graph as the text of an SVG file, with its legend, its caption and its provenance.
+
+    graph: a `FlowGraph`. detail: "states" (folded), "words" or "everything", for all blocks or as {layer: level}.
+    theme: "light" and "dark" are drawn with plain attributes, for every program that reads SVG; "auto" follows the
+    reader's system through a style sheet. width_by: "norm", or "contribution" for |contribution| in logits.
+    color_by: "rank", "probability" or "contribution" of the target (rank from 1, probability 0 to 1, logits), or
+    "entropy" of the reading in bits. sort_by: order of heads and neurons, "norm", "contribution" or "index".
+    parts: "both", "attention" or "mlp". palette: "safe" (colour-blind safe) or "paper" (green and red).
+    selected: id of a node to be marked.
+
+    Raises ValueError for an unknown level. Source: paper section 4 and Appendix A; the layout is ours.
+    """
+    picture = compose(graph, detail, width_by=width_by, color_by=color_by, sort_by=sort_by, parts=parts)
+    ink = Ink(None if theme == "auto" else theme, palette)
+    width = max(picture.sheet.width, 640.0)
+    body = drawing(picture.sheet, picture.bands, picture.looks, ink)
+    if selected in picture.sheet.pills:
+        body += mark(picture.sheet.pills[selected], ink)
+    notes, height = draw_legend(picture.legend, picture.sheet.height + 10, width, ink)
+    css = _auto_style(palette) if theme == "auto" else ""
+    return document(body + notes, width, height, picture.flow.meta, picture.legend.caption, ink, css)
+
+
+def _auto_style(palette: PaletteName) -> str:
+    dark = style("dark", palette, ".visit", ".visit")
+    rules = style("light", palette, ".visit", ".visit") + _drawing_rules()
+    return f"<style>{rules}@media(prefers-color-scheme:dark){{{dark}}}</style>"
+
+
+def _drawing_rules() -> str:
+    """The part of flow.css that is about the drawing itself."""
+    return _asset("flow.css").split("/* drawing */")[1].split("/* end of drawing */")[0].strip()
+
+
+def flow_data(
+    graph: FlowTables,
+    detail: Detail = "words",
+    *,
+    width_by: WidthBy = "norm",
+    color_by: ColorBy = "rank",
+    sort_by: str = "norm",
+    parts: Parts = "both",
+    palette: PaletteName = "safe",
+    selected: str | None = None,
+    order: FlowTables | None = None,
+    actions: bool = False,
+) -> dict[str, Any]:
+    """Everything that flow.js needs to show a graph: drawing, inspector's entries and links, as JSON can hold it.
+
+    The options are those of `draw`. order: a graph whose rows this one follows. actions: offer what only the app can
+    do (fold a block, hide or keep a node); it then receives `{"do": "detail", "layer"}`, `{"do": "hide", "id"}` or
+    `{"do": "keep", "id"}` as the trigger "action".
+    """
+    picture = compose(graph, detail, width_by=width_by, color_by=color_by, sort_by=sort_by, parts=parts, order=order)
+    sheet = picture.sheet
+    body = drawing(sheet, picture.bands, picture.looks, Ink())
+    numbers = {name: i for i, name in enumerate([*sheet.pills, *sheet.junctions])}
+    nodes = entries(picture.flow, sheet.pills)
+    for entry, pill in zip(nodes, sheet.pills.values(), strict=True):
+        entry |= {name: 1 for name, kinds in _ROLES.items() if pill.node.kind in kinds}
+    return {
+        "svg": frame(body, sheet.width, sheet.height),
+        "nodes": nodes,
+        "junctions": len(sheet.junctions),
+        "links": [_link(band, numbers) for band in picture.bands],
+        "legend": picture.legend.as_dict(),
+        "palette": palette,
+        "selected": selected,
+        "focus": _focus(sheet),
+        "actions": actions,
+    }
+
+
+_ROLES = {
+    "stream": STREAM,
+    "sum": ("attn_out", "mlp_out", "ln_final"),
+    "reads": ("ln1_out", "ln2_out", "query", "key", "mlp_key", "attn_neuron", "ln_final"),
+}
+
+
+def _link(band: Band, numbers: dict[str, int]) -> list[Any]:
+    """[source, target, a(dd) r(esidual) m(ultiply) n(orm), contribution in logits or None, 1 at the model's end]."""
+    end = int(band.target in ("ln_final", "logits"))
+    contribution = None if band.contribution is None else float(f"{band.contribution:.3g}")
+    return [numbers[band.source], numbers[band.target], band.kind[0], contribution, end]
+
+
+def _focus(sheet: Sheet) -> float:
+    """How far to scroll at first: to the first open block, when folded ones stand before it."""
+    opened = next((block for block in sheet.blocks if block.level != "states"), None)
+    return max(0.0, opened.x - 200) if opened is not None and opened is not sheet.blocks[0] else 0.0
+
+
+def default_detail(graph: FlowTables) -> dict[int, Level]:
+    """All blocks folded but the one that moves the target's contribution most, which is at *words*.
+
+    Moves: |contribution of attention out| + |contribution of MLP out|, in logits.
+    """
+    flow = read(graph)
+    moved: dict[int, float] = {}
+    for node in flow.nodes.values():
+        if node.kind in ("attn_out", "mlp_out") and node.layer is not None:
+            moved[node.layer] = moved.get(node.layer, 0.0) + abs(node.contribution or 0.0)
+    most = max(flow.layers, key=lambda layer: moved.get(layer, 0.0), default=None)
+    return {layer: "words" if layer == most else "states" for layer in flow.layers}
+
+
+@cache
+def _asset(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+@cache
+def component_source() -> dict[str, str]:
+    """The flow graph's `html`, `css` and `js`, as `st.components.v2.component` takes them."""
+    css = _asset("flow.css")
+    for theme in ("light", "dark"):
+        for palette in ("safe", "paper"):
+            page = f".visit.{theme}" if palette == "safe" else None
+            css += style(theme, palette, f".visit.{theme}.{palette}", page)
+    return {"html": "<div class='visit light safe'></div>", "css": css, "js": _asset("flow.js")}

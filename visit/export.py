@@ -1,0 +1,76 @@
+"""The flow graph as files: a page that stands alone, SVG, and PNG. Each holds what it is a picture of."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from typing import Any, Literal
+
+from visit.detail import Detail, FlowTables
+from visit.drawing import component_source, draw, flow_data
+from visit.errors import VisitError
+from visit.svg import visible_tree
+
+PNG_SCALE = 2.0
+_FONTS = "Liberation Sans"
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"  # nothing is fetched
+
+
+def flow_svg(
+    graph: FlowTables, theme: Literal["light", "dark"] = "light", detail: Detail = "words", **look: Any
+) -> str:
+    """A flow graph as an SVG file of one theme with plain attributes, for Inkscape, LaTeX and browsers alike.
+
+    `look`: the options of `visit.draw`.
+    """
+    return draw(graph, detail, theme=theme, **look)
+
+
+def flow_png(
+    graph: FlowTables, theme: Literal["light", "dark"] = "light", detail: Detail = "words", **look: Any
+) -> bytes:
+    """A flow graph as a PNG file with two pixels per unit of the drawing.
+
+    `look`: the options of `visit.draw`. Raises VisitError where the library that draws it is not installed.
+    """
+    try:
+        import resvg_py
+    except ImportError as error:
+        raise VisitError(
+            "PNG files need the package resvg-py: pip install resvg-py, or save as .svg instead"
+        ) from error
+    svg = draw(graph, detail, theme=theme, **look)
+    return bytes(resvg_py.svg_to_bytes(svg_string=svg, zoom=PNG_SCALE, font_family=_FONTS, sans_serif_family=_FONTS))
+
+
+def script_json(value: Any) -> str:
+    """JSON that can stand inside a <script> element: it cannot close it, open a comment or break a line of script."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def flow_html(graph: FlowTables, detail: Detail = "words", **look: Any) -> str:
+    """A flow graph as an HTML page that works offline, with the app's interactions and inspector.
+
+    It follows the reader's light or dark system. `look`: the options of `visit.drawing.flow_data`.
+    """
+    source = component_source()
+    head, exported, body = source["js"].partition("export default function flow(")
+    assert exported, "flow.js must export its function by this name"
+    data = flow_data(graph, detail, **look)
+    title = escape(data["legend"]["caption"])
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<title>{title}</title>
+<style>:root{{color-scheme:light dark}}body{{margin:16px;background:Canvas}}{source["css"]}</style></head>
+<body>{source["html"]}
+<noscript>This page draws its graph with JavaScript, which is switched off.</noscript>
+<script type="application/json" id="provenance">{script_json(visible_tree(graph.meta))}</script>
+<script type="application/json" id="data">{script_json(data)}</script>
+<script type="module">{head}function flow({body}
+flow({{data: JSON.parse(document.getElementById("data").textContent), parentElement: document.body}});
+</script></body></html>
+"""

@@ -1,0 +1,513 @@
+// The live flow graph: hover, selection, inspector, zoom, keyboard, search and tracing over a drawing made in Python.
+// One file, no build step. Streamlit calls the default export with every rerun; a stand-alone page calls it once.
+// Nothing is ever parsed as HTML: the drawing is parsed as XML, which runs no scripts, and texts go through textContent.
+
+const NS = "http://www.w3.org/2000/svg";
+const mounted = new WeakMap(); // root element -> its view, so that a rerun updates and never builds twice
+
+export default function flow(component) {
+  const { data, parentElement, setStateValue, setTriggerValue } = component;
+  const root = parentElement.querySelector(".visit");
+  if (!root || !data || !data.svg) return;
+  let view = mounted.get(root);
+  if (!view) mounted.set(root, (view = build(root)));
+  view.report = (id) => setStateValue && setStateValue("selected", id);
+  view.act = (action) => setTriggerValue && setTriggerValue("action", action);
+  update(view, data);
+}
+
+function make(tag, name, text) {
+  const element = document.createElement(tag);
+  if (name) element.className = name;
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+function shape(tag, attributes) {
+  const element = document.createElementNS(NS, tag);
+  for (const key in attributes) element.setAttribute(key, attributes[key]);
+  return element;
+}
+
+// ---- the page around the drawing --------------------------------------------------------------------------------------
+
+function build(root) {
+  const view = { root, zoom: 1, selected: null, sticky: null, sent: new Set(), fromPython: undefined, svg: null };
+  const bar = make("div", "bar");
+  view.search = make("input");
+  view.search.type = "search";
+  view.search.placeholder = "Find a word in any top 10";
+  view.search.setAttribute("aria-label", view.search.placeholder);
+  view.found = make("span", "found");
+  view.found.setAttribute("role", "status");
+  const smaller = make("button", "", "−"), reset = make("button", "", "100 %"), larger = make("button", "", "+");
+  smaller.setAttribute("aria-label", "zoom out");
+  larger.setAttribute("aria-label", "zoom in");
+  view.percent = reset;
+  bar.append(view.search, view.found, smaller, reset, larger);
+  view.stage = make("div", "stage");
+  view.frame = make("div", "frame");
+  view.inspector = make("aside", "inspector");
+  view.inspector.hidden = true;
+  view.inspector.setAttribute("aria-live", "polite");
+  view.stage.append(view.frame, view.inspector);
+  view.legend = make("div", "legend");
+  view.caption = make("div", "caption");
+  view.tip = make("div", "tip");
+  const probe = make("i"); // its colour follows the page's background: the event below says that the theme has changed
+  probe.style.cssText = "position:absolute;width:0;height:0;color:var(--st-background-color,Canvas);transition:color 1ms";
+  root.replaceChildren(bar, view.stage, view.legend, view.caption, view.tip, probe);
+  view.probe = probe;
+  probe.addEventListener("transitionend", () => theme(view));
+  smaller.onclick = () => zoom(view, view.zoom / 1.2);
+  larger.onclick = () => zoom(view, view.zoom * 1.2);
+  reset.onclick = () => zoom(view, 1);
+  view.search.oninput = () => search(view);
+  view.frame.addEventListener("scroll", () => pin(view), { passive: true });
+  listen(view);
+  return view;
+}
+
+/** Light or dark, by how bright the page's background is; transparent pages count as what the system prefers. */
+function theme(view) {
+  const [r, g, b, a] = (getComputedStyle(view.probe).color.match(/[\d.]+/g) || [255, 255, 255]).map(Number);
+  const given = getComputedStyle(view.root).getPropertyValue("--st-background-color");
+  const dark = given ? 0.299 * r + 0.587 * g + 0.114 * b < 128 : matchMedia("(prefers-color-scheme: dark)").matches;
+  view.root.classList.toggle("dark", dark && a !== 0);
+  view.root.classList.toggle("light", !(dark && a !== 0));
+}
+
+function update(view, data) {
+  theme(view);
+  for (const name of ["safe", "paper"]) view.root.classList.toggle(name, name === (data.palette || "safe"));
+  if (!view.data || view.data.svg !== data.svg) redraw(view, data);
+  view.data = data;
+  view.names.classList.toggle("act", !!data.actions);
+  if (data.selected !== view.fromPython) {
+    view.fromPython = data.selected;
+    if (!view.sent.delete(data.selected)) select(view, data.selected, false);
+  } else if (view.selected) show(view);
+}
+
+function redraw(view, data) {
+  const parsed = new DOMParser().parseFromString(data.svg, "image/svg+xml");
+  if (parsed.querySelector("parsererror")) throw new Error("visit: the drawing is not well-formed");
+  const before = anchor(view);
+  const first = !view.svg;
+  const svg = document.adoptNode(parsed.documentElement);
+  view.data = data;
+  view.svg = svg;
+  view.width = +svg.getAttribute("width");
+  view.height = +svg.getAttribute("height");
+  view.groups = new Array(data.nodes.length);
+  view.index = new Map();
+  data.nodes.forEach((node, i) => view.index.set(node.id, i));
+  for (const group of svg.querySelectorAll(".n[data-i]")) view.groups[+group.dataset.i] = group;
+  view.paths = new Map();
+  for (const path of svg.querySelectorAll("path[data-e]")) view.paths.set(+path.dataset.e, path);
+  view.into = data.nodes.map(() => []);
+  view.out = data.nodes.map(() => []);
+  for (let i = 0; i < data.junctions; i++) { view.into.push([]); view.out.push([]); }
+  data.links.forEach((link, e) => { view.out[link[0]].push(e); view.into[link[1]].push(e); });
+  view.names = svg.querySelector(".names");
+  view.columns = svg.querySelector(".columns");
+  view.veil = shape("rect", { class: "veil", width: "100%", height: "100%" });
+  view.lit = shape("g", { class: "lit" });
+  svg.append(view.veil, view.lit);
+  svg.setAttribute("role", "group");
+  svg.setAttribute("aria-label", "Flow graph. Left and right follow edges, up and down move in a column, Enter selects.");
+  view.frame.replaceChildren(svg);
+  view.sticky = null;
+  view.current = null;
+  zoom(view, view.zoom, true);
+  if (first && data.focus) view.frame.scrollLeft = data.focus * view.zoom;
+  else if (before && view.index.has(before.id)) view.frame.scrollLeft += place(view, view.index.get(before.id))[0] - before.x;
+  if (view.selected && !view.index.has(view.selected)) { view.selected = null; view.inspector.hidden = true; }
+  mark(view);
+  const start = view.index.get(view.selected) ?? 0;
+  if (view.groups[start]) view.groups[start].setAttribute("tabindex", "0");
+  view.cursor = start;
+  legend(view, data.legend);
+  if (view.search.value) search(view);
+}
+
+/** A node to hold on to while the drawing changes: the selected one, else the visible state nearest the left edge. */
+function anchor(view) {
+  if (!view.svg) return null;
+  const at = (i) => ({ id: view.data.nodes[i].id, x: place(view, i)[0] });
+  if (view.selected && view.index.has(view.selected)) return at(view.index.get(view.selected));
+  let best = null;
+  view.groups.forEach((group, i) => {
+    if (!group || !group.classList.contains("state")) return;
+    const here = at(i);
+    if (here.x >= 0 && (!best || here.x < best.x)) best = here;
+  });
+  return best;
+}
+
+/** Top left corner of a node's box in pixels of the frame. */
+function place(view, i) {
+  const box = view.groups[i].firstChild;
+  const x = +box.getAttribute("x") * view.zoom - view.frame.scrollLeft;
+  return [x, +box.getAttribute("y") * view.zoom - view.frame.scrollTop];
+}
+
+function zoom(view, k, quiet) {
+  view.zoom = Math.min(4, Math.max(0.2, k));
+  view.svg.style.width = view.width * view.zoom + "px";
+  view.svg.style.height = view.height * view.zoom + "px";
+  view.percent.textContent = Math.round(100 * view.zoom) + " %";
+  if (!quiet) pin(view);
+}
+
+/** Column names stay on top while the rows scroll under them. */
+function pin(view) {
+  if (!view.columns) return;
+  const down = Math.max(0, view.frame.scrollTop / view.zoom - (+view.columns.dataset.top - 4));
+  view.columns.setAttribute("transform", `translate(0 ${down.toFixed(1)})`);
+  view.columns.classList.toggle("pinned", down > 0);
+}
+
+// ---- light: hover, search, trace --------------------------------------------------------------------------------------
+
+/** Nodes and links on the way through node i. Beyond a state of the stream only the stream itself is followed, or
+ *  everything would light up. Lines that only read (multiply, norm) lead upstream to what was read, and downstream from
+ *  nodes that act through nothing else. */
+function pathOf(view, i) {
+  const nodes = new Set([i]), edges = new Set();
+  walk(view, i, view.into, 0, () => true, nodes, edges);
+  walk(view, i, view.out, 1, (at, link) => at === i || link[2] === "a" || link[2] === "r" || link[4] || reads(view, at), nodes, edges);
+  return { nodes, edges };
+}
+
+function walk(view, start, table, end, follow, nodes, edges) {
+  const links = view.data.links, stack = [start], seen = new Set(stack);
+  while (stack.length) {
+    const at = stack.pop(), node = view.data.nodes[at], passing = at !== start && node && node.stream;
+    for (const e of table[at]) {
+      const link = links[e], next = link[end];
+      if ((passing && link[2] !== "r" && !link[4]) || !follow(at, link)) continue;
+      edges.add(e);
+      nodes.add(next);
+      if (!seen.has(next)) { seen.add(next); stack.push(next); }
+    }
+  }
+}
+
+/** Whether a node acts only through lines that read: a norm, a query, a key, a neuron's reading, a splitting point. */
+function reads(view, i) {
+  const node = view.data.nodes[i];
+  return !node || node.reads;
+}
+
+function light(view, lit) {
+  lit = lit || view.sticky;
+  view.svg.classList.toggle("dim", !!lit);
+  if (!lit) { view.lit.replaceChildren(); return; }
+  const copies = document.createDocumentFragment();
+  for (const [e, path] of view.paths) if (lit.edges.has(e)) copies.append(path.cloneNode());
+  for (const i of lit.nodes) if (view.groups[i]) {
+    const copy = view.groups[i].cloneNode(true);
+    copy.removeAttribute("tabindex");
+    copies.append(copy);
+  }
+  view.lit.replaceChildren(copies);
+}
+
+function hover(view, i) {
+  if (view.current === i) return;
+  view.current = i;
+  light(view, i === null ? null : pathOf(view, i));
+  tip(view, i);
+}
+
+function tip(view, i) {
+  const node = i === null ? null : view.data.nodes[i];
+  clearTimeout(view.waiting);
+  view.tip.style.display = "none";
+  if (node) view.waiting = setTimeout(() => showTip(view, node, i), 350);
+}
+
+function showTip(view, node, i) {
+  if (!view.groups[i]) return;
+  view.tip.style.display = "block";
+  const numbers = node.f.filter((fact) => !fact[2]).slice(0, 2).map((fact) => `${fact[0]}: ${fact[1]}`);
+  view.tip.replaceChildren(make("div", "", node.title));
+  const words = make("div");
+  node.w.slice(0, 5).forEach((word, n) => words.append(n ? "  " : "", make("bdi", "", word)));
+  view.tip.append(words, make("div", "", numbers.join(" · ")));
+  const box = view.groups[i].firstChild.getBoundingClientRect(), page = view.root.getBoundingClientRect();
+  const left = Math.min(box.left - page.left, page.width - view.tip.offsetWidth - 4);
+  view.tip.style.left = Math.max(0, left) + "px";
+  view.tip.style.top = box.bottom - page.top + 6 + "px";
+}
+
+/** Light the nodes with a word in their top 10; quotes ask for exactly these characters, spaces included. */
+function search(view) {
+  const typed = view.search.value;
+  const quoted = typed.length > 2 && /^".*"$/.test(typed);
+  const fold = (word) => word.replace(/^·+|·+$/g, "").toLowerCase();
+  const wanted = quoted ? typed.slice(1, -1).replace(/^ +| +$/g, (s) => "·".repeat(s.length)) : fold(typed.trim());
+  const nodes = new Set();
+  if (wanted) view.data.nodes.forEach((node, i) => {
+    if (node.w.some((word) => (quoted ? word : fold(word)) === wanted)) nodes.add(i);
+  });
+  view.found.textContent = wanted ? (nodes.size === 1 ? "1 node" : `${nodes.size} nodes`) : "";
+  view.sticky = wanted ? { nodes, edges: new Set() } : null;
+  light(view, null);
+}
+
+/** Share of node i's sum that came through every node before it: |contribution| (or width) divides each sum. */
+function trace(view, i) {
+  const links = view.data.links, share = new Map([[i, 1]]), order = [], seen = new Set();
+  const adds = (at) => {
+    const sums = view.into[at].filter((e) => links[e][2] === "a" || links[e][2] === "r");
+    return sums.length ? sums : view.into[at].filter((e) => links[e][4]);
+  };
+  const visit = (at) => {
+    if (seen.has(at)) return;
+    seen.add(at);
+    for (const e of adds(at)) visit(links[e][0]);
+    order.push(at);
+  };
+  visit(i);
+  const edges = new Set();
+  for (const at of order.reverse()) {
+    const sums = adds(at);
+    const known = sums.some((e) => links[e][3] !== null);
+    const weight = (e) => (known ? Math.abs(links[e][3] || 0) : 1);
+    const total = sums.reduce((sum, e) => sum + weight(e), 0) || 1;
+    for (const e of sums) {
+      const part = (share.get(at) || 0) * weight(e) / total;
+      share.set(links[e][0], (share.get(links[e][0]) || 0) + part);
+      if (part >= 0.03) edges.add(e);
+    }
+  }
+  const nodes = new Set([i]);
+  for (const [at, part] of share) if (part >= 0.03) nodes.add(at);
+  const ends = [...share].filter(([at]) => at !== i && view.data.nodes[at] && !view.data.nodes[at].stream && !view.data.nodes[at].sum);
+  ends.sort((a, b) => b[1] - a[1]);
+  return { nodes, edges, ends: ends.slice(0, 8) };
+}
+
+// ---- selection and inspector ------------------------------------------------------------------------------------------
+
+function select(view, id, tell) {
+  id = id === undefined || id === null || !view.index.has(id) ? null : id;
+  if (tell && id !== view.selected) { view.sent.add(id); view.report(id); }
+  view.selected = id;
+  mark(view);
+  show(view);
+}
+
+function mark(view) {
+  for (const group of view.svg.querySelectorAll(".sel")) group.classList.remove("sel");
+  const i = view.index.get(view.selected);
+  if (i !== undefined) for (const group of view.svg.querySelectorAll(`[data-i="${i}"]`)) group.classList.add("sel");
+}
+
+function show(view) {
+  const node = view.data.nodes[view.index.get(view.selected)];
+  view.inspector.hidden = !node;
+  if (!node) return;
+  const close = make("button", "close", "×");
+  close.setAttribute("aria-label", "close the inspector");
+  close.onclick = () => { view.sticky = null; select(view, null, true); light(view, null); };
+  const facts = make("dl");
+  for (const [name, value, reason] of node.f) {
+    const number = make("dd", "", value);
+    if (reason) number.append(" ", make("small", "", "(" + reason + ")"));
+    facts.append(make("dt", "", name), number);
+  }
+  const acts = make("div", "acts");
+  const start = make("button", "start", "Start here: trace back");
+  start.onclick = () => traceFrom(view);
+  acts.append(start);
+  if (view.data.actions) for (const name of ["keep", "hide"]) {
+    const button = make("button", "", name === "keep" ? "Always show" : "Hide");
+    button.onclick = () => view.act({ do: name, id: node.id });
+    acts.append(button);
+  }
+  view.traced = make("div");
+  view.inspector.replaceChildren(close, make("h4", "", node.title), make("p", "", node.how), words(node.w, node.p), facts, acts, view.traced);
+  if (node.b.length) view.inspector.append(make("h5", "", "Last words of the vocabulary"), words(node.b, node.q));
+}
+
+function words(tokens, probs) {
+  const list = make("div");
+  const top = Math.max(...probs.map((p) => p || 0), 1e-12);
+  tokens.forEach((token, n) => {
+    const p = probs[n];
+    list.append(row(token, p === null || p === undefined ? "–" : percent(p), (p || 0) / top, "div"));
+  });
+  return list;
+}
+
+function row(text, number, part, tag) {
+  const line = make(tag, "row"), bar = make("i");
+  bar.style.width = Math.max(0.5, 100 * part) + "%";
+  line.append(bar, make("bdi", "", text), make("span", "", number));
+  return line;
+}
+
+function percent(p) {
+  const x = 100 * p;
+  return (x >= 10 ? x.toFixed(0) : x >= 0.1 ? x.toFixed(1) : x ? x.toExponential(0) : "0") + " %";
+}
+
+function traceFrom(view) {
+  const found = trace(view, view.index.get(view.selected));
+  view.sticky = found;
+  light(view, null);
+  view.traced.replaceChildren(make("h5", "", "Came from (share of the |contributions|)"));
+  for (const [i, part] of found.ends) {
+    const node = view.data.nodes[i];
+    const line = row(node.title, percent(part), part / (found.ends[0][1] || 1), "a");
+    line.onclick = () => select(view, node.id, true);
+    view.traced.append(line);
+  }
+  const clear = make("button", "", "Show all again");
+  clear.onclick = () => { view.sticky = null; view.traced.replaceChildren(); light(view, null); };
+  view.traced.append(clear);
+}
+
+// ---- listeners: on the frame, which lives as long as the view ---------------------------------------------------------
+
+function indexAt(event) {
+  const group = event.target.closest ? event.target.closest(".nodes .n") : null;
+  return group ? +group.dataset.i : null;
+}
+
+function listen(view) {
+  const frame = view.frame;
+  let drag = null;
+  frame.addEventListener("pointerover", (event) => { if (!drag) hover(view, indexAt(event)); });
+  frame.addEventListener("pointerleave", () => { if (!drag) hover(view, null); });
+  frame.addEventListener("pointerdown", (event) => {
+    if (event.pointerType === "mouse" && event.button === 0)
+      drag = { x: event.clientX, y: event.clientY, left: frame.scrollLeft, top: frame.scrollTop, moved: false };
+  });
+  frame.addEventListener("pointermove", (event) => {
+    if (!drag) return;
+    const dx = event.clientX - drag.x, dy = event.clientY - drag.y;
+    if (!drag.moved && Math.hypot(dx, dy) > 4) {
+      drag.moved = true;
+      frame.setPointerCapture(event.pointerId);
+      frame.classList.add("drag");
+    }
+    if (drag.moved) { frame.scrollLeft = drag.left - dx; frame.scrollTop = drag.top - dy; }
+  });
+  const drop = () => { view.dragged = drag && drag.moved; drag = null; frame.classList.remove("drag"); };
+  frame.addEventListener("pointerup", drop);
+  frame.addEventListener("pointercancel", drop);
+  frame.addEventListener("click", (event) => {
+    if (view.dragged) { view.dragged = false; return; }
+    const i = indexAt(event);
+    if (i !== null) {
+      focusOn(view, i, false);
+      if (event.pointerType === "touch") hover(view, i);
+      select(view, view.data.nodes[i].id, true);
+      return;
+    }
+    if (event.pointerType === "touch") hover(view, null);
+    const title = event.target.closest && event.target.closest("[data-layer]");
+    if (title && view.data.actions) view.act({ do: "detail", layer: +title.dataset.layer });
+  });
+  frame.addEventListener("dblclick", () => zoom(view, 1));
+  frame.addEventListener("wheel", (event) => {
+    if (!event.ctrlKey && !event.metaKey && !event.altKey) return;
+    event.preventDefault();
+    const box = frame.getBoundingClientRect(), x = event.clientX - box.left, y = event.clientY - box.top, k = view.zoom;
+    zoom(view, k * (event.deltaY < 0 ? 1.15 : 1 / 1.15));
+    frame.scrollLeft = (frame.scrollLeft + x) * view.zoom / k - x;
+    frame.scrollTop = (frame.scrollTop + y) * view.zoom / k - y;
+  }, { passive: false });
+  frame.addEventListener("focusin", (event) => {
+    const i = indexAt(event);
+    if (i !== null && event.target.matches(":focus-visible")) hover(view, i);
+  });
+  frame.addEventListener("focusout", () => hover(view, null));
+  frame.addEventListener("keydown", (event) => key(view, event));
+}
+
+function key(view, event) {
+  const i = indexAt(event);
+  if (i === null) return;
+  if (event.key === "Enter" || event.key === " ") select(view, view.data.nodes[i].id, true);
+  else if (event.key === "Escape") { view.sticky = null; select(view, null, true); hover(view, null); }
+  else {
+    const next = step(view, i, event.key);
+    if (next === undefined) return;
+    if (next !== null) focusOn(view, next, true);
+  }
+  event.preventDefault();
+}
+
+/** Where an arrow leads: along the widest edge that goes that way, or to the neighbour in the same column. */
+function step(view, i, name) {
+  const forward = name === "ArrowRight";
+  if (forward || name === "ArrowLeft") {
+    const table = forward ? view.out : view.into, end = forward ? 1 : 0;
+    let at = i, best = null;
+    for (let hops = 0; hops < 3; hops++) {
+      const edges = [...table[at]].sort((a, b) => width(view, b) - width(view, a));
+      best = edges.length ? view.data.links[edges[0]][end] : null;
+      if (best === null || view.groups[best]) return best;
+      at = best; // a point where a line splits is no node
+    }
+    return null;
+  }
+  if (name !== "ArrowUp" && name !== "ArrowDown") return undefined;
+  const down = name === "ArrowDown" ? 1 : -1, [x, y] = place(view, i);
+  let best = null, nearest = Infinity;
+  view.groups.forEach((group, j) => {
+    const [left, top] = place(view, j), away = (top - y) * down;
+    if (away > 0.5 && away + 8 * Math.abs(left - x) < nearest && Math.abs(left - x) < 60 * view.zoom) {
+      nearest = away + 8 * Math.abs(left - x);
+      best = j;
+    }
+  });
+  return best;
+}
+
+function width(view, e) {
+  const path = view.paths.get(e);
+  return path ? +path.getAttribute("stroke-width") : 0;
+}
+
+function focusOn(view, i, go) {
+  const before = view.groups[view.cursor], group = view.groups[i];
+  if (before) before.removeAttribute("tabindex");
+  view.cursor = i;
+  group.setAttribute("tabindex", "0");
+  group.setAttribute("role", "button");
+  const node = view.data.nodes[i];
+  group.setAttribute("aria-label", `${node.title}: ${node.w[0] || ""}`);
+  if (!go) return;
+  group.focus({ preventScroll: true });
+  group.scrollIntoView({ block: "nearest", inline: "nearest" });
+}
+
+// ---- legend -----------------------------------------------------------------------------------------------------------
+
+function legend(view, data) {
+  const fill = make("span", "set");
+  fill.append(make("b", "", data.fill_title));
+  for (const [look, text] of data.fill) fill.append(make("span", "chip " + look, text));
+  const widths = make("span", "set");
+  widths.append(make("b", "", data.width_title));
+  for (const [px, text] of data.widths) widths.append(sample("s", px, false), make("span", "word", text));
+  const signs = make("span", "set");
+  for (const [look, text] of data.signs) signs.append(sample(look[0], 4, look.endsWith("-")), make("span", "word", text));
+  signs.append(make("span", "chip rest", "rest"), make("span", "word", data.rest));
+  view.legend.replaceChildren(fill, widths, signs);
+  view.caption.replaceChildren(...[data.caption, ...data.provenance].map((line) => make("div", "", line)));
+}
+
+function sample(look, px, dashed) {
+  const svg = shape("svg", { width: 26, height: 16, class: "key" });
+  const path = shape("path", { d: "M0 8h26", class: look, "stroke-width": px });
+  if (dashed) path.setAttribute("stroke-dasharray", "6 4");
+  svg.append(path);
+  return svg;
+}

@@ -1,0 +1,177 @@
+"""What the inspector says about one node: title, readings, numbers, and in one line how it was made.
+
+Made in Python for all shown nodes and sent along with the drawing, so that a click needs no round trip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from visit.detail import Flow, FlowTables, Node, read, rest_share
+from visit.layout import percent_text
+from visit.words import visible
+
+_ADDS_NOTHING = "adds nothing to the stream"
+_SILENT = {"ln1_out", "ln2_out", "query", "key", "mlp_key", "ln_final", "logits"}
+
+_TITLES = {
+    "resid_pre": "Residual stream before block {layer}",
+    "resid_mid": "Residual stream after attention, block {layer}",
+    "resid_post": "Residual stream after block {layer}",
+    "ln1_out": "Norm before attention, block {layer}",
+    "ln2_out": "Norm before the MLP, block {layer}",
+    "query": "Query of head L{layer} H{head} at position {pos}",
+    "key": "Key of head L{layer} H{head} from position {source_pos} ({source})",
+    "value": "Memory value of head L{layer} H{head} from position {source_pos} ({source})",
+    "head": "Head L{layer} H{head} at position {pos}",
+    "attn_neuron": "Row {neuron} of W_O, block {layer}",
+    "attn_bias": "Attention bias, block {layer}",
+    "attn_out": "Attention output, block {layer}",
+    "mlp_key": "What neuron L{layer} N{neuron} reads",
+    "mlp_value": "What neuron L{layer} N{neuron} writes",
+    "mlp_bias": "MLP bias, block {layer}",
+    "mlp_out": "MLP output, block {layer}",
+    "ln_final": "Final norm",
+    "logits": "Prediction at position {pos}",
+}
+_LENS = "read with the final norm and the unembedding"
+_HOWS = {
+    "resid_pre": f"the stream as it enters the block, {_LENS}",
+    "resid_mid": f"resid_pre + attn_out, {_LENS}",
+    "resid_post": f"the stream as the block leaves it: all that was added so far, {_LENS}",
+    "ln1_out": f"ln1(stream): what queries, keys and values are computed from, {_LENS}",
+    "ln2_out": f"ln2(stream): what the neurons are computed from, {_LENS}",
+    "query": f"q{{h}} @ W_K[{{head}}]ᵀ: the direction that this head looks for in a key's input, {_LENS}",
+    "key": f"k{{i}} @ W_Q[{{head}}]ᵀ: the direction in a query's input that finds this position, {_LENS}",
+    "value": f"v{{i}} @ W_O[{{head}}]: enters the head times the pattern, {_LENS}",
+    "head": f"z{{h}} @ W_O[{{head}}]: what head {{head}} writes into the stream, {_LENS}",
+    "attn_neuron": "sign(z) · W_O[{neuron}]: one row of W_O (rows inside a head have no preferred basis), " + _LENS,
+    "attn_bias": f"b_O: the same for every prompt, {_LENS}",
+    "attn_out": f"all heads + b_O: what attention adds to the stream, {_LENS}",
+    "mlp_key": f"W_in[:, {{neuron}}]: the input direction that this neuron answers to, in every prompt, {_LENS}",
+    "mlp_key.gate": f"W_gate[:, {{neuron}}]: the input direction that opens this neuron, {_LENS}",
+    "mlp_value": f"sign(a) · W_out[{{neuron}}]: the direction that this neuron writes, {_LENS}",
+    "mlp_bias": f"b_out: the same for every prompt, {_LENS}",
+    "mlp_out": f"all neurons + b_out: what the MLP adds to the stream, {_LENS}",
+    "ln_final": "ln_final(stream): the vector that the unembedding is applied to",
+    "logits": "softmax(ln_final(stream) @ W_U): the model's own output",
+}
+_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+
+
+def inspect(graph: FlowTables, node_id: str) -> dict[str, Any]:
+    """All that the inspector shows of one node.
+
+    Returns a dict of `id`, `title`, `how` (one line), `words` and `bottom` (pairs of visible token and probability),
+    `facts` (triples of name, value as text, reason if the value is missing) and `source` (visible token or None).
+    Units: probability 0 to 1, entropy in bits, contribution in logits. Raises KeyError for an unknown id.
+    """
+    flow = read(graph)
+    entry = entries(flow, [node_id])[0]
+    return {
+        "id": node_id,
+        "title": entry["title"],
+        "how": entry["how"],
+        "words": list(zip(entry["w"], entry["p"], strict=False)),
+        "bottom": list(zip(entry["b"], entry["q"], strict=False)),
+        "facts": entry["f"],
+        "source": entry.get("source"),
+    }
+
+
+def entries(flow: Flow, ids: Iterable[str]) -> list[dict[str, Any]]:
+    """The inspector's entries for many nodes, with short keys: they are sent with every drawing."""
+    target = flow.meta.get("target")
+    name = visible(target["token"]) if isinstance(target, dict) and target.get("token") is not None else "the target"
+    return [_entry(flow, flow.nodes[i], name) for i in ids]
+
+
+def _entry(flow: Flow, node: Node, target: str) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "id": node.id,
+        "title": title(flow, node),
+        "how": how(flow, node),
+        "w": [visible(t) for t in (node.tokens or [])[:10]],
+        "p": [_brief(p) for p in (node.probs or [])[:10]],
+        "b": [visible(t) for t in (node.bottom_tokens or [])[:5]],
+        "q": [_brief(p) for p in (node.bottom_probs or [])[:5]],
+        "f": facts(node, target, flow.d_vocab_text),
+    }
+    if node.source_token is not None:
+        entry["source"] = visible(node.source_token)
+    return entry
+
+
+def _brief(p: float | None) -> float | None:
+    return None if p is None else float(f"{p:.3g}")
+
+
+def title(flow: Flow, node: Node) -> str:
+    """The node's name in the field's words: `Head L9 H6 at position 12`."""
+    if node.kind == "rest":
+        return _rest_title(flow, node)
+    text = _TITLES.get(node.kind, node.id).format(**_names(flow, node))
+    if node.id.endswith((".gate", ".up")):
+        text += f" ({node.id.rsplit('.', 1)[-1]})"
+    return text
+
+
+def _rest_title(flow: Flow, node: Node) -> str:
+    stem = node.id.removesuffix(".rest")
+    if stem.endswith(".heads"):
+        what = f"heads of block {node.layer} that are not shown"
+    elif stem.endswith(".mlp"):
+        what = f"neurons of block {node.layer} that are not shown"
+    elif ".head" in stem:
+        what = f"memory values of head L{node.layer} H{node.head} that are not shown"
+    else:
+        what = f"blocks {stem.lstrip('L').replace('-', ' to ')} that are not shown"
+    share = rest_share(flow, node)
+    return f"All {what}" + (f": {100 * share:.0f} % of the sum" if share is not None else "")
+
+
+def how(flow: Flow, node: Node) -> str:
+    """In one line, how the vector that is read was made."""
+    if node.kind == "rest":
+        return f"total − shown, {_LENS}"
+    kind = "mlp_key.gate" if node.id.endswith(".gate") else node.kind
+    if kind == "resid_post" and f"L{node.layer}.resid_mid" in flow.nodes:
+        return f"resid_mid + mlp_out, {_LENS}"
+    if kind == "resid_post" and f"L{node.layer}.mlp_out" in flow.nodes:
+        return f"resid_pre + attn_out + mlp_out, {_LENS}"
+    return _HOWS.get(kind, _LENS).format(**_names(flow, node))
+
+
+def _names(flow: Flow, node: Node) -> dict[str, Any]:
+    number = lambda n: str(n).translate(_SUBSCRIPTS) if n is not None else ""  # noqa: E731
+    return {
+        "layer": node.layer,
+        "head": node.head,
+        "neuron": node.neuron,
+        "pos": flow.meta.get("position"),
+        "source_pos": node.source_pos,
+        "source": visible(node.source_token) if node.source_token is not None else "?",
+        "h": number(node.head),
+        "i": number(node.source_pos),
+    }
+
+
+def facts(node: Node, target: str, d_vocab: str) -> list[tuple[str, str, str]]:
+    """The node's numbers as texts, each with a reason where it is missing."""
+    missing = _ADDS_NOTHING if node.kind in _SILENT else "not given"
+    rows = [
+        (f"rank of {target}", f"{node.rank} of {d_vocab}" if node.rank is not None else None, "no target"),
+        (f"probability of {target}", _percent(node.prob), "no target"),
+        ("entropy", None if node.entropy is None else f"{node.entropy:.2f} bits", "not given"),
+        ("norm", None if node.norm is None else f"{node.norm:.4g}", "not given"),
+        ("coefficient", None if node.coefficient is None else f"{node.coefficient:.4g}", "none: read as it is"),
+        ("contribution", None if node.contribution is None else f"{node.contribution:+.3f} logits", missing),
+    ]
+    return [(name, value or "–", "" if value else reason) for name, value, reason in rows]
+
+
+def _percent(p: float | None) -> str | None:
+    if p is None:
+        return None
+    return percent_text(p) if p >= 0.001 else f"{100 * p:.2g} %"

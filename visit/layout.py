@@ -1,0 +1,441 @@
+"""Where every pill of the flow graph stands: pure geometry in pixels, no colours and no SVG.
+
+The residual stream is one straight line along the top. Under it hang the workshops of each block: attention (memory
+values → head outputs → attention out) and MLP (neuron reads → neuron writes → MLP out), each ending right under the
+state that it adds to. A row is one head; its first line is kept free to the right, so that the head's band runs
+straight on and never through another pill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from visit.detail import Flow, Level, Node, Parts, ordered, rest_share, shown
+from visit.words import fit, text_width, visible
+
+MARGIN = 14.0
+STREAM_Y = 66.0  # centre of the stream
+WORK_Y = 120.0  # top of the first row of a workshop
+NAME_Y = 108.0  # baseline of the workshops' column names
+LINE = 24.0  # from one pill to the next in a row
+REST_LINE = 19.0
+ROW_GAP = 9.0
+PILL_H, REST_H, STATE_H, TAG_H = 20.0, 15.0, 26.0, 17.0
+STATE_W, VALUE_W, HEAD_W, NEURON_W, NORM_W, QUERY_W = 112.0, 136.0, 108.0, 120.0, 92.0, 104.0
+FOLD_W, FOLD_PITCH = 72.0, 84.0
+FAN = 62.0  # room in which the bands of a column bend into their sum
+LOGITS_W, LOGITS_LINE = 136.0, 19.0
+WORD_SIZE, TAG_SIZE = 12.0, 11.0
+
+Role = str  # "state", "pill", "rest", "tag", "bead", "card": how a pill is drawn
+
+
+@dataclass(slots=True)
+class Pill:
+    """A node in its place: top left corner and size in pixels, the texts already cut to their room."""
+
+    id: str
+    node: Node
+    role: Role
+    x: float
+    y: float
+    w: float
+    h: float
+    word: str = ""
+    tag: str = ""
+
+    @property
+    def right(self) -> float:
+        return self.x + self.w
+
+    @property
+    def bottom(self) -> float:
+        return self.y + self.h
+
+    @property
+    def cy(self) -> float:
+        return self.y + self.h / 2
+
+
+@dataclass(slots=True)
+class Caption:
+    """A column's name, a block's title or a small number: baseline start in pixels. Kinds: title, column, note."""
+
+    x: float
+    y: float
+    text: str
+    kind: str
+    layer: int | None = None
+    middle: bool = False
+
+
+@dataclass(slots=True)
+class Junction:
+    """A point where a line from the stream splits into the bands of one head; not a node."""
+
+    id: str
+    x: float
+    y: float
+    rail: float
+
+
+@dataclass(slots=True)
+class Block:
+    """What the bands need to know of one block's place: where lines leave the stream and where the frame ends."""
+
+    layer: int
+    level: Level
+    x: float
+    right: float = 0.0
+    rails: dict[str, tuple[float, float]] = field(
+        default_factory=dict
+    )  # workshop -> (leaves the stream at x, runs at x)
+
+
+@dataclass(slots=True)
+class Sheet:
+    """A finished layout."""
+
+    pills: dict[str, Pill] = field(default_factory=dict)
+    captions: list[Caption] = field(default_factory=list)
+    junctions: dict[str, Junction] = field(default_factory=dict)
+    blocks: list[Block] = field(default_factory=list)
+    width: float = 0.0
+    height: float = 0.0
+
+    def pill(self, node: Node, role: Role, x: float, y: float, w: float, h: float, tag: str = "") -> Pill:
+        """Put a node in its place; the tag gives way when the word needs the room."""
+        word, tag = _texts(node, role, w, tag)
+        placed = self.pills[node.id] = Pill(node.id, node, role, x, y, w, h, word, tag)
+        return placed
+
+
+def _texts(node: Node, role: Role, w: float, tag: str) -> tuple[str, str]:
+    if role == "bead":
+        return "", ""
+    if role == "tag":
+        return tag, ""
+    if role == "rest":
+        return fit(tag, w - 12, TAG_SIZE), ""
+    room = w - (14 if role == "pill" else 16)
+    size = WORD_SIZE * (1.08 if role == "state" else 1.0)  # a state's word is bold, which is wider
+    word = visible(node.word)
+    if not tag:
+        return fit(word, room, size), ""
+    # the tag may take what the word leaves, but never more than half of the pill
+    left = max(room - text_width(word, size) - 8, room * 0.46)
+    tag = fit(tag, left, TAG_SIZE)
+    return fit(word, room - 8 - text_width(tag, TAG_SIZE), size), tag
+
+
+def place(
+    flow: Flow, chosen: Mapping[int, Level], parts: Parts = "both", sort_by: str = "norm", order: Flow | None = None
+) -> Sheet:
+    """Lay out a graph at the given level per block.
+
+    `order`: another graph whose rows this one follows, so that the two can be compared line by line.
+    """
+    sheet = Sheet()
+    ids = shown(flow, chosen, parts)
+    x = MARGIN
+    for layer, level in chosen.items():
+        group = _group(flow, ids, layer)
+        rows = _Rows(flow, group, sort_by, order)
+        x = _start(sheet, flow, group, layer, level, x)
+        x = _folded(sheet, group, rows, layer, x) if level == "states" else _open(sheet, group, rows, layer, level, x)
+    x = _end(sheet, flow, x)
+    sheet.width = x + MARGIN
+    sheet.height = max((p.bottom for p in sheet.pills.values()), default=STREAM_Y) + MARGIN
+    return sheet
+
+
+def _group(flow: Flow, ids: set[str], layer: int) -> dict[str, list[Node]]:
+    """The shown nodes of a block by kind; the three kinds of rest under names of their own."""
+    group: dict[str, list[Node]] = {}
+    for node in flow.nodes.values():
+        if node.layer != layer or node.id not in ids:
+            continue
+        kind = node.kind
+        if kind == "rest":
+            kind = {"heads": "heads.rest", "mlp": "mlp.rest"}.get(node.id.split(".")[-2], "head.rest")
+            if node.id.startswith(f"L{layer}-") or node.id.count(".") == 1:
+                kind = "gap"
+        group.setdefault(kind, []).append(node)
+    return group
+
+
+class _Rows:
+    """The rows of one block in their order: heads with what belongs to each, and neurons."""
+
+    def __init__(self, flow: Flow, group: dict[str, list[Node]], sort_by: str, order: Flow | None) -> None:
+        self.flow = flow
+        self.group = group
+        self.heads = _like(ordered(group.get("head", []), sort_by), order, sort_by)
+        self.neurons = _like(ordered(group.get("mlp_value", []), sort_by), order, sort_by)
+        self.rests = {n.id.removesuffix(".rest"): n for n in group.get("head.rest", [])}
+        by = "index" if sort_by == "index" else sort_by
+        self.values = self._by_head(_like(ordered(group.get("value", []), by), order, by))
+        self.keys = {(n.head, n.source_pos): n for n in group.get("key", [])}
+        self.queries = {n.head: n for n in group.get("query", [])}
+        self.attn_neurons: dict[str, list[Node]] = {}
+        for node in ordered(group.get("attn_neuron", []), by):
+            source = next((e.source for e in flow.into[node.id]), "")
+            self.attn_neurons.setdefault(source, []).append(node)
+        self.lines = max((len(self.values.get(h.head, [])) for h in self.heads), default=1)
+        self.with_rest = bool(self.rests)
+
+    @staticmethod
+    def _by_head(nodes: list[Node]) -> dict[int | None, list[Node]]:
+        found: dict[int | None, list[Node]] = {}
+        for node in nodes:
+            found.setdefault(node.head, []).append(node)
+        return found
+
+    def reads(self, neuron: Node) -> list[Node]:
+        """The key nodes of a neuron: one, or gate and up."""
+        stem = f"L{neuron.layer}.mlp_key{neuron.neuron}"
+        by_id = {n.id: n for kind, ns in self.group.items() if kind.startswith("mlp_key") for n in ns}
+        return [by_id[i] for i in (stem, f"{stem}.gate", f"{stem}.up") if i in by_id]
+
+    def height(self, head: Node) -> float:
+        """Height of a head's row: equal for all heads, more where its W_O neurons need it."""
+        lines = self.lines * LINE + (REST_LINE if self.with_rest else 0)
+        return max(lines, LINE * (1 + len(self.attn_neurons.get(head.id, [])))) + ROW_GAP
+
+
+def _like(nodes: list[Node], order: Flow | None, by: str) -> list[Node]:
+    """The nodes in another graph's order; those it does not have come last."""
+    if order is None:
+        return nodes
+    rank = {n.id: i for i, n in enumerate(ordered(order.nodes.values(), by))}
+    return sorted(nodes, key=lambda n: rank.get(n.id, len(rank)))
+
+
+def share_text(share: float | None) -> str:
+    """`rest 12 %`, or `rest` where the share is unknown."""
+    if share is None:
+        return "rest"
+    percent = 100 * share
+    return "rest <1 %" if 0 < percent < 1 else f"rest {percent:.0f} %"
+
+
+def percent_text(p: float | None) -> str:
+    """A probability as a short text: `23 %`, `4.1 %`, `<0.1 %`; empty when missing."""
+    if p is None:
+        return ""
+    percent = 100 * p
+    if percent < 0.1:
+        return "<0.1 %"
+    return f"{percent:.0f} %" if percent >= 9.95 else f"{percent:.1f} %"
+
+
+def source_tag(node: Node) -> str:
+    """Where a key or a memory value was made: `←·Mary`; the first position, often an attention sink, `|←When`."""
+    if node.source_token is None and node.source_pos is None:
+        return ""
+    token = visible(node.source_token) if node.source_token is not None else str(node.source_pos)
+    return ("|←" if node.source_pos == 0 else "←") + token
+
+
+# ---- blocks ----------------------------------------------------------------------------------------------------------
+
+
+def _state(sheet: Sheet, node: Node, x: float, w: float = STATE_W) -> Pill:
+    tag = percent_text(node.prob) if w > 100 else ""
+    return sheet.pill(node, "state", x, STREAM_Y - STATE_H / 2, w, STATE_H, tag)
+
+
+def _start(sheet: Sheet, flow: Flow, group: dict[str, list[Node]], layer: int, level: Level, x: float) -> float:
+    """The gap before a block, if there is one, and its first state; returns where the block begins."""
+    for node in group.get("resid_pre", []):
+        for edge in flow.into[node.id]:
+            gap = flow.nodes[edge.source]
+            if gap.kind == "rest":
+                text = share_text(rest_share(flow, gap))
+                name = gap.id.removesuffix(".rest").replace("L", "blocks ").replace("-", "–")
+                sheet.captions.append(Caption(x + 20, 42, fit(name, 80, TAG_SIZE), "column"))
+                sheet.pill(gap, "rest", x + 20, WORK_Y, 76, REST_H, text)
+                x += 112
+        w = STATE_W if level != "states" else FOLD_W
+        _state(sheet, node, x, w)
+        if level != "states":
+            sheet.captions.append(Caption(x, 42, "residual in", "column"))
+        else:
+            _fold_note(sheet, node, x)
+            first = not sheet.blocks
+            if first:
+                sheet.captions.append(Caption(x, 20, "block", "column"))
+                for row, name in enumerate(("attention", "", "MLP")):
+                    sheet.captions.append(Caption(x, WORK_Y + 14 + row * 26, name, "column"))
+        x += w
+    return x
+
+
+def _fold_note(sheet: Sheet, node: Node, x: float) -> None:
+    sheet.captions.append(Caption(x + FOLD_W / 2, 44, percent_text(node.prob), "note", middle=True))
+
+
+def _folded(sheet: Sheet, group: dict[str, list[Node]], rows: _Rows, layer: int, x: float) -> float:
+    """A folded block: its state on the stream; attention out, its top heads and MLP out under it."""
+    x += FOLD_PITCH - FOLD_W
+    block = Block(layer, "states", x, x + FOLD_W)
+    sheet.blocks.append(block)
+    sheet.captions.append(Caption(x, 20, f"{layer}", "title", layer))
+    for node in group.get("resid_mid", []):
+        sheet.pill(node, "bead", x - 12, STREAM_Y - 6, 12, 12)
+    for node in group.get("resid_post", []):
+        _state(sheet, node, x, FOLD_W)
+        _fold_note(sheet, node, x)
+    for node in group.get("attn_out", []):
+        sheet.pill(node, "pill", x, WORK_Y, FOLD_W - 4, PILL_H)
+    for i, node in enumerate(rows.heads[:2]):
+        sheet.pill(node, "tag", x + i * 34.5, WORK_Y + 26, 33, TAG_H, f"H{node.head}")
+    for node in group.get("mlp_out", []):
+        sheet.pill(node, "pill", x, WORK_Y + 52, FOLD_W - 4, PILL_H)
+    return block.right
+
+
+def _open(sheet: Sheet, group: dict[str, list[Node]], rows: _Rows, layer: int, level: Level, x: float) -> float:
+    """An open block: the attention workshop, the state after it, the MLP workshop, the block's last state."""
+    block = Block(layer, level, x)
+    sheet.blocks.append(block)
+    sheet.captions.append(Caption(x + 14, 20, f"block {layer}", "title", layer))
+    x = _attention(sheet, group, rows, block, x)
+    x = _give_back(sheet, group, "attn_out", "attention out", "resid_mid", "residual", x)
+    x = _mlp(sheet, group, rows, block, x)
+    x = _give_back(sheet, group, "mlp_out", "MLP out", "resid_post", "residual out", x)
+    block.right = x
+    return x
+
+
+def _give_back(
+    sheet: Sheet, group: dict[str, list[Node]], out: str, name: str, state: str, state_name: str, x: float
+) -> float:
+    """A workshop's sum and, right above it, the state it is added to."""
+    for node in group.get(out, []):
+        sheet.captions.append(Caption(x, NAME_Y, name, "column"))
+        sheet.pill(node, "state", x, WORK_Y - 3, STATE_W, STATE_H, percent_text(node.prob))
+    for node in group.get(state, []):
+        sheet.captions.append(Caption(x, 42, state_name, "column"))
+        _state(sheet, node, x)
+    return x + STATE_W
+
+
+def _column(sheet: Sheet, x: float, name: str) -> None:
+    sheet.captions.append(Caption(x, NAME_Y, name, "column"))
+
+
+def _norm(sheet: Sheet, group: dict[str, list[Node]], kind: str, block: Block, workshop: str, x: float) -> float:
+    """The line that leaves the stream, and the norm it passes; returns where the first column may begin."""
+    leave, rail = x + 4, x + 16
+    block.rails[workshop] = (leave, rail)
+    x = rail + 20
+    for node in group.get(kind, []):
+        _column(sheet, x, "norm")
+        sheet.pill(node, "pill", x, WORK_Y, NORM_W, PILL_H)
+        block.rails[workshop + ".norm"] = (x + NORM_W, x + NORM_W + 14)
+        x += NORM_W + 14 + 20
+    return x
+
+
+def _attention(sheet: Sheet, group: dict[str, list[Node]], rows: _Rows, block: Block, x: float) -> float:
+    x = _norm(sheet, group, "ln1_out", block, "attention", x)
+    if not any(group.get(kind) for kind in ("head", "value", "heads.rest", "attn_bias")):
+        return x
+    columns = {}
+    rail = x - 20
+    if rows.queries:
+        columns["query"], x = x, x + QUERY_W + 52
+        columns["key"], x = x, x + VALUE_W + 44
+    else:
+        x += 28  # room for the gold bands
+    columns["value"], x = x, x + VALUE_W + 46
+    columns["head"], x = x, x + HEAD_W
+    if rows.attn_neurons:
+        x += 44
+        columns["attn_neuron"], x = x, x + NEURON_W
+    names = {"query": "query", "key": "keys", "value": "memory values", "head": "head outputs"}
+    for kind, start in columns.items():
+        _column(sheet, start, names.get(kind, "W_O neurons (one basis)"))
+    y = WORK_Y
+    for head in rows.heads:
+        _head_row(sheet, rows, head, columns, rail, y)
+        y += rows.height(head)
+    for node in group.get("heads.rest", []):
+        text = share_text(rest_share(rows.flow, node))
+        sheet.pill(node, "rest", columns["head"], y, HEAD_W, REST_H, text)
+        _attn_neurons(sheet, rows, node, columns, y)
+        y += max(REST_LINE, LINE * (1 + len(rows.attn_neurons.get(node.id, []))))
+    for node in group.get("attn_bias", []):
+        sheet.pill(node, "pill", columns["head"], y, HEAD_W, PILL_H, "bias")
+    return x + FAN
+
+
+def _head_row(sheet: Sheet, rows: _Rows, head: Node, columns: dict[str, float], rail: float, y: float) -> None:
+    """One head: query, keys, values and output, the first of each on the row's first line."""
+    if head.head in rows.queries:
+        sheet.pill(rows.queries[head.head], "pill", columns["query"], y, QUERY_W, PILL_H, f"H{head.head}")
+    else:
+        point = f"{head.id}.reads"
+        sheet.junctions[point] = Junction(point, columns["value"] - 38, y + PILL_H / 2, rail)
+    values = rows.values.get(head.head, [])
+    for i, value in enumerate(values):
+        tag = source_tag(value)
+        sheet.pill(value, "pill", columns["value"], y + i * LINE, VALUE_W, PILL_H, tag)
+        key = rows.keys.get((head.head, value.source_pos))
+        if key is not None:
+            sheet.pill(key, "pill", columns["key"], y + i * LINE, VALUE_W, PILL_H, tag)
+    if head.id in rows.rests:
+        rest = rows.rests[head.id]
+        text = share_text(rest_share(rows.flow, rest))
+        sheet.pill(rest, "rest", columns["value"], y + len(values) * LINE, VALUE_W, REST_H, text)
+    sheet.pill(head, "pill", columns["head"], y, HEAD_W, PILL_H, f"H{head.head}")
+    _attn_neurons(sheet, rows, head, columns, y)
+
+
+def _attn_neurons(sheet: Sheet, rows: _Rows, source: Node, columns: dict[str, float], y: float) -> None:
+    """A head's rows of W_O, under the line that its own band takes."""
+    for i, node in enumerate(rows.attn_neurons.get(source.id, []), start=1):
+        sheet.pill(node, "pill", columns["attn_neuron"], y + i * LINE, NEURON_W, PILL_H, f"{node.neuron}")
+
+
+def _mlp(sheet: Sheet, group: dict[str, list[Node]], rows: _Rows, block: Block, x: float) -> float:
+    x = _norm(sheet, group, "ln2_out", block, "mlp", x)
+    if not any(group.get(kind) for kind in ("mlp_value", "mlp.rest", "mlp_bias")):
+        return x
+    reads = {n.id: rows.reads(n) for n in rows.neurons}
+    gated = max(map(len, reads.values()), default=0) > 1
+    if any(reads.values()):
+        _column(sheet, x, "neuron reads (gate, up)" if gated else "neuron reads")
+        read_x, x = x, x + NEURON_W + 40
+    _column(sheet, x, "neuron writes")
+    y = WORK_Y
+    for node in rows.neurons:
+        for i, key in enumerate(reads[node.id]):
+            kind = key.id.rsplit(".", 1)[-1] if gated else f"{key.neuron}"
+            sheet.pill(key, "pill", read_x, y + i * LINE, NEURON_W, PILL_H, kind)
+        sheet.pill(node, "pill", x, y + (LINE / 2 if gated else 0), NEURON_W, PILL_H, f"{node.neuron}")
+        y += LINE * max(1, len(reads[node.id])) + (4 if gated else 0)
+    for node in group.get("mlp.rest", []):
+        sheet.pill(node, "rest", x, y, NEURON_W, REST_H, share_text(rest_share(rows.flow, node)))
+        y += REST_LINE
+    for node in group.get("mlp_bias", []):
+        sheet.pill(node, "pill", x, y, NEURON_W, PILL_H, "bias")
+    return x + NEURON_W + FAN
+
+
+def _end(sheet: Sheet, flow: Flow, x: float) -> float:
+    """The final norm on the stream and the predictions under it."""
+    final, logits = flow.nodes.get("ln_final"), flow.nodes.get("logits")
+    if final is None and logits is None:
+        return x
+    x += 24
+    if final is not None:
+        sheet.captions.append(Caption(x, 42, "final norm", "column"))
+        sheet.pill(final, "state", x, STREAM_Y - STATE_H / 2, LOGITS_W, STATE_H, percent_text(final.prob))
+    if logits is not None:
+        _column(sheet, x, "predictions")
+        lines = len((logits.tokens or [])[:10]) or 1
+        sheet.pill(logits, "card", x, WORK_Y - 3, LOGITS_W, 8 + lines * LOGITS_LINE)
+    return x + LOGITS_W

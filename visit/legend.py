@@ -1,0 +1,109 @@
+"""What the drawing's colours, widths and dashes mean, and what it is a drawing of: data for the legend and caption."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from visit.bands import Gauge, WidthBy
+from visit.detail import Flow
+from visit.palette import ColorBy, Swatch, scale
+from visit.words import isolate, visible
+
+
+@dataclass(frozen=True, slots=True)
+class Legend:
+    """The legend as data: the app shows it as HTML, the files draw it."""
+
+    fill_title: str
+    fill: list[Swatch]
+    width_title: str
+    widths: list[tuple[float, str]]  # pixels, label
+    signs: list[tuple[str, str]]  # look of a band ("a", "s", "s-"), label
+    rest: str
+    caption: str
+    provenance: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def token_text(named: Any) -> str:
+    """The visible form of `{"id", "token"}`, of a token, or of an id without a token."""
+    if isinstance(named, dict):
+        token = named.get("token")
+        return visible(token) if token is not None else f"[{named.get('id')}]"
+    return visible(str(named)) if named is not None else ""
+
+
+def legend(flow: Flow, measure: Gauge, color_by: ColorBy, largest: float) -> Legend:
+    """Everything the reader must be told to read the picture, in units."""
+    target = isolate(token_text(flow.meta.get("target")) or "the target")
+    direction = f"logit of {target}"
+    if flow.meta.get("distractor"):
+        direction += f" minus logit of {isolate(token_text(flow.meta['distractor']))}"
+    titles = {
+        "rank": f"Fill: rank of {target} among {flow.d_vocab_text} tokens",
+        "probability": f"Fill: probability of {target}",
+        "entropy": "Fill: entropy of the reading, in bits",
+        "contribution": f"Fill: contribution to the {direction}",
+    }
+    return Legend(
+        fill_title=titles[color_by],
+        fill=scale(color_by, flow.d_vocab, largest),
+        width_title=_width_title(measure),
+        widths=_widths(measure),
+        signs=[("a", "attention pattern"), ("s", "added, + neuron"), ("s-", "− neuron")],
+        rest="left out: its share",
+        caption=_caption(flow),
+        provenance=_provenance(flow),
+    )
+
+
+def _width_title(measure: Gauge) -> str:
+    unit: dict[WidthBy, str] = {"norm": "norm", "contribution": "|contribution| in logits"}
+    return f"Width: {unit[measure.by]}, to the power {measure.power:g}"
+
+
+def _widths(measure: Gauge) -> list[tuple[float, str]]:
+    """Three round numbers of the scale with their widths."""
+    found = []
+    for share in (1.0, 0.1, 0.01):
+        value = float(f"{measure.largest * share:.1g}")
+        if value:
+            width = 14.0 * (value / measure.largest) ** measure.power
+            found.append((round(max(0.9, width), 1), f"{value:g}"))
+    return found
+
+
+def _caption(flow: Flow) -> str:
+    meta = flow.meta
+    tokens = meta.get("tokens") or []
+    position = meta.get("position")
+    parts = [
+        f"{isolate(visible(str(meta.get('model', 'model'))))}",
+        f"“{isolate(visible(str(meta.get('prompt', ''))))}”",
+    ]
+    if position is not None and tokens:
+        parts.append(f"at position {position} ({isolate(visible(tokens[position]))})")
+    if meta.get("target") is not None:
+        parts.append(f"target {isolate(token_text(meta['target']))}")
+    if meta.get("distractor") is not None:
+        parts.append(f"against {isolate(token_text(meta['distractor']))}")
+    return " · ".join(parts)
+
+
+def _provenance(flow: Flow) -> list[str]:
+    meta = flow.meta
+    lines = []
+    revision = meta.get("revision")
+    setting = [f"revision {visible(str(revision))[:12]}" if revision else "", visible(str(meta.get("dtype") or ""))]
+    versions = meta.get("versions") or {}
+    setting += [f"{visible(str(name))} {visible(str(version))}" for name, version in versions.items()]
+    lines.append(" · ".join(part for part in setting if part))
+    ledger = meta.get("ledger") or {}
+    if ledger:
+        state = "all identities hold" if ledger.get("holds") else "an identity fails: do not trust this picture"
+        error = ledger.get("max_rel_error")
+        lines.append(f"Ledger: {state}" + (f", largest relative error {error:.1e}" if isinstance(error, float) else ""))
+    return lines
