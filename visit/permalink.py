@@ -34,7 +34,12 @@ class State:
     neurons: str = "12"
     rows: str = "12"
     by: str = "norm"
+    pin: str = ""
     detail: str = ""
+    color: str = "rank"
+    width: str = "norm"
+    sort: str = "norm"
+    parts: str = "both"
     node: str = ""
 
 
@@ -83,6 +88,27 @@ def amount(text: str) -> Any:
     raise VisitError(f"An amount is a number, a share such as 80 %, a pair such as 6,6, or all; “{text[:30]}” came")
 
 
+def levels(text: str, layers: list[int], default: dict[int, str]) -> dict[int, str]:
+    """The level of detail of every layer: a word for all, `3w,5e` for some (the others folded), empty the default."""
+    if not text:
+        return default
+    if text in _LEVELS.values():
+        return dict.fromkeys(layers, text)
+    opened = {int(part[:-1]): _LEVELS[part[-1]] for part in text.split(",")}
+    return {layer: opened.get(layer, "states") for layer in layers}
+
+
+def level_text(found: dict[int, str]) -> str:
+    """The shortest text that `levels` reads back as `found`."""
+    kinds = set(found.values())
+    if len(kinds) == 1:
+        return kinds.pop()
+    return ",".join(f"{layer}{level[0]}" for layer, level in sorted(found.items()) if level != "states")
+
+
+_LEVELS = {"s": "states", "w": "words", "e": "everything"}
+
+
 def _whole(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 6
 
@@ -127,10 +153,29 @@ def _layers(text: str) -> str:
     return text.strip()
 
 
-def _by(text: str) -> str:
-    if text not in ("norm", "contribution", "pattern"):
-        raise ValueError("it is norm, contribution or pattern")
-    return text
+CHOICES: dict[str, tuple[str, ...]] = {
+    "by": ("norm", "contribution", "pattern"),
+    "color": ("rank", "probability", "entropy", "contribution"),
+    "width": ("norm", "contribution"),
+    "sort": ("norm", "contribution", "index"),
+    "parts": ("both", "attention", "mlp"),
+}
+
+
+def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"it is one of {', '.join(choices)}")
+        return text
+
+    return read
+
+
+def _pin(text: str) -> str:
+    pins = [p for p in text.split(",") if p]
+    if len(pins) > 100 or not all(_NODE.fullmatch(p.removeprefix("-")) for p in pins):
+        raise ValueError("it is no list of nodes; nodes look like L3.head5")
+    return ",".join(pins)
 
 
 def _node(text: str) -> str:
@@ -146,6 +191,7 @@ def _detail(text: str) -> str:
 
 
 _READ: dict[str, Callable[[str], Any]] = {
-    "model": _model, "prompt": _prompt, "pos": _pos, "layers": _layers, "by": _by, "node": _node, "detail": _detail,
+    "model": _model, "prompt": _prompt, "pos": _pos, "layers": _layers, "node": _node, "pin": _pin, "detail": _detail,
     "heads": _amount, "values": _amount, "neurons": _amount, "rows": _amount,
+    **{name: _one_of(choices) for name, choices in CHOICES.items()},
 }  # fmt: skip

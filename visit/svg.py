@@ -117,7 +117,7 @@ def _predictions(pill: Pill, ink: Ink) -> str:
     lines = []
     for i, (token, p) in enumerate(zip(tokens, probs, strict=False)):
         y = pill.y + 4 + i * LOGITS_LINE
-        number = percent_text(p)
+        number = escape(percent_text(p))
         bar = max(1.0, (pill.w - 12) * (p or 0.0) / top)
         room = pill.w - 24 - text_width(number, TAG_SIZE)
         size = f"width='{_n(bar)}' height='{LOGITS_LINE - 3:g}' rx='3'"

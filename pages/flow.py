@@ -1,0 +1,13 @@
+"""The flow page: how the answer came about, in sentences, as a map of the stream, and as the flow graph."""
+
+import streamlit as st
+
+from visit import ui
+from visit.ui import flow
+
+ui.ensure_entrypoint("pages/flow.py")
+st.title("Flow graph", anchor=False)
+subject = ui.prompt_bar()
+flow.reading(subject)
+flow.lens_map(subject)
+flow.graph(subject)

@@ -1,0 +1,114 @@
+"""DataFrames as Altair charts. No torch, no fixed background: the charts follow the page's light or dark theme."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import pandas as pd
+
+from visit.words import visible
+
+HUE = "#0b7a75"  # near the top; the drawing's blue-green
+CELL = (66, 26)  # of the lens map, px
+MapColor = Literal["target", "rank", "top"]
+
+
+def lens_map(table: pd.DataFrame, pos: int, d_vocab: int, color: MapColor, target: str) -> Any:
+    """Layers × positions, the top word in each cell; a click selects `depth` and `pos` under the name "cell".
+
+    `table`: `visit.overview.lens_map`. `color`: probability of the target, its rank (log scale from both ends), or
+    the probability of the cell's own top word. The column of the chosen position is outlined.
+    """
+    import altair as alt
+
+    shown = _cells(table, d_vocab, color)
+    depth = sorted(shown["depth"].unique(), reverse=True)
+    names = [_row_name(d) for d in depth]
+    columns = shown.drop_duplicates("pos").sort_values("pos")["column"].tolist()
+    x = alt.X(
+        "column:N",
+        sort=columns,
+        axis=alt.Axis(
+            orient="bottom", title=None, labelAngle=0, labelLimit=CELL[0] - 4, labelExpr="split(datum.label, '\\u2003')[1]",
+            ticks=False, domain=False,
+        ),
+    )  # fmt: skip
+    y = alt.Y("row:N", sort=names, axis=alt.Axis(title=None, ticks=False, domain=False, labelLimit=110))
+    pick = alt.selection_point(name="cell", fields=["depth", "pos"], on="click", empty=False)
+    tips = [alt.Tooltip(f"{name}:N", title=title) for name, title in _TIPS.items()]
+    base = alt.Chart(shown).encode(x=x, y=y, tooltip=tips)
+    cells = base.mark_rect(cornerRadius=3, stroke="transparent", cursor="pointer", color=HUE).encode(
+        opacity=alt.Opacity("strength:Q", scale=alt.Scale(domain=[0, 1], range=[0.04, 1], clamp=True), legend=None),
+        stroke=alt.condition(alt.datum.pos == pos, alt.value("#888888"), alt.value("transparent")),
+    ).add_params(pick)  # fmt: skip
+    words = base.mark_text(fontSize=12, limit=CELL[0] - 6, cursor="pointer").transform_filter("datum.strength <= 0.5")
+    strong = base.mark_text(fontSize=12, limit=CELL[0] - 6, cursor="pointer", color="white", fontWeight=600)
+    strong = strong.transform_filter("datum.strength > 0.5")
+    layers = alt.layer(cells, words.encode(text="cell:N"), strong.encode(text="cell:N"))
+    return layers.properties(width={"step": CELL[0]}, height={"step": CELL[1]}, padding={"left": 0, "right": 8})
+
+
+_TIPS = {
+    "cell": "top word", "share": "its probability", "next": "next words", "place": "after", "token": "at",
+    "target_prob": "probability of the target", "target_rank": "rank of the target", "bits": "entropy",
+}  # fmt: skip
+
+
+def _row_name(depth: int) -> str:
+    return "embedding" if depth == 0 else f"block {depth - 1}"
+
+
+def _cells(table: pd.DataFrame, d_vocab: int, color: MapColor) -> pd.DataFrame:
+    """The table with words made visible and a `strength` in [0, 1] for the colour."""
+    strength = {
+        "target": table["prob"],
+        "rank": 1 - table["rank"].map(math.log) / math.log(d_vocab),
+        "top": table["word_prob"],
+    }[color]
+    tokens = [visible(t) for t in table["token"]]
+    return pd.DataFrame({
+        "depth": table["depth"], "pos": table["pos"], "strength": strength.clip(0, 1),
+        "row": [_row_name(d) for d in table["depth"]],
+        "column": [f"{p}\u2003{t}" for p, t in zip(table["pos"], tokens, strict=True)],
+        "cell": [visible(w) for w in table["word"]],
+        "share": [f"{p:.1%}" for p in table["word_prob"]],
+        "next": [", ".join(visible(w) for w in words[1:5]) for words in table["tokens"]],
+        "place": [_row_name(d) for d in table["depth"]],
+        "token": [f"{t} (position {p})" for p, t in zip(table["pos"], tokens, strict=True)],
+        "target_prob": [f"{p:.2%}" for p in table["prob"]],
+        "target_rank": [f"{r:,}" for r in table["rank"]],
+        "bits": [f"{e:.1f} bits" for e in table["entropy"]],
+    })  # fmt: skip
+
+
+def predictions(table: pd.DataFrame, target: int) -> Any:
+    """The model's next-token prediction as bars, the target's bar strong; a click selects `id` under "word"."""
+    import altair as alt
+
+    shown = table.assign(
+        word=[f"{i + 1}\u2003{visible(t)}" for i, t in enumerate(table["token"])],
+        share=[_percent(p) for p in table["prob"]],
+        chosen=table["id"] == target,
+    )
+    y = alt.Y(
+        "word:N",
+        sort=None,
+        axis=alt.Axis(
+            title=None, ticks=False, domain=False, labelLimit=150, labelExpr="split(datum.label, '\\u2003')[1]"
+        ),
+    )
+    top = float(table["prob"].max())
+    x = alt.X("prob:Q", axis=None, scale=alt.Scale(domain=[0, top * 1.3]))
+    tips = [alt.Tooltip("word:N", title="token"), alt.Tooltip("share:N", title="probability")]
+    pick = alt.selection_point(name="word", fields=["id"], on="click", empty=False)
+    base = alt.Chart(shown).encode(y=y, x=x, tooltip=tips)
+    bars = base.mark_bar(color=HUE, cornerRadiusEnd=3, height=13, cursor="pointer").encode(
+        opacity=alt.condition("datum.chosen", alt.value(1.0), alt.value(0.4))
+    ).add_params(pick)  # fmt: skip
+    texts = base.mark_text(align="left", dx=5, fontSize=12, cursor="pointer").encode(text="share:N")
+    return alt.layer(bars, texts).properties(height={"step": 20})
+
+
+def _percent(p: float) -> str:
+    return f"{p:.1%}".replace("%", " %") if p >= 0.001 else "< 0.1 %"

@@ -1,0 +1,77 @@
+"""The state of a session and its address: one frozen `State`, read from the URL and written back to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+from visit.errors import VisitError
+from visit.permalink import State, parse, to_params
+
+
+def ensure_entrypoint(page: str) -> None:
+    """Send a cold deep link through the entry point: `pages/` and st.navigation together bypass it otherwise."""
+    if "visit_entry" not in st.session_state:
+        st.session_state["visit_goto"] = page
+        st.switch_page("streamlit_app.py", query_params=st.query_params.to_dict())
+
+
+def begin(page: str) -> None:
+    """Bring the page's state and the URL together. Call once a run, before any widget."""
+    memory = st.session_state
+    params = st.query_params.to_dict()
+    moved = memory.get("visit_page") not in (None, page)  # a click in the sidebar drops the query: ours goes on
+    if "visit_state" not in memory or (params != memory.get("visit_written") and not moved):
+        memory["visit_state"], memory["visit_notes"] = parse(params)
+        for name in [k for k in memory if str(k).startswith("w_")]:
+            del memory[name]
+    memory["visit_page"] = page
+    _write_url()
+
+
+def _write_url() -> None:
+    params = to_params(state())
+    if st.query_params.to_dict() != params:
+        st.query_params.from_dict(params)
+    st.session_state["visit_written"] = params
+
+
+def state() -> State:
+    """What this session shows."""
+    return st.session_state["visit_state"]
+
+
+def change(**values: Any) -> None:
+    """Change the state and the address, and let the widgets follow. Only from callbacks, before widgets are made."""
+    st.session_state["visit_state"] = replace(state(), **values)
+    st.session_state["visit_notes"] = []
+    for name in values:
+        st.session_state.pop(f"w_{name}", None)
+
+
+def field(name: str) -> dict[str, Any]:
+    """Widget arguments that tie it to one field of the state: `st.text_input("…", **field("target"))`."""
+    key = f"w_{name}"
+    if key not in st.session_state:
+        st.session_state[key] = getattr(state(), name)
+    return {"key": key, "on_change": _store, "args": (name,)}
+
+
+def _store(name: str) -> None:
+    value = st.session_state[f"w_{name}"]
+    new_prompt = {"pos": -1, "target": "", "distractor": "", "node": "", "detail": ""} if name == "prompt" else {}
+    new_model = {"pos": -1, "node": "", "detail": "", "layers": ""} if name == "model" else {}
+    change(**{name: "" if value is None else value}, **new_prompt, **new_model)
+
+
+@contextmanager
+def shown_errors() -> Iterator[None]:
+    """The one place where a `VisitError` becomes a note; what was drawn before it stays."""
+    try:
+        yield
+    except VisitError as problem:
+        st.error(str(problem), icon=":material/error:")
