@@ -60,7 +60,7 @@ class _Maker:
         if id in self.contribution:
             return id
         self.count += 1
-        tokens = [next(self.words) for _ in range(10)]
+        tokens = [next(self.words) for _ in range(11)][:10]  # eleven, so that the next node begins with another word
         probs = [0.5 / (i + 1) ** 2 for i in range(10)]
         into = [e for e in self.edges if e["target"] == id and e["kind"] in ("add", "residual")]
         contribution = None
@@ -129,7 +129,7 @@ def make_graph(
         make.node("logits", "logits", adds=False)
         make.edge(stream, "ln_final", "norm")
         make.edge("ln_final", "logits", "multiply")
-    nodes = pd.DataFrame(make.nodes).reindex(columns=NODE_COLUMNS)
+    nodes = pd.DataFrame(make.nodes, dtype=object).reindex(columns=NODE_COLUMNS)
     meta = {
         "model": model,
         "revision": "0123456789abcdef",
@@ -259,7 +259,7 @@ def _head(
         make.edge(key, value, "multiply", weight=pattern)
         parts.append(value)
     for value in parts:
-        make.edge(value, head, "add", weight=0.5, coefficient=0.5)
+        make.edge(value, head, "add", weight=3.0, norm=3.0, coefficient=0.5)
     if rests:
         make.edge(make.node(head + ".rest", "rest", layer=layer, head=h), head, "add")
         shares[head] = 0.9 - 0.1 * h

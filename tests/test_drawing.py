@@ -265,6 +265,15 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
+def test_gold_is_as_wide_as_the_pattern_at_every_level():
+    flow = read(make_graph())
+    for level in ("words", "everything"):
+        sheet = place(flow, levels(flow, level))
+        bands = {b.target: b for b in route(flow, sheet, gauge(flow), lambda node: "g") if b.look == "a"}
+        strong, weak = bands["L9.head0.value0"], bands["L9.head0.value2"]
+        assert strong.width / weak.width == pytest.approx((0.6 / 0.3) ** gauge(flow).power)
+
+
 # ---- text of the files -----------------------------------------------------------------------------------------------
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -80,6 +80,7 @@ class _Router:
         self.flow, self.sheet, self.measure, self.look = flow, sheet, measure, look
         self.blocks = {block.layer: block for block in sheet.blocks}
         self.entry = self._entries()
+        self.exit = self._exits()
 
     def _entries(self) -> dict[tuple[str, str], float]:
         """Where on its target's left side each added band ends: side by side in the order of the rows."""
@@ -97,6 +98,24 @@ class _Router:
                 y += squeeze * width
         return entry
 
+    def _exits(self) -> dict[tuple[str, str], float]:
+        """How far from its source's middle each gold band begins: side by side, as they end."""
+        bundles: dict[str, list[Pill]] = {}
+        for pill in self.sheet.pills.values():
+            head = f"L{pill.node.layer}.head{pill.node.head}"
+            if pill.node.kind == "key" or (pill.node.kind == "value" and f"{head}.reads" in self.sheet.junctions):
+                bundles.setdefault(head, []).append(pill)
+        found = {}
+        for head, pills in bundles.items():
+            widths = [self._gold(p) for p in sorted(pills, key=lambda p: p.cy)]
+            squeeze = min(1.0, 14.0 / (sum(widths) or 1))
+            y = -squeeze * sum(widths) / 2
+            for pill, width in zip(sorted(pills, key=lambda p: p.cy), widths, strict=True):
+                source = head + (".query" if pill.node.kind == "key" else ".reads")
+                found[source, pill.id] = y + squeeze * width / 2
+                y += squeeze * width
+        return found
+
     def direct(self) -> Iterable[Band]:
         pills = self.sheet.pills
         for edge in self.flow.edges:
@@ -112,13 +131,14 @@ class _Router:
             d = f"M{a.right:.0f} {STREAM_Y:.0f}H{b.x:.0f}"
         elif edge.kind == "add":
             hue = self.look(a.node)
-            look, width = hue if hue[0] in "tbe" else "s", self.measure(edge)
+            look, width = hue if hue[0] in "tbe" and a.role != "rest" else "s", self.measure(edge)
             if a.node.layer in self.blocks and self.blocks[a.node.layer].level == "states":
                 width = min(width, FOLDED_WIDEST)  # two lanes share the 12 pixels between folded blocks
             dashed = (edge.coefficient or 0) < 0 and a.node.kind == "mlp_value"
             d = self._add(edge, a, b)
         elif b.node.kind in ("key", "value"):
-            look, width, d = "a", self._gold(b), _curve(a.right, a.cy, b.x, b.cy)
+            look, width = "a", self._gold(b)
+            d = _curve(a.right, a.cy + self.exit.get((a.id, b.id), 0.0), b.x, b.cy)
         elif b.node.kind == "ln_final":
             look, width, d = "r", 3.0, f"M{a.right:.0f} {STREAM_Y:.0f}H{b.x:.0f}"
         elif b.node.kind == "logits":
@@ -138,11 +158,7 @@ class _Router:
 
     def _gold(self, pill: Pill) -> float:
         """Width of a pattern: on the scale of 1, with the power of all widths."""
-        node = pill.node
-        weights = [e.weight for e in (*self.flow.out[node.id], *self.flow.into[node.id]) if e.weight is not None]
-        if node.kind == "key":
-            onward = [e.target for e in self.flow.out[node.id]]
-            weights = [e.weight for t in onward for e in self.flow.out[t] if e.weight is not None] or weights
+        weights = [e.weight for e in self.flow.into[pill.id] if e.weight is not None]
         return max(THINNEST, GOLD * min(1.0, abs(weights[0])) ** self.measure.power) if weights else READING
 
     def _add(self, edge: Edge, a: Pill, b: Pill) -> str:
@@ -195,7 +211,7 @@ class _Router:
                 point = self.sheet.junctions.get(f"L{pill.node.layer}.head{pill.node.head}.reads")
                 if pill.node.kind == "value" and point is not None:
                     yield self._to_junction(a, point.id)
-                    d = _curve(point.x, point.y, pill.x, pill.cy)
+                    d = _curve(point.x, point.y + self.exit[point.id, pill.id], pill.x, pill.cy)
                     yield Band(point.id, pill.id, "multiply", "a", self._gold(pill), d)
                 elif pill.role == "pill" and pill.node.kind == "mlp_value":
                     yield Band(source, pill.id, "multiply", "m", READING, self._reading(a, pill))

@@ -5,6 +5,7 @@ The tables are turned into lists once: reading cells of a DataFrame one by one w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -208,4 +209,5 @@ def rest_share(flow: Flow, node: Node) -> float | None:
         share = shares.get(name)
         if share is not None and share == share:
             return 1.0 - float(share)
-    return None
+    said = re.fullmatch(r"rest (\d+(?:\.\d+)?) %", node.label or "")  # a gap's share stands in its label alone
+    return float(said[1]) / 100 if said else None

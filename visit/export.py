@@ -9,6 +9,7 @@ from typing import Any, Literal
 from visit.detail import Detail, FlowTables
 from visit.drawing import component_source, draw, flow_data
 from visit.errors import VisitError
+from visit.palette import page_colours
 from visit.svg import visible_tree
 
 PNG_SCALE = 2.0
@@ -51,6 +52,15 @@ def script_json(value: Any) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def _page_style() -> str:
+    """The page around the drawing, on the drawing's own backgrounds."""
+    light, dark = (page_colours(theme)["page"] for theme in ("light", "dark"))
+    return (
+        f":root{{color-scheme:light dark}}body{{margin:16px;background:{light}}}"
+        f"@media(prefers-color-scheme:dark){{body{{background:{dark}}}}}"
+    )
+
+
 def flow_html(graph: FlowTables, detail: Detail = "words", **look: Any) -> str:
     """A flow graph as an HTML page that works offline, with the app's interactions and inspector.
 
@@ -65,7 +75,7 @@ def flow_html(graph: FlowTables, detail: Detail = "words", **look: Any) -> str:
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <title>{title}</title>
-<style>:root{{color-scheme:light dark}}body{{margin:16px;background:Canvas}}{source["css"]}</style></head>
+<style>{_page_style()}{source["css"]}</style></head>
 <body>{source["html"]}
 <noscript>This page draws its graph with JavaScript, which is switched off.</noscript>
 <script type="application/json" id="provenance">{script_json(visible_tree(graph.meta))}</script>

@@ -253,7 +253,8 @@ def _start(sheet: Sheet, flow: Flow, group: dict[str, list[Node]], layer: int, l
             gap = flow.nodes[edge.source]
             if gap.kind == "rest":
                 text = share_text(rest_share(flow, gap))
-                name = gap.id.removesuffix(".rest").replace("L", "blocks ").replace("-", "–")
+                plural = "blocks " if "-" in gap.id else "block "
+                name = gap.id.removesuffix(".rest").replace("L", plural).replace("-", "–")
                 sheet.captions.append(Caption(x + 20, 42, fit(name, 80, TAG_SIZE), "column"))
                 sheet.pill(gap, "rest", x + 20, WORK_Y, 76, REST_H, text)
                 x += 112

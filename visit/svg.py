@@ -112,7 +112,7 @@ def _predictions(pill: Pill, ink: Ink) -> str:
     node = pill.node
     tokens, probs = (node.tokens or [])[:10], (node.probs or [])[:10]
     top = max((p for p in probs if p), default=1.0)
-    bar_class = f" fill='{ink.page['r']}'" if ink.plain else " class='bar'"
+    bar_class = f" fill='{ink.page['r']}'" if ink.plain else " class='share'"
     words = f" fill='{ink.page['ink']}'" if ink.plain else ""
     lines = []
     for i, (token, p) in enumerate(zip(tokens, probs, strict=False)):
