@@ -386,7 +386,7 @@ def test_the_inspector_speaks_the_words_of_the_field():
     assert inspect(graph, "L7.head1")["how"].startswith("z₁ @ W_O[1]: what head 1 writes")
     assert inspect(graph, "L7.head1.value3")["title"] == "Memory value of head L7 H1 from position 3 (·John)"
     assert inspect(graph, "L7.head1.value3")["source"] == "·John"
-    assert inspect(graph, "L3-6.rest")["title"] == "All blocks 3 to 6 that are not shown: 30 % of the sum"
+    assert inspect(graph, "L3-6.rest")["title"] == "All of blocks 3 to 6 that are not shown: 30 % of the sum"
     assert inspect(graph, "L7.head1.rest")["title"].endswith("that are not shown: 20 % of the sum")
     assert len(inspect(graph, "logits")["words"]) == 10
     with pytest.raises(KeyError):
@@ -395,10 +395,10 @@ def test_the_inspector_speaks_the_words_of_the_field():
 
 def test_missing_numbers_have_a_reason():
     facts = {name: (value, reason) for name, value, reason in inspect(make_graph(), "L9.head0.query")["facts"]}
-    assert facts["contribution"] == ("–", "adds nothing to the stream")
+    assert facts["contribution in logits"] == ("–", "adds nothing to the stream")
     assert facts["coefficient"] == ("–", "none: read as it is")
     facts = {name: (value, reason) for name, value, reason in inspect(make_graph(), "L9.head0")["facts"]}
-    assert facts["contribution"][0].endswith(" logits") and facts["contribution"][1] == ""
+    assert float(facts["contribution in logits"][0]) and facts["contribution in logits"][1] == ""
 
 
 def test_every_kind_has_a_title_and_a_line():

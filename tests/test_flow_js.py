@@ -118,7 +118,7 @@ def test_click_selects_reports_and_opens_the_inspector(page, words):
     entry = next(n for n in words["nodes"] if n["id"] == "L9.head1.value3")
     assert inspector.locator(".row bdi").all_inner_texts()[:10] == entry["w"]
     facts = dict(zip(inspector.locator("dt").all_inner_texts(), inspector.locator("dd").all_inner_texts(), strict=True))
-    assert set(facts) >= {"entropy", "norm", "coefficient", "contribution"} and facts["contribution"].endswith("logits")
+    assert set(facts) >= {"entropy in bits", "norm", "coefficient"} and float(facts["contribution in logits"])
     page.locator(".inspector .close").click()
     assert selected(page, words) == [] and inspector.is_hidden()
 

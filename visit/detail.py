@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from pandas import NA
+
 Level = Literal["states", "words", "everything"]
 Parts = Literal["both", "attention", "mlp"]
 Detail = Level | Mapping[int, Level]
@@ -121,12 +123,12 @@ def _records(table: Any, names: Iterable[str]) -> list[dict[str, Any]]:
 
 def _plain(name: str, column: Any) -> list[Any]:
     """A column as a list with None for what is missing, integers as int and lists as list."""
-    values = column.astype(object).where(column.notna(), None).tolist()
-    if name in _INTEGERS:
-        return [None if v is None else int(v) for v in values]
+    values = column.tolist()
     if name in _LISTS:
-        return [None if v is None else list(v) for v in values]
-    return values
+        return [list(v) if isinstance(v, Iterable) else None for v in values]
+    if name in _INTEGERS:
+        return [None if v is None or v is NA or v != v else int(v) for v in values]
+    return [None if v is None or v is NA or v != v else v for v in values]
 
 
 def levels(flow: Flow, detail: Detail) -> dict[int, Level]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from visit.bands import Band, Gauge, WidthBy, gauge, route
 from visit.detail import STREAM, Detail, Flow, FlowTables, Level, Parts, levels, read
-from visit.inspector import entries
+from visit.inspector import LENS, entries, fact_names
 from visit.layout import Sheet, place
 from visit.legend import Legend, legend
 from visit.palette import ColorBy, PaletteName, Theme, pill_class, style
@@ -124,6 +124,8 @@ def flow_data(
     return {
         "svg": frame(body, sheet.width, sheet.height),
         "nodes": nodes,
+        "facts": fact_names(picture.flow),
+        "lens": LENS,
         "junctions": len(sheet.junctions),
         "links": [_link(band, numbers) for band in picture.bands],
         "legend": picture.legend.as_dict(),

@@ -231,7 +231,7 @@ function tip(view, i) {
 function showTip(view, node, i) {
   if (!view.groups[i]) return;
   view.tip.style.display = "block";
-  const numbers = node.f.filter((fact) => !fact[2]).slice(0, 2).map((fact) => `${fact[0]}: ${fact[1]}`);
+  const numbers = view.data.facts.slice(0, 2).map((name, n) => `${name}: ${node.f[n][0]}`);
   view.tip.replaceChildren(make("div", "", node.title));
   const words = make("div");
   node.w.slice(0, 5).forEach((word, n) => words.append(n ? "  " : "", make("bdi", "", word)));
@@ -314,11 +314,11 @@ function show(view) {
   close.setAttribute("aria-label", "close the inspector");
   close.onclick = () => { view.sticky = null; select(view, null, true); light(view, null); };
   const facts = make("dl");
-  for (const [name, value, reason] of node.f) {
+  node.f.forEach(([value, reason], n) => {
     const number = make("dd", "", value);
     if (reason) number.append(" ", make("small", "", "(" + reason + ")"));
-    facts.append(make("dt", "", name), number);
-  }
+    facts.append(make("dt", "", view.data.facts[n]), number);
+  });
   const acts = make("div", "acts");
   const start = make("button", "start", "Start here: trace back");
   start.onclick = () => traceFrom(view);
@@ -329,7 +329,7 @@ function show(view) {
     acts.append(button);
   }
   view.traced = make("div");
-  view.inspector.replaceChildren(close, make("h4", "", node.title), make("p", "", node.how), words(node.w, node.p), facts, acts, view.traced);
+  view.inspector.replaceChildren(close, make("h4", "", node.title), make("p", "", node.how + (node.lens ? view.data.lens : "")), words(node.w, node.p), facts, acts, view.traced);
   if (node.b.length) view.inspector.append(make("h5", "", "Last words of the vocabulary"), words(node.b, node.q));
 }
 

@@ -35,25 +35,26 @@ _TITLES = {
     "ln_final": "Final norm",
     "logits": "Prediction at position {pos}",
 }
-_LENS = "read with the final norm and the unembedding"
+LENS = ", read with the final norm and the unembedding"
+_NO_LENS = ("ln_final", "logits")  # the model's own reading
 _HOWS = {
-    "resid_pre": f"the stream as it enters the block, {_LENS}",
-    "resid_mid": f"resid_pre + attn_out, {_LENS}",
-    "resid_post": f"the stream as the block leaves it: all that was added so far, {_LENS}",
-    "ln1_out": f"ln1(stream): what queries, keys and values are computed from, {_LENS}",
-    "ln2_out": f"ln2(stream): what the neurons are computed from, {_LENS}",
-    "query": f"q{{h}} @ W_K[{{head}}]ᵀ: the direction that this head looks for in a key's input, {_LENS}",
-    "key": f"k{{i}} @ W_Q[{{head}}]ᵀ: the direction in a query's input that finds this position, {_LENS}",
-    "value": f"v{{i}} @ W_O[{{head}}]: enters the head times the pattern, {_LENS}",
-    "head": f"z{{h}} @ W_O[{{head}}]: what head {{head}} writes into the stream, {_LENS}",
-    "attn_neuron": "sign(z) · W_O[{neuron}]: one row of W_O (rows inside a head have no preferred basis), " + _LENS,
-    "attn_bias": f"b_O: the same for every prompt, {_LENS}",
-    "attn_out": f"all heads + b_O: what attention adds to the stream, {_LENS}",
-    "mlp_key": f"W_in[:, {{neuron}}]: the input direction that this neuron answers to, in every prompt, {_LENS}",
-    "mlp_key.gate": f"W_gate[:, {{neuron}}]: the input direction that opens this neuron, {_LENS}",
-    "mlp_value": f"sign(a) · W_out[{{neuron}}]: the direction that this neuron writes, {_LENS}",
-    "mlp_bias": f"b_out: the same for every prompt, {_LENS}",
-    "mlp_out": f"all neurons + b_out: what the MLP adds to the stream, {_LENS}",
+    "resid_pre": "the stream as it enters the block",
+    "resid_mid": "resid_pre + attn_out",
+    "resid_post": "the stream as the block leaves it: all that was added so far",
+    "ln1_out": "ln1(stream): what queries, keys and values are computed from",
+    "ln2_out": "ln2(stream): what the neurons are computed from",
+    "query": "q{h} @ W_K[{head}]ᵀ: the direction that this head looks for in a key's input",
+    "key": "k{i} @ W_Q[{head}]ᵀ: the direction in a query's input that finds this position",
+    "value": "v{i} @ W_O[{head}]: enters the head times the pattern",
+    "head": "z{h} @ W_O[{head}]: what head {head} writes into the stream",
+    "attn_neuron": "sign(z) · W_O[{neuron}]: one row of W_O (rows inside a head have no preferred basis)",
+    "attn_bias": "b_O: the same for every prompt",
+    "attn_out": "all heads + b_O: what attention adds to the stream",
+    "mlp_key": "W_in[:, {neuron}]: the input direction that this neuron answers to, in every prompt",
+    "mlp_key.gate": "W_gate[:, {neuron}]: the input direction that opens this neuron",
+    "mlp_value": "sign(a) · W_out[{neuron}]: the direction that this neuron writes",
+    "mlp_bias": "b_out: the same for every prompt",
+    "mlp_out": "all neurons + b_out: what the MLP adds to the stream",
     "ln_final": "ln_final(stream): the vector that the unembedding is applied to",
     "logits": "softmax(ln_final(stream) @ W_U): the model's own output",
 }
@@ -72,31 +73,34 @@ def inspect(graph: FlowTables, node_id: str) -> dict[str, Any]:
     return {
         "id": node_id,
         "title": entry["title"],
-        "how": entry["how"],
+        "how": entry["how"] + (LENS if entry["lens"] else ""),
         "words": list(zip(entry["w"], entry["p"], strict=False)),
         "bottom": list(zip(entry["b"], entry["q"], strict=False)),
-        "facts": entry["f"],
+        "facts": [(name, *fact, "")[:3] for name, fact in zip(fact_names(flow), entry["f"], strict=True)],
         "source": entry.get("source"),
     }
 
 
 def entries(flow: Flow, ids: Iterable[str]) -> list[dict[str, Any]]:
-    """The inspector's entries for many nodes, with short keys: they are sent with every drawing."""
-    target = flow.meta.get("target")
-    name = visible(target["token"]) if isinstance(target, dict) and target.get("token") is not None else "the target"
-    return [_entry(flow, flow.nodes[i], name) for i in ids]
+    """The inspector's entries for many nodes, with short keys: they are sent with every drawing.
+
+    `how` goes on with `LENS` where `lens` is 1; `w`, `p`: top tokens and probabilities; `b`, `q`: those of the other
+    end; `f`: values (with a reason where one is missing) in the order of `fact_names`.
+    """
+    return [_entry(flow, flow.nodes[i]) for i in ids]
 
 
-def _entry(flow: Flow, node: Node, target: str) -> dict[str, Any]:
+def _entry(flow: Flow, node: Node) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "id": node.id,
         "title": title(flow, node),
         "how": how(flow, node),
+        "lens": int(node.kind not in _NO_LENS),
         "w": [visible(t) for t in (node.tokens or [])[:10]],
         "p": [_brief(p) for p in (node.probs or [])[:10]],
         "b": [visible(t) for t in (node.bottom_tokens or [])[:5]],
         "q": [_brief(p) for p in (node.bottom_probs or [])[:5]],
-        "f": facts(node, target, flow.d_vocab_text),
+        "f": facts(node),
     }
     if node.source_token is not None:
         entry["source"] = visible(node.source_token)
@@ -126,21 +130,21 @@ def _rest_title(flow: Flow, node: Node) -> str:
     elif ".head" in stem:
         what = f"memory values of head L{node.layer} H{node.head} that are not shown"
     else:
-        what = f"blocks {stem.lstrip('L').replace('-', ' to ')} that are not shown"
+        what = ("blocks " if "-" in stem else "block ") + stem.lstrip("L").replace("-", " to ") + " that are not shown"
     share = rest_share(flow, node)
-    return f"All {what}" + (f": {100 * share:.0f} % of the sum" if share is not None else "")
+    return f"All of {what}" + (f": {100 * share:.0f} % of the sum" if share is not None else "")
 
 
 def how(flow: Flow, node: Node) -> str:
     """In one line, how the vector that is read was made."""
     if node.kind == "rest":
-        return f"total − shown, {_LENS}"
+        return "total − shown"
     kind = "mlp_key.gate" if node.id.endswith(".gate") else node.kind
     if kind == "resid_post" and f"L{node.layer}.resid_mid" in flow.nodes:
-        return f"resid_mid + mlp_out, {_LENS}"
+        return "resid_mid + mlp_out"
     if kind == "resid_post" and f"L{node.layer}.mlp_out" in flow.nodes:
-        return f"resid_pre + attn_out + mlp_out, {_LENS}"
-    return _HOWS.get(kind, _LENS).format(**_names(flow, node))
+        return "resid_pre + attn_out + mlp_out"
+    return _HOWS.get(kind, "").format(**_names(flow, node))
 
 
 def _names(flow: Flow, node: Node) -> dict[str, Any]:
@@ -157,18 +161,32 @@ def _names(flow: Flow, node: Node) -> dict[str, Any]:
     }
 
 
-def facts(node: Node, target: str, d_vocab: str) -> list[tuple[str, str, str]]:
-    """The node's numbers as texts, each with a reason where it is missing."""
-    missing = _ADDS_NOTHING if node.kind in _SILENT else "not given"
-    rows = [
-        (f"rank of {target}", f"{node.rank} of {d_vocab}" if node.rank is not None else None, "no target"),
-        (f"probability of {target}", _percent(node.prob), "no target"),
-        ("entropy", None if node.entropy is None else f"{node.entropy:.2f} bits", "not given"),
-        ("norm", None if node.norm is None else f"{node.norm:.4g}", "not given"),
-        ("coefficient", None if node.coefficient is None else f"{node.coefficient:.4g}", "none: read as it is"),
-        ("contribution", None if node.contribution is None else f"{node.contribution:+.3f} logits", missing),
+def fact_names(flow: Flow) -> list[str]:
+    """What the numbers of `facts` are, with their units."""
+    target = flow.meta.get("target")
+    name = visible(target["token"]) if isinstance(target, dict) and target.get("token") is not None else "the target"
+    return [
+        f"rank of {name}, of {flow.d_vocab_text}",
+        f"probability of {name}",
+        "entropy in bits",
+        "norm",
+        "coefficient",
+        "contribution in logits",
     ]
-    return [(name, value or "–", "" if value else reason) for name, value, reason in rows]
+
+
+def facts(node: Node) -> list[list[str]]:
+    """The node's numbers as texts, `[value]`, or `["–", reason]` where one is missing."""
+    silent = _ADDS_NOTHING if node.kind in _SILENT else "not given"
+    rows = [
+        (None if node.rank is None else f"{node.rank}", "no target"),
+        (_percent(node.prob), "no target"),
+        (None if node.entropy is None else f"{node.entropy:.2f}", "not given"),
+        (None if node.norm is None else f"{node.norm:.4g}", "not given"),
+        (None if node.coefficient is None else f"{node.coefficient:.4g}", "none: read as it is"),
+        (None if node.contribution is None else f"{node.contribution:+.3f}", silent),
+    ]
+    return [["–", reason] if value is None else [value] for value, reason in rows]
 
 
 def _percent(p: float | None) -> str | None:
