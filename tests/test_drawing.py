@@ -14,8 +14,9 @@ from visit.detail import LEVELS, levels, read, shown
 from visit.drawing import component_source, compose, default_detail, draw, flow_data
 from visit.export import flow_html, script_json
 from visit.inspector import inspect
-from visit.layout import NAME_Y, STREAM_Y, WORK_Y, place
+from visit.layout import place
 from visit.palette import page_colours, pill_class, pill_colours, rank_bounds
+from visit.sheet import NAME_Y, STREAM_Y, WORK_Y
 from visit.words import text_width
 
 FAMILIES = {

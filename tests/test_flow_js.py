@@ -279,11 +279,25 @@ def test_actions_are_offered_where_someone_listens(page, words):
     page.get_by_role("button", name="Hide").click()
     page.get_by_role("button", name="Always show").click()
     page.locator(".title").first.click()
-    assert page.evaluate("window.sent.slice(1)") == [
+    node(page, words, "L9.mlp_out").click()
+    page.keyboard.press("f")
+    assert [sent for sent in page.evaluate("window.sent") if sent[0] == "action"] == [
         ["action", {"do": "hide", "id": "L8.head1"}],
         ["action", {"do": "keep", "id": "L8.head1"}],
         ["action", {"do": "detail", "layer": 8}],
+        ["action", {"do": "detail", "layer": 9}],
     ]
+    assert page.get_by_role("button", name="Hide").count() == 0  # a state is no part of a sum that can be left out
+
+
+def test_a_node_selected_by_python_is_scrolled_into_view(page):
+    data = flow_data(make_graph(layers=(7, 8, 9), heads=14), "words")
+    show(page, data)
+    rerun(page, data | {"selected": "L9.head13.value1"})
+    frame, box = page.locator(".frame").bounding_box(), node(page, data, "L9.head13.value1").bounding_box()
+    assert frame["x"] <= box["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"]
+    assert frame["y"] <= box["y"] and box["y"] + box["height"] <= frame["y"] + frame["height"]
+    assert page.evaluate("window.scrollY") == 0
 
 
 def test_the_palette_follows_the_page(page, words):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from visit.detail import STREAM, Edge, Flow, Node, readers
-from visit.layout import FAN, STREAM_Y, Block, Pill, Sheet
+from visit.sheet import FAN, STREAM_Y, Block, Pill, Sheet
 
 WidthBy = Literal["norm", "contribution"]
 

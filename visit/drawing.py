@@ -10,9 +10,10 @@ from typing import Any
 from visit.bands import Band, Gauge, WidthBy, gauge, route
 from visit.detail import STREAM, Detail, Flow, FlowTables, Level, Parts, levels, read
 from visit.inspector import LENS, entries, fact_names
-from visit.layout import Sheet, place
+from visit.layout import place
 from visit.legend import Legend, legend
 from visit.palette import ColorBy, PaletteName, Theme, pill_class, style
+from visit.sheet import Sheet
 from visit.svg import Ink, document, draw_legend, drawing, frame, mark
 
 
@@ -139,6 +140,7 @@ def flow_data(
 _ROLES = {
     "stream": STREAM,
     "sum": ("attn_out", "mlp_out", "ln_final"),
+    "pin": ("head", "value", "attn_neuron", "mlp_value"),
     "reads": ("ln1_out", "ln2_out", "query", "key", "mlp_key", "attn_neuron", "ln_final"),
 }
 

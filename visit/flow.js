@@ -83,9 +83,14 @@ function update(view, data) {
   if (!view.data || view.data.svg !== data.svg) redraw(view, data);
   view.data = data;
   view.names.classList.toggle("act", !!data.actions);
+  if (data.actions) for (const title of view.names.querySelectorAll("[data-layer]:not(:has(title))")) {
+    const hint = shape("title", {});
+    hint.textContent = `Block ${title.dataset.layer}: states, words, everything (or press F on a node)`;
+    title.append(hint);
+  }
   if (data.selected !== view.fromPython) {
     view.fromPython = data.selected;
-    if (!view.sent.delete(data.selected)) select(view, data.selected, false);
+    if (!view.sent.delete(data.selected)) { select(view, data.selected, false); reveal(view); }
   } else if (view.selected) show(view);
 }
 
@@ -115,7 +120,8 @@ function redraw(view, data) {
   view.lit = shape("g", { class: "lit" });
   svg.append(view.veil, view.lit);
   svg.setAttribute("role", "group");
-  svg.setAttribute("aria-label", "Flow graph. Left and right follow edges, up and down move in a column, Enter selects.");
+  svg.setAttribute("aria-label", "Flow graph. Left and right follow edges, up and down move in a column, Enter selects" +
+    (data.actions ? ", F folds or opens the block." : "."));
   view.frame.replaceChildren(svg);
   view.sticky = null;
   view.current = null;
@@ -143,6 +149,15 @@ function anchor(view) {
     if (here.x >= 0 && (!best || here.x < best.x)) best = here;
   });
   return best;
+}
+
+/** Scroll the frame, never the page, until the selected node is seen. */
+function reveal(view) {
+  const i = view.index.get(view.selected), frame = view.frame;
+  if (i === undefined || !view.groups[i]) return;
+  const [x, y] = place(view, i);
+  if (x < 20 || x > frame.clientWidth - 140) frame.scrollLeft += x - frame.clientWidth / 2;
+  if (y < 60 || y > frame.clientHeight - 40) frame.scrollTop += y - frame.clientHeight / 2;
 }
 
 /** Top left corner of a node's box in pixels of the frame. */
@@ -323,7 +338,7 @@ function show(view) {
   const start = make("button", "start", "Start here: trace back");
   start.onclick = () => traceFrom(view);
   acts.append(start);
-  if (view.data.actions) for (const name of ["keep", "hide"]) {
+  if (view.data.actions && node.pin) for (const name of ["keep", "hide"]) {
     const button = make("button", "", name === "keep" ? "Always show" : "Hide");
     button.onclick = () => view.act({ do: name, id: node.id });
     acts.append(button);
@@ -411,7 +426,7 @@ function listen(view) {
     }
     if (event.pointerType === "touch") hover(view, null);
     const title = event.target.closest && event.target.closest("[data-layer]");
-    if (title && view.data.actions) view.act({ do: "detail", layer: +title.dataset.layer });
+    if (title) unfold(view, +title.dataset.layer);
   });
   frame.addEventListener("dblclick", () => zoom(view, 1));
   frame.addEventListener("wheel", (event) => {
@@ -430,10 +445,16 @@ function listen(view) {
   frame.addEventListener("keydown", (event) => key(view, event));
 }
 
+/** Ask Python for a block's next level of detail. */
+function unfold(view, layer) {
+  if (view.data.actions && Number.isInteger(layer)) view.act({ do: "detail", layer });
+}
+
 function key(view, event) {
   const i = indexAt(event);
-  if (i === null) return;
-  if (event.key === "Enter" || event.key === " ") select(view, view.data.nodes[i].id, true);
+  if (i === null || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "f") unfold(view, parseInt(view.data.nodes[i].id.slice(1)));
+  else if (event.key === "Enter" || event.key === " ") select(view, view.data.nodes[i].id, true);
   else if (event.key === "Escape") { view.sticky = null; select(view, null, true); hover(view, null); }
   else {
     const next = step(view, i, event.key);
@@ -483,9 +504,8 @@ function focusOn(view, i, go) {
   group.setAttribute("role", "button");
   const node = view.data.nodes[i];
   group.setAttribute("aria-label", `${node.title}: ${node.w[0] || ""}`);
-  if (!go) return;
-  group.focus({ preventScroll: true });
-  group.scrollIntoView({ block: "nearest", inline: "nearest" });
+  group.focus({ preventScroll: true }); // after a click too: the arrows go on from there
+  if (go) group.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
 // ---- legend -----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from visit.detail import Flow, FlowTables, Node, read, rest_share
-from visit.layout import percent_text
+from visit.sheet import percent_text
 from visit.words import visible
 
 _ADDS_NOTHING = "adds nothing to the stream"
@@ -100,7 +100,7 @@ def _entry(flow: Flow, node: Node) -> dict[str, Any]:
         "p": [_brief(p) for p in (node.probs or [])[:10]],
         "b": [visible(t) for t in (node.bottom_tokens or [])[:5]],
         "q": [_brief(p) for p in (node.bottom_probs or [])[:5]],
-        "f": facts(node),
+        "f": facts(node, flow.d_vocab_text),
     }
     if node.source_token is not None:
         entry["source"] = visible(node.source_token)
@@ -166,7 +166,7 @@ def fact_names(flow: Flow) -> list[str]:
     target = flow.meta.get("target")
     name = visible(target["token"]) if isinstance(target, dict) and target.get("token") is not None else "the target"
     return [
-        f"rank of {name}, of {flow.d_vocab_text}",
+        f"rank of {name}",
         f"probability of {name}",
         "entropy in bits",
         "norm",
@@ -175,11 +175,11 @@ def fact_names(flow: Flow) -> list[str]:
     ]
 
 
-def facts(node: Node) -> list[list[str]]:
+def facts(node: Node, d_vocab: str) -> list[list[str]]:
     """The node's numbers as texts, `[value]`, or `["–", reason]` where one is missing."""
     silent = _ADDS_NOTHING if node.kind in _SILENT else "not given"
     rows = [
-        (None if node.rank is None else f"{node.rank}", "no target"),
+        (None if node.rank is None else f"{node.rank} of {d_vocab}", "no target"),
         (_percent(node.prob), "no target"),
         (None if node.entropy is None else f"{node.entropy:.2f}", "not given"),
         (None if node.norm is None else f"{node.norm:.4g}", "not given"),

@@ -9,124 +9,42 @@ straight on and never through another pill.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
-from visit.detail import Flow, Level, Node, Parts, ordered, rest_share, shown
-from visit.words import fit, text_width, visible
-
-MARGIN = 14.0
-STREAM_Y = 66.0  # centre of the stream
-WORK_Y = 120.0  # top of the first row of a workshop
-NAME_Y = 108.0  # baseline of the workshops' column names
-LINE = 24.0  # from one pill to the next in a row
-REST_LINE = 19.0
-ROW_GAP = 9.0
-PILL_H, REST_H, STATE_H, TAG_H = 20.0, 15.0, 26.0, 17.0
-STATE_W, VALUE_W, HEAD_W, NEURON_W, NORM_W, QUERY_W = 112.0, 136.0, 108.0, 120.0, 92.0, 104.0
-FOLD_W, FOLD_PITCH = 72.0, 84.0
-FAN = 62.0  # room in which the bands of a column bend into their sum
-LOGITS_W, LOGITS_LINE = 136.0, 19.0
-WORD_SIZE, TAG_SIZE = 12.0, 11.0
-
-Role = str  # "state", "pill", "rest", "tag", "bead", "card": how a pill is drawn
-
-
-@dataclass(slots=True)
-class Pill:
-    """A node in its place: top left corner and size in pixels, the texts already cut to their room."""
-
-    id: str
-    node: Node
-    role: Role
-    x: float
-    y: float
-    w: float
-    h: float
-    word: str = ""
-    tag: str = ""
-
-    @property
-    def right(self) -> float:
-        return self.x + self.w
-
-    @property
-    def bottom(self) -> float:
-        return self.y + self.h
-
-    @property
-    def cy(self) -> float:
-        return self.y + self.h / 2
-
-
-@dataclass(slots=True)
-class Caption:
-    """A column's name, a block's title or a small number: baseline start in pixels. Kinds: title, column, note."""
-
-    x: float
-    y: float
-    text: str
-    kind: str
-    layer: int | None = None
-    middle: bool = False
-
-
-@dataclass(slots=True)
-class Junction:
-    """A point where a line from the stream splits into the bands of one head; not a node."""
-
-    id: str
-    x: float
-    y: float
-    rail: float
-
-
-@dataclass(slots=True)
-class Block:
-    """What the bands need to know of one block's place: where lines leave the stream and where the frame ends."""
-
-    layer: int
-    level: Level
-    x: float
-    right: float = 0.0
-    rails: dict[str, tuple[float, float]] = field(
-        default_factory=dict
-    )  # workshop -> (leaves the stream at x, runs at x)
-
-
-@dataclass(slots=True)
-class Sheet:
-    """A finished layout."""
-
-    pills: dict[str, Pill] = field(default_factory=dict)
-    captions: list[Caption] = field(default_factory=list)
-    junctions: dict[str, Junction] = field(default_factory=dict)
-    blocks: list[Block] = field(default_factory=list)
-    width: float = 0.0
-    height: float = 0.0
-
-    def pill(self, node: Node, role: Role, x: float, y: float, w: float, h: float, tag: str = "") -> Pill:
-        """Put a node in its place; the tag gives way when the word needs the room."""
-        word, tag = _texts(node, role, w, tag)
-        placed = self.pills[node.id] = Pill(node.id, node, role, x, y, w, h, word, tag)
-        return placed
-
-
-def _texts(node: Node, role: Role, w: float, tag: str) -> tuple[str, str]:
-    if role == "bead":
-        return "", ""
-    if role == "tag":
-        return tag, ""
-    if role == "rest":
-        return fit(tag, w - 12, TAG_SIZE), ""
-    room = w - (14 if role == "pill" else 16)
-    size = WORD_SIZE * (1.08 if role == "state" else 1.0)  # a state's word is bold, which is wider
-    word = visible(node.word)
-    if not tag:
-        return fit(word, room, size), ""
-    # the tag may take what the word leaves, but never more than half of the pill
-    left = max(room - text_width(word, size) - 8, room * 0.46)
-    tag = fit(tag, left, TAG_SIZE)
-    return fit(word, room - 8 - text_width(tag, TAG_SIZE), size), tag
+from visit.detail import Flow, Level, Node, Parts, rest_share, shown
+from visit.rows import Rows, group_of
+from visit.sheet import (
+    FAN,
+    FOLD_PITCH,
+    FOLD_W,
+    HEAD_W,
+    LINE,
+    LOGITS_LINE,
+    LOGITS_W,
+    MARGIN,
+    NAME_Y,
+    NEURON_W,
+    NORM_W,
+    PILL_H,
+    QUERY_W,
+    REST_H,
+    REST_LINE,
+    STATE_H,
+    STATE_W,
+    STREAM_Y,
+    TAG_H,
+    TAG_SIZE,
+    VALUE_W,
+    WORK_Y,
+    Block,
+    Caption,
+    Junction,
+    Pill,
+    Sheet,
+    percent_text,
+    share_text,
+    source_tag,
+)
+from visit.words import fit
 
 
 def place(
@@ -140,102 +58,14 @@ def place(
     ids = shown(flow, chosen, parts)
     x = MARGIN
     for layer, level in chosen.items():
-        group = _group(flow, ids, layer)
-        rows = _Rows(flow, group, sort_by, order)
+        group = group_of(flow, ids, layer)
+        rows = Rows(flow, group, sort_by, order)
         x = _start(sheet, flow, group, layer, level, x)
         x = _folded(sheet, group, rows, layer, x) if level == "states" else _open(sheet, group, rows, layer, level, x)
     x = _end(sheet, flow, x)
     sheet.width = x + MARGIN
     sheet.height = max((p.bottom for p in sheet.pills.values()), default=STREAM_Y) + MARGIN
     return sheet
-
-
-def _group(flow: Flow, ids: set[str], layer: int) -> dict[str, list[Node]]:
-    """The shown nodes of a block by kind; the three kinds of rest under names of their own."""
-    group: dict[str, list[Node]] = {}
-    for node in flow.nodes.values():
-        if node.layer != layer or node.id not in ids:
-            continue
-        kind = node.kind
-        if kind == "rest":
-            kind = {"heads": "heads.rest", "mlp": "mlp.rest"}.get(node.id.split(".")[-2], "head.rest")
-            if node.id.startswith(f"L{layer}-") or node.id.count(".") == 1:
-                kind = "gap"
-        group.setdefault(kind, []).append(node)
-    return group
-
-
-class _Rows:
-    """The rows of one block in their order: heads with what belongs to each, and neurons."""
-
-    def __init__(self, flow: Flow, group: dict[str, list[Node]], sort_by: str, order: Flow | None) -> None:
-        self.flow = flow
-        self.group = group
-        self.heads = _like(ordered(group.get("head", []), sort_by), order, sort_by)
-        self.neurons = _like(ordered(group.get("mlp_value", []), sort_by), order, sort_by)
-        self.rests = {n.id.removesuffix(".rest"): n for n in group.get("head.rest", [])}
-        by = "index" if sort_by == "index" else sort_by
-        self.values = self._by_head(_like(ordered(group.get("value", []), by), order, by))
-        self.keys = {(n.head, n.source_pos): n for n in group.get("key", [])}
-        self.queries = {n.head: n for n in group.get("query", [])}
-        self.attn_neurons: dict[str, list[Node]] = {}
-        for node in ordered(group.get("attn_neuron", []), by):
-            source = next((e.source for e in flow.into[node.id]), "")
-            self.attn_neurons.setdefault(source, []).append(node)
-        self.lines = max((len(self.values.get(h.head, [])) for h in self.heads), default=1)
-        self.with_rest = bool(self.rests)
-
-    @staticmethod
-    def _by_head(nodes: list[Node]) -> dict[int | None, list[Node]]:
-        found: dict[int | None, list[Node]] = {}
-        for node in nodes:
-            found.setdefault(node.head, []).append(node)
-        return found
-
-    def reads(self, neuron: Node) -> list[Node]:
-        """The key nodes of a neuron: one, or gate and up."""
-        stem = f"L{neuron.layer}.mlp_key{neuron.neuron}"
-        by_id = {n.id: n for kind, ns in self.group.items() if kind.startswith("mlp_key") for n in ns}
-        return [by_id[i] for i in (stem, f"{stem}.gate", f"{stem}.up") if i in by_id]
-
-    def height(self, head: Node) -> float:
-        """Height of a head's row: equal for all heads, more where its W_O neurons need it."""
-        lines = self.lines * LINE + (REST_LINE if self.with_rest else 0)
-        return max(lines, LINE * (1 + len(self.attn_neurons.get(head.id, [])))) + ROW_GAP
-
-
-def _like(nodes: list[Node], order: Flow | None, by: str) -> list[Node]:
-    """The nodes in another graph's order; those it does not have come last."""
-    if order is None:
-        return nodes
-    rank = {n.id: i for i, n in enumerate(ordered(order.nodes.values(), by))}
-    return sorted(nodes, key=lambda n: rank.get(n.id, len(rank)))
-
-
-def share_text(share: float | None) -> str:
-    """`rest 12 %`, or `rest` where the share is unknown."""
-    if share is None:
-        return "rest"
-    percent = 100 * share
-    return "rest <1 %" if 0 < percent < 1 else f"rest {percent:.0f} %"
-
-
-def percent_text(p: float | None) -> str:
-    """A probability as a short text: `23 %`, `4.1 %`, `<0.1 %`; empty when missing."""
-    if p is None:
-        return ""
-    percent = 100 * p
-    if percent < 0.1:
-        return "<0.1 %"
-    return f"{percent:.0f} %" if percent >= 9.95 else f"{percent:.1f} %"
-
-
-def source_tag(node: Node) -> str:
-    """Where a key or a memory value was made: `←·Mary`; the first position, often an attention sink, `|←When`."""
-    if node.source_token is None and node.source_pos is None:
-        return ""
-    token = visible(node.source_token) if node.source_token is not None else str(node.source_pos)
-    return ("|←" if node.source_pos == 0 else "←") + token
 
 
 # ---- blocks ----------------------------------------------------------------------------------------------------------
@@ -277,7 +107,7 @@ def _fold_note(sheet: Sheet, node: Node, x: float) -> None:
     sheet.captions.append(Caption(x + FOLD_W / 2, 44, percent_text(node.prob), "note", middle=True))
 
 
-def _folded(sheet: Sheet, group: dict[str, list[Node]], rows: _Rows, layer: int, x: float) -> float:
+def _folded(sheet: Sheet, group: dict[str, list[Node]], rows: Rows, layer: int, x: float) -> float:
     """A folded block: its state on the stream; attention out, its top heads and MLP out under it."""
     x += FOLD_PITCH - FOLD_W
     block = Block(layer, "states", x, x + FOLD_W)
@@ -297,7 +127,7 @@ def _folded(sheet: Sheet, group: dict[str, list[Node]], rows: _Rows, layer: int,
     return block.right
 
 
-def _open(sheet: Sheet, group: dict[str, list[Node]], rows: _Rows, layer: int, level: Level, x: float) -> float:
+def _open(sheet: Sheet, group: dict[str, list[Node]], rows: Rows, layer: int, level: Level, x: float) -> float:
     """An open block: the attention workshop, the state after it, the MLP workshop, the block's last state."""
     block = Block(layer, level, x)
     sheet.blocks.append(block)
@@ -340,7 +170,7 @@ def _norm(sheet: Sheet, group: dict[str, list[Node]], kind: str, block: Block, w
     return x
 
 
-def _attention(sheet: Sheet, group: dict[str, list[Node]], rows: _Rows, block: Block, x: float) -> float:
+def _attention(sheet: Sheet, group: dict[str, list[Node]], rows: Rows, block: Block, x: float) -> float:
     x = _norm(sheet, group, "ln1_out", block, "attention", x)
     if not any(group.get(kind) for kind in ("head", "value", "heads.rest", "attn_bias")):
         return x
@@ -373,7 +203,7 @@ def _attention(sheet: Sheet, group: dict[str, list[Node]], rows: _Rows, block: B
     return x + FAN
 
 
-def _head_row(sheet: Sheet, rows: _Rows, head: Node, columns: dict[str, float], rail: float, y: float) -> None:
+def _head_row(sheet: Sheet, rows: Rows, head: Node, columns: dict[str, float], rail: float, y: float) -> None:
     """One head: query, keys, values and output, the first of each on the row's first line."""
     if head.head in rows.queries:
         sheet.pill(rows.queries[head.head], "pill", columns["query"], y, QUERY_W, PILL_H, f"H{head.head}")
@@ -395,13 +225,13 @@ def _head_row(sheet: Sheet, rows: _Rows, head: Node, columns: dict[str, float], 
     _attn_neurons(sheet, rows, head, columns, y)
 
 
-def _attn_neurons(sheet: Sheet, rows: _Rows, source: Node, columns: dict[str, float], y: float) -> None:
+def _attn_neurons(sheet: Sheet, rows: Rows, source: Node, columns: dict[str, float], y: float) -> None:
     """A head's rows of W_O, under the line that its own band takes."""
     for i, node in enumerate(rows.attn_neurons.get(source.id, []), start=1):
         sheet.pill(node, "pill", columns["attn_neuron"], y + i * LINE, NEURON_W, PILL_H, f"{node.neuron}")
 
 
-def _mlp(sheet: Sheet, group: dict[str, list[Node]], rows: _Rows, block: Block, x: float) -> float:
+def _mlp(sheet: Sheet, group: dict[str, list[Node]], rows: Rows, block: Block, x: float) -> float:
     x = _norm(sheet, group, "ln2_out", block, "mlp", x)
     if not any(group.get(kind) for kind in ("mlp_value", "mlp.rest", "mlp_bias")):
         return x

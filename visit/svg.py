@@ -12,9 +12,9 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from visit.bands import Band
-from visit.layout import LOGITS_LINE, NAME_Y, TAG_SIZE, WORD_SIZE, Caption, Pill, Sheet, percent_text
 from visit.legend import Legend
 from visit.palette import PaletteName, band_colours, page_colours, pill_colours
+from visit.sheet import LOGITS_LINE, NAME_Y, TAG_SIZE, WORD_SIZE, Caption, Pill, Sheet, percent_text
 from visit.words import fit, text_width, visible
 
 FONT = "'Source Sans 3', 'Source Sans Pro', 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
