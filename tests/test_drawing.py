@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from io import BytesIO
 from itertools import combinations, pairwise
 from xml.etree import ElementTree
 
@@ -12,10 +14,11 @@ from graphs import HOSTILE, make_graph
 from visit.bands import gauge, route
 from visit.detail import LEVELS, levels, read, shown
 from visit.drawing import component_source, compose, default_detail, draw, flow_data
-from visit.export import flow_html, script_json
+from visit.errors import VisitError
+from visit.export import _has_fonts, flow_html, flow_png, flow_svg, script_json
 from visit.inspector import inspect
 from visit.layout import place
-from visit.palette import page_colours, pill_class, pill_colours, rank_bounds
+from visit.palette import band_colours, page_colours, pill_class, pill_colours, rank_bounds
 from visit.sheet import NAME_Y, STREAM_Y, WORK_Y
 from visit.words import text_width
 
@@ -250,6 +253,7 @@ def test_contrast_of_words_is_at_least_4_5(theme, palette):
     pairs += [(pill_colours(theme, palette)[look][0], page["tag"]) for look in "go"]
     pairs += [(page["page"], page[name]) for name in ("ink", "quiet", "tag")]
     pairs += [(page["panel"], page["quiet"]), (page["r"], page["ink"])]
+    pairs += [(band_colours(theme, palette)["t2"], page["ink"])]  # the target among the predictions
     for back, front in pairs:
         assert contrast(back, front) >= 4.5, (back, front)
 
@@ -290,7 +294,7 @@ def test_svg_is_well_formed(family, level, theme):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_file_of_one_theme_has_plain_attributes_only(theme):
-    text = draw(make_graph(), "everything", theme=theme, selected="L9.head1")
+    text = flow_svg(make_graph(), theme, "everything", selected="L9.head1")
     assert "var(" not in text and "<style" not in text and "rgba" not in text
     root = ElementTree.fromstring(text)
     assert not any(e.get("style") or e.get("data-i") for e in root.iter())
@@ -337,6 +341,23 @@ def test_json_in_a_script_says_the_same_as_before():
     value = {"a": [*HOSTILE[:7], 1, None, 0.5]}
     text = script_json(value)
     assert json.loads(text) == value and "<" not in text and ">" not in text
+
+
+def test_png_is_the_drawing_at_two_pixels_a_unit():
+    pytest.importorskip("resvg_py", reason="resvg-py is not installed: no PNG files")
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed: nothing to look at PNG files with")
+    svg = ElementTree.fromstring(draw(make_graph(), theme="dark"))
+    picture = image.open(BytesIO(flow_png(make_graph(), "dark"))).convert("RGB")
+    assert picture.size == (2 * int(svg.get("width")), 2 * int(svg.get("height")))
+    assert picture.getpixel((1, 1)) == tuple(bytes.fromhex(page_colours("dark")["page"][1:]))
+    assert len(picture.getcolors(1 << 24)) > 50
+
+
+def test_png_without_its_library_says_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    _has_fonts.cache_clear()
+    with pytest.raises(VisitError, match="pip install resvg-py"):
+        flow_png(make_graph())
 
 
 def test_missing_numbers_of_a_table_are_missing_everywhere():
@@ -387,7 +408,7 @@ def test_the_inspector_speaks_the_words_of_the_field():
     assert inspect(graph, "L7.head1")["how"].startswith("z₁ @ W_O[1]: what head 1 writes")
     assert inspect(graph, "L7.head1.value3")["title"] == "Memory value of head L7 H1 from position 3 (·John)"
     assert inspect(graph, "L7.head1.value3")["source"] == "·John"
-    assert inspect(graph, "L3-6.rest")["title"] == "All of blocks 3 to 6 that are not shown: 30 % of the sum"
+    assert inspect(graph, "L3-6.rest")["title"] == "The blocks 3 to 6 that are not shown: 30 % of the sum"
     assert inspect(graph, "L7.head1.rest")["title"].endswith("that are not shown: 20 % of the sum")
     assert len(inspect(graph, "logits")["words"]) == 10
     with pytest.raises(KeyError):

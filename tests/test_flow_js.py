@@ -252,23 +252,44 @@ def test_search_lights_every_node_with_the_word(page, words):
     assert lit(page, words) is None
 
 
+def set_contributions(graph, numbers):
+    """Give every edge into the listed nodes its contribution, and the nodes their sums."""
+    for target, parts in numbers.items():
+        into = (graph.edges.target == target) & graph.edges.kind.isin(["add", "residual"])
+        graph.edges.loc[into, "contribution"] = 0.0
+        for source, value in parts.items():
+            graph.edges.loc[into & (graph.edges.source == source), "contribution"] = value
+        graph.nodes.loc[graph.nodes.id == target, "contribution"] = sum(parts.values())
+
+
 def test_start_here_follows_the_contributions(page):
     graph = make_graph()
-    inside = graph.edges.target.isin(["L9.resid_mid", "L9.attn_out", "L9.head1"]) & graph.edges.kind.isin(
-        ["add", "residual"]
-    )
-    graph.edges.loc[inside, "contribution"] = 0.001
-    for source in ("L9.attn_out", "L9.head1", "L9.head1.value1"):
-        graph.edges.loc[inside & (graph.edges.source == source), "contribution"] = 5.0
+    set_contributions(graph, {
+        "L9.head1": {"L9.head1.value1": 6.0, "L9.head1.rest": -2.0},
+        "L9.attn_out": {"L9.head1": 4.0, "L9.attn_bias": 1.0},
+        "L9.resid_mid": {"L9.attn_out": 5.0, "L9.resid_pre": -5.0},
+    })  # fmt: skip
     data = flow_data(graph, "words")
     show(page, data)
     node(page, data, "L9.resid_mid").click()
     page.locator(".start").click()
     page.mouse.move(5, 790)
-    assert lit(page, data) == {"L9.resid_mid", "L9.attn_out", "L9.head1", "L9.head1.value1"}
-    first = page.locator("a.row").first.inner_text()
-    assert "Head L9 H1" in first and "100 %" in first
+    path = {"L9.resid_mid", "L9.resid_pre", "L9.attn_out", "L9.head1", "L9.head1.value1", "L9.head1.rest"}
+    assert lit(page, data) == path
+    rows = [row.split("\n") for row in page.locator("a.row").all_inner_texts()]
+    # half is the stream's; of attention's half, a fifth is the bias, which this level hides, a quarter the head's rest
+    assert rows == [
+        ["Residual stream before block 9", "50 %"],
+        ["Memory value of head L9 H1 from position 1 (·Mary)", "30 %"],
+        ["The memory values of head L9 H1 that are not shown: 20 % of the sum", "10 %"],
+        ["Attention output, block 9, parts not drawn", "10 %"],
+    ]
+    page.locator("a.row").nth(1).click()
+    assert selected(page, data) == ["L9.head1.value1"]
+    node(page, data, "L9.resid_mid").click()
+    page.locator(".start").click()
     page.get_by_text("Show all again").click()
+    page.mouse.move(5, 790)
     assert lit(page, data) is None
 
 

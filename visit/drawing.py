@@ -77,12 +77,17 @@ def draw(
     picture = compose(graph, detail, width_by=width_by, color_by=color_by, sort_by=sort_by, parts=parts)
     ink = Ink(None if theme == "auto" else theme, palette)
     width = max(picture.sheet.width, 640.0)
-    body = drawing(picture.sheet, picture.bands, picture.looks, ink)
+    body = drawing(picture.sheet, picture.bands, picture.looks, ink, _target(picture.flow))
     if selected in picture.sheet.pills:
         body += mark(picture.sheet.pills[selected], ink)
     notes, height = draw_legend(picture.legend, picture.sheet.height + 10, width, ink)
     css = _auto_style(palette) if theme == "auto" else ""
     return document(body + notes, width, height, picture.flow.meta, picture.legend.caption, ink, css)
+
+
+def _target(flow: Flow) -> str | None:
+    target = flow.meta.get("target")
+    return target.get("token") if isinstance(target, dict) else None
 
 
 def _auto_style(palette: PaletteName) -> str:
@@ -117,7 +122,7 @@ def flow_data(
     """
     picture = compose(graph, detail, width_by=width_by, color_by=color_by, sort_by=sort_by, parts=parts, order=order)
     sheet = picture.sheet
-    body = drawing(sheet, picture.bands, picture.looks, Ink())
+    body = drawing(sheet, picture.bands, picture.looks, Ink(), _target(picture.flow))
     numbers = {name: i for i, name in enumerate([*sheet.pills, *sheet.junctions])}
     nodes = entries(picture.flow, sheet.pills)
     for entry, pill in zip(nodes, sheet.pills.values(), strict=True):
@@ -139,7 +144,6 @@ def flow_data(
 
 _ROLES = {
     "stream": STREAM,
-    "sum": ("attn_out", "mlp_out", "ln_final"),
     "pin": ("head", "value", "attn_neuron", "mlp_value"),
     "reads": ("ln1_out", "ln2_out", "query", "key", "mlp_key", "attn_neuron", "ln_final"),
 }

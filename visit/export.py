@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from html import escape
 from typing import Any, Literal
 
@@ -10,10 +11,9 @@ from visit.detail import Detail, FlowTables
 from visit.drawing import component_source, draw, flow_data
 from visit.errors import VisitError
 from visit.palette import page_colours
-from visit.svg import visible_tree
+from visit.svg import PLAIN_FONT, visible_tree
 
 PNG_SCALE = 2.0
-_FONTS = "Liberation Sans"
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"  # nothing is fetched
 
 
@@ -32,16 +32,31 @@ def flow_png(
 ) -> bytes:
     """A flow graph as a PNG file with two pixels per unit of the drawing.
 
-    `look`: the options of `visit.draw`. Raises VisitError where the library that draws it is not installed.
+    `look`: the options of `visit.draw`. Raises VisitError where the library that draws it, or every font, is missing.
     """
+    svg = draw(graph, detail, theme=theme, **look)
+    if not _has_fonts():
+        raise VisitError(
+            "PNG files need a font, and this system has none: install one (Liberation Sans), or save as .svg"
+        )
+    return _rasterise(svg, PNG_SCALE)
+
+
+def _rasterise(svg: str, scale: float) -> bytes:
     try:
         import resvg_py
     except ImportError as error:
         raise VisitError(
             "PNG files need the package resvg-py: pip install resvg-py, or save as .svg instead"
         ) from error
-    svg = draw(graph, detail, theme=theme, **look)
-    return bytes(resvg_py.svg_to_bytes(svg_string=svg, zoom=PNG_SCALE, font_family=_FONTS, sans_serif_family=_FONTS))
+    return bytes(resvg_py.svg_to_bytes(svg_string=svg, zoom=scale))
+
+
+@cache
+def _has_fonts() -> bool:
+    """Whether a word leaves a mark: without any font the library draws everything but the words, and says nothing."""
+    frame = f"<svg xmlns='http://www.w3.org/2000/svg' width='40' height='20' font-family='{PLAIN_FONT}'>{{}}</svg>"
+    return _rasterise(frame.format("<text x='2' y='15'>word</text>"), 1) != _rasterise(frame.format(""), 1)
 
 
 def script_json(value: Any) -> str:

@@ -272,37 +272,50 @@ function search(view) {
   light(view, null);
 }
 
-/** Share of node i's sum that came through every node before it: |contribution| (or width) divides each sum. */
+/** Where node i's sum came from: |contribution| divides every sum on the way back to what is no sum itself. Parts of a
+ *  sum that this level of detail hides stay with the sum. Returns what to light, and the ends by falling share. */
 function trace(view, i) {
-  const links = view.data.links, share = new Map([[i, 1]]), order = [], seen = new Set();
-  const adds = (at) => {
-    const sums = view.into[at].filter((e) => links[e][2] === "a" || links[e][2] === "r");
-    return sums.length ? sums : view.into[at].filter((e) => links[e][4]);
-  };
-  const visit = (at) => {
-    if (seen.has(at)) return;
-    seen.add(at);
-    for (const e of adds(at)) visit(links[e][0]);
-    order.push(at);
-  };
-  visit(i);
-  const edges = new Set();
-  for (const at of order.reverse()) {
-    const sums = adds(at);
-    const known = sums.some((e) => links[e][3] !== null);
-    const weight = (e) => (known ? Math.abs(links[e][3] || 0) : 1);
-    const total = sums.reduce((sum, e) => sum + weight(e), 0) || 1;
-    for (const e of sums) {
-      const part = (share.get(at) || 0) * weight(e) / total;
-      share.set(links[e][0], (share.get(links[e][0]) || 0) + part);
+  const links = view.data.links, share = new Map([[i, 1]]), edges = new Set(), ends = [];
+  for (const at of upstream(view, i)) {
+    const sums = addends(view, at), here = share.get(at) || 0;
+    const given = sums.map((e) => links[e][3]), known = given.some((c) => c !== null);
+    const sizes = given.map((c) => (known ? Math.abs(c || 0) : 1));
+    const whole = parseFloat((view.data.nodes[at] || { f: [] }).f[5]);
+    const hidden = known && whole === whole ? Math.abs(whole - given.reduce((sum, c) => sum + (c || 0), 0)) : 0;
+    const total = sizes.reduce((sum, size) => sum + size, hidden > 0.02 * Math.abs(whole) ? hidden : 0);
+    let left = here;
+    sums.forEach((e, n) => {
+      const part = total ? here * sizes[n] / total : 0, from = links[e][0];
+      left -= part;
+      share.set(from, (share.get(from) || 0) + part);
       if (part >= 0.03) edges.add(e);
-    }
+    });
+    if (left >= 0.005 && view.data.nodes[at]) ends.push([at, left]);
   }
   const nodes = new Set([i]);
   for (const [at, part] of share) if (part >= 0.03) nodes.add(at);
-  const ends = [...share].filter(([at]) => at !== i && view.data.nodes[at] && !view.data.nodes[at].stream && !view.data.nodes[at].sum);
   ends.sort((a, b) => b[1] - a[1]);
-  return { nodes, edges, ends: ends.slice(0, 8) };
+  return { nodes, edges, ends: ends.slice(0, 10) };
+}
+
+/** The links whose vectors add up to a node; at the model's end, the one link that leads there. */
+function addends(view, at) {
+  const links = view.data.links, into = view.into[at];
+  const sums = into.filter((e) => links[e][2] === "a" || links[e][2] === "r");
+  return sums.length ? sums : into.filter((e) => links[e][4]);
+}
+
+/** Node i and all that its sum is made of, every node before what it is made of itself. */
+function upstream(view, i) {
+  const order = [], seen = new Set();
+  const visit = (at) => {
+    if (seen.has(at)) return;
+    seen.add(at);
+    for (const e of addends(view, at)) visit(view.data.links[e][0]);
+    order.push(at);
+  };
+  visit(i);
+  return order.reverse();
 }
 
 // ---- selection and inspector ------------------------------------------------------------------------------------------
@@ -367,7 +380,7 @@ function row(text, number, part, tag) {
 
 function percent(p) {
   const x = 100 * p;
-  return (x >= 10 ? x.toFixed(0) : x >= 0.1 ? x.toFixed(1) : x ? x.toExponential(0) : "0") + " %";
+  return (x >= 9.95 ? x.toFixed(0) : x >= 0.1 ? x.toFixed(1) : x ? x.toExponential(0) : "0") + " %";
 }
 
 function traceFrom(view) {
@@ -377,7 +390,8 @@ function traceFrom(view) {
   view.traced.replaceChildren(make("h5", "", "Came from (share of the |contributions|)"));
   for (const [i, part] of found.ends) {
     const node = view.data.nodes[i];
-    const line = row(node.title, percent(part), part / (found.ends[0][1] || 1), "a");
+    const whole = addends(view, i).length ? node.title + ", parts not drawn" : node.title;
+    const line = row(whole, percent(part), part / (found.ends[0][1] || 1), "a");
     line.onclick = () => select(view, node.id, true);
     view.traced.append(line);
   }
@@ -520,6 +534,7 @@ function legend(view, data) {
   const signs = make("span", "set");
   for (const [look, text] of data.signs) signs.append(sample(look[0], 4, look.endsWith("-")), make("span", "word", text));
   signs.append(make("span", "chip rest", "rest"), make("span", "word", data.rest));
+  signs.append(make("span", "word", data.sources));
   view.legend.replaceChildren(fill, widths, signs);
   view.caption.replaceChildren(...[data.caption, ...data.provenance].map((line) => make("div", "", line)));
 }

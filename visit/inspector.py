@@ -132,7 +132,7 @@ def _rest_title(flow: Flow, node: Node) -> str:
     else:
         what = ("blocks " if "-" in stem else "block ") + stem.lstrip("L").replace("-", " to ") + " that are not shown"
     share = rest_share(flow, node)
-    return f"All of {what}" + (f": {100 * share:.0f} % of the sum" if share is not None else "")
+    return f"The {what}" + (f": {100 * share:.0f} % of the sum" if share is not None else "")
 
 
 def how(flow: Flow, node: Node) -> str:

@@ -21,6 +21,7 @@ class Legend:
     widths: list[tuple[float, str]]  # pixels, label
     signs: list[tuple[str, str]]  # look of a band ("a", "s", "s-"), label
     rest: str
+    sources: str
     caption: str
     provenance: list[str]
 
@@ -55,6 +56,7 @@ def legend(flow: Flow, measure: Gauge, color_by: ColorBy, largest: float) -> Leg
         widths=_widths(measure),
         signs=[("a", "attention pattern"), ("s", "added, + neuron"), ("s-", "− neuron")],
         rest="left out: its share",
+        sources="← the token a key or memory value was made at, |← at the first position",
         caption=_caption(flow),
         provenance=_provenance(flow),
     )

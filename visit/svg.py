@@ -18,7 +18,7 @@ from visit.sheet import LOGITS_LINE, NAME_Y, TAG_SIZE, WORD_SIZE, Caption, Pill,
 from visit.words import fit, text_width, visible
 
 FONT = "'Source Sans 3', 'Source Sans Pro', 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
-_PLAIN_FONT = "Helvetica Neue, Arial, Liberation Sans, sans-serif"
+PLAIN_FONT = "Helvetica Neue, Arial, Liberation Sans, Noto Sans, DejaVu Sans, sans-serif"
 _ROUND = {"pill": 5.0, "state": 7.0, "rest": 7.5, "tag": 5.0, "bead": 6.0, "card": 7.0}
 
 
@@ -66,6 +66,11 @@ class Ink:
             return f" stroke='{self.bands[band.look]}' stroke-width='{band.width:.1f}'{dash}"
         return f" class='{band.look}' stroke-width='{band.width:.1f}' data-e='{number}'{dash}"
 
+    def share(self, of_target: bool) -> str:
+        if not self.plain:
+            return " class='share t2'" if of_target else " class='share'"
+        return f" fill='{self.bands['t2' if of_target else 'r']}'"
+
     def text(self, kind: str) -> str:
         if not self.plain:
             return f" class='{kind}'"
@@ -79,7 +84,7 @@ def _n(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-def draw_pill(pill: Pill, look: str, number: int, ink: Ink) -> str:
+def draw_pill(pill: Pill, look: str, number: int, ink: Ink, target: str | None = None) -> str:
     """One node: its box and its texts."""
     role = pill.role
     parts = [
@@ -87,7 +92,7 @@ def draw_pill(pill: Pill, look: str, number: int, ink: Ink) -> str:
         f" height='{_n(pill.h)}' rx='{_ROUND[role]:g}'{ink.box(look, role)}/>"
     ]
     if role == "card":
-        parts.append(_predictions(pill, ink))
+        parts.append(_predictions(pill, target, ink))
     elif pill.word:
         parts.append(_label(pill, look, ink))
     parts.append("</g>")
@@ -107,12 +112,11 @@ def _label(pill: Pill, look: str, ink: Ink) -> str:
     return text
 
 
-def _predictions(pill: Pill, ink: Ink) -> str:
-    """The top predictions as words with bars; the longest bar is the most probable word's."""
+def _predictions(pill: Pill, target: str | None, ink: Ink) -> str:
+    """The top predictions as words with bars, the longest for the most probable; the target's bar has its hue."""
     node = pill.node
     tokens, probs = (node.tokens or [])[:10], (node.probs or [])[:10]
     top = max((p for p in probs if p), default=1.0)
-    bar_class = f" fill='{ink.page['r']}'" if ink.plain else " class='share'"
     words = f" fill='{ink.page['ink']}'" if ink.plain else ""
     lines = []
     for i, (token, p) in enumerate(zip(tokens, probs, strict=False)):
@@ -120,9 +124,10 @@ def _predictions(pill: Pill, ink: Ink) -> str:
         number = escape(percent_text(p))
         bar = max(1.0, (pill.w - 12) * (p or 0.0) / top)
         room = pill.w - 24 - text_width(number, TAG_SIZE)
+        look = ink.share(token == target)
         size = f"width='{_n(bar)}' height='{LOGITS_LINE - 3:g}' rx='3'"
         lines.append(
-            f"<rect x='{_n(pill.x + 6)}' y='{_n(y + 2)}' {size}{bar_class}/>"
+            f"<rect x='{_n(pill.x + 6)}' y='{_n(y + 2)}' {size}{look}/>"
             f"<text x='{_n(pill.x + 10)}' y='{_n(y + 14)}'{words}>{escape(fit(visible(token), room))}</text>"
             f"<text x='{_n(pill.right - 8)}' y='{_n(y + 14)}' text-anchor='end'{ink.tag('g')}>{number}</text>"
         )
@@ -136,10 +141,10 @@ def draw_caption(caption: Caption, ink: Ink) -> str:
     return f"<text {where}{anchor}{layer}{ink.text(caption.kind)}>{escape(caption.text)}</text>"
 
 
-def drawing(sheet: Sheet, bands: Iterable[Band], looks: Mapping[str, str], ink: Ink) -> str:
+def drawing(sheet: Sheet, bands: Iterable[Band], looks: Mapping[str, str], ink: Ink, target: str | None = None) -> str:
     """Bands, pills and names of a layout, without the frame around them."""
     paths = "".join(f"<path d='{b.d}'{ink.band(b, i)}/>" for i, b in enumerate(bands) if b.d)
-    pills = "".join(draw_pill(p, looks[p.id], i, ink) for i, p in enumerate(sheet.pills.values()))
+    pills = "".join(draw_pill(p, looks[p.id], i, ink, target) for i, p in enumerate(sheet.pills.values()))
     names = [draw_caption(c, ink) for c in sheet.captions if c.y != NAME_Y]
     columns = [draw_caption(c, ink) for c in sheet.captions if c.y == NAME_Y]
     if ink.plain:
@@ -172,7 +177,7 @@ def document(
 ) -> str:
     """A complete SVG file around a drawing, with its caption and its provenance inside."""
     page = f"<rect width='100%' height='100%' fill='{ink.page['page']}'/>" if ink.plain else ""
-    font = _PLAIN_FONT if ink.plain else FONT
+    font = PLAIN_FONT if ink.plain else FONT
     provenance = escape(json.dumps(visible_tree(meta), ensure_ascii=True, default=str))
     return (
         f"<svg xmlns='http://www.w3.org/2000/svg' width='{width:.0f}' height='{height:.0f}'"
@@ -233,7 +238,10 @@ def draw_legend(legend: Legend, y: float, width: float, ink: Ink) -> tuple[str, 
         f"<g{group}><rect x='{_n(x)}' y='{_n(y + 2)}' width='34' height='15' rx='7.5'{box}/>"
         f"<text x='{_n(x + 17)}' y='{_n(y + 13)}' text-anchor='middle' font-size='{TAG_SIZE:g}'{word}>rest</text></g>"
     )
-    text(x + 40, legend.rest)
+    x = text(x + 40, legend.rest) + 14
+    if x + text_width(legend.sources, TAG_SIZE) > width - 14:
+        x, y = left, y + 24
+    text(x, legend.sources)
     y += 30
     for i, line in enumerate([legend.caption, *legend.provenance]):
         kind = "note" if i else "column"
