@@ -118,7 +118,7 @@ function redraw(view, data) {
   view.columns = svg.querySelector(".columns");
   view.veil = shape("rect", { class: "veil", width: "100%", height: "100%" });
   view.lit = shape("g", { class: "lit" });
-  svg.append(view.veil, view.lit);
+  view.names.before(view.veil, view.lit); // names stay readable over what is dimmed
   svg.setAttribute("role", "group");
   svg.setAttribute("aria-label", "Flow graph. Left and right follow edges, up and down move in a column, Enter selects" +
     (data.actions ? ", F folds or opens the block." : "."));

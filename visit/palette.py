@@ -187,14 +187,18 @@ def scale(color_by: ColorBy, d_vocab: int, largest: float) -> list[Swatch]:
     return [*up, ("g", "about 0"), *reversed(down), ("o", "adds nothing to the stream")]
 
 
+def _span(first: int, last: int) -> str:
+    return f"{first}" if first == last else f"{first}–{last}"
+
+
 def _rank_scale(d_vocab: int) -> list[Swatch]:
     bounds = rank_bounds(d_vocab)
     top: list[Swatch] = []
     bottom: list[Swatch] = []
     for i, last in enumerate(bounds):
         first = 1 if i == 0 else bounds[i - 1] + 1
-        top.append((f"t{5 - i}", f"{first}" if first == last else f"{first}–{last}"))
-        bottom.append((f"b{5 - i}", "last" if last == 1 else f"{d_vocab + 1 - last}–{d_vocab + 1 - first}"))
+        top.append((f"t{5 - i}", _span(first, last)))
+        bottom.append((f"b{5 - i}", "last" if last == 1 else _span(d_vocab + 1 - last, d_vocab + 1 - first)))
     return [*top, ("g", "between"), *reversed(bottom)]
 
 

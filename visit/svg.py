@@ -152,7 +152,7 @@ def drawing(sheet: Sheet, bands: Iterable[Band], looks: Mapping[str, str], ink: 
     top = NAME_Y - 14
     back = f"<rect x='0' y='{top:g}' width='100%' height='20'/>"  # covers what scrolls under pinned names
     return (
-        f"<g class='bands'>{paths}</g><g class='names'>{''.join(names)}</g><g class='nodes'>{pills}</g>"
+        f"<g class='bands'>{paths}</g><g class='nodes'>{pills}</g><g class='names'>{''.join(names)}</g>"
         f"<g class='columns' data-top='{top:g}'>{back}{''.join(columns)}</g>"
     )
 
@@ -176,7 +176,8 @@ def document(
     body: str, width: float, height: float, meta: Mapping[str, Any], caption: str, ink: Ink, style: str = ""
 ) -> str:
     """A complete SVG file around a drawing, with its caption and its provenance inside."""
-    page = f"<rect width='100%' height='100%' fill='{ink.page['page']}'/>" if ink.plain else ""
+    fill = f"fill='{ink.page['page']}'" if ink.plain else "class='page'"
+    page = f"<rect width='100%' height='100%' {fill}/>"
     font = PLAIN_FONT if ink.plain else FONT
     provenance = escape(json.dumps(visible_tree(meta), ensure_ascii=True, default=str))
     return (
