@@ -434,3 +434,46 @@ def test_pictures_are_the_same_each_time():
     assert draw(make_graph()) == draw(make_graph())
     assert compose(make_graph(), "words").looks["L9.resid_pre"] == "t5"
     assert NAME_Y < WORK_Y
+
+
+# ---- a real graph ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def real():
+    pytest.importorskip("torch", reason="torch is not installed: no real graph")
+    import visit
+
+    model = visit.load_model("visit-mini")
+    acts = visit.capture(model, "The capital of Japan is the city of")
+    return visit.build_flow_graph(
+        model, acts, layers=[0, 1, 5], keep=visit.Keep(heads=3, attn_neurons=5, mlp_neurons=6)
+    )
+
+
+@every_level
+def test_a_real_graph_is_drawn_whole(real, level):
+    data = flow_data(real, level)
+    ElementTree.fromstring(data["svg"])
+    flow = read(real)
+    assert {entry["id"] for entry in data["nodes"]} == shown(flow, levels(flow, level))
+    assert json.dumps(data, allow_nan=False)
+    ElementTree.fromstring(draw(real, level, theme="dark", color_by="contribution", width_by="contribution"))
+
+
+def test_shares_and_gaps_of_a_real_graph_are_said(real):
+    data = flow_data(real, "words")
+    rests = [entry["title"] for entry in data["nodes"] if entry["id"].endswith(".rest")]
+    assert len(rests) == 3 * (3 + 1 + 1) + 1 and sum("of the sum" in title for title in rests) >= 15
+    texts = [e.text for e in ElementTree.fromstring(data["svg"]).iter(SVG + "text")]
+    assert "blocks 2–4" in texts and sum(t.startswith("rest ") and t.endswith(" %") for t in texts if t) >= 15
+
+
+def test_gold_of_a_real_graph_is_its_pattern(real):
+    flow = read(real)
+    sheet = place(flow, levels(flow, "words"))
+    measure = gauge(flow)
+    for band in route(flow, sheet, measure, lambda node: "g"):
+        if band.look == "a":
+            pattern = flow.nodes[band.target].coefficient
+            assert band.width == pytest.approx(max(0.9, 10 * pattern**measure.power), rel=1e-5)

@@ -368,6 +368,14 @@ def test_hostile_text_does_nothing(page, level):
     assert "<script>" in page.locator(".caption").inner_text()
 
 
+def test_the_table_says_the_same_as_the_drawing(page, words):
+    page.get_by_text("The same as a table").click()
+    assert page.locator(".table tr").count() == 1 + len(words["nodes"])
+    cells = page.locator(".table tr").nth(3).locator("td").all_inner_texts()
+    entry = words["nodes"][2]
+    assert cells[:2] == [entry["title"], entry["id"]] and cells[3:] == [fact[0] for fact in entry["f"]]
+
+
 def test_a_drawing_that_is_not_well_formed_is_refused(page, words):
     message = page.evaluate(
         "d => { try { window.mount(d); return 'taken'; } catch (e) { return e.message; } }",

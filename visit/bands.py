@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from visit.detail import STREAM, Edge, Flow, Node, readers
+from visit.paths import curve, fold_attention, fold_mlp, rail_line, rise, under_stream
 from visit.sheet import FAN, STREAM_Y, Block, Pill, Sheet
 
 WidthBy = Literal["norm", "contribution"]
 
 WIDEST, THINNEST, READING, FOLDED_WIDEST = 14.0, 0.9, 1.2, 5.0
 GOLD = 10.0
-_LANE = STREAM_Y + 24  # height of lines that run along under the stream
 _SUMS = ("head", "attn_out", "mlp_out")
 
 
@@ -138,7 +138,7 @@ class _Router:
             d = self._add(edge, a, b)
         elif b.node.kind in ("key", "value"):
             look, width = "a", self._gold(b)
-            d = _curve(a.right, a.cy + self.exit.get((a.id, b.id), 0.0), b.x, b.cy)
+            d = curve(a.right, a.cy + self.exit.get((a.id, b.id), 0.0), b.x, b.cy)
         elif b.node.kind == "ln_final":
             look, width, d = "r", 3.0, f"M{a.right:.0f} {STREAM_Y:.0f}H{b.x:.0f}"
         elif b.node.kind == "logits":
@@ -146,14 +146,14 @@ class _Router:
         elif a.node.kind in STREAM or a.node.kind.startswith("ln"):
             d = self._reading(a, b)
         elif b.node.kind == "attn_neuron":
-            d = _rail(f"M{a.right:.1f} {a.cy:.1f}H{a.right + 8:.0f}", a.right + 16, a.cy, b.cy, b.x)
+            d = rail_line(f"M{a.right:.1f} {a.cy:.1f}H{a.right + 8:.0f}", a.right + 16, a.cy, b.cy, b.x)
         elif a.node.kind == "attn_neuron":
             dashed = (a.node.coefficient or 0) < 0
-            d = _curve(a.right, a.cy, b.x, b.bottom - 4)
+            d = curve(a.right, a.cy, b.x, b.bottom - 4)
         else:
             dashed = (b.node.coefficient or 0) < 0
             width = 1.6
-            d = _curve(a.right, a.cy, b.x, b.cy)
+            d = curve(a.right, a.cy, b.x, b.cy)
         return Band(edge.source, edge.target, edge.kind, look, width, d, dashed, edge.weight, edge.contribution)
 
     def _gold(self, pill: Pill) -> float:
@@ -166,14 +166,14 @@ class _Router:
         if a.role == "tag":
             return ""  # the tag stands under its sum
         if b.node.kind in _SUMS:
-            return _curve(a.right, a.cy, b.x, self.entry[edge.source, edge.target], b.x - FAN)
+            return curve(a.right, a.cy, b.x, self.entry[edge.source, edge.target], b.x - FAN)
         if b.node.kind == "resid_pre":
-            return _rise(a.right - 12, a.y, b.x + 12, b.bottom)
+            return rise(a.right - 12, a.y, b.x + 12, b.bottom)
         if block is not None and block.level == "states":
-            return _fold_attention(a) if a.node.kind == "attn_out" else _fold_mlp(a, b)
+            return fold_attention(a) if a.node.kind == "attn_out" else fold_mlp(a, b)
         if abs(a.x - b.x) < 1:
             return f"M{a.right - 14:.0f} {a.y:.0f}V{b.bottom:.0f}"
-        return _under_stream(a.right - 14, a.y, b.x)
+        return under_stream(a.right - 14, a.y, b.x)
 
     def _workshop(self, node: Node) -> str:
         return "mlp" if node.kind.startswith(("mlp", "ln2")) or node.id.endswith(".mlp.rest") else "attention"
@@ -186,16 +186,16 @@ class _Router:
             if a.node.kind == "ln1_out" and name == "mlp":  # one norm for both workshops
                 return self._shared(a, b, block)
             rail = block.rails.get(f"{name}.norm", (a.right, b.x - 12))[1]
-            return _rail(f"M{a.right:.0f} {a.cy:.0f}", rail, a.cy, b.cy, b.x)
+            return rail_line(f"M{a.right:.0f} {a.cy:.0f}", rail, a.cy, b.cy, b.x)
         leave, rail = block.rails.get(name, (a.right, b.x - 12))
-        return _rail(f"M{leave - 4:.0f} {STREAM_Y:.0f}", rail, STREAM_Y, b.cy, b.x)
+        return rail_line(f"M{leave - 4:.0f} {STREAM_Y:.0f}", rail, STREAM_Y, b.cy, b.x)
 
     def _shared(self, a: Pill, b: Pill, block: Block) -> str:
         rail = block.rails["mlp"][1]
         lane = STREAM_Y + 18
         x = a.right - 10
         start = f"M{x:.0f} {a.y:.0f}V{lane + 8:.0f}Q{x:.0f} {lane:.0f} {x + 8:.0f} {lane:.0f}"
-        return _rail(f"{start}H{rail - 12:.0f}", rail, lane, b.cy, b.x)
+        return rail_line(f"{start}H{rail - 12:.0f}", rail, lane, b.cy, b.x)
 
     def through_hidden(self) -> Iterable[Band]:
         """Links that pass through nodes which this level of detail leaves out."""
@@ -211,7 +211,7 @@ class _Router:
                 point = self.sheet.junctions.get(f"L{pill.node.layer}.head{pill.node.head}.reads")
                 if pill.node.kind == "value" and point is not None:
                     yield self._to_junction(a, point.id)
-                    d = _curve(point.x, point.y + self.exit[point.id, pill.id], pill.x, pill.cy)
+                    d = curve(point.x, point.y + self.exit[point.id, pill.id], pill.x, pill.cy)
                     yield Band(point.id, pill.id, "multiply", "a", self._gold(pill), d)
                 elif pill.role == "pill" and pill.node.kind == "mlp_value":
                     yield Band(source, pill.id, "multiply", "m", READING, self._reading(a, pill))
@@ -222,51 +222,5 @@ class _Router:
         point = self.sheet.junctions[name]
         block = next(b for b in self.sheet.blocks if name.startswith(f"L{b.layer}."))
         leave, rail = block.rails["attention"]
-        d = _rail(f"M{leave - 4:.0f} {STREAM_Y:.0f}", rail, STREAM_Y, point.y, point.x)
+        d = rail_line(f"M{leave - 4:.0f} {STREAM_Y:.0f}", rail, STREAM_Y, point.y, point.x)
         return Band(a.id, name, "multiply", "m", READING, d)
-
-
-def _curve(x1: float, y1: float, x2: float, y2: float, bend: float = 0.0) -> str:
-    """A soft step from (x1, y1) to (x2, y2) that runs straight until `bend`."""
-    if abs(y1 - y2) < 0.6:
-        return f"M{x1:.0f} {y1:.1f}H{x2:.0f}"
-    straight = f"H{bend:.0f}" if bend > x1 + 1 else ""
-    middle = (max(x1, bend) + x2) / 2
-    return f"M{x1:.0f} {y1:.1f}{straight}C{middle:.0f} {y1:.1f} {middle:.0f} {y2:.1f} {x2:.0f} {y2:.1f}"
-
-
-def _rise(x1: float, y1: float, x2: float, y2: float) -> str:
-    middle = (y1 + y2) / 2
-    return f"M{x1:.0f} {y1:.0f}C{x1:.0f} {middle:.0f} {x2:.0f} {middle:.0f} {x2:.0f} {y2:.0f}"
-
-
-def _rail(start: str, rail: float, y1: float, y2: float, x2: float) -> str:
-    """From `start` at height y1 around a soft corner into the rail, down to y2 and right to x2."""
-    if abs(y2 - y1) < 2:
-        return f"{start}H{x2:.0f}"
-    soft = min(8.0, abs(y2 - y1) / 2)
-    return (
-        f"{start}Q{rail:.0f} {y1:.0f} {rail:.0f} {y1 + soft:.0f}V{y2 - soft:.0f}"
-        f"Q{rail:.0f} {y2:.0f} {rail + soft:.0f} {y2:.0f}H{x2:.0f}"
-    )
-
-
-def _under_stream(x: float, y: float, end: float) -> str:
-    """A parallel block: attention's sum runs along under the stream to the state at its end."""
-    turn = end - 10
-    return (
-        f"M{x:.0f} {y:.0f}V{_LANE + 10:.0f}Q{x:.0f} {_LANE:.0f} {x + 10:.0f} {_LANE:.0f}H{turn - 14:.0f}"
-        f"C{turn:.0f} {_LANE:.0f} {turn:.0f} {STREAM_Y + 6:.0f} {end:.0f} {STREAM_Y + 6:.0f}"
-    )
-
-
-def _fold_attention(a: Pill) -> str:
-    """In a folded block attention's sum goes up left of the state, to the bead."""
-    x = a.x - 6
-    return f"M{a.x:.0f} {a.cy:.0f}Q{x:.0f} {a.cy:.0f} {x:.0f} {a.cy - 8:.0f}V{STREAM_Y + 6:.0f}"
-
-
-def _fold_mlp(a: Pill, b: Pill) -> str:
-    """In a folded block the MLP's sum goes up right of attention's, to the state."""
-    x = b.right - 1
-    return f"M{a.right:.0f} {a.cy:.0f}Q{x:.0f} {a.cy:.0f} {x:.0f} {a.cy - 8:.0f}V{b.bottom - 3:.0f}"

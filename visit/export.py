@@ -8,7 +8,7 @@ from html import escape
 from typing import Any, Literal
 
 from visit.detail import Detail, FlowTables
-from visit.drawing import component_source, draw, flow_data
+from visit.drawing import component_source, default_detail, draw, flow_data
 from visit.errors import VisitError
 from visit.palette import page_colours
 from visit.svg import PLAIN_FONT, visible_tree
@@ -18,23 +18,24 @@ _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inl
 
 
 def flow_svg(
-    graph: FlowTables, theme: Literal["light", "dark"] = "light", detail: Detail = "words", **look: Any
+    graph: FlowTables, theme: Literal["light", "dark"] = "light", detail: Detail | None = None, **look: Any
 ) -> str:
     """A flow graph as an SVG file of one theme with plain attributes, for Inkscape, LaTeX and browsers alike.
 
-    `look`: the options of `visit.draw`.
+    detail: as in `visit.draw`; None: all blocks folded but the one that matters most. `look`: the options of
+    `visit.draw`.
     """
-    return draw(graph, detail, theme=theme, **look)
+    return draw(graph, detail or default_detail(graph), theme=theme, **look)
 
 
 def flow_png(
-    graph: FlowTables, theme: Literal["light", "dark"] = "light", detail: Detail = "words", **look: Any
+    graph: FlowTables, theme: Literal["light", "dark"] = "light", detail: Detail | None = None, **look: Any
 ) -> bytes:
     """A flow graph as a PNG file with two pixels per unit of the drawing.
 
-    `look`: the options of `visit.draw`. Raises VisitError where the library that draws it, or every font, is missing.
+    detail and `look`: as in `flow_svg`. Raises VisitError where the library that draws it, or every font, is missing.
     """
-    svg = draw(graph, detail, theme=theme, **look)
+    svg = draw(graph, detail or default_detail(graph), theme=theme, **look)
     if not _has_fonts():
         raise VisitError(
             "PNG files need a font, and this system has none: install one (Liberation Sans), or save as .svg"
@@ -76,15 +77,16 @@ def _page_style() -> str:
     )
 
 
-def flow_html(graph: FlowTables, detail: Detail = "words", **look: Any) -> str:
+def flow_html(graph: FlowTables, detail: Detail | None = None, **look: Any) -> str:
     """A flow graph as an HTML page that works offline, with the app's interactions and inspector.
 
-    It follows the reader's light or dark system. `look`: the options of `visit.drawing.flow_data`.
+    It follows the reader's light or dark system. detail: as in `flow_svg`; `look`: the options of
+    `visit.drawing.flow_data`.
     """
     source = component_source()
     head, exported, body = source["js"].partition("export default function flow(")
     assert exported, "flow.js must export its function by this name"
-    data = flow_data(graph, detail, **look)
+    data = flow_data(graph, detail or default_detail(graph), **look)
     title = escape(data["legend"]["caption"])
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">

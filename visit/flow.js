@@ -53,10 +53,13 @@ function build(root) {
   view.stage.append(view.frame, view.inspector);
   view.legend = make("div", "legend");
   view.caption = make("div", "caption");
+  view.table = make("details", "table");
+  view.table.append(make("summary", "", "The same as a table"));
+  view.table.ontoggle = () => table(view);
   view.tip = make("div", "tip");
   const probe = make("i"); // its colour follows the page's background: the event below says that the theme has changed
   probe.style.cssText = "position:absolute;width:0;height:0;color:var(--st-background-color,Canvas);transition:color 1ms";
-  root.replaceChildren(bar, view.stage, view.legend, view.caption, view.tip, probe);
+  root.replaceChildren(bar, view.stage, view.legend, view.caption, view.table, view.tip, probe);
   view.probe = probe;
   probe.addEventListener("transitionend", () => theme(view));
   smaller.onclick = () => zoom(view, view.zoom / 1.2);
@@ -134,6 +137,7 @@ function redraw(view, data) {
   if (view.groups[start]) view.groups[start].setAttribute("tabindex", "0");
   view.cursor = start;
   legend(view, data.legend);
+  table(view);
   if (view.search.value) search(view);
 }
 
@@ -254,7 +258,8 @@ function showTip(view, node, i) {
   const box = view.groups[i].firstChild.getBoundingClientRect(), page = view.root.getBoundingClientRect();
   const left = Math.min(box.left - page.left, page.width - view.tip.offsetWidth - 4);
   view.tip.style.left = Math.max(0, left) + "px";
-  view.tip.style.top = box.bottom - page.top + 6 + "px";
+  const over = node.stream ? -box.height - view.tip.offsetHeight - 12 : 0; // what a state is made of hangs under it
+  view.tip.style.top = box.bottom - page.top + 6 + over + "px";
 }
 
 /** Light the nodes with a word in their top 10; quotes ask for exactly these characters, spaces included. */
@@ -537,6 +542,21 @@ function legend(view, data) {
   signs.append(make("span", "word", data.sources));
   view.legend.replaceChildren(fill, widths, signs);
   view.caption.replaceChildren(...[data.caption, ...data.provenance].map((line) => make("div", "", line)));
+}
+
+/** The drawing's text alternative, made when it is opened. */
+function table(view) {
+  while (view.table.children.length > 1) view.table.lastChild.remove();
+  if (!view.table.open) return;
+  const rows = make("table"), line = (cells, tag) => {
+    const row = make("tr");
+    row.append(...cells.map((text) => make(tag, "", text)));
+    return row;
+  };
+  rows.append(line(["node", "id", "top words", ...view.data.facts], "th"));
+  for (const node of view.data.nodes)
+    rows.append(line([node.title, node.id, node.w.slice(0, 3).join("  "), ...node.f.map((fact) => fact[0])], "td"));
+  view.table.append(rows);
 }
 
 function sample(look, px, dashed) {
