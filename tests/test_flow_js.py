@@ -293,6 +293,26 @@ def test_start_here_follows_the_contributions(page):
     assert lit(page, data) is None
 
 
+def test_drawings_of_a_group_light_up_together(page, words):
+    page.evaluate(
+        """([a, b]) => {
+        const section = document.createElement('section');
+        section.append(Object.assign(document.createElement('div'), { className: 'visit' }));
+        document.body.append(section);
+        window.flow({ data: b, parentElement: document.querySelector('section') });
+        window.mount(a); }""",
+        [words | {"group": "pair"}, flow_data(make_graph(layers=(9,)), "words", group="pair")],
+    )
+    node(page.locator(".visit").first, words, "L9.head1").hover()
+    assert page.locator("section svg.dim .lit .n").count() > 3
+    node(page.locator(".visit").first, words, "L8.head1").hover()
+    assert page.locator("section svg.dim").count() == 0
+    page.locator("section .nodes .n").nth(2).hover()
+    assert page.locator("svg.dim").count() == 2
+    page.mouse.move(1195, 2)
+    assert page.locator("svg.dim").count() == 0
+
+
 def test_actions_are_offered_where_someone_listens(page, words):
     node(page, words, "L8.head1").click()
     assert page.get_by_role("button", name="Hide").count() == 0

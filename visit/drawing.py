@@ -113,12 +113,13 @@ def flow_data(
     selected: str | None = None,
     order: FlowTables | None = None,
     actions: bool = False,
+    group: str | None = None,
 ) -> dict[str, Any]:
     """Everything that flow.js needs to show a graph: drawing, inspector's entries and links, as JSON can hold it.
 
-    The options are those of `draw`. order: a graph whose rows this one follows. actions: offer what only the app can
-    do (fold a block, hide or keep a node); it then receives `{"do": "detail", "layer"}`, `{"do": "hide", "id"}` or
-    `{"do": "keep", "id"}` as the trigger "action".
+    The options are those of `draw`. order: a graph whose rows this one follows. group: drawings of one page that name
+    the same group light up together. actions: offer what only the app can do (fold a block, hide or keep a node); it
+    then receives `{"do": "detail", "layer"}`, `{"do": "hide", "id"}` or `{"do": "keep", "id"}` as trigger "action".
     """
     picture = compose(graph, detail, width_by=width_by, color_by=color_by, sort_by=sort_by, parts=parts, order=order)
     sheet = picture.sheet
@@ -139,6 +140,7 @@ def flow_data(
         "selected": selected,
         "focus": _focus(sheet),
         "actions": actions,
+        "group": group,
     }
 
 

@@ -4,13 +4,18 @@
 
 const NS = "http://www.w3.org/2000/svg";
 const mounted = new WeakMap(); // root element -> its view, so that a rerun updates and never builds twice
+const together = new Set(); // views that light up together, when their data name the same group
 
 export default function flow(component) {
   const { data, parentElement, setStateValue, setTriggerValue } = component;
   const root = parentElement.querySelector(".visit");
   if (!root || !data || !data.svg) return;
   let view = mounted.get(root);
-  if (!view) mounted.set(root, (view = build(root)));
+  if (!view) {
+    mounted.set(root, (view = build(root)));
+    for (const other of together) if (!other.root.isConnected) together.delete(other);
+    together.add(view);
+  }
   view.report = (id) => setStateValue && setStateValue("selected", id);
   view.act = (action) => setTriggerValue && setTriggerValue("action", action);
   update(view, data);
@@ -238,6 +243,15 @@ function hover(view, i) {
   view.current = i;
   light(view, i === null ? null : pathOf(view, i));
   tip(view, i);
+  if (!view.data.group) return;
+  const id = i === null ? null : view.data.nodes[i].id;
+  for (const other of together) {
+    if (!other.root.isConnected) together.delete(other);
+    else if (other !== view && other.data.group === view.data.group) {
+      const same = other.index.get(id);
+      light(other, same === undefined ? null : pathOf(other, same));
+    }
+  }
 }
 
 function tip(view, i) {
@@ -348,7 +362,7 @@ function show(view) {
   close.onclick = () => { view.sticky = null; select(view, null, true); light(view, null); };
   const facts = make("dl");
   node.f.forEach(([value, reason], n) => {
-    const number = make("dd", "", value);
+    const number = make("dd", "", value.replace(/^-/, "−"));
     if (reason) number.append(" ", make("small", "", "(" + reason + ")"));
     facts.append(make("dt", "", view.data.facts[n]), number);
   });
@@ -363,29 +377,30 @@ function show(view) {
   }
   view.traced = make("div");
   view.inspector.replaceChildren(close, make("h4", "", node.title), make("p", "", node.how + (node.lens ? view.data.lens : "")), words(node.w, node.p), facts, acts, view.traced);
-  if (node.b.length) view.inspector.append(make("h5", "", "Last words of the vocabulary"), words(node.b, node.q));
+  if (node.b.length) view.inspector.append(make("h5", "", "The least probable words"), words(node.b, []));
 }
 
+/** Words with their probabilities as bars; without probabilities, words alone. */
 function words(tokens, probs) {
   const list = make("div");
   const top = Math.max(...probs.map((p) => p || 0), 1e-12);
   tokens.forEach((token, n) => {
     const p = probs[n];
-    list.append(row(token, p === null || p === undefined ? "–" : percent(p), (p || 0) / top, "div"));
+    list.append(row(token, p === null || p === undefined ? "" : percent(p), (p || 0) / top, "div"));
   });
   return list;
 }
 
 function row(text, number, part, tag) {
   const line = make(tag, "row"), bar = make("i");
-  bar.style.width = Math.max(0.5, 100 * part) + "%";
+  bar.style.width = 100 * part + "%";
   line.append(bar, make("bdi", "", text), make("span", "", number));
   return line;
 }
 
 function percent(p) {
   const x = 100 * p;
-  return (x >= 9.95 ? x.toFixed(0) : x >= 0.1 ? x.toFixed(1) : x ? x.toExponential(0) : "0") + " %";
+  return (x >= 9.95 ? x.toFixed(0) : x >= 0.1 ? x.toFixed(1) : x >= 0.001 ? x.toPrecision(1) : "<0.001") + " %";
 }
 
 function traceFrom(view) {

@@ -75,7 +75,7 @@ def inspect(graph: FlowTables, node_id: str) -> dict[str, Any]:
         "title": entry["title"],
         "how": entry["how"] + (LENS if entry["lens"] else ""),
         "words": list(zip(entry["w"], entry["p"], strict=False)),
-        "bottom": list(zip(entry["b"], entry["q"], strict=False)),
+        "bottom": list(zip(entry["b"], flow.nodes[node_id].bottom_probs or [], strict=False)),
         "facts": [(name, *fact, "")[:3] for name, fact in zip(fact_names(flow), entry["f"], strict=True)],
         "source": entry.get("source"),
     }
@@ -84,8 +84,8 @@ def inspect(graph: FlowTables, node_id: str) -> dict[str, Any]:
 def entries(flow: Flow, ids: Iterable[str]) -> list[dict[str, Any]]:
     """The inspector's entries for many nodes, with short keys: they are sent with every drawing.
 
-    `how` goes on with `LENS` where `lens` is 1; `w`, `p`: top tokens and probabilities; `b`, `q`: those of the other
-    end; `f`: values (with a reason where one is missing) in the order of `fact_names`.
+    `how` goes on with `LENS` where `lens` is 1; `w`, `p`: top tokens and probabilities; `b`: the least probable
+    tokens; `f`: values (with a reason where one is missing) in the order of `fact_names`.
     """
     return [_entry(flow, flow.nodes[i]) for i in ids]
 
@@ -99,7 +99,6 @@ def _entry(flow: Flow, node: Node) -> dict[str, Any]:
         "w": [visible(t) for t in (node.tokens or [])[:10]],
         "p": [_brief(p) for p in (node.probs or [])[:10]],
         "b": [visible(t) for t in (node.bottom_tokens or [])[:5]],
-        "q": [_brief(p) for p in (node.bottom_probs or [])[:5]],
         "f": facts(node, flow.d_vocab_text),
     }
     if node.source_token is not None:
