@@ -53,7 +53,7 @@ def _attach(model: Model, edit: Edit, length: int) -> Any:
             x[..., columns] = 0
         elif edit.how == "mean":
             x[..., columns] = (own if source is None else source).mean(-2, keepdim=True)
-        else:
+        elif source is not None:
             x[..., columns] = source
         return x
 

@@ -14,7 +14,7 @@ CELL = (66, 26)  # of the lens map, px
 MapColor = Literal["target", "rank", "top"]
 
 
-def lens_map(table: pd.DataFrame, pos: int, d_vocab: int, color: MapColor, target: str) -> Any:
+def lens_map(table: pd.DataFrame, pos: int, d_vocab: int, color: MapColor) -> Any:
     """Layers × positions, the top word in each cell; a click selects `depth` and `pos` under the name "cell".
 
     `table`: `visit.overview.lens_map`. `color`: probability of the target, its rank (log scale from both ends), or
@@ -30,8 +30,8 @@ def lens_map(table: pd.DataFrame, pos: int, d_vocab: int, color: MapColor, targe
         "column:N",
         sort=columns,
         axis=alt.Axis(
-            orient="bottom", title=None, labelAngle=0, labelLimit=CELL[0] - 4, labelExpr="split(datum.label, '\\u2003')[1]",
-            ticks=False, domain=False,
+            orient="bottom", title=None, labelAngle=0, labelLimit=CELL[0] - 4, ticks=False, domain=False,
+            labelExpr="split(datum.label, '\\u2003')[1]",
         ),
     )  # fmt: skip
     y = alt.Y("row:N", sort=names, axis=alt.Axis(title=None, ticks=False, domain=False, labelLimit=110))

@@ -1,4 +1,4 @@
-"""One definition per term, used as hover help wherever the term stands. Sources: the method's sections and the paper."""
+"""One definition per term, used as hover help wherever the term stands."""
 
 from __future__ import annotations
 

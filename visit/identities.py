@@ -149,7 +149,7 @@ def _seen_from(model: Model, acts: Activations, name: str, layer: int, at: int, 
 
 
 def _pattern(model: Model, acts: Activations, layer: int) -> Iterator[_Comparison]:
-    scaling: float = model.module(model.family.attention, layer).scaling  # type: ignore[assignment]
+    scaling: float = model.module(model.family.attention, layer).scaling
     scores = _scores(model, acts, layer) * scaling
     future = torch.ones_like(scores[0], dtype=torch.bool).triu(1)
     yield 9, layer, scores.masked_fill(future, -math.inf).softmax(-1), needed(acts, "pattern")[layer]
@@ -185,6 +185,6 @@ def _embedding_parts(model: Model, acts: Activations, t: int) -> Tensor:
     entering = needed(acts, "resid_pre")[0, t].to(model.wide)
     if model.family.pos_embed is None:
         return entering[None]
-    positions: Tensor = model.module(model.family.pos_embed).weight  # type: ignore[assignment]
+    positions: Tensor = model.module(model.family.pos_embed).weight
     position = positions[t].detach().to(model.wide)
     return torch.stack([entering - position, position])

@@ -52,13 +52,14 @@ def read_checkpoint(
 def _weights(name: str, source: str, options: dict[str, Any], dtype: torch.dtype) -> Any:
     hf_logging.disable_progress_bar()  # ours is the command line's standard error, and the app's own status
     try:
-        hf, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, attn_implementation="eager", use_safetensors=True, output_loading_info=True, **options
         )
     except Exception as error:
         raise VisitError(
             f"The weights of {name!r} cannot be read: {_first_line(error)} VISIT reads safetensors files only."
         ) from error
+    hf, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
         raise VisitError(

@@ -40,7 +40,7 @@ class Model:
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     # ---- modules -----------------------------------------------------------------------------------------------
-    def module(self, path: str, layer: int | None = None) -> nn.Module:
+    def module(self, path: str, layer: int | None = None) -> Any:
         """The module at `path`, from the block `layer` or, without one, from the language model."""
         return (self.hf if layer is None else self.blocks[layer]).get_submodule(path)
 

@@ -88,10 +88,10 @@ def amount(text: str) -> Any:
     raise VisitError(f"An amount is a number, a share such as 80 %, a pair such as 6,6, or all; “{text[:30]}” came")
 
 
-def levels(text: str, layers: list[int], default: dict[int, str]) -> dict[int, str]:
+def levels(text: str, layers: list[int], default: Mapping[int, str]) -> dict[int, Any]:
     """The level of detail of every layer: a word for all, `3w,5e` for some (the others folded), empty the default."""
     if not text:
-        return default
+        return dict(default)
     if text in _LEVELS.values():
         return dict.fromkeys(layers, text)
     opened = {int(part[:-1]): _LEVELS[part[-1]] for part in text.split(",")}

@@ -27,7 +27,8 @@ def story(model: Model, acts: Activations, pos: int, target: int, distractor: in
     moved = movers(model, acts, t, target, distractor)
     word = quoted(model.vocabulary[target])
     against = "" if distractor is None else f" over {quoted(model.vocabulary[distractor])}"
-    return [_rise(states, word), *_sources(model, acts, t, moved, word, against)]
+    sentences = [_rise(states, word), *_sources(model, acts, t, moved, word, against)]
+    return [[piece for piece in sentence if piece[0]] for sentence in sentences]
 
 
 def quoted(token: str) -> str:
@@ -62,8 +63,11 @@ def _rise(states: pd.DataFrame, word: str) -> Sentence:
     while since > 0 and ranks[since - 1] == 1:
         since -= 1
     if since == 0:
-        return [(f"{word} is the first choice from the start: the ", None), ("embedding", ids[0]),
-                (f" already reads it at {percent(probs[0])}, and the last state at {percent(probs[-1])}.", None)]  # fmt: skip
+        return [
+            (f"{word} is the first choice from the start: the ", None),
+            ("embedding", ids[0]),
+            (f" already reads it at {percent(probs[0])}, and the last state at {percent(probs[-1])}.", None),
+        ]
     sentence: Sentence = [
         (f"{word} becomes the first choice ", None),
         (f"after block {since - 1}", ids[since]),

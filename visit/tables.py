@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -44,7 +45,7 @@ def write_csv(path: Path, tables: dict[str, pd.DataFrame]) -> list[Path]:
         for column in flat.columns:
             if flat[column].map(lambda v: isinstance(v, (list, dict))).any():
                 flat[column] = [json.dumps(_plain(v), ensure_ascii=False) for v in flat[column]]
-        write_bytes(file, flat.to_csv(index=False).encode("utf-8", "backslashreplace"))
+        write_bytes(file, flat.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC).encode("utf-8", "backslashreplace"))
         files.append(file)
     return files
 

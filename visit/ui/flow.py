@@ -13,7 +13,7 @@ from visit.glossary import explain
 from visit.permalink import CHOICES, amount, level_text, levels
 from visit.ui.cached import st_graph, st_lens_map, st_story
 from visit.ui.shell import Subject
-from visit.ui.state import change, field, state
+from visit.ui.state import change, field, shown_errors, state, write_url
 from visit.words import visible
 
 COLUMNS = 16  # positions of the lens map on screen at once; a longer prompt is paged
@@ -48,11 +48,15 @@ button:focus-visible { outline: 2px solid var(--st-primary-color); outline-offse
 
 @cache
 def _components() -> tuple[Any, Any]:
-    from visit.drawing import component_source
-
     make = st.components.v2.component
     story = make("visit_story", html="<div class='story'></div>", css=_STORY_CSS, js=_STORY_JS)
-    return story, make("visit_flow", **component_source())
+    return story, make("visit_flow", **_source())
+
+
+def _source() -> dict[str, Any]:
+    from visit.drawing import component_source
+
+    return dict(component_source())
 
 
 # ---- the reading -----------------------------------------------------------------------------------------------------
@@ -96,7 +100,7 @@ def lens_map(subject: Subject) -> None:
     st.subheader("The stream, read after every block", anchor=False, help=explain("lens map"))
     names = {"target": f"probability of {target}", "rank": f"rank of {target}", "top": "probability of the top word"}
     controls = st.columns([3, 2], vertical_alignment="bottom")
-    color = controls[0].segmented_control(
+    color: Any = controls[0].segmented_control(
         "Colour", list(names), format_func=lambda c: _plain(names[c]), default="target", required=True, key="map_color"
     )
     first = 0
@@ -107,8 +111,9 @@ def lens_map(subject: Subject) -> None:
             st.session_state["map_first"] = min(last_start, max(0, subject.pos - COLUMNS + 1))
         first = controls[1].slider(f"First of {COLUMNS} positions shown (of {count})", 0, last_start, key="map_first")
     table = st_lens_map(*subject.key, subject.target, tuple(range(first, min(count, first + COLUMNS))))
+    chart = figures.lens_map(table, subject.pos, subject.model.d_vocab, color)
     st.altair_chart(
-        figures.lens_map(table, subject.pos, subject.model.d_vocab, color, target),
+        chart,
         width="content", key="map", on_select=lambda: _take_cell(count), selection_mode="cell",
         alt="The top word of the residual stream after every block at every position",
     )  # fmt: skip
@@ -139,10 +144,17 @@ def _plain(text: str) -> str:
 def graph(subject: Subject) -> None:
     """The flow graph of the chosen blocks, with the controls of what is drawn."""
     st.subheader("The flow", anchor=False, help=explain("residual stream") + " " + explain("contribution"))
-    keep = _controls()
-    layers = _layers()
-    built = st_graph(*subject.key, subject.pos, layers, subject.target, subject.distractor, keep)
-    _draw(built)
+    _graph(*subject.key, subject.pos, subject.target, subject.distractor)
+
+
+@st.fragment
+def _graph(name: str, prompt: str, pos: int, target: int, distractor: int | None) -> None:
+    """Controls and drawing: a fragment, so that a selection or a control runs nothing above it. Takes keys only."""
+    with shown_errors():
+        keep = _controls()
+        built = st_graph(name, prompt, pos, _layers(), target, distractor, keep)
+        _draw(built)
+    write_url()
 
 
 def _controls() -> Any:
@@ -205,8 +217,9 @@ def _draw(built: Any) -> None:
     shown = levels(state().detail, layers, default_detail(built))
     st.session_state["visit_levels"] = shown
     selected = state().node or None
+    now: Any = state()  # its words were checked when they were read
     data = flow_data(
-        built, shown, width_by=state().width, color_by=state().color, sort_by=state().sort, parts=state().parts,
+        built, shown, width_by=now.width, color_by=now.color, sort_by=now.sort, parts=now.parts,
         selected=selected, actions=True,
     )  # fmt: skip
     _, component = _components()

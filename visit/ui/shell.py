@@ -192,11 +192,14 @@ def _word(model: Model, place: Any, name: str, empty: str) -> int | None:
     if not text:
         return None
     try:
-        return model.token_id(text, name)
+        token = model.token_id(text, name)
+        if not text.startswith(" ") and _spaced(model, text) is not None:
+            place.caption(f"“{_chip(text)}” as at the start of a text; inside one its token is “{_chip(' ' + text)}”.")
+        return token
     except VisitError as problem:
         spaced = _spaced(model, text)
         if spaced is not None:
-            place.caption(f"Read as “{visible(' ' + text)}”: inside a text a word's token begins with a space.")
+            place.caption(f"Read as “{_chip(' ' + text)}”: inside a text a word's token begins with a space.")
             return spaced
         place.warning(f"{problem} Shown instead: {empty}.", icon=":material/edit:")
         return None

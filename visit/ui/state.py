@@ -14,8 +14,12 @@ from visit.permalink import State, parse, to_params
 
 
 def ensure_entrypoint(page: str) -> None:
-    """Send a cold deep link through the entry point: `pages/` and st.navigation together bypass it otherwise."""
-    if "visit_entry" not in st.session_state:
+    """Send a page that was run by itself through the entry point.
+
+    A folder `pages/` beside st.navigation lets a fresh server run the first deep link's page alone. The entry point
+    leaves its mark right before it runs a page; a page that finds none takes the way round.
+    """
+    if not st.session_state.pop("visit_entry", False):
         st.session_state["visit_goto"] = page
         st.switch_page("streamlit_app.py", query_params=st.query_params.to_dict())
 
@@ -30,10 +34,11 @@ def begin(page: str) -> None:
         for name in [k for k in memory if str(k).startswith("w_")]:
             del memory[name]
     memory["visit_page"] = page
-    _write_url()
+    write_url()
 
 
-def _write_url() -> None:
+def write_url() -> None:
+    """Make the address say what is shown."""
     params = to_params(state())
     if st.query_params.to_dict() != params:
         st.query_params.from_dict(params)

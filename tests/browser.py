@@ -1,0 +1,76 @@
+"""A real server and a real browser, for what AppTest cannot see: routing, clicks on our drawing, themes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+def need_browser() -> None:
+    """Skip where there is no Chromium; under VISIT_BROWSER=required (.ci/run) its absence is a failure."""
+    try:
+        import playwright  # noqa: F401
+    except ImportError:
+        why = "playwright is not installed (pip install -r requirements-dev.txt)"
+    else:
+        if CHROMIUM.exists():
+            return
+        why = f"there is no {CHROMIUM} (Debian: apt-get install chromium)"
+    if os.environ.get("VISIT_BROWSER") == "required":
+        pytest.fail(f"browser tests are required here, but {why}")
+    pytest.skip(f"browser test: {why}")
+
+
+@contextlib.contextmanager
+def server(**env: str) -> Iterator[str]:
+    """A fresh Streamlit process on a free port of the loopback interface; yields its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "streamlit_app.py")]
+    options = ["--server.port", str(port), "--server.address", "127.0.0.1", "--server.headless", "true"]
+    process = subprocess.Popen(
+        [*command, *options, "--browser.gatherUsageStats", "false"],
+        cwd=ROOT, env={**os.environ, **env}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/_stcore/health", timeout=2):
+                break
+            time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+@contextlib.contextmanager
+def browser() -> Iterator:
+    from playwright.sync_api import sync_playwright
+
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
+        try:
+            yield chromium
+        finally:
+            chromium.close()
+
+
+def ready(page, timeout: float = 60_000) -> None:
+    """Wait until the flow graph stands and Streamlit is idle."""
+    page.locator(".nodes .n").first.wait_for(timeout=timeout)
+    page.wait_for_function("() => !document.querySelector('[data-testid=stStatusWidget]')", timeout=timeout)

@@ -1,0 +1,159 @@
+"""The app's script, run without a browser: what it shows, what it keeps, what it refuses."""
+
+from __future__ import annotations
+
+import models
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from visit.permalink import DEFAULT_PROMPT
+
+APP = "../streamlit_app.py"
+
+
+def start(**params: str) -> AppTest:
+    app = AppTest.from_file(APP, default_timeout=60)
+    for name, value in params.items():
+        app.query_params[name] = value
+    return app.run()
+
+
+def url(app: AppTest) -> dict[str, str]:
+    return {k: v[0] if isinstance(v, list) else v for k, v in app.query_params.items()}
+
+
+def test_the_page_opens_on_a_finished_example():
+    app = start()
+    assert not app.exception and not app.error
+    assert app.text_input(key="w_prompt").value == DEFAULT_PROMPT
+    assert "Ledger: exact" in app.sidebar.expander[0].label
+    assert [c.proto.component_name for c in app.get("bidi_component")] != []
+    assert url(app) == {}
+
+
+def test_a_new_prompt_runs_and_is_in_the_address():
+    app = start()
+    app.text_input(key="w_prompt").set_value("Lionel Messi plays the sport of").run()
+    assert not app.exception and not app.error
+    assert url(app) == {"prompt": "Lionel Messi plays the sport of"}
+    assert "Tokens (" in app.get("button_group")[0].proto.label
+
+
+def test_a_link_opens_what_it_names():
+    app = start(
+        prompt="Buenos Aires is the capital of",
+        target=" Argentina",
+        layers="0-1",
+        heads="2",
+        pos="1",
+        by="contribution",
+    )
+    assert not app.exception and not app.error
+    assert app.text_input(key="w_target").value == " Argentina"
+    assert app.text_input(key="w_layers").value == "0-1"
+    assert app.session_state["w_chip"] == 1
+    assert url(app)["layers"] == "0-1"
+
+
+def test_a_hostile_link_opens_the_defaults_with_a_note():
+    app = start(layers="<script>", pos="many", model="visit-mini", node="'><img>", heads="\x00")
+    assert not app.exception and not app.error
+    assert len(app.info) == 4 and all("link" in note.value for note in app.info)
+    assert url(app) == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("w_prompt", "", "empty"), ("w_prompt", "   ", "blank"), ("w_prompt", "word " * 700, "at most"),
+    ],
+)  # fmt: skip
+def test_a_prompt_that_cannot_run_leaves_the_controls(key, value, says):
+    app = start()
+    app.text_input(key=key).set_value(value).run()
+    assert not app.exception and len(app.error) == 1 and says in app.error[0].value
+    app.text_input(key=key).set_value("The capital of France is the city of").run()
+    assert not app.error and not app.exception
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("w_target", "no such token here", "exactly one token"),
+        ("w_distractor", "no such token here", "exactly one token"),
+        ("w_layers", "99", "from 0 to"), ("w_layers", "abc", "Layers are written"), ("w_heads", "lots", "amount"),
+    ],
+)  # fmt: skip
+def test_a_wrong_field_is_said_beside_it_and_the_rest_stands(key, value, says):
+    app = start()
+    app.text_input(key=key).set_value(value).run()
+    assert not app.exception
+    said = [w.value for w in [*app.warning, *app.error]]
+    assert len(said) == 1 and says in said[0]
+    assert app.text_input(key="w_prompt").value == DEFAULT_PROMPT
+
+
+def test_a_position_beyond_the_prompt_is_said_and_the_last_is_shown():
+    app = start(pos="400")
+    assert not app.exception and not app.error
+    assert "0 to" in app.info[0].value and app.session_state["w_chip"] == 7
+
+
+def test_a_target_without_its_space_is_read_with_it():
+    app = start(target="Paris")  # a token of its own, as at the start of a text
+    assert not app.warning and any("·Paris" in c.value for c in app.caption)
+    words = models.tokenizer()
+    known = set(words.get_vocab())
+    inside = next(w[1:] for w in sorted(known) if w.startswith("Ġ") and len(w) > 4 and w[1:] not in known)
+    app = start(target=inside)
+    assert not app.warning and any(f"Read as “·{inside}”" in c.value for c in app.caption)
+
+
+@pytest.mark.parametrize(
+    "prompt", ["<b>x</b> **bold** :red[x] $x$", "🙂 👩‍👩‍👧", "שלום עולם", "a\x01\x1bb", "one\ntwo", "x"]
+)
+def test_any_prompt_simply_works(prompt):
+    app = start(prompt=prompt)
+    assert not app.exception and not app.error
+
+
+def test_a_folder_that_is_no_model_is_a_sentence(tmp_path):
+    app = start(model=str(tmp_path))
+    assert not app.exception and len(app.error) == 1 and "config.json" in app.error[0].value
+    app.sidebar.selectbox(key="w_model").set_value("visit-mini").run()
+    assert not app.error and not app.exception
+
+
+def test_hosted_refuses_a_folder_in_the_link(monkeypatch, tmp_path):
+    monkeypatch.setenv("VISIT_HOSTED", "1")
+    app = start(model=str(tmp_path))
+    assert not app.exception and not app.error
+    assert "hosted" in app.info[0].value and app.sidebar.selectbox(key="w_model").value == "visit-mini"
+
+
+def test_a_selection_needs_no_forward_pass(monkeypatch):
+    app = start()
+    import visit.forward
+
+    def boom(*_args, **_kwargs):
+        raise AssertionError("a forward pass")
+
+    monkeypatch.setattr(visit.forward, "capture", boom)
+    app.text_input(key="w_values").set_value("3").run()
+    assert not app.exception
+    app.query_params["node"] = "L3.head2"
+    app.run()
+    assert not app.exception and app.session_state["visit_state"].node == "L3.head2"
+
+
+def test_a_long_prompt_is_paged_not_cut():
+    app = start(prompt="the city of" + " the city of" * 69)
+    assert not app.exception and not app.error
+    assert app.number_input(key="w_number").max > 200
+
+
+@pytest.fixture(autouse=True)
+def fresh_caches():
+    yield
+    st.cache_data.clear()

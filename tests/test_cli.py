@@ -1,0 +1,149 @@
+"""The command line says what the library knows, and answers a mistake with one sentence and exit status 2."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+
+import models
+import pytest
+
+from visit.__main__ import main
+
+PROMPT = "The capital of Japan is the city of"
+
+
+def run(capsys, *arguments: str) -> tuple[int, str, str]:
+    status = main(list(arguments))
+    out = capsys.readouterr()
+    return status, out.out, out.err
+
+
+def strict(text: str):
+    return json.loads(text, parse_constant=lambda c: pytest.fail(f"{c} is not JSON"))
+
+
+def test_graph_prints_a_story_and_a_table(capsys):
+    status, out, err = run(capsys, "graph", "--prompt", PROMPT, "--layers", "2-3", "--heads", "2", "--neurons", "3")
+    assert status == 0 and err == ""
+    assert "Tokyo" in out and "L3.resid_post" in out and "Every sum adds up" in out and "L4" not in out.split("\n\n")[1]
+
+
+def test_graph_json_is_strict_and_whole(capsys):
+    status, out, _ = run(capsys, "graph", "--prompt", PROMPT, "--layers", "1", "--json", "--target", " Tokyo")
+    graph = strict(out)
+    assert status == 0 and set(graph) == {"meta", "nodes", "edges"}
+    assert graph["meta"]["target"]["token"] == " Tokyo" and graph["meta"]["layers"] == [1]
+    query = next(n for n in graph["nodes"] if n["kind"] == "query")
+    assert query["contribution"] is None and isinstance(query["layer"], int) and len(query["tokens"]) == 10
+
+
+def test_graph_files(capsys, tmp_path):
+    for name in ("g.json", "g.csv"):
+        status, out, err = run(capsys, "graph", "--prompt", PROMPT, "--layers", "0", "--out", str(tmp_path / name))
+        assert status == 0 and out == "" and "wrote" in err
+    assert strict((tmp_path / "g.json").read_text())["nodes"]
+    with (tmp_path / "g-nodes.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(strict((tmp_path / "g.json").read_text())["nodes"]) and json.loads(rows[0]["tokens"])
+    assert (tmp_path / "g-edges.csv").is_file()
+
+
+def test_amounts_pins_and_measures_reach_the_graph(capsys):
+    options = ["--heads", "0.5", "--values", "all", "--neurons", "2,1", "--attn-neurons", "0", "--by", "contribution"]
+    status, out, _ = run(capsys, "graph", "--prompt", PROMPT, "--layers", "1", "--json", "--pin", "L1.head7", *options)
+    graph = strict(out)
+    kinds = [n["kind"] for n in graph["nodes"]]
+    assert status == 0 and kinds.count("mlp_value") == 3 and "attn_neuron" not in kinds
+    assert "L1.head7" in [n["id"] for n in graph["nodes"]]
+    assert graph["meta"]["keep"]["by"] == "contribution"
+
+
+def test_doctor_reports_every_identity(capsys):
+    status, out, err = run(capsys, "doctor", "visit-mini")
+    assert status == 0 and err == "" and "All identities hold." in out and "GPT-2" in out
+    status, out, _ = run(capsys, "doctor", "visit-mini", "--json", "--dtype", "float64")
+    report = strict(out)
+    assert [row["identity"] for row in report["tables"]["ledger"]] == list(range(1, 10))
+    assert report["meta"]["ledger"]["holds"] and report["meta"]["ledger"]["max_rel_error"] < 1e-12
+
+
+def test_doctor_exits_1_when_an_identity_fails(capsys, tmp_path):
+    model = models.small("gpt2")
+    model.hf.save_pretrained(tmp_path)
+    model.tokenizer.save_pretrained(tmp_path)
+    assert run(capsys, "doctor", str(tmp_path), "--dtype", "float64")[0] == 0
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["transformer.h.1.mlp.c_proj.weight"][3, 4] = torch.nan
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    status, out, _ = run(capsys, "doctor", str(tmp_path))
+    assert status == 1 and "Identities that fail" in out and "3" in out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["graph", "--prompt", ""], "empty"),
+        (["graph", "--prompt", "  "], "blank"),
+        (["graph", "--prompt", "word " * 2000], "at most"),
+        (["graph", "--prompt", PROMPT, "--target", "not one token"], "exactly one token"),
+        (["graph", "--prompt", PROMPT, "--target", ""], "empty text"),
+        (["graph", "--prompt", PROMPT, "--layers", "77"], "from 0 to"),
+        (["graph", "--prompt", PROMPT, "--layers", "seven"], "Layers are written"),
+        (["graph", "--prompt", PROMPT, "--pos", "99"], "99 came"),
+        (["graph", "--prompt", PROMPT, "--pos", "x"], "--pos"),
+        (["graph", "--prompt", PROMPT, "--heads", "many"], "no amount"),
+        (["graph", "--prompt", PROMPT, "--heads", "-3"], "Keep.heads"),
+        (["graph", "--prompt", PROMPT, "--out", "/no/such/folder/x.json"], "does not exist"),
+        (["graph", "--prompt", PROMPT, "--out", "x.docx"], "ends otherwise"),
+        (["graph", "--prompt", PROMPT, "--pin", "nonsense"], "pin"),
+        (["graph"], "--prompt"),
+        (["doctor", "/no/such/model"], "no hub id"),
+        (["nothing"], "nothing"),
+        ([], "COMMAND"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_status_2(capsys, arguments, says):
+    status, out, err = run(capsys, *arguments)
+    assert status == 2 and out == ""
+    assert err.startswith("visit: ") and says in err and err.count("\n") == 1 and "Traceback" not in err
+
+
+def test_a_folder_that_is_no_place_for_a_file(capsys, tmp_path):
+    (tmp_path / "taken.json").mkdir()
+    status, _, err = run(capsys, "graph", "--prompt", PROMPT, "--out", str(tmp_path / "taken.json"))
+    assert status == 2 and "cannot be written" in err
+
+
+@pytest.mark.parametrize(
+    "prompt", ["<script>alert(1)</script>", "🙂 👩‍👩‍👧", "שלום", "a\x00\x1b[31m\u202e", "two\nlines"]
+)
+def test_any_prompt_simply_works(capsys, prompt):
+    status, out, _ = run(capsys, "graph", "--prompt", prompt, "--layers", "0", "--json")
+    assert status == 0 and strict(out)["meta"]["prompt"] == prompt
+    status, out, _ = run(capsys, "graph", "--prompt", prompt, "--layers", "0")
+    assert status == 0 and "\x1b" not in out and "\x00" not in out
+
+
+def test_as_a_program_without_a_home_and_with_a_plain_terminal(tmp_path):
+    """A read-only home folder and an ASCII terminal: the table still comes."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o500)
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(home), "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-m", "visit", "graph", "--prompt", PROMPT, "--layers", "1"],
+        capture_output=True, env=env, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert b"L1.resid_post" in done.stdout and b"Traceback" not in done.stderr
+
+
+def test_importing_visit_is_cheap():
+    code = "import visit, sys; print([m for m in ('torch', 'transformers', 'pandas', 'streamlit') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,67 @@
+"""A URL is from anybody: what can be read is, everything else becomes a default and a note."""
+
+from __future__ import annotations
+
+import pytest
+
+from visit import VisitError
+from visit.permalink import State, amount, level_text, levels, parse, to_params
+
+
+def test_a_state_survives_its_own_address():
+    states = [
+        State(),
+        State(prompt="a & b = <c>\n", pos=3, target=" Tokyo", distractor=" Paris", layers="0,3,7-9", heads="80 %"),
+        State(
+            model="openai-community/gpt2", values="6,6", neurons="all", rows="0", by="contribution", node="L4-6.rest"
+        ),
+        State(detail="3w,5e", node="L9.head6.value4", pin="L1.head2,-L1.head3", color="entropy", sort="index"),
+    ]
+    for state in states:
+        assert parse(to_params(state)) == (state, [])
+    assert to_params(State()) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pos", "x"), ("pos", "1e9"), ("pos", "١"),
+        ("layers", "../../etc"), ("layers", "5;6"), ("heads", "-1"),
+        ("heads", "NaN"), ("values", "1,2,3"), ("by", "size"), ("color", "<b>"),
+        ("node", "<script>alert(1)</script>"),
+        ("node", "L9.head6' onload='x"), ("detail", "9z"), ("pin", "a,b"), ("prompt", "x" * 9000), ("target", "y" * 300),
+        ("model", "a\x00b"), ("model", ""), ("neurons", "1" * 50), ("neurons", "0 %"),
+    ],
+)  # fmt: skip
+def test_a_hostile_value_becomes_its_default_and_a_note(name, value):
+    state, notes = parse({name: value, "target": " Tokyo"} if name != "target" else {name: value})
+    assert getattr(state, name) == getattr(State(), name)
+    assert len(notes) == 1 and name in notes[0] and len(notes[0]) < 400
+    assert name == "target" or state.target == " Tokyo"
+
+
+def test_unknown_parameters_are_ignored():
+    assert parse({"utm_source": "mail", "embed": "true"}) == (State(), [])
+
+
+def test_a_hosted_app_refuses_other_models_in_a_link(monkeypatch):
+    monkeypatch.setenv("VISIT_HOSTED", "1")
+    state, notes = parse({"model": "/etc"})
+    assert state.model == "visit-mini" and "hosted" in notes[0]
+
+
+def test_amounts_are_read_as_people_write_them():
+    read = {"12": 12, " 0 ": 0, "80 %": 0.8, "80%": 0.8, "0.8": 0.8, "6,6": (6, 6), "all": None, "": None, "ALL": None}
+    for text, found in read.items():
+        assert amount(text) == found
+    for text in ("-1", "1.5", "101 %", "a", "1,a", "∞", "²"):
+        with pytest.raises(VisitError):
+            amount(text)
+
+
+def test_levels_are_read_back_as_written():
+    default = {0: "states", 1: "words", 2: "states"}
+    assert levels("", [0, 1, 2], default) == default
+    assert levels("everything", [0, 1], {}) == {0: "everything", 1: "everything"}
+    for found in (default, dict.fromkeys(range(3), "words"), {0: "everything", 1: "states", 2: "words"}):
+        assert levels(level_text(found), [0, 1, 2], {}) == found
