@@ -51,6 +51,21 @@ def test_graph_files(capsys, tmp_path):
     assert (tmp_path / "g-edges.csv").is_file()
 
 
+def test_drawings_are_written_by_their_ending(capsys, tmp_path):
+    import xml.dom.minidom
+
+    for name in ("g.html", "g.svg", "g.png"):
+        file = tmp_path / name
+        status, out, err = run(
+            capsys, "graph", "--prompt", PROMPT, "--layers", "1", "--detail", "words", "--out", str(file)
+        )
+        assert status == 0 and out == "" and "wrote" in err
+    assert xml.dom.minidom.parse(str(tmp_path / "g.svg")).documentElement.tagName == "svg"
+    assert (tmp_path / "g.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "g.html").read_text(encoding="utf-8")
+    assert "visit-mini" in page and len(page) < 1_000_000 and "http-equiv" in page
+
+
 def test_amounts_pins_and_measures_reach_the_graph(capsys):
     options = ["--heads", "0.5", "--values", "all", "--neurons", "2,1", "--attn-neurons", "0", "--by", "contribution"]
     status, out, _ = run(capsys, "graph", "--prompt", PROMPT, "--layers", "1", "--json", "--pin", "L1.head7", *options)

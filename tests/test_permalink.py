@@ -29,7 +29,8 @@ def test_a_state_survives_its_own_address():
         ("layers", "../../etc"), ("layers", "5;6"), ("heads", "-1"),
         ("heads", "NaN"), ("values", "1,2,3"), ("by", "size"), ("color", "<b>"),
         ("node", "<script>alert(1)</script>"),
-        ("node", "L9.head6' onload='x"), ("detail", "9z"), ("pin", "a,b"), ("prompt", "x" * 9000), ("target", "y" * 300),
+        ("node", "L9.head6' onload='x"), ("detail", "9z"), ("pin", "a,b"), ("prompt", "x" * 9000),
+        ("target", "y" * 300),
         ("model", "a\x00b"), ("model", ""), ("neurons", "1" * 50), ("neurons", "0 %"),
     ],
 )  # fmt: skip

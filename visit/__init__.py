@@ -31,7 +31,12 @@ _HOME = {
 __all__ = ["__version__", *_HOME]
 
 
+_MODULES = ("drawing", "export", "figures")  # reached as visit.figures without a second import
+
+
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"visit.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'visit' has no attribute {name!r}")
     found = getattr(importlib.import_module(f"visit.{_HOME[name]}"), name)

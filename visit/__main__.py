@@ -54,13 +54,21 @@ def _parser() -> argparse.ArgumentParser:
     graph.add_argument(
         "--pin", action="append", default=[], metavar="ID", help="a node shown in any case; -ID hides it"
     )
-    _out_options(graph)
+    graph.add_argument(
+        "--detail", choices=("states", "words", "everything"), help="of the drawing (default: folded but one)"
+    )
+    graph.add_argument("--theme", choices=("light", "dark"), default="light", help="of .svg and .png (default light)")
+    _out_options(graph, _DRAWN)
     doctor = commands.add_parser("doctor", help="is this model read exactly?", description=_doctor.__doc__)
     doctor.set_defaults(run=_doctor)
     doctor.add_argument("model", metavar="MODEL", help="visit-mini, a folder, or a hub id")
     doctor.add_argument("--dtype", help="float64, float32, bfloat16 or float16")
-    _out_options(doctor)
+    _out_options(doctor, _TABLES)
     return parser
+
+
+_TABLES = (".json", ".csv")
+_DRAWN = (*_TABLES, ".html", ".svg", ".png")
 
 
 def _model_options(parser: argparse.ArgumentParser) -> None:
@@ -69,8 +77,8 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", help="float64, float32, bfloat16 or float16")
 
 
-def _out_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write by its ending: .json .csv")
+def _out_options(parser: argparse.ArgumentParser, endings: tuple[str, ...]) -> None:
+    parser.add_argument("--out", type=Path, metavar="FILE", help=f"write by its ending: {' '.join(endings)}")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
@@ -96,13 +104,18 @@ def _graph(options: argparse.Namespace) -> int:
     from visit.model import load_model
     from visit.story import story
 
-    _check_out(options.out, (".json", ".csv"))
+    _check_out(options.out, _DRAWN)
     keep = Keep(options.heads, options.values, options.attn_neurons, options.neurons, options.by, tuple(options.pin))
     layers = None if options.layers is None else parse_layers(options.layers)
     model = load_model(options.model, options.revision, options.dtype)
     acts = capture(model, options.prompt)
     graph = build_flow_graph(model, acts, options.pos, layers, options.target, options.distractor, keep)
     tables = {"nodes": graph.nodes, "edges": graph.edges}
+    if options.out is not None and options.out.suffix not in _TABLES:
+        _write_drawing(options, graph)
+        if not options.json:
+            return 0
+        options.out = None
     if _wrote(options, graph.meta, tables, flat=True):
         return 0
     meta = graph.meta
@@ -117,13 +130,27 @@ def _graph(options: argparse.Namespace) -> int:
     return 0
 
 
+def _write_drawing(options: argparse.Namespace, graph: Any) -> None:
+    from visit.export import flow_html, flow_png, flow_svg
+    from visit.tables import write_bytes
+
+    if options.out.suffix == ".html":
+        content = flow_html(graph, options.detail).encode()
+    elif options.out.suffix == ".svg":
+        content = flow_svg(graph, options.theme, options.detail).encode()
+    else:
+        content = flow_png(graph, options.theme, options.detail)
+    write_bytes(options.out, content)
+    print(f"wrote {options.out}", file=sys.stderr)
+
+
 def _doctor(options: argparse.Namespace) -> int:
     """Check that VISIT reads a model exactly. Exit status: 0 all identities hold, 1 one fails, 2 not a model."""
     from visit.doctor import examine
     from visit.model import load_model
     from visit.tables import to_text
 
-    _check_out(options.out, (".json", ".csv"))
+    _check_out(options.out, _TABLES)
     meta, tables = examine(load_model(options.model, dtype=options.dtype))
     holds = meta["ledger"]["holds"]
     if not _wrote(options, meta, tables):

@@ -36,18 +36,23 @@ def _plain(value: Any) -> Any:
 
 
 def write_csv(path: Path, tables: dict[str, pd.DataFrame]) -> list[Path]:
-    """One table to `x.csv`; several to `x-<table>.csv` each. Lists of words are written as JSON. Returns the files."""
+    """One table to `x.csv`; several to `x-<table>.csv` each. Returns the files."""
     single = len(tables) == 1
     files = []
     for name, table in tables.items():
         file = path if single else path.with_name(f"{path.stem}-{name}{path.suffix}")
-        flat = table.copy()
-        for column in flat.columns:
-            if flat[column].map(lambda v: isinstance(v, (list, dict))).any():
-                flat[column] = [json.dumps(_plain(v), ensure_ascii=False) for v in flat[column]]
-        write_bytes(file, flat.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC).encode("utf-8", "backslashreplace"))
+        write_bytes(file, to_csv(table).encode())
         files.append(file)
     return files
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """One table as CSV: texts in quotes (a token may be a line break), lists of words as JSON, missing cells empty."""
+    flat = table.copy()
+    for column in flat.columns:
+        if flat[column].map(lambda v: isinstance(v, (list, dict))).any():
+            flat[column] = [json.dumps(_plain(v), ensure_ascii=False) for v in flat[column]]
+    return flat.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC).encode("utf-8", "backslashreplace").decode()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -229,6 +229,60 @@ def _draw(built: Any) -> None:
         on_action_change=lambda: _act(st.session_state["flow"]["action"]),
     )  # fmt: skip
 
+    _caption(built)
+    _downloads(built, shown)
+
+
+def _caption(built: Any) -> None:
+    drawn, shares = len(built.nodes), built.meta["shares"]
+    kept = {
+        name: [share for node, share in shares.items() if node.endswith(ending)]
+        for name, ending in (("heads", ".attn_out"), ("neurons", ".mlp_out"))
+    }
+    kept["memory values"] = [share for node, share in shares.items() if ".head" in node]
+    parts = [
+        f"{min(found):.0%} to {max(found):.0%} of the {name}".replace("%", " %")
+        for name, found in kept.items()
+        if found
+    ]
+    by = {"norm": "length", "pattern": "attention"}.get(built.meta["keep"]["by"], "contribution")
+    st.caption(
+        "Every pill is a vector of this one pass and the word it reads (logit lens); what a band carries is added to the "
+        f"node it runs into. Kept, by {by}: {', '.join(parts)}; the rest stands in dashed pills, so every sum adds up "
+        f"(largest error {built.meta['ledger']['max_rel_error']:.0e}). {drawn:,} nodes; a block's title unfolds it."
+    )
+
+
+def _downloads(built: Any, shown: Any) -> None:
+    """Files of what is on screen, made when asked for."""
+    from visit import export, tables
+
+    def everything(kind: str) -> bytes | str:
+        both = {"nodes": built.nodes, "edges": built.edges}
+        if kind == "json":
+            return tables.to_json(built.meta, both, flat=True)
+        if kind == "csv":
+            return tables.to_csv(built.nodes)
+        if kind == "html":
+            return export.flow_html(built, shown)
+        return export.flow_svg(built, "light", shown) if kind == "svg" else export.flow_png(built, "light", shown)
+
+    with st.popover("Download", icon=":material/download:"):
+        for kind, what in _FILES.items():
+            st.download_button(
+                f"{kind.upper()}: {what}", lambda k=kind: everything(k), f"visit-flow.{kind}", on_click="ignore",
+                key=f"download_{kind}", width="stretch",
+            )  # fmt: skip
+
+
+_FILES = {
+    "html": "a page that works offline",
+    "svg": "a drawing",
+    "png": "a picture",
+    "csv": "the nodes as a table",
+    "json": "nodes, edges, provenance",
+}
+
 
 def _act(action: Any) -> None:
     """What the drawing asks Python to do: unfold a block, hide or keep a node."""

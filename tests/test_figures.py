@@ -1,0 +1,49 @@
+"""Charts hold the numbers of their tables and no markup of a prompt."""
+
+from __future__ import annotations
+
+import models
+import pytest
+
+import visit
+from visit import build_flow_graph, capture
+from visit.overview import lens_map, predictions
+
+PROMPT = "<b>Mary</b> and John"
+
+
+def test_the_sankey_carries_contributions_and_escapes_words():
+    model = models.small("gpt2")
+    graph = build_flow_graph(model, capture(model, PROMPT), layers=[1])
+    figure = visit.figures.flow_graph(graph).to_dict()
+    sankey = figure["data"][0]
+    edges = graph.edges[graph.edges["kind"].isin(["add", "residual"])]
+    assert sum(sankey["link"]["value"]) == pytest.approx(edges["contribution"].abs().sum())
+    assert len(sankey["link"]["source"]) == (edges["contribution"] != 0).sum()
+    text = str(figure)
+    assert "<b>" not in text and "&lt;b&gt;" in text
+
+
+def test_the_lens_map_is_coloured_by_what_was_asked():
+    model = models.small("gpt2")
+    table = lens_map(model, capture(model, PROMPT), 9)
+    strengths = {}
+    for color in ("target", "rank", "top"):
+        chart = visit.figures.lens_map(table, 2, model.d_vocab, color).to_dict()
+        rows = next(iter(chart["datasets"].values()))
+        strengths[color] = [row["strength"] for row in rows]
+        assert len(rows) == len(table) and all(0 <= s <= 1 for s in strengths[color])
+    assert strengths["target"] == pytest.approx(table["prob"].tolist())
+    assert strengths["top"] == pytest.approx(table["word_prob"].tolist())
+    best = min(range(len(table)), key=lambda i: table["rank"][i])
+    assert strengths["rank"][best] == max(strengths["rank"])
+
+
+def test_predictions_are_the_models_own():
+    model = models.small("gpt2")
+    table = predictions(model, capture(model, PROMPT), -1)
+    chart = visit.figures.predictions(table, int(table["id"][0])).to_dict()
+    rows = next(iter(chart["datasets"].values()))
+    assert [row["prob"] for row in rows] == table["prob"].tolist() and [row["chosen"] for row in rows] == [True] + [
+        False
+    ] * 9
