@@ -178,6 +178,11 @@ def test_python_sets_the_selection_and_an_old_echo_does_not_turn_it_back(page, w
     assert selected(page, words) == ["L9.head1"]
     rerun(page, words | {"selected": None})
     assert selected(page, words) == []
+    node(page, words, "L9.head0").click()
+    node(page, words, "L9.head2").click()
+    rerun(page, words | {"selected": "L9.head2"})  # both clicks answered at once
+    rerun(page, words | {"selected": "L9.head0"})
+    assert selected(page, words) == ["L9.head0"]
 
 
 def test_keyboard_has_one_stop_arrows_follow_edges_and_enter_selects(page, words):

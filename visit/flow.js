@@ -37,7 +37,7 @@ function shape(tag, attributes) {
 // ---- the page around the drawing --------------------------------------------------------------------------------------
 
 function build(root) {
-  const view = { root, zoom: 1, selected: null, sticky: null, sent: new Set(), fromPython: undefined, svg: null };
+  const view = { root, zoom: 1, selected: null, sticky: null, sent: [], fromPython: undefined, svg: null };
   const bar = make("div", "bar");
   view.search = make("input");
   view.search.type = "search";
@@ -98,7 +98,9 @@ function update(view, data) {
   }
   if (data.selected !== view.fromPython) {
     view.fromPython = data.selected;
-    if (!view.sent.delete(data.selected)) { select(view, data.selected, false); reveal(view); }
+    const answered = view.sent.indexOf(data.selected); // an answer to a click, perhaps not to the last one
+    view.sent = answered < 0 ? [] : view.sent.slice(answered + 1);
+    if (answered < 0) { select(view, data.selected, false); reveal(view); }
   } else if (view.selected) show(view);
 }
 
@@ -341,7 +343,7 @@ function upstream(view, i) {
 
 function select(view, id, tell) {
   id = id === undefined || id === null || !view.index.has(id) ? null : id;
-  if (tell && id !== view.selected) { view.sent.add(id); view.report(id); }
+  if (tell && id !== view.selected) { view.sent.push(id); view.report(id); }
   view.selected = id;
   mark(view);
   show(view);
@@ -552,7 +554,7 @@ function legend(view, data) {
   widths.append(make("b", "", data.width_title));
   for (const [px, text] of data.widths) widths.append(sample("s", px, false), make("span", "word", text));
   const signs = make("span", "set");
-  for (const [look, text] of data.signs) signs.append(sample(look[0], 4, look.endsWith("-")), make("span", "word", text));
+  for (const [look, dashed, text] of data.signs) signs.append(sample(look, 4, dashed), make("span", "word", text));
   signs.append(make("span", "chip rest", "rest"), make("span", "word", data.rest));
   signs.append(make("span", "word", data.sources));
   view.legend.replaceChildren(fill, widths, signs);

@@ -19,7 +19,7 @@ class Legend:
     fill: list[Swatch]
     width_title: str
     widths: list[tuple[float, str]]  # pixels, label
-    signs: list[tuple[str, str]]  # look of a band ("a", "s", "s-"), label
+    signs: list[tuple[str, bool, str]]  # look of a band, dashed or not, label
     rest: str
     sources: str
     caption: str
@@ -54,7 +54,12 @@ def legend(flow: Flow, measure: Gauge, color_by: ColorBy, largest: float) -> Leg
         fill=scale(color_by, flow.d_vocab, largest),
         width_title=_width_title(measure),
         widths=_widths(measure),
-        signs=[("a", "attention pattern"), ("s", "added, + neuron"), ("s-", "− neuron")],
+        signs=[
+            ("a", False, "attention pattern"),
+            ("s", False, "added, + neuron"),
+            ("s", True, "− neuron"),
+            ("e4" if color_by == "entropy" else "t4", False, "in the hue of its source"),
+        ],
         rest="left out: its share",
         sources="← the token a key or memory value was made at, |← at the first position",
         caption=_caption(flow),

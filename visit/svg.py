@@ -224,7 +224,7 @@ def draw_legend(legend: Legend, y: float, width: float, ink: Ink) -> tuple[str, 
     x, y = left, y + 28
     x = text(x, legend.width_title) + 10
     samples = [("s", w, words, False) for w, words in legend.widths]
-    samples += [(look[0], 4.0, words, look.endswith("-")) for look, words in legend.signs]
+    samples += [(look, 4.0, words, dashed) for look, dashed, words in legend.signs]
     for look, w, words, dashed in samples:
         if x + 40 + text_width(words, TAG_SIZE) > width - 14:
             x, y = left, y + 24
