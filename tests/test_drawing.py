@@ -238,6 +238,17 @@ def test_colour_is_the_rank_from_both_ends(rank, look):
     assert pill_class("rank", 50257, 1.0)(node) == look
 
 
+def test_colour_by_contribution_ends_at_the_largest_part_and_not_at_the_stream():
+    graph = make_graph()
+    parts = ["attn_out", "head", "value", "mlp_out", "mlp_value", "rest", "attn_bias", "mlp_bias"]
+    graph.nodes.loc[graph.nodes.kind.isin(parts), "contribution"] = 0.01
+    for node_id, value in (("L9.head1", -2.0), ("L9.head0", 1.0), ("L9.resid_mid", 50.0)):
+        graph.nodes.loc[graph.nodes.id == node_id, "contribution"] = value
+    looks = compose(graph, "everything", color_by="contribution").looks
+    assert looks["L9.head1"] == "b5" and looks["L9.head0"] == "t5" and looks["L9.resid_mid"] == "t5"
+    assert looks["L9.head2"] == "g" and looks["L9.head0.query"] == "o"
+
+
 @pytest.mark.parametrize("d_vocab", [2, 10, 300, 1000, 50257, 256000])
 def test_steps_of_the_rank_scale_rise(d_vocab):
     bounds = rank_bounds(d_vocab)

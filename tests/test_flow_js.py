@@ -395,6 +395,7 @@ def test_hostile_text_does_nothing(page, level):
 
 def test_the_table_says_the_same_as_the_drawing(page, words):
     page.get_by_text("The same as a table").click()
+    page.wait_for_selector(".table tr")
     assert page.locator(".table tr").count() == 1 + len(words["nodes"])
     cells = page.locator(".table tr").nth(3).locator("td").all_inner_texts()
     entry = words["nodes"][2]

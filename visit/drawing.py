@@ -42,12 +42,18 @@ def compose(
     """Lay out a graph and give every part its class."""
     flow = read(graph)
     sheet = place(flow, levels(flow, detail), parts, sort_by, read(order) if order is not None else None)
-    largest = max((abs(n.contribution) for n in flow.nodes.values() if n.contribution is not None), default=0.0)
+    largest = _largest_part(flow)
     look = pill_class(color_by, flow.d_vocab, largest)
     measure = gauge(flow, width_by)
     looks = {p.id: look(p.node) for p in sheet.pills.values()}
     bands = route(flow, sheet, measure, look)
     return Picture(flow, sheet, bands, looks, legend(flow, measure, color_by, largest), measure)
+
+
+def _largest_part(flow: Flow) -> float:
+    """The end of the contribution's colour scale: the largest part, as the whole stream would pale all others."""
+    parts = (n for n in flow.nodes.values() if n.kind not in STREAM and n.contribution is not None)
+    return max((abs(n.contribution or 0.0) for n in parts), default=0.0)
 
 
 def draw(

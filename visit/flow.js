@@ -91,17 +91,23 @@ function update(view, data) {
   if (!view.data || view.data.svg !== data.svg) redraw(view, data);
   view.data = data;
   view.names.classList.toggle("act", !!data.actions);
-  if (data.actions) for (const title of view.names.querySelectorAll("[data-layer]:not(:has(title))")) {
-    const hint = shape("title", {});
-    hint.textContent = `Block ${title.dataset.layer}: states, words, everything (or press F on a node)`;
-    title.append(hint);
-  }
+  if (data.actions) handles(view);
   if (data.selected !== view.fromPython) {
     view.fromPython = data.selected;
     const answered = view.sent.indexOf(data.selected); // an answer to a click, perhaps not to the last one
     view.sent = answered < 0 ? [] : view.sent.slice(answered + 1);
     if (answered < 0) { select(view, data.selected, false); reveal(view); }
   } else if (view.selected) show(view);
+}
+
+/** Titles of blocks become handles that fold and open them. */
+function handles(view) {
+  for (const title of view.names.querySelectorAll("[data-layer]:not(:has(title))")) {
+    title.textContent = (title.textContent.startsWith("block") ? "▾ " : "▸ ") + title.textContent;
+    const hint = shape("title", {});
+    hint.textContent = `Block ${title.dataset.layer}: states, words, everything (or press F on a node)`;
+    title.append(hint);
+  }
 }
 
 function redraw(view, data) {
