@@ -11,7 +11,10 @@ import pandas as pd
 from visit.words import visible
 
 HUE = "#0b7a75"  # near the top; the drawing's blue-green
-CELL = (66, 26)  # of the lens map, px
+INK = "currentColor"  # the page's own text colour, light or dark
+ROW = 26  # height of a cell of the lens map, px
+MAP = 960  # width that a short prompt's map fills, px
+CELL = (62, 110)  # narrowest and widest cell, px
 MapColor = Literal["target", "rank", "top"]
 
 
@@ -27,11 +30,12 @@ def lens_map(table: pd.DataFrame, pos: int, d_vocab: int, color: MapColor) -> An
     depth = sorted(shown["depth"].unique(), reverse=True)
     names = [_row_name(d) for d in depth]
     columns = shown.drop_duplicates("pos").sort_values("pos")["column"].tolist()
+    width = max(CELL[0], min(CELL[1], MAP // len(columns)))
     x = alt.X(
         "column:N",
         sort=columns,
         axis=alt.Axis(
-            orient="bottom", title=None, labelAngle=0, labelLimit=CELL[0] - 4, ticks=False, domain=False,
+            orient="bottom", title=None, labelAngle=0, labelLimit=width - 4, ticks=False, domain=False,
             labelExpr="split(datum.label, '\\u2003')[1]",
         ),
     )  # fmt: skip
@@ -43,11 +47,12 @@ def lens_map(table: pd.DataFrame, pos: int, d_vocab: int, color: MapColor) -> An
         opacity=alt.Opacity("strength:Q", scale=alt.Scale(domain=[0, 1], range=[0.04, 1], clamp=True), legend=None),
         stroke=alt.condition(alt.datum.pos == pos, alt.value("#888888"), alt.value("transparent")),
     ).add_params(pick)  # fmt: skip
-    words = base.mark_text(fontSize=12, limit=CELL[0] - 6, cursor="pointer").transform_filter("datum.strength <= 0.5")
-    strong = base.mark_text(fontSize=12, limit=CELL[0] - 6, cursor="pointer", color="white", fontWeight=600)
+    words = base.mark_text(fontSize=12, limit=width - 6, cursor="pointer", color=INK)
+    words = words.transform_filter("datum.strength <= 0.5")
+    strong = base.mark_text(fontSize=12, limit=width - 6, cursor="pointer", color="white", fontWeight=600)
     strong = strong.transform_filter("datum.strength > 0.5")
     layers = alt.layer(cells, words.encode(text="cell:N"), strong.encode(text="cell:N"))
-    return layers.properties(width={"step": CELL[0]}, height={"step": CELL[1]}, padding={"left": 0, "right": 8})
+    return layers.properties(width={"step": width}, height={"step": ROW}, padding={"left": 0, "right": 8})
 
 
 _TIPS = {
@@ -107,7 +112,7 @@ def predictions(table: pd.DataFrame, target: int) -> Any:
     bars = base.mark_bar(color=HUE, cornerRadiusEnd=3, height=13, cursor="pointer").encode(
         opacity=alt.condition("datum.chosen", alt.value(1.0), alt.value(0.4))
     ).add_params(pick)  # fmt: skip
-    texts = base.mark_text(align="left", dx=5, fontSize=12, cursor="pointer").encode(text="share:N")
+    texts = base.mark_text(align="left", dx=5, fontSize=12, cursor="pointer", color=INK).encode(text="share:N")
     return alt.layer(bars, texts).properties(height={"step": 20})
 
 

@@ -10,11 +10,11 @@ from visit.errors import VisitError
 MINI = "visit-mini"
 MINI_FOLDER = Path(__file__).parent / "mini" / "model"
 
-# name -> what the chooser says about it
+# name -> what the chooser says about it: the size of its download
 LISTED: dict[str, str] = {
-    MINI: "embedded, works offline",
-    "distilbert/distilgpt2": "82 M parameters, 350 MB download",
-    "openai-community/gpt2": "124 M parameters, 550 MB download",
+    MINI: "embedded",
+    "distilbert/distilgpt2": "350 MB",
+    "openai-community/gpt2": "550 MB",
 }
 
 

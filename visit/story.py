@@ -84,56 +84,60 @@ def _after(depth: int) -> str:
 
 
 def _sources(model: Model, acts: Activations, t: int, moved: pd.DataFrame, word: str, against: str) -> list[Sentence]:
+    """Which parts push towards the target, the strongest head's source, and what works against it."""
     parts = moved[moved["kind"].isin(["head", "mlp_out", "resid_pre"])]
     push = float(parts["contribution"].clip(lower=0).sum())
     if not push > 0:
         return [[(f"No head and no MLP pushes towards {word}{against}.", None)]]
     ranked = parts.sort_values("contribution", ascending=False)
-    first = ranked.iloc[0]
-    if first["contribution"] < CARRIES * push:
-        shown = ranked.head(3)
-        sentence: Sentence = [(f"No single part carries {word}{against}; the largest pushes are ", None)]
-        for place, (_, row) in enumerate(shown.iterrows()):
-            sentence += [(("", ", ", " and ")[place], None), (f"{_name(row)} ({_logits(row)})", row["node"])]
-        sentences = [[*sentence, (f" of {push:.1f} logits together.", None)]]
-        heads = shown[shown["kind"] == "head"]
-        if len(heads):
-            sentences.append([("Of these, ", None), *_taken(model, acts, t, heads.iloc[0])])
-    else:
-        share = first["contribution"] / push
-        how = "Most of it comes" if share > 0.5 else "The largest part comes"
-        sentences = [[
-            (f"{how} from ", None), (_name(first), first["node"]),
-            (f" ({_logits(first)} of {push:.1f} logits towards {word}{against})", None), (_tail(first), None),
-        ]]  # fmt: skip
-        if first["kind"] == "head":
-            sentences.append([("There ", None), *_taken(model, acts, t, first)])
-        else:
-            heads = ranked[ranked["kind"] == "head"]
-            if len(heads) and heads.iloc[0]["contribution"] > 0.1 * push:
-                sentences.append([("Among the heads, ", None), *_taken(model, acts, t, heads.iloc[0])])
+    sentences = [_strongest(ranked, push, word, against)]
+    heads = ranked[ranked["kind"] == "head"]
+    if heads["contribution"].iloc[0] > 0:
+        top = ranked.iloc[0]["kind"] == "head" and ranked.iloc[0]["contribution"] >= CARRIES * push
+        start = "There, " if top else "Among the heads, the strongest is "
+        sentences.append([(start, None), *_taken(model, acts, t, heads.iloc[0], top)])
     last = ranked.iloc[-1]
     if last["contribution"] < -OPPOSES * push:
         sentences.append([(_name(last, start=True), last["node"]), (f" works against it ({_logits(last)}).", None)])
     return sentences
 
 
-def _tail(row: pd.Series) -> str:
-    return ", which is the token itself." if row["kind"] == "resid_pre" else "."
+def _strongest(ranked: pd.DataFrame, push: float, word: str, against: str) -> Sentence:
+    first = ranked.iloc[0]
+    if first["contribution"] >= CARRIES * push:
+        how = "Most of it comes" if first["contribution"] > 0.5 * push else "The largest part comes"
+        tail = ", which is the token itself." if first["kind"] == "resid_pre" else "."
+        return [
+            (f"{how} from ", None),
+            (_name(first), first["node"]),
+            (f" ({_logits(first)} of {push:.1f} logits towards {word}{against}){tail}", None),
+        ]
+    together = {
+        name: float(ranked.loc[ranked["kind"] == kind, "contribution"].sum())
+        for name, kind in (("all heads", "head"), ("all MLPs", "mlp_out"))
+    }
+    sums = " and ".join(f"{name} {_signed(added)}" for name, added in together.items())
+    sentence: Sentence = [(f"No single part carries {word}{against}: together {sums} logits; the largest are ", None)]
+    for place, (_, row) in enumerate(ranked.head(3).iterrows()):
+        sentence += [(("", ", ", " and ")[place], None), (f"{_name(row)} ({_logits(row)})", row["node"])]
+    return [*sentence, (".", None)]
 
 
-def _taken(model: Model, acts: Activations, t: int, row: pd.Series) -> Sentence:
-    """From which token a head takes what it writes, and what that memory value reads."""
+def _taken(model: Model, acts: Activations, t: int, row: pd.Series, named: bool) -> Sentence:
+    """From which token a head takes what it writes, and what that memory value reads. `named`: it has been already."""
     layer, head, source = int(row["layer"]), int(row["head"]), int(row["source_pos"])
     value = f"{row['node']}.value{source}"
     group = model.n_heads // model.n_kv_heads
     assert acts.v is not None
     vector = acts.v[layer, source, head // group].to(model.wide) @ model.W_O(layer)[head]
     words = read_vectors(model, vector, k=3)["tokens"][0]
-    place = "its own position" if source == t else f"position {source}"
+    place = "this very position" if source == t else f"position {source}"
+    said = f"L{layer} H{head}" if named else f"L{layer} H{head} ({_logits(row)})"
+    verb = "takes" if named else ", which takes"
+    taken = f"{verb} it from {quoted(row['source_token'])} ({place}, pattern {row['pattern']:.2f}), whose "
     return [
-        (f"head L{layer} H{head}", row["node"]),
-        (f" takes it from {quoted(row['source_token'])} ({place}, pattern {row['pattern']:.2f}), whose ", None),
+        (said, row["node"]),
+        (taken if taken.startswith(",") else f" {taken}", None),
         ("memory value", value),
         (f" reads {', '.join(quoted(w) for w in words)}.", None),
     ]
@@ -148,5 +152,8 @@ def _name(row: pd.Series, start: bool = False) -> str:
 
 
 def _logits(row: pd.Series) -> str:
-    value = float(row["contribution"])
+    return _signed(float(row["contribution"]))
+
+
+def _signed(value: float) -> str:
     return f"{'+' if value >= 0 else '−'}{math.fabs(value):.1f}"

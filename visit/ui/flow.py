@@ -240,17 +240,20 @@ def _caption(built: Any) -> None:
         for name, ending in (("heads", ".attn_out"), ("neurons", ".mlp_out"))
     }
     kept["memory values"] = [share for node, share in shares.items() if ".head" in node]
-    parts = [
-        f"{min(found):.0%} to {max(found):.0%} of the {name}".replace("%", " %")
-        for name, found in kept.items()
-        if found
-    ]
+    parts = [f"{_range(found)} {name}" for name, found in kept.items() if found]
     by = {"norm": "length", "pattern": "attention"}.get(built.meta["keep"]["by"], "contribution")
     st.caption(
-        "Every pill is a vector of this one pass and the word it reads (logit lens); what a band carries is added to the "
-        f"node it runs into. Kept, by {by}: {', '.join(parts)}; the rest stands in dashed pills, so every sum adds up "
-        f"(largest error {built.meta['ledger']['max_rel_error']:.0e}). {drawn:,} nodes; a block's title unfolds it."
+        "Every pill is a vector of this one pass and the word it reads (logit lens); what a band carries is added to "
+        f"the node it runs into. Kept, by {by}: {', '.join(parts)}; the rest stands in dashed pills, so every sum adds "
+        f"up (largest error {built.meta['ledger']['max_rel_error']:.0e}). {drawn:,} nodes; a block's title unfolds it."
     )
+
+
+def _range(shares: list[float]) -> str:
+    low, high = (f"{100 * s:.0f}" for s in (min(shares), max(shares)))
+    if low == "100":
+        return "all"
+    return f"{low} % of the" if low == high else f"{low} to {high} % of the"
 
 
 def _downloads(built: Any, shown: Any) -> None:

@@ -35,7 +35,7 @@ def sidebar() -> None:
         st.selectbox(
             "Model",
             names,
-            format_func=lambda n: f"{n.split('/')[-1]}: {LISTED[n]}" if n in LISTED else n,
+            format_func=lambda n: f"{n.split('/')[-1]} ({LISTED[n]})" if n in LISTED else n,
             accept_new_options=not is_hosted(),
             help="The embedded model works offline. "
             + ("" if is_hosted() else "Or type a hub id (openai-community/gpt2) or the path of a model folder. ")
