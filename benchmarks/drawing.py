@@ -6,6 +6,7 @@ Run: python benchmarks/drawing.py. Times are medians of five, in milliseconds; l
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -113,6 +114,7 @@ def in_browser(page: Any, name: str, data: dict[str, Any]) -> None:
 def main() -> None:
     from playwright.sync_api import sync_playwright
 
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": 1440, "height": 900})

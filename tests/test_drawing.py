@@ -19,7 +19,7 @@ from visit.export import _has_fonts, flow_html, flow_png, flow_svg, script_json
 from visit.inspector import inspect
 from visit.layout import place
 from visit.palette import band_colours, page_colours, pill_class, pill_colours, rank_bounds
-from visit.sheet import NAME_Y, STREAM_Y, WORK_Y
+from visit.sheet import NAME_Y, STREAM_Y, WORK_Y, share_text
 from visit.words import text_width
 
 FAMILIES = {
@@ -207,6 +207,14 @@ def test_the_block_that_moves_the_target_most_is_open():
     graph = make_graph(layers=(0, 1, 2))
     graph.nodes.loc[graph.nodes.id == "L1.mlp_out", "contribution"] = -99.0
     assert default_detail(graph) == {0: "states", 1: "words", 2: "states"}
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(None, "rest"), (0.12, "rest 12 %"), (0.004, "rest <1 %"), (-1e-8, "rest <1 %"), (1.0, "rest 100 %")],
+)
+def test_rest_says_its_share(share, text):
+    assert share_text(share) == text
 
 
 # ---- widths, colours -------------------------------------------------------------------------------------------------

@@ -558,10 +558,10 @@ function legend(view, data) {
   for (const [look, text] of data.fill) fill.append(make("span", "chip " + look, text));
   const widths = make("span", "set");
   widths.append(make("b", "", data.width_title));
-  for (const [px, text] of data.widths) widths.append(sample("s", px, false), make("span", "word", text));
+  for (const [px, text] of data.widths) widths.append(labelled(sample("s", px, false), text));
   const signs = make("span", "set");
-  for (const [look, dashed, text] of data.signs) signs.append(sample(look, 4, dashed), make("span", "word", text));
-  signs.append(make("span", "chip rest", "rest"), make("span", "word", data.rest));
+  for (const [look, dashed, text] of data.signs) signs.append(labelled(sample(look, 4, dashed), text));
+  signs.append(labelled(make("span", "chip rest", "rest"), data.rest));
   signs.append(make("span", "word", data.sources));
   view.legend.replaceChildren(fill, widths, signs);
   view.caption.replaceChildren(...[data.caption, ...data.provenance].map((line) => make("div", "", line)));
@@ -580,6 +580,13 @@ function table(view) {
   for (const node of view.data.nodes)
     rows.append(line([node.title, node.id, node.w.slice(0, 3).join("  "), ...node.f.map((fact) => fact[0])], "td"));
   view.table.append(rows);
+}
+
+/** A sample and its label, which stay on one line. */
+function labelled(element, text) {
+  const word = make("span", "word");
+  word.append(element, " ", text);
+  return word;
 }
 
 function sample(look, px, dashed) {

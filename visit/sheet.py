@@ -127,7 +127,7 @@ def share_text(share: float | None) -> str:
     if share is None:
         return "rest"
     percent = 100 * share
-    return "rest <1 %" if 0 < percent < 1 else f"rest {percent:.0f} %"
+    return "rest <1 %" if percent < 1 else f"rest {percent:.0f} %"  # never 0: a rest stands where something is left out
 
 
 def percent_text(p: float | None) -> str:
