@@ -123,6 +123,15 @@ def test_click_selects_reports_and_opens_the_inspector(page, words):
     assert selected(page, words) == [] and inspector.is_hidden()
 
 
+def test_a_clicked_node_stays_in_view_when_the_inspector_takes_its_room(page, words):
+    page.evaluate("document.querySelector('.frame').scrollLeft = 99999")
+    chosen = node(page, words, "logits")
+    chosen.click()
+    frame, box = page.locator(".frame").bounding_box(), chosen.bounding_box()
+    assert page.locator(".inspector").is_visible() and frame["width"] < 900
+    assert frame["x"] <= box["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"]
+
+
 def test_missing_numbers_are_a_dash_with_a_reason(page):
     data = flow_data(make_graph(), "everything")
     show(page, data)

@@ -96,7 +96,7 @@ function update(view, data) {
     view.fromPython = data.selected;
     const answered = view.sent.indexOf(data.selected); // an answer to a click, perhaps not to the last one
     view.sent = answered < 0 ? [] : view.sent.slice(answered + 1);
-    if (answered < 0) { select(view, data.selected, false); reveal(view); }
+    if (answered < 0) select(view, data.selected, false);
   } else if (view.selected) show(view);
 }
 
@@ -168,13 +168,13 @@ function anchor(view) {
   return best;
 }
 
-/** Scroll the frame, never the page, until the selected node is seen. */
+/** Scroll the frame, never the page, until the selected node is seen, and no further. */
 function reveal(view) {
   const i = view.index.get(view.selected), frame = view.frame;
   if (i === undefined || !view.groups[i]) return;
-  const [x, y] = place(view, i);
-  if (x < 20 || x > frame.clientWidth - 140) frame.scrollLeft += x - frame.clientWidth / 2;
-  if (y < 60 || y > frame.clientHeight - 40) frame.scrollTop += y - frame.clientHeight / 2;
+  const [x, y] = place(view, i), right = frame.clientWidth - 160, bottom = frame.clientHeight - 40;
+  if (x < 20 || x > right) frame.scrollLeft += x - (x < 20 ? 20 : right);
+  if (y < 30 || y > bottom) frame.scrollTop += y - (y < 30 ? 30 : bottom);
 }
 
 /** Top left corner of a node's box in pixels of the frame. */
@@ -353,6 +353,7 @@ function select(view, id, tell) {
   view.selected = id;
   mark(view);
   show(view);
+  reveal(view); // the inspector takes room, perhaps the node's
 }
 
 function mark(view) {

@@ -107,7 +107,7 @@ def _entry(flow: Flow, node: Node) -> dict[str, Any]:
 
 
 def _brief(p: float | None) -> float | None:
-    return None if p is None else float(f"{p:.3g}")
+    return None if p is None else float(f"{p:.4g}")
 
 
 def title(flow: Flow, node: Node) -> str:
