@@ -87,7 +87,7 @@ async def visit(port: int) -> None:
             "Lionel Messi plays the sport of",
         ]
         show("changed prompt", max([(await visitor.run(Prompt=p))["done"] for p in prompts]), 0.5)
-        key = "Memory values per head"
+        key = "Values per head"
         show("changed pruning control", max([(await visitor.run(**{key: v}))["done"] for v in ("3", "1", "4")]), 0.2)
     async with websockets.connect(address, **options) as channel:
         show("a second visitor's whole page", (await Visitor(channel).run())["done"], None)

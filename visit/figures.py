@@ -35,11 +35,11 @@ def lens_map(table: pd.DataFrame, pos: int, d_vocab: int, color: MapColor) -> An
         "column:N",
         sort=columns,
         axis=alt.Axis(
-            orient="bottom", title=None, labelAngle=0, labelLimit=width - 4, ticks=False, domain=False,
+            orient="bottom", title=None, labelAngle=0, labelLimit=width - 4, ticks=False, domain=False, labelFlush=False,
             labelExpr="split(datum.label, '\\u2003')[1]",
         ),
     )  # fmt: skip
-    y = alt.Y("row:N", sort=names, axis=alt.Axis(title=None, ticks=False, domain=False, labelLimit=110))
+    y = alt.Y("row:N", sort=names, axis=alt.Axis(title=None, ticks=False, domain=False, labelLimit=110, labelFlush=False))
     pick = alt.selection_point(name="cell", fields=["depth", "pos"], on="click", empty=False)
     tips = [alt.Tooltip(f"{name}:N", title=title) for name, title in _TIPS.items()]
     base = alt.Chart(shown).encode(x=x, y=y, tooltip=tips)
@@ -53,6 +53,11 @@ def lens_map(table: pd.DataFrame, pos: int, d_vocab: int, color: MapColor) -> An
     strong = strong.transform_filter("datum.strength > 0.5")
     layers = alt.layer(cells, words.encode(text="cell:N"), strong.encode(text="cell:N"))
     return layers.properties(width={"step": width}, height={"step": ROW}, padding={"left": 0, "right": 8})
+
+
+def map_height(n_layers: int) -> int:
+    """Pixels that a lens map needs, its column names included."""
+    return min(700, (n_layers + 1) * ROW + 56)
 
 
 _TIPS = {
@@ -101,11 +106,11 @@ def predictions(table: pd.DataFrame, target: int) -> Any:
         "word:N",
         sort=None,
         axis=alt.Axis(
-            title=None, ticks=False, domain=False, labelLimit=150, labelExpr="split(datum.label, '\\u2003')[1]"
+            title=None, ticks=False, domain=False, labelLimit=150, labelFlush=False, labelExpr="split(datum.label, '\\u2003')[1]"
         ),
     )
     top = float(table["prob"].max())
-    x = alt.X("prob:Q", axis=None, scale=alt.Scale(domain=[0, top * 1.3]))
+    x = alt.X("prob:Q", axis=None, scale=alt.Scale(domain=[0, top * 1.6]))
     tips = [alt.Tooltip("word:N", title="token"), alt.Tooltip("share:N", title="probability")]
     pick = alt.selection_point(name="word", fields=["id"], on="click", empty=False)
     base = alt.Chart(shown).encode(y=y, x=x, tooltip=tips)

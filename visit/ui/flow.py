@@ -16,6 +16,7 @@ from visit.ui.shell import Subject
 from visit.ui.state import change, field, shown_errors, state, write_url
 from visit.words import visible
 
+_FIELD = 172  # width of a control, px: they wrap into a second line where the page is narrow
 COLUMNS = 16  # positions of the lens map on screen at once; a longer prompt is paged
 _LEVELS = ("states", "words", "everything")
 
@@ -99,24 +100,24 @@ def lens_map(subject: Subject) -> None:
     target = visible(subject.model.vocabulary[subject.target])
     st.subheader("The stream, read after every block", anchor=False, help=explain("lens map"))
     names = {"target": f"probability of {target}", "rank": f"rank of {target}", "top": "probability of the top word"}
-    controls = st.columns([3, 2], vertical_alignment="bottom")
-    color: Any = controls[0].segmented_control(
-        "Colour", list(names), format_func=lambda c: _plain(names[c]), default="target", required=True, key="map_color"
-    )
+    color: Any = st.segmented_control(
+        "Colour", list(names), format_func=lambda c: _plain(names[c]), default="target", required=True, key="map_color",
+        wrap=True,
+    )  # fmt: skip
     first = 0
     if count > COLUMNS:
         last_start = count - COLUMNS
         if st.session_state.get("map_for") != (subject.key, subject.pos):
             st.session_state["map_for"] = (subject.key, subject.pos)
             st.session_state["map_first"] = min(last_start, max(0, subject.pos - COLUMNS + 1))
-        first = controls[1].slider(f"First of {COLUMNS} positions shown (of {count})", 0, last_start, key="map_first")
+        first = st.slider(f"First of {COLUMNS} positions shown (of {count})", 0, last_start, key="map_first")
     table = st_lens_map(*subject.key, subject.target, tuple(range(first, min(count, first + COLUMNS))))
     chart = figures.lens_map(table, subject.pos, subject.model.d_vocab, color)
-    st.altair_chart(
-        chart,
-        width="content", key="map", on_select=lambda: _take_cell(count), selection_mode="cell",
-        alt="The top word of the residual stream after every block at every position",
-    )  # fmt: skip
+    with st.container(height=figures.map_height(subject.model.n_layers), border=False):  # scrolls where it is narrow
+        st.altair_chart(
+            chart, width="content", key="map", on_select=lambda: _take_cell(count), selection_mode="cell",
+            alt="The top word of the residual stream after every block at every position",
+        )  # fmt: skip
     st.caption(
         "Each cell is the residual stream at one position (column) after one block (row, upwards), passed through the "
         "final norm and the unembedding: the word it reads. The stronger the colour, the closer the stream is to "
@@ -161,13 +162,16 @@ def _controls() -> Any:
     """Basic controls in one line, the rest under "More". Returns the `Keep`."""
     from visit.keep import Keep
 
-    row = st.columns([2, 2, 2, 2, 2, 1], vertical_alignment="bottom")
-    row[0].text_input("Blocks", placeholder="all", help=explain("layers"), **field("layers"))
-    row[1].text_input("Heads per block", help=explain("keep"), **field("heads"))
-    row[2].text_input("Memory values per head", help=f"{explain('value')} {explain('keep')}", **field("values"))
-    row[3].text_input("MLP neurons per block", help=f"{explain('mlp_value')} {explain('keep')}", **field("neurons"))
-    row[4].selectbox("Keep the largest by", CHOICES["by"], help=explain("keep by"), **field("by"))
-    with row[5].popover("More", width="stretch"):
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.text_input("Blocks", placeholder="all", help=explain("layers"), width=_FIELD, **field("layers"))
+        st.text_input("Heads per block", help=explain("keep"), width=_FIELD, **field("heads"))
+        st.text_input("Values per head", help=f"{explain('value')} {explain('keep')}", width=_FIELD, **field("values"))
+        st.text_input(
+            "Neurons per block", help=f"{explain('mlp_value')} {explain('keep')}", width=_FIELD, **field("neurons")
+        )
+        st.selectbox("Keep largest by", CHOICES["by"], help=explain("keep by"), width=_FIELD, **field("by"))
+        more = st.popover("More")
+    with more:
         st.text_input("W_O neurons per block", help=f"{explain('attn_neuron')} {explain('keep')}", **field("rows"))
         st.selectbox("Fill of a node", CHOICES["color"], format_func=_of_target, **field("color"))
         st.selectbox("Width of an edge", CHOICES["width"], help=explain("contribution"), **field("width"))

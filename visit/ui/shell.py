@@ -164,6 +164,7 @@ def _chips(acts: Activations) -> int:
         format_func=lambda i: _chip(acts.tokens[i]),
         help=f"{explain('token')} {explain('position')}",
         key="w_chip",
+        wrap=True,
         on_change=_take_chip,
         args=(count,),
     )
