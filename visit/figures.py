@@ -35,11 +35,13 @@ def lens_map(table: pd.DataFrame, pos: int, d_vocab: int, color: MapColor) -> An
         "column:N",
         sort=columns,
         axis=alt.Axis(
-            orient="bottom", title=None, labelAngle=0, labelLimit=width - 4, ticks=False, domain=False, labelFlush=False,
+            orient="bottom", title=None, labelAngle=0, labelLimit=width - 4, ticks=False, domain=False,
+            labelFlush=False,
             labelExpr="split(datum.label, '\\u2003')[1]",
         ),
     )  # fmt: skip
-    y = alt.Y("row:N", sort=names, axis=alt.Axis(title=None, ticks=False, domain=False, labelLimit=110, labelFlush=False))
+    rows = alt.Axis(title=None, ticks=False, domain=False, labelLimit=110, labelFlush=False)
+    y = alt.Y("row:N", sort=names, axis=rows)
     pick = alt.selection_point(name="cell", fields=["depth", "pos"], on="click", empty=False)
     tips = [alt.Tooltip(f"{name}:N", title=title) for name, title in _TIPS.items()]
     base = alt.Chart(shown).encode(x=x, y=y, tooltip=tips)
@@ -106,7 +108,12 @@ def predictions(table: pd.DataFrame, target: int) -> Any:
         "word:N",
         sort=None,
         axis=alt.Axis(
-            title=None, ticks=False, domain=False, labelLimit=150, labelFlush=False, labelExpr="split(datum.label, '\\u2003')[1]"
+            title=None,
+            ticks=False,
+            domain=False,
+            labelLimit=150,
+            labelFlush=False,
+            labelExpr="split(datum.label, '\\u2003')[1]",
         ),
     )
     top = float(table["prob"].max())
