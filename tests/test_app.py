@@ -147,6 +147,19 @@ def test_a_selection_needs_no_forward_pass(monkeypatch):
     assert not app.exception and app.session_state["visit_state"].node == "L3.head2"
 
 
+def test_a_selected_node_is_drawn_even_if_pruning_left_it_out():
+    app = start(node="L2.head1.value0", heads="1", values="1", detail="2w")
+    assert not app.exception and not app.error
+    drawn = [c.proto.json for c in app.get("bidi_component") if "svg" in c.proto.json]
+    assert len(drawn) == 1 and "L2.head1.value0" in drawn[0]
+
+
+def test_pins_that_do_not_exist_here_are_said_and_left_out():
+    app = start(pin="L99.head1,-L1.head2,L1.head3.value99")
+    assert not app.exception and not app.error
+    assert any("2 kept or hidden nodes" in c.value for c in app.caption)
+
+
 def test_a_long_prompt_is_paged_not_cut():
     app = start(prompt="the city of" + " the city of" * 69)
     assert not app.exception and not app.error

@@ -73,6 +73,9 @@ def test_amounts_pins_and_measures_reach_the_graph(capsys):
     kinds = [n["kind"] for n in graph["nodes"]]
     assert status == 0 and kinds.count("mlp_value") == 3 and "attn_neuron" not in kinds
     assert "L1.head7" in [n["id"] for n in graph["nodes"]]
+    hidden = ["graph", "--prompt", "-x", "--layers", "1", "--json", "--pin", "-L1.head3"]
+    status, out, _ = run(capsys, *hidden)
+    assert status == 0 and "L1.head3" not in [n["id"] for n in strict(out)["nodes"]]
     assert graph["meta"]["keep"]["by"] == "contribution"
 
 

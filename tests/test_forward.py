@@ -11,6 +11,7 @@ import torch
 
 from visit import Edit, VisitError, capture, capture_many, ledger
 from visit.forward import PARTS, Activations, plain_logits
+from visit.lens import read
 
 PROMPT = [5, 17, 3, 99, 41, 17, 8, 200, 31]
 
@@ -121,6 +122,37 @@ def test_sixteen_threads_over_one_model_do_not_mix():
         thread.join()
     assert not wrong
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.hf.modules())
+
+
+def test_threads_that_batch_check_and_read_do_not_mix():
+    """Everything that runs the model or one of its modules, at once: records stay their own."""
+    model = models.small("llama", torch.float32)
+    prompts = [[i + 1, *range(i + 2, 2 * i + 9)] for i in range(8)]
+    alone = [capture(model, p) for p in prompts]
+    wrong: list[object] = []
+
+    def work(i: int) -> None:
+        for _ in range(6):
+            if i % 4 == 0:
+                found = list(capture_many(model, [prompts[i], prompts[i]]))[1]
+            elif i % 4 == 1:
+                wrong.extend(["ledger"] * (not ledger(model, alone[i])["holds"].all()))
+                continue
+            elif i % 4 == 2:
+                read(model, alone[i].resid_post.flatten(0, 1))
+                continue
+            else:
+                found = capture(model, prompts[i])
+            wrong.extend(
+                (i, p) for p in PARTS if not torch.allclose(getattr(found, p), getattr(alone[i], p), atol=1e-4)
+            )
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
 
 
 def test_hooks_go_when_the_pass_fails(monkeypatch):

@@ -10,11 +10,14 @@ import pytest
 import torch
 
 import visit
-from visit import Keep, VisitError, build_flow_graph, capture
+from visit import Keep, VisitError, build_flow_graph, capture, capture_many, ledger
+from visit.blocks import Draft, add_block, add_gap
 from visit.decompose import attribution, head_results
+from visit.forward import PARTS
 from visit.graph import FlowGraph, parse_layers, sums_gap
 from visit.keep import select
 from visit.lens import final_norm, unembed
+from visit.overview import lens_map, predictions
 
 PROMPT = [5, 17, 3, 99, 41, 17, 8, 200, 31]
 KEEPS = {
@@ -138,7 +141,7 @@ def test_nodes_read_what_the_method_says():
         "L0.ln1_out": acts.ln1_out[0, 8],
     }
     for name, vector in made.items():
-        probs = unembed(model, final_norm(model, vector[None]))[0].softmax(-1)
+        probs = unembed(model, final_norm(model, vector[None]))[0].softmax(-1).detach()
         row = nodes.loc[name]
         assert row["tokens"][0] == model.vocabulary[int(probs.argmax())]
         assert row["bottom_tokens"][0] == model.vocabulary[int(probs.argmin())]
@@ -151,6 +154,170 @@ def test_nodes_read_what_the_method_says():
     assert acts.neurons[layer, 8, n] == pytest.approx(a, rel=1e-12)
     assert nodes.loc["logits", "prob"] == pytest.approx(float(acts.logits[8].softmax(-1)[9]), rel=1e-12)
     assert nodes.loc["ln_final", "tokens"][0] == model.vocabulary[int(acts.logits[8].argmax())]
+
+
+def rebuilt(model, acts, row, target_keys):
+    """The vector that a node must read and its coefficient: by kind, from the raw arrays alone."""
+    t, layer, kind = 8, row["layer"], row["kind"]
+    heads, group, d_head = model.n_heads, model.n_heads // model.n_kv_heads, model.d_head
+    if kind in ("query", "key", "value", "head"):
+        j, l = int(row["head"]), int(layer)  # noqa: E741
+        w_o = model.W_O(l)[j]
+        if kind == "head":
+            return acts.z[l, t, j] @ w_o, None
+        if kind == "value":
+            i = int(row["source_pos"])
+            return acts.v[l, i, j // group] @ w_o, float(acts.pattern[l, j, t, i])
+        seen = row["source_pos"]
+        if kind == "key":
+            k = acts.k[l, int(seen), j // group]
+            k = turned(model, acts, turned(model, acts, k, int(seen)), t, back=True)
+            return model.W_Q(l)[j] @ k, None
+        q = acts.q[l, t, j]
+        if model.family.rotary:
+            q = turned(model, acts, turned(model, acts, q, t), int(seen), back=True)
+        return model.W_K(l)[j // group] @ q, None
+    if kind in ("attn_neuron", "mlp_value", "mlp_key"):
+        n, l = int(row["neuron"]), int(layer)  # noqa: E741
+        if kind == "attn_neuron":
+            z = float(acts.z[l, t].flatten()[n])
+            return math.copysign(1, z) * model.W_O(l).reshape(heads * d_head, -1)[n], z
+        if kind == "mlp_value":
+            a = float(acts.neurons[l, t, n])
+            return math.copysign(1, a) * model.W_out(l)[n], a
+        gate = row["id"].endswith(".gate")
+        weight = (model.W_gate(l) if gate else model.W_in(l))[:, n]
+        bias = model.bias(model.family.w_gate if gate else model.family.w_in, l)
+        return weight, float(weight @ acts.ln2_out[l, t] + (0 if bias is None else bias[n]))
+    if kind == "attn_bias":
+        return model.b_O(int(layer)), None
+    if kind == "mlp_bias":
+        return model.b_out(int(layer)), None
+    return (getattr(acts, kind)[int(layer), t], None) if kind in target_keys else (None, None)
+
+
+def turned(model, acts, x, pos, back=False):
+    """The rotation written out pair by pair."""
+    if not model.family.rotary:
+        return x
+    cos, sin = acts.rotary[:, pos]
+    sin = -sin if back else sin
+    half = len(x) // 2
+    return torch.cat([x[:half] * cos[:half] - x[half:] * sin[:half], x[half:] * cos[half:] + x[:half] * sin[half:]])
+
+
+STATES = ("resid_pre", "ln1_out", "attn_out", "resid_mid", "ln2_out", "mlp_out", "resid_post")
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+@pytest.mark.parametrize("by", ["norm", "contribution", "pattern"])
+def test_every_node_and_edge_is_rebuilt_from_the_raw_arrays(name, by):
+    """Reading, length, coefficient and contribution of every single node, and the numbers on its edges."""
+    model = models.small(name)
+    acts = capture(model, PROMPT)
+    keep = Keep(heads=2, values=3, attn_neurons=5, mlp_neurons=6, by=by)
+    graph = build_flow_graph(model, acts, target=9, keep=keep)
+    direction = attribution(model, acts, 8, 9).direction
+    edges = graph.edges.set_index(["source", "target"])
+    checked = 0
+    for _, row in graph.nodes.iterrows():
+        vector, coefficient = rebuilt(model, acts, row, STATES)
+        if vector is None:
+            continue
+        checked += 1
+        probs = unembed(model, final_norm(model, vector[None]))[0].softmax(-1).detach()
+        assert row["prob"] == pytest.approx(float(probs[9]), rel=1e-9), row["id"]
+        assert row["tokens"][0] == model.vocabulary[int(probs.argmax())], row["id"]
+        assert row["norm"] == pytest.approx(float(vector.norm()), rel=1e-9), row["id"]
+        assert (coefficient is None) == pd.isna(row["coefficient"]), row["id"]
+        if coefficient is not None:
+            assert row["coefficient"] == pytest.approx(coefficient, rel=1e-9), row["id"]
+        amount = 1.0 if coefficient is None else abs(coefficient)
+        if not pd.isna(row["contribution"]):
+            assert row["contribution"] == pytest.approx(amount * float(vector @ direction), rel=1e-8, abs=1e-12), row[
+                "id"
+            ]
+        for (source, target), edge in edges.iterrows():
+            if source == row["id"] and edge["kind"] in ("add", "residual", "norm"):
+                assert edge["norm"] == edge["weight"] == pytest.approx(amount * float(vector.norm()), rel=1e-9)
+            if target == row["id"] and row["kind"] in ("key", "value") and edge["kind"] == "multiply":
+                assert (
+                    edge["weight"]
+                    == edge["coefficient"]
+                    == pytest.approx(
+                        float(acts.pattern[int(row["layer"]), int(row["head"]), 8, int(row["source_pos"])])
+                    )
+                )
+    assert checked >= len(graph.nodes) - 2 - 4 * model.n_layers - model.n_layers * 2
+
+
+@pytest.mark.parametrize("by", ["norm", "contribution", "pattern"])
+def test_the_largest_by_the_chosen_measure_are_kept(by):
+    model = models.small("llama")
+    acts = capture(model, PROMPT)
+    graph = build_flow_graph(model, acts, target=9, layers=[1], keep=Keep(heads=2, values=2, mlp_neurons=3, by=by))
+    direction = attribution(model, acts, 8, 9).direction
+    results = torch.stack([acts.z[1, 8, j] @ model.W_O(1)[j] for j in range(4)])
+    size = (results @ direction).abs() if by == "contribution" else results.norm(dim=1)
+    heads = graph.nodes.loc[graph.nodes["kind"] == "head", "head"].tolist()
+    assert heads == size.argsort(descending=True)[:2].tolist()
+    for j in heads:
+        values = torch.stack([acts.v[1, i, j // 2] @ model.W_O(1)[j] for i in range(9)])
+        pattern = acts.pattern[1, j, 8]
+        sizes = {
+            "norm": pattern * values.norm(dim=1), "pattern": pattern,
+            "contribution": (pattern * (values @ direction)).abs(),
+        }[by]  # fmt: skip
+        kept = graph.nodes[(graph.nodes["kind"] == "value") & (graph.nodes["head"] == j)]["source_pos"].tolist()
+        assert kept == sizes.argsort(descending=True)[:2].tolist()
+    moved = acts.neurons[1, 8] * (model.W_out(1) @ direction)
+    size = moved.abs() if by == "contribution" else acts.neurons[1, 8].abs() * model.W_out(1).norm(dim=1)
+    neurons = graph.nodes.loc[graph.nodes["kind"] == "mlp_value", "neuron"].tolist()
+    assert neurons == size.argsort(descending=True)[:3].tolist()
+
+
+def test_a_record_without_the_rotation_is_refused_not_misread():
+    model = models.small("llama")
+    parts = [p for p in PARTS if p != "rotary"]
+    with pytest.raises(VisitError, match="rotary"):
+        build_flow_graph(model, capture(model, PROMPT, parts=parts))
+
+
+def test_a_record_of_one_position_is_refused_not_misread():
+    model = models.small("gpt2")
+    (acts,) = capture_many(model, [PROMPT], pos=-1)
+    for analysis in (build_flow_graph, lens_map, predictions, ledger):
+        with pytest.raises(VisitError, match="kept position 8 only"):
+            analysis(model, acts)
+
+
+def test_the_prediction_is_the_models_own_also_in_half_precision():
+    model = models.small("gpt2", torch.bfloat16)
+    for start in range(40):
+        acts = capture(model, [start + 3, 2 * start + 5, 7])
+        graph = build_flow_graph(model, acts, layers=[2])
+        logits = graph.nodes.set_index("id").loc["logits"]
+        assert logits["rank"] == 1
+        assert logits["prob"] == pytest.approx(float(acts.logits[-1].float().softmax(-1).max()), rel=1e-5)
+
+
+def test_a_long_prompt_holds_no_vector_of_every_head_and_source():
+    model = models.small("gpt2", torch.float32)
+    acts = capture(model, list(range(2, 62)))
+    draft = Draft(model, acts, 59, attribution(model, acts, 59, 9), Keep(heads=None, values=2))
+    add_gap(draft, None, 0)
+    add_block(draft, 0)
+    theirs = [*model.hf.parameters(), *(x for x in vars(acts).values() if torch.is_tensor(x))]
+    known = {x.untyped_storage().data_ptr() for x in theirs}
+    held = {v.untyped_storage().data_ptr(): v.untyped_storage().nbytes() for v in draft.vectors}
+    ours = sum(size for at, size in held.items() if at not in known)
+    assert ours < 60 * model.n_heads * model.d_model * 4 / 2, "less than half of [source, head, d_model]"
+
+
+def test_target_and_distractor_must_differ():
+    model = models.small("gpt2")
+    with pytest.raises(VisitError, match="must differ"):
+        build_flow_graph(model, capture(model, PROMPT), target=7, distractor=7)
 
 
 def test_nodes_that_add_nothing_have_no_contribution():
@@ -178,8 +345,18 @@ def test_a_pinned_node_is_shown_and_a_hidden_one_is_not():
     after = set(graph.nodes["id"])
     assert set(pins) <= after and shown not in after
     assert sums_gap(graph) < 1e-12
-    with pytest.raises(VisitError, match="names 'L9"):
-        build_flow_graph(model, acts, keep=Keep(pin=("L9.head0",)))
+    for wrong in ("L9.head0", "L1.head9", "L1.head0.value99", "L1.head0.query5", "L1.head0.value", "nonsense"):
+        with pytest.raises(VisitError, match=r"Keep\.pin names"):
+            build_flow_graph(model, acts, keep=Keep(pin=wrong))
+
+
+def test_pins_may_be_clicked_in_any_order():
+    model = models.small("gpt2")
+    acts = capture(model, PROMPT)
+    both = build_flow_graph(model, acts, keep=Keep(pin=("-L1.head0.value3", "-L1.head0", "L1.resid_mid", "logits")))
+    assert not [i for i in both.nodes["id"] if i.startswith("L1.head0")]
+    query = build_flow_graph(model, acts, keep=Keep(pin=("-L1.head0.query",)))
+    assert "L1.head0" in set(query.nodes["id"])
 
 
 def test_shares_say_what_is_kept():
@@ -262,9 +439,10 @@ def test_a_wrong_question_gets_a_sentence(wrong, says):
 def test_too_many_nodes_says_what_to_lower(monkeypatch):
     model = models.small("gpt2")
     monkeypatch.setattr("visit.graph.MAX_NODES", 200)
+    monkeypatch.setattr("visit.blocks.MAX_NODES", 200)
     with pytest.raises(VisitError, match="mlp_neurons"):
         build_flow_graph(model, capture(model, PROMPT), keep=Keep(mlp_neurons=None))
-    with pytest.raises(VisitError, match="shares"):
+    with pytest.raises(VisitError, match="more than 200 nodes"):
         build_flow_graph(model, capture(model, PROMPT), keep=Keep(mlp_neurons=1.0))
 
 

@@ -11,7 +11,7 @@ import torch
 from visit import capture
 from visit.decompose import attribution
 from visit.overview import lens_map, movers, predictions
-from visit.story import percent, story
+from visit.story import percent, signed, story
 
 PROMPT = [5, 17, 3, 99, 41, 17, 8]
 
@@ -62,20 +62,34 @@ def test_every_piece_names_a_node_and_the_numbers_are_the_passes():
             if named:
                 layer = int(named[1 : named.index(".")])
                 added = float(frozen.of(acts.mlp_out[layer, -1]))
-                assert f"{'+' if added >= 0 else '−'}{abs(added):.1f}" in text(sentences)
+                assert signed(added) in text(sentences)
 
 
 def test_where_nothing_carries_it_says_so():
     model = models.small("gpt2")
     acts = capture(model, PROMPT)
     quiet = type(acts)(**{**vars(acts), **{p: torch.zeros_like(getattr(acts, p)) for p in ("z", "v", "mlp_out")}})
-    table = movers(model, quiet, -1, 9)
-    if float(table.loc[table["kind"] == "resid_pre", "contribution"].iloc[0]) <= 0:
-        assert "No head and no MLP" in text(story(model, quiet, -1, 9))
+    pushed = {t: movers(model, quiet, -1, t).set_index("node").loc["L0.resid_pre", "contribution"] for t in range(20)}
+    assert min(pushed.values()) < 0 < max(pushed.values())
+    for target, contribution in pushed.items():
+        assert ("No head and no MLP" in text(story(model, quiet, -1, target))) == (contribution <= 0)
     spread = [t for t in range(60) if "No single part" in text(story(model, acts, -1, t))]
     assert spread, "among 60 words of a random model some have no single source"
 
 
+def test_logits_keep_two_digits_and_their_sign():
+    assert [signed(v) for v in (12.34, 0.95, 0.043, -3.0, -0.0)] == ["+12.3", "+0.9", "+0.043", "−3.0", "+0"]
+
+
 def test_percentages_are_never_rounded_to_certainty():
-    shown = {0.0001: "under 0.1 %", 0.02: "2 %", 0.616: "62 %", 0.9999: "over 99.9 %", 0.998: "99.8 %", 0.0123: "1.2 %"}
+    shown = {
+        0.0: "under 0.1 %",
+        0.0006: "under 0.1 %",
+        0.0001: "under 0.1 %",
+        0.02: "2 %",
+        0.616: "62 %",
+        0.9999: "over 99.9 %",
+        0.998: "99.8 %",
+        0.0123: "1.2 %",
+    }
     assert {p: percent(p) for p in shown} == shown

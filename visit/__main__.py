@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal without Unicode must not break a table
     try:
-        options = _parser().parse_args(arguments)
+        options = _parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
         return int(options.run(options))
     except VisitError as error:
         print(f"visit: {error}", file=sys.stderr)
@@ -32,6 +32,17 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # `visit … | head`
         sys.stderr.close()
         return 0
+
+
+def _joined(arguments: list[str]) -> list[str]:
+    """`--pin -L1.head3` as `--pin=-L1.head3`: the value of these options may begin with a dash."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] in ("--pin", "--prompt", "--target", "--distractor") and argument.startswith("-"):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _parser() -> argparse.ArgumentParser:

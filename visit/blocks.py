@@ -10,14 +10,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visit.decompose import Attribution, head_results, key_readings, memory_values, needed, query_readings
+from visit.decompose import (
+    Attribution,
+    head_results,
+    key_readings,
+    memory_values,
+    needed,
+    query_readings,
+    value_norms,
+    value_parts,
+)
+from visit.errors import VisitError
 from visit.forward import Activations
 from visit.keep import Keep, select, share
 from visit.lens import final_norm
 from visit.model import Model
 
+MAX_NODES = 20_000
 _ITEM = re.compile(
-    r"(L\d+)\.(?:head(\d+)(?:\.(?:value|key|query)(\d+)?)?|(attn_neuron|mlp_value|mlp_key)(\d+)(?:\.gate|\.up)?)"
+    r"(L\d+)\.(?:head(\d+)(?:\.(?:(?:value|key)(\d+)|query))?|(attn_neuron|mlp_value|mlp_key)(\d+)(?:\.gate|\.up)?)"
+)
+_ALWAYS = re.compile(
+    r"L\d+(-\d+)?\.(resid_(pre|mid|post)|ln[12]_out|(attn|mlp)_(out|bias)|((heads|mlp|head\d+)\.)?rest)|ln_final|logits"
 )
 
 
@@ -38,7 +52,6 @@ class Draft:
     edges: list[tuple[str, str, str, str | None, float | None, float | None]] = field(default_factory=list)
     shares: dict[str, float] = field(default_factory=dict)
     errors: list[Tensor] = field(default_factory=list)
-    known_pins: set[str] = field(default_factory=set)
     last_layer: int | None = None
 
     def state(self, name: str, layer: int) -> Tensor:
@@ -51,6 +64,11 @@ class Draft:
         """One node. `adds`: its vector times |coefficient| takes part in a sum of the stream."""
         amount = (1.0 if math.isnan(coefficient) else abs(coefficient)) if adds else math.nan
         row = {"id": id, "kind": kind, "layer": None, "head": None, "source_pos": None, "neuron": None, "label": None}
+        if len(self.rows) >= MAX_NODES:
+            raise VisitError(
+                f"This graph has more than {MAX_NODES:,} nodes, which is all that can be drawn. "
+                "Lower the amounts to keep (Keep.mlp_neurons above all), or show fewer layers."
+            )
         self.rows.append(row | columns | {"coefficient": coefficient, "amount": amount})
         self.vectors.append(vector[None])
 
@@ -72,32 +90,42 @@ class Draft:
         shown: set[int] = set()
         hidden: set[int] = set()
         for pin in self.keep.pin:
-            name = pin.removeprefix("-")
-            found = _ITEM.fullmatch(name)
-            if not found or found[1] != f"L{layer}":
-                continue
-            number = self._number(found, kind, head, whole=pin.startswith("-"))
+            number = _pinned(pin, layer, kind, head)
             if number is not None:
                 (hidden if pin.startswith("-") else shown).add(number)
-                self.known_pins.add(name)
         return shown, hidden
-
-    def _number(self, found: re.Match[str], kind: str, head: int | None, whole: bool) -> int | None:
-        """The number that a pin names among the terms of `kind`, None if it names something else or nothing."""
-        model = self.model
-        if kind == "head" and found[2] and not (whole and found[3]):  # a pinned value shows its head, too
-            return int(found[2]) if int(found[2]) < model.n_heads else None
-        if kind == "value" and found[2] and int(found[2]) == head and found[3]:
-            return int(found[3]) if int(found[3]) <= self.pos else None
-        name = {"mlp_key": "mlp_value"}.get(found[4], found[4])
-        if name == kind:
-            count = model.d_mlp if kind == "mlp_value" else model.n_heads * model.d_head
-            return int(found[5]) if int(found[5]) < count else None
-        return None
 
     def check(self, found: Tensor, true: Tensor) -> None:
         """Note how far a sum of all its terms is from what was captured."""
         self.errors.append((found - true).abs().max() / true.abs().max().clamp_min(1e-30))
+
+
+def _pinned(pin: str, layer: int, kind: str, head: int | None) -> int | None:
+    """The number that a pin names among the terms of `kind` in this layer, None if it names something else."""
+    found = _ITEM.fullmatch(pin.removeprefix("-"))
+    if not found or found[1] != f"L{layer}":
+        return None
+    if kind == "head":  # a pinned value shows its head, too; a hidden one does not hide it
+        part = found[3] or pin.endswith(".query")
+        return int(found[2]) if found[2] and not (pin.startswith("-") and part) else None
+    if kind == "value":
+        return int(found[3]) if found[3] and int(found[2]) == head else None
+    return int(found[5]) if found[5] and found[4].replace("key", "value") == kind else None
+
+
+def is_pin(model: Model, pin: str, layers: list[int], pos: int) -> bool:
+    """Whether `pin` (with or without its `-`) can be kept: a head, memory value or neuron of the shown layers.
+
+    States, norms, sums, biases and rests stand in every graph and may be named without effect.
+    """
+    if _ALWAYS.fullmatch(pin):
+        return True
+    found = _ITEM.fullmatch(pin.removeprefix("-"))
+    if not found or int(found[1][1:]) not in layers:
+        return False
+    if found[2]:
+        return int(found[2]) < model.n_heads and int(found[3] or 0) <= pos
+    return int(found[5]) < (model.n_heads * model.d_head if found[4] == "attn_neuron" else model.d_mlp)
 
 
 def add_gap(draft: Draft, before: int | None, layer: int) -> None:
@@ -110,7 +138,11 @@ def add_gap(draft: Draft, before: int | None, layer: int) -> None:
     first, last = before + 1, layer - 1
     name = f"L{first}.rest" if first == last else f"L{first}-{last}.rest"
     words = f"layer {first}" if first == last else f"layers {first}–{last}"
-    draft.node(name, "rest", entering - draft.state("resid_post", before), adds=True, label=words)
+    carried = draft.state("resid_post", before)
+    vectors = torch.stack([carried, entering - carried])
+    size = draft.frozen.of(vectors).abs() if draft.keep.by == "contribution" else vectors.norm(dim=-1)
+    draft.shares[here] = share(size, [0])
+    draft.node(name, "rest", vectors[1], adds=True, label=f"{words}: {percent(1 - draft.shares[here])}")
     draft.edge(f"L{before}.resid_post", here, "residual", carries=f"L{before}.resid_post")
     draft.edge(name, here, "add", carries=name)
 
@@ -153,30 +185,34 @@ def add_predictions(draft: Draft) -> None:
 def _attention(draft: Draft, layer: int) -> None:
     model, at, t = draft.model, f"L{layer}", draft.pos
     results = head_results(model, draft.acts, layer, t)
-    values = memory_values(model, draft.acts, layer, t)
+    norms = value_norms(model, draft.acts, layer, t)
     pattern = needed(draft.acts, "pattern")[layer, :, t, : t + 1].to(model.wide)
     moved = draft.frozen.of(results)
     size = moved.abs() if draft.keep.by == "contribution" else results.norm(dim=-1)
     heads = select(size, moved, draft.keep.heads, *draft.pins(layer, "head"))
     draft.shares[f"{at}.attn_out"] = share(size, heads)
-    sizes = pattern if draft.keep.by == "pattern" else pattern * values.norm(dim=-1)
-    value_moved = pattern * draft.frozen.of(values)
+    sizes = pattern if draft.keep.by == "pattern" else pattern * norms
+    value_moved = pattern * value_parts(model, draft.acts, layer, t, draft.frozen.direction[:, None])[..., 0]
     sizes = value_moved.abs() if draft.keep.by == "contribution" else sizes
     shown = {j: select(sizes[j], value_moved[j], draft.keep.values, *draft.pins(layer, "value", j)) for j in heads}
     most = torch.tensor(
         [_most_attended(pattern[j], shown.get(j, [])) for j in range(model.n_heads)], device=model.device
     )
     queries = query_readings(model, draft.acts, layer, t, most)
-    keys = _keys_of(draft, layer, shown)
+    sources = _padded(draft, shown)
+    keys = key_readings(model, draft.acts, layer, t, sources)
+    values = memory_values(model, draft.acts, layer, sources)
     for j in heads:
         draft.shares[f"{at}.head{j}"] = share(sizes[j], shown[j])
-        seen = int(most[j]) if draft.acts.rotary is not None else None
+        seen = int(most[j]) if model.family.rotary else None
         _head(draft, layer, j, results[j], queries[j], seen, pattern[j], values[j], keys[j], shown[j])
     attn_out = draft.state("attn_out", layer)
     bias = model.b_O(layer)
     added = results.sum(0) if bias is None else results.sum(0) + bias
     draft.check(added, attn_out)
-    draft.check((pattern[..., None] * values).sum(1), results)
+    kept = needed(draft.acts, "v")[layer, : t + 1].to(model.wide)
+    per_head = kept.repeat_interleave(model.n_heads // model.n_kv_heads, dim=1)
+    draft.check(torch.einsum("hi,ihe->he", pattern, per_head), draft.state("z", layer))
     if len(heads) < model.n_heads:
         left = attn_out - results[heads].sum(0) - (0 if bias is None else bias)
         _rest(draft, f"{at}.heads.rest", f"{at}.attn_out", left, 1 - draft.shares[f"{at}.attn_out"], layer)
@@ -190,14 +226,12 @@ def _most_attended(pattern: Tensor, shown: list[int]) -> int:
     return max(shown, key=lambda i: float(pattern[i])) if shown else int(pattern.argmax())
 
 
-def _keys_of(draft: Draft, layer: int, shown: dict[int, list[int]]) -> dict[int, Tensor]:
-    """Key readings of the shown (head, source) pairs, in one product: lists padded to one length."""
-    width = max(map(len, shown.values()), default=0)
-    table = torch.zeros(draft.model.n_heads, width, dtype=torch.long, device=draft.model.device)
+def _padded(draft: Draft, shown: dict[int, list[int]]) -> Tensor:
+    """The shown sources of every head `[head, most]`, short lists filled up with position 0."""
+    table = torch.zeros(draft.model.n_heads, max(map(len, shown.values()), default=0), dtype=torch.long)
     for j, sources in shown.items():
         table[j, : len(sources)] = torch.tensor(sources, dtype=torch.long)
-    keys = key_readings(draft.model, draft.acts, layer, draft.pos, table)
-    return {j: keys[j, : len(sources)] for j, sources in shown.items()}
+    return table.to(draft.model.device)
 
 
 def _head(
@@ -208,15 +242,16 @@ def _head(
     where = {"layer": layer, "head": j}
     draft.node(f"{head}.query", "query", query, adds=False, source_pos=seen, **where)
     draft.edge(f"{at}.ln1_out", f"{head}.query", "multiply", weight=float(query.norm()))
-    for key, i in zip(keys, shown, strict=True):
+    for key, value, i in zip(keys, values, shown, strict=False):  # padded: the lists of other heads may be longer
         weight = float(pattern[i])
         draft.node(f"{head}.key{i}", "key", key, adds=False, source_pos=i, **where)
-        draft.node(f"{head}.value{i}", "value", values[i], adds=True, coefficient=weight, source_pos=i, **where)
+        draft.node(f"{head}.value{i}", "value", value, adds=True, coefficient=weight, source_pos=i, **where)
         draft.edge(f"{head}.query", f"{head}.key{i}", "multiply", coefficient=weight, weight=weight)
-        draft.edge(f"{head}.key{i}", f"{head}.value{i}", "multiply", coefficient=weight, weight=weight)
+        carried = f"{head}.value{i}"
+        draft.edge(f"{head}.key{i}", carried, "multiply", carries=carried, coefficient=weight, weight=weight)
         draft.edge(f"{head}.value{i}", head, "add", carries=f"{head}.value{i}", coefficient=weight)
     if len(shown) < len(pattern):
-        left = result - pattern[shown] @ values[shown]
+        left = result - pattern[shown] @ values[: len(shown)]
         _rest(draft, f"{head}.rest", head, left, 1 - draft.shares[head], **where)
     draft.node(head, "head", result, adds=True, **where)
     draft.edge(head, f"{at}.attn_out", "add", carries=head)
@@ -313,4 +348,6 @@ def _bias(draft: Draft, name: str, total: str, vector: Tensor, layer: int) -> No
 def percent(share: float) -> str:
     """A share as a short percentage: never "0 %" for something that is there."""
     share = max(share, 0.0)
-    return "< 1 %" if 0 < share < 0.005 else f"{share:.0%}".replace("%", " %")
+    if 0 < share < 0.01:
+        return "< 1 %"
+    return "> 99 %" if 0.99 < share < 1 else f"{share:.0%}".replace("%", " %")

@@ -16,11 +16,32 @@ from visit.forward import Activations
 from visit.model import Model
 
 
-def memory_values(model: Model, acts: Activations, layer: int, upto: int) -> Float[Tensor, "head source d_model"]:
-    """What each head would write for each source position 0..upto: `v_i @ W_O[j]` (method section 4, OV)."""
-    v = needed(acts, "v")[layer, : upto + 1].to(model.wide)
-    per_head = v.repeat_interleave(model.n_heads // model.n_kv_heads, dim=1)
-    return torch.einsum("ihe,hed->hid", per_head, model.W_O(layer))
+def _kv_heads(model: Model, device: torch.device) -> Int[Tensor, " head"]:
+    """The key/value head that each head reads."""
+    return torch.arange(model.n_heads, device=device) // (model.n_heads // model.n_kv_heads)
+
+
+def memory_values(
+    model: Model, acts: Activations, layer: int, sources: Int[Tensor, "head shown"]
+) -> Float[Tensor, "head shown d_model"]:
+    """What each head would write for its chosen source positions: `v_i @ W_O[j]` (method section 4, OV)."""
+    v = needed(acts, "v")[layer, sources, _kv_heads(model, sources.device)[:, None]].to(model.wide)
+    return torch.einsum("hie,hed->hid", v, model.W_O(layer))
+
+
+def value_norms(model: Model, acts: Activations, layer: int, upto: int) -> Float[Tensor, "head source"]:
+    """‖v_i W_O[j]‖ for sources 0..upto, from `W_O W_Oᵀ`: the vectors of all heads and sources are never held."""
+    v = needed(acts, "v")[layer, : upto + 1].to(model.wide)[:, _kv_heads(model, model.device)]
+    gram = torch.einsum("hed,hfd->hef", model.W_O(layer), model.W_O(layer))
+    return torch.einsum("ihe,hef,ihf->hi", v, gram, v).clamp_min(0).sqrt()
+
+
+def value_parts(
+    model: Model, acts: Activations, layer: int, upto: int, directions: Float[Tensor, "d_model word"]
+) -> Float[Tensor, "head source word"]:
+    """⟨v_i W_O[j], direction⟩ for sources 0..upto: what each memory value adds, before the pattern."""
+    v = needed(acts, "v")[layer, : upto + 1].to(model.wide)[:, _kv_heads(model, model.device)]
+    return torch.einsum("ihe,hew->hiw", v, model.W_O(layer) @ directions)
 
 
 def head_results(model: Model, acts: Activations, layer: int, pos: int) -> Float[Tensor, "head d_model"]:
@@ -56,10 +77,10 @@ def query_readings(
     Without rotation `q_j @ W_K[j]^T`, whatever the source.
     """
     q = needed(acts, "q")[layer, pos].to(model.wide)
-    if acts.rotary is not None:
-        cos, sin = acts.rotary.to(model.wide)
+    if model.family.rotary:
+        cos, sin = needed(acts, "rotary").to(model.wide)
         q = rotate(rotate(q, cos[pos], sin[pos]), cos[sources], sin[sources], back=True)
-    keys = model.W_K(layer).repeat_interleave(model.n_heads // model.n_kv_heads, dim=0)
+    keys = model.W_K(layer)[_kv_heads(model, q.device)]
     return torch.einsum("he,hde->hd", q, keys)
 
 
@@ -67,11 +88,9 @@ def key_readings(
     model: Model, acts: Activations, layer: int, pos: int, sources: Int[Tensor, "head shown"]
 ) -> Float[Tensor, "head shown d_model"]:
     """Keys of `sources` as position `pos` sees them: `(R_t^T R_i k_i) @ W_Q[j]^T`; `k_i @ W_Q[j]^T` unrotated."""
-    group = model.n_heads // model.n_kv_heads
-    kv_head = torch.arange(model.n_heads, device=sources.device)[:, None] // group
-    k = needed(acts, "k")[layer, sources, kv_head].to(model.wide)
-    if acts.rotary is not None:
-        cos, sin = acts.rotary.to(model.wide)
+    k = needed(acts, "k")[layer, sources, _kv_heads(model, sources.device)[:, None]].to(model.wide)
+    if model.family.rotary:
+        cos, sin = needed(acts, "rotary").to(model.wide)
         k = rotate(rotate(k, cos[sources], sin[sources]), cos[pos], sin[pos], back=True)
     return torch.einsum("hie,hde->hid", k, model.W_Q(layer))
 

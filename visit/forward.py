@@ -49,9 +49,17 @@ class Activations:
     logits: Float[Tensor, "pos d_vocab"] | None = None
     rotary: Float[Tensor, "two pos d_rotary"] | None = None  # cos and sin of this run, None without rotation
 
-    def index(self, pos: int) -> int:
-        """A position (negative counts from the end) as a non-negative one; out of range: a `VisitError`."""
+    def index(self, pos: int, whole: bool = True) -> int:
+        """A position (negative counts from the end) as a non-negative one; out of range: a `VisitError`.
+
+        `whole`: refuse a record that kept one position only, whose axis `pos` cannot be indexed by position.
+        """
         length = len(self.token_ids)
+        if whole and len(self.positions) != length:
+            raise VisitError(
+                f"This record kept position {self.positions[0]} only; the analysis needs all {length}. "
+                "Capture with pos=None."
+            )
         if not -length <= pos < length:
             raise VisitError(
                 f"The position must be from 0 to {length - 1} (or -{length} to -1) in a prompt of {length} tokens; "
@@ -68,13 +76,17 @@ def tokenize(model: Model, prompt: str | Sequence[int]) -> tuple[int, ...]:
     if isinstance(prompt, str):
         if not prompt.strip():
             raise VisitError(f"The prompt is {'blank' if prompt else 'empty'}. Type at least one word.")
+        if not prompt.isascii() and any("\ud800" <= c <= "\udfff" for c in prompt):
+            raise VisitError("The prompt holds bytes that are no text. Give it in UTF-8.")
         ids = tuple(model.tokenizer(prompt)["input_ids"])
     else:
+        if not all(isinstance(i, int) or hasattr(i, "__index__") for i in prompt):
+            raise VisitError("A prompt is a string, or a sequence of token ids (whole numbers).")
         ids = tuple(int(i) for i in prompt)
-        wrong = [i for i in ids if not 0 <= i < model.d_vocab]
-        if wrong or not ids:
-            came = f"{wrong[0]} came" if wrong else "none came"
-            raise VisitError(f"A prompt of token ids needs at least one, each from 0 to {model.d_vocab - 1}; {came}.")
+    wrong = [i for i in ids if not 0 <= i < model.d_vocab]
+    if wrong or not ids:
+        came = f"{wrong[0]} came" if wrong else "none came"
+        raise VisitError(f"A prompt needs at least one token, with an id from 0 to {model.d_vocab - 1}; {came}.")
     if len(ids) > model.max_tokens:
         raise VisitError(
             f"{model.name} reads at most {model.max_tokens} tokens; this prompt has {len(ids)}. "
@@ -114,6 +126,8 @@ def capture_many(
     `batch`: prompts per batch; None: as many as give about 2,048 tokens. The model's lock is free between batches.
     """
     wanted = _checked(parts)
+    if batch is not None and batch < 1:
+        raise VisitError(f"A batch holds at least one prompt; {batch} came.")
     ids = [tokenize(model, p) for p in prompts]
     start = 0
     while start < len(ids):
@@ -168,8 +182,8 @@ class _Recorder:
         self.buffers: dict[str, Tensor] = {}
 
     def run(self, ids: Tensor) -> None:
-        with torch.no_grad():
-            logits = self.model.hf(ids, use_cache=False).logits
+        with torch.no_grad():  # logits that nobody asked for are not computed: they are the largest part of all
+            logits = self.model.hf(ids, use_cache=False, logits_to_keep=0 if "logits" in self.parts else 1).logits
         if "logits" in self.parts:
             self.buffers["logits"] = self._at_kept(logits)
 
@@ -233,7 +247,7 @@ class _Recorder:
         """The record of prompt `row` of the batch, cut to its own length."""
         model, n = self.model, len(ids)
         positions = tuple(range(n)) if self.kept is None else (int(self.kept[row]),)
-        single = next(iter(self.buffers.values()), torch.empty(0)).shape[1:2] == (1,)
+        single = all(b.shape[0 if name == "logits" else 1] == 1 for name, b in self.buffers.items())
         found: dict[str, Tensor] = {}
         for name, buffer in self.buffers.items():
             if name == "rotary":

@@ -18,8 +18,9 @@ Count = int | float | tuple[int, int] | None
 class Keep:
     """How much of each sum a flow graph shows (method section 5, paper section 3.2).
 
-    Each count: an int; a float in (0, 1] = the fewest terms whose share reaches it; a pair (positive, negative);
-    None = all. `by`: "norm" (heads ‖z W_O‖, memory values pattern·‖v W_O‖, neurons |coefficient|·‖row‖),
+    Each count: an int; a float in (0, 1] = the fewest terms whose share reaches it; a pair (positive, negative), where
+    the sign is the coefficient's for neurons and the contribution's otherwise; None = all.
+    `by`: "norm" (heads ‖z W_O‖, memory values pattern·‖v W_O‖, neurons |coefficient|·‖row‖),
     "contribution" (|logits|), or "pattern" (memory values by attention, the rest by norm).
     `pin`: ids of nodes shown in any case; with a leading `-` a node that is never shown.
     """
@@ -32,7 +33,7 @@ class Keep:
     pin: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "pin", tuple(self.pin))
+        object.__setattr__(self, "pin", (self.pin,) if isinstance(self.pin, str) else tuple(self.pin))
         if self.by not in ("norm", "contribution", "pattern"):
             raise VisitError(f"Keep.by must be 'norm', 'contribution' or 'pattern'; {self.by!r} came.")
         for name in ("heads", "values", "attn_neurons", "mlp_neurons"):
@@ -67,7 +68,7 @@ def select(
         ]
     elif isinstance(count, float):
         reached = size[order].cumsum(0) / size.sum().clamp_min(torch.finfo(size.dtype).tiny)
-        chosen = order[: int((reached < count - 1e-9).sum()) + 1]
+        chosen = order[: int((reached < count - 1e-9).sum()) + 1] if float(size.sum()) > 0 else order[:0]
     else:
         chosen = order if count is None else order[:count]
     keep = {*chosen.tolist(), *pinned} - set(hidden)

@@ -89,11 +89,21 @@ def read(
         return Readings(top, top_p, bottom, bottom_p, entropy, length, prob if known else None, rank if known else None)
 
 
+def read_logits(model: Model, logits: Float[Tensor, "n d_vocab"], target: int | None = None, k: int = 10) -> Readings:
+    """The same readings from the model's own logits: where its prediction is shown, nothing is computed again."""
+    logits = logits.to(model.wide)
+    top, top_p, bottom, bottom_p, entropy, prob, rank = _read_tile(logits.clone(), target, min(k, model.d_vocab))
+    known = target is not None
+    norm = torch.full_like(entropy, math.nan)
+    return Readings(top, top_p, bottom, bottom_p, entropy, norm, prob if known else None, rank if known else None)
+
+
 def _read_tile(logits: Tensor, target: int | None, k: int) -> tuple[Tensor, ...]:
     high, top = logits.topk(k, dim=-1)
     low, bottom = logits.topk(k, dim=-1, largest=False)
     own = logits[:, [target or 0]]  # a copy
     rank = 1 + torch.count_nonzero(logits > own, dim=-1)
+    rank = rank.masked_fill(own[:, 0].isnan(), logits.shape[-1])  # no number is no first place
     logits = logits.sub_(high[:, :1])  # in place: the chunk is ours, and a pass over it costs as much as its product
     weights = logits.exp()
     total = weights.sum(-1, keepdim=True)
@@ -119,6 +129,8 @@ def read_vectors(
     is not one token. Source: paper eq. 2.
     """
     rows = _rows(model, x)
+    if k < 1:
+        raise VisitError(f"k must be at least 1; {k} came.")
     wanted = None if target is None else model.token_id(target)
     found = read(model, rows, wanted, k)
     table = pd.DataFrame(columns_of(model, found))

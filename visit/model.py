@@ -180,7 +180,13 @@ class Model:
     def token_id(self, target: int | str, what: str = "target") -> int:
         """The id of `target`: an id in range, or a string that is exactly one token; else a `VisitError`."""
         if isinstance(target, str):
-            return single_token(self.tokenizer, target, what)
+            try:
+                target = single_token(self.tokenizer, target, what)
+            except VisitError:  # some tokenizers cannot encode a piece of theirs again: what is shown is accepted back
+                same = [i for i, text in enumerate(self.vocabulary) if text == target]
+                if len(same) != 1:
+                    raise
+                target = same[0]
         if not 0 <= int(target) < self.d_vocab:
             raise VisitError(f"The {what} must be a token id from 0 to {self.d_vocab - 1}; {target} came.")
         return int(target)

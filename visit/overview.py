@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 import torch
 
-from visit.decompose import attribution, head_results, memory_values, needed
+from visit.decompose import attribution, head_results, needed, value_parts
 from visit.forward import Activations
-from visit.lens import columns_of, read
+from visit.lens import columns_of, read, read_logits
 from visit.model import Model
 
 
@@ -22,10 +22,13 @@ def lens_map(
     id), `pos`, `token`, `word` and `word_prob` (the top word), `tokens`, `probs` (top k), `prob`, `rank` (of the
     target; None = the prediction at the last position), `entropy` (bits). Source: the logit lens, paper eq. 2.
     """
+    acts.index(0)
     at = list(range(len(acts.token_ids))) if positions is None else [acts.index(p) for p in positions]
     wanted = int(needed(acts, "logits")[-1].argmax()) if target is None else model.token_id(target)
-    stream = torch.cat([needed(acts, "resid_pre")[:1], needed(acts, "resid_post")])[:, at]
+    stream = torch.cat([needed(acts, "resid_pre")[:1, at], needed(acts, "resid_post")[:-1, at]])
     columns = columns_of(model, read(model, stream.flatten(0, 1), wanted, k))
+    for name, values in columns_of(model, read_logits(model, needed(acts, "logits")[at], wanted, k)).items():
+        columns[name] += values  # the last state is the model's prediction, as the model itself rounds it
     table = pd.DataFrame({name: columns[name] for name in ("tokens", "probs", "prob", "rank", "entropy")})
     depth = [d for d in range(model.n_layers + 1) for _ in at]
     head = pd.DataFrame({"depth": depth, "layer": [d - 1 for d in depth], "pos": at * (model.n_layers + 1)})
@@ -74,7 +77,7 @@ def movers(model: Model, acts: Activations, pos: int, target: int, distractor: i
 def _heads(model: Model, acts: Activations, layer: int, t: int, direction: torch.Tensor) -> list[dict[str, object]]:
     added = head_results(model, acts, layer, t) @ direction
     pattern = needed(acts, "pattern")[layer, :, t, : t + 1].to(model.wide)
-    parts = pattern * (memory_values(model, acts, layer, t) @ direction)
+    parts = pattern * value_parts(model, acts, layer, t, direction[:, None])[..., 0]
     best = torch.where(added[:, None] >= 0, parts, -parts).argmax(-1).tolist()
     return [
         {

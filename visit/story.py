@@ -38,7 +38,7 @@ def quoted(token: str) -> str:
 
 def percent(p: float) -> str:
     """A probability as people read it: two digits, and never 0 % or 100 % for what is neither."""
-    if 0 < p < 0.0005:
+    if p < 0.001:
         return "under 0.1 %"
     if 0.9995 < p < 1:
         return "over 99.9 %"
@@ -75,7 +75,7 @@ def _rise(states: pd.DataFrame, word: str) -> Sentence:
     ]
     earlier = [d for d in range(since - 1) if ranks[d] == 1]
     if earlier:
-        sentence += [(", having led once before ", None), (_after(earlier[0]), ids[earlier[0]])]
+        sentence += [(", having led before, first ", None), (_after(earlier[0]), ids[earlier[0]])]
     return [*sentence, (f", and ends at {percent(probs[-1])}.", None)]
 
 
@@ -106,17 +106,16 @@ def _strongest(ranked: pd.DataFrame, push: float, word: str, against: str) -> Se
     first = ranked.iloc[0]
     if first["contribution"] >= CARRIES * push:
         how = "Most of it comes" if first["contribution"] > 0.5 * push else "The largest part comes"
-        tail = ", which is the token itself." if first["kind"] == "resid_pre" else "."
         return [
             (f"{how} from ", None),
             (_name(first), first["node"]),
-            (f" ({_logits(first)} of {push:.1f} logits towards {word}{against}){tail}", None),
+            (f" ({_logits(first)} of {push:.1f} logits towards {word}{against}).", None),
         ]
     together = {
         name: float(ranked.loc[ranked["kind"] == kind, "contribution"].sum())
         for name, kind in (("all heads", "head"), ("all MLPs", "mlp_out"))
     }
-    sums = " and ".join(f"{name} {_signed(added)}" for name, added in together.items())
+    sums = " and ".join(f"{name} {signed(added)}" for name, added in together.items())
     sentence: Sentence = [(f"No single part carries {word}{against}: together {sums} logits; the largest are ", None)]
     for place, (_, row) in enumerate(ranked.head(3).iterrows()):
         sentence += [(("", ", ", " and ")[place], None), (f"{_name(row)} ({_logits(row)})", row["node"])]
@@ -133,11 +132,12 @@ def _taken(model: Model, acts: Activations, t: int, row: pd.Series, named: bool)
     words = read_vectors(model, vector, k=3)["tokens"][0]
     place = "this very position" if source == t else f"position {source}"
     said = f"L{layer} H{head}" if named else f"L{layer} H{head} ({_logits(row)})"
-    verb = "takes" if named else ", which takes"
-    taken = f"{verb} it from {quoted(row['source_token'])} ({place}, pattern {row['pattern']:.2f}), whose "
+    part = row["source_contribution"] / row["contribution"] if row["contribution"] else 0.0
+    how = "takes it from" if part > 0.5 else f"gathers it from several tokens, {percent(part)} of it from"
+    where = f"{quoted(row['source_token'])} ({place}, pattern {row['pattern']:.2f}), whose "
     return [
         (said, row["node"]),
-        (taken if taken.startswith(",") else f" {taken}", None),
+        (f"{'' if named else ', which'} {how} {where}", None),
         ("memory value", value),
         (f" reads {', '.join(quoted(w) for w in words)}.", None),
     ]
@@ -152,8 +152,9 @@ def _name(row: pd.Series, start: bool = False) -> str:
 
 
 def _logits(row: pd.Series) -> str:
-    return _signed(float(row["contribution"]))
+    return signed(float(row["contribution"]))
 
 
-def _signed(value: float) -> str:
-    return f"{'+' if value >= 0 else '−'}{math.fabs(value):.1f}"
+def signed(value: float) -> str:
+    size = math.fabs(value)
+    return f"{'+' if value >= 0 else '−'}{f'{size:.1f}' if size >= 0.95 else f'{size:.2g}'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -11,7 +12,7 @@ from visit import figures
 from visit.errors import VisitError
 from visit.glossary import explain
 from visit.permalink import CHOICES, amount, level_text, levels
-from visit.ui.cached import st_graph, st_lens_map, st_story
+from visit.ui.cached import st_graph, st_lens_map, st_model, st_story
 from visit.ui.shell import Subject
 from visit.ui.state import change, field, shown_errors, state, write_url
 from visit.words import visible
@@ -151,9 +152,21 @@ def graph(subject: Subject) -> None:
 @st.fragment
 def _graph(name: str, prompt: str, pos: int, target: int, distractor: int | None) -> None:
     """Controls and drawing: a fragment, so that a selection or a control runs nothing above it. Takes keys only."""
+    from visit.blocks import is_pin
+
     with shown_errors():
-        keep = _controls()
-        built = st_graph(name, prompt, pos, _layers(), target, distractor, keep)
+        keep, layers = _controls(), _layers()
+        model = st_model(name)
+        drawn = list(range(model.n_layers)) if layers is None else list(layers)
+        pins = tuple(p for p in keep.pin if is_pin(model, p, drawn, pos))
+        if len(pins) < len(keep.pin):
+            st.caption(
+                f"{len(keep.pin) - len(pins)} kept or hidden nodes do not exist here (other blocks or positions)."
+            )
+        built = st_graph(name, prompt, pos, layers, target, distractor, replace(keep, pin=pins))
+        node = state().node
+        if node not in set(built.nodes["id"]) and is_pin(model, node, drawn, pos):  # chosen above, but pruned
+            built = st_graph(name, prompt, pos, layers, target, distractor, replace(keep, pin=(*pins, node)))
         _draw(built)
     write_url()
 

@@ -124,7 +124,7 @@ def _take_example() -> None:
     label = st.session_state["example"]
     if label is not None:
         prompt, target, distractor = _examples()[label]
-        change(prompt=prompt, target=target, distractor=distractor, pos=-1, node="", detail="")
+        change(prompt=prompt, target=target, distractor=distractor, pos=-1, node="", detail="", pin="")
         st.session_state["example"] = None
 
 

@@ -68,8 +68,10 @@ def field(name: str) -> dict[str, Any]:
 
 def _store(name: str) -> None:
     value = st.session_state[f"w_{name}"]
-    new_prompt = {"pos": -1, "target": "", "distractor": "", "node": "", "detail": ""} if name == "prompt" else {}
-    new_model = {"pos": -1, "node": "", "detail": "", "layers": ""} if name == "model" else {}
+    new_prompt = (
+        {"pos": -1, "target": "", "distractor": "", "node": "", "detail": "", "pin": ""} if name == "prompt" else {}
+    )
+    new_model = {"pos": -1, "node": "", "detail": "", "layers": "", "pin": ""} if name == "model" else {}
     change(**{name: "" if value is None else value}, **new_prompt, **new_model)
 
 
