@@ -65,7 +65,7 @@ def test_every_piece_names_a_node_and_the_numbers_are_the_passes():
                 assert signed(added) in text(sentences)
 
 
-def test_where_nothing_carries_it_says_so():
+def test_where_nothing_carries_it_says_so(monkeypatch):
     model = models.small("gpt2")
     acts = capture(model, PROMPT)
     quiet = type(acts)(**{**vars(acts), **{p: torch.zeros_like(getattr(acts, p)) for p in ("z", "v", "mlp_out")}})
@@ -73,8 +73,9 @@ def test_where_nothing_carries_it_says_so():
     assert min(pushed.values()) < 0 < max(pushed.values())
     for target, contribution in pushed.items():
         assert ("No head and no MLP" in text(story(model, quiet, -1, target))) == (contribution <= 0)
+    monkeypatch.setattr("visit.story.CARRIES", 0.5)  # a small model has few parts, so that each is large
     spread = [t for t in range(60) if "No single part" in text(story(model, acts, -1, t))]
-    assert spread, "among 60 words of a random model some have no single source"
+    assert 0 < len(spread) < 60
 
 
 def test_logits_keep_two_digits_and_their_sign():

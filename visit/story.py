@@ -16,7 +16,7 @@ from visit.overview import lens_map, movers
 from visit.words import visible
 
 Sentence = list[tuple[str, str | None]]
-CARRIES = 0.25  # of the sum of all pushes towards the target: from here on a part is named as its source
+CARRIES = 0.08  # of the sum of all pushes towards the target: from here on a part is named as the strongest
 OPPOSES = 0.15  # of the same sum: from here on a pull the other way is worth a sentence
 
 
@@ -90,33 +90,31 @@ def _sources(model: Model, acts: Activations, t: int, moved: pd.DataFrame, word:
     if not push > 0:
         return [[(f"No head and no MLP pushes towards {word}{against}.", None)]]
     ranked = parts.sort_values("contribution", ascending=False)
-    sentences = [_strongest(ranked, push, word, against)]
+    share = ranked.iloc[0]["contribution"] / push
+    sentences = [_strongest(ranked, share, f"{word}{against}")]
     heads = ranked[ranked["kind"] == "head"]
     if heads["contribution"].iloc[0] > 0:
-        top = ranked.iloc[0]["kind"] == "head" and ranked.iloc[0]["contribution"] >= CARRIES * push
-        start = "There, " if top else "Among the heads, the strongest is "
-        sentences.append([(start, None), *_taken(model, acts, t, heads.iloc[0], top)])
+        named = share >= CARRIES and ranked.iloc[0]["kind"] == "head"
+        start: Sentence = [("It", None)] if named else [("Among the heads, the strongest is ", None)]
+        sentences.append([*start, *_taken(model, acts, t, heads.iloc[0], named)])
     last = ranked.iloc[-1]
     if last["contribution"] < -OPPOSES * push:
         sentences.append([(_name(last, start=True), last["node"]), (f" works against it ({_logits(last)}).", None)])
     return sentences
 
 
-def _strongest(ranked: pd.DataFrame, push: float, word: str, against: str) -> Sentence:
+def _strongest(ranked: pd.DataFrame, share: float, word: str) -> Sentence:
     first = ranked.iloc[0]
-    if first["contribution"] >= CARRIES * push:
-        how = "Most of it comes" if first["contribution"] > 0.5 * push else "The largest part comes"
+    heads, mlps = (float(ranked.loc[ranked["kind"] == k, "contribution"].sum()) for k in ("head", "mlp_out"))
+    together = f"all heads together {signed(heads)}, all MLPs {signed(mlps)}"
+    if share >= CARRIES:
+        how = "Most of the push" if share > 0.5 else "The largest push"
         return [
-            (f"{how} from ", None),
+            (f"{how} towards {word} comes from ", None),
             (_name(first), first["node"]),
-            (f" ({_logits(first)} of {push:.1f} logits towards {word}{against}).", None),
+            (f" ({_logits(first)} logits; {together}).", None),
         ]
-    together = {
-        name: float(ranked.loc[ranked["kind"] == kind, "contribution"].sum())
-        for name, kind in (("all heads", "head"), ("all MLPs", "mlp_out"))
-    }
-    sums = " and ".join(f"{name} {signed(added)}" for name, added in together.items())
-    sentence: Sentence = [(f"No single part carries {word}{against}: together {sums} logits; the largest are ", None)]
+    sentence: Sentence = [(f"No single part carries {word} ({together} logits); the largest are ", None)]
     for place, (_, row) in enumerate(ranked.head(3).iterrows()):
         sentence += [(("", ", ", " and ")[place], None), (f"{_name(row)} ({_logits(row)})", row["node"])]
     return [*sentence, (".", None)]
@@ -131,13 +129,13 @@ def _taken(model: Model, acts: Activations, t: int, row: pd.Series, named: bool)
     vector = acts.v[layer, source, head // group].to(model.wide) @ model.W_O(layer)[head]
     words = read_vectors(model, vector, k=3)["tokens"][0]
     place = "this very position" if source == t else f"position {source}"
-    said = f"L{layer} H{head}" if named else f"L{layer} H{head} ({_logits(row)})"
     part = row["source_contribution"] / row["contribution"] if row["contribution"] else 0.0
     how = "takes it from" if part > 0.5 else f"gathers it from several tokens, {percent(part)} of it from"
     where = f"{quoted(row['source_token'])} ({place}, pattern {row['pattern']:.2f}), whose "
+    name: Sentence = [] if named else [(f"L{layer} H{head} ({_logits(row)})", row["node"])]
     return [
-        (said, row["node"]),
-        (f"{'' if named else ', which'} {how} {where}", None),
+        *name,
+        (f"{' ' if named else ', which '}{how} {where}", None),
         ("memory value", value),
         (f" reads {', '.join(quoted(w) for w in words)}.", None),
     ]

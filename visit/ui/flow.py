@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import streamlit as st
@@ -290,7 +290,7 @@ def _downloads(built: Any, shown: Any) -> None:
     with st.popover("Download", icon=":material/download:"):
         for kind, what in _FILES.items():
             st.download_button(
-                f"{kind.upper()}: {what}", lambda k=kind: everything(k), f"visit-flow.{kind}", on_click="ignore",
+                f"{kind.upper()}: {what}", partial(everything, kind), f"visit-flow.{kind}", on_click="ignore",
                 key=f"download_{kind}", width="stretch",
             )  # fmt: skip
 
