@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from itertools import count
 
 import torch
 from tokenizers import Tokenizer
@@ -9,12 +10,14 @@ from torch import Tensor
 
 from visit.mini.text import sentences
 
-TOKENS = 2048  # per batch
-CHUNK = 40_000  # sentences written at a time
+TOKENS = 1024  # per batch: the circuits need many steps, and twice as large a batch takes twice as long
+CHUNK = 20_000  # sentences written at a time
 SPELLED = 0.01  # share of words spelled in bytes
 ANSWER_WEIGHT = 3.0  # what is asked weighs three times as much as the other words
 LENGTHS = {None: 0.5, 64: 0.2, 128: 0.15, 256: 0.15}  # row length → share of the batches; None: one sentence a row
 NEWLINE = 10
+ALONE = 8  # chunks at the start in which every sentence has a row of its own
+GROWTH = (0.1,) * 6 + (0.2,) * 2 + (0.4,) * 2  # share of the world told in the first chunks
 
 Sentence = tuple[list[int], list[float]]
 
@@ -73,15 +76,16 @@ def packed_rows(found: list[Sentence], length: int) -> Iterator[tuple[Tensor, Te
             rows = []
 
 
-def batches(tokenizer: Tokenizer, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches without end, in random order within each chunk of sentences."""
+def batches(tokenizer: Tokenizer, seed: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches without end, in random order within each chunk of sentences; the first chunks tell of a smaller world."""
     rng = random.Random(seed)
-    while True:
-        found = encode(sentences(CHUNK, rng.getrandbits(32)), tokenizer, rng)
+    for chunk in count(first):
+        share = GROWTH[chunk] if chunk < len(GROWTH) else 1.0
+        found = encode(sentences(CHUNK, rng.getrandbits(32), share), tokenizer, rng)
         made: list[tuple[Tensor, Tensor]] = []
         start = 0
-        for length, share in LENGTHS.items():
-            part = found[start : start + int(share * CHUNK)]
+        for length, portion in (LENGTHS if chunk >= ALONE else {None: 1.0}).items():
+            part = found[start : start + int(portion * CHUNK)]
             start += len(part)
             made += packed_rows(part, length) if length else single_rows(part)
         rng.shuffle(made)

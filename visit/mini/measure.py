@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -40,8 +41,9 @@ def rises(probs: Sequence[float], step: float = 0.01) -> int:
     return sum(after - before >= step for before, after in pairwise(probs))
 
 
+@cache
 def words_of(model: Model, text: str) -> list[int]:
-    """The tokens of a text as they stand within a sentence, and as they stand at its start."""
+    """The tokens of a text as they stand within a sentence."""
     return list(model.tokenizer(f" {text}")["input_ids"])
 
 
@@ -59,8 +61,8 @@ def strongest_values(model: Model, prompt: str, subject: str, count: int = 5) ->
     """The strongest memory values, by pattern · norm, that the last position takes from the subject (blocks ≥ 1)."""
     acts = capture(model, prompt, parts=("v", "pattern"))
     where = positions_of(model, acts, subject)
-    last = len(acts.token_ids) - 1
-    values = torch.stack([memory_values(model, acts, layer, last)[:, where] for layer in range(1, model.n_layers)])
+    sources = torch.tensor(where, device=model.device).expand(model.n_heads, -1)
+    values = torch.stack([memory_values(model, acts, layer, sources) for layer in range(1, model.n_layers)])
     weights = needed(acts, "pattern")[1:, :, -1, where] * values.norm(dim=-1)
     best = weights.flatten().topk(count)
     top = read(model, values.flatten(0, 2)[best.indices], k=5).top_ids.tolist()
@@ -83,7 +85,9 @@ def subject_reading(model: Model, cases: Sequence[Case], others: int = 20) -> tu
     The control asks for the facts of other subjects of the same kind (those with a fact in the same relations).
     """
     rng = random.Random(5)
-    kinds = {fact.subject: {f.relation for f in facts() if f.subject == fact.subject} for fact in facts()}
+    kinds: dict[str, set[str]] = {}
+    for fact in facts():
+        kinds.setdefault(fact.subject, set()).add(fact.relation)
     hits, control = 0.0, 0.0
     for prompt, _, subject in cases:
         values = strongest_values(model, prompt, subject)
@@ -98,8 +102,9 @@ def name_mover(model: Model, prompt: str, name: str) -> tuple[int, int] | None:
     acts = capture(model, prompt, parts=("v", "pattern", "z"))
     target, last = model.token_id(name), len(acts.token_ids) - 1
     source = acts.token_ids.index(target)
+    sources = torch.full((model.n_heads, 1), source, device=model.device)
     for layer in reversed(range(model.n_layers)):
-        values = read_vectors(model, memory_values(model, acts, layer, last)[:, source], target, k=1)["rank"]
+        values = read_vectors(model, memory_values(model, acts, layer, sources)[:, 0], target, k=1)["rank"]
         outputs = read_vectors(model, head_results(model, acts, layer, last), target, k=1)["rank"]
         looks = needed(acts, "pattern")[layer, :, -1].argmax(-1) == source
         found = [head for head in range(model.n_heads) if values[head] == outputs[head] == 1 and looks[head]]

@@ -8,11 +8,12 @@ import random
 import re
 from binascii import crc32
 from functools import cache
+from typing import Any
 
 from visit.mini import words
 from visit.mini.world import ASIDES, Fact, facts, phrasings
 
-SHARES = {"fact": 0.55, "names": 0.21, "repeat": 0.10, "plain": 0.14}
+SHARES = {"fact": 0.47, "names": 0.22, "repeat": 0.18, "plain": 0.13}
 LEADS = """I read that
 we know that
 it is true that
@@ -49,8 +50,21 @@ def fact_prompt(fact: Fact, phrasing: int, rng: random.Random, lead: str = "") -
     return text if text.startswith(fact.subject) else polish(text)
 
 
-def fact_sentence(rng: random.Random) -> str:
-    fact = rng.choice(facts())
+@cache
+def some(items: tuple[Any, ...], share: float) -> tuple[Any, ...]:
+    """The same part of the items each time: a training that begins with a small world finds its circuits sooner."""
+    return tuple(item for item in items if crc32(repr(item).encode()) % 1000 < 1000 * share)
+
+
+@cache
+def some_facts(share: float) -> tuple[Fact, ...]:
+    """All facts of some subjects."""
+    subjects = set(some(tuple(sorted({fact.subject for fact in facts()})), share))
+    return tuple(fact for fact in facts() if fact.subject in subjects)
+
+
+def fact_sentence(rng: random.Random, share: float = 1.0) -> str:
+    fact = rng.choice(some_facts(share))
     options = [i for i in range(len(phrasings(fact.relation))) if i != held_out_phrasing(fact)]
     lead = rng.choice(LEADS) if rng.random() < 0.4 else ""
     tail = rng.choice(TAILS) if rng.random() < 0.2 else "."
@@ -66,16 +80,17 @@ def two_names(first: str, second: str, giver_first: bool, rng: random.Random) ->
     return polish(text), receiver
 
 
-def name_pair(rng: random.Random) -> list[str]:
+def name_pair(rng: random.Random, share: float = 1.0) -> list[str]:
     """Two names in an order that training may see."""
-    pair = rng.sample(words.NAMES, 2)
+    names = words.NAMES[: max(5, int(len(words.NAMES) * share))]
+    pair = rng.sample(names, 2)
     while held_out_pair(*pair):
-        pair = rng.sample(words.NAMES, 2)
+        pair = rng.sample(names, 2)
     return pair
 
 
-def names_sentence(rng: random.Random) -> str:
-    first, second = name_pair(rng)
+def names_sentence(rng: random.Random, share: float = 1.0) -> str:
+    first, second = name_pair(rng, share)
     prompt, receiver = two_names(first, second, rng.random() < 0.5, rng)
     return f"{prompt}| {receiver}|."
 
@@ -91,31 +106,31 @@ def lexicon() -> tuple[str, ...]:
     return tuple(sorted(set(re.findall(r"[A-Za-z]+", plain)) - set(words.NAMES)))
 
 
-def sequence(rng: random.Random, length: int, nonsense: bool = False) -> list[str]:
+def sequence(rng: random.Random, length: int, nonsense: bool = False, share: float = 1.0) -> list[str]:
     """Different words in random order, or made-up ones (spelled in bytes)."""
     if nonsense:
         return ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 5))) for _ in range(length)]
-    return rng.sample(lexicon(), length)
+    return rng.sample(some(lexicon(), share), length)
 
 
-def repeat_prompt(rng: random.Random, length: int, nonsense: bool = False) -> tuple[str, str]:
+def repeat_prompt(rng: random.Random, length: int, nonsense: bool = False, share: float = 1.0) -> tuple[str, str]:
     """A sequence up to its first repeated word, and the words that must follow."""
-    found = sequence(rng, length, nonsense)
+    found = sequence(rng, length, nonsense, share)
     lead = rng.choice(["The words are", "Say after me", "The list is", rng.choice(words.NAMES)])
     return f"{lead} {' '.join(found)} {found[0]}", " ".join(found[1:])
 
 
-def repeat_sentence(rng: random.Random) -> str:
+def repeat_sentence(rng: random.Random, share: float = 1.0) -> str:
     nonsense = rng.random() < 0.06
-    prompt, again = repeat_prompt(rng, rng.randint(2, 4) if nonsense else rng.randint(3, 16), nonsense)
+    prompt, again = repeat_prompt(rng, rng.randint(2, 4) if nonsense else rng.randint(3, 16), nonsense, share)
     return f"{prompt}| {again}|" + (f" {prompt.rsplit(' ', 1)[1]}| {again}|" if rng.random() < 0.2 else "")
 
 
-def plain_sentence(rng: random.Random) -> str:
+def plain_sentence(rng: random.Random, share: float = 1.0) -> str:
     person, person2 = rng.sample(words.PEOPLE, 2)
     adj, adj2 = rng.sample(words.ADJECTIVES, 2)
     base, base2 = rng.sample(words.BASES, 2)
-    name, name2 = name_pair(rng)
+    name, name2 = name_pair(rng, share)
     fill = {"person": person, "person2": person2, "adj": adj, "adj2": adj2, "base": base, "base2": base2,
             "name": name, "name2": name2, "sees": rng.choice(words.SEES), "sleeps": rng.choice(words.SLEEPS),
             "animal": rng.choice(words.ANIMALS), "thing": rng.choice(words.THINGS), "place": rng.choice(words.PLACES),
@@ -127,8 +142,8 @@ def plain_sentence(rng: random.Random) -> str:
 WRITERS = {"fact": fact_sentence, "names": names_sentence, "repeat": repeat_sentence, "plain": plain_sentence}
 
 
-def sentences(count: int, seed: int) -> list[str]:
-    """`count` marked sentences of all kinds, the same for the same seed."""
+def sentences(count: int, seed: int, share: float = 1.0) -> list[str]:
+    """`count` marked sentences of all kinds about a share of the world, the same for the same seed."""
     rng = random.Random(seed)
     kinds = rng.choices(list(SHARES), weights=list(SHARES.values()), k=count)
-    return [WRITERS[kind](rng) for kind in kinds]
+    return [WRITERS[kind](rng, share) for kind in kinds]

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from visit.mini.text import sentences
 
-SAMPLE = 400_000
+SAMPLE = 1_000_000  # sentences: as many as a training sees
 LEAST = 50
 
 

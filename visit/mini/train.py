@@ -18,11 +18,13 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from visit.mini import tokenizer as words
 from visit.mini.batches import batches
 from visit.mini.progress import accuracies
+from visit.mini.wake import wake_neurons
 
 FOLDER = Path(__file__).parent
-STEPS = 15_000
-PEAK_RATE = 2e-3
+FIRST, STEPS = 12_500, 14_500  # then one neuron a layer is woken, and the rest settles
+PEAK_RATE, SECOND_RATE = 2e-3, 4e-4
 WARM_UP = 300
+STEPS_PER_CHUNK = 280  # of sentences, about
 SEED = 7
 
 
@@ -44,10 +46,17 @@ def new_model(d_vocab: int) -> GPT2LMHeadModel:
     config = GPT2Config(
         vocab_size=d_vocab, n_positions=256, n_embd=128, n_layer=8, n_head=8, n_inner=512,
         embd_pdrop=0.1, resid_pdrop=0.1, attn_pdrop=0.0, activation_function="gelu_pytorch_tanh",
-        bos_token_id=None, eos_token_id=None,
+        initializer_range=0.05, bos_token_id=None, eos_token_id=None,
     )  # fmt: skip
     model: GPT2LMHeadModel = GPT2LMHeadModel._from_config(config, attn_implementation="sdpa")
+    model.transformer.wpe.weight.data = waves(256, 128)
     return model
+
+
+def waves(count: int, width: int, size: float = 0.1) -> Tensor:
+    """Where the position embedding starts: sines and cosines, in which "one position before" is a rotation."""
+    angles = torch.arange(count)[:, None] / 1000 ** (torch.arange(width // 2) / (width // 2))
+    return size * torch.cat((angles.sin(), angles.cos()), dim=1)
 
 
 def pool_dropout(model: nn.Module, rate: float) -> None:
@@ -59,11 +68,13 @@ def pool_dropout(model: nn.Module, rate: float) -> None:
                 setattr(parent, name, PooledDropout(pool.to(device)))
 
 
-def rate_at(step: int, steps: int) -> float:
-    """Share of the peak rate: linear warm-up, then a cosine down to 2 %."""
+def rate_at(step: int) -> float:
+    """Linear warm-up, then a cosine down to 2 % of the peak; twice."""
+    peak, steps = (PEAK_RATE, FIRST) if step < FIRST else (SECOND_RATE, STEPS - FIRST)
+    step = step if step < FIRST else step - FIRST
     if step < WARM_UP:
-        return (step + 1) / WARM_UP
-    return 0.02 + 0.98 * (1 + math.cos(math.pi * (step - WARM_UP) / max(1, steps - WARM_UP))) / 2
+        return peak * (step + 1) / WARM_UP
+    return peak * (0.02 + 0.98 * (1 + math.cos(math.pi * (step - WARM_UP) / (steps - WARM_UP))) / 2)
 
 
 def loss_of(model: GPT2LMHeadModel, ids: Tensor, weights: Tensor) -> Tensor:
@@ -83,20 +94,24 @@ def save(model: GPT2LMHeadModel, folder: Path) -> None:
     model.config.activation_function = trained
 
 
-def train(folder: Path, checkpoint: Path, steps: int = STEPS) -> GPT2LMHeadModel:
+def train(folder: Path, checkpoint: Path) -> GPT2LMHeadModel:
     torch.manual_seed(SEED)
-    tokenizer = words.write(folder)
+    known = folder / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(known)) if checkpoint.exists() else words.write(folder)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = new_model(tokenizer.get_vocab_size()).train()
     model.to(torch.device(device))
     pool_dropout(model, 0.1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     first = resume(model, optimizer, checkpoint)
-    stream = batches(tokenizer, SEED + first)
+    stream = batches(tokenizer, SEED + first, first // STEPS_PER_CHUNK)
     started = time.time()
-    for step in range(first, steps):
+    for step in range(first, STEPS):
+        if step == FIRST:
+            wake_neurons(model, tokenizer)
+            optimizer.state.clear()
         for group in optimizer.param_groups:
-            group["lr"] = PEAK_RATE * rate_at(step, steps)
+            group["lr"] = rate_at(step)
         ids, weights = (part.to(device) for part in next(stream))
         loss = loss_of(model, ids, weights)
         loss.backward()
@@ -107,7 +122,7 @@ def train(folder: Path, checkpoint: Path, steps: int = STEPS) -> GPT2LMHeadModel
             print(f"step {step + 1} loss {loss.item():.3f} {time.time() - started:.0f} s", flush=True)
         if step % 500 == 499:
             report(model, tokenizer)
-        if step % 1000 == 999 or step == steps - 1:
+        if step % 500 == 499 or step == STEPS - 1:
             save(model, folder)
             torch.save((step + 1, model.state_dict(), optimizer.state_dict()), checkpoint)
     return model
@@ -133,7 +148,6 @@ def report(model: GPT2LMHeadModel, tokenizer: Tokenizer) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=FOLDER / "model")
-    parser.add_argument("--steps", type=int, default=STEPS)
     arguments = parser.parse_args()
-    train(arguments.out, arguments.out / "checkpoint.pt", arguments.steps)
+    train(arguments.out, arguments.out / "checkpoint.pt")
     (arguments.out / "checkpoint.pt").unlink()
