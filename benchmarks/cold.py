@@ -86,6 +86,11 @@ async def visit(port: int) -> None:
             "Buenos Aires is the capital of",
             "Lionel Messi plays the sport of",
         ]
+        more = [
+            f"The capital of {place} is the city of" for place in ("Italy", "Peru", "Kenya", "Chile", "Egypt", "Cuba")
+        ]
+        for prompt in more:  # the first prompts of a process pay for what is imported and compiled on first use
+            await visitor.run(Prompt=prompt)
         show("changed prompt", max([(await visitor.run(Prompt=p))["done"] for p in prompts]), 0.5)
         key = "Values per head"
         show("changed pruning control", max([(await visitor.run(**{key: v}))["done"] for v in ("3", "1", "4")]), 0.2)
@@ -114,6 +119,10 @@ def main() -> None:
             except (URLError, OSError):
                 time.sleep(0.1)
         asyncio.run(visit(port))
+        status = Path(f"/proc/{server.pid}/status")
+        if status.exists():
+            resident = next(line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmRSS"))
+            print(f"{'memory of the server':32s} {int(resident) / 1024:6.0f} MB")
     finally:
         server.terminate()
         server.wait(timeout=20)

@@ -18,7 +18,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-SIZES = {"small": (12, 12, 768), "medium": (24, 16, 1024), "mini": (8, 8, 128)}
+SIZES = {"small": (12, 12, 768), "medium": (24, 16, 1024)}
 PROMPT = list(range(464, 464 + 15))  # as long as "When Mary and John went to the store, John gave a drink to"
 REPEATS = 5
 
@@ -51,25 +51,26 @@ def measure(size: str) -> None:
 
     layers, heads, width = SIZES[size]
     torch.manual_seed(0)
-    config = GPT2Config(n_layer=layers, n_head=heads, n_embd=width, vocab_size=2000 if size == "mini" else 50257)
+    config = GPT2Config(n_layer=layers, n_head=heads, n_embd=width, vocab_size=50257)
     from transformers import AutoTokenizer
 
     hf = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32)
     model = wrap(hf, AutoTokenizer.from_pretrained(MINI_FOLDER), size)
     weights = sum(p.numel() * p.element_size() for p in hf.parameters()) / 1e6
-    prompt = PROMPT if model.d_vocab > 50000 else list(range(100, 115))
+    prompt = PROMPT
     plain_logits(model, prompt)
     before = peak()
     acts = capture(model, prompt)
     keep = Keep(heads=None, values=2, attn_neurons=(15, 15), mlp_neurons=(15, 15))
     print(f"\nGPT-2 {size} size: {layers} blocks × {heads} heads × {width}, {weights:.0f} MB of weights, 15 tokens")
+    build_flow_graph(model, acts, keep=keep)
+    ours = peak() - before  # read before any bare product, which holds all logits at once
     forward, captured = best(lambda: plain_logits(model, prompt), lambda: capture(model, prompt))
     row("capture", captured, "plain forward", forward, 1.3)
     table = model.unembedding.weight.detach()
     for name, shown in (("one block", [layers // 2]), (f"all {layers} blocks", None)):
         nodes = len(build_flow_graph(model, acts, layers=shown, keep=keep).nodes)
         x = torch.randn(nodes, width)
-        ours = peak() - before  # read before the bare product, which holds all logits at once
         product, built = best(
             lambda x=x: x @ table.T, lambda s=shown: build_flow_graph(model, acts, layers=s, keep=keep)
         )

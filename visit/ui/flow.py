@@ -18,7 +18,7 @@ from visit.ui.state import change, field, shown_errors, state, write_url
 from visit.words import visible
 
 _FIELD = 172  # width of a control, px: they wrap into a second line where the page is narrow
-COLUMNS = 16  # positions of the lens map on screen at once; a longer prompt is paged
+COLUMNS = 14  # positions of the lens map on screen at once; a longer prompt is paged
 _LEVELS = ("states", "words", "everything")
 
 _STORY_JS = """

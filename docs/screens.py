@@ -1,0 +1,87 @@
+"""Screenshots of the app: `python docs/screens.py [FOLDER] [NAME…]` remakes them (default folder: screenshots/).
+
+Every scene at 1440 and 800 px, light and dark. `docs/flow.png`, which the README shows, is `fact-1440-light.png`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from urllib.parse import urlencode
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from browser import browser, ready, server  # noqa: E402
+
+NAMES = "When Mary and John went to the store, John gave a drink to"
+LONG = " and ".join(["the capital of France is the city of Paris", "the capital of Italy is the city of Rome"] * 3)
+# name -> the address's query; the models of the last two are made by `models` below
+SCENES: dict[str, dict[str, str]] = {
+    "fact": {"node": "L4.head1"},
+    "names": {"prompt": NAMES, "distractor": " John"},
+    "long": {"prompt": LONG + " and the capital of Japan is the city of"},
+    "one-token": {"prompt": "The"},
+    "emoji": {"prompt": "🙂 שלום עולם <b>x</b>\n\x01 é", "detail": "3w"},
+    "overview": {"detail": "states"},
+    "gap": {"layers": "0,4-5,7"},
+    "everything": {"detail": "everything", "layers": "3-4", "heads": "4"},
+    "broken-link": {"layers": "<script>", "pos": "many", "heads": "lots"},
+    "mistake": {"prompt": " ", "target": "two words"},
+    "llama": {"model": "LLAMA", "prompt": "The capital of Japan", "layers": "0-2"},
+    "gpt2-small-size": {"model": "GPT2", "prompt": NAMES, "detail": "states", "neurons": "4", "heads": "4"},
+}
+
+
+def models(folder: Path) -> dict[str, str]:
+    """A Llama-shaped model and one of GPT-2 small's depth, with random weights, saved as users save theirs."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig
+
+    from visit.listed import MINI_FOLDER
+
+    words = AutoTokenizer.from_pretrained(MINI_FOLDER)
+    ids = {"bos_token_id": 0, "eos_token_id": 0}
+    configs = {
+        "LLAMA": LlamaConfig(
+            num_hidden_layers=3, hidden_size=96, num_attention_heads=6, num_key_value_heads=2, intermediate_size=256,
+            vocab_size=len(words), max_position_embeddings=256, **ids,
+        ),
+        "GPT2": GPT2Config(n_layer=12, n_embd=192, n_head=12, vocab_size=len(words), n_positions=256, **ids),
+    }  # fmt: skip
+    torch.manual_seed(3)
+    for name, config in configs.items():
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder / name)
+        words.save_pretrained(folder / name)
+    return {name: str(folder / name) for name in configs}
+
+
+def main() -> None:
+    import tempfile
+
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = sys.argv[2:] or list(SCENES)
+    with tempfile.TemporaryDirectory() as saved, server() as address, browser() as chromium:
+        paths = models(Path(saved))
+        for name in wanted:
+            query = SCENES[name] | ({"model": paths[SCENES[name]["model"]]} if "model" in SCENES[name] else {})
+            for width in (1440, 800):
+                for theme in ("light", "dark"):
+                    page = chromium.new_page(viewport={"width": width, "height": 1000}, color_scheme=theme)
+                    page.goto(f"{address}/flow?{urlencode(query)}")
+                    if name == "mistake":
+                        page.get_by_text("The prompt is blank").wait_for()
+                    else:
+                        ready(page)
+                    page.wait_for_timeout(1500)
+                    height = page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollHeight")
+                    page.set_viewport_size({"width": width, "height": min(height + 10, 4000)})
+                    page.wait_for_timeout(1200)
+                    page.screenshot(path=folder / f"{name}-{width}-{theme}.png")
+                    page.close()
+            print(name, flush=True)
+
+
+if __name__ == "__main__":
+    main()
