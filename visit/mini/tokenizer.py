@@ -45,6 +45,8 @@ def write(folder: Path, seed: int = 1) -> Tokenizer:
     tokenizer = build(counts)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
+    lines = [f"{word},{counts[word]}\n" for word in sorted(counts) if counts[word] >= LEAST]
+    (folder / "word_counts.csv").write_text("word,count\n" + "".join(lines), encoding="utf-8")
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "add_prefix_space": False,

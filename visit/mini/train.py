@@ -125,6 +125,8 @@ def train(folder: Path, checkpoint: Path) -> GPT2LMHeadModel:
         if step % 500 == 499 or step == STEPS - 1:
             save(model, folder)
             torch.save((step + 1, model.state_dict(), optimizer.state_dict()), checkpoint)
+    wake_neurons(model, tokenizer)  # once more: some have drifted below the strongest
+    save(model, folder)
     return model
 
 
