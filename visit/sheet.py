@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from visit.detail import Level, Node
@@ -137,6 +138,8 @@ def percent_text(p: float | None) -> str:
     percent = 100 * p
     if percent < 0.1:
         return "<0.1 %"
+    if 99 <= percent < 100:  # what is not certain is not rounded to it
+        return f"{math.floor(10 * percent) / 10:.1f} %"
     return f"{percent:.0f} %" if percent >= 9.95 else f"{percent:.1f} %"
 
 
