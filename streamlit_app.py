@@ -23,6 +23,7 @@ if page.url_path == "":
     page.run()
 if goto := st.session_state.pop("visit_goto", None):
     st.switch_page(goto, query_params=st.query_params.to_dict())
+st.html("<style>.stMainBlockContainer{padding:3.5rem 2rem 4rem}</style>")  # the graph needs the width
 ui.begin(page.url_path)
 ui.sidebar()
 st.session_state["visit_entry"] = True  # pages look for it: see ui.ensure_entrypoint

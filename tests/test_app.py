@@ -73,6 +73,8 @@ def test_a_prompt_that_cannot_run_leaves_the_controls(key, value, says):
     app = start()
     app.text_input(key=key).set_value(value).run()
     assert not app.exception and len(app.error) == 1 and says in app.error[0].value
+    assert "Shown meanwhile" in app.error[0].value and len(app.get("bidi_component")) == 2, "the last result stays"
+    assert not app.status
     app.text_input(key=key).set_value("The capital of France is the city of").run()
     assert not app.error and not app.exception
 

@@ -15,8 +15,8 @@ import streamlit as st
 import visit
 from visit.errors import VisitError
 from visit.glossary import explain
-from visit.listed import LISTED, is_hosted
-from visit.permalink import PROMPT_CHARACTERS
+from visit.listed import LISTED, MINI, is_hosted
+from visit.permalink import DEFAULT_PROMPT, PROMPT_CHARACTERS
 from visit.ui.cached import st_capture, st_ledger, st_model
 from visit.ui.state import change, field, state
 from visit.words import visible
@@ -129,16 +129,29 @@ def _take_example() -> None:
 
 
 def _run() -> tuple[Model, Activations]:
-    """Load and capture behind a status that says what takes the time; a failed load leaves the page's controls."""
-    now = state()
+    """Load and capture behind a status that says what takes the time.
+
+    A model or prompt that cannot be used is said, and the last one that could be used stays on screen.
+    """
+    memory = st.session_state
     place = st.empty()
-    ready = st.session_state.get("visit_loaded") == now.model
-    if not ready:
-        place.status(f"Loading {now.model}: the first visitor waits a few seconds…")
-    model = st_model(now.model)
-    st.session_state["visit_loaded"] = now.model
-    acts = st_capture(now.model, now.prompt)
-    place.empty()
+    if memory.get("visit_model") != state().model:
+        place.status(f"Loading {state().model}: the first visitor waits a few seconds…")
+    try:
+        model = st_model(state().model)
+    except VisitError as problem:
+        kept = memory.get("visit_model", MINI)
+        st.error(f"{problem} Shown meanwhile: {kept}.", icon=":material/error:")
+        model = st_model(kept)
+    finally:
+        place.empty()
+    try:
+        acts = st_capture(model.name, state().prompt)
+    except VisitError as problem:
+        kept = memory.get("visit_prompt", DEFAULT_PROMPT)
+        st.error(f"{problem} Shown meanwhile: “{_chip(kept[:80])}”.", icon=":material/error:")
+        acts = st_capture(model.name, kept)
+    memory["visit_model"], memory["visit_prompt"] = model.name, acts.prompt
     return model, acts
 
 
