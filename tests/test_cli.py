@@ -10,7 +10,9 @@ import sys
 import models
 import pytest
 
+from visit import build_flow_graph, capture
 from visit.__main__ import main
+from visit.tables import to_zip
 
 PROMPT = "The capital of Japan is the city of"
 
@@ -49,6 +51,25 @@ def test_graph_files(capsys, tmp_path):
         rows = list(csv.DictReader(file))
     assert len(rows) == len(strict((tmp_path / "g.json").read_text())["nodes"]) and json.loads(rows[0]["tokens"])
     assert (tmp_path / "g-edges.csv").is_file()
+    with (tmp_path / "g-meta.csv").open(encoding="utf-8", newline="") as file:
+        meta = {row["property"]: row["value"] for row in csv.DictReader(file)}
+    assert (
+        meta["prompt"] == PROMPT
+        and json.loads(meta["ledger"])["holds"]
+        and {"model", "revision", "versions"} <= set(meta)
+    )
+
+
+def test_the_archive_of_tables_says_what_they_are_of():
+    import io
+    import zipfile
+
+    model = models.small("gpt2")
+    graph = build_flow_graph(model, capture(model, PROMPT), layers=[0])
+    made = to_zip(graph.meta, {"nodes": graph.nodes, "edges": graph.edges})
+    with zipfile.ZipFile(io.BytesIO(made)) as files:
+        assert sorted(files.namelist()) == ["edges.csv", "meta.csv", "nodes.csv"]
+        assert "gpt2" in files.read("meta.csv").decode() and files.read("nodes.csv").count(b"resid_mid") >= 1
 
 
 def test_drawings_are_written_by_their_ending(capsys, tmp_path):

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
+from browser import browser as chromium
+from browser import need_browser
 from graphs import HOSTILE, make_graph
 
 from visit.drawing import component_source, flow_data
 from visit.export import flow_html, script_json
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no browser tests")
-CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not os.path.exists(CHROMIUM), reason=f"{CHROMIUM} is absent: no browser tests"),
-]
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    need_browser()
+    with chromium() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture
@@ -119,6 +112,7 @@ def test_click_selects_reports_and_opens_the_inspector(page, words):
     assert inspector.locator(".row bdi").all_inner_texts()[:10] == entry["w"]
     facts = dict(zip(inspector.locator("dt").all_inner_texts(), inspector.locator("dd").all_inner_texts(), strict=True))
     assert set(facts) >= {"entropy in bits", "norm", "coefficient"} and float(facts["contribution in logits"])
+    assert inspector.locator("dt").first.get_attribute("title").startswith("1 + the number of words")
     page.locator(".inspector .close").click()
     assert selected(page, words) == [] and inspector.is_hidden()
 

@@ -184,7 +184,7 @@ def _check_out(out: Path | None, endings: tuple[str, ...]) -> None:
 
 def _wrote(options: argparse.Namespace, meta: dict[str, Any], tables: dict[str, Any], flat: bool = False) -> bool:
     """Print JSON or write the file that was asked for; False where a table is to be printed instead."""
-    from visit.tables import to_json, write_bytes, write_csv
+    from visit.tables import meta_table, to_json, write_bytes, write_csv
 
     if options.out is None and not options.json:
         return False
@@ -195,7 +195,7 @@ def _wrote(options: argparse.Namespace, meta: dict[str, Any], tables: dict[str, 
             write_bytes(options.out, to_json(meta, tables, flat).encode())
             files = [options.out]
         else:
-            files = write_csv(options.out, tables)
+            files = write_csv(options.out, {**tables, "meta": meta_table(meta)})
         print(f"wrote {', '.join(map(str, files))}", file=sys.stderr)
     return True
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from visit.bands import Band, Gauge, WidthBy, gauge, route
 from visit.detail import STREAM, Detail, Flow, FlowTables, Level, Parts, levels, read
-from visit.inspector import LENS, entries, fact_names
+from visit.inspector import LENS, entries, fact_names, fact_terms
 from visit.layout import place
 from visit.legend import Legend, legend
 from visit.palette import ColorBy, PaletteName, Theme, pill_class, style
@@ -138,6 +138,7 @@ def flow_data(
         "svg": frame(body, sheet.width, sheet.height),
         "nodes": nodes,
         "facts": fact_names(picture.flow),
+        "terms": fact_terms(),
         "lens": LENS,
         "junctions": len(sheet.junctions),
         "links": [_link(band, numbers) for band in picture.bands],

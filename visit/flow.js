@@ -373,7 +373,9 @@ function show(view) {
   node.f.forEach(([value, reason], n) => {
     const number = make("dd", "", value.replace(/^-/, "−"));
     if (reason) number.append(" ", make("small", "", "(" + reason + ")"));
-    facts.append(make("dt", "", view.data.facts[n]), number);
+    const name = make("dt", "", view.data.facts[n]);
+    name.title = view.data.terms[n];
+    facts.append(name, number);
   });
   const acts = make("div", "acts");
   const start = make("button", "start", "Start here: trace back");

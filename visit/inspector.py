@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from visit.detail import Flow, FlowTables, Node, read, rest_share
+from visit.glossary import explain
 from visit.sheet import percent_text
 from visit.words import visible
 
@@ -172,6 +173,11 @@ def fact_names(flow: Flow) -> list[str]:
         "coefficient",
         "contribution in logits",
     ]
+
+
+def fact_terms() -> list[str]:
+    """What each of `fact_names` means: the glossary's words, shown on hover."""
+    return [explain(t) for t in ("rank", "probability", "entropy", "norm", "coefficient", "contribution")]
 
 
 def facts(node: Node, d_vocab: str) -> list[list[str]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,21 @@ def write_csv(path: Path, tables: dict[str, pd.DataFrame]) -> list[Path]:
         write_bytes(file, to_csv(table).encode())
         files.append(file)
     return files
+
+
+def meta_table(meta: dict[str, Any]) -> pd.DataFrame:
+    """What a set of tables is of, as a table itself (`property`, `value`): CSV has no other place for it."""
+    values = [v if isinstance(v, str) else json.dumps(_plain(v), ensure_ascii=False) for v in meta.values()]
+    return pd.DataFrame({"property": list(meta), "value": values})
+
+
+def to_zip(meta: dict[str, Any], tables: dict[str, pd.DataFrame]) -> bytes:
+    """All tables as CSV in one archive, with `meta.csv`, which says what they are of."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as files:
+        for name, table in {**tables, "meta": meta_table(meta)}.items():
+            files.writestr(f"{name}.csv", to_csv(table))
+    return archive.getvalue()
 
 
 def to_csv(table: pd.DataFrame) -> str:

@@ -281,8 +281,8 @@ def _downloads(built: Any, shown: Any) -> None:
         both = {"nodes": built.nodes, "edges": built.edges}
         if kind == "json":
             return tables.to_json(built.meta, both, flat=True)
-        if kind == "csv":
-            return tables.to_csv(built.nodes)
+        if kind == "zip":
+            return tables.to_zip(built.meta, both)
         if kind == "html":
             return export.flow_html(built, shown)
         return export.flow_svg(built, "light", shown) if kind == "svg" else export.flow_png(built, "light", shown)
@@ -299,7 +299,7 @@ _FILES = {
     "html": "a page that works offline",
     "svg": "a drawing",
     "png": "a picture",
-    "csv": "the nodes as a table",
+    "zip": "nodes and edges as CSV",
     "json": "nodes, edges, provenance",
 }
 
