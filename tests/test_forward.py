@@ -36,6 +36,20 @@ def test_the_ledger_sees_a_wrong_number_and_a_nan():
             assert identity in set(table.loc[~table["holds"], "identity"]), (name, wrong)
 
 
+def test_the_ledger_forgives_a_last_bit_but_no_hook_that_changes_the_pass(monkeypatch):
+    model = models.small("gpt2", torch.float32)
+    acts = capture(model, PROMPT)
+    noisy = Activations(**{**vars(acts), "logits": acts.logits.nextafter(acts.logits + 1)})
+    assert not torch.equal(noisy.logits, acts.logits)
+    assert ledger(model, noisy).query("identity == 1")["holds"].all()
+    scale = model.hf.lm_head.register_forward_hook(lambda _m, _a, out: out * (1 + 1e-6) if capturing else out)
+    capturing = True
+    changed = capture(model, PROMPT)
+    monkeypatch.setattr("visit.identities.plain_logits", lambda *_: acts.logits)
+    assert not ledger(model, changed).query("identity == 1")["holds"].any()
+    scale.remove()
+
+
 @pytest.mark.parametrize("name", models.NAMES)
 def test_first_oracle_plain_formulas_in_float64(name):
     model = models.small(name)
