@@ -59,26 +59,22 @@ def unembed(model: Model, x: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_v
     return out if model.b_U is None else out.add_(model.b_U)
 
 
-def lens_logits(
-    model: Model, x: Float[Tensor, "n d_model"], normed: bool = False
-) -> Iterator[tuple[slice, Float[Tensor, "chunk d_vocab"]]]:
-    """Logits of the lens, rows in chunks: (which rows, their logits). `normed`: x has passed the final norm already."""
+def lens_logits(model: Model, x: Float[Tensor, "n d_model"]) -> Iterator[tuple[slice, Float[Tensor, "chunk d_vocab"]]]:
+    """Logits of the lens, rows in chunks: (which rows, their logits)."""
     x = x.to(model.wide)
     rows = max(1, CHUNK_BYTES // (model.d_vocab * x.element_size()))
     rows = -(-len(x) // max(1, -(-len(x) // rows)))  # equal chunks: a last chunk of a few rows wastes a whole pass
     for start in range(0, len(x), max(1, rows)):
         part = x[start : start + rows]
-        yield slice(start, start + len(part)), unembed(model, part if normed else final_norm(model, part))
+        yield slice(start, start + len(part)), unembed(model, final_norm(model, part))
 
 
-def read(
-    model: Model, x: Float[Tensor, "n d_model"], target: int | None = None, k: int = 10, normed: bool = False
-) -> Readings:
+def read(model: Model, x: Float[Tensor, "n d_model"], target: int | None = None, k: int = 10) -> Readings:
     """Everything the lens says about each row of x: top and bottom words, entropy in bits, rank of the target."""
     with torch.no_grad():
         k = min(k, model.d_vocab)
         parts = []
-        for _, logits in lens_logits(model, x, normed):
+        for _, logits in lens_logits(model, x):
             tile = max(1, TILE_BYTES // (model.d_vocab * logits.element_size()))
             parts += [_read_tile(logits[i : i + tile], target, k) for i in range(0, len(logits), tile)]
             del logits  # before the next chunk is made: one at a time is held
