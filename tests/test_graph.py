@@ -11,8 +11,9 @@ import torch
 
 import visit
 from visit import Keep, VisitError, build_flow_graph, capture, capture_many, ledger
-from visit.blocks import Draft, add_block, add_gap
+from visit.blocks import add_block, add_gap
 from visit.decompose import attribution, head_results
+from visit.draft import Draft
 from visit.forward import PARTS
 from visit.graph import FlowGraph, parse_layers, sums_gap
 from visit.keep import select
@@ -439,7 +440,7 @@ def test_a_wrong_question_gets_a_sentence(wrong, says):
 def test_too_many_nodes_says_what_to_lower(monkeypatch):
     model = models.small("gpt2")
     monkeypatch.setattr("visit.graph.MAX_NODES", 200)
-    monkeypatch.setattr("visit.blocks.MAX_NODES", 200)
+    monkeypatch.setattr("visit.draft.MAX_NODES", 200)
     with pytest.raises(VisitError, match="mlp_neurons"):
         build_flow_graph(model, capture(model, PROMPT), keep=Keep(mlp_neurons=None))
     with pytest.raises(VisitError, match="more than 200 nodes"):
@@ -459,3 +460,20 @@ def test_layers_are_read_as_people_write_them():
     for text in ("", "a", "5-3", "-1", "1-2-3", "9" * 30):
         with pytest.raises(VisitError):
             parse_layers(text)
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_an_extended_graph_is_the_graph_built_with_these_pins(name):
+    model = models.small(name)
+    acts = capture(model, PROMPT)
+    keep = Keep(heads=1, values=1, attn_neurons=2, mlp_neurons=2)
+    graph = build_flow_graph(model, acts, keep=keep, target=7)
+    last = model.n_heads - 1
+    pins = [f"L1.head{last}.value2", "L0.mlp_value3", "L1.attn_neuron1", "L0.head0"]
+    extended = visit.graph.extend(graph, pins)
+    whole = build_flow_graph(model, acts, keep=Keep(1, 1, 2, 2, pin=tuple(pins)), target=7)
+    pd.testing.assert_frame_equal(extended.edges, whole.edges)
+    pd.testing.assert_frame_equal(extended.nodes, whole.nodes, rtol=1e-12)
+    assert set(pins) <= set(extended.nodes["id"]) and not set(pins) <= set(graph.nodes["id"])
+    with pytest.raises(VisitError, match="separated from its pass"):
+        visit.graph.extend(FlowGraph(graph.nodes, graph.edges, graph.meta), pins)

@@ -7,14 +7,16 @@ The one rule: at every node the vectors on its incoming `add` and `residual` edg
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
-from visit.blocks import MAX_NODES, Draft, add_block, add_gap, add_predictions, is_pin
+from visit.blocks import add_block, add_gap, add_predictions
 from visit.decompose import attribution, needed
+from visit.draft import MAX_NODES, Draft, is_pin
 from visit.errors import VisitError
 from visit.forward import Activations
 from visit.identities import tolerance
@@ -36,6 +38,7 @@ class FlowGraph:
     nodes: pd.DataFrame
     edges: pd.DataFrame
     meta: dict[str, Any]
+    source: tuple[Model, Activations] | None = field(default=None, repr=False)  # what `extend` reads more nodes from
 
 
 def build_flow_graph(
@@ -66,6 +69,29 @@ def build_flow_graph(
     other = None if distractor is None else model.token_id(distractor, "distractor")
     if other == wanted:
         raise VisitError(f"Target and distractor must differ; both are {model.vocabulary[wanted]!r}.")
+    return _build(model, acts, t, shown, wanted, other, keep)
+
+
+def extend(graph: FlowGraph, pins: Iterable[str]) -> FlowGraph:
+    """The same graph with more nodes shown in any case (`Keep.pin`); what was read already is not read again.
+
+    Raises `VisitError` for a graph that no longer knows the pass it was made from, and for a pin that is no node.
+    """
+    if graph.source is None:
+        raise VisitError("This graph has been separated from its pass; build it again to show more nodes.")
+    model, acts = graph.source
+    meta = graph.meta
+    keep = Keep(**meta["keep"])
+    keep = replace(keep, pin=tuple(dict.fromkeys([*keep.pin, *pins])))
+    _check_pins(model, keep, meta["layers"], meta["position"])
+    other = meta["distractor"] and meta["distractor"]["id"]
+    return _build(model, acts, meta["position"], meta["layers"], meta["target"]["id"], other, keep, graph.nodes)
+
+
+def _build(
+    model: Model, acts: Activations, t: int, shown: list[int], wanted: int, other: int | None, keep: Keep,
+    known: pd.DataFrame | None = None,
+) -> FlowGraph:  # fmt: skip
     with torch.no_grad():
         frozen = attribution(model, acts, t, wanted, other)
         draft = Draft(model, acts, t, frozen, keep)
@@ -76,16 +102,17 @@ def build_flow_graph(
             add_block(draft, layer)
         if shown[-1] == model.n_layers - 1:
             add_predictions(draft)
-        nodes, edges = _tables(draft, wanted)
+        nodes, edges = _tables(draft, wanted, known)
     meta = {
         "model": model.name, "revision": model.revision, "dtype": str(model.dtype).removeprefix("torch."),
-        "family": model.family.name, "n_layers": model.n_layers, "d_vocab": model.d_vocab,
+        "family": model.family.name, "n_layers": model.n_layers, "n_heads": model.n_heads, "d_mlp": model.d_mlp,
+        "d_vocab": model.d_vocab,
         "prompt": acts.prompt, "tokens": list(acts.tokens), "token_ids": list(acts.token_ids), "position": t,
         "target": _word(model, wanted), "distractor": None if other is None else _word(model, other),
         "layers": shown, "keep": asdict(keep), "shares": draft.shares, "constant": frozen.constant,
         "versions": versions(),
     }  # fmt: skip
-    graph = FlowGraph(nodes, edges, meta)
+    graph = FlowGraph(nodes, edges, meta, (model, acts))
     meta["ledger"] = _ledger(model, draft, sums_gap(graph))
     return graph
 
@@ -169,18 +196,9 @@ def _check_size(model: Model, keep: Keep, shown: list[int], visible: int) -> Non
         )
 
 
-def _tables(draft: Draft, target: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    model = draft.model
+def _tables(draft: Draft, target: int, known: pd.DataFrame | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
     vectors = torch.cat(draft.vectors)
-    after = sum(row["kind"] in ("ln_final", "logits") for row in draft.rows)
-    parts = [read(model, vectors[: len(vectors) - after], target)]
-    if after:  # both read as the model's own prediction: its logits, not our product
-        logits = needed(draft.acts, "logits")[[draft.pos] * after]
-        parts.append(replace(read_logits(model, logits, target), norm=vectors[-after:].norm(dim=-1)))
-    columns: dict[str, list[Any]] = {}
-    for part in parts:
-        for name, values in columns_of(model, part).items():
-            columns.setdefault(name, []).extend(values)
+    columns = _readings(draft, vectors, target, known)
     nodes = pd.DataFrame(draft.rows).assign(**columns)
     amount = torch.tensor([row["amount"] for row in draft.rows], dtype=vectors.dtype, device=vectors.device)
     nodes["contribution"] = (draft.frozen.of(vectors) * amount).tolist()
@@ -188,6 +206,41 @@ def _tables(draft: Draft, target: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     sources = [row["source_pos"] for row in draft.rows]
     nodes["source_token"] = [None if i is None else draft.acts.tokens[i] for i in sources]
     return nodes.astype(dict.fromkeys(_INTEGERS, "Int64"))[_COLUMNS], _edges(draft, nodes)
+
+
+def _readings(draft: Draft, vectors: Tensor, target: int, known: pd.DataFrame | None) -> dict[str, list[Any]]:
+    """What every node reads. `known`: nodes read before, of the same pass and target; they are not read again."""
+    model = draft.model
+    after = sum(row["kind"] in ("ln_final", "logits") for row in draft.rows)
+    last = len(vectors) - after
+    if known is None:
+        found = columns_of(model, read(model, vectors[:last], target))
+    else:
+        found = _with_known(draft, vectors[:last], target, known)
+    if after:  # both read as the model's own prediction: its logits, not our product
+        logits = needed(draft.acts, "logits")[[draft.pos] * after]
+        end = replace(read_logits(model, logits, target), norm=vectors[last:].norm(dim=-1))
+        for name, values in columns_of(model, end).items():
+            found[name] += values
+    return found
+
+
+def _with_known(draft: Draft, vectors: Tensor, target: int, known: pd.DataFrame) -> dict[str, list[Any]]:
+    """Readings with those of `known` taken over: by id, but for rests, which change, and turned queries."""
+    same = known[known["kind"] != "rest"]
+    rows = {
+        (i, None if pd.isna(p) else int(p)): n
+        for n, (i, p) in enumerate(zip(same["id"], same["source_pos"], strict=True))
+    }
+    old = [rows.get((row["id"], row["source_pos"])) for row in draft.rows[: len(vectors)]]
+    fresh = [n for n, place in enumerate(old) if place is None]
+    read_now = columns_of(draft.model, read(draft.model, vectors[fresh], target))
+    place_now = {n: place for place, n in enumerate(fresh)}
+    taken = {name: same[name].tolist() for name in read_now}
+    return {
+        name: [new[place_now[n]] if place is None else taken[name][place] for n, place in enumerate(old)]
+        for name, new in read_now.items()
+    }
 
 
 def _edges(draft: Draft, nodes: pd.DataFrame) -> pd.DataFrame:

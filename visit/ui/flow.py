@@ -152,7 +152,7 @@ def graph(subject: Subject) -> None:
 @st.fragment
 def _graph(name: str, prompt: str, pos: int, target: int, distractor: int | None) -> None:
     """Controls and drawing: a fragment, so that a selection or a control runs nothing above it. Takes keys only."""
-    from visit.blocks import is_pin
+    from visit.draft import is_pin
 
     with shown_errors():
         keep, layers = _controls(), _layers()
