@@ -45,6 +45,19 @@ def test_chunks_and_tiles_change_nothing(monkeypatch):
         assert torch.allclose(whole.entropy, parts.entropy, rtol=1e-12) and torch.allclose(whole.prob, parts.prob)
 
 
+def test_each_row_can_be_asked_for_words_of_its_own(monkeypatch):
+    model = models.small("llama")
+    x = torch.randn(11, model.d_model, dtype=torch.float64)
+    words = torch.randint(model.d_vocab, (11, 2))
+    single = [read(model, x[i : i + 1], int(words[i, j])) for i in range(11) for j in range(2)]
+    for chunk in (lens.CHUNK_BYTES, 4 * 8 * model.d_vocab):
+        monkeypatch.setattr(lens, "CHUNK_BYTES", chunk)
+        monkeypatch.setattr(lens, "TILE_BYTES", chunk // 2)
+        found = read(model, x, words)
+        assert found.rank.flatten().tolist() == [int(one.rank) for one in single]
+        assert found.prob.flatten().tolist() == pytest.approx([float(one.prob) for one in single], rel=1e-12)
+
+
 def test_rank_survives_probabilities_that_underflow():
     logits = torch.tensor([[0.0, 500.0, -400.0, -300.0]])  # exp of the last three differences is 0 in float32
     for word, rank in ((1, 1), (0, 2), (3, 3), (2, 4)):

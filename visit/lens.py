@@ -26,7 +26,7 @@ TILE_BYTES = 4 << 20  # of logits per reading step: what stays in the processor'
 
 @dataclass(frozen=True, eq=False)
 class Readings:
-    """What n vectors read, as tensors. `prob` and `rank` are of the target and None without one."""
+    """What n vectors read, as tensors. `prob` and `rank` are of the target (`[n, word]` of several), None without."""
 
     top_ids: Int[Tensor, "n k"]
     top_probs: Float[Tensor, "n k"]
@@ -34,8 +34,8 @@ class Readings:
     bottom_probs: Float[Tensor, "n k"]
     entropy: Float[Tensor, " n"]  # bits
     norm: Float[Tensor, " n"]
-    prob: Float[Tensor, " n"] | None
-    rank: Int[Tensor, " n"] | None
+    prob: Float[Tensor, "n ..."] | None
+    rank: Int[Tensor, "n ..."] | None
 
 
 def final_norm(model: Model, x: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_model"]:
@@ -69,14 +69,21 @@ def lens_logits(model: Model, x: Float[Tensor, "n d_model"]) -> Iterator[tuple[s
         yield slice(start, start + len(part)), unembed(model, final_norm(model, part))
 
 
-def read(model: Model, x: Float[Tensor, "n d_model"], target: int | None = None, k: int = 10) -> Readings:
-    """Everything the lens says about each row of x: top and bottom words, entropy in bits, rank of the target."""
+def read(
+    model: Model, x: Float[Tensor, "n d_model"], target: int | Int[Tensor, "n word"] | None = None, k: int = 10
+) -> Readings:
+    """Everything the lens says about each row of x: top and bottom words, entropy in bits, rank of the target.
+
+    `target` may also be words of each row's own `[n, word]`: a memory value is asked for its source token.
+    """
     with torch.no_grad():
         k = min(k, model.d_vocab)
         parts = []
-        for _, logits in lens_logits(model, x):
+        for rows, logits in lens_logits(model, x):
             tile = max(1, TILE_BYTES // (model.d_vocab * logits.element_size()))
-            parts += [_read_tile(logits[i : i + tile], target, k) for i in range(0, len(logits), tile)]
+            for i in range(0, len(logits), tile):
+                words = target[rows][i : i + tile] if isinstance(target, Tensor) else target
+                parts.append(_read_tile(logits[i : i + tile], words, k))
             del logits  # before the next chunk is made: one at a time is held
         parts = parts or [_read_tile(x.new_empty(0, model.d_vocab, dtype=model.wide), target, k)]
         top, top_p, bottom, bottom_p, entropy, prob, rank = (torch.cat(column) for column in zip(*parts, strict=True))
@@ -94,19 +101,22 @@ def read_logits(model: Model, logits: Float[Tensor, "n d_vocab"], target: int | 
     return Readings(top, top_p, bottom, bottom_p, entropy, norm, prob if known else None, rank if known else None)
 
 
-def _read_tile(logits: Tensor, target: int | None, k: int) -> tuple[Tensor, ...]:
+def _read_tile(logits: Tensor, target: int | Tensor | None, k: int) -> tuple[Tensor, ...]:
     high, top = logits.topk(k, dim=-1)
     low, bottom = logits.topk(k, dim=-1, largest=False)
-    own = logits[:, [target or 0]]  # a copy
-    rank = 1 + torch.count_nonzero(logits > own, dim=-1)
-    rank = rank.masked_fill(own[:, 0].isnan(), logits.shape[-1])  # no number is no first place
+    own = logits.gather(1, target) if isinstance(target, Tensor) else logits[:, [target or 0]]  # a copy
+    rank = 1 + torch.stack([torch.count_nonzero(logits > word[:, None], dim=-1) for word in own.unbind(1)], dim=1)
+    rank = rank.masked_fill(own.isnan(), logits.shape[-1])  # no number is no first place
     logits = logits.sub_(high[:, :1])  # in place: the chunk is ours, and a pass over it costs as much as its product
     weights = logits.exp()
     total = weights.sum(-1, keepdim=True)
     mean = torch.linalg.vecdot(weights, logits)[:, None] / total
     entropy = ((total.log() - mean) / math.log(2)).clamp_(min=0)
     scale = high[:, :1] + total.log()
-    return top, (high - scale).exp(), bottom, (low - scale).exp(), entropy[:, 0], (own - scale).exp()[:, 0], rank
+    prob = (own - scale).exp()
+    if not isinstance(target, Tensor):
+        prob, rank = prob[:, 0], rank[:, 0]
+    return top, (high - scale).exp(), bottom, (low - scale).exp(), entropy[:, 0], prob, rank
 
 
 def read_vectors(
