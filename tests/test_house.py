@@ -18,7 +18,7 @@ LEVELS = [
     {"draft_attention", "draft_mlp"},
     {"blocks"},
     {"graph", "overview"},
-    {"story", "doctor", "tables"},
+    {"story", "doctor", "tables", "roles", "memory", "heads", "alignment"},
     {"detail", "figures"},
     {"palette", "sheet"},
     {"rows", "paths", "inspector"},
