@@ -26,6 +26,8 @@ _HOME = {
     "Keep": "graph",
     "build_flow_graph": "graph",
     "draw": "drawing",
+    "Comparison": "difference",
+    "compare": "difference",
 }
 
 __all__ = ["__version__", *_HOME]

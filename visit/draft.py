@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any
 
 from torch import Tensor
@@ -78,22 +79,30 @@ class Draft:
         """Numbers pinned and hidden among the terms of one sum: kind "head", "value", "attn_neuron" or "mlp_value"."""
         shown: set[int] = set()
         hidden: set[int] = set()
-        for pin in self.keep.pin:
-            number = _pinned(pin, layer, kind, head)
+        for pin in self.pins_of_layer.get(layer, ()):
+            number = _pinned(pin, kind, head)
             if number is not None:
                 (hidden if pin.startswith("-") else shown).add(number)
         return shown, hidden
+
+    @cached_property
+    def pins_of_layer(self) -> dict[int, list[str]]:
+        found: dict[int, list[str]] = {}
+        for pin in self.keep.pin:
+            if named := _ITEM.fullmatch(pin.removeprefix("-")):
+                found.setdefault(int(named[1][1:]), []).append(pin)
+        return found
 
     def check(self, found: Tensor, true: Tensor) -> None:
         """Note how far a sum of all its terms is from what was captured."""
         self.errors.append((found - true).abs().max() / true.abs().max().clamp_min(1e-30))
 
 
-def _pinned(pin: str, layer: int, kind: str, head: int | None) -> int | None:
-    """The number that a pin names among the terms of `kind` in this layer, None if it names something else."""
+@lru_cache(maxsize=4096)
+def _pinned(pin: str, kind: str, head: int | None) -> int | None:
+    """The number that a pin names among the terms of `kind` in its layer, None if it names something else."""
     found = _ITEM.fullmatch(pin.removeprefix("-"))
-    if not found or found[1] != f"L{layer}":
-        return None
+    assert found
     if kind == "head":  # a pinned value shows its head, too; a hidden one does not hide it
         part = found[3] or pin.endswith(".query")
         return int(found[2]) if found[2] and not (pin.startswith("-") and part) else None

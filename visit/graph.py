@@ -105,8 +105,8 @@ def _build(
         nodes, edges = _tables(draft, wanted, known)
     meta = {
         "model": model.name, "revision": model.revision, "dtype": str(model.dtype).removeprefix("torch."),
-        "family": model.family.name, "n_layers": model.n_layers, "n_heads": model.n_heads, "d_mlp": model.d_mlp,
-        "d_vocab": model.d_vocab,
+        "family": model.family.name, "n_layers": model.n_layers, "n_heads": model.n_heads, "d_head": model.d_head,
+        "d_mlp": model.d_mlp, "gated": model.family.w_gate is not None, "d_vocab": model.d_vocab,
         "prompt": acts.prompt, "tokens": list(acts.tokens), "token_ids": list(acts.token_ids), "position": t,
         "target": _word(model, wanted), "distractor": None if other is None else _word(model, other),
         "layers": shown, "keep": asdict(keep), "shares": draft.shares, "constant": frozen.constant,
