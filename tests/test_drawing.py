@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from io import BytesIO
 from itertools import combinations, pairwise
@@ -198,9 +199,19 @@ def test_one_workshop_alone(parts, gone):
 
 def test_twelve_folded_blocks_fit_one_screen_and_a_block_at_words_a_thousand_pixels():
     _, sheet = layout("states", layers=tuple(range(12)), heads=12)
-    assert sheet.width <= 1280
+    assert sheet.width <= 1075  # the column that a 1,440 px window leaves beside the sidebar
     _, sheet = layout("words", heads=12, neurons=12, final=False)
     assert sheet.width <= 1000
+
+
+def test_a_wide_frame_begins_with_whole_pills_before_the_open_block():
+    picture = compose(make_graph(layers=tuple(range(12))), {7: "words"})
+    wide, narrow = flow_data(make_graph(layers=tuple(range(12))), {7: "words"})["focus"]
+    opened = next(block for block in picture.sheet.blocks if block.level == "words")
+    assert 0 < opened.x - wide < 260 and 0 < opened.x - narrow < 40
+    states = [p for p in picture.sheet.pills.values() if p.role == "state"]
+    assert not any(p.x < wide < p.right for p in states)
+    assert flow_data(make_graph(layers=(0, 1)), {0: "words"})["focus"] == [0, 0]
 
 
 def test_the_block_that_moves_the_target_most_is_open():
@@ -354,6 +365,33 @@ def test_hostile_text_stays_text_in_html(level):
     assert lowered.count("<script") == 3 and lowered.count("</script") == 3
     assert "<img" not in lowered and "<!--" not in lowered.replace("<!doctype", "")
     assert "\u2028" not in page and "\x00" not in page
+
+
+def page_data(text):
+    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+
+
+def test_a_page_holds_the_drawings_that_python_would_have_sent():
+    graph = make_graph(layers=(3, 4, 7))
+    data = page_data(flow_html(graph, {4: "words"}, color_by="entropy"))
+    names = [view["name"] for view in data["views"]]
+    assert names[0] == "block 4 at words" and len(set(names)) == len(names) == 3 + 2 * 3
+    for view in data["views"]:
+        chosen = {int(layer): level for layer, level in view["levels"].items()}
+        sent = flow_data(graph, chosen, color_by="entropy")
+        assert [data["entries"][i] for i in view["nodes"]] == sent["nodes"]
+        assert all(view[part] == sent[part] for part in ("svg", "links", "junctions", "focus"))
+    assert len({entry["id"] for entry in data["entries"]}) == len(data["entries"]) == len(graph.nodes)
+
+
+@pytest.mark.parametrize(("layers", "most"), [((9,), 1_000_000), (tuple(range(12)), 3_000_000)])
+def test_a_page_leaves_out_drawings_before_it_grows_too_large(layers, most):
+    graph = make_graph(layers=layers, heads=25, neurons=48, attn_neurons=48, values=4)
+    text = flow_html(graph, "words" if len(layers) == 1 else default_detail(graph))
+    assert len(text.encode()) <= most
+    held = page_data(text)
+    assert {"states", "words"} <= {level for view in held["views"] for level in view["levels"].values()}
+    assert ("too large" in held["legend"]["provenance"][-1]) == (len(layers) > 1)
 
 
 def test_json_in_a_script_says_the_same_as_before():

@@ -170,6 +170,25 @@ def test_reruns_add_no_listeners_and_no_elements(page, words):
     assert page.evaluate("[count.listeners, document.querySelectorAll('*').length]") == before
 
 
+def test_the_selected_node_has_a_ring_in_the_colour_of_text(page, words):
+    node(page, words, "L9.head1").click()
+    ring, box = page.locator(".ring").bounding_box(), node(page, words, "L9.head1").locator("rect").bounding_box()
+    assert ring["x"] < box["x"] - 2 and ring["x"] + ring["width"] > box["x"] + box["width"] + 2
+    style = "e => [getComputedStyle(e).stroke, getComputedStyle(e.closest('.visit')).color]"
+    stroke, ink = page.locator(".ring").evaluate(style)
+    assert stroke == ink
+    page.keyboard.press("Escape")
+    assert page.locator(".ring").count() == 0
+
+
+def test_an_edge_fades_where_the_drawing_goes_on(page, words):
+    page.wait_for_selector(".frame.after:not(.before)")
+    page.evaluate("document.querySelector('.frame').scrollLeft = 300")
+    page.wait_for_selector(".frame.after.before")
+    page.evaluate("document.querySelector('.frame').scrollLeft = 99999")
+    page.wait_for_selector(".frame.before:not(.after)")
+
+
 def test_python_sets_the_selection_and_an_old_echo_does_not_turn_it_back(page, words):
     rerun(page, words | {"selected": "L8.head2"})
     assert selected(page, words) == ["L8.head2"] and page.evaluate("window.sent") == []
@@ -424,6 +443,35 @@ def test_the_page_alone_works_offline(page):
     meta = page.evaluate("JSON.parse(document.getElementById('provenance').textContent)")
     assert meta["model"] == "test/model" and meta["prompt"] and meta["ledger"]["holds"]
     assert "test/model" in page.locator(".caption").inner_text()
+
+
+def test_the_page_alone_refolds_without_python(page):
+    page.set_content(flow_html(make_graph(layers=(8, 9)), {8: "states", 9: "words"}))
+    kinds = "[...document.querySelectorAll('.nodes .n')].length"
+    opened = page.evaluate(kinds)
+    value = page.get_by_role("heading", name="Memory value of head L8 H1 from position 3 (·John)")
+    page.locator(".title[data-layer='8']").click()  # folded before: opens at words, the other block as it is
+    shown = page.locator(".bar select option:checked")
+    assert shown.inner_text() == "all at words" and page.evaluate(kinds) > opened
+    page.locator(".nodes .n text", has_text="←·John").first.locator("..").locator("rect").click()
+    assert value.count() == 1
+    page.keyboard.press("f")
+    assert shown.inner_text() == "block 8 at everything" and value.count() == 1  # the selection stays
+    page.locator(".bar select").select_option("all folded")
+    assert page.evaluate(kinds) < opened and page.locator(".inspector").is_hidden()
+    page.locator(".nodes .n").first.hover()
+    assert page.locator("svg.dim .lit .n").count() > 1
+
+
+def test_one_block_alone_has_every_level(page):
+    page.set_content(flow_html(make_graph(), "words"))
+    assert page.locator(".bar select option").all_inner_texts() == ["at words", "folded", "at everything"]
+    seen = []
+    for _ in range(3):
+        page.locator(".title").click()
+        seen.append(page.locator(".bar select option:checked").inner_text())
+    assert seen == ["at everything", "folded", "at words"]
+    assert "the block folded, at words and at everything" in page.locator(".caption").inner_text()
 
 
 def test_data_survive_the_script_element(page):

@@ -105,7 +105,9 @@ class Flow:
 
 
 def read(graph: FlowTables) -> Flow:
-    """Turn the tables of a graph into records."""
+    """Turn the tables of a graph into records; records stay as they are."""
+    if isinstance(graph, Flow):
+        return graph
     nodes = {record["id"]: Node(**record) for record in _records(graph.nodes, Node.__slots__)}
     edges = [Edge(**record) for record in _records(graph.edges, Edge.__slots__)]
     into: dict[str, list[Edge]] = {i: [] for i in nodes}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from visit.bands import Band, Gauge, WidthBy, gauge, route
 from visit.detail import STREAM, Detail, Flow, FlowTables, Level, Parts, levels, read
@@ -29,24 +30,32 @@ class Picture:
     measure: Gauge
 
 
-def compose(
-    graph: FlowTables,
-    detail: Detail = "words",
-    *,
-    width_by: WidthBy = "norm",
-    color_by: ColorBy = "rank",
-    sort_by: str = "norm",
-    parts: Parts = "both",
-    order: FlowTables | None = None,
-) -> Picture:
+class Look(TypedDict, total=False):
+    """What can be chosen about a picture, with its defaults.
+
+    width_by: "norm", or "contribution" for |contribution| in logits. color_by: "rank", "probability" or "contribution"
+    of the target (rank from 1, probability 0 to 1, logits), or "entropy" of the reading in bits. sort_by: order of
+    heads and neurons, "norm", "contribution" or "index". parts: "both", "attention" or "mlp". order: a graph whose rows
+    this one follows, so that the two can be compared line by line (none).
+    """
+
+    width_by: WidthBy
+    color_by: ColorBy
+    sort_by: str
+    parts: Parts
+    order: FlowTables | None
+
+
+def compose(graph: FlowTables, detail: Detail = "words", **look: Unpack[Look]) -> Picture:
     """Lay out a graph and give every part its class."""
-    flow = read(graph)
-    sheet = place(flow, levels(flow, detail), parts, sort_by, read(order) if order is not None else None)
+    flow, order, color_by = read(graph), look.get("order"), look.get("color_by", "rank")
+    rows = read(order) if order is not None else None
+    sheet = place(flow, levels(flow, detail), look.get("parts", "both"), look.get("sort_by", "norm"), rows)
     largest = _largest_part(flow)
-    look = pill_class(color_by, flow.d_vocab, largest)
-    measure = gauge(flow, width_by)
-    looks = {p.id: look(p.node) for p in sheet.pills.values()}
-    bands = route(flow, sheet, measure, look)
+    class_of = pill_class(color_by, flow.d_vocab, largest)
+    measure = gauge(flow, look.get("width_by", "norm"))
+    looks = {p.id: class_of(p.node) for p in sheet.pills.values()}
+    bands = route(flow, sheet, measure, class_of)
     return Picture(flow, sheet, bands, looks, legend(flow, measure, color_by, largest), measure)
 
 
@@ -61,26 +70,20 @@ def draw(
     detail: Detail = "words",
     *,
     theme: Theme = "light",
-    width_by: WidthBy = "norm",
-    color_by: ColorBy = "rank",
-    sort_by: str = "norm",
-    parts: Parts = "both",
     palette: PaletteName = "safe",
     selected: str | None = None,
+    **look: Unpack[Look],
 ) -> str:
     """Draw a flow graph as the text of an SVG file, with its legend, its caption and its provenance.
 
     graph: a `FlowGraph`. detail: "states" (folded), "words" or "everything", for all blocks or as {layer: level}.
     theme: "light" and "dark" are drawn with plain attributes, for every program that reads SVG; "auto" follows the
-    reader's system through a style sheet. width_by: "norm", or "contribution" for |contribution| in logits.
-    color_by: "rank", "probability" or "contribution" of the target (rank from 1, probability 0 to 1, logits), or
-    "entropy" of the reading in bits. sort_by: order of heads and neurons, "norm", "contribution" or "index".
-    parts: "both", "attention" or "mlp". palette: "safe" (colour-blind safe) or "paper" (green and red).
-    selected: id of a node to be marked.
+    reader's system through a style sheet. palette: "safe" (colour-blind safe) or "paper" (green and red). selected: id
+    of a node to be marked. `look`: `width_by`, `color_by`, `sort_by`, `parts`, `order`, as `visit.drawing.Look` says.
 
     Raises ValueError for an unknown level. Source: paper section 4 and Appendix A; the layout is ours.
     """
-    picture = compose(graph, detail, width_by=width_by, color_by=color_by, sort_by=sort_by, parts=parts)
+    picture = compose(graph, detail, **look)
     ink = Ink(None if theme == "auto" else theme, palette)
     width = max(picture.sheet.width, 640.0)
     body = drawing(picture.sheet, picture.bands, picture.looks, ink, _target(picture.flow))
@@ -111,43 +114,51 @@ def flow_data(
     graph: FlowTables,
     detail: Detail = "words",
     *,
-    width_by: WidthBy = "norm",
-    color_by: ColorBy = "rank",
-    sort_by: str = "norm",
-    parts: Parts = "both",
     palette: PaletteName = "safe",
     selected: str | None = None,
-    order: FlowTables | None = None,
     actions: bool = False,
     group: str | None = None,
+    **look: Unpack[Look],
 ) -> dict[str, Any]:
     """Everything that flow.js needs to show a graph: drawing, inspector's entries and links, as JSON can hold it.
 
-    The options are those of `draw`. order: a graph whose rows this one follows. group: drawings of one page that name
-    the same group light up together. actions: offer what only the app can do (fold a block, hide or keep a node); it
-    then receives `{"do": "detail", "layer"}`, `{"do": "hide", "id"}` or `{"do": "keep", "id"}` as trigger "action".
+    `look` and `palette`: as for `draw`. group: drawings of one page that name the same group light up together.
+    actions: offer what only the app can do (fold a block, hide or keep a node); it then receives
+    `{"do": "detail", "layer"}`, `{"do": "hide", "id"}` or `{"do": "keep", "id"}` as trigger "action".
     """
-    picture = compose(graph, detail, width_by=width_by, color_by=color_by, sort_by=sort_by, parts=parts, order=order)
+    picture = compose(graph, detail, **look)
+    page = {"palette": palette, "selected": selected, "actions": actions, "group": group}
+    return drawing_data(picture) | {"nodes": node_entries(picture.flow, picture.sheet.pills)} | terms(picture) | page
+
+
+def drawing_data(picture: Picture) -> dict[str, Any]:
+    """What differs between two drawings of one graph: SVG text, links between its nodes, where to look first."""
     sheet = picture.sheet
     body = drawing(sheet, picture.bands, picture.looks, Ink(), _target(picture.flow))
     numbers = {name: i for i, name in enumerate([*sheet.pills, *sheet.junctions])}
-    nodes = entries(picture.flow, sheet.pills)
-    for entry, pill in zip(nodes, sheet.pills.values(), strict=True):
-        entry |= {name: 1 for name, kinds in _ROLES.items() if pill.node.kind in kinds}
     return {
         "svg": frame(body, sheet.width, sheet.height),
-        "nodes": nodes,
+        "junctions": len(sheet.junctions),
+        "links": [_link(band, numbers) for band in picture.bands],
+        "focus": _focus(sheet),
+    }
+
+
+def node_entries(flow: Flow, ids: Iterable[str]) -> list[dict[str, Any]]:
+    """The inspector's entries, with what flow.js must know of a node to light its path."""
+    found = entries(flow, ids)
+    for entry in found:
+        entry |= {name: 1 for name, kinds in _ROLES.items() if flow.nodes[entry["id"]].kind in kinds}
+    return found
+
+
+def terms(picture: Picture) -> dict[str, Any]:
+    """The words around a drawing: the numbers' names and meanings, the legend."""
+    return {
         "facts": fact_names(picture.flow),
         "terms": fact_terms(),
         "lens": LENS,
-        "junctions": len(sheet.junctions),
-        "links": [_link(band, numbers) for band in picture.bands],
         "legend": picture.legend.as_dict(),
-        "palette": palette,
-        "selected": selected,
-        "focus": _focus(sheet),
-        "actions": actions,
-        "group": group,
     }
 
 
@@ -165,10 +176,16 @@ def _link(band: Band, numbers: dict[str, int]) -> list[Any]:
     return [numbers[band.source], numbers[band.target], band.kind[0], contribution, end]
 
 
-def _focus(sheet: Sheet) -> float:
-    """How far to scroll at first: to the first open block, when folded ones stand before it."""
+def _focus(sheet: Sheet) -> list[float]:
+    """How far to scroll at first, in a wide and a narrow frame: to the first open block, when others stand before it.
+
+    A wide frame begins with the last whole pills before the block, so that none is cut.
+    """
     opened = next((block for block in sheet.blocks if block.level != "states"), None)
-    return max(0.0, opened.x - 200) if opened is not None and opened is not sheet.blocks[0] else 0.0
+    if opened is None or opened is sheet.blocks[0]:
+        return [0.0, 0.0]
+    wholes = [pill.x for pill in sheet.pills.values() if pill.role in ("state", "rest")]
+    return [min((x for x in wholes if opened.x - 230 <= x < opened.x), default=opened.x) - 12, opened.x - 20]
 
 
 def default_detail(graph: FlowTables) -> dict[int, Level]:

@@ -7,13 +7,15 @@ from functools import cache
 from html import escape
 from typing import Any, Literal
 
-from visit.detail import Detail, FlowTables
-from visit.drawing import component_source, default_detail, draw, flow_data
+from visit.detail import LEVELS, Detail, Flow, FlowTables, Level, levels, read
+from visit.drawing import Look, component_source, compose, default_detail, draw, drawing_data, flow_data, node_entries
 from visit.errors import VisitError
 from visit.palette import page_colours
 from visit.svg import PLAIN_FONT, visible_tree
 
 PNG_SCALE = 2.0
+_ROOM = {"one": 850_000, "many": 2_800_000}  # bytes of all drawings of a page: 1 MB for one block, 3 MB for several
+_OF_ONE_DRAWING = ("svg", "nodes", "links", "junctions", "focus")
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"  # nothing is fetched
 
 
@@ -77,16 +79,63 @@ def _page_style() -> str:
     )
 
 
+def _wanted(flow: Flow, detail: Detail) -> list[tuple[str, dict[int, Level]]]:
+    """Names and levels of the drawings that a page should hold: what is saved, then the most useful first."""
+    saved, folded = levels(flow, detail), levels(flow, "states")
+    several, found = len(saved) > 1, []
+    for level in LEVELS:
+        if several and level != "states":
+            found += [(f"block {layer} at {level}", {**folded, layer: level}) for layer in folded]
+        name = "folded" if level == "states" else f"at {level}"
+        found.append((f"all {name}" if several else name, levels(flow, level)))
+    known = [one for one in found if one[1] == saved] or [("as saved", saved)]
+    return known[:1] + [one for one in found if one[1] != saved]
+
+
+def _with_views(graph: FlowTables, detail: Detail, **look: Any) -> dict[str, Any]:
+    """The data of `flow_data` with several drawings; what the inspector says of a node stands there once for all."""
+    flow = read(graph)
+    page = {k: v for k, v in flow_data(flow, detail, **look).items() if k not in _OF_ONE_DRAWING}
+    drawn = {name: value for name, value in look.items() if name in Look.__annotations__}
+    wanted, room = _wanted(flow, detail), _ROOM["one" if len(flow.layers) == 1 else "many"]
+    numbers: dict[str, int] = {}
+    held: list[dict[str, Any]] = []
+    views: list[dict[str, Any]] = []
+    for name, chosen in wanted:
+        picture = compose(flow, chosen, **drawn)
+        new = node_entries(flow, (i for i in picture.sheet.pills if i not in numbers))
+        known = numbers | {entry["id"]: len(held) + i for i, entry in enumerate(new)}
+        view = {"name": name, "levels": chosen, "nodes": [known[i] for i in picture.sheet.pills]}
+        view |= drawing_data(picture)
+        size = len(script_json([view, new]).encode())
+        if views and size > room:
+            continue
+        room, numbers, held, views = room - size, known, held + new, [*views, view]
+    page["legend"]["provenance"] = [*page["legend"]["provenance"], _contents(flow, len(views), len(wanted))]
+    return page | {"views": views, "entries": held}
+
+
+def _contents(flow: Flow, held: int, wanted: int) -> str:
+    """What a page holds, for its caption."""
+    if len(flow.layers) == 1 and held == wanted:
+        kinds = "the block folded, at words and at everything"
+    else:
+        kinds = f"{held} drawings, the blocks unfolded one at a time and together"
+    more = f" ({wanted - held} with more unfolded would make it too large)" if held < wanted else ""
+    return f"This file holds {kinds}{more}: choose one above it, or click a block's title"
+
+
 def flow_html(graph: FlowTables, detail: Detail | None = None, **look: Any) -> str:
     """A flow graph as an HTML page that works offline, with the app's interactions and inspector.
 
-    It follows the reader's light or dark system. detail: as in `flow_svg`; `look`: the options of
-    `visit.drawing.flow_data`.
+    It opens at `detail` (as in `flow_svg`) and holds further drawings to switch to: one block at every level; several
+    blocks all at one level and each unfolded alone, as far as they fit (1 MB for one block, 3 MB for several).
+    It follows the reader's light or dark system. `look`: the options of `visit.drawing.flow_data`.
     """
     source = component_source()
     head, exported, body = source["js"].partition("export default function flow(")
     assert exported, "flow.js must export its function by this name"
-    data = flow_data(graph, detail or default_detail(graph), **look)
+    data = _with_views(graph, detail or default_detail(graph), **look)
     title = escape(data["legend"]["caption"])
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">

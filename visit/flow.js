@@ -9,7 +9,7 @@ const together = new Set(); // views that light up together, when their data nam
 export default function flow(component) {
   const { data, parentElement, setStateValue, setTriggerValue } = component;
   const root = parentElement.querySelector(".visit");
-  if (!root || !data || !data.svg) return;
+  if (!root || !data || !(data.svg || data.views)) return;
   let view = mounted.get(root);
   if (!view) {
     mounted.set(root, (view = build(root)));
@@ -18,7 +18,7 @@ export default function flow(component) {
   }
   view.report = (id) => setStateValue && setStateValue("selected", id);
   view.act = (action) => setTriggerValue && setTriggerValue("action", action);
-  update(view, data);
+  update(view, data.views ? drawn(data, 0) : data);
 }
 
 function make(tag, name, text) {
@@ -37,7 +37,7 @@ function shape(tag, attributes) {
 // ---- the page around the drawing --------------------------------------------------------------------------------------
 
 function build(root) {
-  const view = { root, zoom: 1, selected: null, sticky: null, sent: [], fromPython: undefined, svg: null };
+  const view = { root, zoom: 1, selected: null, sticky: null, sent: [], fromPython: undefined, svg: null, ring: shape("rect", {}) };
   const bar = make("div", "bar");
   view.search = make("input");
   view.search.type = "search";
@@ -49,7 +49,11 @@ function build(root) {
   smaller.setAttribute("aria-label", "zoom out");
   larger.setAttribute("aria-label", "zoom in");
   view.percent = reset;
-  bar.append(view.search, view.found, smaller, reset, larger);
+  view.choice = make("select");
+  view.choice.title = "What is unfolded";
+  view.choice.setAttribute("aria-label", view.choice.title);
+  view.choice.onchange = () => update(view, drawn(view.data, +view.choice.value));
+  bar.append(view.search, view.found, view.choice, smaller, reset, larger);
   view.stage = make("div", "stage");
   view.frame = make("div", "frame");
   view.inspector = make("aside", "inspector");
@@ -72,6 +76,7 @@ function build(root) {
   reset.onclick = () => zoom(view, 1);
   view.search.oninput = () => search(view);
   view.frame.addEventListener("scroll", () => pin(view), { passive: true });
+  new ResizeObserver(() => pin(view)).observe(view.frame);
   listen(view);
   return view;
 }
@@ -90,14 +95,45 @@ function update(view, data) {
   for (const name of ["safe", "paper"]) view.root.classList.toggle(name, name === (data.palette || "safe"));
   if (!view.data || view.data.svg !== data.svg) redraw(view, data);
   view.data = data;
-  view.names.classList.toggle("act", !!data.actions);
-  if (data.actions) handles(view);
+  chooser(view);
+  const folds = data.actions || (data.views || []).length > 1;
+  view.names.classList.toggle("act", folds);
+  if (folds) handles(view);
   if (data.selected !== view.fromPython) {
     view.fromPython = data.selected;
     const answered = view.sent.indexOf(data.selected); // an answer to a click, perhaps not to the last one
     view.sent = answered < 0 ? [] : view.sent.slice(answered + 1);
     if (answered < 0) select(view, data.selected, false);
   } else if (view.selected) show(view);
+}
+
+// ---- a file with several drawings, as there is no Python that could make another -------------------------------------
+
+/** One of a file's drawings as Python would have sent it: the entries of its nodes stand in the file once for all. */
+function drawn(file, n) {
+  const one = file.views[n];
+  return { ...file, ...one, shown: n, nodes: one.nodes.map((i) => file.entries[i]) };
+}
+
+/** The list of a file's drawings, beside the search. */
+function chooser(view) {
+  const views = view.data.views || [];
+  view.choice.hidden = views.length < 2;
+  if (view.choice.childElementCount !== views.length)
+    view.choice.replaceChildren(...views.map((one, n) => Object.assign(make("option", "", one.name), { value: n })));
+  view.choice.value = view.data.shown;
+}
+
+/** The drawing with a block's next level that is most like the one on screen. */
+function nextView(view, layer) {
+  const levels = ["states", "words", "everything"], { views, shown } = view.data, now = views[shown].levels;
+  const alike = (one) => Object.keys(now).filter((other) => one.levels[other] === now[other]).length;
+  for (const turn of [1, 2]) {
+    const wanted = levels[(levels.indexOf(now[layer]) + turn) % 3];
+    const found = views.map((one, n) => n).filter((n) => views[n].levels[layer] === wanted);
+    if (found.length) return found.reduce((best, n) => (alike(views[n]) > alike(views[best]) ? n : best));
+  }
+  return shown;
 }
 
 /** Titles of blocks become handles that fold and open them. */
@@ -137,12 +173,12 @@ function redraw(view, data) {
   view.names.before(view.veil, view.lit); // names stay readable over what is dimmed
   svg.setAttribute("role", "group");
   svg.setAttribute("aria-label", "Flow graph. Left and right follow edges, up and down move in a column, Enter selects" +
-    (data.actions ? ", F folds or opens the block." : "."));
+    (data.actions || data.views ? ", F folds or opens the block." : "."));
   view.frame.replaceChildren(svg);
   view.sticky = null;
   view.current = null;
   zoom(view, view.zoom, true);
-  if (first && data.focus) view.frame.scrollLeft = data.focus * view.zoom;
+  if (first) view.frame.scrollLeft = data.focus[view.frame.clientWidth < 700 ? 1 : 0] * view.zoom;
   else if (before && view.index.has(before.id)) view.frame.scrollLeft += place(view, view.index.get(before.id))[0] - before.x;
   if (view.selected && !view.index.has(view.selected)) { view.selected = null; view.inspector.hidden = true; }
   mark(view);
@@ -192,9 +228,12 @@ function zoom(view, k, quiet) {
   if (!quiet) pin(view);
 }
 
-/** Column names stay on top while the rows scroll under them. */
+/** Column names stay on top while the rows scroll under them; an edge beyond which the drawing goes on fades. */
 function pin(view) {
   if (!view.columns) return;
+  const frame = view.frame, hidden = frame.scrollWidth - frame.clientWidth;
+  frame.classList.toggle("before", frame.scrollLeft > 4);
+  frame.classList.toggle("after", frame.scrollLeft < hidden - 4);
   const down = Math.max(0, view.frame.scrollTop / view.zoom - (+view.columns.dataset.top - 4));
   view.columns.setAttribute("transform", `translate(0 ${down.toFixed(1)})`);
   view.columns.classList.toggle("pinned", down > 0);
@@ -359,7 +398,12 @@ function select(view, id, tell) {
 function mark(view) {
   for (const group of view.svg.querySelectorAll(".sel")) group.classList.remove("sel");
   const i = view.index.get(view.selected);
-  if (i !== undefined) for (const group of view.svg.querySelectorAll(`[data-i="${i}"]`)) group.classList.add("sel");
+  view.ring.remove();
+  if (!view.groups[i]) return;
+  for (const group of view.svg.querySelectorAll(`[data-i="${i}"]`)) group.classList.add("sel");
+  const box = view.groups[i].firstChild, at = (name, more) => +box.getAttribute(name) + more;
+  view.ring = shape("rect", { class: "ring", x: at("x", -3), y: at("y", -3), width: at("width", 6), height: at("height", 6), rx: at("rx", 3) });
+  view.lit.after(view.ring);
 }
 
 function show(view) {
@@ -490,9 +534,11 @@ function listen(view) {
   frame.addEventListener("keydown", (event) => key(view, event));
 }
 
-/** Ask Python for a block's next level of detail. */
+/** A block's next level of detail: from Python, or among the drawings of a file. */
 function unfold(view, layer) {
-  if (view.data.actions && Number.isInteger(layer)) view.act({ do: "detail", layer });
+  if (!Number.isInteger(layer)) return;
+  if (view.data.actions) view.act({ do: "detail", layer });
+  else if (view.data.views) update(view, drawn(view.data, nextView(view, layer)));
 }
 
 function key(view, event) {

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from visit.detail import Flow, Level, Node, Parts, rest_share, shown
 from visit.rows import Rows, group_of
 from visit.sheet import (
+    COMPACT,
+    COMPACT_W,
     FAN,
-    FOLD_PITCH,
-    FOLD_W,
+    FOLD_GAP,
     HEAD_W,
     LINE,
     LOGITS_LINE,
@@ -38,13 +39,14 @@ from visit.sheet import (
     Block,
     Caption,
     Junction,
-    Pill,
     Sheet,
     percent_text,
     share_text,
     source_tag,
 )
 from visit.words import fit
+
+_FOLD_PAD = 5.0  # less room around the words of a folded block
 
 
 def place(
@@ -55,6 +57,8 @@ def place(
     `order`: another graph whose rows this one follows, so that the two can be compared line by line.
     """
     sheet = Sheet()
+    if len(chosen) >= COMPACT:
+        sheet.fold_w = COMPACT_W
     ids = shown(flow, chosen, parts)
     x = MARGIN
     for layer, level in chosen.items():
@@ -71,9 +75,14 @@ def place(
 # ---- blocks ----------------------------------------------------------------------------------------------------------
 
 
-def _state(sheet: Sheet, node: Node, x: float, w: float = STATE_W) -> Pill:
-    tag = percent_text(node.prob) if w > 100 else ""
-    return sheet.pill(node, "state", x, STREAM_Y - STATE_H / 2, w, STATE_H, tag)
+def _state(sheet: Sheet, node: Node, x: float) -> None:
+    sheet.pill(node, "state", x, STREAM_Y - STATE_H / 2, STATE_W, STATE_H, percent_text(node.prob))
+
+
+def _folded_state(sheet: Sheet, node: Node, x: float) -> None:
+    """A narrow state: its number stands above it."""
+    sheet.pill(node, "state", x, STREAM_Y - STATE_H / 2, sheet.fold_w, STATE_H, pad=_FOLD_PAD)
+    sheet.captions.append(Caption(x + sheet.fold_w / 2, 44, percent_text(node.prob), "note", middle=True))
 
 
 def _start(sheet: Sheet, flow: Flow, group: dict[str, list[Node]], layer: int, level: Level, x: float) -> float:
@@ -88,42 +97,37 @@ def _start(sheet: Sheet, flow: Flow, group: dict[str, list[Node]], layer: int, l
                 sheet.captions.append(Caption(x + 20, 42, fit(name, 80, TAG_SIZE), "column"))
                 sheet.pill(gap, "rest", x + 20, WORK_Y, 76, REST_H, text)
                 x += 112
-        w = STATE_W if level != "states" else FOLD_W
-        _state(sheet, node, x, w)
         if level != "states":
+            _state(sheet, node, x)
             sheet.captions.append(Caption(x, 42, "residual in", "column"))
-        else:
-            _fold_note(sheet, node, x)
-            first = not sheet.blocks
-            if first:
-                sheet.captions.append(Caption(x, 20, "block", "column"))
-                for row, name in enumerate(("attention", "", "MLP")):
-                    sheet.captions.append(Caption(x, WORK_Y + 14 + row * 26, name, "column"))
-        x += w
+            x += STATE_W
+            continue
+        _folded_state(sheet, node, x)
+        if not sheet.blocks:
+            sheet.captions.append(Caption(x, 20, "block", "column"))
+            for row, name in enumerate(("attention", "top heads", "MLP")):
+                sheet.captions.append(Caption(x, WORK_Y + 14 + row * 26, name, "column"))
+        x += sheet.fold_w
     return x
-
-
-def _fold_note(sheet: Sheet, node: Node, x: float) -> None:
-    sheet.captions.append(Caption(x + FOLD_W / 2, 44, percent_text(node.prob), "note", middle=True))
 
 
 def _folded(sheet: Sheet, group: dict[str, list[Node]], rows: Rows, layer: int, x: float) -> float:
     """A folded block: its state on the stream; attention out, its top heads and MLP out under it."""
-    x += FOLD_PITCH - FOLD_W
-    block = Block(layer, "states", x, x + FOLD_W)
+    x += FOLD_GAP
+    w = sheet.fold_w - 4
+    block = Block(layer, "states", x, x + sheet.fold_w)
     sheet.blocks.append(block)
     sheet.captions.append(Caption(x, 20, f"{layer}", "title", layer))
     for node in group.get("resid_mid", []):
         sheet.pill(node, "bead", x - 12, STREAM_Y - 6, 12, 12)
     for node in group.get("resid_post", []):
-        _state(sheet, node, x, FOLD_W)
-        _fold_note(sheet, node, x)
+        _folded_state(sheet, node, x)
     for node in group.get("attn_out", []):
-        sheet.pill(node, "pill", x, WORK_Y, FOLD_W - 4, PILL_H)
+        sheet.pill(node, "pill", x, WORK_Y, w, PILL_H, pad=_FOLD_PAD)
     for i, node in enumerate(rows.heads[:2]):
-        sheet.pill(node, "tag", x + i * 34.5, WORK_Y + 26, 33, TAG_H, f"H{node.head}")
+        sheet.pill(node, "tag", x + i * (w + 1.5) / 2, WORK_Y + 26, (w - 1.5) / 2, TAG_H, f"H{node.head}")
     for node in group.get("mlp_out", []):
-        sheet.pill(node, "pill", x, WORK_Y + 52, FOLD_W - 4, PILL_H)
+        sheet.pill(node, "pill", x, WORK_Y + 52, w, PILL_H, pad=_FOLD_PAD)
     return block.right
 
 
@@ -261,7 +265,7 @@ def _end(sheet: Sheet, flow: Flow, x: float) -> float:
     final, logits = flow.nodes.get("ln_final"), flow.nodes.get("logits")
     if final is None and logits is None:
         return x
-    x += 24
+    x += 20
     if final is not None:
         sheet.captions.append(Caption(x, 42, "final norm", "column"))
         sheet.pill(final, "state", x, STREAM_Y - STATE_H / 2, LOGITS_W, STATE_H, percent_text(final.prob))

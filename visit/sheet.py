@@ -17,9 +17,10 @@ REST_LINE = 19.0
 ROW_GAP = 9.0
 PILL_H, REST_H, STATE_H, TAG_H = 20.0, 15.0, 26.0, 17.0
 STATE_W, VALUE_W, HEAD_W, NEURON_W, NORM_W, QUERY_W = 112.0, 136.0, 108.0, 120.0, 92.0, 104.0
-FOLD_W, FOLD_PITCH = 72.0, 84.0
+FOLD_W, FOLD_GAP = 72.0, 12.0
+COMPACT, COMPACT_W = 10, 58.0  # from so many blocks on, folded ones are narrow: twelve fit beside the app's sidebar
 FAN = 62.0  # room in which the bands of a column bend into their sum
-LOGITS_W, LOGITS_LINE = 136.0, 19.0
+LOGITS_W, LOGITS_LINE = 128.0, 19.0
 WORD_SIZE, TAG_SIZE = 12.0, 11.0
 
 Role = str  # "state", "pill", "rest", "tag", "bead", "card": how a pill is drawn
@@ -38,6 +39,7 @@ class Pill:
     h: float
     word: str = ""
     tag: str = ""
+    pad: float = 7.0  # from the box to its texts
 
     @property
     def right(self) -> float:
@@ -95,24 +97,27 @@ class Sheet:
     captions: list[Caption] = field(default_factory=list)
     junctions: dict[str, Junction] = field(default_factory=dict)
     blocks: list[Block] = field(default_factory=list)
+    fold_w: float = FOLD_W  # width of a folded block's pills
     width: float = 0.0
     height: float = 0.0
 
-    def pill(self, node: Node, role: Role, x: float, y: float, w: float, h: float, tag: str = "") -> Pill:
+    def pill(
+        self, node: Node, role: Role, x: float, y: float, w: float, h: float, tag: str = "", pad: float | None = None
+    ) -> Pill:
         """Put a node in its place; the tag gives way when the word needs the room."""
-        word, tag = _texts(node, role, w, tag)
-        placed = self.pills[node.id] = Pill(node.id, node, role, x, y, w, h, word, tag)
+        pad = pad or (8.0 if role == "state" else 7.0)
+        word, tag = _texts(node, role, w - 2 * pad, tag)
+        placed = self.pills[node.id] = Pill(node.id, node, role, x, y, w, h, word, tag, pad)
         return placed
 
 
-def _texts(node: Node, role: Role, w: float, tag: str) -> tuple[str, str]:
+def _texts(node: Node, role: Role, room: float, tag: str) -> tuple[str, str]:
     if role == "bead":
         return "", ""
     if role == "tag":
         return tag, ""
     if role == "rest":
-        return fit(tag, w - 12, TAG_SIZE), ""
-    room = w - (14 if role == "pill" else 16)
+        return fit(tag, room, TAG_SIZE), ""
     size = WORD_SIZE * (1.08 if role == "state" else 1.0)  # a state's word is bold, which is wider
     word = visible(node.word)
     if not tag:

@@ -18,7 +18,9 @@ from visit.sheet import LOGITS_LINE, NAME_Y, TAG_SIZE, WORD_SIZE, Caption, Pill,
 from visit.words import fit, text_width, visible
 
 FONT = "'Source Sans 3', 'Source Sans Pro', 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
-PLAIN_FONT = "Helvetica Neue, Arial, Liberation Sans, Noto Sans, DejaVu Sans, sans-serif"
+PLAIN_FONT = (
+    "Arial, Liberation Sans, Helvetica, Noto Sans, DejaVu Sans, sans-serif"  # some programs read the first only
+)
 _ROUND = {"pill": 5.0, "state": 7.0, "rest": 7.5, "tag": 5.0, "bead": 6.0, "card": 7.0}
 
 
@@ -103,7 +105,7 @@ def _label(pill: Pill, look: str, ink: Ink) -> str:
     role = pill.role
     y = _n(pill.cy + (4.2 if role not in ("rest", "tag") else 3.9))
     centred = role in ("tag", "rest")
-    x = pill.x + pill.w / 2 if centred else pill.x + (8 if role == "state" else 7)
+    x = pill.x + pill.w / 2 if centred else pill.x + pill.pad
     anchor = " text-anchor='middle'" if centred else ""
     size = f" font-size='{TAG_SIZE:g}'" if centred and ink.plain else ""
     text = f"<text x='{_n(x)}' y='{y}'{anchor}{size}{ink.word(look, role)}>{escape(pill.word)}</text>"
