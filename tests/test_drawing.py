@@ -343,6 +343,13 @@ def test_svg_holds_its_provenance_and_a_caption():
         assert part in texts
 
 
+def test_only_text_from_right_to_left_is_set_apart():
+    marks = {"\u2066", "\u2069"}
+    assert not marks & set(draw(make_graph()))
+    texts = [e.text or "" for e in ElementTree.fromstring(draw(make_graph(prompt="שלום <b>"))).iter(SVG + "text")]
+    assert any("“\u2066שלום <b>\u2069”" in text for text in texts)
+
+
 def hostile_graph():
     return make_graph(words=HOSTILE, model="<script>alert(1)</script>", prompt="".join(HOSTILE))
 

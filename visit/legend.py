@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import bidirectional
 
 from visit.bands import Gauge, WidthBy
 from visit.detail import Flow
 from visit.palette import ColorBy, Swatch, scale
-from visit.words import isolate, visible
+from visit.words import visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,20 @@ def token_text(named: Any) -> str:
     return visible(str(named)) if named is not None else ""
 
 
+def _apart(text: str) -> str:
+    """Right-to-left text that leaves the words around it in place, drawn as the tokens run, from left to right.
+
+    Other text stays bare: some programs draw the marks as boxes.
+    """
+    return f"\u2066{text}\u2069" if any(bidirectional(c) in ("R", "AL", "AN") for c in text) else text
+
+
 def legend(flow: Flow, measure: Gauge, color_by: ColorBy, largest: float) -> Legend:
     """Everything the reader must be told to read the picture, in units."""
-    target = isolate(token_text(flow.meta.get("target")) or "the target")
+    target = _apart(token_text(flow.meta.get("target")) or "the target")
     direction = f"logit of {target}"
     if flow.meta.get("distractor"):
-        direction += f" minus logit of {isolate(token_text(flow.meta['distractor']))}"
+        direction += f" minus logit of {_apart(token_text(flow.meta['distractor']))}"
     titles = {
         "rank": f"Fill: rank of {target} among {flow.d_vocab_text} tokens",
         "probability": f"Fill: probability of {target}",
@@ -88,15 +97,15 @@ def _caption(flow: Flow) -> str:
     tokens = meta.get("tokens") or []
     position = meta.get("position")
     parts = [
-        f"{isolate(visible(str(meta.get('model', 'model'))))}",
-        f"“{isolate(visible(str(meta.get('prompt', ''))))}”",
+        f"{_apart(visible(str(meta.get('model', 'model'))))}",
+        f"“{_apart(visible(str(meta.get('prompt', ''))))}”",
     ]
     if position is not None and tokens:
-        parts.append(f"at position {position} ({isolate(visible(tokens[position]))})")
+        parts.append(f"at position {position} ({_apart(visible(tokens[position]))})")
     if meta.get("target") is not None:
-        parts.append(f"target {isolate(token_text(meta['target']))}")
+        parts.append(f"target {_apart(token_text(meta['target']))}")
     if meta.get("distractor") is not None:
-        parts.append(f"against {isolate(token_text(meta['distractor']))}")
+        parts.append(f"against {_apart(token_text(meta['distractor']))}")
     return " · ".join(parts)
 
 

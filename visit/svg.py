@@ -125,7 +125,7 @@ def _predictions(pill: Pill, target: str | None, ink: Ink) -> str:
         y = pill.y + 4 + i * LOGITS_LINE
         number = escape(percent_text(p))
         bar = max(1.0, (pill.w - 12) * (p or 0.0) / top)
-        room = pill.w - 24 - text_width(number, TAG_SIZE)
+        room = pill.w - 22 - text_width(number, TAG_SIZE)
         look = ink.share(token == target)
         size = f"width='{_n(bar)}' height='{LOGITS_LINE - 3:g}' rx='3'"
         lines.append(
