@@ -19,7 +19,7 @@ LEVELS = [
     {"blocks"},
     {"graph", "overview", "pairing"},
     {"difference", "parting"},
-    {"story", "doctor", "tables", "roles", "memory", "heads", "alignment"},
+    {"story", "doctor", "tables", "roles", "aim", "recall", "heads", "memory", "alignment"},
     {"detail", "figures"},
     {"palette", "sheet"},
     {"rows", "paths", "inspector"},

@@ -26,6 +26,7 @@ _HOME = {
     "Keep": "graph",
     "build_flow_graph": "graph",
     "draw": "drawing",
+    "head_memory": "memory",
     "Comparison": "difference",
     "compare": "difference",
 }

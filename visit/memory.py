@@ -1,0 +1,158 @@
+"""The attention memory: what one head recalls from every past position, and what one token is remembered as.
+
+A head's output is a sum of memory values, `Σ_i pattern[t, i] · v_i W_O`. Each is read with the lens, next to the key
+it was found by and the query that looked for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from visit.aim import aimed, check_head, counted, seen, word
+from visit.decompose import Attribution, head_results, memory_values
+from visit.forward import Activations
+from visit.heads import places
+from visit.lens import columns_of, read
+from visit.model import Model
+from visit.recall import query_key_readings, read_blocks, terms, value_columns
+
+_LISTS = [f"{name}{part}" for name in ("key_", "key_gain_", "query_", "query_gain_") for part in ("tokens", "probs")]
+_COLUMNS = [
+    "source_pos", "source_token", "is_sink", "pattern", "value_norm", "moved", "share", "contribution",
+    "tokens", "probs", "entropy", "prob", "rank", "source_prob", "source_rank", "negated_tokens", "negated_probs",
+    *_LISTS,
+]  # fmt: skip
+
+
+def head_memory(
+    model: Model,
+    acts: Activations,
+    layer: int,
+    head: int,
+    pos: int = -1,
+    target: int | str | None = None,
+    distractor: int | str | None = None,
+    k: int = 10,
+    sources: Iterable[int] | None = None,
+) -> pd.DataFrame:
+    """What one head at one position recalls: a row per past position, and a last row for what their sum misses.
+
+    Columns: `source_pos` (missing in the last row), `source_token`, `is_sink` (the first position), `pattern`,
+    `value_norm` (‖v_i W_O‖), `moved` (pattern · value_norm), `share` (of Σ moved), `contribution` (logits, of
+    pattern · value). What the memory value reads: `tokens`, `probs` (top k), `entropy` (bits), `prob` and `rank` of the
+    target (None: the prediction at `pos`), `source_prob` and `source_rank` of the source token; `negated_tokens`,
+    `negated_probs` of −value where the whole head pushes the target away, else missing. The key as `pos` sees it and
+    the query as the source sees it: `key_tokens`, `key_probs`, `query_tokens`, `query_probs`, which pair with
+    `ln1_out`; with the gain of ln1 folded in (`key_gain_…`, `query_gain_…`) they pair with the stream.
+    Last row: the head's output minus the sum of the rows: `moved` is its length, `share` that length over the head's;
+    with its `contribution` the column adds up to the head's.
+    `sources`: positions whose words are read (None = all). The others keep their numbers, so that sums hold.
+    Raises `VisitError` for a wrong layer, head, position, k or word. Source: paper sections 3.3, D.2, D.3; sums ours.
+    """
+    t, wanted, frozen = aimed(model, acts, pos, target, distractor)
+    check_head(model, layer, head)
+    shown, k = seen(acts, t, sources), counted(model, k)
+    with torch.no_grad():
+        values, pattern, result = terms(model, acts, layer, head, t)
+        table = _sum_of_rows(acts, values, pattern, result, frozen)
+        blocks = {"": values[shown]}
+        if float(frozen.of(result)) < 0:
+            blocks["negated_"] = -values[shown]
+        blocks |= query_key_readings(model, acts, layer, head, t, shown)
+        asked = torch.tensor([[wanted, acts.token_ids[i]] for i in shown], device=model.device)
+        columns = read_blocks(model, blocks, asked, k) if shown else {}
+    for name in _COLUMNS[table.shape[1] :]:
+        found = dict(zip(shown, columns.get(name, []), strict=False))
+        table[name] = pd.Series([found.get(i) for i in range(len(table))], dtype=_dtype(name))
+    return table
+
+
+def head_summary(
+    model: Model,
+    acts: Activations,
+    layer: int,
+    head: int,
+    pos: int = -1,
+    target: int | str | None = None,
+    distractor: int | str | None = None,
+    k: int = 10,
+) -> dict[str, Any]:
+    """What one head writes at one position, as a whole: the totals of `head_memory`.
+
+    Keys: `node` (id in the flow graph), `layer`, `head`, `pos`, `target`, `distractor` (`{"id", "token"}` or None),
+    `norm`, `share` (of Σ norms of the layer's heads), `contribution` (logits), `tokens`, `probs` (top k), `entropy`
+    (bits), `prob` and `rank` of the target; `negated_tokens`, `negated_probs` of −head where it pushes the target away,
+    else None; `miss` = ‖head − Σ pattern · value‖, `relative_miss` (over `norm`). Raises `VisitError` as `head_memory`.
+    """
+    t, wanted, frozen = aimed(model, acts, pos, target, distractor)
+    check_head(model, layer, head)
+    with torch.no_grad():
+        values, pattern, result = terms(model, acts, layer, head, t)
+        norms = head_results(model, acts, layer, t).norm(dim=-1)
+        miss = float((result - pattern @ values).norm())
+        both = columns_of(model, read(model, torch.stack([result, -result]), wanted, counted(model, k)))
+        contribution = float(frozen.of(result))
+    norm = float(result.norm())
+    away = contribution < 0
+    return {
+        "node": f"L{layer}.head{head}", "layer": int(layer), "head": int(head), "pos": t,
+        "target": word(model, wanted), "distractor": word(model, distractor),
+        "norm": norm, "share": float(norms[head] / norms.sum().clamp_min(1e-30)), "contribution": contribution,
+        **{name: both[name][0] for name in ("tokens", "probs", "entropy", "prob", "rank")},
+        "negated_tokens": both["tokens"][1] if away else None, "negated_probs": both["probs"][1] if away else None,
+        "miss": miss, "relative_miss": miss / max(norm, 1e-30),
+    }  # fmt: skip
+
+
+def value_life(
+    model: Model, acts: Activations, source_pos: int, target: int | str | None = None, k: int = 5
+) -> pd.DataFrame:
+    """What one source token is remembered as: its memory value in every head of every layer, a row each.
+
+    Columns: `layer`, `head`, `norm` (‖v_i W_O‖), `tokens`, `probs` (top k), `entropy` (bits), `prob` and `rank` of the
+    target (None: the prediction at the last position), `source_prob` and `source_rank` of the source token itself.
+    Attention takes no part: who looks at the value is another question. Raises `VisitError` for a wrong position, k or
+    word. Source: paper App. D.2, Fig. 18, for one prompt.
+    """
+    i = acts.index(source_pos)
+    wanted = aimed(model, acts, -1, target)[1]
+    table = places(model)
+    with torch.no_grad():
+        everywhere = torch.full((model.n_heads, 1), i, device=model.device)
+        values = [memory_values(model, acts, layer, everywhere)[:, 0] for layer in range(model.n_layers)]
+        asked = torch.tensor([wanted, acts.token_ids[i]], device=model.device).expand(len(table), -1)
+        found = read(model, torch.cat(values), asked, counted(model, k))
+    return table.assign(norm=found.norm.tolist(), **value_columns(model, found))
+
+
+def _sum_of_rows(
+    acts: Activations, values: Tensor, pattern: Tensor, result: Tensor, frozen: Attribution
+) -> pd.DataFrame:
+    """The numbers of every source, and of what the sum of all misses."""
+    missing = result - pattern @ values
+    norms, n = values.norm(dim=-1), len(values)
+    moved = pattern * norms
+    miss = float(missing.norm())
+    columns = {
+        "source_pos": pd.array([*range(n), None], dtype="Int64"),
+        "source_token": [*acts.tokens[:n], None],
+        "is_sink": [True] + [False] * n,
+        "pattern": [*pattern.tolist(), math.nan],
+        "value_norm": [*norms.tolist(), math.nan],
+        "moved": [*moved.tolist(), miss],
+        "share": [*(moved / moved.sum().clamp_min(1e-30)).tolist(), miss / max(float(result.norm()), 1e-30)],
+        "contribution": [*(pattern * frozen.of(values)).tolist(), float(frozen.of(missing))],
+    }
+    return pd.DataFrame(columns)
+
+
+def _dtype(name: str) -> str:
+    if name in ("rank", "source_rank"):
+        return "Int64"
+    return "float64" if name in ("entropy", "prob", "source_prob") else "object"
