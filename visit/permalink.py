@@ -16,7 +16,8 @@ from visit.words import visible
 
 PROMPT_CHARACTERS = 8_000
 DEFAULT_PROMPT = "The capital of Japan is the city of"
-_NODE = re.compile(r"(L\d{1,4}(-\d{1,4})?(\.[a-z_]+\d*){1,2}(\.rest|\.gate|\.up)?|ln_final|logits)")
+DEFAULT_PROMPT_B = "The capital of France is the city of"
+_NODE = re.compile(r"(L\d{1,4}(-\d{1,4})?(\.[a-z_]+\d*){1,2}(\.rest|\.gate|\.up)?b?|ln_final|logits)")  # b: only in prompt B
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,14 @@ class State:
     sort: str = "norm"
     parts: str = "both"
     node: str = ""
+    prompt_b: str = DEFAULT_PROMPT_B
+    model_b: str = ""
+    pos_b: int = -1
+    target_b: str = ""
+    distractor_b: str = ""
+    align: str = ""
+    view: str = "graphs"
+    apart: str = "js"
 
 
 def parse(params: Mapping[str, str]) -> tuple[State, list[str]]:
@@ -159,6 +168,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "width": ("norm", "contribution"),
     "sort": ("norm", "contribution", "index"),
     "parts": ("both", "attention", "mlp"),
+    "view": ("graphs", "difference"),
+    "apart": ("js", "apart", "cosine", "cosine_centred"),
 }
 
 
@@ -169,6 +180,16 @@ def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
         return text
 
     return read
+
+
+def _model_b(text: str) -> str:
+    return _model(text) if text else ""
+
+
+def _align(text: str) -> str:
+    if not re.fullmatch(r"((\d{1,6}:\d{0,6}|:\d{1,6})(,|$)){0,200}", text, re.ASCII):
+        raise ValueError("corrections of the alignment are written 3:5,4:,:6")
+    return text.rstrip(",")
 
 
 def _pin(text: str) -> str:
@@ -191,7 +212,8 @@ def _detail(text: str) -> str:
 
 
 _READ: dict[str, Callable[[str], Any]] = {
-    "model": _model, "prompt": _prompt, "pos": _pos, "layers": _layers, "node": _node, "pin": _pin, "detail": _detail,
+    "model": _model, "prompt": _prompt, "pos": _pos, "model_b": _model_b, "prompt_b": _prompt, "pos_b": _pos,
+    "align": _align, "layers": _layers, "node": _node, "pin": _pin, "detail": _detail,
     "heads": _amount, "values": _amount, "neurons": _amount, "rows": _amount,
     **{name: _one_of(choices) for name, choices in CHOICES.items()},
 }  # fmt: skip

@@ -68,11 +68,17 @@ def field(name: str) -> dict[str, Any]:
 
 def _store(name: str) -> None:
     value = st.session_state[f"w_{name}"]
-    new_prompt = (
-        {"pos": -1, "target": "", "distractor": "", "node": "", "detail": "", "pin": ""} if name == "prompt" else {}
-    )
-    new_model = {"pos": -1, "node": "", "detail": "", "layers": "", "pin": ""} if name == "model" else {}
-    change(**{name: "" if value is None else value}, **new_prompt, **new_model)
+    change(**{name: "" if value is None else value}, **_FORGOTTEN.get(name, {}))
+
+
+_SHOWN = {"node": "", "detail": "", "pin": "", "align": ""}
+# what a new value makes meaningless
+_FORGOTTEN: dict[str, dict[str, Any]] = {
+    "prompt": {"pos": -1, "target": "", "distractor": "", **_SHOWN},
+    "prompt_b": {"pos_b": -1, "target_b": "", "distractor_b": "", **_SHOWN},
+    "model": {"pos": -1, "layers": "", **_SHOWN},
+    "model_b": {"pos_b": -1, "layers": "", **_SHOWN},
+}
 
 
 @contextmanager

@@ -1,0 +1,150 @@
+"""What every page with a flow graph shares: the controls, the drawing as a component, selection, files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import streamlit as st
+
+from visit.errors import VisitError
+from visit.glossary import explain
+from visit.permalink import CHOICES, amount, level_text
+from visit.ui.state import change, field, state
+
+_FIELD = 172  # width of a control, px: they wrap into a second line where the page is narrow
+_LEVELS = ("states", "words", "everything")
+
+
+@cache
+def flow_component() -> Any:
+    """The live drawing (flow.js)."""
+    from visit.drawing import component_source
+
+    source: dict[str, Any] = dict(component_source())
+    return st.components.v2.component("visit_flow", **source)
+
+
+def show(data: dict[str, Any], key: str, name: Callable[[str], str] = str) -> None:
+    """One live drawing. `name`: this drawing's node id → the page's, where several drawings share a selection."""
+
+    def selected() -> None:
+        chosen = st.session_state[key]["selected"]
+        change(node=name(chosen) if chosen else "")
+
+    flow_component()(
+        key=key, data=data, default={"selected": data["selected"]}, on_selected_change=selected,
+        on_action_change=lambda: act(st.session_state[key]["action"], name),
+    )  # fmt: skip
+
+
+def select(node: str | None) -> None:
+    """Select a node and open its block, so that it is drawn."""
+    if not node:
+        return
+    shown = dict(st.session_state.get("visit_levels", {}))
+    layer = layer_of(node)
+    if layer is not None and shown.get(layer, "states") == "states":
+        change(node=node, detail=level_text({**shown, layer: "words"}))
+    else:
+        change(node=node)
+
+
+def layer_of(node: str) -> int | None:
+    """The block a node stands in; None for a gap and what follows the last block."""
+    number = node[1:].split(".")[0]
+    return int(number) if node.startswith("L") and number.isdigit() else None
+
+
+def controls() -> Any:
+    """Basic controls in one line, the rest under "More". Returns the `Keep`."""
+    from visit.keep import Keep
+
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.text_input("Blocks", placeholder="all", help=explain("layers"), width=_FIELD, **field("layers"))
+        st.text_input("Heads per block", help=explain("keep"), width=_FIELD, **field("heads"))
+        st.text_input("Values per head", help=f"{explain('value')} {explain('keep')}", width=_FIELD, **field("values"))
+        st.text_input(
+            "Neurons per block", help=f"{explain('mlp_value')} {explain('keep')}", width=_FIELD, **field("neurons")
+        )
+        st.selectbox("Keep largest by", CHOICES["by"], help=explain("keep by"), width=_FIELD, **field("by"))
+        more = st.popover("More")
+    with more:
+        st.text_input("W_O neurons per block", help=f"{explain('attn_neuron')} {explain('keep')}", **field("rows"))
+        st.selectbox("Fill of a node", CHOICES["color"], format_func=_of_target, **field("color"))
+        st.selectbox("Width of an edge", CHOICES["width"], help=explain("contribution"), **field("width"))
+        st.selectbox("Order of heads and neurons", CHOICES["sort"], **field("sort"))
+        st.selectbox("Parts drawn", CHOICES["parts"], **field("parts"))
+        pins = [p for p in state().pin.split(",") if p]
+        if pins and st.button(f"Undo {len(pins)} kept or hidden nodes", width="stretch"):
+            change(pin="")
+            st.rerun()
+    return Keep(
+        heads=_amount("heads"), values=_amount("values"), attn_neurons=_amount("rows"), mlp_neurons=_amount("neurons"),
+        by=state().by, pin=tuple(p for p in state().pin.split(",") if p),  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _of_target(name: str) -> str:
+    return "entropy" if name == "entropy" else f"{name} of the target"
+
+
+def _amount(name: str) -> Any:
+    """A pruning field's amount; one that cannot be read is said beside the controls, and the default is taken."""
+    try:
+        return amount(getattr(state(), name))
+    except VisitError as problem:
+        default = {"heads": None, "values": 2}.get(name, 12)
+        st.warning(f"{problem}. Shown instead: {'all' if default is None else default}.", icon=":material/edit:")
+        return default
+
+
+def chosen_layers() -> tuple[int, ...] | None:
+    """The blocks asked for; None = all, also where the field cannot be read, which is said."""
+    from visit.graph import parse_layers
+
+    text = state().layers.strip().lower()
+    if text in ("", "all"):
+        return None
+    try:
+        return tuple(parse_layers(text))
+    except VisitError as problem:
+        st.warning(f"{problem} All blocks are shown instead.", icon=":material/edit:")
+        return None
+
+
+def downloads(make: Callable[[str], bytes | str], name: str) -> None:
+    """Files of what is on screen, made by `make(kind)` when asked for."""
+
+    with st.popover("Download", icon=":material/download:"):
+        for kind, what in _FILES.items():
+            st.download_button(
+                f"{kind.upper()}: {what}", partial(make, kind), f"visit-{name}.{kind}", on_click="ignore",
+                key=f"download_{name}_{kind}", width="stretch",
+            )  # fmt: skip
+
+
+_FILES = {
+    "html": "a page that works offline",
+    "svg": "a drawing",
+    "png": "a picture",
+    "zip": "nodes and edges as CSV",
+    "json": "nodes, edges, provenance",
+}
+
+
+def act(action: Any, name: Callable[[str], str] = str) -> None:
+    """What the drawing asks Python to do: unfold a block, hide or keep a node."""
+    if not isinstance(action, dict):
+        return
+    shown = dict(st.session_state.get("visit_levels", {}))
+    if action.get("do") == "detail" and action.get("layer") in shown:
+        layer = action["layer"]
+        wanted = action.get("level") or _LEVELS[(_LEVELS.index(shown[layer]) + 1) % 3]
+        change(detail=level_text({**shown, layer: wanted}))
+    elif action.get("do") in ("hide", "keep") and isinstance(action.get("id"), str):
+        sign = "-" if action["do"] == "hide" else ""
+        node = name(action["id"])
+        pins = [p for p in state().pin.split(",") if p and p.removeprefix("-") != node]
+        change(pin=",".join([*pins, sign + node]), node="" if sign else state().node)
