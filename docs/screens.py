@@ -59,6 +59,8 @@ def models(folder: Path) -> dict[str, str]:
 def main() -> None:
     import tempfile
 
+    if any(argument.startswith("-") for argument in sys.argv[1:]):
+        sys.exit(__doc__)
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "screenshots")
     folder.mkdir(parents=True, exist_ok=True)
     wanted = sys.argv[2:] or list(SCENES)

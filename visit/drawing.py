@@ -185,7 +185,7 @@ def _focus(sheet: Sheet) -> list[float]:
     if opened is None or opened is sheet.blocks[0]:
         return [0.0, 0.0]
     wholes = [pill.x for pill in sheet.pills.values() if pill.role in ("state", "rest")]
-    return [min((x for x in wholes if opened.x - 230 <= x < opened.x), default=opened.x) - 12, opened.x - 20]
+    return [min((x for x in wholes if opened.x - 230 <= x < opened.x), default=opened.x) - 12, opened.x]
 
 
 def default_detail(graph: FlowTables) -> dict[int, Level]:

@@ -65,8 +65,8 @@ def legend(flow: Flow, measure: Gauge, color_by: ColorBy, largest: float) -> Leg
         widths=_widths(measure),
         signs=[
             ("a", False, "attention pattern"),
-            ("s", False, "added to what it runs into"),
-            ("s", True, "neuron of negative activation"),
+            ("s", False, "added"),
+            ("s", True, "neuron with activation below 0"),
             ("e4" if color_by == "entropy" else "t4", False, "in the hue of its source"),
         ],
         rest="left out: its share",
