@@ -78,15 +78,19 @@ def read(
     """
     with torch.no_grad():
         k = min(k, model.d_vocab)
-        parts = []
+        found: tuple[Tensor, ...] = ()
         for rows, logits in lens_logits(model, x):
             tile = max(1, TILE_BYTES // (model.d_vocab * logits.element_size()))
             for i in range(0, len(logits), tile):
                 words = target[rows][i : i + tile] if isinstance(target, Tensor) else target
-                parts.append(_read_tile(logits[i : i + tile], words, k))
+                part = _read_tile(logits[i : i + tile], words, k)
+                # one place for all rows: small results that stay between large temporaries pin the heap (500 MB seen)
+                found = found or tuple(column.new_empty(len(x), *column.shape[1:]) for column in part)
+                for column, now in zip(found, part, strict=True):
+                    column[rows][i : i + tile] = now
             del logits  # before the next chunk is made: one at a time is held
-        parts = parts or [_read_tile(x.new_empty(0, model.d_vocab, dtype=model.wide), target, k)]
-        top, top_p, bottom, bottom_p, entropy, prob, rank = (torch.cat(column) for column in zip(*parts, strict=True))
+        found = found or _read_tile(x.new_empty(0, model.d_vocab, dtype=model.wide), target, k)
+        top, top_p, bottom, bottom_p, entropy, prob, rank = found
         known = target is not None
         length = x.to(model.wide).norm(dim=-1)
         return Readings(top, top_p, bottom, bottom_p, entropy, length, prob if known else None, rank if known else None)
