@@ -1,6 +1,7 @@
 """Screenshots of the app: `python docs/screens.py [FOLDER] [NAME…]` remakes them (default folder: screenshots/).
 
-Every scene at 1440 and 800 px, light and dark. `docs/flow.png`, which the README shows, is `fact-1440-light.png` without the sidebar.
+Every scene at 1440 and 800 px, light and dark. `docs/flow.png`, which the README shows, is `fact-1440-light.png`
+without the sidebar.
 """
 
 from __future__ import annotations
