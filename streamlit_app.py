@@ -11,6 +11,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 st.set_page_config(page_title="VISIT", page_icon=":material/network_node:", layout="wide")
 flow = st.Page("pages/flow.py", title="Flow graph", icon=":material/account_tree:")
+compare = st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:")
 
 
 def home() -> None:
@@ -18,7 +19,7 @@ def home() -> None:
     st.switch_page(flow, query_params=st.query_params.to_dict())
 
 
-page = st.navigation([st.Page(home, title="VISIT", default=True, visibility="hidden"), flow])
+page = st.navigation([st.Page(home, title="VISIT", default=True, visibility="hidden"), flow, compare])
 if page.url_path == "":
     page.run()
 if goto := st.session_state.pop("visit_goto", None):

@@ -56,10 +56,11 @@ class Gauge:
         return None if value is None else abs(value)
 
 
-def gauge(flow: Flow, by: WidthBy = "norm") -> Gauge:
-    """One unit for the whole graph; the power is lowered where a few bands would drown all others."""
+def gauge(flow: Flow, by: WidthBy = "norm", others: Iterable[Flow] = ()) -> Gauge:
+    """One unit for the whole graph and those beside it; the power is lowered where a few bands would drown others."""
     probe = Gauge(by, 1.0, 1.0)
-    values = sorted(v for e in flow.edges if e.kind in ("add", "residual") if (v := probe.number(e)))
+    added = (e for f in (flow, *others) for e in f.edges if e.kind in ("add", "residual"))
+    values = sorted(v for e in added if (v := probe.number(e)))
     if not values:
         return Gauge(by, 0.0, 0.5)
     largest, middle = values[-1], values[len(values) // 2]
@@ -103,6 +104,8 @@ class _Router:
         bundles: dict[str, list[Pill]] = {}
         for pill in self.sheet.pills.values():
             head = f"L{pill.node.layer}.head{pill.node.head}"
+            if pill.node.absent:
+                continue
             if pill.node.kind == "key" or (pill.node.kind == "value" and f"{head}.reads" in self.sheet.junctions):
                 bundles.setdefault(head, []).append(pill)
         found = {}
@@ -127,14 +130,14 @@ class _Router:
         look, width, dashed = "m", READING, False
         if edge.kind == "residual":
             look, width = "r", self.measure(edge)
-            dashed = b.node.kind == "resid_pre"  # over a gap
+            dashed = b.node.kind == "resid_pre" if a.node.status is None else (edge.coefficient or 0) < 0  # over a gap
             d = f"M{a.right:.0f} {STREAM_Y:.0f}H{b.x:.0f}"
         elif edge.kind == "add":
             hue = self.look(a.node)
-            look, width = hue if hue[0] in "tbe" and a.role != "rest" else "s", self.measure(edge)
+            look, width = hue if hue[0] in "tbed" and a.role != "rest" else "s", self.measure(edge)
             if a.node.layer in self.blocks and self.blocks[a.node.layer].level == "states":
                 width = min(width, FOLDED_WIDEST)  # two lanes share the 12 pixels between folded blocks
-            dashed = (edge.coefficient or 0) < 0 and a.node.kind == "mlp_value"
+            dashed = (edge.coefficient or 0) < 0 and (a.node.kind == "mlp_value" or a.node.status is not None)
             d = self._add(edge, a, b)
         elif b.node.kind in ("key", "value"):
             look, width = "a", self._gold(b)

@@ -50,13 +50,13 @@ def _prompts(found: Comparison) -> Sentence:
 
 
 def _answers(found: Comparison) -> Sentence:
+    if "answers" not in found.tables:
+        return []
     rows = {}
     for row in found.tables["answers"].to_dict("records"):
         for whose in row["whose"].split(", "):
             rows[whose] = row
     a, b = rows["target of A"], rows["target of B"]
-    if pd.isna(a["prob_a"]):
-        return []
     if a is b:
         word = quoted(a["word"])
         return [(f"{word} has {_share(a['prob_a'])} in ", None), ("A", "logits"), (f" and {_share(a['prob_b'])}"
@@ -151,5 +151,3 @@ def _largest(found: Comparison) -> Sentence:
         ("The part that changes most is ", None), (row["component"], row["id"]),
         (f": {signed(row['contribution_a'])} in A, {signed(row['contribution_b'])} in B.", None),
     ]  # fmt: skip
-
-

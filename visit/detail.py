@@ -12,6 +12,8 @@ from typing import Any, Literal, Protocol
 
 from pandas import NA
 
+from visit.words import visible
+
 Level = Literal["states", "words", "everything"]
 Parts = Literal["both", "attention", "mlp"]
 Detail = Level | Mapping[int, Level]
@@ -58,11 +60,23 @@ class Node:
     norm: float | None = None
     coefficient: float | None = None
     contribution: float | None = None
+    absent: bool = False  # holds the place of a node that another graph has
+    # in the difference of two graphs (visit.twins): whose pruning keeps it, this node in B, whether B alone has it
+    status: str | None = None
+    twin: Node | None = None
+    only_b: bool = False
 
     @property
     def word(self) -> str:
-        """The top word of the vector, as the tokenizer spells it."""
-        return self.tokens[0] if self.tokens else (self.label or "")
+        """The top word of the vector, as the tokenizer spells it; of a difference, both sides' words."""
+        own = self.tokens[0] if self.tokens else (self.label or "")
+        other = self.twin.word if self.twin is not None else own
+        return own if other == own else f"{own}→{visible(other)}"
+
+    @property
+    def share(self) -> float | None:
+        """The target's probability where it stands in the node; two sides have two of them, which are not drawn."""
+        return None if self.status else self.prob
 
 
 @dataclass(slots=True)

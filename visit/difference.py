@@ -13,8 +13,11 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from visit.decompose import needed
 from visit.errors import VisitError
+from visit.forward import Activations
 from visit.graph import FlowGraph, extend
+from visit.model import Model
 from visit.pairing import Pairing, pair, pair_tokens
 
 Side = Literal["a", "b"]
@@ -56,17 +59,20 @@ def compare(graph_a: FlowGraph, graph_b: FlowGraph, pairing: Pairing | None = No
     `contribution` (logits, towards that side's own target); `difference`: of the contributions, an absent one 0.
     `edges`: `source`, `target`, `kind`, and for either side `weight`, `norm`, `coefficient`, `contribution`.
     `tables["changes"]`: the parts by falling |difference|; `tables["answers"]`: both sides' targets and distractors
-    with their probability and rank on both sides; `tables["alignment"]`.
+    with their probability and rank on both sides, where the graphs know their passes; `tables["alignment"]`.
     Raises `VisitError` for models of different shape or graphs of different layers. Source: ours.
     """
-    check_shapes(graph_a.meta, graph_b.meta)
+    why = unlike(graph_a.meta, graph_b.meta, graph_a.meta["model"], graph_b.meta["model"])
+    if why is not None:
+        raise VisitError(why)
     pairing = pairing or _pairing(graph_a, graph_b)
     a, b, kept = complete(graph_a, graph_b, pairing)
+    asked: Any = (_asked(graph_a), _asked(graph_b))
     nodes = _nodes(a, b, pairing, kept)
     edges = _edges(a, b, pairing)
     meta = {**a.meta, "b": b.meta, "counts": nodes["status"].value_counts().to_dict(), "difference": "B − A"}
     tables = {
-        "answers": answers(graph_a, graph_b),
+        **({"answers": answers(*asked)} if None not in asked else {}),
         "alignment": pairing.table(a.meta["tokens"], b.meta["tokens"]),
         "changes": _changes(nodes),
         "nodes": nodes,
@@ -75,14 +81,21 @@ def compare(graph_a: FlowGraph, graph_b: FlowGraph, pairing: Pairing | None = No
     return Comparison(a, b, pairing, nodes, edges, tables, meta)
 
 
-def check_shapes(a: dict[str, Any], b: dict[str, Any]) -> None:
-    """Refuse two graphs whose components are not twins: models of another shape, or other layers."""
+def shape(model: Model) -> dict[str, Any]:
+    """What two models must share for their components to be twins; a graph's meta holds the same."""
+    numbers = {name: getattr(model, name) for name in ("n_layers", "n_heads", "d_head", "d_mlp")}
+    return {**numbers, "gated": model.family.w_gate is not None}
+
+
+def unlike(a: dict[str, Any], b: dict[str, Any], name_a: str, name_b: str) -> str | None:
+    """Why two shapes have no difference graph, in a sentence; None if they have one."""
     for name, what in _SHAPE.items():
-        if a[name] != b[name]:
-            raise VisitError(
-                f"A difference graph needs components that correspond: {what}. {a['model']} (A) has {name} {a[name]}, "
-                f"{b['model']} (B) {b[name]}. Look at the two graphs side by side, or compare models of one shape."
+        if name in a and a[name] != b[name]:
+            return (
+                f"A difference graph needs components that correspond: {what}. {name_a} (A) has {name} {a[name]}, "
+                f"{name_b} (B) {b[name]}. Look at the two graphs side by side, or compare models of one shape."
             )
+    return None
 
 
 def _pairing(a: FlowGraph, b: FlowGraph) -> Pairing:
@@ -237,44 +250,54 @@ def component(row: dict[str, Any]) -> str:
     return f"{layer} {names.get(kind, kind)}"
 
 
-def answers(a: FlowGraph, b: FlowGraph) -> pd.DataFrame:
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """One side's pass, and what it is asked about."""
+
+    model: Model
+    acts: Activations
+    pos: int
+    target: int
+    distractor: int | None = None
+
+
+def _asked(graph: FlowGraph) -> Asked | None:
+    if graph.source is None:
+        return None
+    target, distractor = (graph.meta[role] and graph.meta[role]["id"] for role in ("target", "distractor"))
+    return Asked(*graph.source, graph.meta["position"], target, distractor)
+
+
+def answers(a: Asked, b: Asked) -> pd.DataFrame:
     """What both sides make of both sides' words: a row a word.
 
-    Columns: `word`, `whose` ("target of A and B", …), and for either side `prob`, `rank`, `logit` (relative to the
-    mean logit); missing where the side's vocabulary has no such single token, or the graph has lost its pass.
+    Columns: `word`, `whose` ("target of A, target of B", …), and for either side (`_a`, `_b`) `prob`, `rank`, `logit`
+    (minus the mean logit); missing where the side's vocabulary has no such single token.
     """
     whose: dict[str, list[str]] = {}
     for role in ("target", "distractor"):
-        for name, graph in (("A", a), ("B", b)):
-            if graph.meta[role] is not None:
-                whose.setdefault(graph.meta[role]["token"], []).append(f"{role} of {name}")
-    rows = []
-    for word, roles in whose.items():
-        row: dict[str, Any] = {"word": word, "whose": ", ".join(roles)}
-        for side, graph in (("a", a), ("b", b)):
-            row |= {f"{name}_{side}": value for name, value in _standing(graph, word).items()}
-        rows.append(row)
-    ranks = {"rank_a": "Int64", "rank_b": "Int64"}
-    return pd.DataFrame(rows).astype(ranks)
+        for name, side in (("A", a), ("B", b)):
+            token = getattr(side, role)
+            if token is not None:
+                whose.setdefault(side.model.vocabulary[token], []).append(f"{role} of {name}")
+    rows = [
+        {"word": word, "whose": ", ".join(roles), **_standing(a, word, "a"), **_standing(b, word, "b")}
+        for word, roles in whose.items()
+    ]
+    return pd.DataFrame(rows).astype({"rank_a": "Int64", "rank_b": "Int64"})
 
 
-def _standing(graph: FlowGraph, word: str) -> dict[str, Any]:
-    """Probability, rank and centred logit of a word at the graph's position."""
-    nothing = {"prob": None, "rank": None, "logit": None}
-    if graph.source is None:
-        return nothing
-    model, acts = graph.source
-    named = [graph.meta[role] for role in ("target", "distractor") if graph.meta[role] is not None]
-    ids = {w["token"]: w["id"] for w in named}
+def _standing(asked: Asked, word: str, side: str) -> dict[str, Any]:
+    """Probability, rank and centred logit of a word at one side's position."""
+    ids = {asked.model.vocabulary[i]: i for i in (asked.target, asked.distractor) if i is not None}
     try:
-        token = ids[word] if word in ids else model.token_id(word)
+        token = ids[word] if word in ids else asked.model.token_id(word)
     except VisitError:
-        return nothing
-    assert acts.logits is not None
-    logits = acts.logits[graph.meta["position"]].to(model.wide)
+        return {f"prob_{side}": None, f"rank_{side}": None, f"logit_{side}": None}
+    logits = needed(asked.acts, "logits")[asked.pos].to(asked.model.wide)
     own = logits[token]
     return {
-        "prob": float(logits.softmax(-1)[token]),
-        "rank": 1 + int((logits > own).sum()),
-        "logit": float(own - logits.mean()),
+        f"prob_{side}": float(logits.softmax(-1)[token]),
+        f"rank_{side}": 1 + int((logits > own).sum()),
+        f"logit_{side}": float(own - logits.mean()),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -36,7 +36,8 @@ class Look(TypedDict, total=False):
     width_by: "norm", or "contribution" for |contribution| in logits. color_by: "rank", "probability" or "contribution"
     of the target (rank from 1, probability 0 to 1, logits), or "entropy" of the reading in bits. sort_by: order of
     heads and neurons, "norm", "contribution" or "index". parts: "both", "attention" or "mlp". order: a graph whose rows
-    this one follows, so that the two can be compared line by line (none).
+    this one follows, so that the two can be compared line by line (none). beside: graphs that are drawn in the same
+    units (none).
     """
 
     width_by: WidthBy
@@ -44,6 +45,7 @@ class Look(TypedDict, total=False):
     sort_by: str
     parts: Parts
     order: FlowTables | None
+    beside: Sequence[FlowTables]
 
 
 def compose(graph: FlowTables, detail: Detail = "words", **look: Unpack[Look]) -> Picture:
@@ -51,9 +53,10 @@ def compose(graph: FlowTables, detail: Detail = "words", **look: Unpack[Look]) -
     flow, order, color_by = read(graph), look.get("order"), look.get("color_by", "rank")
     rows = read(order) if order is not None else None
     sheet = place(flow, levels(flow, detail), look.get("parts", "both"), look.get("sort_by", "norm"), rows)
-    largest = _largest_part(flow)
+    beside = [read(other) for other in look.get("beside", ())]
+    largest = max(map(_largest_part, (flow, *beside)))
     class_of = pill_class(color_by, flow.d_vocab, largest)
-    measure = gauge(flow, look.get("width_by", "norm"))
+    measure = gauge(flow, look.get("width_by", "norm"), beside)
     looks = {p.id: class_of(p.node) for p in sheet.pills.values()}
     bands = route(flow, sheet, measure, class_of)
     return Picture(flow, sheet, bands, looks, legend(flow, measure, color_by, largest), measure)
@@ -148,7 +151,9 @@ def node_entries(flow: Flow, ids: Iterable[str]) -> list[dict[str, Any]]:
     """The inspector's entries, with what flow.js must know of a node to light its path."""
     found = entries(flow, ids)
     for entry in found:
-        entry |= {name: 1 for name, kinds in _ROLES.items() if flow.nodes[entry["id"]].kind in kinds}
+        node = flow.nodes[entry["id"]]
+        roles = [name for name, kinds in _ROLES.items() if node.kind in kinds]
+        entry |= dict.fromkeys([r for r in roles if r != "pin" or not node.absent], 1)
     return found
 
 

@@ -8,10 +8,12 @@ from html import escape
 from typing import Any, Literal
 
 from visit.detail import LEVELS, Detail, Flow, FlowTables, Level, levels, read
+from visit.difference import Comparison
 from visit.drawing import Look, component_source, compose, default_detail, draw, drawing_data, flow_data, node_entries
 from visit.errors import VisitError
 from visit.palette import page_colours
 from visit.svg import PLAIN_FONT, visible_tree
+from visit.twins import common_detail, difference_picture
 
 PNG_SCALE = 2.0
 _ROOM = {"one": 850_000, "many": 2_800_000}  # bytes of all drawings of a page: 1 MB for one block, 3 MB for several
@@ -150,3 +152,14 @@ def flow_html(graph: FlowTables, detail: Detail | None = None, **look: Any) -> s
 flow({{data: JSON.parse(document.getElementById("data").textContent), parentElement: document.body}});
 </script></body></html>
 """
+
+
+def difference_file(
+    found: Comparison, kind: str, detail: Detail | None = None, theme: Literal["light", "dark"] = "light", **look: Any
+) -> str | bytes:
+    """The difference graph of `visit.compare` as a file. `kind`: "html", "svg" or "png"; the rest as in `flow_svg`."""
+    flow, options = difference_picture(found, **look)
+    detail = detail or common_detail(found)
+    if kind == "html":
+        return flow_html(flow, detail, **options)
+    return flow_svg(flow, theme, detail, **options) if kind == "svg" else flow_png(flow, theme, detail, **options)

@@ -62,6 +62,70 @@ def map_height(n_layers: int) -> int:
     return min(700, (n_layers + 1) * ROW + 56)
 
 
+def parting_map(table: pd.DataFrame, measure: str, pos: int) -> Any:
+    """Layers × pairs of tokens, how far two runs are apart; a click selects `depth`, `pos_a`, `pos_b` under "cell".
+
+    `table`: `visit.parting.part`; `measure`: one of its columns. The column of A's chosen position is outlined, and the
+    first cell that lies apart is marked.
+    """
+    import altair as alt
+
+    shown = _parting_cells(table, measure)
+    names = [_row_name(d) for d in sorted(shown["depth"].unique(), reverse=True)]
+    columns = shown.drop_duplicates("pair").sort_values("pair")["column"].tolist()
+    width = max(CELL[0], min(CELL[1], MAP // len(columns)))
+    axis = alt.Axis(
+        orient="bottom", title=None, labelAngle=0, labelLimit=width - 4, ticks=False, domain=False, labelFlush=False,
+        labelExpr="split(datum.label, '\\u2003')[1]",
+    )  # fmt: skip
+    x = alt.X("column:N", sort=columns, axis=axis)
+    rows = alt.Axis(title=None, ticks=False, domain=False, labelLimit=110, labelFlush=False)
+    y = alt.Y("row:N", sort=names, axis=rows)
+    pick = alt.selection_point(name="cell", fields=["depth", "pos_a", "pos_b"], on="click", empty=False)
+    tips = [alt.Tooltip(f"{name}:N", title=title) for name, title in _PARTING_TIPS.items()]
+    base = alt.Chart(shown).encode(x=x, y=y, tooltip=tips)
+    cells = base.mark_rect(cornerRadius=3, cursor="pointer", color=APART).encode(
+        opacity=alt.Opacity("strength:Q", scale=alt.Scale(domain=[0, 1], range=[0.03, 1], clamp=True), legend=None),
+        stroke=alt.condition(alt.datum.pos_a == pos, alt.value("#888888"), alt.value("transparent")),
+    ).add_params(pick)  # fmt: skip
+    words = base.mark_text(fontSize=12, cursor="pointer")
+    light = words.transform_filter("datum.strength <= 0.5").encode(text="shown:N", color=alt.value(INK))
+    strong = words.transform_filter("datum.strength > 0.5").encode(text="shown:N", color=alt.value("white"))
+    layers = alt.layer(cells, light, strong)
+    return layers.properties(width={"step": width}, height={"step": ROW}, padding={"left": 0, "right": 8})
+
+
+APART = "#6a4fb3"  # the violet of what differs
+_PARTING_TIPS = {
+    "place": "after", "tokens": "tokens", "word_a": "A reads", "word_b": "B reads", "js": "divergence",
+    "apart": "1 − I₅₀", "cosine": "cosine distance", "cosine_centred": "… mean and rogue dimensions removed",
+}  # fmt: skip
+
+
+def _parting_cells(table: pd.DataFrame, measure: str) -> pd.DataFrame:
+    def joined(names: tuple[str, str]) -> list[str]:
+        both = zip(table[names[0]], table[names[1]], strict=True)
+        return [" / ".join(dict.fromkeys((visible(a), visible(b)))) for a, b in both]
+
+    top = 1.0 if measure in ("js", "apart") else max(float(table[measure].max()), 1e-12)
+    tokens = joined(("token_a", "token_b"))
+    numbers = {name: [_three(v) for v in table[name]] for name in ("js", "apart", "cosine", "cosine_centred")}
+    numbers["js"] = [f"{v} bit" for v in numbers["js"]]
+    return pd.DataFrame({
+        "depth": table["depth"], "pair": table["pair"], "pos_a": table["pos_a"], "pos_b": table["pos_b"],
+        "strength": (table[measure] / top).clip(0, 1), "row": [_row_name(d) for d in table["depth"]],
+        "column": [f"{n}\u2003{t}" for n, t in zip(table["pair"], tokens, strict=True)],
+        "shown": ["" if v != v or v < 0.005 * top else f"{v:.2f}" for v in table[measure]],
+        "place": [_row_name(d) for d in table["depth"]],
+        "tokens": [f"{t} ({a} / {b})" for t, a, b in zip(tokens, table["pos_a"], table["pos_b"], strict=True)],
+        "word_a": [visible(w) for w in table["word_a"]], "word_b": [visible(w) for w in table["word_b"]], **numbers,
+    })  # fmt: skip
+
+
+def _three(value: float) -> str:
+    return "–" if value != value else f"{value:.3f}"
+
+
 _TIPS = {
     "cell": "top word", "share": "its probability", "next": "next words", "place": "after", "token": "at",
     "target_prob": "probability of the target", "target_rank": "rank of the target", "bits": "entropy",

@@ -60,6 +60,7 @@ function build(root) {
   view.inspector.hidden = true;
   view.inspector.setAttribute("aria-live", "polite");
   view.stage.append(view.frame, view.inspector);
+  view.notes = make("details", "notes");
   view.legend = make("div", "legend");
   view.caption = make("div", "caption");
   view.table = make("details", "table");
@@ -68,14 +69,15 @@ function build(root) {
   view.tip = make("div", "tip");
   const probe = make("i"); // its colour follows the page's background: the event below says that the theme has changed
   probe.style.cssText = "position:absolute;width:0;height:0;color:var(--st-background-color,Canvas);transition:color 1ms";
-  root.replaceChildren(bar, view.stage, view.legend, view.caption, view.table, view.tip, probe);
+  view.notes.append(make("summary", "", "What colours and widths mean"), view.legend, view.caption);
+  root.replaceChildren(bar, view.stage, view.notes, view.table, view.tip, probe);
   view.probe = probe;
   probe.addEventListener("transitionend", () => theme(view));
   smaller.onclick = () => zoom(view, view.zoom / 1.2);
   larger.onclick = () => zoom(view, view.zoom * 1.2);
   reset.onclick = () => zoom(view, 1);
   view.search.oninput = () => search(view);
-  view.frame.addEventListener("scroll", () => pin(view), { passive: true });
+  view.frame.addEventListener("scroll", () => { pin(view); if (view.leads) follow(view); }, { passive: true });
   new ResizeObserver(() => pin(view)).observe(view.frame);
   listen(view);
   return view;
@@ -98,6 +100,11 @@ function update(view, data) {
   chooser(view);
   const folds = data.actions || (data.views || []).length > 1;
   view.names.classList.toggle("act", folds);
+  if (view.group !== data.group) { // beside another drawing the legend is folded away: it would stand there twice
+    view.group = data.group;
+    view.notes.open = !data.group;
+    view.notes.classList.toggle("fixed", !data.group);
+  }
   if (folds) handles(view);
   if (data.selected !== view.fromPython) {
     view.fromPython = data.selected;
@@ -159,6 +166,7 @@ function redraw(view, data) {
   view.groups = new Array(data.nodes.length);
   view.index = new Map();
   data.nodes.forEach((node, i) => view.index.set(node.id, i));
+  view.twins = new Map(data.nodes.map((node, i) => [shared(view, node.id), i]));
   for (const group of svg.querySelectorAll(".n[data-i]")) view.groups[+group.dataset.i] = group;
   view.paths = new Map();
   for (const path of svg.querySelectorAll("path[data-e]")) view.paths.set(+path.dataset.e, path);
@@ -225,7 +233,7 @@ function zoom(view, k, quiet) {
   view.svg.style.width = view.width * view.zoom + "px";
   view.svg.style.height = view.height * view.zoom + "px";
   view.percent.textContent = Math.round(100 * view.zoom) + " %";
-  if (!quiet) pin(view);
+  if (!quiet) { pin(view); follow(view); }
 }
 
 /** Column names stay on top while the rows scroll under them; an edge beyond which the drawing goes on fades. */
@@ -291,13 +299,32 @@ function hover(view, i) {
   light(view, i === null ? null : pathOf(view, i));
   tip(view, i);
   if (!view.data.group) return;
-  const id = i === null ? null : view.data.nodes[i].id;
-  for (const other of together) {
-    if (!other.root.isConnected) together.delete(other);
-    else if (other !== view && other.data.group === view.data.group) {
-      const same = other.index.get(id);
-      light(other, same === undefined ? null : pathOf(other, same));
-    }
+  const id = i === null ? null : shared(view, view.data.nodes[i].id);
+  for (const other of beside(view)) {
+    const same = other.twins.get(id);
+    light(other, same === undefined ? null : pathOf(other, same));
+  }
+}
+
+/** The other drawings of this one's group. */
+function beside(view) {
+  for (const other of together) if (!other.root.isConnected) together.delete(other);
+  if (!view.data || !view.data.group) return [];
+  return [...together].filter((other) => other !== view && other.data && other.data.group === view.data.group);
+}
+
+/** A node's name in all drawings of a group: its own id, unless Python says otherwise. */
+function shared(view, id) {
+  return (view.data.names || {})[id] || id;
+}
+
+/** Scrolled or zoomed here, scrolled or zoomed there. */
+function follow(view) {
+  for (const other of beside(view)) {
+    if (other.zoom !== view.zoom) zoom(other, view.zoom, true);
+    const { scrollLeft, scrollTop } = view.frame, frame = other.frame;
+    if (Math.abs(frame.scrollLeft - scrollLeft) > 1) frame.scrollLeft = scrollLeft;
+    if (Math.abs(frame.scrollTop - scrollTop) > 1) frame.scrollTop = scrollTop;
   }
 }
 
@@ -311,10 +338,12 @@ function tip(view, i) {
 function showTip(view, node, i) {
   if (!view.groups[i]) return;
   view.tip.style.display = "block";
-  const numbers = view.data.facts.slice(0, 2).map((name, n) => `${name}: ${node.f[n][0]}`);
+  const value = (n) => node.f[n][0] + (node.f2 ? ` → ${node.f2[n][0]}` : "");
+  const numbers = view.data.facts.slice(0, 2).map((name, n) => `${name}: ${value(n)}`);
   view.tip.replaceChildren(make("div", "", node.title));
   const words = make("div");
   node.w.slice(0, 5).forEach((word, n) => words.append(n ? "  " : "", make("bdi", "", word)));
+  if (node.w2) node.w2.slice(0, 4).forEach((word, n) => words.append(n ? "  " : "  →  ", make("bdi", "", word)));
   view.tip.append(words, make("div", "", numbers.join(" · ")));
   const box = view.groups[i].firstChild.getBoundingClientRect(), page = view.root.getBoundingClientRect();
   const left = Math.min(box.left - page.left, page.width - view.tip.offsetWidth - 4);
@@ -346,7 +375,8 @@ function trace(view, i) {
     const sums = addends(view, at), here = share.get(at) || 0;
     const given = sums.map((e) => links[e][3]), known = given.some((c) => c !== null);
     const sizes = given.map((c) => (known ? Math.abs(c || 0) : 1));
-    const whole = parseFloat((view.data.nodes[at] || { f: [] }).f[5]);
+    const node = view.data.nodes[at] || { f: [] };
+    const whole = node.kept === undefined ? parseFloat(node.f[5]) : node.d;
     const hidden = known && whole === whole ? Math.abs(whole - given.reduce((sum, c) => sum + (c || 0), 0)) : 0;
     const total = sizes.reduce((sum, size) => sum + size, hidden > 0.02 * Math.abs(whole) ? hidden : 0);
     let left = here;
@@ -413,14 +443,6 @@ function show(view) {
   const close = make("button", "close", "×");
   close.setAttribute("aria-label", "close the inspector");
   close.onclick = () => { view.sticky = null; select(view, null, true); light(view, null); };
-  const facts = make("dl");
-  node.f.forEach(([value, reason], n) => {
-    const number = make("dd", "", value.replace(/^-/, "−"));
-    if (reason) number.append(" ", make("small", "", "(" + reason + ")"));
-    const name = make("dt", "", view.data.facts[n]);
-    name.title = view.data.terms[n];
-    facts.append(name, number);
-  });
   const acts = make("div", "acts");
   const start = make("button", "start", "Start here: trace back");
   start.onclick = () => traceFrom(view);
@@ -431,8 +453,37 @@ function show(view) {
     acts.append(button);
   }
   view.traced = make("div");
-  view.inspector.replaceChildren(close, make("h4", "", node.title), make("p", "", node.how + (node.lens ? view.data.lens : "")), words(node.w, node.p), facts, acts, view.traced);
-  if (node.b.length) view.inspector.append(make("h5", "", "The least probable words"), words(node.b, []));
+  view.inspector.replaceChildren(close, make("h4", "", node.title), make("p", "", node.how + (node.lens ? view.data.lens : "")), ...(node.kept === undefined ? [words(node.w, node.p), facts(view, node)] : bothSides(view, node)), acts, view.traced);
+  if (node.b.length && node.kept === undefined) view.inspector.append(make("h5", "", "The least probable words"), words(node.b, []));
+}
+
+/** The node's numbers; of a difference, both sides' in two columns. */
+function facts(view, node) {
+  const list = make("dl", node.f2 ? "both" : "");
+  if (node.f2) list.append(make("dt"), make("dd", "", "A"), make("dd", "", "B"));
+  node.f.forEach((fact, n) => {
+    const name = make("dt", "", view.data.facts[n]);
+    name.title = view.data.terms[n];
+    list.append(name, ...[fact, ...(node.f2 ? [node.f2[n]] : [])].map(([value, reason]) => {
+      const number = make("dd", "", value.replace(/^-/, "−"));
+      if (reason) { number.title = reason; if (!node.f2) number.append(" ", make("small", "", "(" + reason + ")")); }
+      return number;
+    }));
+  });
+  return list;
+}
+
+/** Both sides of a node of a difference: words beside words, numbers beside numbers, and what changed. */
+function bothSides(view, node) {
+  const columns = make("div", "sides");
+  for (const [name, tokens, probs] of [["A", node.w, node.p], ["B", node.w2, node.p2]]) {
+    const side = make("div");
+    side.append(make("h5", "", name), tokens.length ? words(tokens.slice(0, 6), probs) : make("p", "", "absent"));
+    columns.append(side);
+  }
+  const parts = [make("p", "kept", node.kept), columns, facts(view, node)];
+  if (node.d !== null) parts.push(make("p", "", `B − A: ${(node.d < 0 ? "−" : "+") + Math.abs(node.d).toFixed(3)} logits`));
+  return parts;
 }
 
 /** Words with their probabilities as bars; without probabilities, words alone. */
@@ -485,6 +536,9 @@ function indexAt(event) {
 function listen(view) {
   const frame = view.frame;
   let drag = null;
+  // of two drawings the one that is used leads; the other's own scroll events, which answer to it, lead nowhere
+  const lead = () => { for (const other of together) other.leads = other === view; };
+  for (const name of ["pointerenter", "pointerdown", "wheel", "focusin"]) frame.addEventListener(name, lead, { passive: true });
   frame.addEventListener("pointerover", (event) => { if (!drag) hover(view, indexAt(event)); });
   frame.addEventListener("pointerleave", () => { if (!drag) hover(view, null); });
   frame.addEventListener("pointerdown", (event) => {
@@ -626,8 +680,10 @@ function table(view) {
     return row;
   };
   rows.append(line(["node", "id", "top words", ...view.data.facts], "th"));
+  const both = (one, two) => (two === undefined ? one : `${one} → ${two}`);
   for (const node of view.data.nodes)
-    rows.append(line([node.title, node.id, node.w.slice(0, 3).join("  "), ...node.f.map((fact) => fact[0])], "td"));
+    rows.append(line([node.title, node.id, both(node.w.slice(0, 3).join("  "), node.w2 && node.w2.slice(0, 3).join("  ")),
+      ...node.f.map((fact, n) => both(fact[0], node.f2 && node.f2[n][0]))], "td"));
   view.table.append(rows);
 }
 

@@ -102,9 +102,45 @@ def _entry(flow: Flow, node: Node) -> dict[str, Any]:
         "b": [visible(t) for t in (node.bottom_tokens or [])[:5]],
         "f": facts(node, flow.d_vocab_text),
     }
+    if node.absent:
+        entry |= {"how": _ABSENT, "lens": 0, "f": [["–", "absent"]] * len(entry["f"])}
+    if node.status is not None:
+        entry |= _both_sides(flow, node)
     if node.source_token is not None:
         entry["source"] = visible(node.source_token)
     return entry
+
+
+def _both_sides(flow: Flow, node: Node) -> dict[str, Any]:
+    """The second column of a node of a difference: `w2`, `p2`, `f2` of side B; `d`: B − A in logits; `kept`."""
+    missing = [["–", "absent"]] * 6
+    b = node.twin
+    both: dict[str, Any] = {
+        "kept": _KEPT[node.status or ""],
+        "w2": [visible(t) for t in (b.tokens or [])[:10]] if b else [],
+        "p2": [_brief(p) for p in (b.probs or [])[:10]] if b else [],
+        "f2": facts(b, flow.d_vocab_text) if b else missing,
+        "d": _brief(difference(node)),
+    }
+    if node.only_b:  # A's column is empty
+        both |= {"w": [], "p": [], "b": [], "f": missing}
+    return both
+
+
+def difference(node: Node) -> float | None:
+    """B − A of the contributions of a node with a twin; what is absent adds nothing."""
+    a = 0.0 if node.only_b else node.contribution
+    b = 0.0 if node.twin is None else node.twin.contribution
+    return None if a is None or b is None else b - a
+
+
+_ABSENT = "absent: this prompt has no token that stands for the other's, so there is nothing to read"
+_KEPT = {
+    "only A": "Kept by the pruning in A alone.",
+    "only B": "Kept by the pruning in B alone.",
+    "word": "In both, with another top word.",
+    "alike": "In both, with the same top word.",
+}
 
 
 def _brief(p: float | None) -> float | None:

@@ -76,13 +76,13 @@ def place(
 
 
 def _state(sheet: Sheet, node: Node, x: float) -> None:
-    sheet.pill(node, "state", x, STREAM_Y - STATE_H / 2, STATE_W, STATE_H, percent_text(node.prob))
+    sheet.pill(node, "state", x, STREAM_Y - STATE_H / 2, STATE_W, STATE_H, percent_text(node.share))
 
 
 def _folded_state(sheet: Sheet, node: Node, x: float) -> None:
     """A narrow state: its number stands above it."""
     sheet.pill(node, "state", x, STREAM_Y - STATE_H / 2, sheet.fold_w, STATE_H, pad=_FOLD_PAD)
-    sheet.captions.append(Caption(x + sheet.fold_w / 2, 44, percent_text(node.prob), "note", middle=True))
+    sheet.captions.append(Caption(x + sheet.fold_w / 2, 44, percent_text(node.share), "note", middle=True))
 
 
 def _start(sheet: Sheet, flow: Flow, group: dict[str, list[Node]], layer: int, level: Level, x: float) -> float:
@@ -150,7 +150,7 @@ def _give_back(
     """A workshop's sum and, right above it, the state it is added to."""
     for node in group.get(out, []):
         sheet.captions.append(Caption(x, NAME_Y, name, "column"))
-        sheet.pill(node, "state", x, WORK_Y - 3, STATE_W, STATE_H, percent_text(node.prob))
+        sheet.pill(node, "state", x, WORK_Y - 3, STATE_W, STATE_H, percent_text(node.share))
     for node in group.get(state, []):
         sheet.captions.append(Caption(x, 42, state_name, "column"))
         _state(sheet, node, x)
@@ -216,14 +216,14 @@ def _head_row(sheet: Sheet, rows: Rows, head: Node, columns: dict[str, float], r
         sheet.junctions[point] = Junction(point, columns["value"] - 38, y + PILL_H / 2, rail)
     values = rows.values.get(head.head, [])
     for i, value in enumerate(values):
-        tag = source_tag(value)
-        sheet.pill(value, "pill", columns["value"], y + i * LINE, VALUE_W, PILL_H, tag)
-        key = rows.keys.get((head.head, value.source_pos))
-        if key is not None:
-            sheet.pill(key, "pill", columns["key"], y + i * LINE, VALUE_W, PILL_H, tag)
+        for node, x in ((value, "value"), (rows.keys.get((head.head, value.source_pos)), "key")):
+            if node is not None and node.absent:
+                sheet.pill(node, "rest", columns[x], y + i * LINE + 2, VALUE_W, REST_H, "absent")
+            elif node is not None:
+                sheet.pill(node, "pill", columns[x], y + i * LINE, VALUE_W, PILL_H, source_tag(node))
     if head.id in rows.rests:
         rest = rows.rests[head.id]
-        text = share_text(rest_share(rows.flow, rest))
+        text = "nothing left out" if rest.absent else share_text(rest_share(rows.flow, rest))
         sheet.pill(rest, "rest", columns["value"], y + len(values) * LINE, VALUE_W, REST_H, text)
     sheet.pill(head, "pill", columns["head"], y, HEAD_W, PILL_H, f"H{head.head}")
     _attn_neurons(sheet, rows, head, columns, y)
@@ -268,8 +268,11 @@ def _end(sheet: Sheet, flow: Flow, x: float) -> float:
     x += 20
     if final is not None:
         sheet.captions.append(Caption(x, 42, "final norm", "column"))
-        sheet.pill(final, "state", x, STREAM_Y - STATE_H / 2, LOGITS_W, STATE_H, percent_text(final.prob))
-    if logits is not None:
+        sheet.pill(final, "state", x, STREAM_Y - STATE_H / 2, LOGITS_W, STATE_H, percent_text(final.share))
+    if logits is not None and logits.status:  # two predictions: the inspector lists them side by side
+        _column(sheet, x, "predictions")
+        sheet.pill(logits, "state", x, WORK_Y - 3, LOGITS_W, STATE_H)
+    elif logits is not None:
         _column(sheet, x, "predictions")
         lines = len((logits.tokens or [])[:10]) or 1
         sheet.pill(logits, "card", x, WORK_Y - 3, LOGITS_W, 8 + lines * LOGITS_LINE)

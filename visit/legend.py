@@ -57,18 +57,23 @@ def legend(flow: Flow, measure: Gauge, color_by: ColorBy, largest: float) -> Leg
         "probability": f"Fill: probability of {target}",
         "entropy": "Fill: entropy of the reading, in bits",
         "contribution": f"Fill: contribution to the {direction}",
+        "change": "Fill: what the pruning keeps, and what is read",
     }
-    return Legend(
-        fill_title=titles[color_by],
-        fill=scale(color_by, flow.d_vocab, largest),
-        width_title=_width_title(measure),
-        widths=_widths(measure),
-        signs=[
+    if color_by == "change":
+        signs = [("s", False, "B carries more"), ("s", True, "B carries less"), ("a", False, "change of the pattern")]
+    else:
+        signs = [
             ("a", False, "attention pattern"),
             ("s", False, "added"),
             ("s", True, "neuron with activation below 0"),
             ("e4" if color_by == "entropy" else "t4", False, "in the hue of its source"),
-        ],
+        ]
+    return Legend(
+        fill_title=titles[color_by],
+        fill=scale(color_by, flow.d_vocab, largest),
+        width_title=_width_title(measure, color_by == "change"),
+        widths=_widths(measure),
+        signs=signs,
         rest="left out: its share",
         sources="← the token a key or memory value was made at, |← at the first position",
         caption=_caption(flow),
@@ -76,8 +81,10 @@ def legend(flow: Flow, measure: Gauge, color_by: ColorBy, largest: float) -> Leg
     )
 
 
-def _width_title(measure: Gauge) -> str:
+def _width_title(measure: Gauge, change: bool) -> str:
     unit: dict[WidthBy, str] = {"norm": "norm", "contribution": "|contribution| in logits"}
+    if change:
+        unit = {"norm": "change of the norm, B − A", "contribution": "change of the contribution, B − A, in logits"}
     return f"Width: {unit[measure.by]}, to the power {measure.power:g}"
 
 
@@ -93,7 +100,11 @@ def _widths(measure: Gauge) -> list[tuple[float, str]]:
 
 
 def _caption(flow: Flow) -> str:
-    meta = flow.meta
+    one = _caption_of(flow.meta)
+    return f"B − A · A: {one} · B: {_caption_of(flow.meta['b'])}" if "b" in flow.meta else one
+
+
+def _caption_of(meta: dict[str, Any]) -> str:
     tokens = meta.get("tokens") or []
     position = meta.get("position")
     parts = [

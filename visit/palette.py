@@ -14,14 +14,18 @@ from typing import Literal
 from visit.detail import Node
 
 Theme = Literal["light", "dark", "auto"]
-ColorBy = Literal["rank", "probability", "entropy", "contribution"]
+ColorBy = Literal["rank", "probability", "entropy", "contribution", "change"]
 PaletteName = Literal["safe", "paper"]
 Swatch = tuple[str, str]  # class, what it means
 
 _PROBABILITIES = (0.0001, 0.001, 0.01, 0.1, 0.5)
 
 # class -> (fill, border, word); a tag has the word's colour except on grey pills
+# of a difference: "da" kept in A alone, "db" in B alone, "dw" in both with another top word
 _LIGHT = {
+    "da": ("#cfe2f8", "#4d8fd1", "#0d2a4a"),
+    "db": ("#f7d3ec", "#c65cab", "#47103a"),
+    "dw": ("#e4e0f7", "#7a6cc4", "#1b1440"),
     "g": ("#eef0f4", "#c9ced8", "#1b2330"),
     "o": ("#ffffff", "#c9ced8", "#1b2330"),
     "e1": ("#e9e8f8", "#c3c0e6", "#1b2330"),
@@ -31,6 +35,9 @@ _LIGHT = {
     "e5": ("#463c96", "#352c7c", "#ffffff"),
 }
 _DARK = {
+    "da": ("#1d3f66", "#3d76b8", "#eaf2fc"),
+    "db": ("#5a1f4c", "#b0539a", "#fceaf7"),
+    "dw": ("#322f5c", "#7a71c9", "#f1f0fb"),
     "g": ("#262b36", "#454c5b", "#e8ebf1"),
     "o": ("#0e1117", "#454c5b", "#e8ebf1"),
     "e1": ("#26263d", "#3d3c66", "#e8ebf1"),
@@ -125,6 +132,7 @@ def band_colours(theme: str, palette: PaletteName) -> dict[str, str]:
     pills = pill_colours(theme, palette)
     # a pale pill has a border to stand out by, a band has not: it takes the border's colour there
     colours |= {name: pair[1] if name[1] in "123" else pair[0] for name, pair in pills.items() if name[0] in "tbe"}
+    colours |= {name: pills[name][1] for name in ("da", "db", "dw")}
     return colours
 
 
@@ -132,6 +140,14 @@ def rank_bounds(d_vocab: int) -> list[int]:
     """The last rank of each step of the coloured range, strongest first; the range ends at max(10, √V)."""
     reach = max(10, isqrt(max(d_vocab, 1)))
     return [1, *(max(i + 2, int(reach**q)) for i, q in enumerate((0.25, 0.5, 0.75))), reach]
+
+
+_CHANGES = {
+    "only A": ("da", "kept in A alone"),
+    "only B": ("db", "kept in B alone"),
+    "word": ("dw", "in both, another top word"),
+    "alike": ("g", "in both, alike"),
+}
 
 
 def pill_class(color_by: ColorBy, d_vocab: int, largest: float) -> Callable[[Node], str]:
@@ -166,6 +182,11 @@ def pill_class(color_by: ColorBy, d_vocab: int, largest: float) -> Callable[[Nod
         step = sum(abs(node.contribution) >= largest * 0.5**k for k in range(1, 6)) if largest > 0 else 0
         return ("t" if node.contribution > 0 else "b") + str(step) if step else "g"
 
+    def by_change(node: Node) -> str:
+        return _CHANGES.get(node.status or "", ("g", ""))[0]
+
+    if color_by == "change":
+        return by_change
     return {"rank": by_rank, "probability": by_probability, "entropy": by_entropy, "contribution": by_contribution}[
         color_by
     ]
@@ -178,6 +199,8 @@ def scale(color_by: ColorBy, d_vocab: int, largest: float) -> list[Swatch]:
     if color_by == "probability":
         names = ["under 0.01 %", "0.01 %", "0.1 %", "1 %", "10 %", "50 % or more"]
         return [("t5", names[5]), *((f"t{i}", f"from {names[i]}") for i in (4, 3, 2, 1)), ("g", names[0])]
+    if color_by == "change":
+        return list(_CHANGES.values())
     if color_by == "entropy":
         bits = log2(max(d_vocab, 2))
         return [(f"e{5 - i}", f"{bits * i / 5:.1f}–{bits * (i + 1) / 5:.1f}") for i in range(5)]

@@ -17,7 +17,8 @@ from visit.words import visible
 PROMPT_CHARACTERS = 8_000
 DEFAULT_PROMPT = "The capital of Japan is the city of"
 DEFAULT_PROMPT_B = "The capital of France is the city of"
-_NODE = re.compile(r"(L\d{1,4}(-\d{1,4})?(\.[a-z_]+\d*){1,2}(\.rest|\.gate|\.up)?b?|ln_final|logits)")  # b: only in prompt B
+# the last b: a node that only prompt B has (visit.difference)
+_NODE = re.compile(r"(L\d{1,4}(-\d{1,4})?(\.[a-z_]+\d*){1,2}(\.rest|\.gate|\.up)?b?|ln_final|logits)")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from visit.keep import Keep
     from visit.model import Model
 
+About = tuple[str, str, int, int, int | None]  # model, prompt, position, target, distractor
 RECORD_BYTES = 256 << 20  # of captured passes, for all users of one server together
 
 
@@ -69,4 +71,36 @@ def st_graph(
 ) -> FlowGraph:
     from visit.graph import build_flow_graph
 
-    return build_flow_graph(st_model(name), st_capture(name, prompt), pos, layers, target, distractor, keep)
+    graph = build_flow_graph(st_model(name), st_capture(name, prompt), pos, layers, target, distractor, keep)
+    return replace(graph, source=None)  # a cached graph must not hold a pass: the store of passes has a bound
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def st_pairing(name: str, prompt: str, name_b: str, prompt_b: str, align: str) -> Any:
+    from visit.pairing import pair, parse_fixes
+
+    a, b = (st_model(name), st_capture(name, prompt)), (st_model(name_b), st_capture(name_b, prompt_b))
+    return pair(*a, *b, parse_fixes(align))
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def st_compare(a: About, b: About, layers: tuple[int, ...] | None, keep: Keep, keep_b: Keep, align: str) -> Any:
+    """The difference of two passes; each side's own graph comes from the cache of the flow page."""
+    from visit.difference import compare
+
+    pairing = st_pairing(*a[:2], *b[:2], align)
+    graphs = []
+    for side, kept in ((a, keep), (b, keep_b)):
+        graph = st_graph(*side[:3], layers, *side[3:], kept)
+        graphs.append(replace(graph, source=(st_model(side[0]), st_capture(*side[:2]))))
+    found = compare(graphs[0], graphs[1], pairing)
+    return replace(found, a=replace(found.a, source=None), b=replace(found.b, source=None))
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def st_parting(name: str, prompt: str, name_b: str, prompt_b: str, align: str, first: int, last: int) -> Any:
+    from visit.parting import part
+
+    pairing = st_pairing(name, prompt, name_b, prompt_b, align)
+    a, b = (st_model(name), st_capture(name, prompt)), (st_model(name_b), st_capture(name_b, prompt_b))
+    return part(*a, *b, pairing, slice(first, last))

@@ -1,0 +1,13 @@
+"""The compare page: what changes inside the model when one word changes."""
+
+import streamlit as st
+
+from visit import ui
+from visit.ui import compare, compare_graphs
+
+ui.ensure_entrypoint("pages/compare.py")
+st.title("Compare", anchor=False)
+two = compare.two_prompts()
+compare.answers(two)
+compare.parting(two)
+compare_graphs.both_graphs(two)

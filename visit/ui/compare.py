@@ -1,0 +1,272 @@
+"""The upper half of the compare page: two prompts and their alignment, both answers, where the runs part."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+import visit
+from visit import figures
+from visit.errors import VisitError
+from visit.glossary import explain
+from visit.listed import LISTED, is_hosted
+from visit.permalink import PROMPT_CHARACTERS
+from visit.ui import graphs
+from visit.ui.cached import st_compare, st_ledger, st_pairing, st_parting
+from visit.ui.pairs import token_pairs
+from visit.ui.prompt import Subject, position, run, show_notes, words
+from visit.ui.reading import sentences
+from visit.ui.shell import show_ledger
+from visit.ui.state import change, field, state
+from visit.words import visible
+
+COLUMNS = 14  # pairs of the map on screen at once
+_SIDES = ("prompt", "pos", "target", "distractor")
+
+
+@dataclass(frozen=True, eq=False)
+class Two:
+    """Two passes, how their tokens are aligned, and the corrections of that (`"3:5,4:"`)."""
+
+    a: Subject
+    b: Subject
+    pairing: Any
+    align: str
+
+    @property
+    def keys(self) -> tuple[str, str, str, str, str]:
+        return *self.a.key, *self.b.key, self.align
+
+
+# ---- the two prompts -------------------------------------------------------------------------------------------------
+
+
+def two_prompts() -> Two:
+    """Both prompts with their words, the presets, and the aligned tokens."""
+    show_notes()
+    _tools()
+    columns = st.columns(2, gap="medium")
+    subjects = []
+    for column, side, name in zip(columns, ("", "_b"), "AB", strict=True):
+        with column:
+            st.text_input(
+                f"Prompt {name}", help=explain("prompt"), max_chars=PROMPT_CHARACTERS, **field(f"prompt{side}")
+            )
+            model, acts = run(side)
+            subjects.append(words(model, acts, position(acts, side), side))
+    a, b = subjects
+    show_ledger(a.model)
+    if b.model.name != a.model.name and not st_ledger(b.model.name)["holds"].all():
+        st.error(f"The ledger of {b.model.name} fails: side B cannot be trusted.", icon=":material/warning:")
+    align = state().align
+    try:
+        pairing = st_pairing(*a.key, *b.key, align)
+    except VisitError as problem:
+        st.info(f"{problem} The alignment is shown uncorrected.", icon=":material/link:")
+        align, pairing = "", st_pairing(*a.key, *b.key, "")
+    two = Two(a, b, pairing, align)
+    token_pairs(
+        pairing, (a.acts.tokens, b.acts.tokens), (a.pos, b.pos), bool(align), partial(_pick, two), partial(_fix, two),
+        lambda: change(align=""),
+    )  # fmt: skip
+    st.caption(
+        "Both prompts token by token; each column is a pair. Violet: another token on the other side; dashed: a token "
+        "that only one prompt has. Click a token to look at the predictions after it."
+    )
+    return two
+
+
+def _tools() -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.selectbox(
+            "Presets", list(presets()), index=None, placeholder="Try a pair…", key="preset", on_change=_take_preset,
+            width=300,
+        )  # fmt: skip
+        st.button("Swap A and B", icon=":material/swap_horiz:", on_click=_swap)
+        st.button("Copy A to B", icon=":material/content_copy:", on_click=_copy)
+        names = list(dict.fromkeys(["", *LISTED, state().model_b]))
+        st.selectbox(
+            "Model of B", names, format_func=lambda n: n.split("/")[-1] if n else "the same as A", width=260,
+            accept_new_options=not is_hosted(), help="Another model for side B: a distilled, a fine-tuned one. "
+            "The alignment is then by token, or by character where the tokenizers differ.", **field("model_b"),
+        )  # fmt: skip
+    look = st.session_state.get("visit_look", {}).get((state().prompt, state().prompt_b))
+    if look:
+        st.info(look, icon=":material/lightbulb:")
+
+
+@st.cache_resource(show_spinner=False)
+def presets() -> dict[str, dict[str, str]]:
+    """label → a row of the embedded model's list of pairs."""
+    file = Path(visit.__file__).parent / "mini" / "presets.csv"
+    with file.open(encoding="utf-8", newline="") as rows:
+        return {row["label"]: {k: v or "" for k, v in row.items()} for row in csv.DictReader(rows)}
+
+
+_FRESH = {"pos": -1, "pos_b": -1, "node": "", "detail": "", "pin": "", "align": ""}
+
+
+def _take_preset() -> None:
+    label = st.session_state["preset"]
+    if label is not None:
+        row = presets()[label]
+        taken = {name: row[name] for name in row if name not in ("label", "look")}
+        change(**{**_FRESH, **taken})
+        st.session_state["visit_look"] = {(row["prompt"], row["prompt_b"]): row["look"]}
+        st.session_state["preset"] = None
+
+
+def _swap() -> None:
+    now = state()
+    there = {name: getattr(now, f"{name}_b") for name in _SIDES}
+    back = {f"{name}_b": getattr(now, name) for name in _SIDES}
+    models = {"model": now.model_b, "model_b": now.model} if now.model_b else {}
+    change(**{**_FRESH, **there, **back, **models})
+
+
+def _copy() -> None:
+    change(**{**_FRESH, **{f"{name}_b": getattr(state(), name) for name in _SIDES}, "pos": state().pos})
+
+
+def _end(subject: Subject, pos: int) -> int:
+    """A position as the address holds it: the last one as −1."""
+    return -1 if pos == len(subject.acts.token_ids) - 1 else pos
+
+
+def _pick(two: Two, side: str, pos: int) -> None:
+    partner = (two.pairing.to_b if side == "a" else two.pairing.to_a).get(pos)
+    a, b = (pos, partner) if side == "a" else (partner, pos)
+    values: dict[str, Any] = {"node": ""}
+    if a is not None:
+        values["pos"] = _end(two.a, a)
+    if b is not None:
+        values["pos_b"] = _end(two.b, b)
+    change(**values)
+
+
+def _fix(two: Two, a: int | None, b: int | None) -> None:
+    """Put the tokens together; a token that already stood in another correction leaves that one."""
+    from visit.pairing import parse_fixes
+
+    partner = (None if a is None else two.pairing.to_b.get(a)) if b is None else two.pairing.to_a.get(b)
+    together = a is not None and b is not None and two.pairing.to_b.get(a) == b
+    if together or ((a is None) != (b is None) and partner is None):
+        return
+    kept = [(i, j) for i, j in parse_fixes(two.align) if not ((a is not None and i == a) or (b is not None and j == b))]
+    text = ",".join(f"{'' if i is None else i}:{'' if j is None else j}" for i, j in [*kept, (a, b)])
+    change(align=text)
+
+
+# ---- what was found --------------------------------------------------------------------------------------------------
+
+
+def answers(two: Two) -> None:
+    """Both sides' answers on both sides, and the sentences."""
+    from visit.contrast import contrast
+    from visit.difference import Asked
+    from visit.difference import answers as standings
+    from visit.keep import Keep
+
+    asked = [Asked(s.model, s.acts, s.pos, s.target, s.distractor) for s in (two.a, two.b)]
+    table = standings(*asked)
+    shown = table.assign(word=[visible(w) for w in table["word"]])
+    bar = partial(st.column_config.ProgressColumn, format="percent", min_value=0.0, max_value=1.0)
+    st.dataframe(
+        shown[["word", "whose", "prob_a", "rank_a", "logit_a", "prob_b", "rank_b", "logit_b"]], hide_index=True,
+        column_config={
+            "word": "Word", "whose": "It is the",
+            "prob_a": bar("P in A", help=explain("probability")), "prob_b": bar("P in B", help=explain("probability")),
+            "rank_a": st.column_config.NumberColumn("Rank in A", help=explain("rank")),
+            "rank_b": st.column_config.NumberColumn("Rank in B", help=explain("rank")),
+            "logit_a": st.column_config.NumberColumn("Logit in A", format="%.2f", help="Relative to the mean logit."),
+            "logit_b": st.column_config.NumberColumn("Logit in B", format="%.2f", help="Relative to the mean logit."),
+        },
+    )  # fmt: skip
+    if (why := why_apart(two)) is not None:
+        st.info(why, icon=":material/info:")
+        return
+    found = st_compare(two.a.about, two.b.about, None, Keep(), Keep(), two.align)
+    first, last = _window(two)
+    parting = st_parting(*two.keys, first, last)
+    sentences(contrast(found, parting), "contrast", graphs.select)
+
+
+def why_apart(two: Two) -> str | None:
+    """Why the two models have no difference graph; None if they have one."""
+    from visit.difference import shape, unlike
+
+    return unlike(shape(two.a.model), shape(two.b.model), two.a.model.name, two.b.model.name)
+
+
+# ---- where do they part? ---------------------------------------------------------------------------------------------
+
+
+def _window(two: Two) -> tuple[int, int]:
+    """The pairs that the map shows: all, or those around the positions looked at."""
+    count = len(two.pairing.pairs)
+    if count <= COLUMNS:
+        return 0, count
+    here = next((n for n, p in enumerate(two.pairing.pairs) if p.a == two.a.pos), count - 1)
+    if st.session_state.get("apart_for") != (two.keys, here):
+        st.session_state["apart_for"] = (two.keys, here)
+        st.session_state["apart_first"] = min(count - COLUMNS, max(0, here - COLUMNS + 1))
+    first = int(st.session_state["apart_first"])
+    return first, first + COLUMNS
+
+
+def parting(two: Two) -> None:
+    """Layers × aligned positions: how far the two runs are apart; a click takes the graphs there."""
+    from visit.parting import MEASURES
+
+    st.subheader("Where do they part?", anchor=False, help=explain("lens map"))
+    if two.a.model.n_layers != two.b.model.n_layers:
+        st.caption("The two models have different numbers of layers, so their blocks cannot be laid beside each other.")
+        return
+    choice: Any = st.segmented_control(
+        "Distance", list(MEASURES), format_func=lambda m: MEASURES[m], required=True, wrap=True, **field("apart")
+    )
+    first, last = _window(two)
+    if len(two.pairing.pairs) > COLUMNS:
+        st.slider(f"First of {COLUMNS} pairs shown (of {len(two.pairing.pairs)})", 0, len(two.pairing.pairs) - COLUMNS,
+                  key="apart_first")  # fmt: skip
+        first, last = int(st.session_state["apart_first"]), int(st.session_state["apart_first"]) + COLUMNS
+    table = st_parting(*two.keys, first, last)
+    if table.empty or table[choice].isna().all():
+        st.caption(
+            f"No pair of tokens here has this distance ({MEASURES[choice]}): choose another distance or alignment."
+        )
+        return
+    chart = figures.parting_map(table, choice, two.a.pos)
+    with st.container(height=figures.map_height(two.a.model.n_layers), border=False):
+        st.altair_chart(
+            chart, width="content", key="apart_map", on_select=lambda: _take_cell(two), selection_mode="cell",
+            alt="How far the two runs are apart after every block at every pair of tokens",
+        )  # fmt: skip
+    st.caption(_MAP_CAPTIONS[choice] + " Read a column upwards; click a cell to open its block in both graphs.")
+
+
+_MAP_CAPTIONS = {
+    "js": "Each cell compares what the two streams read at one pair of tokens (column) after one block (row): the "
+    "Jensen–Shannon divergence of their two distributions over words, 0 bits where they read alike, 1 bit where they "
+    "have no word in common.",
+    "apart": "Each cell: the share of the fifty most probable words that the two streams do not have in common "
+    "(1 − I₅₀; two random states share almost none).",
+    "cosine": "Each cell: 1 − the cosine of the two streams. A few giant dimensions that all states share keep it near "
+    "0 almost everywhere; the last measure removes them.",
+    "cosine_centred": "Each cell: 1 − the cosine of the two streams, without the mean of all states after this block "
+    "and without its rogue dimensions (root mean square three standard deviations over the others'): 0 the same "
+    "direction, 1 unrelated, 2 opposite.",
+}
+
+
+def _take_cell(two: Two) -> None:
+    chosen = st.session_state["apart_map"]["selection"].get("cell") or []
+    if chosen:
+        a, b, depth = (int(chosen[0][name]) for name in ("pos_a", "pos_b", "depth"))
+        node = "L0.resid_pre" if depth == 0 else f"L{depth - 1}.resid_post"
+        change(pos=_end(two.a, a), pos_b=_end(two.b, b), detail=f"{max(0, depth - 1)}w", node=node)

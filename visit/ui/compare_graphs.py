@@ -1,0 +1,195 @@
+"""The lower half of the compare page: both flow graphs, their difference, and the table of changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import streamlit as st
+
+from visit.glossary import explain
+from visit.permalink import levels
+from visit.ui import graphs
+from visit.ui.cached import About, st_compare, st_graph, st_model, st_pairing
+from visit.ui.compare import Two, why_apart
+from visit.ui.prompt import plain
+from visit.ui.state import field, shown_errors, state, write_url
+from visit.words import visible
+
+_STYLE = """<style>
+@media (max-width: 1100px) {
+  .st-key-two_graphs [data-testid="stHorizontalBlock"] { flex-direction: column; }
+  .st-key-two_graphs [data-testid="stColumn"] { width: 100%; flex: 1 1 auto; }
+}
+</style>"""
+
+
+def both_graphs(two: Two) -> None:
+    """Both flow graphs, or their difference, with the controls of what is drawn and the table of changes."""
+    st.subheader("The flows", anchor=False, help=explain("residual stream") + " " + explain("contribution"))
+    st.html(_STYLE)
+    _both(two.a.about, two.b.about, two.align, why_apart(two) is None)
+
+
+@st.fragment
+def _both(a: About, b: About, align: str, alike: bool) -> None:
+    """Controls and drawings: a fragment, so that a selection runs nothing above it. Takes keys only."""
+    with shown_errors():
+        keep, layers = graphs.controls(), graphs.chosen_layers()
+        if alike:
+            _compared(a, b, align, layers, keep)
+        else:
+            _side_by_side(a, b, layers, keep)
+    write_url()
+
+
+def _compared(a: About, b: About, align: str, layers: tuple[int, ...] | None, keep: Any) -> None:
+    from visit.twins import both_data, common_detail, difference_data
+
+    found = _found(a, b, align, layers, keep)
+    view: Any = st.segmented_control(
+        "View", ["graphs", "difference"], required=True, label_visibility="collapsed",
+        format_func=lambda v: {"graphs": "Two graphs", "difference": "The difference, B − A"}[v], **field("view"),
+    )  # fmt: skip
+    shown = levels(state().detail, found.meta["layers"], common_detail(found))
+    st.session_state["visit_levels"] = shown
+    now: Any = state()
+    look = {"width_by": now.width, "sort_by": now.sort, "parts": now.parts}
+    node = state().node or None
+    if view == "difference":
+        graphs.show(difference_data(found, shown, selected=node, actions=True, **look), "flow_difference")
+    else:
+        data = both_data(found, shown, selected=node, actions=True, color_by=now.color, **look)
+        with st.container(key="two_graphs"):
+            for column, side, one in zip(st.columns(2, gap="small"), ("a", "b"), data, strict=True):
+                with column:
+                    st.markdown(f"**{side.upper()}** {plain(visible(_prompt(found, side)))}")
+                    graphs.show(one, f"flow_{side}", partial(_common, found, side))
+    _explain(found, view)
+    _changes(found)
+    graphs.downloads(partial(_file, found, shown, look), "compare")
+
+
+def _found(a: About, b: About, align: str, layers: tuple[int, ...] | None, keep: Any) -> Any:
+    """The comparison with the kept, hidden and selected nodes of both sides."""
+    from visit.difference import own_id
+    from visit.draft import is_pin
+
+    pairing = st_pairing(a[0], a[1], b[0], b[1], align)
+    model = st_model(a[0])
+    drawn = list(range(model.n_layers)) if layers is None else list(layers)
+    keeps = []
+    wanted = [*keep.pin, *([state().node] if state().node else [])]
+    for side, about in (("a", a), ("b", b)):
+        one: Any = side
+        own = [(p.startswith("-"), own_id(p.removeprefix("-"), one, pairing)) for p in wanted]
+        pins = tuple(("-" if hide else "") + i for hide, i in own if i and is_pin(model, i, drawn, about[2]))
+        keeps.append(replace(keep, pin=tuple(p for p in dict.fromkeys(pins) if _adds(p))))
+    return st_compare(a, b, layers, keeps[0], keeps[1], align)
+
+
+def _adds(pin: str) -> bool:
+    """Whether a pin changes the graph: states, norms and sums are always there."""
+    return any(part in pin for part in (".head", ".mlp_value", ".mlp_key", ".attn_neuron")) and ".rest" not in pin
+
+
+def _common(found: Any, side: Any, node: str) -> str:
+    from visit.difference import common_id
+
+    return common_id(node, side, found.pairing)
+
+
+def _prompt(found: Any, side: str) -> str:
+    meta = found.meta if side == "a" else found.meta["b"]
+    return meta["prompt"][:200]
+
+
+def _explain(found: Any, view: str) -> None:
+    counts = found.meta["counts"]
+    parts = [
+        f"{counts.get('alike', 0):,} nodes read alike on both sides, {counts.get('word', 0):,} have another top word, "
+        f"{counts.get('only A', 0):,} are kept by the pruning in A alone and {counts.get('only B', 0):,} in B alone"
+    ]
+    how = (
+        "Every node that one side keeps is drawn on both, at the same place, in the same colours and widths; a node is "
+        "called absent only where the other prompt has no such token. Point at one to light its twin."
+        if view == "graphs"
+        else "Every band is as wide as what it carries has changed (B − A), solid where B carries more, dashed where "
+        "it carries less. Click a node for both sides' words and numbers."
+    )
+    st.caption(f"{how} {'; '.join(parts)}.")
+
+
+def _side_by_side(a: About, b: About, layers: tuple[int, ...] | None, keep: Any) -> None:
+    """Two graphs of models of different shape: nothing corresponds, so each is drawn for itself."""
+    from visit.drawing import default_detail, flow_data
+
+    now: Any = state()
+    with st.container(key="two_graphs"):
+        for column, side, about in zip(st.columns(2, gap="small"), "ab", (a, b), strict=True):
+            with column:
+                shown_layers = layers
+                count = st_model(about[0]).n_layers
+                if layers is not None and max(layers) >= count:
+                    st.caption(f"{about[0]} has {count} blocks; all of them are shown.")
+                    shown_layers = None
+                graph = st_graph(*about[:3], shown_layers, *about[3:], replace(keep, pin=()))
+                detail = levels("", graph.meta["layers"], default_detail(graph))
+                look = {"width_by": now.width, "color_by": now.color, "sort_by": now.sort, "parts": now.parts}
+                st.markdown(f"**{side.upper()}** {plain(about[0])}")
+                graphs.show(flow_data(graph, detail, **look), f"flow_{side}")
+
+
+_CHANGE_COLUMNS = ["component", "status", "word_a", "word_b", "rank_a", "rank_b", "contribution_a", "contribution_b",
+                   "difference"]  # fmt: skip
+
+
+def _changes(found: Any) -> None:
+    """The parts that change most; a chosen row selects its node in the graphs."""
+    table = found.tables["changes"].head(500)
+    shown = table[_CHANGE_COLUMNS].assign(
+        word_a=[_word(w) for w in table["word_a"]], word_b=[_word(w) for w in table["word_b"]],
+        status=[_STATUS[s] for s in table["status"]],
+    )  # fmt: skip
+    number = partial(st.column_config.NumberColumn, format="%+.3f")
+    st.markdown("**The largest changes**", help="Every part that adds to the stream, by how much its contribution "
+                "differs between the two sides. " + explain("contribution"))  # fmt: skip
+    st.dataframe(
+        shown, hide_index=True, height=300, key="changes", selection_mode="single-row",
+        on_select=partial(_take_change, table["id"].tolist()),
+        column_config={
+            "component": "Part", "status": "Kept", "word_a": "Word in A", "word_b": "Word in B",
+            "rank_a": st.column_config.NumberColumn("Rank of A's target", help=explain("rank")),
+            "rank_b": st.column_config.NumberColumn("Rank of B's target", help=explain("rank")),
+            "contribution_a": number("Contribution in A"), "contribution_b": number("Contribution in B"),
+            "difference": number("B − A"),
+        },
+    )  # fmt: skip
+    st.caption(
+        "Choose a row to see its node in the graphs; click a column's name to sort. Contributions are in logits, each "
+        "towards its own side's target."
+    )
+
+
+_STATUS = {"only A": "in A", "only B": "in B", "word": "in both, another word", "alike": "in both, alike"}
+
+
+def _word(word: Any) -> str:
+    return visible(word) if isinstance(word, str) else "absent"
+
+
+def _take_change(ids: list[str]) -> None:
+    rows = st.session_state["changes"]["selection"]["rows"]
+    if rows and rows[0] < len(ids):
+        graphs.select(ids[rows[0]])
+
+
+def _file(found: Any, shown: Any, look: dict[str, Any], kind: str) -> bytes | str:
+    from visit import export, tables
+
+    if kind == "json":
+        return tables.to_json(found.meta, found.tables)
+    if kind == "zip":
+        return tables.to_zip(found.meta, found.tables)
+    return export.difference_file(found, kind, shown, **look)
