@@ -29,7 +29,7 @@ LEVELS = [
     {"drawing"},
     {"twins"},
     {"export"},
-    {"ui", "mini", "__main__"},
+    {"ui", "mini", "commands", "__main__"},
 ]
 
 

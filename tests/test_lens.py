@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from visit import VisitError, capture, intersection, lens, read_vectors
-from visit.lens import final_norm, read, unembed
+from visit.lens import final_norm, read, top_of, unembed
 
 PROMPT = [5, 17, 3, 99, 41]
 
@@ -108,3 +108,15 @@ def test_half_precision_is_read_in_float32():
 def test_a_wrong_call_gets_a_sentence(call, says):
     with pytest.raises(VisitError, match=says):
         call(models.small("gpt2"))
+
+
+@pytest.mark.parametrize("width", [5, 700, 64 * 50, 64 * 50 + 17])
+@pytest.mark.parametrize("largest", [True, False])
+def test_the_largest_are_found_as_topk_finds_them(width, largest):
+    torch.manual_seed(3)
+    logits = torch.randn(9, width, dtype=torch.float64)
+    logits[0, -5:] = torch.tensor([50.0, -50, 40, -40, 30])  # at the very end, behind the last whole stretch
+    logits[1, :5] = torch.tensor([50.0, 49, 48, 47, 46])  # all in one stretch
+    values, places = top_of(logits, 5, largest)
+    true = logits.topk(5, dim=-1, largest=largest)
+    assert torch.equal(values, true.values) and torch.equal(places, true.indices)

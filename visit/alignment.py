@@ -15,7 +15,7 @@ from visit.decompose import head_results, memory_values, needed
 from visit.errors import VisitError
 from visit.forward import Activations
 from visit.heads import TOP_HEADS, places, ranks, shared
-from visit.lens import lens_logits
+from visit.lens import lens_logits, top_of
 from visit.model import Model
 
 TOP_VALUES = 3  # per head, by attention: Figure 5
@@ -59,7 +59,7 @@ def alignment_scores(
 
 
 def _tops(model: Model, vectors: Float[Tensor, "n d_model"], k: int) -> Int[Tensor, "n k"]:
-    return torch.cat([logits.topk(k).indices for _, logits in lens_logits(model, vectors)])
+    return torch.cat([top_of(logits, k)[1] for _, logits in lens_logits(model, vectors)])
 
 
 def _of_heads(model: Model, acts: Activations, t: int, table: pd.DataFrame, tops: Tensor, k: int) -> pd.DataFrame:

@@ -103,7 +103,8 @@ def _entry(flow: Flow, node: Node) -> dict[str, Any]:
         "f": facts(node, flow.d_vocab_text),
     }
     if node.absent:
-        entry |= {"how": _ABSENT, "lens": 0, "f": [["–", "absent"]] * len(entry["f"])}
+        name = f"Absent: a {node.kind} of head L{node.layer} H{node.head}"
+        entry |= {"title": name, "how": _ABSENT, "lens": 0, "f": [["–", "absent"]] * len(entry["f"])}
     if node.status is not None:
         entry |= _both_sides(flow, node)
     if node.source_token is not None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from visit.decompose import needed
 from visit.errors import VisitError
 from visit.forward import Activations
-from visit.lens import lens_logits
+from visit.lens import lens_logits, top_of
 from visit.model import Model
 from visit.pairing import Pairing
 
@@ -118,8 +118,8 @@ def _read_both(model_a: Model, model_b: Model, x: Tensor, y: Tensor, k: int) -> 
     tops[1].append(tops[0][0])
     found = [torch.zeros(0, dtype=torch.float64, device=x.device)]
     for (_, p), (_, q) in zip(lens_logits(model_a, x), lens_logits(model_b, y), strict=True):
-        tops[0].append(p.topk(k).indices)
-        tops[1].append(q.topk(k).indices)
+        tops[0].append(top_of(p, k)[1])
+        tops[1].append(top_of(q, k)[1])
         found.append(divergence(p.log_softmax(-1), q.log_softmax(-1)).double())
     return torch.cat(tops[0]), torch.cat(tops[1]), torch.cat(found)
 

@@ -68,7 +68,11 @@ def to_csv(table: pd.DataFrame) -> str:
     flat = table.copy()
     for column in flat.columns:
         if flat[column].map(lambda v: isinstance(v, (list, dict))).any():
-            flat[column] = [json.dumps(_plain(v), ensure_ascii=False) for v in flat[column]]
+            lists = [isinstance(v, (list, tuple, dict)) for v in flat[column]]
+            flat[column] = [
+                json.dumps(_plain(v), ensure_ascii=False) if is_list else None
+                for v, is_list in zip(flat[column], lists, strict=True)
+            ]
     return flat.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC).encode("utf-8", "backslashreplace").decode()
 
 

@@ -171,16 +171,19 @@ def answers(two: Two) -> None:
     from visit.difference import Asked
     from visit.difference import answers as standings
     from visit.keep import Keep
+    from visit.story import percent
 
     asked = [Asked(s.model, s.acts, s.pos, s.target, s.distractor) for s in (two.a, two.b)]
     table = standings(*asked)
     shown = table.assign(word=[visible(w) for w in table["word"]])
-    bar = partial(st.column_config.ProgressColumn, format="percent", min_value=0.0, max_value=1.0)
+    for side in ("a", "b"):
+        shown[f"prob_{side}"] = ["no such token" if p != p or p is None else percent(p) for p in table[f"prob_{side}"]]
     st.dataframe(
         shown[["word", "whose", "prob_a", "rank_a", "logit_a", "prob_b", "rank_b", "logit_b"]], hide_index=True,
         column_config={
             "word": "Word", "whose": "It is the",
-            "prob_a": bar("P in A", help=explain("probability")), "prob_b": bar("P in B", help=explain("probability")),
+            "prob_a": st.column_config.TextColumn("P in A", help=explain("probability")),
+            "prob_b": st.column_config.TextColumn("P in B", help=explain("probability")),
             "rank_a": st.column_config.NumberColumn("Rank in A", help=explain("rank")),
             "rank_b": st.column_config.NumberColumn("Rank in B", help=explain("rank")),
             "logit_a": st.column_config.NumberColumn("Logit in A", format="%.2f", help="Relative to the mean logit."),

@@ -156,10 +156,10 @@ def _changes(found: Any) -> None:
     st.markdown("**The largest changes**", help="Every part that adds to the stream, by how much its contribution "
                 "differs between the two sides. " + explain("contribution"))  # fmt: skip
     st.dataframe(
-        shown, hide_index=True, height=300, key="changes", selection_mode="single-row",
+        shown, hide_index=True, height=300, key="changes", selection_mode="single-row", placeholder="–",
         on_select=partial(_take_change, table["id"].tolist()),
         column_config={
-            "component": "Part", "status": "Kept", "word_a": "Word in A", "word_b": "Word in B",
+            "component": "Part", "status": "Kept by the pruning", "word_a": "Word in A", "word_b": "Word in B",
             "rank_a": st.column_config.NumberColumn("Rank of A's target", help=explain("rank")),
             "rank_b": st.column_config.NumberColumn("Rank of B's target", help=explain("rank")),
             "contribution_a": number("Contribution in A"), "contribution_b": number("Contribution in B"),

@@ -108,13 +108,11 @@ def _draw(built: Any) -> None:
     st.session_state["visit_levels"] = shown
     selected = state().node or None
     now: Any = state()  # its words were checked when they were read
-    data = flow_data(
-        built, shown, width_by=now.width, color_by=now.color, sort_by=now.sort, parts=now.parts,
-        selected=selected, actions=True,
-    )  # fmt: skip
+    look = {"width_by": now.width, "color_by": now.color, "sort_by": now.sort, "parts": now.parts}
+    data = flow_data(built, shown, selected=selected, actions=True, **look)
     graphs.show(data, "flow")
     _caption(built)
-    graphs.downloads(partial(_file, built, shown), "flow")
+    graphs.downloads(partial(_file, built, shown, look), "flow")
 
 
 def _caption(built: Any) -> None:
@@ -140,7 +138,7 @@ def _range(shares: list[float]) -> str:
     return f"{low} % of the" if low == high else f"{low} to {high} % of the"
 
 
-def _file(built: Any, shown: Any, kind: str) -> bytes | str:
+def _file(built: Any, shown: Any, look: dict[str, Any], kind: str) -> bytes | str:
     from visit import export, tables
 
     both = {"nodes": built.nodes, "edges": built.edges}
@@ -149,5 +147,6 @@ def _file(built: Any, shown: Any, kind: str) -> bytes | str:
     if kind == "zip":
         return tables.to_zip(built.meta, both)
     if kind == "html":
-        return export.flow_html(built, shown)
-    return export.flow_svg(built, "light", shown) if kind == "svg" else export.flow_png(built, "light", shown)
+        return export.flow_html(built, shown, **look)
+    make = export.flow_svg if kind == "svg" else export.flow_png
+    return make(built, "light", shown, **look)

@@ -49,11 +49,13 @@ class Subject:
 def prompt_bar() -> Subject:
     """The shared bar on top of a page: prompt, examples, token chips, prediction, target and distractor."""
     show_notes()
-    left, right = st.columns([4, 1], vertical_alignment="bottom")
+    left, right, with_ = st.columns([8, 2, 2], vertical_alignment="bottom")
     left.text_input("Prompt", help=explain("prompt"), max_chars=PROMPT_CHARACTERS, **field("prompt"))
     right.selectbox(
         "Examples", list(_examples()), index=None, placeholder="Try one…", key="example", on_change=_take_example
     )
+    with with_:
+        _compare_with()
     model, acts = run()
     show_ledger(model)
     bar, chart = st.columns([3, 2], gap="medium")
@@ -63,6 +65,23 @@ def prompt_bar() -> Subject:
     with chart:
         _prediction(model, acts, pos, subject.target)
     return subject
+
+
+def _compare_with() -> None:
+    """The way to the compare page: change a word of this prompt, and look at both."""
+    with st.popover("Compare with…", icon=":material/compare_arrows:", width="stretch"):
+        now = state().prompt
+        key = f"with {now}"
+        st.text_input("Change a word and press Enter", now, max_chars=PROMPT_CHARACTERS, key=key, on_change=_take_other,
+                      args=(key,))  # fmt: skip
+        st.caption("Opens both prompts side by side: what changes inside the model?")
+    if st.session_state.pop("visit_open", False):
+        st.switch_page("pages/compare.py")
+
+
+def _take_other(key: str) -> None:
+    change(prompt_b=st.session_state[key], pos_b=-1, target_b="", distractor_b="", align="", node="", detail="", pin="")
+    st.session_state["visit_open"] = True
 
 
 def show_notes() -> None:

@@ -1,0 +1,1 @@
+"""The commands of `python -m visit`: one module each, with `add` (its options) and what it runs."""
