@@ -159,8 +159,13 @@ def levels(flow: Flow, detail: Detail) -> dict[int, Level]:
     return chosen
 
 
-def shown(flow: Flow, chosen: Mapping[int, Level], parts: Parts = "both", tags: int = 2) -> set[str]:
-    """Ids of the nodes that are drawn: by each block's level, and the `tags` largest heads of a folded block."""
+def shown(
+    flow: Flow, chosen: Mapping[int, Level], parts: Parts = "both", tags: int = 2, order: Flow | None = None
+) -> set[str]:
+    """Ids of the nodes that are drawn: by each block's level, and the `tags` largest heads of a folded block.
+
+    `order`: another graph, in whose numbers these heads are the largest.
+    """
     ids = set()
     for node in flow.nodes.values():
         level = "words" if node.layer is None else chosen.get(node.layer, "words")
@@ -172,7 +177,7 @@ def shown(flow: Flow, chosen: Mapping[int, Level], parts: Parts = "both", tags: 
             ids.add(node.id)
     for layer, level in chosen.items():
         if level == "states" and tags:
-            ids.update(n.id for n in ordered(heads_of(flow, layer), "norm")[:tags])
+            ids.update(n.id for n in ordered(heads_of(order or flow, layer), "norm")[:tags] if n.id in flow.nodes)
     return ids
 
 

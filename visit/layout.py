@@ -59,7 +59,7 @@ def place(
     sheet = Sheet()
     if len(chosen) >= COMPACT:
         sheet.fold_w = COMPACT_W
-    ids = shown(flow, chosen, parts)
+    ids = shown(flow, chosen, parts, order=order)
     x = MARGIN
     for layer, level in chosen.items():
         group = group_of(flow, ids, layer)

@@ -32,7 +32,7 @@ class Rows:
         self.keys = {(n.head, n.source_pos): n for n in group.get("key", [])}
         self.queries = {n.head: n for n in group.get("query", [])}
         self.attn_neurons: dict[str, list[Node]] = {}
-        for node in ordered(group.get("attn_neuron", []), sort_by):
+        for node in _like(ordered(group.get("attn_neuron", []), sort_by), order, sort_by):
             source = next((e.source for e in flow.into[node.id]), "")
             self.attn_neurons.setdefault(source, []).append(node)
         self.lines = max((len(self.values.get(h.head, [])) for h in self.heads), default=1)

@@ -1,0 +1,218 @@
+"""The compare page: its script without a browser, and what only a browser can see."""
+
+from __future__ import annotations
+
+import models
+import pytest
+from browser import browser, need_browser, server
+from streamlit.testing.v1 import AppTest
+from transformers import AutoModelForCausalLM
+
+from visit.permalink import DEFAULT_PROMPT, DEFAULT_PROMPT_B
+
+NOT = "The capital of Japan is not the city of"
+
+
+def start(**params: str) -> AppTest:
+    app = AppTest.from_file("../streamlit_app.py", default_timeout=60)
+    for name, value in params.items():
+        app.query_params[name] = value
+    return app.run().switch_page("pages/compare.py").run()
+
+
+def drawings(app: AppTest) -> list[str]:
+    return [c.proto.json for c in app.get("bidi_component") if '"svg"' in c.proto.json]
+
+
+def url(app: AppTest) -> dict[str, str]:
+    return {k: v[0] if isinstance(v, list) else v for k, v in app.query_params.items()}
+
+
+def captions(app: AppTest) -> str:
+    return " ".join(c.value for c in app.caption)
+
+
+def test_the_page_opens_on_two_capitals():
+    app = start()
+    assert not app.exception and not app.error and not app.warning
+    assert app.text_input(key="w_prompt").value == DEFAULT_PROMPT
+    assert app.text_input(key="w_prompt_b").value == DEFAULT_PROMPT_B
+    assert len(drawings(app)) == 2 and url(app) == {}
+    answers = app.dataframe[0].value
+    assert answers["word"].tolist() == ["·Tokyo", "·Paris"] and answers["rank_a"].tolist()[0] == 1
+    assert app.dataframe[1].value["difference"].abs().is_monotonic_decreasing
+
+
+@pytest.mark.parametrize("label", ["Two capitals", "Names swapped", "A fact and its negation", "A paraphrase"])
+def test_every_preset_opens_and_says_what_to_look_for(label):
+    app = start()
+    app.selectbox(key="preset").set_value(label).run()
+    assert not app.exception and not app.error and not app.warning
+    assert len(drawings(app)) == 2 and len(app.info) == 1 and len(app.info[0].value) > 60
+
+
+def test_a_link_opens_what_it_names():
+    app = start(
+        prompt_b=NOT, target_b=" Tokyo", align="5:5", view="difference", node="L4.head1.value5b", apart="cosine"
+    )
+    assert not app.exception and not app.error and not app.warning
+    assert len(drawings(app)) == 1 and "L4.head1.value" in drawings(app)[0]
+    assert url(app)["align"] == "5:5" and url(app)["view"] == "difference"
+
+
+def test_swap_and_copy():
+    app = start(prompt_b=NOT, target_b=" Tokyo")
+    next(b for b in app.button if b.label == "Swap A and B").click().run()
+    assert app.text_input(key="w_prompt").value == NOT and app.text_input(key="w_prompt_b").value == DEFAULT_PROMPT
+    assert app.text_input(key="w_target").value == " Tokyo" and app.text_input(key="w_target_b").value == ""
+    next(b for b in app.button if b.label == "Copy A to B").click().run()
+    assert app.text_input(key="w_prompt_b").value == NOT and not app.exception and not app.error
+
+
+def test_identical_prompts_are_said_and_differ_in_nothing():
+    app = start(prompt_b=DEFAULT_PROMPT)
+    assert not app.exception and not app.error
+    assert app.dataframe[1].value["difference"].abs().max() == 0
+    said = [c.proto.json for c in app.get("bidi_component") if "nothing to tell apart" in c.proto.json]
+    assert said
+
+
+def test_a_prompt_that_is_too_long_leaves_the_other_on_screen():
+    app = start()
+    app.text_input(key="w_prompt_b").set_value("word " * 700).run()
+    assert not app.exception and len(app.error) == 1 and "Shown meanwhile" in app.error[0].value
+    assert len(drawings(app)) == 2 and app.text_input(key="w_prompt").value == DEFAULT_PROMPT
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [("x", "The capital of Japan is the city of"), ("x", "y"), ("🙂", "שלום"), ("a " * 90, "The cat"),
+     ("<script>alert(1)</script> **x** :red[y]", "'\"><img src=x>")],
+)  # fmt: skip
+def test_any_two_prompts_simply_work(a, b):
+    app = start(prompt=a, prompt_b=b)
+    assert not app.exception and not app.error and len(drawings(app)) == 2
+
+
+def test_a_correction_that_cannot_be_is_said():
+    app = start(align="99:1")
+    assert not app.exception and not app.error and any("uncorrected" in i.value for i in app.info)
+
+
+def test_two_models_of_one_shape_have_a_difference(tmp_path):
+    folder = saved(tmp_path / "other", n_layer=8, n_head=8, n_embd=128, n_inner=512)
+    app = start(model_b=folder, prompt_b=DEFAULT_PROMPT)
+    assert not app.exception and not app.error and len(drawings(app)) == 2 and len(app.dataframe) == 2
+
+
+def test_models_of_other_shapes_stand_side_by_side_and_the_page_says_why(tmp_path):
+    folder = saved(tmp_path / "other", n_layer=3, n_head=4, n_embd=24, n_inner=40)
+    app = start(model_b=folder)
+    assert not app.exception and not app.error and len(drawings(app)) == 2
+    assert any("components that correspond: as many layers" in i.value for i in app.info)
+    assert "different numbers of layers" in captions(app)
+
+
+def saved(folder, **shape) -> str:
+    from transformers import GPT2Config
+
+    words = models.tokenizer()
+    hf = AutoModelForCausalLM.from_config(GPT2Config(n_positions=256, vocab_size=len(words), **shape, **models.IDS))
+    hf.save_pretrained(folder)
+    words.save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_click_on_compare_with_opens_the_page():
+    app = AppTest.from_file("../streamlit_app.py", default_timeout=60).run()
+    other = next(t for t in app.text_input if t.label == "Change a word and press Enter")
+    other.set_value("The capital of Italy is the city of").run()
+    assert not app.exception and app.title[0].value == "Compare"
+    assert app.text_input(key="w_prompt_b").value == "The capital of Italy is the city of"
+
+
+# ---- in a browser --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def page():
+    need_browser()
+    with server() as address, browser() as chromium:
+        page = chromium.new_page(viewport={"width": 1440, "height": 1300})
+        page.errors = []
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.goto(f"{address}/compare?detail=4w")
+        page.locator(".nodes").nth(1).wait_for(timeout=60_000)
+        idle(page)
+        page.address = address
+        yield page
+
+
+def idle(page) -> None:
+    page.wait_for_timeout(400)
+    page.wait_for_function("() => !document.querySelector('[data-testid=stStatusWidget]')", timeout=60_000)
+    page.wait_for_timeout(300)
+
+
+def test_pointing_at_a_node_lights_its_twin(page):
+    frames = page.locator(".frame")
+    frames.nth(0).locator(".nodes .n", has_text="H1").last.hover()
+    page.wait_for_timeout(300)
+    lit = [frames.nth(i).locator(".lit .n").count() for i in range(2)]
+    assert lit[0] > 3 and lit[1] > 3
+    page.mouse.move(5, 5)
+
+
+def test_both_graphs_scroll_and_zoom_together(page):
+    frames = page.locator(".frame")
+    for leader in (0, 1):
+        frames.nth(leader).hover(position={"x": 20, "y": 8})
+        frames.nth(leader).evaluate("(f, to) => { f.scrollLeft = to; }", 120 + 200 * leader)
+        page.wait_for_timeout(200)
+        assert [frames.nth(i).evaluate("f => f.scrollLeft") for i in range(2)] == [120 + 200 * leader] * 2
+    page.locator("button[aria-label='zoom in']").nth(1).click()
+    page.wait_for_timeout(200)
+    widths = [frames.nth(i).locator("svg").first.evaluate("s => s.style.width") for i in range(2)]
+    assert widths[0] == widths[1]
+    page.get_by_text("120 %").first.click()
+
+
+def test_a_click_selects_on_both_sides_and_a_row_of_changes_does_too(page):
+    frames = page.locator(".frame")
+    frames.nth(1).locator(".nodes .n", has_text="H7").last.click()
+    page.locator(".inspector:visible h4").nth(1).wait_for(timeout=20_000)
+    idle(page)
+    titles = page.locator(".inspector:visible h4").all_inner_texts()
+    assert len(titles) == 2 and titles[0] == titles[1] and titles[0].startswith("Head L")
+    assert "node=L" in page.url
+
+
+def test_the_user_corrects_the_alignment(page):
+    chips = page.locator(".grid .chip")
+    page.get_by_text("Correct the alignment").click()
+    assert "partner is wrong" in page.locator(".say").inner_text()
+    chips.nth(6).click()
+    chips.nth(6).click()
+    idle(page)
+    assert "align=3%3A" in page.url and page.locator(".col.deleted, .col.inserted").count() == 2
+    page.get_by_text("Undo my corrections").click()
+    idle(page)
+    assert "align" not in page.url and page.locator(".col.replaced").count() == 1
+
+
+def test_below_1100_pixels_the_graphs_stack(page):
+    page.set_viewport_size({"width": 1000, "height": 1300})
+    page.wait_for_timeout(800)
+    boxes = [page.locator(".frame").nth(i).bounding_box() for i in range(2)]
+    assert boxes[1]["y"] > boxes[0]["y"] + 100 and abs(boxes[0]["x"] - boxes[1]["x"]) < 5
+    page.set_viewport_size({"width": 1440, "height": 1300})
+    page.wait_for_timeout(800)
+    boxes = [page.locator(".frame").nth(i).bounding_box() for i in range(2)]
+    assert abs(boxes[1]["y"] - boxes[0]["y"]) < 5
+
+
+def test_nothing_was_thrown_and_nothing_runs(page):
+    page.goto(f"{page.address}/compare?prompt=<img src=x onerror=window.hit=1>&prompt_b=<script>window.hit=1</script>")
+    page.locator(".nodes").nth(1).wait_for(timeout=60_000)
+    idle(page)
+    assert page.evaluate("window.hit") is None and page.errors == []

@@ -1,0 +1,151 @@
+"""Two graphs side by side: the same component at the same place in the same units, and a drawing of what differs."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from functools import cache
+
+import pytest
+
+import visit
+from visit.contrast import contrast
+from visit.difference import Comparison, compare, own_id
+from visit.export import difference_file
+from visit.parting import part
+from visit.twins import both_data, common_detail, difference_data, difference_flow
+
+JAPAN = "The capital of Japan is the city of"
+NOT = "The capital of Japan is not the city of"
+FRANCE = "The capital of France is the city of"
+
+
+@cache
+def mini():
+    return visit.load_model("visit-mini")
+
+
+@cache
+def found(a: str = JAPAN, b: str = NOT) -> Comparison:
+    graphs = [visit.build_flow_graph(mini(), visit.capture(mini(), text)) for text in (a, b)]
+    return compare(*graphs)
+
+
+def places(data: dict) -> dict[str, tuple[float, float]]:
+    """Common id → where its box stands."""
+    boxes = re.finditer(r"data-i='(\d+)'><rect x='([\d.]+)' y='([\d.]+)'", data["svg"])
+    ids = {m: data["nodes"][int(m[1])]["id"] for m in boxes}
+    return {data.get("names", {}).get(i, i): (float(m[2]), float(m[3])) for m, i in ids.items()}
+
+
+@pytest.mark.parametrize("level", ["states", "words", "everything"])
+@pytest.mark.parametrize("other", [NOT, FRANCE, "Cairo is known as the capital of"])
+def test_the_same_component_stands_at_the_same_place(level, other):
+    one = found(JAPAN, other)
+    detail = {4: level, 5: "words"}
+    a, b = (places(data) for data in both_data(one, detail))
+    whole = places(difference_data(one, detail))
+    assert set(a) == set(b) == set(whole) and len(a) > 60
+    for name in a:
+        for side in (b, whole):  # a held place is a thinner pill in the middle of its line
+            assert abs(a[name][0] - side[name][0]) < 1 and abs(a[name][1] - side[name][1]) <= 2.5
+
+
+def test_both_sides_are_drawn_in_the_same_units():
+    a, b = both_data(found(), "words")
+    assert a["legend"]["widths"] == b["legend"]["widths"] and a["legend"]["fill"] == b["legend"]["fill"]
+    assert a["group"] == b["group"] is not None
+
+
+def test_absent_is_drawn_only_where_the_token_is_missing():
+    data = both_data(found(), "words")
+    assert data[0]["svg"].count(">absent<") > 0 and data[1]["svg"].count(">absent<") == 0
+    lone = {n["id"] for n in data[0]["nodes"] if n["title"].startswith("Absent")}
+    assert lone and all(data[0]["names"][i].endswith("value5b") for i in lone), "5 is “·not”"
+    entry = next(n for n in data[0]["nodes"] if n["id"] in lone)
+    assert entry["w"] == [] and "no token" in entry["how"] and "pin" not in entry
+
+
+def test_a_selection_is_shared_by_its_common_name():
+    one = found()
+    node = "L4.head1.value3"
+    a, b = both_data(one, "words", selected=node)
+    assert a["selected"] == node and b["selected"] == own_id(node, "b", one.pairing) == node
+    lone = "L4.head1.value5b"
+    a, b = both_data(one, "words", selected=lone)
+    assert b["selected"] == "L4.head1.value5" and a["names"][a["selected"]] == lone
+
+
+def test_the_difference_graph_carries_what_changed():
+    flow = difference_flow(found())
+    by_id = found().nodes.set_index("id")
+    for edge in flow.edges:
+        if edge.kind in ("add", "residual") and edge.contribution is not None:
+            row = by_id.loc[edge.source]
+            assert edge.contribution == pytest.approx(row["difference"], abs=1e-5)
+    lone = flow.nodes["L4.head1.value5b"]
+    assert lone.only_b and lone.twin is not None and lone.status == "only B"
+
+
+def test_the_difference_shows_both_words_and_both_numbers():
+    data = difference_data(found(JAPAN, FRANCE), "words")
+    entry = next(n for n in data["nodes"] if n["id"] == "L7.resid_post")
+    assert entry["w"][0] == "·Tokyo" and entry["w2"][0] == "·Paris" and len(entry["f"]) == len(entry["f2"])
+    assert "·Tokyo→·Paris" in data["svg"] and entry["kept"] == "In both, with another top word."
+
+
+@pytest.mark.parametrize("kind", ["svg", "html", "png"])
+def test_the_difference_as_a_file(kind):
+    made = difference_file(found(), kind, {4: "words"})
+    if kind == "png":
+        assert isinstance(made, bytes) and made.startswith(b"\x89PNG")
+    else:
+        assert isinstance(made, str) and "B − A" in made
+    if kind == "svg":
+        ET.fromstring(made)
+
+
+def test_hostile_prompts_stay_text():
+    texts = "<script>alert(1)</script>\x00\x1b '\"", "</svg><img src=x onerror=alert(2)> & ]]>"
+    one = found(*texts)
+    for data in (*both_data(one, "everything"), difference_data(one, "everything")):
+        root = ET.fromstring(data["svg"])
+        assert not [e for e in root.iter() if e.tag.rpartition("}")[2] in ("script", "img")]
+    ET.fromstring(difference_file(one, "svg", "words"))
+
+
+# ---- the sentences -------------------------------------------------------------------------------------------------
+
+
+def said(a: str, b: str) -> str:
+    one = found(a, b)
+    records = [visit.capture(mini(), text) for text in (a, b)]
+    table = part(mini(), records[0], mini(), records[1], one.pairing)
+    return " ".join("".join(text for text, _ in sentence) for sentence in contrast(one, table))
+
+
+def test_the_sentences_name_the_head_and_what_it_takes_instead():
+    text = said(JAPAN, FRANCE)
+    assert "“·Japan” → “·France”" in text and "A gives “·Tokyo”" in text and "B gives “·Paris”" in text
+    assert "first part at “·Japan” / “·France” (position 3), in the embedding" in text
+    head = found(JAPAN, FRANCE).nodes.query("kind == 'head'").set_index("id")["contribution_a"].idxmax()
+    assert head.replace("L", "L").replace(".head", " H") in text
+
+
+def test_one_prompt_twice_is_said_to_be_one_prompt():
+    assert "nothing to tell apart" in said(JAPAN, JAPAN)
+
+
+def test_prompts_without_a_common_token_are_said_to_have_none():
+    assert "no token in common" in said("Opel", " Tokyo is big")
+
+
+def test_the_ids_in_the_sentences_are_nodes():
+    one = found()
+    ids = {i for sentence in contrast(one) for _, i in sentence if i is not None}
+    assert ids and ids <= set(one.nodes["id"])
+
+
+def test_the_open_block_is_the_one_that_moves_both_sides():
+    detail = common_detail(found(JAPAN, FRANCE))
+    assert list(detail.values()).count("words") == 1 and set(detail) == set(range(mini().n_layers))
