@@ -16,8 +16,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from browser import browser, ready, server  # noqa: E402
 
 NAMES = "When Mary and John went to the store, John gave a drink to"
+NOT = "The capital of Japan is not the city of"
 LONG = " and ".join(["the capital of France is the city of Paris", "the capital of Italy is the city of Rome"] * 3)
-# name -> the address's query; the models of the last two are made by `models` below
+# name -> the address's query, and the page if it is not the flow page; `models` below makes LLAMA and GPT2
 SCENES: dict[str, dict[str, str]] = {
     "fact": {"node": "L4.head1"},
     "names": {"prompt": NAMES, "distractor": " John"},
@@ -31,6 +32,10 @@ SCENES: dict[str, dict[str, str]] = {
     "mistake": {"prompt": " ", "target": "two words"},
     "llama": {"model": "LLAMA", "prompt": "The capital of Japan", "layers": "0-2"},
     "gpt2-small-size": {"model": "GPT2", "prompt": NAMES, "detail": "states", "neurons": "4", "heads": "4"},
+    "compare": {"page": "compare"},
+    "compare-not": {"page": "compare", "prompt_b": NOT, "node": "L4.head1.value5b", "detail": "4w"},
+    "compare-difference": {"page": "compare", "view": "difference", "node": "L4.head1"},
+    "compare-models": {"page": "compare", "model_b": "LLAMA", "prompt_b": "The capital of Japan is the city of"},
 }
 
 
@@ -68,15 +73,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as saved, server() as address, browser() as chromium:
         paths = models(Path(saved))
         for name in wanted:
-            query = SCENES[name] | ({"model": paths[SCENES[name]["model"]]} if "model" in SCENES[name] else {})
+            query = {key: paths.get(value, value) for key, value in SCENES[name].items()}
+            place = query.pop("page", "flow")
             for width in (1440, 800):
                 for theme in ("light", "dark"):
                     page = chromium.new_page(viewport={"width": width, "height": 1000}, color_scheme=theme)
-                    page.goto(f"{address}/flow?{urlencode(query)}")
+                    page.goto(f"{address}/{place}?{urlencode(query)}")
                     if name == "mistake":
                         page.get_by_text("The prompt is blank").wait_for()
                     else:
                         ready(page)
+                        if place == "compare" and query.get("view") != "difference":
+                            page.locator(".nodes").nth(1).wait_for()
                     page.wait_for_timeout(1500)
                     height = page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollHeight")
                     page.set_viewport_size({"width": width, "height": min(height + 10, 4000)})
