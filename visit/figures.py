@@ -13,8 +13,8 @@ from visit.words import visible
 HUE = "#0b7a75"  # near the top; the drawing's blue-green
 INK = "currentColor"  # the page's own text colour, light or dark
 ROW = 26  # height of a cell of the lens map, px
-MAP = 960  # width that a short prompt's map fills, px
-CELL = (62, 110)  # narrowest and widest cell, px
+SHORT = 9  # columns that fit any page: up to here a map fills it, beyond its cells keep a width and the map scrolls
+CELL = 68  # width of a cell of a map that scrolls, px
 MapColor = Literal["target", "rank", "top"]
 
 
@@ -30,12 +30,12 @@ def lens_map(table: pd.DataFrame, pos: int, d_vocab: int, color: MapColor) -> An
     depth = sorted(shown["depth"].unique(), reverse=True)
     names = [_row_name(d) for d in depth]
     columns = shown.drop_duplicates("pos").sort_values("pos")["column"].tolist()
-    width = max(CELL[0], min(CELL[1], MAP // len(columns)))
+    width, limit = _widths(len(columns))
     x = alt.X(
         "column:N",
         sort=columns,
         axis=alt.Axis(
-            orient="bottom", title=None, labelAngle=0, labelLimit=width - 4, ticks=False, domain=False,
+            orient="bottom", title=None, labelAngle=0, labelLimit=limit, ticks=False, domain=False,
             labelFlush=False,
             labelExpr="split(datum.label, '\\u2003')[1]",
         ),
@@ -49,12 +49,26 @@ def lens_map(table: pd.DataFrame, pos: int, d_vocab: int, color: MapColor) -> An
         opacity=alt.Opacity("strength:Q", scale=alt.Scale(domain=[0, 1], range=[0.04, 1], clamp=True), legend=None),
         stroke=alt.condition(alt.datum.pos == pos, alt.value("#888888"), alt.value("transparent")),
     ).add_params(pick)  # fmt: skip
-    words = base.mark_text(fontSize=12, limit=width - 6, cursor="pointer", color=INK)
+    words = base.mark_text(fontSize=12, limit=limit, cursor="pointer", color=INK)
     words = words.transform_filter("datum.strength <= 0.5")
-    strong = base.mark_text(fontSize=12, limit=width - 6, cursor="pointer", color="white", fontWeight=600)
+    strong = base.mark_text(fontSize=12, limit=limit, cursor="pointer", color="white", fontWeight=600)
     strong = strong.transform_filter("datum.strength > 0.5")
     layers = alt.layer(cells, words.encode(text="cell:N"), strong.encode(text="cell:N"))
-    return layers.properties(width={"step": width}, height={"step": ROW}, padding={"left": 0, "right": 8})
+    return layers.properties(width=width, height={"step": ROW}, padding={"left": 0, "right": 8})
+
+
+def map_width(columns: int) -> Literal["stretch", "content"]:
+    """Whether a map of so many columns fills the page's width or keeps its own and scrolls."""
+    return "stretch" if columns <= SHORT else "content"
+
+
+def _widths(columns: int) -> tuple[Any, Any]:
+    """A map's width, and how wide a word in a cell may be."""
+    import altair as alt
+
+    if map_width(columns) == "stretch":
+        return "container", alt.ExprRef(f"width / {columns} - 5")
+    return {"step": CELL}, CELL - 5
 
 
 def map_height(n_layers: int) -> int:
@@ -73,9 +87,9 @@ def parting_map(table: pd.DataFrame, measure: str, pos: int) -> Any:
     shown = _parting_cells(table, measure)
     names = [_row_name(d) for d in sorted(shown["depth"].unique(), reverse=True)]
     columns = shown.drop_duplicates("pair").sort_values("pair")["column"].tolist()
-    width = max(CELL[0], min(CELL[1], MAP // len(columns)))
+    width, limit = _widths(len(columns))
     axis = alt.Axis(
-        orient="bottom", title=None, labelAngle=0, labelLimit=width - 4, ticks=False, domain=False, labelFlush=False,
+        orient="bottom", title=None, labelAngle=0, labelLimit=limit, ticks=False, domain=False, labelFlush=False,
         labelExpr="split(datum.label, '\\u2003')[1]",
     )  # fmt: skip
     x = alt.X("column:N", sort=columns, axis=axis)
@@ -88,11 +102,11 @@ def parting_map(table: pd.DataFrame, measure: str, pos: int) -> Any:
         opacity=alt.Opacity("strength:Q", scale=alt.Scale(domain=[0, 1], range=[0.03, 1], clamp=True), legend=None),
         stroke=alt.condition(alt.datum.pos_a == pos, alt.value("#888888"), alt.value("transparent")),
     ).add_params(pick)  # fmt: skip
-    words = base.mark_text(fontSize=12, cursor="pointer")
+    words = base.mark_text(fontSize=12, cursor="pointer", limit=limit)
     light = words.transform_filter("datum.strength <= 0.5").encode(text="shown:N", color=alt.value(INK))
     strong = words.transform_filter("datum.strength > 0.5").encode(text="shown:N", color=alt.value("white"))
     layers = alt.layer(cells, light, strong)
-    return layers.properties(width={"step": width}, height={"step": ROW}, padding={"left": 0, "right": 8})
+    return layers.properties(width=width, height={"step": ROW}, padding={"left": 0, "right": 8})
 
 
 APART = "#6a4fb3"  # the violet of what differs

@@ -122,8 +122,11 @@ def _texts(node: Node, role: Role, room: float, tag: str) -> tuple[str, str]:
     word = visible(node.word)
     if not tag:
         return fit(word, room, size), ""
-    # the tag may take what the word leaves, but never more than half of the pill
-    left = max(room - text_width(word, size) - 8, room * 0.46)
+    # the tag may take what the word leaves, but never more than half of the pill; two words leave it nothing
+    left = room - text_width(word, size) - 8
+    if node.twin is not None and left < 30:
+        return fit(word, room, size), ""
+    left = max(left, room * 0.46)
     tag = fit(tag, left, TAG_SIZE)
     return fit(word, room - 8 - text_width(tag, TAG_SIZE), size), tag
 

@@ -247,7 +247,8 @@ def parting(two: Two) -> None:
     chart = figures.parting_map(table, choice, two.a.pos)
     with st.container(height=figures.map_height(two.a.model.n_layers), border=False):
         st.altair_chart(
-            chart, width="content", key="apart_map", on_select=lambda: _take_cell(two), selection_mode="cell",
+            chart, width=figures.map_width(table["pair"].nunique()), key="apart_map", selection_mode="cell",
+            on_select=lambda: _take_cell(two),
             alt="How far the two runs are apart after every block at every pair of tokens",
         )  # fmt: skip
     st.caption(_MAP_CAPTIONS[choice] + " Read a column upwards; click a cell to open its block in both graphs.")

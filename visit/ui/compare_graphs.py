@@ -137,7 +137,7 @@ def _side_by_side(a: About, b: About, layers: tuple[int, ...] | None, keep: Any)
                 graph = st_graph(*about[:3], shown_layers, *about[3:], replace(keep, pin=()))
                 detail = levels("", graph.meta["layers"], default_detail(graph))
                 look = {"width_by": now.width, "color_by": now.color, "sort_by": now.sort, "parts": now.parts}
-                st.markdown(f"**{side.upper()}** {plain(about[0])}")
+                st.markdown(f"**{side.upper()}** {plain(about[0].rstrip('/').split('/')[-1])}")
                 graphs.show(flow_data(graph, detail, **look), f"flow_{side}")
 
 

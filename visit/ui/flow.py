@@ -50,7 +50,8 @@ def lens_map(subject: Subject) -> None:
     chart = figures.lens_map(table, subject.pos, subject.model.d_vocab, color)
     with st.container(height=figures.map_height(subject.model.n_layers), border=False):  # scrolls where it is narrow
         st.altair_chart(
-            chart, width="content", key="map", on_select=lambda: _take_cell(count), selection_mode="cell",
+            chart, width=figures.map_width(min(count, COLUMNS)), key="map", selection_mode="cell",
+            on_select=lambda: _take_cell(count),
             alt="The top word of the residual stream after every block at every position",
         )  # fmt: skip
     st.caption(

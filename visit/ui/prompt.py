@@ -49,7 +49,7 @@ class Subject:
 def prompt_bar() -> Subject:
     """The shared bar on top of a page: prompt, examples, token chips, prediction, target and distractor."""
     show_notes()
-    left, right, with_ = st.columns([8, 2, 2], vertical_alignment="bottom")
+    left, right, with_ = st.columns([5, 2, 2], vertical_alignment="bottom")
     left.text_input("Prompt", help=explain("prompt"), max_chars=PROMPT_CHARACTERS, **field("prompt"))
     right.selectbox(
         "Examples", list(_examples()), index=None, placeholder="Try one…", key="example", on_change=_take_example
@@ -69,7 +69,7 @@ def prompt_bar() -> Subject:
 
 def _compare_with() -> None:
     """The way to the compare page: change a word of this prompt, and look at both."""
-    with st.popover("Compare with…", icon=":material/compare_arrows:", width="stretch"):
+    with st.popover("Compare…", width="stretch"):
         now = state().prompt
         key = f"with {now}"
         st.text_input("Change a word and press Enter", now, max_chars=PROMPT_CHARACTERS, key=key, on_change=_take_other,

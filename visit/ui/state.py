@@ -67,7 +67,9 @@ def field(name: str) -> dict[str, Any]:
 
 
 def _store(name: str) -> None:
-    if f"w_{name}" not in st.session_state:  # another field of the same rerun has just made this one's value meaningless
+    if (
+        f"w_{name}" not in st.session_state
+    ):  # another field of the same rerun has just made this one's value meaningless
         return
     value = st.session_state[f"w_{name}"]
     change(**{name: "" if value is None else value}, **_FORGOTTEN.get(name, {}))
