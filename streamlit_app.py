@@ -19,7 +19,8 @@ def home() -> None:
     st.switch_page(flow, query_params=st.query_params.to_dict())
 
 
-page = st.navigation([st.Page(home, title="VISIT", default=True, visibility="hidden"), flow, compare])
+memory = st.Page("pages/memory.py", title="Attention memory", icon=":material/psychology_alt:")
+page = st.navigation([st.Page(home, title="VISIT", default=True, visibility="hidden"), flow, compare, memory])
 if page.url_path == "":
     page.run()
 if goto := st.session_state.pop("visit_goto", None):

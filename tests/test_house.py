@@ -21,7 +21,7 @@ LEVELS = [
     {"difference", "parting"},
     {"story", "doctor", "tables", "roles", "aim", "recall", "heads", "memory", "alignment"},
     {"detail", "figures", "contrast"},
-    {"palette", "sheet"},
+    {"palette", "sheet", "figures_memory", "recollection"},
     {"rows", "paths", "inspector"},
     {"layout", "bands"},
     {"legend"},

@@ -170,6 +170,7 @@ def terms(picture: Picture) -> dict[str, Any]:
 _ROLES = {
     "stream": STREAM,
     "pin": ("head", "value", "attn_neuron", "mlp_value"),
+    "recall": ("head", "value", "key", "query"),
     "reads": ("ln1_out", "ln2_out", "query", "key", "mlp_key", "attn_neuron", "ln_final"),
 }
 

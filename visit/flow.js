@@ -452,6 +452,11 @@ function show(view) {
     button.onclick = () => view.act({ do: name, id: node.id });
     acts.append(button);
   }
+  if (view.data.actions && node.recall && !/^held:/.test(node.id)) {
+    const button = make("button", "", "Open in attention memory");
+    button.onclick = () => view.act({ do: "memory", id: node.id });
+    acts.append(button);
+  }
   view.traced = make("div");
   view.inspector.replaceChildren(close, make("h4", "", node.title), make("p", "", node.how + (node.lens ? view.data.lens : "")), ...(node.kept === undefined ? [words(node.w, node.p), facts(view, node)] : bothSides(view, node)), acts, view.traced);
   if (node.b.length && node.kept === undefined) view.inspector.append(make("h5", "", "The least probable words"), words(node.b, []));

@@ -51,6 +51,12 @@ class State:
     align: str = ""
     view: str = "graphs"
     apart: str = "js"
+    head: str = ""
+    measure: str = "contribution"
+    order: str = "moved"
+    sink: str = "shown"
+    gain: str = "plain"
+    source: str = ""
 
 
 def parse(params: Mapping[str, str]) -> tuple[State, list[str]]:
@@ -171,6 +177,18 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "parts": ("both", "attention", "mlp"),
     "view": ("graphs", "difference"),
     "apart": ("js", "apart", "cosine", "cosine_centred"),
+    "measure": (
+        "contribution",
+        "norm",
+        "share",
+        "intersection_attn_out",
+        "intersection_block",
+        "intersection_final",
+        "rank",
+    ),
+    "order": ("moved", "pattern", "contribution", "source_pos"),
+    "sink": ("shown", "aside"),
+    "gain": ("plain", "folded"),
 }
 
 
@@ -200,6 +218,18 @@ def _pin(text: str) -> str:
     return ",".join(pins)
 
 
+def _head(text: str) -> str:
+    if text and not re.fullmatch(r"L\d{1,4}\.head\d{1,4}", text, re.ASCII):
+        raise ValueError("it is no head; heads look like L4.head1")
+    return text
+
+
+def _source(text: str) -> str:
+    if text and not re.fullmatch(r"\d{1,6}", text, re.ASCII):
+        raise ValueError("it is no position; positions are whole numbers")
+    return text
+
+
 def _node(text: str) -> str:
     if text and not _NODE.fullmatch(text):
         raise ValueError("it is no node; nodes look like L3.head5")
@@ -214,7 +244,7 @@ def _detail(text: str) -> str:
 
 _READ: dict[str, Callable[[str], Any]] = {
     "model": _model, "prompt": _prompt, "pos": _pos, "model_b": _model_b, "prompt_b": _prompt, "pos_b": _pos,
-    "align": _align, "layers": _layers, "node": _node, "pin": _pin, "detail": _detail,
+    "align": _align, "head": _head, "source": _source, "layers": _layers, "node": _node, "pin": _pin, "detail": _detail,
     "heads": _amount, "values": _amount, "neurons": _amount, "rows": _amount,
     **{name: _one_of(choices) for name, choices in CHOICES.items()},
 }  # fmt: skip

@@ -104,3 +104,46 @@ def st_parting(name: str, prompt: str, name_b: str, prompt_b: str, align: str, f
     pairing = st_pairing(name, prompt, name_b, prompt_b, align)
     a, b = (st_model(name), st_capture(name, prompt)), (st_model(name_b), st_capture(name_b, prompt_b))
     return part(*a, *b, pairing, slice(first, last))
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def st_head_map(name: str, prompt: str, pos: int, target: int, distractor: int | None) -> Any:
+    from visit.heads import head_map
+
+    return head_map(st_model(name), st_capture(name, prompt), pos, target, distractor)
+
+
+@st.cache_resource(max_entries=128, show_spinner=False)
+def st_head(
+    name: str, prompt: str, pos: int, target: int, distractor: int | None, layer: int, head: int,
+    sources: tuple[int, ...],
+) -> Any:  # fmt: skip
+    """(summary, rows) of one head; words are read for `sources` only, numbers are there for all."""
+    from visit.memory import head_memory, head_summary
+
+    about = st_model(name), st_capture(name, prompt), layer, head, pos, target, distractor
+    return head_summary(*about), head_memory(*about, sources=sources)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def st_life(name: str, prompt: str, source: int, target: int) -> Any:
+    from visit.memory import value_life
+
+    return value_life(st_model(name), st_capture(name, prompt), source, target)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def st_alignment(name: str, prompt: str, pos: int) -> Any:
+    from visit.alignment import alignment_scores
+
+    return alignment_scores(st_model(name), st_capture(name, prompt), pos)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def st_head_graph(
+    name: str, prompt: str, pos: int, target: int, distractor: int | None, layer: int, head: int
+) -> FlowGraph:
+    from visit.recollection import head_graph
+
+    graph = head_graph(st_model(name), st_capture(name, prompt), layer, head, pos, target, distractor)
+    return replace(graph, source=None)

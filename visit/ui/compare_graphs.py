@@ -17,18 +17,10 @@ from visit.ui.prompt import plain
 from visit.ui.state import field, shown_errors, state, write_url
 from visit.words import visible
 
-_STYLE = """<style>
-@media (max-width: 1100px) {
-  .st-key-two_graphs [data-testid="stHorizontalBlock"] { flex-direction: column; }
-  .st-key-two_graphs [data-testid="stColumn"] { width: 100%; flex: 1 1 auto; }
-}
-</style>"""
-
 
 def both_graphs(two: Two) -> None:
     """Both flow graphs, or their difference, with the controls of what is drawn and the table of changes."""
     st.subheader("The flows", anchor=False, help=explain("residual stream") + " " + explain("contribution"))
-    st.html(_STYLE)
     _both(two.a.about, two.b.about, two.align, why_apart(two) is None)
 
 
@@ -61,11 +53,11 @@ def _compared(a: About, b: About, align: str, layers: tuple[int, ...] | None, ke
         graphs.show(difference_data(found, shown, selected=node, actions=True, **look), "flow_difference")
     else:
         data = both_data(found, shown, selected=node, actions=True, color_by=now.color, **look)
-        with st.container(key="two_graphs"):
+        with graphs.beside("graphs"):
             for column, side, one in zip(st.columns(2, gap="small"), ("a", "b"), data, strict=True):
                 with column:
                     st.markdown(f"**{side.upper()}** {plain(visible(_prompt(found, side)))}")
-                    graphs.show(one, f"flow_{side}", partial(_common, found, side))
+                    graphs.show(one, f"flow_{side}", partial(_common, found, side), "" if side == "a" else "_b")
     _explain(found, view)
     _changes(found)
     graphs.downloads(partial(_file, found, shown, look), "compare")
@@ -126,7 +118,7 @@ def _side_by_side(a: About, b: About, layers: tuple[int, ...] | None, keep: Any)
     from visit.drawing import default_detail, flow_data
 
     now: Any = state()
-    with st.container(key="two_graphs"):
+    with graphs.beside("graphs"):
         for column, side, about in zip(st.columns(2, gap="small"), "ab", (a, b), strict=True):
             with column:
                 shown_layers = layers

@@ -26,8 +26,27 @@ def flow_component() -> Any:
     return st.components.v2.component("visit_flow", **source)
 
 
-def show(data: dict[str, Any], key: str, name: Callable[[str], str] = str) -> None:
-    """One live drawing. `name`: this drawing's node id → the page's, where several drawings share a selection."""
+_STACKED = """<style>
+@media (max-width: 1100px) {
+  [class*="st-key-beside_"] [data-testid="stHorizontalBlock"] { flex-direction: column; }
+  [class*="st-key-beside_"] [data-testid="stColumn"] { width: 100%; flex: 1 1 auto; }
+}
+</style>"""
+
+
+def beside(name: str) -> Any:
+    """A container whose columns stand beside each other on a wide page and below each other on a narrow one."""
+    st.html(_STACKED)
+    return st.container(key=f"beside_{name}")
+
+
+def show(data: dict[str, Any], key: str, name: Callable[[str], str] = str, side: str = "") -> None:
+    """One live drawing. `name`: this drawing's node id → the page's, where several drawings share a selection.
+
+    `side`: "_b" for a drawing of the second prompt.
+    """
+    if page := st.session_state.pop("visit_open", None):
+        st.switch_page(page)
 
     def selected() -> None:
         chosen = st.session_state[key]["selected"]
@@ -35,7 +54,7 @@ def show(data: dict[str, Any], key: str, name: Callable[[str], str] = str) -> No
 
     flow_component()(
         key=key, data=data, default={"selected": data["selected"]}, on_selected_change=selected,
-        on_action_change=lambda: act(st.session_state[key]["action"], name),
+        on_action_change=lambda: act(st.session_state[key]["action"], name, side),
     )  # fmt: skip
 
 
@@ -134,8 +153,8 @@ _FILES = {
 }
 
 
-def act(action: Any, name: Callable[[str], str] = str) -> None:
-    """What the drawing asks Python to do: unfold a block, hide or keep a node."""
+def act(action: Any, name: Callable[[str], str] = str, side: str = "") -> None:
+    """What the drawing asks Python to do: unfold a block, hide or keep a node, open a head's memory."""
     if not isinstance(action, dict):
         return
     shown = dict(st.session_state.get("visit_levels", {}))
@@ -143,8 +162,21 @@ def act(action: Any, name: Callable[[str], str] = str) -> None:
         layer = action["layer"]
         wanted = action.get("level") or _LEVELS[(_LEVELS.index(shown[layer]) + 1) % 3]
         change(detail=level_text({**shown, layer: wanted}))
+    elif action.get("do") == "memory" and isinstance(action.get("id"), str):
+        _open_memory(action["id"], side)
     elif action.get("do") in ("hide", "keep") and isinstance(action.get("id"), str):
         sign = "-" if action["do"] == "hide" else ""
         node = name(action["id"])
         pins = [p for p in state().pin.split(",") if p and p.removeprefix("-") != node]
         change(pin=",".join([*pins, sign + node]), node="" if sign else state().node)
+
+
+def _open_memory(node: str, side: str) -> None:
+    """Open the memory page on a node's head, with the source token of a key or memory value."""
+    head, source = ".".join(node.split(".")[:2]), node.split(".")[-1].lstrip("abcdefghijklmnopqrstuvwxyz_")
+    source = source if node.count(".") == 2 else ""
+    other = {n: getattr(state(), f"{n}_b") for n in ("prompt", "pos", "target", "distractor")} if side else {}
+    if side and state().model_b:
+        other["model"] = state().model_b
+    change(**other, head=head, source=source, node=node)
+    st.session_state["visit_open"] = "pages/memory.py"

@@ -75,13 +75,13 @@ def _compare_with() -> None:
         st.text_input("Change a word and press Enter", now, max_chars=PROMPT_CHARACTERS, key=key, on_change=_take_other,
                       args=(key,))  # fmt: skip
         st.caption("Opens both prompts side by side: what changes inside the model?")
-    if st.session_state.pop("visit_open", False):
-        st.switch_page("pages/compare.py")
+    if page := st.session_state.pop("visit_open", None):
+        st.switch_page(page)
 
 
 def _take_other(key: str) -> None:
     change(prompt_b=st.session_state[key], pos_b=-1, target_b="", distractor_b="", align="", node="", detail="", pin="")
-    st.session_state["visit_open"] = True
+    st.session_state["visit_open"] = "pages/compare.py"
 
 
 def show_notes() -> None:

@@ -75,7 +75,7 @@ def _store(name: str) -> None:
     change(**{name: "" if value is None else value}, **_FORGOTTEN.get(name, {}))
 
 
-_SHOWN = {"node": "", "detail": "", "pin": "", "align": ""}
+_SHOWN = {"node": "", "detail": "", "pin": "", "align": "", "head": "", "source": ""}
 # what a new value makes meaningless
 _FORGOTTEN: dict[str, dict[str, Any]] = {
     "prompt": {"pos": -1, "target": "", "distractor": "", **_SHOWN},

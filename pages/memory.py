@@ -1,0 +1,18 @@
+"""The attention memory: what a head recalls, from pattern to meaning."""
+
+import streamlit as st
+
+from visit import ui
+from visit.ui import memory, memory_more
+
+ui.ensure_entrypoint("pages/memory.py")
+st.title("Attention memory", anchor=False)
+chosen = memory.chosen_head(ui.prompt_bar())
+memory.story(chosen)
+memory.overview(chosen)
+memory.drill_down(chosen)
+memory_more.picture(chosen)
+memory_more.pattern(chosen)
+memory_more.life(chosen)
+memory_more.paper(chosen)
+memory_more.files(chosen)
