@@ -186,3 +186,74 @@ def test_importing_visit_is_cheap():
     code = "import visit, sys; print([m for m in ('torch', 'transformers', 'pandas', 'streamlit') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+FRANCE = "The capital of France is the city of"
+
+
+def test_compare_prints_sentences_and_tables(capsys):
+    status, out, err = run(capsys, "compare", "--prompt", PROMPT, "--prompt", FRANCE, "--layers", "3-4")
+    assert status == 0 and err == ""
+    assert "“·Japan” → “·France”" in out and "replaced" in out and "Every sum adds up" in out
+
+
+def test_compare_json_holds_every_table(capsys):
+    status, out, _ = run(capsys, "compare", "--prompt", PROMPT, "--prompt", FRANCE, "--layers", "4", "--json")
+    found = strict(out)
+    assert status == 0 and set(found) == {"meta", "tables"}
+    assert set(found["tables"]) == {"answers", "alignment", "changes", "nodes", "edges", "parting"}
+    assert found["meta"]["b"]["prompt"] == FRANCE and found["meta"]["difference"] == "B − A"
+
+
+def test_compare_files(capsys, tmp_path):
+    for name in ("d.json", "d.csv", "d.html", "d.svg"):
+        status, _, err = run(
+            capsys, "compare", "--prompt", PROMPT, "--prompt", FRANCE, "--layers", "4", "--out", str(tmp_path / name)
+        )
+        assert status == 0 and "wrote" in err
+    assert (tmp_path / "d-changes.csv").is_file() and "B − A" in (tmp_path / "d.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--prompt", "a", "--prompt", "b", "--prompt", "c"), "it came 3 times"),
+        (("--prompt", PROMPT, "--prompt", FRANCE, "--align", "99:0"), "0 to 7"),
+        (("--prompt", PROMPT, "--prompt", FRANCE, "--align", "x"), "written"),
+        (("--prompt", PROMPT, "--target", "no such token"), "one token"),
+    ],
+)
+def test_a_comparison_that_cannot_be_made_is_one_sentence(capsys, arguments, says):
+    status, out, err = run(capsys, "compare", *arguments)
+    assert status == 2 and out == "" and err.startswith("visit: ") and says in err and err.count("\n") == 1
+
+
+def test_memory_prints_the_head_and_its_rows(capsys):
+    status, out, err = run(capsys, "memory", "--prompt", PROMPT)
+    assert status == 0 and err == ""
+    assert "Head L4 H1 pushes towards “·Tokyo”" in out and "·Japan" in out and "Every sum adds up" in out
+
+
+def test_memory_of_one_head_as_json_and_files(capsys, tmp_path):
+    one = ("memory", "--prompt", PROMPT, "--layer", "3", "--head", "5")
+    status, out, _ = run(capsys, *one, "--json")
+    found = strict(out)
+    assert status == 0 and set(found["tables"]) == {"heads", "memory", "life", "figures"}
+    assert found["meta"]["head"]["node"] == "L3.head5" and {h["layer"] for h in found["tables"]["heads"]} == {3}
+    last = found["tables"]["memory"][-1]
+    assert last["source_pos"] is None and last["tokens"] is None
+    for name in ("m.csv", "m.html", "m.svg", "m.png"):
+        assert run(capsys, *one, "--out", str(tmp_path / name))[0] == 0
+    with (tmp_path / "m-memory.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[-1]["tokens"] == "" and json.loads(rows[0]["tokens"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(("--head", "1"), "needs --layer"), (("--layer", "99"), "0 to 7"), (("--layer", "1", "--head", "99"), "0 to 7"),
+     (("--pos", "99"), "0 to 7")],
+)  # fmt: skip
+def test_a_head_that_is_not_there_is_one_sentence(capsys, arguments, says):
+    status, out, err = run(capsys, "memory", "--prompt", PROMPT, *arguments)
+    assert status == 2 and out == "" and err.startswith("visit: ") and says in err

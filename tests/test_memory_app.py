@@ -1,0 +1,191 @@
+"""The memory page: its script without a browser, the sentences, the drawing of one head, and the clicks."""
+
+from __future__ import annotations
+
+import json
+
+import models
+import pandas as pd
+import pytest
+from browser import browser, need_browser, server
+from streamlit.testing.v1 import AppTest
+
+import visit
+from visit import VisitError, capture
+from visit.alignment import alignment_scores
+from visit.heads import head_map
+from visit.memory import head_memory, head_summary
+from visit.recollection import FINDINGS, figure_findings, head_graph, memory_meta, memory_story, strongest_head
+
+NAMES = "When Mary and John went to the store, John gave a drink to"
+PROMPT = [5, 17, 3, 99, 41, 17, 8]
+
+
+def start(**params: str) -> AppTest:
+    app = AppTest.from_file("../streamlit_app.py", default_timeout=60)
+    for name, value in params.items():
+        app.query_params[name] = value
+    return app.run().switch_page("pages/memory.py").run()
+
+
+def rows(app: AppTest) -> pd.DataFrame:
+    return app.dataframe[1].value
+
+
+def test_the_page_opens_on_the_head_that_pushes_hardest():
+    app = start()
+    assert not app.exception and not app.error and not app.warning
+    assert any(s.value.startswith("L4 H1 at position 7") for s in app.subheader)
+    table = rows(app)
+    assert table["source"].iloc[0] == "·Japan (3)" and "·Tokyo" in table["value"].iloc[0]
+    assert table["source"].iloc[-1] == "what the sum misses" and table["moved"].iloc[-1] < 1e-3
+    assert table["share"].iloc[:-1].sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_newcomer_finds_the_name_mover_by_opening_the_page():
+    """Choose the example (two clicks), open the page (the third): its first line names the head and the name."""
+    app = AppTest.from_file("../streamlit_app.py", default_timeout=60).run()
+    app.selectbox(key="example").set_value("Two names").run()
+    app.switch_page("pages/memory.py").run()
+    assert not app.exception and not app.error
+    told = next(c.proto.json for c in app.get("bidi_component") if "pushes towards" in c.proto.json)
+    text = "".join(piece for sentence in json.loads(told)["sentences"] for piece, _ in sentence)
+    assert "L4 H1" in text and "takes this from “·Mary” (position 1" in text
+    assert rows(app)["source"].iloc[0] == "·Mary (1)" and rows(app)["value"].iloc[0].startswith("·Mary")
+
+
+def test_the_address_names_head_order_and_source():
+    app = start(
+        prompt=NAMES, head="L3.head5", order="source_pos", sink="aside", gain="folded", source="3", measure="rank"
+    )
+    assert not app.exception and not app.error and not app.warning
+    table = rows(app)
+    assert table["source"].iloc[0] == "·Mary (1)" and table["source"].tolist()[1:4] == [
+        "·and (2)",
+        "·John (3)",
+        "·went (4)",
+    ]
+    assert "negated" in table.columns, "this head pushes “ Mary” away"
+    assert any("The life of a memory value: ·John" in s.value for s in app.subheader)
+    plain = rows(start(**where))
+    assert plain["key"].tolist() != table["key"].tolist() and plain["value"].tolist() == table["value"].tolist()
+
+
+def test_a_head_that_does_not_exist_is_said():
+    app = start(head="L99.head3")
+    assert not app.exception and not app.error and any("does not exist here" in i.value for i in app.info)
+
+
+@pytest.mark.parametrize("prompt", ["x", "🙂 שלום <b>x</b> **y** $z$", "a " * 120, "<script>alert(1)</script>\x01"])
+def test_any_prompt_simply_works(prompt):
+    app = start(prompt=prompt)
+    assert not app.exception and not app.error
+
+
+def test_long_prompts_are_paged_and_every_page_keeps_its_numbers():
+    app = start(prompt="the city of" + " the city of" * 39, order="source_pos")
+    assert not app.exception and not app.error
+    assert len(rows(app)) == 41 and rows(app)["value"].iloc[:-1].notna().all()
+    page = next(n for n in app.number_input if n.label.startswith("Page"))
+    assert page.max >= 3
+    page.set_value(2).run()
+    assert not app.exception and len(rows(app)) == 41 and "(40)" in rows(app)["source"].iloc[0]
+
+
+# ---- sentences and drawing -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_the_sentences_say_what_the_tables_hold(name):
+    model = models.small(name)
+    acts = capture(model, PROMPT)
+    heads = head_map(model, acts)
+    for node in (strongest_head(heads), heads.loc[heads["contribution"].idxmin(), "node"]):
+        layer, head = (int(n) for n in node[1:].split(".head"))
+        summary = head_summary(model, acts, layer, head)
+        table = head_memory(model, acts, layer, head)
+        told = memory_story(summary, table, None, model.d_vocab)
+        text = " ".join("".join(piece for piece, _ in sentence) for sentence in told)
+        push = "away from" if summary["contribution"] < 0 else "towards"
+        assert f"pushes {push}" in text and f"rank {summary['rank']:,}" in text
+        best = (-1 if summary["contribution"] < 0 else 1) * table["contribution"].iloc[:-1]
+        assert f"(position {int(best.idxmax())}, pattern" in text
+        assert ("turned round" in text) == (summary["contribution"] < 0)
+
+
+def test_one_heads_drawing_is_that_head_of_the_flow_graph():
+    model = models.small("llama")
+    acts = capture(model, PROMPT)
+    graph = head_graph(model, acts, 1, 2, values=3)
+    assert set(graph.nodes.loc[graph.nodes["kind"] == "head", "id"]) == {"L1.head2"}
+    values = graph.nodes[graph.nodes["kind"] == "value"]
+    table = head_memory(model, acts, 1, 2).set_index("source_pos")
+    assert len(values) == 3
+    for row in values.to_dict("records"):
+        true = table.loc[row["source_pos"]]
+        assert row["contribution"] == pytest.approx(true["contribution"], rel=1e-9)
+        assert row["tokens"] == true["tokens"] and row["coefficient"] == pytest.approx(true["pattern"])
+    with pytest.raises(VisitError, match="0 to 3"):
+        head_graph(model, acts, 1, 9)
+
+
+def test_the_findings_are_the_means_of_the_scores():
+    model = models.small("gpt2")
+    acts = capture(model, PROMPT)
+    scores = alignment_scores(model, acts)
+    said = figure_findings(scores)
+    mean = scores[(scores["figure"] == 3) & (scores["other"] == "attn_out")]["score"].mean()
+    assert set(said) == set(FINDINGS) and f"{mean:.2f} for the three longest" in said[3]
+
+
+def test_meta_says_what_the_tables_are_of():
+    model = models.small("gpt2")
+    acts = capture(model, PROMPT)
+    meta = memory_meta(model, acts, -1, None, 9, head_summary(model, acts, 0, 1, distractor=9))
+    assert meta["ledger"]["holds"] and meta["position"] == 6 and meta["distractor"]["id"] == 9
+    assert meta["head"]["node"] == "L0.head1" and {"model", "revision", "versions", "prompt"} <= set(meta)
+
+
+# ---- in a browser --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def page():
+    need_browser()
+    with server() as address, browser() as chromium:
+        page = chromium.new_page(viewport={"width": 1440, "height": 1300})
+        page.errors = []
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.address = address
+        yield page
+
+
+def idle(page) -> None:
+    page.wait_for_timeout(500)
+    page.wait_for_function("() => !document.querySelector('[data-testid=stStatusWidget]')", timeout=60_000)
+    page.wait_for_timeout(400)
+
+
+def test_a_memory_value_of_the_flow_graph_leads_here(page):
+    page.goto(f"{page.address}/flow?node=L4.head1.value3&detail=4w")
+    page.locator(".inspector:visible").wait_for(timeout=60_000)
+    page.get_by_text("Open in attention memory").click()
+    page.wait_for_url("**/memory*")
+    page.get_by_text("L4 H1 at position 7").first.wait_for(timeout=30_000)
+    idle(page)
+    assert "head=L4.head1" in page.url and "source=3" in page.url and "node=L4.head1.value3" in page.url
+
+
+def test_a_click_on_the_map_opens_a_head(page):
+    page.goto(f"{page.address}/memory")
+    page.get_by_text("L4 H1 at position 7").first.wait_for(timeout=60_000)
+    idle(page)
+    chart = page.locator("[data-testid=stVegaLiteChart]").nth(1)
+    box = chart.bounding_box()
+    chart.click(position={"x": box["width"] * 0.95, "y": 26 * 3 + 13})  # layer 4, the last head
+    page.get_by_text("L4 H7 at position 7").first.wait_for(timeout=20_000)
+    assert page.errors == []
+
+
+def test_the_public_name():
+    assert visit.head_memory is head_memory
