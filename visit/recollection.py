@@ -78,7 +78,8 @@ def _sources(rows: pd.DataFrame, node: str, away: bool) -> Sentence:
         if place and part < SAME:
             break
         value = f"{node}.value{int(row['source_pos'])}"
-        start = "It takes this from " if not place else "; and from "
+        first = "It takes this from " if part >= SAME else "It gathers this from many positions, the most from "
+        start = "; and from " if place else first
         where = f"(position {int(row['source_pos'])}, pattern {row['pattern']:.2f})"
         pieces += [
             (f"{start}{quoted(row['source_token'])} {where}: the ", None),

@@ -212,7 +212,7 @@ def drill_down(chosen: Chosen) -> None:
         rows = rows[~rows["is_sink"]]
     rows = _ordered(rows)
     pages = -(-len(rows) // PAGE)
-    page = 1 if pages == 1 else int(st.number_input(f"Page (of {pages}, {PAGE} positions each)", 1, pages, 1))
+    page = _page(pages, f"memory_page {chosen.node} {subject.key} {subject.pos}")
     shown = rows.iloc[(page - 1) * PAGE : page * PAGE]
     read = tuple(sorted(int(p) for p in shown["source_pos"]))
     _, table = st_head(*subject.about, chosen.layer, chosen.head, read)
@@ -226,6 +226,13 @@ def drill_down(chosen: Chosen) -> None:
         f"{error:.0e} of the head's length. Words: what each vector reads with the logit lens. Choose a row for that "
         "token's life below."
     )
+
+
+def _page(pages: int, key: str) -> int:
+    """Which page of a long prompt's rows is shown; a new head or position begins with the first."""
+    if pages == 1:
+        return 1
+    return int(st.number_input(f"Page (of {pages}, {PAGE} positions each)", 1, pages, 1, key=key))
 
 
 _ORDERS = {"moved": "by what it moves", "pattern": "by attention", "contribution": "by |contribution|",
