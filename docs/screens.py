@@ -35,6 +35,9 @@ SCENES: dict[str, dict[str, str]] = {
     "compare": {"page": "compare"},
     "compare-not": {"page": "compare", "prompt_b": NOT, "node": "L4.head1.value5b", "detail": "4w"},
     "compare-difference": {"page": "compare", "view": "difference", "node": "L4.head1"},
+    "memory": {"page": "memory"},
+    "memory-names": {"page": "memory", "prompt": NAMES, "head": "L3.head5", "sink": "aside", "order": "contribution"},
+    "memory-long": {"page": "memory", "prompt": LONG + " and the capital of Japan is the city of"},
     "compare-models": {"page": "compare", "model_b": "LLAMA", "prompt_b": "The capital of Japan is the city of"},
 }
 

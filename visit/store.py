@@ -19,7 +19,8 @@ class Store:
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """The record of `key`, made now if it is not at hand. What is too large for the store is made and not kept."""
+        """The record of `key`, made now if it is not at hand. The newest is kept however large it is: a page asks for it
+        again and again."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -27,9 +28,9 @@ class Store:
         made = make()
         size = weight(made)
         with self._lock:
-            if size <= self.max_bytes:
-                self._kept[key] = (made, size)
-            while self.bytes > self.max_bytes:
+            self._kept[key] = (made, size)
+            self._kept.move_to_end(key)
+            while self.bytes > self.max_bytes and len(self._kept) > 1:
                 self._kept.popitem(last=False)
         return made
 

@@ -1,0 +1,50 @@
+"""The store of records keeps what fits, drops the least recently used, and never the newest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from visit.store import Store, weight
+
+
+@dataclass
+class Record:
+    x: Tensor
+    y: Tensor | None = None
+
+
+def record(kilobytes: int) -> Record:
+    return Record(torch.zeros(kilobytes * 256))
+
+
+def test_the_least_recently_used_goes_first():
+    store = Store(10 * 1024)
+    made: list[str] = []
+
+    def ask(key: str, size: int = 4) -> Record:
+        return store.get(key, lambda: (made.append(key), record(size))[1])
+
+    first = ask("a")
+    ask("b")
+    assert ask("a") is first and made == ["a", "b"]
+    ask("c")  # 12 kB: b is dropped, a was used since
+    assert ask("a") is first and store.bytes == 8 * 1024
+    ask("b")
+    assert made == ["a", "b", "c", "b"]
+
+
+def test_the_newest_is_kept_however_large():
+    store = Store(10 * 1024)
+    store.get("small", lambda: record(4))
+    big = store.get("big", lambda: record(100))
+    assert store.get("big", lambda: record(1)) is big and store.bytes == 100 * 1024
+    store.get("small", lambda: record(4))
+    assert store.bytes == 4 * 1024, "the large one went as soon as another came"
+
+
+def test_views_of_one_tensor_count_once():
+    whole = torch.zeros(256)
+    assert weight(Record(whole[:10], whole[5:])) == 1024
