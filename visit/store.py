@@ -19,8 +19,10 @@ class Store:
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """The record of `key`, made now if it is not at hand. The newest is kept however large it is: a page asks for it
-        again and again."""
+        """The record of `key`, made now if it is not at hand.
+
+        The newest is kept however large it is: a page asks for it again and again.
+        """
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
