@@ -327,3 +327,17 @@ def test_records_that_cannot_answer_are_refused():
     with pytest.raises(VisitError, match="rotary"):
         head_memory(model, capture(model, PROMPT, parts=parts), 0, 0)
     assert not math.isnan(head_map(model, capture(model, PROMPT))["contribution"].sum())
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_a_value_is_compared_with_what_its_own_head_writes(name):
+    model = models.small(name)
+    acts = capture(model, PROMPT)
+    table = value_life(model, acts, 2, pos=-1).set_index(["layer", "head"])
+    group = model.n_heads // model.n_kv_heads
+    for layer, head in ((0, 0), (1, model.n_heads - 1)):
+        value = acts.v[layer, 2, head // group] @ model.W_O(layer)[head]
+        written = acts.z[layer, -1, head] @ model.W_O(layer)[head]
+        assert table.loc[(layer, head), "intersection_head"] == pytest.approx(intersection(model, value, written))
+    with pytest.raises(VisitError, match="looks back only"):
+        value_life(model, acts, 3, pos=2)

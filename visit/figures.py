@@ -76,11 +76,11 @@ def map_height(n_layers: int) -> int:
     return min(700, (n_layers + 1) * ROW + 56)
 
 
-def parting_map(table: pd.DataFrame, measure: str, pos: int) -> Any:
+def parting_map(table: pd.DataFrame, measure: str, pos: int, first: tuple[int, int] | None = None) -> Any:
     """Layers × pairs of tokens, how far two runs are apart; a click selects `depth`, `pos_a`, `pos_b` under "cell".
 
-    `table`: `visit.parting.part`; `measure`: one of its columns. The column of A's chosen position is outlined, and the
-    first cell that lies apart is marked.
+    `table`: `visit.parting.part`; `measure`: one of its columns. The column of the position looked at in A is outlined;
+    `first`, the (pair, depth) where the runs first part, has a frame.
     """
     import altair as alt
 
@@ -105,7 +105,9 @@ def parting_map(table: pd.DataFrame, measure: str, pos: int) -> Any:
     words = base.mark_text(fontSize=12, cursor="pointer", limit=limit)
     light = words.transform_filter("datum.strength <= 0.5").encode(text="shown:N", color=alt.value(INK))
     strong = words.transform_filter("datum.strength > 0.5").encode(text="shown:N", color=alt.value("white"))
-    layers = alt.layer(cells, light, strong)
+    shown["first"] = [(p, d) == first for p, d in zip(shown["pair"], shown["depth"], strict=True)]
+    frame = base.mark_rect(filled=False, stroke="#d0871e", strokeWidth=2.5, cornerRadius=3, cursor="pointer")
+    layers = alt.layer(cells, light, strong, frame.transform_filter("datum.first"))
     return layers.properties(width=width, height={"step": ROW}, padding={"left": 0, "right": 8})
 
 

@@ -125,8 +125,8 @@ def pattern_multiples(pattern: Any, tokens: list[str], first: int, chosen: int, 
     return base.facet(facet=alt.Facet("head:N", sort=order, header=header), columns=columns, spacing=8)
 
 
-def life_map(table: pd.DataFrame, token: str, chosen: str) -> Any:
-    """What one token's memory value reads, layers × heads, coloured by the probability of the token itself.
+def life_map(table: pd.DataFrame, token: str, chosen: str, by: str = "source_prob") -> Any:
+    """What one token's memory value reads, layers × heads, coloured by one of its columns between 0 and 1.
 
     `table`: `visit.memory.value_life`; a click selects `node` under "life".
     """
@@ -134,7 +134,7 @@ def life_map(table: pd.DataFrame, token: str, chosen: str) -> Any:
 
     cells = pd.DataFrame({
         "node": [f"L{n}.head{j}" for n, j in zip(table["layer"], table["head"], strict=True)],
-        "head": table["head"], "row": [f"layer {n}" for n in table["layer"]], "own": table["source_prob"],
+        "head": table["head"], "row": [f"layer {n}" for n in table["layer"]], "own": table[by],
         "word": [visible(words[0]) for words in table["tokens"]],
         "words": [", ".join(visible(w) for w in words) for words in table["tokens"]],
         "standing": [f"{visible(token)} at rank {r:,}, {p:.1%}"

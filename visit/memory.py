@@ -16,9 +16,10 @@ from torch import Tensor
 
 from visit.aim import aimed, check_head, counted, seen, word
 from visit.decompose import Attribution, head_results, memory_values
+from visit.errors import VisitError
 from visit.forward import Activations
 from visit.heads import places
-from visit.lens import columns_of, read
+from visit.lens import columns_of, intersection, read
 from visit.model import Model
 from visit.recall import query_key_readings, read_blocks, terms, value_columns
 
@@ -111,16 +112,21 @@ def head_summary(
 
 
 def value_life(
-    model: Model, acts: Activations, source_pos: int, target: int | str | None = None, k: int = 5
-) -> pd.DataFrame:
+    model: Model, acts: Activations, source_pos: int, target: int | str | None = None, k: int = 5,
+    pos: int | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """What one source token is remembered as: its memory value in every head of every layer, a row each.
 
     Columns: `layer`, `head`, `norm` (‖v_i W_O‖), `tokens`, `probs` (top k), `entropy` (bits), `prob` and `rank` of the
     target (None: the prediction at the last position), `source_prob` and `source_rank` of the source token itself.
-    Attention takes no part: who looks at the value is another question. Raises `VisitError` for a wrong position, k or
-    word. Source: paper App. D.2, Fig. 18, for one prompt.
+    Attention takes no part: who looks at the value is another question. `pos`: a position that sees the token; then
+    `intersection_head`, too: I_50 of the value with what its head writes there. Raises `VisitError` for a wrong
+    position, k or word. Source: paper App. D.2, Fig. 18 and, for I_50, Fig. 17, for one prompt.
     """
     i = acts.index(source_pos)
+    t = None if pos is None else acts.index(pos)
+    if t is not None and t < i:
+        raise VisitError(f"Position {t} does not see the token at position {i}: a head looks back only.")
     wanted = aimed(model, acts, -1, target)[1]
     table = places(model)
     with torch.no_grad():
@@ -128,7 +134,11 @@ def value_life(
         values = [memory_values(model, acts, layer, everywhere)[:, 0] for layer in range(model.n_layers)]
         asked = torch.tensor([wanted, acts.token_ids[i]], device=model.device).expand(len(table), -1)
         found = read(model, torch.cat(values), asked, counted(model, k))
-    return table.assign(norm=found.norm.tolist(), **value_columns(model, found))
+        table = table.assign(norm=found.norm.tolist(), **value_columns(model, found))
+        if t is not None:
+            heads = torch.cat([head_results(model, acts, layer, t) for layer in range(model.n_layers)])
+            table["intersection_head"] = intersection(model, torch.cat(values), heads, min(50, model.d_vocab)).tolist()
+    return table
 
 
 def _sum_of_rows(

@@ -57,6 +57,7 @@ class State:
     sink: str = "shown"
     gain: str = "plain"
     source: str = ""
+    life: str = "own"
 
 
 def parse(params: Mapping[str, str]) -> tuple[State, list[str]]:
@@ -189,6 +190,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "order": ("moved", "pattern", "contribution", "source_pos"),
     "sink": ("shown", "aside"),
     "gain": ("plain", "folded"),
+    "life": ("own", "head"),
 }
 
 

@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
         options.out = None
     source = int(rows.loc[rows["moved"].iloc[:-1].idxmax(), "source_pos"])
     tables = {
-        "heads": heads, "memory": rows, "life": value_life(model, acts, source, options.target),
+        "heads": heads, "memory": rows, "life": value_life(model, acts, source, options.target, pos=options.pos),
         "figures": alignment_scores(model, acts, options.pos),
     }  # fmt: skip
     meta = memory_meta(model, acts, *asked, summary)

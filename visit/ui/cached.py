@@ -126,10 +126,11 @@ def st_head(
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def st_life(name: str, prompt: str, source: int, target: int) -> Any:
+def st_life(name: str, prompt: str, pos: int, source: int, target: int) -> Any:
     from visit.memory import value_life
 
-    return value_life(st_model(name), st_capture(name, prompt), source, target)
+    seen = pos if pos >= source else None  # a head looks back only
+    return value_life(st_model(name), st_capture(name, prompt), source, target, pos=seen)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)

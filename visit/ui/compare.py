@@ -224,7 +224,7 @@ def _window(two: Two) -> tuple[int, int]:
 
 def parting(two: Two) -> None:
     """Layers × aligned positions: how far the two runs are apart; a click takes the graphs there."""
-    from visit.parting import MEASURES
+    from visit.parting import MEASURES, first_parting
 
     st.subheader("Where do they part?", anchor=False, help=explain("lens map"))
     if two.a.model.n_layers != two.b.model.n_layers:
@@ -244,14 +244,16 @@ def parting(two: Two) -> None:
             f"No pair of tokens here has this distance ({MEASURES[choice]}): choose another distance or alignment."
         )
         return
-    chart = figures.parting_map(table, choice, two.a.pos)
+    cell = first_parting(table, measure=choice)
+    chart = figures.parting_map(table, choice, two.a.pos, None if cell is None else (cell["pair"], cell["depth"]))
     with st.container(height=figures.map_height(two.a.model.n_layers), border=False):
         st.altair_chart(
             chart, width=figures.map_width(table["pair"].nunique()), key="apart_map", selection_mode="cell",
             on_select=lambda: _take_cell(two),
             alt="How far the two runs are apart after every block at every pair of tokens",
         )  # fmt: skip
-    st.caption(_MAP_CAPTIONS[choice] + " Read a column upwards; click a cell to open its block in both graphs.")
+    st.caption(_MAP_CAPTIONS[choice] + " Framed: where the runs first part. Read a column upwards; "
+               "click a cell to open its block in both graphs.")  # fmt: skip
 
 
 _MAP_CAPTIONS = {

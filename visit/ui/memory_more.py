@@ -13,7 +13,7 @@ from visit.ui import graphs
 from visit.ui.cached import st_alignment, st_head, st_head_graph, st_head_map, st_life
 from visit.ui.memory import Chosen, take_head
 from visit.ui.prompt import plain
-from visit.ui.state import change, state
+from visit.ui.state import change, field, state
 from visit.words import visible
 
 WINDOW = 40  # positions of a pattern shown at once; a longer prompt is paged
@@ -105,21 +105,40 @@ def life(chosen: Chosen) -> None:
     st.selectbox("Source token", range(len(tokens)), index=source, key=key, width=260,
                  format_func=lambda i: f"{i}  {visible(tokens[i])}",
                  on_change=lambda: change(source=str(st.session_state[key])))  # fmt: skip
-    table = st_life(*subject.key, source, subject.target)
+    table = st_life(*subject.key, subject.pos, source, subject.target)
+    by = "source_prob"
+    if "intersection_head" in table:
+        choice: Any = st.segmented_control("Colour of the cells", ["own", "head"], required=True, wrap=True,
+                                           format_func=lambda c: _LIFE[c], **field("life"))  # fmt: skip
+        by = "source_prob" if choice == "own" else "intersection_head"
     st.altair_chart(
-        figures_memory.life_map(table, token, chosen.node), key="life", selection_mode="life", width="stretch",
+        figures_memory.life_map(table, token, chosen.node, by), key="life", selection_mode="life", width="stretch",
         on_select=lambda: _take_life(), alt="What the token's memory value reads in every head",
     )  # fmt: skip
-    own = table.groupby("layer")["source_prob"].mean()
-    best = int(own.idxmax())
-    st.caption(
-        f"What any head would write if it looked at {plain(visible(token))} alone: the top word of its memory "
-        "value, the "
-        "stronger the colour the more probable its own token. On average over heads its own token has "
-        f"{own.iloc[0]:.1%} "
-        f"in layer 0 and most, {own.max():.1%}, in layer {best} (chance: {1 / subject.model.d_vocab:.2%}). The "
-        "paper finds "
-        "higher values in later layers (Fig. 18). Who looks at it is another question: click a head to see."
+    st.caption(_life_caption(table, by, plain(visible(token)), subject.model.d_vocab))
+
+
+_LIFE = {"own": "probability of its own token (Fig. 18)", "head": "words in common with its head's output (Fig. 17)"}
+
+
+def _life_caption(table: Any, by: str, token: str, d_vocab: int) -> str:
+    mean = table.groupby("layer")[by].mean()
+    best = int(mean.idxmax())
+    start = f"What any head would write if it looked at {token} alone: the top word of its memory value."
+    end = "Who looks at it is another question: click a head to see."
+    if by == "source_prob":
+        return (
+            f"{start} The stronger the colour, the more probable its own token: on average over heads "
+            f"{mean.iloc[0]:.1%} in "
+            f"layer 0 and most, {mean.max():.1%}, in layer {best} (chance: {1 / d_vocab:.2%}). The paper finds "
+            "higher values "
+            f"in later layers (Fig. 18). {end}"
+        )
+    return (
+        f"{start} The stronger the colour, the more of its fifty top words it shares with what its head writes at the "
+        f"position looked at: on average {table[by].mean():.2f}, most in layer {best} ({mean.max():.2f}). The paper "
+        "finds "
+        f"this for the most attended values of all heads (Fig. 17). {end}"
     )
 
 
@@ -190,7 +209,7 @@ def _file(chosen: Chosen, kind: str) -> bytes | str:
         summary, rows = st_head(*subject.about, chosen.layer, chosen.head, everything)
         both = {
             "memory": rows, "heads": st_head_map(*subject.about),
-            "life": st_life(*subject.key, _chosen_source(chosen), subject.target),
+            "life": st_life(*subject.key, subject.pos, _chosen_source(chosen), subject.target),
             "figures": st_alignment(*subject.key, subject.pos),
         }  # fmt: skip
         meta = memory_meta(*about, summary)
