@@ -216,3 +216,61 @@ def test_nothing_was_thrown_and_nothing_runs(page):
     page.locator(".nodes").nth(1).wait_for(timeout=60_000)
     idle(page)
     assert page.evaluate("window.hit") is None and page.errors == []
+
+
+def test_fields_keep_their_values_when_the_page_changes(page):
+    def values() -> list[str]:
+        return [page.get_by_label(name, exact=True).input_value() for name in ("Heads per block", "Values per head")]
+
+    page.goto(f"{page.address}/flow?prompt=The capital of Japan is the city of&values=3")
+    page.locator(".nodes").first.wait_for(timeout=60_000)
+    idle(page)
+    assert values() == ["all", "3"]
+    page.get_by_role("link", name="Compare").click()
+    page.locator(".nodes").nth(1).wait_for(timeout=60_000)
+    idle(page)
+    assert page.get_by_label("Prompt A", exact=True).input_value() == DEFAULT_PROMPT and values() == ["all", "3"]
+    page.get_by_role("link", name="Flow graph").click()
+    page.get_by_text("What comes next").wait_for(timeout=60_000)
+    idle(page)
+    assert page.get_by_label("Prompt", exact=True).input_value() == DEFAULT_PROMPT and values() == ["all", "3"]
+    page.go_back()
+    page.get_by_label("Prompt B", exact=True).wait_for(timeout=60_000)
+    idle(page)
+    assert page.get_by_label("Prompt B", exact=True).input_value() == DEFAULT_PROMPT_B and values() == ["all", "3"]
+
+
+def test_a_click_in_a_sentence_brings_the_graph_into_sight(page):
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.goto(f"{page.address}/flow")
+    page.locator(".nodes").first.wait_for(timeout=60_000)
+    idle(page)
+    top = page.locator(".frame").bounding_box()["y"]
+    assert top > 900, "the graph lies below"
+    page.locator(".story button").first.click()
+    page.wait_for_timeout(2500)
+    assert page.locator(".frame").bounding_box()["y"] < 700
+
+
+def test_a_hidden_node_that_is_chosen_is_shown_again(monkeypatch):
+    from visit.permalink import State
+    from visit.ui import graphs
+
+    kept: dict[str, str] = {}
+    monkeypatch.setattr(graphs, "state", lambda: State(pin="-L4.head1,L2.head3"))
+    monkeypatch.setattr(graphs, "change", lambda **values: kept.update(values))
+    graphs.select("L4.head1.value3")
+    assert kept["pin"] == "L2.head3" and kept["node"] == "L4.head1.value3"
+
+
+def test_a_prompt_past_the_limit_is_said():
+    app = start()
+    app.text_input(key="w_prompt").set_value("word " * 2000).run()
+    assert not app.exception and any("8,000 characters; 10,000 came" in e.value for e in app.error)
+    assert "Prompt A: " in app.error[0].value and "prompt" not in url(app)
+
+
+def test_one_sided_distractors_are_said():
+    app = start(distractor=" Kyoto")
+    assert not app.exception
+    assert [c for c in app.get("bidi_component") if "Only A has a distractor" in c.proto.json]

@@ -218,7 +218,7 @@ def test_answers_are_the_models_own_on_both_sides():
         for row, token in zip(table.to_dict("records"), (7, 11, 9), strict=True):
             assert row[f"prob_{side}"] == pytest.approx(float(logits.softmax(-1)[token]), rel=1e-12)
             assert row[f"rank_{side}"] == 1 + int((logits > logits[token]).sum())
-            assert row[f"logit_{side}"] == pytest.approx(float(logits[token] - logits.mean()), rel=1e-9)
+            assert row[f"logit_over_mean_{side}"] == pytest.approx(float(logits[token] - logits.mean()), rel=1e-9)
 
 
 def test_changes_are_sorted_and_lead_to_their_nodes():

@@ -8,9 +8,10 @@ import pandas as pd
 
 from visit.difference import Comparison
 from visit.pairing import describe
-from visit.parting import first_parting
+from visit.parting import PARTED, first_parting
 from visit.story import Sentence, percent, quoted, signed
 
+NOTHING = 1e-6  # logits: a head that was switched off
 _NAMED = 6  # differences of the prompts that are listed; more are counted
 
 
@@ -23,7 +24,7 @@ def contrast(found: Comparison, parting: pd.DataFrame | None = None) -> list[Sen
     if _identical(found):
         return [[("Both sides run the same prompt on the same model: there is nothing to tell apart. ", None),
                  ("Change a word in B.", None)]]  # fmt: skip
-    sentences = [_prompts(found), _answers(found)]
+    sentences = [_prompts(found), _answers(found), _scales(found)]
     if parting is not None:
         sentences.append(_parting(found, parting))
     return [s for s in (*sentences, _strongest(found), _largest(found)) if s]
@@ -59,12 +60,31 @@ def _answers(found: Comparison) -> Sentence:
     a, b = rows["target of A"], rows["target of B"]
     if a is b:
         word = quoted(a["word"])
-        return [(f"{word} has {_share(a['prob_a'])} in ", None), ("A", "logits"), (f" and {_share(a['prob_b'])}"
-                 f" in B: its logit changes by {signed(a['logit_b'] - a['logit_a'])}.", None)]  # fmt: skip
+        change = a["logit_over_mean_b"] - a["logit_over_mean_a"]
+        moved = "" if pd.isna(change) else f": its logit over the mean changes by {signed(change)}"
+        return [(f"{word} has {_share(a['prob_a'])} in A and {_share(a['prob_b'])} in B{moved}.", None)]
     return [
-        (f"A gives {quoted(a['word'])} {_share(a['prob_a'])} and {quoted(b['word'])} {_share(b['prob_a'])}; ", None),
-        ("B", "logits"),
-        (f" gives {quoted(b['word'])} {_share(b['prob_b'])} and {quoted(a['word'])} {_share(a['prob_b'])}.", None),
+        (
+            f"A gives {quoted(a['word'])} {_share(a['prob_a'])} and {quoted(b['word'])} {_share(b['prob_a'])}; B gives "
+            f"{quoted(b['word'])} {_share(b['prob_b'])} and {quoted(a['word'])} {_share(a['prob_b'])}.",
+            None,
+        ),
+    ]
+
+
+def _scales(found: Comparison) -> Sentence:
+    """A warning where the two sides' contributions are not measured against the same thing."""
+    others = [found.meta["distractor"], found.meta["b"]["distractor"]]
+    if (others[0] is None) == (others[1] is None):
+        return []
+    side, other = ("A", others[0]) if others[0] is not None else ("B", others[1])
+    word = quoted(other["token"])
+    return [
+        (
+            f"Only {side} has a distractor: its contributions are over {word}, the other side's over the mean word, so ",
+            None,
+        ),
+        ("their difference mixes two scales.", None),
     ]
 
 
@@ -79,14 +99,15 @@ def _parting(found: Comparison, table: pd.DataFrame) -> Sentence:
     if first is None:
         return [("Nowhere do the two streams read differently by 0.1 bit or more.", None)]
     where = f"{_place(first)}, {_depth(first['depth'])}"
-    sentence: Sentence = [("The runs first part at ", None), (where, None)]
+    sentence: Sentence = [(f"The runs first diverge (by {PARTED:g} bit or more) at {where}", None)]
     here = found.pairing.to_b.get(found.meta["position"]) == found.meta["b"]["position"]
     own = table[table["pos_a"] == found.meta["position"]] if here else table.iloc[:0]
     at = first_parting(own)
     if at is not None and at["pair"] != first["pair"]:
         state = "L0.resid_pre" if at["depth"] == 0 else f"L{at['depth'] - 1}.resid_post"
+        words = "" if at["word_a"] == at["word_b"] else f"{quoted(at['word_a'])} / {quoted(at['word_b'])}, "
         sentence += [("; at the position looked at, ", None), (_depth(at["depth"]), state),
-                     (f" ({quoted(at['word_a'])} / {quoted(at['word_b'])}, {at['js']:.2f} bit)", None)]  # fmt: skip
+                     (f" ({words}{at['js']:.2f} bit)", None)]  # fmt: skip
     elif here and at is None:
         sentence.append(("; at the position looked at they never do", None))
     return [*sentence, (".", None)]
@@ -113,21 +134,23 @@ def _strongest(found: Comparison) -> Sentence:
         return []
     sentence: Sentence = [
         (f"Towards {quoted(found.meta['target']['token'])} in A, ", None), (name, head["id"]),
-        (f" pushes hardest ({signed(head['contribution_a'])}): it takes ", None),
+        (f" pushes hardest ({signed(head['contribution_a'])}): it recalls ", None),
         (quoted(a["word_a"]), a["id"]), (f" from {quoted(a['source_token_a'])}", None),
     ]  # fmt: skip
     if b is None:
         return [*sentence, (".", None)]
+    if abs(head["contribution_b"]) < NOTHING:
+        return [*sentence, ("; in B it adds nothing.", None)]
     same = found.meta["target"]["id"] == found.meta["b"]["target"]["id"]
     towards = "" if same else f" towards {quoted(found.meta['b']['target']['token'])}"
     sentence += [
-        ("; in B it takes ", None), (quoted(b["word_b"]), b["id"]),
+        ("; in B it recalls ", None), (quoted(b["word_b"]), b["id"]),
         (f" from {quoted(b['source_token_b'])} ({signed(head['contribution_b'])}{towards})", None),
     ]  # fmt: skip
     best = heads.loc[heads["contribution_b"].idxmax()]
     if best["id"] != head["id"] and best["contribution_b"] > 0:
-        sentence += [(", where ", None), (f"L{best['layer']} H{best['head']}", best["id"]),
-                     (f" pushes hardest ({signed(best['contribution_b'])})", None)]  # fmt: skip
+        sentence += [("; hardest in B pushes ", None), (f"L{best['layer']} H{best['head']}", best["id"]),
+                     (f" ({signed(best['contribution_b'])})", None)]  # fmt: skip
     return [*sentence, (".", None)]
 
 
@@ -143,11 +166,11 @@ def _source(found: Comparison, head: pd.Series, side: str) -> pd.Series | None:
 
 def _largest(found: Comparison) -> Sentence:
     table = found.tables["changes"]
-    table = table[table["kind"].isin(["head", "mlp_value", "mlp_out"])]
+    table = table[table["kind"].isin(["head", "mlp_value"])]  # sums of many would always win
     if table.empty or not abs(table["difference"].iloc[0]) > 0:
         return []
     row = table.iloc[0]
     return [
-        ("The part that changes most is ", None), (row["component"], row["id"]),
-        (f": {signed(row['contribution_a'])} in A, {signed(row['contribution_b'])} in B.", None),
+        ("Of single heads and neurons, ", None), (row["component"], row["id"]),
+        (f" changes most: {signed(row['contribution_a'])} in A, {signed(row['contribution_b'])} in B.", None),
     ]  # fmt: skip

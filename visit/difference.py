@@ -271,8 +271,8 @@ def _asked(graph: FlowGraph) -> Asked | None:
 def answers(a: Asked, b: Asked) -> pd.DataFrame:
     """What both sides make of both sides' words: a row a word.
 
-    Columns: `word`, `whose` ("target of A, target of B", …), and for either side (`_a`, `_b`) `prob`, `rank`, `logit`
-    (minus the mean logit); missing where the side's vocabulary has no such single token.
+    Columns: `word`, `whose` ("target of A, target of B", …), and for either side (`_a`, `_b`) `prob`, `rank`,
+    `logit_over_mean` (logits); missing where the side's vocabulary has no such single token.
     """
     whose: dict[str, list[str]] = {}
     for role in ("target", "distractor"):
@@ -293,11 +293,11 @@ def _standing(asked: Asked, word: str, side: str) -> dict[str, Any]:
     try:
         token = ids[word] if word in ids else asked.model.token_id(word)
     except VisitError:
-        return {f"prob_{side}": None, f"rank_{side}": None, f"logit_{side}": None}
+        return dict.fromkeys((f"prob_{side}", f"rank_{side}", f"logit_over_mean_{side}"))
     logits = needed(asked.acts, "logits")[asked.pos].to(asked.model.wide)
     own = logits[token]
     return {
         f"prob_{side}": float(logits.softmax(-1)[token]),
         f"rank_{side}": 1 + int((logits > own).sum()),
-        f"logit_{side}": float(own - logits.mean()),
+        f"logit_over_mean_{side}": float(own - logits.mean()),
     }

@@ -110,8 +110,13 @@ function update(view, data) {
     view.fromPython = data.selected;
     const answered = view.sent.indexOf(data.selected); // an answer to a click, perhaps not to the last one
     view.sent = answered < 0 ? [] : view.sent.slice(answered + 1);
-    if (answered < 0) select(view, data.selected, false);
+    if (answered < 0) {
+      select(view, data.selected, false);
+      // chosen in a sentence or a table of the page: bring the drawing into sight, but not when a page opens
+      if (view.drawn && data.selected) view.stage.scrollIntoView({ block: "nearest", behavior: "smooth" });
+    }
   } else if (view.selected) show(view);
+  view.drawn = true;
 }
 
 // ---- a file with several drawings, as there is no Python that could make another -------------------------------------
@@ -487,7 +492,7 @@ function bothSides(view, node) {
     columns.append(side);
   }
   const parts = [make("p", "kept", node.kept), columns, facts(view, node)];
-  if (node.d !== null) parts.push(make("p", "", `B − A: ${(node.d < 0 ? "−" : "+") + Math.abs(node.d).toFixed(3)} logits`));
+  if (node.d !== null) parts.push(make("p", "", `B − A: ${(node.d < 0 ? "−" : "+") + Math.abs(node.d).toFixed(3)} logits, each towards its own side's target`));
   return parts;
 }
 

@@ -9,7 +9,8 @@ TERMS: dict[str, str] = {
     "model's guess of the token that follows it.",
     "prompt": "The text the model reads. It is passed on exactly as typed; Enter runs it.",
     "target": "The word whose fate is followed: its probability and rank colour the nodes, and contributions are "
-    "measured towards it. It must be one token. Empty: the model's own prediction.",
+    "measured towards it. It must be one token; inside a text a word's token begins with its space (type it in front). "
+    "Empty: the model's own prediction.",
     "distractor": "A second word to compare with. Contributions then measure the difference of the two logits, target "
     "minus distractor.",
     "logit": "The model's raw score of a word before the softmax. Adding the same number to all logits changes "
@@ -59,6 +60,9 @@ TERMS: dict[str, str] = {
     "keep by": "What decides who is drawn: the length of what is added (norm), how much it moves the target "
     "(contribution), or attention (pattern, for memory values).",
     "layers": "The blocks drawn: all, or 3, 3-5, 0,3,7-9. Blocks left out are drawn as a gap that carries their sum.",
+    "parting map": "How differently the two runs read, at every pair of tokens (columns) after every block (rows, "
+    "upwards). "
+    "A click on a cell takes both graphs there.",
     "lens map": "The top word of the residual stream at every position (columns) after every block (rows, upwards). "
     "A click on a cell chooses its position and opens its block below.",
 }

@@ -202,6 +202,9 @@ def fact_names(flow: Flow) -> list[str]:
     """What the numbers of `facts` are, with their units."""
     target = flow.meta.get("target")
     name = visible(target["token"]) if isinstance(target, dict) and target.get("token") is not None else "the target"
+    other = (flow.meta.get("b") or {}).get("target")
+    if other and target and other["token"] != target["token"]:  # of a difference: each side's own word
+        name = f"each side's target ({name} / {visible(other['token'])})"
     return [
         f"rank of {name}",
         f"probability of {name}",

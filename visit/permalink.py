@@ -80,9 +80,10 @@ def parse(params: Mapping[str, str]) -> tuple[State, list[str]]:
 def to_params(state: State) -> dict[str, str]:
     """The shortest query that gives the state back."""
     default = State()
-    return {
+    found = {
         f.name: str(getattr(state, f.name)) for f in fields(State) if getattr(state, f.name) != getattr(default, f.name)
     }
+    return {n: v for n, v in found.items() if not n.startswith("prompt") or len(v) <= PROMPT_CHARACTERS}
 
 
 def amount(text: str) -> Any:

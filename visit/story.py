@@ -27,7 +27,7 @@ def story(model: Model, acts: Activations, pos: int, target: int, distractor: in
     moved = movers(model, acts, t, target, distractor)
     word = quoted(model.vocabulary[target])
     against = "" if distractor is None else f" over {quoted(model.vocabulary[distractor])}"
-    sentences = [_rise(states, word), *_sources(model, acts, t, moved, word, against)]
+    sentences = [_rise(states, word), *_sources(model, acts, t, target, moved, word, against)]
     return [[piece for piece in sentence if piece[0]] for sentence in sentences]
 
 
@@ -83,7 +83,9 @@ def _after(depth: int) -> str:
     return "in the embedding" if depth == 0 else f"after block {depth - 1}"
 
 
-def _sources(model: Model, acts: Activations, t: int, moved: pd.DataFrame, word: str, against: str) -> list[Sentence]:
+def _sources(
+    model: Model, acts: Activations, t: int, target: int, moved: pd.DataFrame, word: str, against: str
+) -> list[Sentence]:
     """Which parts push towards the target, the strongest head's source, and what works against it."""
     parts = moved[moved["kind"].isin(["head", "mlp_out", "resid_pre"])]
     push = float(parts["contribution"].clip(lower=0).sum())
@@ -96,7 +98,7 @@ def _sources(model: Model, acts: Activations, t: int, moved: pd.DataFrame, word:
     if heads["contribution"].iloc[0] > 0:
         named = share >= CARRIES and ranked.iloc[0]["kind"] == "head"
         start: Sentence = [("It", None)] if named else [("Among the heads, the strongest is ", None)]
-        sentences.append([*start, *_taken(model, acts, t, heads.iloc[0], named)])
+        sentences.append([*start, *_taken(model, acts, t, target, heads.iloc[0], named)])
     last = ranked.iloc[-1]
     if last["contribution"] < -OPPOSES * push:
         sentences.append([(_name(last, start=True), last["node"]), (f" works against it ({_logits(last)}).", None)])
@@ -120,24 +122,27 @@ def _strongest(ranked: pd.DataFrame, share: float, word: str) -> Sentence:
     return [*sentence, (".", None)]
 
 
-def _taken(model: Model, acts: Activations, t: int, row: pd.Series, named: bool) -> Sentence:
+def _taken(model: Model, acts: Activations, t: int, target: int, row: pd.Series, named: bool) -> Sentence:
     """From which token a head takes what it writes, and what that memory value reads. `named`: it has been already."""
     layer, head, source = int(row["layer"]), int(row["head"]), int(row["source_pos"])
     value = f"{row['node']}.value{source}"
     group = model.n_heads // model.n_kv_heads
     assert acts.v is not None
     vector = acts.v[layer, source, head // group].to(model.wide) @ model.W_O(layer)[head]
-    words = read_vectors(model, vector, k=3)["tokens"][0]
+    words = read_vectors(model, vector, k=10)["tokens"][0]
     place = "this very position" if source == t else f"position {source}"
     part = row["source_contribution"] / row["contribution"] if row["contribution"] else 0.0
-    how = "takes it from" if part > 0.5 else f"gathers it from several tokens, {percent(part)} of it from"
+    held = (
+        "takes it from" if model.vocabulary[target] in words else "draws on"
+    )  # the word itself, or what moves towards it
+    how = held if part > 0.5 else f"gathers its push from several tokens, {percent(part)} of it from"
     where = f"{quoted(row['source_token'])} ({place}, pattern {row['pattern']:.2f}), whose "
     name: Sentence = [] if named else [(f"L{layer} H{head} ({_logits(row)})", row["node"])]
     return [
         *name,
         (f"{' ' if named else ', which '}{how} {where}", None),
         ("memory value", value),
-        (f" reads {', '.join(quoted(w) for w in words)}.", None),
+        (f" reads {', '.join(quoted(w) for w in words[:3])}.", None),
     ]
 
 

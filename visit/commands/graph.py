@@ -9,6 +9,7 @@ from typing import Any
 from visit.commands.options import (
     DRAWN,
     TABLES,
+    Once,
     check_out,
     keep_of,
     keep_options,
@@ -24,7 +25,7 @@ def add(commands: Any) -> None:
     graph = commands.add_parser("graph", help="the flow graph of one prompt", description=run.__doc__)
     graph.set_defaults(run=run)
     model_options(graph)
-    graph.add_argument("--prompt", required=True, help="the text to run")
+    graph.add_argument("--prompt", required=True, action=Once, help="the text to run")
     graph.add_argument("--pos", type=int, default=-1, help="position, from 0, negative from the end (default -1)")
     graph.add_argument("--target", help="a word that is one token, with its leading space (default: the prediction)")
     graph.add_argument("--distractor", help="contributions as target minus this word")

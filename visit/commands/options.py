@@ -10,6 +10,16 @@ from typing import Any
 from visit.errors import VisitError
 from visit.listed import MINI
 
+
+class Once(argparse.Action):
+    """An option that may be given once: a second value would silently replace the first."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if getattr(namespace, self.dest, None) is not None:
+            parser.error(f"{option_string} is given once here; it came twice")
+        setattr(namespace, self.dest, values)
+
+
 TABLES = (".json", ".csv")
 DRAWN = (*TABLES, ".html", ".svg", ".png")
 

@@ -15,11 +15,10 @@ from visit import figures
 from visit.errors import VisitError
 from visit.glossary import explain
 from visit.listed import LISTED, is_hosted
-from visit.permalink import PROMPT_CHARACTERS
 from visit.ui import graphs
 from visit.ui.cached import st_compare, st_ledger, st_pairing, st_parting
 from visit.ui.pairs import token_pairs
-from visit.ui.prompt import Subject, position, run, show_notes, words
+from visit.ui.prompt import Subject, plain, position, run, show_notes, words
 from visit.ui.reading import sentences
 from visit.ui.shell import show_ledger
 from visit.ui.state import change, field, state
@@ -54,10 +53,10 @@ def two_prompts() -> Two:
     subjects = []
     for column, side, name in zip(columns, ("", "_b"), "AB", strict=True):
         with column:
-            st.text_input(
-                f"Prompt {name}", help=explain("prompt"), max_chars=PROMPT_CHARACTERS, **field(f"prompt{side}")
-            )
-            model, acts = run(side)
+            st.text_input(f"Prompt {name}", help=explain("prompt"), **field(f"prompt{side}"))
+            model, acts = run(side, f"Prompt {name}: ")
+            if state().model_b and state().model_b != state().model:
+                st.caption(_about(model))
             subjects.append(words(model, acts, position(acts, side), side))
     a, b = subjects
     show_ledger(a.model)
@@ -79,6 +78,16 @@ def two_prompts() -> Two:
         "that only one prompt has. Click a token to look at the predictions after it."
     )
     return two
+
+
+def _about(model: Any) -> str:
+    """A side's model, where the two sides have different ones."""
+    table = st_ledger(model.name)
+    holds = "exact" if bool(table["holds"].all()) else "NOT exact"
+    name = plain(model.name.rstrip("/").split("/")[-1])
+    return (
+        f"{name}: {model.n_layers} blocks × {model.n_heads} heads, ledger {holds} ({table['max_rel_error'].max():.0e})"
+    )
 
 
 def _tools() -> None:
@@ -179,15 +188,16 @@ def answers(two: Two) -> None:
     for side in ("a", "b"):
         shown[f"prob_{side}"] = ["no such token" if p != p or p is None else percent(p) for p in table[f"prob_{side}"]]
     st.dataframe(
-        shown[["word", "whose", "prob_a", "rank_a", "logit_a", "prob_b", "rank_b", "logit_b"]], hide_index=True,
+        shown[["word", "whose", "prob_a", "rank_a", "logit_over_mean_a", "prob_b", "rank_b",
+               "logit_over_mean_b"]], hide_index=True,
         column_config={
             "word": "Word", "whose": "It is the",
             "prob_a": st.column_config.TextColumn("P in A", help=explain("probability")),
             "prob_b": st.column_config.TextColumn("P in B", help=explain("probability")),
             "rank_a": st.column_config.NumberColumn("Rank in A", help=explain("rank")),
             "rank_b": st.column_config.NumberColumn("Rank in B", help=explain("rank")),
-            "logit_a": st.column_config.NumberColumn("Logit in A", format="%.2f", help="Relative to the mean logit."),
-            "logit_b": st.column_config.NumberColumn("Logit in B", format="%.2f", help="Relative to the mean logit."),
+            "logit_over_mean_a": st.column_config.NumberColumn("Logit over the mean in A", format="%.2f", help=_LOGIT),
+            "logit_over_mean_b": st.column_config.NumberColumn("Logit over the mean in B", format="%.2f", help=_LOGIT),
         },
     )  # fmt: skip
     if (why := why_apart(two)) is not None:
@@ -197,6 +207,12 @@ def answers(two: Two) -> None:
     first, last = _window(two)
     parting = st_parting(*two.keys, first, last)
     sentences(contrast(found, parting), "contrast", graphs.select)
+
+
+_LOGIT = (
+    "The word's logit minus the mean over all words: a logit itself means nothing, as a constant added to all of "
+    "them changes no probability."
+)
 
 
 def why_apart(two: Two) -> str | None:
@@ -226,7 +242,7 @@ def parting(two: Two) -> None:
     """Layers × aligned positions: how far the two runs are apart; a click takes the graphs there."""
     from visit.parting import MEASURES, first_parting
 
-    st.subheader("Where do they part?", anchor=False, help=explain("lens map"))
+    st.subheader("Where do they part?", anchor=False, help=explain("parting map"))
     if two.a.model.n_layers != two.b.model.n_layers:
         st.caption("The two models have different numbers of layers, so their blocks cannot be laid beside each other.")
         return

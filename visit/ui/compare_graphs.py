@@ -56,7 +56,7 @@ def _compared(a: About, b: About, align: str, layers: tuple[int, ...] | None, ke
         with graphs.beside("graphs"):
             for column, side, one in zip(st.columns(2, gap="small"), ("a", "b"), data, strict=True):
                 with column:
-                    st.markdown(f"**{side.upper()}** {plain(visible(_prompt(found, side)))}")
+                    st.markdown(f"**{side.upper()}** {plain(_heading(found, side))}")
                     graphs.show(one, f"flow_{side}", partial(_common, found, side), "" if side == "a" else "_b")
     _explain(found, view)
     _changes(found)
@@ -92,9 +92,11 @@ def _common(found: Any, side: Any, node: str) -> str:
     return common_id(node, side, found.pairing)
 
 
-def _prompt(found: Any, side: str) -> str:
+def _heading(found: Any, side: str) -> str:
+    """A side's prompt, and its model where the two sides have different ones."""
     meta = found.meta if side == "a" else found.meta["b"]
-    return meta["prompt"][:200]
+    name = "" if found.meta["model"] == found.meta["b"]["model"] else meta["model"].rstrip("/").split("/")[-1] + ": "
+    return name + visible(meta["prompt"][:200])
 
 
 def _explain(found: Any, view: str) -> None:
@@ -151,7 +153,8 @@ def _changes(found: Any) -> None:
         shown, hide_index=True, height=300, key="changes", selection_mode="single-row", placeholder="–",
         on_select=partial(_take_change, table["id"].tolist()),
         column_config={
-            "component": "Part", "status": "Kept by the pruning", "word_a": "Word in A", "word_b": "Word in B",
+            "component": "Part", "status": st.column_config.TextColumn("The pruning keeps it", help=_KEPT),
+            "word_a": "Word in A", "word_b": "Word in B",
             "rank_a": st.column_config.NumberColumn("Rank of A's target", help=explain("rank")),
             "rank_b": st.column_config.NumberColumn("Rank of B's target", help=explain("rank")),
             "contribution_a": number("Contribution in A"), "contribution_b": number("Contribution in B"),
@@ -164,7 +167,9 @@ def _changes(found: Any) -> None:
     )
 
 
-_STATUS = {"only A": "in A", "only B": "in B", "word": "in both, another word", "alike": "in both, alike"}
+_KEPT = ("How much of each sum is shown is chosen above. A part that only one side's pruning keeps exists on the other "
+         "side as well, and its numbers stand here.")  # fmt: skip
+_STATUS = {"only A": "in A alone", "only B": "in B alone", "word": "in both, another word", "alike": "in both, alike"}
 
 
 def _word(word: Any) -> str:

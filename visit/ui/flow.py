@@ -97,6 +97,8 @@ def _graph(name: str, prompt: str, pos: int, target: int, distractor: int | None
         node = state().node
         if node not in set(built.nodes["id"]) and is_pin(model, node, drawn, pos):  # chosen above, but pruned
             built = st_graph(name, prompt, pos, layers, target, distractor, replace(keep, pin=(*pins, node)))
+        elif node and node not in set(built.nodes["id"]):
+            st.caption(f"The node {node} does not exist here (other blocks, another position or model).")
         _draw(built)
     write_url()
 

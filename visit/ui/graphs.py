@@ -62,6 +62,8 @@ def select(node: str | None) -> None:
     """Select a node and open its block, so that it is drawn."""
     if not node:
         return
+    head = ".".join(node.split(".")[:2])
+    change(pin=",".join(p for p in state().pin.split(",") if p and p not in (f"-{node}", f"-{head}")))  # shown again
     shown = dict(st.session_state.get("visit_levels", {}))
     layer = layer_of(node)
     if layer is not None and shown.get(layer, "states") == "states":

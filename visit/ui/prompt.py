@@ -50,7 +50,7 @@ def prompt_bar() -> Subject:
     """The shared bar on top of a page: prompt, examples, token chips, prediction, target and distractor."""
     show_notes()
     left, right, with_ = st.columns([5, 2, 2], vertical_alignment="bottom")
-    left.text_input("Prompt", help=explain("prompt"), max_chars=PROMPT_CHARACTERS, **field("prompt"))
+    left.text_input("Prompt", help=explain("prompt"), **field("prompt"))
     right.selectbox(
         "Examples", list(_examples()), index=None, placeholder="Try one…", key="example", on_change=_take_example
     )
@@ -72,7 +72,7 @@ def _compare_with() -> None:
     with st.popover("Compare…", width="stretch"):
         now = state().prompt
         key = f"with {now}"
-        st.text_input("Change a word and press Enter", now, max_chars=PROMPT_CHARACTERS, key=key, on_change=_take_other,
+        st.text_input("Change a word and press Enter", now, key=key, on_change=_take_other,
                       args=(key,))  # fmt: skip
         st.caption("Opens both prompts side by side: what changes inside the model?")
     if page := st.session_state.pop("visit_open", None):
@@ -120,8 +120,8 @@ def _take_example() -> None:
         st.session_state["example"] = None
 
 
-def run(side: str = "") -> tuple[Model, Activations]:
-    """Load and capture behind a status that says what takes the time.
+def run(side: str = "", name: str = "") -> tuple[Model, Activations]:
+    """Load and capture behind a status that says what takes the time. `name`: how a message calls the side.
 
     A model or prompt that cannot be used is said, and the last one that could be used stays on screen.
     """
@@ -135,15 +135,17 @@ def run(side: str = "") -> tuple[Model, Activations]:
         model = st_model(wanted)
     except VisitError as problem:
         kept = memory.get(f"visit_model{side}", MINI)
-        st.error(f"{problem} Shown meanwhile: {kept}.", icon=":material/error:")
+        st.error(f"{name}{problem} Shown meanwhile: {kept}.", icon=":material/error:")
         model = st_model(kept)
     finally:
         place.empty()
     try:
+        if len(prompt) > PROMPT_CHARACTERS:
+            raise VisitError(f"A prompt may have {PROMPT_CHARACTERS:,} characters; {len(prompt):,} came. Shorten it.")
         acts = st_capture(model.name, prompt)
     except VisitError as problem:
         kept = memory.get(f"visit_prompt{side}", DEFAULT_PROMPT_B if side else DEFAULT_PROMPT)
-        st.error(f"{problem} Shown meanwhile: “{plain(visible(kept[:80]))}”.", icon=":material/error:")
+        st.error(f"{name}{problem} Shown meanwhile: “{plain(visible(kept[:80]))}”.", icon=":material/error:")
         acts = st_capture(model.name, kept)
     memory[f"visit_model{side}"], memory[f"visit_prompt{side}"] = model.name, acts.prompt
     return model, acts

@@ -29,8 +29,10 @@ def begin(page: str) -> None:
     memory = st.session_state
     params = st.query_params.to_dict()
     moved = memory.get("visit_page") not in (None, page)  # a click in the sidebar drops the query: ours goes on
-    if "visit_state" not in memory or (params != memory.get("visit_written") and not moved):
+    fresh = "visit_state" not in memory or (params != memory.get("visit_written") and not moved)
+    if fresh:
         memory["visit_state"], memory["visit_notes"] = parse(params)
+    if fresh or moved:  # a field of another page with the same key would hand its value to nobody, and stand empty
         for name in [k for k in memory if str(k).startswith("w_")]:
             del memory[name]
     memory["visit_page"] = page
@@ -61,7 +63,7 @@ def change(**values: Any) -> None:
 def field(name: str) -> dict[str, Any]:
     """Widget arguments that tie it to one field of the state: `st.text_input("…", **field("target"))`."""
     key = f"w_{name}"
-    if key not in st.session_state:
+    if st.session_state.get(key) != getattr(state(), name):
         st.session_state[key] = getattr(state(), name)
     return {"key": key, "on_change": _store, "args": (name,)}
 
