@@ -78,14 +78,8 @@ def _scales(found: Comparison) -> Sentence:
     if (others[0] is None) == (others[1] is None):
         return []
     side, other = ("A", others[0]) if others[0] is not None else ("B", others[1])
-    word = quoted(other["token"])
-    return [
-        (
-            f"Only {side} has a distractor: its contributions are over {word}, the other side's over the mean word, so ",
-            None,
-        ),
-        ("their difference mixes two scales.", None),
-    ]
+    scale = f"its contributions are over {quoted(other['token'])}, the other side's over the mean word"
+    return [(f"Only {side} has a distractor: {scale}, so their difference mixes two scales.", None)]
 
 
 def _share(p: Any) -> str:
