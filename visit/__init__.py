@@ -27,6 +27,7 @@ _HOME = {
     "build_flow_graph": "graph",
     "draw": "drawing",
     "head_memory": "memory",
+    "token_shift": "layernorm",
     "Comparison": "difference",
     "compare": "difference",
 }

@@ -1,0 +1,436 @@
+"""A norm's steps add up to its shift, sums over prompts can be merged, and what visit-mini shows is computed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import models
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import visit
+from visit import VisitError, capture, capture_many, figures_layernorm, read_vectors, token_shift
+from visit.__main__ import main
+from visit.commands.layernorm import _prompts
+from visit.layernorm import extremes, target_shifts
+from visit.layernorm_set import (
+    MEANS,
+    PARTS,
+    control_sums,
+    falling_words,
+    layer_words,
+    merge_sums,
+    quarters,
+    set_shift,
+    shift_sums,
+    top_words,
+)
+from visit.layernorm_steps import NORMS, STEPS, norm_sites
+from visit.layernorm_words import (
+    class_shifts,
+    class_summary,
+    filter_sentence,
+    filter_test,
+    function_words,
+    word_classes,
+)
+from visit.lens import unembed
+from visit.mini.prompts import __file__ as MINI_PROMPTS
+
+PROMPT = [5, 17, 3, 99, 41, 17, 8, 200, 31]
+PROMPTS = [PROMPT, [7, 300, 12], [44, 44, 900, 1], [2, 1000, 17, 31, 6], [1999, 5], [8]]
+TOKYO = "The capital of Japan is the city of"
+
+
+@pytest.fixture(scope="module", params=models.NAMES)
+def model(request):
+    return models.small(request.param)
+
+
+@pytest.fixture(scope="module")
+def acts(model):
+    return capture(model, PROMPT)
+
+
+@pytest.fixture(scope="module")
+def sums(model):
+    return shift_sums(model, capture_many(model, PROMPTS, parts=PARTS, pos=-1))
+
+
+@pytest.fixture(scope="module")
+def mini():
+    return visit.load_model("visit-mini")
+
+
+def before_after(acts, layer, norm):
+    pairs = {"ln1": (acts.resid_pre, acts.ln1_out), "ln2": (acts.resid_mid, acts.ln2_out)}
+    before, after = pairs[norm]
+    return before[layer], after[layer]
+
+
+# ---- one prompt ------------------------------------------------------------------------------------------------------
+
+
+def test_the_steps_add_up_to_the_shift(model, acts):
+    for layer, norm in norm_sites(model):
+        for final_norm in (None, True, False):
+            for pos in (0, -1):
+                table = token_shift(model, acts, layer, norm, pos, k=None, final_norm=final_norm)
+                assert len(table) == model.d_vocab and table["is_target"].sum() == 1
+                steps = table[list(STEPS)].sum(axis=1)
+                assert (steps - table["delta"]).abs().max() < 1e-12
+                assert (table["after_prob"] - table["before_prob"] - table["delta"]).abs().max() < 1e-12
+                assert abs(table["delta"].sum()) < 1e-12
+                is_layer = model.family.norm == "layer"
+                assert table["centring"].notna().all() == table["bias"].notna().all() == is_layer
+
+
+def test_readings_are_those_of_the_captured_vectors(model, acts):
+    for layer, norm in norm_sites(model, norms=("ln1", "ln2")):
+        for pos in (2, -1):
+            table = token_shift(model, acts, layer, norm, pos, target=9, k=12).set_index("id")
+            for side, vectors in zip(("before", "after"), before_after(acts, layer, norm), strict=True):
+                true = read_vectors(model, vectors[pos], target=9, k=12).iloc[0]
+                top = table.nsmallest(12, f"{side}_rank")
+                assert top["token"].tolist() == true["tokens"]
+                assert top[f"{side}_prob"].tolist() == pytest.approx(true["probs"], abs=1e-12)
+                assert table.loc[9, f"{side}_prob"] == pytest.approx(true["prob"], abs=1e-12)
+                assert table.loc[9, f"{side}_rank"] == true["rank"]
+
+
+def test_with_the_final_norm_in_the_lens_normalising_changes_nothing(model, acts, monkeypatch):
+    """By construction, but for the norms' ε; with ε = 0 exactly. The filter is the gain and the bias."""
+    for layer, norm in norm_sites(model, norms=("ln1", "ln2")):
+        table = token_shift(model, acts, layer, norm, k=None)
+        assert table[["centring", "scaling"]].abs().max().max() < 1e-4
+        for module in (model.module(getattr(model.family, norm), layer), model.module(model.family.ln_final)):
+            monkeypatch.setattr(module, "eps" if hasattr(module, "eps") else "variance_epsilon", 0.0)
+        table = token_shift(model, acts, layer, norm, k=None)
+        # Hugging Face's RMSNorm, which the lens runs, computes in float32
+        assert table[["centring", "scaling"]].abs().max().max() < (1e-6 if model.family.float32_inside else 1e-12)
+        assert table["gain"].abs().max() > 1e-3
+        bare = token_shift(model, acts, layer, norm, k=None, final_norm=False)
+        assert bare["scaling"].abs().max() > 1e-6
+        monkeypatch.undo()
+
+
+def test_the_final_norm_ends_at_the_prediction_and_is_not_applied_twice(model, acts):
+    table = token_shift(model, acts, None, "final", 3, k=None).sort_values("id")
+    true = acts.logits[3].softmax(-1)
+    assert np.abs(table["after_prob"].to_numpy() - true.numpy()).max() < 1e-12
+    bare = unembed(model, acts.resid_post[-1, 3:4])[0].softmax(-1)
+    assert np.abs(table["before_prob"].to_numpy() - bare.numpy()).max() < 1e-12
+    asked = token_shift(model, acts, None, "final", 3, k=None, final_norm=True).sort_values("id")
+    assert np.abs(asked["before_prob"].to_numpy() - true.numpy()).max() < 1e-12
+    assert table.loc[table["is_target"], "id"].item() == int(true.argmax())
+
+
+def test_extremes_hold_the_k_of_each_kind(model, acts):
+    whole = token_shift(model, acts, 0, "ln2", target=3, k=None)
+    table = token_shift(model, acts, 0, "ln2", target=3, k=5)
+    pd.testing.assert_frame_equal(table, extremes(whole, 5))
+    assert len(table) <= 21 and table["is_target"].sum() == 1
+    assert table.nsmallest(5, "falls")["delta"].tolist() == sorted(whole["delta"])[:5]
+    assert table.nsmallest(5, "rises")["delta"].tolist() == sorted(whole["delta"])[::-1][:5]
+    assert whole["before_rank"].tolist() == sorted(whole["before_rank"])
+
+
+def test_every_norm_at_once_says_what_each_one_says(model, acts):
+    for final_norm in (None, True, False):
+        table = target_shifts(model, acts, 4, target=9, final_norm=final_norm)
+        assert len(table) == 2 * model.n_layers + 1 and table["node"].iloc[-1] == "ln_final"
+        for row in table.to_dict("records"):
+            layer = None if pd.isna(row["layer"]) else int(row["layer"])
+            one = token_shift(model, acts, layer, row["norm"], 4, 9, k=None, final_norm=final_norm)
+            target = one[one["is_target"]].iloc[0]
+            for name in ("before_prob", "after_prob", "delta"):
+                assert row[name] == pytest.approx(target[name], abs=1e-12)
+            assert (row["before_rank"], row["after_rank"]) == (target["before_rank"], target["after_rank"])
+            assert row["before_token"] == one["token"].iloc[0]
+            assert row["after_token"] == one.nsmallest(1, "after_rank")["token"].item()
+
+
+# ---- a prompt set ----------------------------------------------------------------------------------------------------
+
+
+def test_two_halves_give_the_whole(model, sums):
+    halves = [shift_sums(model, capture_many(model, p, parts=PARTS, pos=-1)) for p in (PROMPTS[:2], PROMPTS[2:])]
+    both = merge_sums(*halves)
+    assert both.count == sums.count == len(PROMPTS) and both.sites == sums.sites
+    for name in ("probs", "vectors", "squares"):
+        torch.testing.assert_close(getattr(both, name), getattr(sums, name), rtol=1e-7, atol=1e-7)
+        exact = model.family.norm == "layer"  # the others compute a softmax in float32, batch by batch
+        if exact:
+            torch.testing.assert_close(getattr(both, name), getattr(sums, name), rtol=1e-11, atol=1e-11)
+
+
+def test_both_means_are_what_their_names_say(model, sums):
+    records = [capture(model, p) for p in PROMPTS]
+    for layer, norm in ((1, "ln1"), (0, "ln2")):
+        pairs = [before_after(acts, layer, norm) for acts in records]
+        for side in (0, 1):
+            name = ("before_prob", "after_prob")[side]
+            vectors = torch.stack([pair[side][-1] for pair in pairs])
+            each = [token_shift(model, acts, layer, norm, k=None).sort_values("id")[name] for acts in records]
+            found = set_shift(model, sums, layer, norm).sort_values("id")[name]
+            assert np.allclose(found, np.mean(each, axis=0), atol=1e-8)
+            top = read_vectors(model, vectors.mean(0), k=5).iloc[0]
+            words = top_words(model, sums, layer, norm, k=5)
+            assert words[name.removesuffix("_prob")].tolist() == top["tokens"]
+            assert words[name].tolist() == pytest.approx(top["probs"], abs=1e-7)
+
+
+def test_one_prompt_is_a_set(model, acts):
+    sums = shift_sums(model, capture_many(model, [PROMPT], parts=PARTS, pos=-1), layers=[1], norms=("ln2",))
+    assert sums.sites == ((1, "ln2"),)
+    single = token_shift(model, acts, 1, "ln2", k=None).sort_values("id")
+    for mean in MEANS:
+        table = set_shift(model, sums, 1, "ln2", mean).sort_values("id")
+        assert np.allclose(table["delta"], single["delta"], atol=1e-7)
+
+
+def test_random_vectors_have_the_moments_of_the_real_ones_and_come_back_with_the_seed():
+    model = models.small("gpt2")
+    prompts = [[i, 3 * i + 1] for i in range(400)]
+    sums = shift_sums(model, capture_many(model, prompts, parts=PARTS, pos=-1), norms=("ln1",))
+    control = control_sums(model, sums, 1, seed=3)
+    assert control.count == sums.count and control.sites == ((1, "ln1"),)
+    real, random = sums.vectors[0, 1] / sums.count, control.vectors[0, 0] / sums.count
+    spread = (sums.squares[1] / sums.count - real**2).sqrt()
+    assert ((real - random) / spread).abs().max() < 0.25  # 24 dimensions, standard error 0.05
+    own = (control.squares[0] / sums.count - random**2).sqrt()
+    assert (own / spread - 1).abs().max() < 0.2
+    assert torch.equal(control.probs, control_sums(model, sums, 1, seed=3).probs)
+    assert not torch.equal(control.probs, control_sums(model, sums, 1, seed=4).probs)
+
+
+def test_tables_of_layers(model, sums):
+    assert quarters(24) == [5, 11, 17, 23] and quarters(2) == [0, 1] and quarters(3) == [0, 1, 2]
+    table = falling_words(model, sums, "ln2", k=4)
+    assert table["layer"].unique().tolist() == quarters(model.n_layers) and (table["delta"] < 0).all()
+    assert (table.groupby("layer")["delta"].diff().dropna() >= 0).all()
+    assert falling_words(model, sums, "final", layers=[None])["layer"].isna().all()
+    words = layer_words(model, sums, "ln1", k=3)
+    assert len(words) == 3 * model.n_layers and words["id"].nunique() == 3
+    largest = max(set_shift(model, sums, n)["delta"].abs().max() for n in range(model.n_layers))
+    assert words["delta"].abs().max() == pytest.approx(largest)
+
+
+# ---- function words --------------------------------------------------------------------------------------------------
+
+
+def test_words_are_matched_without_their_space_and_in_lower_case(mini):
+    listed = function_words()
+    assert {"the", "of", "and", "was", "not", "herself", "'s"} <= listed
+    assert not {"city", "#", "articles", "apple"} & listed
+    kinds = dict(zip(mini.vocabulary, word_classes(mini), strict=True))
+    assert kinds[" the"] == kinds["After"] == "function"
+    assert kinds[" Tokyo"] == kinds[" city"] == "content"
+    assert kinds["Tokyo"] == kinds[","] == kinds[" "] == kinds["\\xe9"] == "other"
+    own = dict(zip(mini.vocabulary, word_classes(mini, [" City"]), strict=True))
+    assert own[" city"] == "function" and own[" the"] == "content"
+    assert function_words("# not these\nA b\n c") == {"a", "b", "c"}
+
+
+def shifts_of(function, content, layers=2):
+    rows = [
+        (layer, "ln1", kind, i, kind, 0.1, delta)
+        for layer in range(layers) for kind, deltas in (("function", function), ("content", content))
+        for i, delta in enumerate(deltas)
+    ]  # fmt: skip
+    columns = ["layer", "norm", "kind", "id", "token", "before_prob", "delta"]
+    return pd.DataFrame(rows, columns=columns).astype({"layer": "Int64"})
+
+
+@pytest.mark.parametrize(
+    ("function", "content", "verdict", "says"),
+    [
+        ([-0.3, -0.2, -0.25], [0.1, 0.2], "yes", "fall more than content words"),
+        ([0.01, 0.02, 0.03], [0.3, 0.4], "yes", "rise less than content words"),
+        ([0.3, 0.4, 0.5], [-0.1, 0.1], "no", "rise more than content words"),
+        ([-0.1, -0.1], [-0.4, -0.5], "no", "fall less than content words"),
+        ([-1.0, 1.0, 0.1], [0.1, -0.1], "undecided", "cannot be told apart from content words"),
+    ],
+)
+def test_the_verdict_comes_from_the_interval(function, content, verdict, says):
+    test = filter_test(shifts_of(function, content), draws=400)
+    assert test["falls_more"].tolist() == [verdict] * 3
+    assert test["difference"].tolist() == pytest.approx([np.mean(function) - np.mean(content)] * 3)
+    assert (test["low"] <= test["high"]).all()
+    assert f"function words {says} at ln1 (" in filter_sentence(test)
+    alone = filter_test(shifts_of(function, content, layers=1), draws=400)
+    assert len(alone) == 1 and f"At ln1 of layer 0 function words {says} (" in filter_sentence(alone)
+
+
+def test_the_interval_is_that_of_two_means_and_comes_back_with_the_seed():
+    generator = np.random.default_rng(0)
+    function, content = generator.normal(-1, 1, 300), generator.normal(0, 2, 900)
+    shifts = shifts_of(function, content)
+    test = filter_test(shifts, draws=4000)
+    error = np.sqrt(function.var() / 300 + content.var() / 900)
+    assert (test["high"] - test["low"]).tolist() == pytest.approx([2 * 1.96 * error] * 3, rel=0.05)
+    pd.testing.assert_frame_equal(test, filter_test(shifts, draws=4000))
+    assert filter_test(shifts, seed=1)["low"].tolist() != filter_test(shifts, seed=2)["low"].tolist()
+
+
+def test_classes_sum_up_their_words(mini):
+    sums = shift_sums(mini, capture_many(mini, [TOKYO, "The cat is"], parts=PARTS, pos=-1))
+    shifts = class_shifts(mini, sums, "ln2")
+    kinds = word_classes(mini)
+    assert len(shifts) == mini.n_layers * (kinds.count("function") + kinds.count("content"))
+    summary = class_summary(shifts)
+    assert len(summary) == 2 * mini.n_layers
+    own = shifts[(shifts["layer"] == 3) & (shifts["kind"] == "content")]
+    row = summary[(summary["layer"] == 3) & (summary["kind"] == "content")].iloc[0]
+    assert row["mean"] == pytest.approx(own["delta"].mean())
+    assert row["after_mass"] - row["before_mass"] == pytest.approx(own["delta"].sum())
+    final = filter_test(class_shifts(mini, sums, "final"))
+    assert len(final) == 1 and filter_sentence(final).startswith("At the final norm")
+
+
+def test_visit_mini_at_its_fact_prompts(mini):
+    """What this small model shows of the paper's effect: late ln1 raise function words less than content words."""
+    prompts = _prompts(Path(MINI_PROMPTS).parent / "prompts" / "facts.csv")
+    sums = shift_sums(mini, capture_many(mini, prompts, parts=PARTS, pos=-1))
+    first = filter_test(class_shifts(mini, sums, "ln1"))
+    assert first["falls_more"].tolist() == ["undecided"] * 4 + ["yes"] * 5
+    late = class_summary(class_shifts(mini, sums, "ln1")).query("layer >= 4 and kind == 'content'")
+    assert (late["mean"] > 0).all()
+
+
+# ---- charts ----------------------------------------------------------------------------------------------------------
+
+
+def test_charts_are_drawn_and_their_words_can_be_seen(mini):
+    acts = capture(mini, TOKYO)
+    sums = shift_sums(mini, capture_many(mini, [TOKYO, "The cat is"], parts=PARTS, pos=-1))
+    table = token_shift(mini, acts, 2)
+    shifts = class_shifts(mini, sums)
+    control = set_shift(mini, control_sums(mini, sums, 2), 2)
+    charts = {
+        "lines": figures_layernorm.rank_lines(table),
+        "targets": figures_layernorm.target_chart(target_shifts(mini, acts), "ln2", 3),
+        "scatter": figures_layernorm.shift_scatter(set_shift(mini, sums, 2), control),
+        "panels": figures_layernorm.layer_panels(layer_words(mini, sums)),
+        "classes": figures_layernorm.class_distributions(class_summary(shifts)),
+        "interval": figures_layernorm.interval_chart(filter_test(shifts, draws=50)),
+    }
+    for name, chart in charts.items():
+        drawn = chart.to_dict()
+        text = json.dumps(drawn, allow_nan=False)
+        assert "NaN" not in text, name
+        assert '"word": " ' not in text and '"label": " ' not in text, name
+    points = next(iter(charts["lines"].to_dict()["datasets"].values()))
+    assert {p["side"] for p in points} == {"before", "after"}
+    assert sum(p["own"] and p["side"] == "before" for p in points) >= 10
+    assert any(p["name"] == "place" for p in charts["targets"].to_dict()["params"])
+
+
+# ---- bad input, the command ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda m, a, s: token_shift(m, a, 0, "ln3"), "norm must be one of ln1, ln2, final; 'ln3' came"),
+        (lambda m, a, s: token_shift(m, a, 3), "Layers of gpt2 run from 0 to 2; 3 came"),
+        (lambda m, a, s: token_shift(m, a, None), "Layers of gpt2 run from 0 to 2; None came"),
+        (lambda m, a, s: token_shift(m, a, 0, pos=9), "9 came"),
+        (lambda m, a, s: token_shift(m, a, 0, k=0), "k must be at least 1; 0 came"),
+        (lambda m, a, s: token_shift(m, a, 0, target="two words"), "exactly one token"),
+        (lambda m, a, s: token_shift(m, capture(m, PROMPT, parts=("logits",)), 0), "needs 'resid_pre'"),
+        (lambda m, a, s: target_shifts(m, a, -10), "-10 came"),
+        (lambda m, a, s: shift_sums(m, [a]), "one position of each"),
+        (lambda m, a, s: shift_sums(m, [], layers=[5]), "0 to 2; 5 came"),
+        (lambda m, a, s: shift_sums(m, [], norms=("x",)), "norm must be one of"),
+        (lambda m, a, s: set_shift(m, s, 2, "ln1"), "hold no ln1 of layer 2"),
+        (lambda m, a, s: set_shift(m, s, 0, mean="median"), "mean must be one of probabilities, vector"),
+        (lambda m, a, s: set_shift(m, shift_sums(m, []), 0), "No prompt was added"),
+        (lambda m, a, s: merge_sums(s, shift_sums(m, [])), "same model, norms and lens"),
+        (lambda m, a, s: class_shifts(m, s, "ln2"), "hold no ln2"),
+        (lambda m, a, s: filter_test(class_shifts(m, s, words=["zzz"])), "counts as a function word"),
+        (lambda m, a, s: layer_words(m, s, "final"), "Words per layer need ln1 or ln2"),
+    ],
+)
+def test_a_wrong_call_gets_a_sentence(call, says):
+    model = models.small("gpt2")
+    sums = shift_sums(model, capture_many(model, PROMPTS, parts=PARTS, pos=-1), layers=[0], norms=("ln1",))
+    with pytest.raises(VisitError, match=says):
+        call(model, capture(model, PROMPT), sums)
+
+
+def test_a_shared_norm_is_ln1_alone():
+    """A parallel block with one norm, as its family's row would say it."""
+    model = models.small("gpt2")
+    shared = dataclasses.replace(model, family=dataclasses.replace(model.family, ln2=model.family.ln1))
+    acts = capture(model, PROMPT)
+    with pytest.raises(VisitError, match=r"no ln2 of its own. Ask for ln1, which attention and MLP share"):
+        token_shift(shared, acts, 0, "ln2")
+    assert [norm for _, norm in norm_sites(shared)] == ["ln1"] * 3 + ["final"]
+    assert target_shifts(shared, acts)["norm"].tolist() == ["ln1"] * 3 + ["final"]
+
+
+def run(capsys, *arguments):
+    status = main(["layernorm", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_the_command_reads_one_prompt(capsys, tmp_path):
+    status, out, _ = run(capsys, "--prompt", TOKYO)
+    assert status == 0 and out.startswith("ln1 of layer") and "ln_final" in out
+    for norm in NORMS:
+        status, out, _ = run(capsys, "--prompt", TOKYO, "--norm", norm, "--layer", 2, "--target", " Tokyo", "--json")
+        found = json.loads(out)
+        assert status == 0 and set(found["tables"]) == {"words", "targets"} and found["meta"]["norm"] == norm
+    status, _, _ = run(capsys, "--prompt", TOKYO, "--out", tmp_path / "n.csv", "--no-final-norm")
+    assert status == 0 and {p.name for p in tmp_path.iterdir()} == {"n-words.csv", "n-targets.csv", "n-meta.csv"}
+
+
+def test_the_command_reads_prompt_files(capsys, tmp_path):
+    files = {"a.txt": f"{TOKYO}\n\nThe cat is\n", "a.csv": f'x,prompt\n1,{TOKYO}\n2,"The cat is"\n',
+             "a.jsonl": f'{{"prompt": "{TOKYO}"}}\n{{"prompt": "The cat is"}}\n'}  # fmt: skip
+    found = []
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        status, out, _ = run(capsys, "--prompts", tmp_path / name, "--json")
+        assert status == 0
+        found.append(out)
+    assert found[0] == found[1] == found[2]
+    meta = json.loads(found[0])["meta"]
+    assert meta["prompts"] == 2 and "function words" in meta["finding"]
+    (tmp_path / "words.txt").write_text("city cat", encoding="utf-8")
+    own = ("--prompts", tmp_path / "a.txt", "--words", tmp_path / "words.txt", "--mean", "vector")
+    for norm in NORMS:
+        status, out, _ = run(capsys, *own, "--norm", norm)
+        assert status == 0 and "Function words against content words" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "--prompt --prompts is required"),
+        (("--prompt", "a", "--prompts", "b"), "not allowed with"),
+        (("--prompt", "a", "--layer", "8"), "0 to 7; 8 came"),
+        (("--prompt", "a", "--norm", "ln3"), "ln3"),
+        (("--prompt", "a", "--mean", "vector"), "--mean belongs to --prompts"),
+        (("--prompts", "nowhere.txt"), "cannot be read"),
+        (("--prompts", "nowhere.txt", "--target", " a"), "--target belongs to --prompt"),
+        (("--prompt", "a", "--out", "x.svg"), "ends otherwise"),
+    ],
+)
+def test_a_wrong_command_is_one_sentence(capsys, arguments, says):
+    status, out, err = run(capsys, *arguments)
+    assert status == 2 and not out and err.startswith("visit: ") and says in err and err.count("\n") == 1
+
+
+def test_a_file_without_prompts_is_refused(tmp_path):
+    for name, text, says in (("a.csv", "text\nhello\n", "no column"), ("a.txt", "\n", "holds no prompt"),
+                             ("a.jsonl", "{", "no column"), ("b.jsonl", "[1]", "no column")):  # fmt: skip
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        with pytest.raises(VisitError, match=says):
+            _prompts(tmp_path / name)

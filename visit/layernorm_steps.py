@@ -1,0 +1,99 @@
+"""The norms of a model, taken apart: which there are, what enters each, and the vector after each of its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from visit.decompose import needed
+from visit.errors import VisitError
+from visit.forward import Activations
+from visit.model import Model
+
+NORMS = ("ln1", "ln2", "final")
+STEPS = ("centring", "scaling", "gain", "bias")
+Site = tuple[int | None, str]  # layer and norm; the final norm has no layer
+
+
+def norm_module(model: Model, layer: int | None, norm: str) -> Any:
+    """The norm's module; a `VisitError` for a name or a layer that the model does not have."""
+    if norm not in NORMS:
+        raise VisitError(f"norm must be one of {', '.join(NORMS)}; {norm!r} came.")
+    if norm == "final":
+        return model.module(model.family.ln_final)
+    if layer is None or not 0 <= layer < model.n_layers:
+        raise VisitError(f"Layers of {model.name} run from 0 to {model.n_layers - 1}; {layer} came.")
+    if not has_norm(model, norm):
+        raise VisitError(f"A block of {model.name} has no {norm} of its own. Ask for {_other(model, norm)}.")
+    return model.module(getattr(model.family, norm), layer)
+
+
+def has_norm(model: Model, norm: str) -> bool:
+    """Whether blocks have this norm. Where attention and MLP share one, it is ln1, and there is no ln2."""
+    family = model.family
+    return norm == "final" or (bool(getattr(family, norm)) and not (norm == "ln2" and family.ln2 == family.ln1))
+
+
+def _other(model: Model, norm: str) -> str:
+    return "ln1, which attention and MLP share" if norm == "ln2" and model.family.ln1 else "the final norm"
+
+
+def node_of(layer: int | None, norm: str) -> str:
+    """The norm's output in the flow graph: `L3.ln1_out`, `ln_final`."""
+    return "ln_final" if norm == "final" else f"L{layer}.{norm}_out"
+
+
+def state_before(acts: Activations, layer: int | None, norm: str) -> Float[Tensor, "pos d_model"]:
+    """The stream as it enters the norm, at every position of the record."""
+    name = {"ln1": "resid_pre", "ln2": "resid_mid", "final": "resid_post"}[norm]
+    return needed(acts, name)[-1 if layer is None or norm == "final" else layer]
+
+
+def normed(model: Model, layer: int | None, norm: str, x: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_model"]:
+    """`ln(x)` by the module's own forward, past any hook of another thread: what the model itself makes of x."""
+    module = norm_module(model, layer, norm)
+    return module.forward(x.to(module.weight.dtype)).to(model.wide)
+
+
+def norm_steps(
+    model: Model, layer: int | None, norm: str, x: Float[Tensor, "n d_model"]
+) -> dict[str, Float[Tensor, "n d_model"]]:
+    """The vector as it comes (`before`) and after each step that this norm has, by the step's name.
+
+    LayerNorm: centring, scaling, gain, bias (if it has one). RMSNorm: scaling, gain. The last one is the model's own
+    output, so that all differences together are the norm's, whatever it rounds.
+    """
+    module = norm_module(model, layer, norm)
+    is_layer = model.family.norm == "layer"
+    wide = x.to(model.wide)
+    steps = {"before": wide}
+    if is_layer:
+        steps["centring"] = wide = wide - wide.mean(-1, keepdim=True)
+    epsilon = module.eps if hasattr(module, "eps") else module.variance_epsilon
+    steps["scaling"] = wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + epsilon)
+    bias = getattr(module, "bias", None)
+    if is_layer and bias is not None:
+        steps["gain"] = wide * module.weight.detach().to(wide.dtype)
+    steps["gain" if bias is None else "bias"] = normed(model, layer, norm, x)
+    return steps
+
+
+def with_final(norm: str, final_norm: bool | None) -> bool:
+    """Whether the lens has its final norm: as asked; else yes, but not after the final norm itself (no norm twice)."""
+    return norm != "final" if final_norm is None else final_norm
+
+
+def norm_sites(model: Model, layers: Iterable[int] | None = None, norms: Iterable[str] = NORMS) -> list[Site]:
+    """Every norm of the model, or those chosen, in the order of the data. `VisitError` for one that does not exist."""
+    wanted = list(norms)
+    chosen = list(range(model.n_layers)) if layers is None else list(layers)
+    for norm in wanted:
+        for layer in chosen:
+            if norm not in NORMS or has_norm(model, norm):
+                norm_module(model, layer, norm)  # refuses a wrong name or layer
+    inside = [n for n in NORMS[:2] if n in wanted and has_norm(model, n)]
+    return [(layer, n) for layer in chosen for n in inside] + ([(None, "final")] if "final" in wanted else [])
