@@ -18,7 +18,7 @@ def rank_lines(table: pd.DataFrame, k: int = 10) -> Any:
     """The top words before and after a norm, joined by lines: blue-green where a word rises, vermilion where it falls.
 
     `table`: `visit.layernorm.token_shift` (or `set_shift`). Both sides show their first k; a word that stands lower on
-    the other side leaves the picture at its lower edge, where its rank is written. The target's line is thick.
+    the other side leaves the picture at its lower edge; its rank there is in the tooltip. The target's line is thick.
     """
     import altair as alt
 
@@ -139,9 +139,11 @@ def layer_panels(table: pd.DataFrame) -> Any:
     shown = table.assign(word=[names[i] for i in table["id"]])
     colour = alt.Color("word:N", scale=alt.Scale(domain=list(names.values()), range=_SERIES),
                        legend=alt.Legend(title=None, orient="bottom", columns=5))  # fmt: skip
+    most = float(table[["before_prob", "after_prob"]].to_numpy().max())
     panels = []
     for column, title in (("before_prob", "before"), ("after_prob", "after"), ("delta", "difference")):
-        y = alt.Y(f"{column}:Q", axis=alt.Axis(title=None, format="+.0%" if column == "delta" else "%"))
+        of = alt.Scale() if column == "delta" else alt.Scale(domain=[0, most], nice=True)  # two sides, one scale
+        y = alt.Y(f"{column}:Q", scale=of, axis=alt.Axis(title=None, format="+.1%" if column == "delta" else ".1%"))
         chart = alt.Chart(shown).mark_line(point=True).encode(
             x=alt.X("layer:Q", axis=alt.Axis(title="layer", tickMinStep=1, grid=False)), y=y, color=colour,
             tooltip=[alt.Tooltip("word:N"), alt.Tooltip("layer:Q"), alt.Tooltip("before_prob:Q", format=".3%"),
