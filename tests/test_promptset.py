@@ -1,0 +1,274 @@
+"""Prompt files are read as they stand, bad rows are named, and statistics do not depend on how a set was split."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+
+import models
+import numpy as np
+import pytest
+
+from visit import VisitError, capture, load_model
+from visit.promptfile import MAX_BYTES, MAX_CHARACTERS, MAX_RESTARTS, MAX_ROWS, NOTES_SHOWN
+from visit.promptset import answered, fitting, read_prompts, right, run_key, shipped, shipped_set
+from visit.streaming import Counts, Histogram, Moments, Top, join, part_into, read_arrays, write_arrays
+
+
+# ---- files ---------------------------------------------------------------------------------------------------------
+def read(content, name="set.txt"):
+    found = read_prompts(content, name)
+    return [(r.prompt, r.target, r.distractor) for r in found.rows], [str(n) for n in found.notes]
+
+
+def test_a_line_is_a_prompt_and_is_not_trimmed():
+    found = read_prompts(b"\xef\xbb\xbf Paris is \r\n\r\nthe\x0bcat\rlast\xe2\x80\xa8line", "set.txt")
+    assert found.prompts == (" Paris is ", "the\x0bcat", "last\u2028line") and not found.notes
+    assert [row.line for row in found.rows] == [1, 3, 4]
+
+
+def test_a_csv_has_its_columns_in_any_order_and_quotes_as_spreadsheets_write_them():
+    text = '﻿Target;note;PROMPT \r\n Mary;x;"Then ""John"", who\r\nleft; gave a drink to"\r\n\r\n;;b\r\n'
+    found = read_prompts(text.encode(), "a.csv")
+    assert [(r.prompt, r.target, r.line) for r in found.rows] == [
+        ('Then "John", who\r\nleft; gave a drink to', " Mary", 2),
+        ("b", None, 5),
+    ]
+    assert read_prompts("prompt,target\na, x\n".encode("utf-16"), "a.csv").rows[0].target == " x"
+
+
+def test_bad_rows_of_a_csv_are_listed_with_their_lines_and_the_good_ones_run():
+    rows = [
+        "prompt,target",
+        "good, a",
+        "When Mary, John and I, b",
+        ", c",
+        '"never closed, d',
+        "fine, e",
+        '"x"y, f',
+        "z",
+    ]
+    kept, notes = read("\n".join(rows).encode() + b"\n\xff\xfe bad, g\nz\x00ero\n", "a.csv")
+    assert kept == [("good", " a", None), ("fine", " e", None), ("z", None, None)]
+    assert [n.split(":")[0] for n in notes] == [f"line {i}" for i in (3, 4, 5, 7, 9, 10)]
+    assert "needs quotes" in notes[0] and "empty" in notes[1] and "UTF-8" in notes[4] and "zero byte" in notes[5]
+
+
+def test_jsonl_with_broken_lines():
+    lines = [
+        '{"prompt": "a ", "target": " b", "distractor": null, "more": [1]}',
+        '{"prompt": "a"',
+        '["prompt"]',
+        '{"prompt": "two", "target": 4}',
+        '{"prompt": null}',
+        '{"prompt": "\\ud800"}',
+        "[" * 100_000,
+        '{"prompt": ' + "9" * 5000 + "}",
+        "",
+        '{"prompt": "é"}',
+    ]
+    rows, notes = read("\n".join(lines), "a.JSONL")
+    assert rows == [("a ", " b", None), ("é", None, None)]
+    assert [int(n.split(":")[0][5:]) for n in notes] == [2, 3, 4, 5, 6, 7, 8]
+
+
+def test_pasted_text_says_by_its_first_line_what_it_is():
+    assert read_prompts("Paris is, as ever, in\nb").prompts == ("Paris is, as ever, in", "b")
+    assert read_prompts("prompt\tdistractor\na\t b").rows[0].distractor == " b"
+    assert read_prompts('\n{"prompt": "a"}').prompts == ("a",)
+    assert read_prompts("/etc/passwd").prompts == ("/etc/passwd",), "text is never taken for a path"
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "says"),
+    [
+        (b"", "a.txt", "no prompt that can be used"),
+        (b" \n\t\n", "a.txt", "no prompt that can be used"),
+        (b"", "a.csv", "column named prompt"),
+        (b"text,target\na,b", "a.csv", "first row is 'text,target'"),
+        (b"prompt\n,", "a.csv", "line 2"),
+        (b"{}", "a.jsonl", 'an object with "prompt"'),
+        (b"\xff\xfe\x41", "a.txt", "cut off"),
+        (b"PK\x03\x04", "a.xlsx", ".txt, .csv or .jsonl"),
+        (b"a" * (MAX_BYTES + 1), "a.txt", "larger than 8 MB"),
+    ],
+)
+def test_what_cannot_be_used_is_a_sentence(content, name, says):
+    with pytest.raises(VisitError, match=says):
+        read_prompts(content, name)
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(VisitError, match="no file"):
+        read_prompts(tmp_path)
+    with pytest.raises(VisitError, match="no file"):
+        read_prompts(tmp_path / "absent.txt")
+    (tmp_path / "a.csv").write_text("prompt\nb")
+    assert read_prompts(tmp_path / "a.csv").name == "a.csv"
+
+
+def test_hostile_and_huge_content_is_bounded():
+    started = time.monotonic()
+    found = read_prompts("a\n" * 3_000_000, "a.txt")
+    assert len(found.rows) == MAX_ROWS and found.notes[0].line == MAX_ROWS + 1
+    found = read_prompts('prompt\nfirst\n"' + '"a\nx' * 1_500_000, "a.csv")
+    assert found.prompts[0] == "first" and 0 < len(found.notes) <= MAX_RESTARTS + 1
+    found = read_prompts("x" * (MAX_CHARACTERS + 1) + "\nb\n" + "\x00\n" * 1000, "a.txt")
+    assert found.prompts == ("b",) and len(found.notes) == NOTES_SHOWN + 1 and "901 more" in str(found.notes[-1])
+    with pytest.raises(VisitError):
+        read_prompts("x" * 5_000_000)  # one line, longer than a csv cell may be
+    assert time.monotonic() - started < 60
+
+
+def test_the_hash_is_of_the_content():
+    a = read_prompts("x\ny", "a.txt")
+    assert a.hash == read_prompts("\n\nx\n\ny", "b.txt").hash
+    others = ["x\nz", "y\nx", "x\ny\ny", "prompt,target\nx,y"]
+    assert len({a.hash, *(read_prompts(o).hash for o in others)}) == 5
+
+
+def test_the_shipped_sets():
+    assert shipped() == ("facts", "names", "plain", "repeats")
+    assert all(shipped_set(name).rows and not shipped_set(name).notes for name in shipped())
+    assert shipped_set("names").rows[0].distractor == " John"
+    with pytest.raises(VisitError, match="facts, names"):
+        shipped_set("../names")
+
+
+# ---- with a model --------------------------------------------------------------------------------------------------
+def test_prompts_that_a_model_cannot_read_are_listed():
+    model = models.small("gpt2")
+    long = " the" * 100
+    found = fitting(model, read_prompts(f"the cat\n{long}\nthe dog", "a.txt"))
+    assert found.prompts == ("the cat", "the dog") and found.notes[0].line == 2 and "64 tokens" in str(found.notes[0])
+
+
+def test_only_prompts_answered_correctly_are_kept():
+    model = load_model("visit-mini")
+    names = shipped_set("names").rows[:12]
+    lines = ["prompt,target", *(f'"{r.prompt}",{t}' for r in names for t in (r.target, r.distractor))]
+    lines += ["Paris is,", "Paris is, antidisestablishment qq"]
+    found = answered(model, read_prompts("\n".join(lines), "a.csv"))
+    assert found.asked == found.looked_at == 24 and len(found.kept.notes) == 2 and found.kept.notes[0].line == 26
+    best = {r.prompt: int(capture(model, r.prompt).logits[-1].argmax()) for r in names}
+    pairs = [(r.prompt, t) for r in names for t in (r.target, r.distractor)]
+    expected = [(p, t) for p, t in pairs if best[p] == model.token_id(t)]
+    assert [(r.prompt, r.target) for r in found.kept.rows] == expected and 6 < len(expected) < 24
+    assert f"{len(found.kept.rows)} of 24" in str(found)
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_right_is_the_models_own_argmax(name):
+    model = models.small(name)
+    prompts = shipped_set("plain").rows[:6]
+    best = [model.vocabulary[int(capture(model, row.prompt).logits[-1].argmax())] for row in prompts]
+    rows = [
+        replace(row, target=word if i % 2 else row.target)
+        for i, (row, word) in enumerate(zip(prompts, best, strict=True))
+    ]
+    assert right(model, rows) == [r.target == word for r, word in zip(rows, best, strict=True)]
+
+
+def test_a_run_is_known_by_weights_and_content():
+    a, b = models.small("gpt2"), models.small("llama")
+    sets = read_prompts("x"), read_prompts("y")
+    keys = {run_key("n", m, s, k) for m in (a, b) for s in sets for k in (1, 2)}
+    assert len(keys) == 8 and run_key("n", a, sets[0], 1) in keys
+    assert run_key("n", replace(b, name=a.name), sets[0], 1) not in keys
+
+
+# ---- statistics ----------------------------------------------------------------------------------------------------
+def numbers(n=500, columns=7):
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(n, columns)) * np.logspace(-3, 3, columns) + np.logspace(6, -3, columns)
+    x[:, 3] = rng.integers(0, 4, n)  # many equal numbers
+    x[:, 4] = 0
+    return x
+
+
+def makers(columns):
+    return {
+        "moments": Moments(), "counts": Counts(), "top": Top(9, columns), "histogram": Histogram(-1, 3, 8, columns)
+    }  # fmt: skip
+
+
+def feed(parts, x, ids):
+    parts["moments"].add(x)
+    parts["counts"].add(x > 0)
+    parts["top"].add(x, ids)
+    parts["histogram"].add(x)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_halves_make_the_whole_whatever_the_split(seed):
+    x, rng = numbers(), np.random.default_rng(seed)
+    whole, total = makers(7), makers(7)
+    feed(whole, x, np.arange(500))
+    for some in np.split(rng.permutation(500), np.sort(rng.integers(0, 501, 5))):
+        half = makers(7)
+        for piece in np.array_split(some, 3):
+            feed(half, x[piece], piece)
+        for name, part in half.items():
+            total[name].merge(part)
+    for name, array in join(whole).items():
+        found = join(total)[name]
+        if array.dtype.kind == "f" and "moments" in name:
+            assert np.abs(found - array).max() <= 1e-12 * max(1, np.abs(array).max()), name
+        else:
+            assert np.array_equal(found, array), name
+
+
+def test_statistics_are_those_of_numpy():
+    x = numbers()
+    parts = makers(7)
+    for i in range(0, 500, 7):
+        feed(parts, x[i : i + 7], np.arange(i, min(i + 7, 500)))
+    assert np.allclose(parts["moments"].mean, x.mean(0), rtol=1e-13)
+    assert np.allclose(parts["moments"].variance, x.var(0, ddof=1), rtol=1e-9)
+    assert np.array_equal(parts["counts"].share, (x > 0).mean(0))
+    order = np.lexsort((np.broadcast_to(np.arange(500)[:, None], x.shape), -x), axis=0)[:9]
+    assert np.array_equal(parts["top"].examples, order)
+    assert np.array_equal(parts["top"].values, np.take_along_axis(x, order, 0))
+    for column in range(7):
+        assert np.array_equal(parts["histogram"].counts[column], np.histogram(x[:, column], 8, (-1, 3))[0])
+    assert (parts["histogram"].all.sum(1) == 500).all()
+
+
+def test_odd_numbers_have_a_place():
+    top, histogram = Top(2, 1), Histogram(0, 1, 2)
+    x = np.array([[np.nan], [-np.inf], [np.inf], [0.5], [1.0]], np.float32)
+    top.add(x, np.arange(5))
+    histogram.add(x)
+    assert top.examples[:, 0].tolist() == [2, 4]
+    assert histogram.counts.tolist() == [[0, 2]] and histogram.outside.tolist() == [[1, 1, 1]]
+    empty = Moments()
+    empty.add(np.zeros((0, 3)))
+    assert empty.n == 0 and np.isnan(Counts().share)
+
+
+def test_statistics_are_written_as_a_whole_and_read_without_pickle(tmp_path):
+    parts, again, path = makers(7), makers(7), tmp_path / "deep" / "a.npz"
+    feed(parts, numbers(), np.arange(500))
+    write_arrays(path, join(parts), {"done": 500})
+    state, header = read_arrays(path)
+    part_into(again, state)
+    assert header == {"done": 500}
+    assert all(np.array_equal(array, join(again)[name]) for name, array in join(parts).items())
+    with pytest.raises(ValueError):
+        write_arrays(path, {"x": np.array([object()])}, {})
+    assert list(path.parent.iterdir()) == [path] and read_arrays(path) is not None, "the old file stays"
+
+
+def test_a_damaged_or_foreign_file_is_none(tmp_path):
+    path = tmp_path / "a.npz"
+    assert read_arrays(path) is None and read_arrays(tmp_path) is None
+    write_arrays(path, {"x": np.arange(1000)}, {"a": 1})
+    good = path.read_bytes()
+    for bad in (b"", good[:100], good[:-1], good[: len(good) // 2], good.replace(b"\x07\x00", b"\x08\x00"), b"{}"):
+        path.write_bytes(bad)
+        assert read_arrays(path) is None
+    np.savez(path, x=np.array([{}], dtype=object))
+    assert read_arrays(path) is None
+    np.savez(path, **{"header.json": np.frombuffer(json.dumps([1]).encode(), np.uint8)})
+    assert read_arrays(path) is None

@@ -1,0 +1,336 @@
+"""Long runs live in one thread: shared, queued, watched, cancelled, resumed, and in nobody's way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import ClassVar
+
+import models
+import numpy as np
+import pytest
+
+from visit import VisitError, capture
+from visit.job import MAX_FILES, _next_batch, steps, weigh
+from visit.promptset import Answering, Row, read_prompts, shipped_set
+from visit.streaming import Moments, Top, join, part_into
+from visit.worker import MAX_WAITING, WORKER, Worker
+
+PATIENCE = 60  # seconds that nothing here should ever take
+
+
+class Sums:
+    """A job with numbers for items, whose batches can be held up from outside."""
+
+    def __init__(self, n=200, gate=None, breaks_at=None):
+        self.items = np.random.default_rng(1).normal(size=(n, 3)) + 100
+        self.parts = {"moments": Moments(), "top": Top(3, 3)}
+        self.gate, self.breaks_at, self.batches, self.seen = gate, breaks_at, 0, 0
+
+    def update(self, items):
+        if self.gate:
+            assert self.gate.acquire(timeout=PATIENCE)
+        if self.batches == self.breaks_at:
+            raise ZeroDivisionError("a bug")
+        at = self.parts["moments"].n
+        self.parts["top"].add(items, np.arange(at, at + len(items)))
+        self.parts["moments"].add(items)
+        self.batches += 1
+        self.seen += len(items)
+
+    def snapshot(self):
+        return {name: array.copy() for name, array in join(self.parts).items()}
+
+    def state(self):
+        return join(self.parts)
+
+    def load(self, state):
+        part_into(self.parts, state)
+
+
+class Calls(list):
+    """Builds jobs and remembers them."""
+
+    def __init__(self, **how):
+        super().__init__()
+        self.how = how
+
+    def __call__(self):
+        self.append(Sums(**self.how))
+        return self[-1]
+
+
+@pytest.fixture(autouse=True)
+def every_batch_is_written(monkeypatch):
+    monkeypatch.setattr("visit.job.SPARE", 0)
+
+
+@pytest.fixture
+def worker(tmp_path):
+    worker = Worker(tmp_path, seconds=0)
+    yield worker
+    assert worker.reset()
+
+
+def until(true):
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def gate_of(n):
+    return threading.Semaphore(n)
+
+
+WHOLE = Sums()
+for _ in steps(WHOLE):
+    pass
+
+
+def same(found, n=200):
+    whole = WHOLE.snapshot()
+    assert found["moments.n"] == n
+    for name, array in whole.items():
+        assert np.abs(found[name] - array).max() <= 1e-12 * np.abs(array).max(), name
+    return True
+
+
+def test_equal_keys_share_one_run_and_its_result(worker):
+    gate, made = gate_of(0), Calls()
+    made.how = {"gate": gate}
+    run = worker.submit(("a", 1), made)
+    assert all(worker.submit(("a", 1), made) is run for _ in range(5)) and worker.find(("a", 1)) is run
+    gate.release(1000)
+    assert same(run.wait(PATIENCE)) and run.state == "done" and run.progress.done == run.progress.total == 200
+    assert worker.submit(("a", 1), made) is run and len(made) == 1
+    other = worker.submit(("a", 2), made)
+    assert other is not run and same(other.wait(PATIENCE)) and len(made) == 2
+    assert worker.find(("b",)) is None
+
+
+def test_runs_go_in_their_order_and_know_their_place(worker):
+    gate, order = gate_of(0), []
+
+    def make(name):
+        order.append(name)
+        return Sums(gate=gate)
+
+    runs = [worker.submit(name, lambda name=name: make(name)) for name in "abcd"]
+    until(lambda: order == ["a"])
+    assert [r.place for r in runs] == [0, 1, 2, 3] and worker.runs() == runs
+    assert [r.state for r in runs] == ["running", "waiting", "waiting", "waiting"]
+    runs[1].cancel()
+    assert runs[1].state == "cancelled" and [r.place for r in runs] == [0, None, 1, 2]
+    gate.release(10_000)
+    assert all(same(r.wait(PATIENCE)) for r in (runs[0], runs[2], runs[3]))
+    assert order == ["a", "c", "d"] and runs[3].place is None and runs[1].result is None
+
+
+def test_progress_only_grows_and_partial_results_can_be_read(worker):
+    gate = gate_of(0)
+    run = worker.submit("a", lambda: Sums(gate=gate))
+    assert run.result is None and run.progress.done == 0
+    seen = []
+    while run.state in ("waiting", "running"):
+        gate.release()
+        before = run.progress.done
+        until(lambda before=before: run.progress.done > before or run.state == "done")
+        seen.append(run.progress)
+        assert run.result is not None
+    done = [p.done for p in seen]
+    assert done == sorted(done) and done[-1] == 200 and len(done) > 3
+    assert all(p.rate > 0 and p.seconds_left >= 0 and p.total == 200 for p in seen) and seen[-1].seconds_left == 0
+
+
+def test_a_result_that_is_read_does_not_change(worker):
+    gate = gate_of(1)
+    run = worker.submit("a", lambda: Sums(gate=gate))
+    until(lambda: run.result is not None)
+    partial = run.result
+    copy = {name: array.copy() for name, array in partial.items()}
+    gate.release(1000)
+    run.wait(PATIENCE)
+    assert partial is not run.result and all(np.array_equal(partial[n], copy[n]) for n in copy)
+
+
+def test_cancelling_keeps_what_is_done_and_a_new_run_goes_on_from_there(worker):
+    gate, made = gate_of(3), Calls()
+    made.how = {"gate": gate}
+    run = worker.submit("a", made)
+    until(lambda: made and made[0].batches == 3)
+    run.cancel()
+    assert not run.alive
+    again = worker.submit("a", made)  # before the batch at hand has ended
+    gate.release(1000)
+    partial = run.wait(PATIENCE)
+    assert run.state == "cancelled" and 0 < partial["moments.n"] == run.progress.done < 200
+    assert same(again.wait(PATIENCE)) and worker.find("a") is again
+    assert made[0].seen + made[1].seen == 200, "the second did the rest only"
+    assert not list(worker.folder.iterdir()), "a finished run needs no checkpoint"
+
+
+def test_a_bug_in_a_job_is_told_and_the_next_run_goes_on(worker, caplog):
+    run = worker.submit("a", lambda: Sums(breaks_at=2))
+    with pytest.raises(VisitError, match="mistake of the program: ZeroDivisionError: a bug"):
+        run.wait(PATIENCE)
+    assert run.state == "failed" and isinstance(run.error.__cause__, ZeroDivisionError) and "a bug" in caplog.text
+    assert run.result["moments.n"] > 0, "what was seen before stays"
+    refused = worker.submit("b", lambda: read_prompts(""))
+    with pytest.raises(VisitError, match="no prompt"):
+        refused.wait(PATIENCE)
+    left = worker.submit("c", lambda: (_ for _ in ()).throw(SystemExit))
+    with pytest.raises(VisitError, match="SystemExit"):
+        left.wait(PATIENCE)
+    assert same(worker.submit("d", Sums).wait(PATIENCE))
+    again = worker.submit("a", Sums)  # it has failed: a new attempt, from the checkpoint of the old one
+    assert again is not run and same(again.wait(PATIENCE))
+
+
+@pytest.mark.parametrize("after", [1, 2, 5])
+def test_a_run_cut_off_goes_on_from_its_file_in_another_process(tmp_path, after):
+    first, second = Worker(tmp_path, seconds=0), Worker(tmp_path, seconds=0)
+    with pytest.raises(VisitError):
+        first.submit(("a", "x"), lambda: Sums(breaks_at=after)).wait(PATIENCE)
+    made = Calls()
+    assert len(list(tmp_path.iterdir())) == 1
+    assert same(second.submit(("a", "x"), made).wait(PATIENCE))
+    assert 0 < made[0].seen == 200 - 4 * (2**after - 1)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "foreign key", "other length", "other arrays", "text"])
+def test_a_damaged_or_foreign_checkpoint_is_not_used(tmp_path, damage):
+    worker = Worker(tmp_path, seconds=0)
+    with pytest.raises(VisitError):
+        worker.submit("a", lambda: Sums(breaks_at=3)).wait(PATIENCE)
+    [path] = tmp_path.iterdir()
+    n = 200
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-40])
+    elif damage in ("empty", "text"):
+        path.write_bytes(b"" if damage == "empty" else b"PK not at all")
+    elif damage == "foreign key":
+        with pytest.raises(VisitError):
+            worker.submit("b", lambda: Sums(breaks_at=3)).wait(PATIENCE)
+        next(p for p in tmp_path.iterdir() if p != path).replace(path)
+    elif damage == "other length":
+        n = 100
+    else:
+        with np.load(path) as file:
+            kept = {name: file[name] for name in file.files if not name.startswith("top.")}
+        np.savez(path, **kept)
+    made = Calls(n=n)
+    run = worker.submit("a", made)
+    assert run.wait(PATIENCE)["moments.n"] == n == made[-1].seen
+    assert n == 100 or same(run.result)
+
+
+def test_a_folder_that_cannot_be_written_stops_no_run(tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    worker = Worker(tmp_path / "file" / "runs", seconds=0)
+    assert same(worker.submit("a", Sums).wait(PATIENCE)) and "no checkpoint" in caplog.text
+
+
+def test_checkpoints_and_results_and_the_queue_are_bounded(worker, monkeypatch):
+    for i in range(MAX_FILES + 5):
+        with pytest.raises(VisitError):
+            worker.submit(i, lambda: Sums(breaks_at=1)).wait(PATIENCE)
+    assert len(list(worker.folder.iterdir())) <= MAX_FILES
+    monkeypatch.setattr("visit.worker.RESULT_BYTES", 10_000)
+    for i in range(20):
+        worker.submit(f"kept {i}", Sums).wait(PATIENCE)
+    assert worker.find("kept 19") and not worker.find("kept 0")
+    gate = gate_of(0)
+    worker.submit("now", lambda: Sums(gate=gate))
+    until(lambda: worker.find("now").place == 0)
+    for i in range(MAX_WAITING):
+        worker.submit(f"later {i}", Sums)
+    with pytest.raises(VisitError, match="waiting already"):
+        worker.submit("too many", Sums)
+    gate.release(1000)
+
+
+def test_others_capture_while_a_run_goes_on(worker):
+    model = models.small("gpt2")
+    rows = shipped_set("plain").rows[:20]
+
+    class Endless(Answering):
+        def __init__(self):
+            super().__init__(
+                model, read_prompts("prompt,target\n" + "\n".join(f"{r.prompt}, a" for r in rows), "a.csv")
+            )
+            self.items = [Row(r.prompt, " the") for r in rows] * 10_000
+
+    alone = [capture(model, r.prompt) for r in rows]
+    run = worker.submit("a", Endless)
+    until(lambda: run.progress.done > 50)
+    found: dict[int, list] = {i: [] for i in range(3)}
+
+    def visitor(i):
+        found[i] = [capture(model, r.prompt) for r in rows]
+
+    threads = [threading.Thread(target=visitor, args=(i,)) for i in found]
+    [t.start() for t in threads]
+    [t.join(PATIENCE) for t in threads]
+    before = run.progress.done
+    assert run.state == "running" and not any(t.is_alive() for t in threads)
+    for acts in found.values():
+        assert all((a.neurons == b.neurons).all() for a, b in zip(acts, alone, strict=True))
+    until(lambda: run.progress.done > before)
+    run.cancel()
+    assert run.wait(PATIENCE).looked_at == run.progress.done
+
+
+def test_batches_grow_towards_a_quarter_of_a_second_and_shrink(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("visit.job.time.perf_counter", lambda: now[0])
+
+    class Slow:
+        items = range(3000)
+        sizes: ClassVar[list[int]] = []
+        each = 0.001
+
+        def update(self, items):
+            self.sizes.append(len(items))
+            now[0] += self.each * len(items)
+            self.each = 0.01 if sum(self.sizes) > 1500 else 0.001
+
+    for _ in steps(Slow()):
+        pass
+    assert Slow.sizes[:4] == [4, 8, 16, 32] and 250 in Slow.sizes and sum(Slow.sizes) == 3000
+    assert max(Slow.sizes) <= 256 and Slow.sizes[-2] in (24, 25)
+
+
+def test_a_batch_counts_its_padding():
+    rows = [Row("a" * n) for n in (10, 10, 10, 100, 10)]
+    assert _next_batch(rows, 0, 100) == (3, 30) and _next_batch(rows, 3, 100) == (4, 100)
+    assert _next_batch(rows, 0, 1) == (1, 10), "one at least"
+
+
+def test_a_job_without_items_is_done_at_once(worker):
+    assert worker.submit("a", lambda: Sums(0)).wait(PATIENCE)["moments.n"] == 0
+
+
+def test_resetting_stops_the_run_and_forgets(worker):
+    gate = gate_of(0)
+    runs = [worker.submit(name, lambda: Sums(gate=gate)) for name in "ab"]
+    until(lambda: runs[0].place == 0)
+    threading.Timer(0.05, gate.release).start()
+    assert worker.reset() and [r.state for r in runs] == ["cancelled"] * 2
+    assert worker.find("a") is None and worker.runs() == []
+    assert same(worker.submit("c", Sums).wait(PATIENCE)), "it works on"
+    assert WORKER.runs() == []
+
+
+def test_results_are_weighed():
+    import pandas as pd
+    import torch
+
+    array = np.zeros(1000)
+    assert weigh(array) == 8000 and weigh(torch.zeros(1000)) == 4000
+    assert 16_000 < weigh({"a": array, "b": [array]}) < 17_000
+    assert weigh(pd.DataFrame({"a": array, "b": "x" * 100})) > 8000
+    assert weigh(Row("a" * 500)) > 500
+    loop: list = []
+    loop.append(loop)
+    assert weigh(loop) < 1000

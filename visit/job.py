@@ -1,0 +1,146 @@
+"""What a long run does: a job, taken in batches that are short however fast the machine is, and kept in a file."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sys
+import time
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from visit.streaming import State, read_arrays, write_arrays
+
+AIM = 0.25  # seconds a batch is meant to take; the model's lock must be free at least every half second
+FIRST = 4  # items of the first batch, whose speed nobody knows yet
+PAUSE = 0.001  # seconds between batches, in which a waiting thread gets the model's lock for sure
+MAX_FILES = 50  # checkpoints on disk, the oldest going first
+SPARE = 20  # times as long as writing a checkpoint took passes before the next one
+FORMAT = 1  # of the checkpoint's header
+
+
+class Job(Protocol):
+    """What a run does. `items` are taken in order; those with a `prompt` are weighed by its length."""
+
+    @property
+    def items(self) -> Sequence[Any]: ...
+
+    def update(self, items: Sequence[Any], /) -> None:
+        """Take in the next items. Holds no lock when it returns."""
+
+    def snapshot(self) -> Any:
+        """The result so far, which later updates do not change."""
+
+    def state(self) -> State:
+        """Everything that `update` has changed, as arrays."""
+
+    def load(self, state: State, /) -> None:
+        """Go on from a state; any error means that the state is of something else."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is. `rate` in items per second, `seconds_left` by that rate; None before it is known."""
+
+    done: int = 0
+    total: int = 0
+    rate: float | None = None
+    seconds_left: float | None = None
+
+
+def steps(job: Job, done: int = 0) -> Iterator[int]:
+    """Run a job here and now, in batches of about a quarter of a second; yields how many items are done."""
+    budget = FIRST * _cost(job.items[done]) if done < len(job.items) else 0.0
+    while done < len(job.items):
+        stop, weight = _next_batch(job.items, done, budget)
+        started = time.perf_counter()
+        job.update(job.items[done:stop])
+        seconds = time.perf_counter() - started
+        # towards the aim, at most twofold at once: one slow moment of a busy machine must not decide the next minute
+        budget = max(1.0, weight * min(2.0, max(0.25, AIM / max(seconds, 1e-9))))
+        done = stop
+        yield done
+        time.sleep(PAUSE)
+
+
+def _cost(item: Any) -> int:
+    return max(1, len(getattr(item, "prompt", "")))
+
+
+def _next_batch(items: Sequence[Any], start: int, budget: float) -> tuple[int, int]:
+    """(where the next batch ends, its weight): prompts are padded to the longest, so that one counts for all."""
+    longest = _cost(items[start])
+    stop = start + 1
+    while stop < len(items):
+        wider = max(longest, _cost(items[stop]))
+        if wider * (stop + 1 - start) > budget:
+            break
+        longest, stop = wider, stop + 1
+    return stop, longest * (stop - start)
+
+
+class Checkpoint:
+    """What a run has done, in a file of its key's own. A file that is damaged or of something else is not used."""
+
+    def __init__(self, folder: Path, key: Hashable, seconds: float) -> None:
+        self.key, self.seconds = repr(key), seconds
+        self.path = folder / f"{hashlib.sha256(self.key.encode()).hexdigest()[:32]}.npz"
+        self.due = time.monotonic() + seconds
+
+    def resume(self, make: Callable[[], Job]) -> tuple[Job, int]:
+        """A job and how many of its items are done."""
+        job, found = make(), read_arrays(self.path)
+        if found is None:
+            return job, 0
+        state, header = found
+        done = header.get("done")
+        if header != self._header(job, done) or not isinstance(done, int) or not 0 < done <= len(job.items):
+            return job, 0
+        try:
+            job.load(state)
+            job.snapshot()
+        except Exception:  # the file is of an older program; half loaded, this job is of no use either
+            return make(), 0
+        return job, done
+
+    def _header(self, job: Job, done: Any) -> dict[str, Any]:
+        return {"visit": FORMAT, "key": self.key, "total": len(job.items), "done": done}
+
+    def write_if_due(self, job: Job, done: int) -> None:
+        now = time.monotonic()
+        if now >= self.due and done < len(job.items):
+            self.write(job, done)
+            cost = time.monotonic() - now
+            self.due = now + max(self.seconds, SPARE * cost)
+
+    def write(self, job: Job, done: int) -> None:
+        if not done:
+            return
+        try:
+            write_arrays(self.path, job.state(), self._header(job, done))
+            for old in sorted(self.path.parent.iterdir(), key=lambda p: p.stat().st_mtime)[:-MAX_FILES]:
+                old.unlink(missing_ok=True)
+        except OSError as error:  # a full or read-only disk does not stop the run
+            logging.getLogger("visit").warning("no checkpoint could be written: %s", error)
+
+    def remove(self) -> None:
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+
+
+def weigh(result: Any, depth: int = 5) -> int:
+    """About how many bytes a result takes: arrays, tensors, tables, and what holds them, `depth` levels deep."""
+    if hasattr(result, "memory_usage"):
+        return int(np.sum(result.memory_usage(deep=True)))
+    if hasattr(result, "nbytes"):
+        return int(result.nbytes)
+    inside = list(vars(result).values()) if hasattr(result, "__dict__") else result
+    inside = list(inside.values()) if isinstance(inside, dict) else inside
+    if depth and isinstance(inside, list | tuple | set | frozenset):
+        return sum(weigh(part, depth - 1) for part in inside) + 16 * len(inside)
+    return sys.getsizeof(result)
