@@ -11,7 +11,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 st.set_page_config(page_title="VISIT", page_icon=":material/network_node:", layout="wide")
 flow = st.Page("pages/flow.py", title="Flow graph", icon=":material/account_tree:")
-compare = st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:")
+others = [
+    st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:"),
+    st.Page("pages/memory.py", title="Attention memory", icon=":material/psychology_alt:"),
+    st.Page("pages/layernorm.py", title="Layer norm", icon=":material/filter_alt:"),
+    st.Page("pages/neurons.py", title="Neurons", icon=":material/scatter_plot:"),
+]
 
 
 def home() -> None:
@@ -19,8 +24,7 @@ def home() -> None:
     st.switch_page(flow, query_params=st.query_params.to_dict())
 
 
-memory = st.Page("pages/memory.py", title="Attention memory", icon=":material/psychology_alt:")
-page = st.navigation([st.Page(home, title="VISIT", default=True, visibility="hidden"), flow, compare, memory])
+page = st.navigation([st.Page(home, title="VISIT", default=True, visibility="hidden"), flow, *others])
 if page.url_path == "":
     page.run()
 if goto := st.session_state.pop("visit_goto", None):

@@ -58,6 +58,17 @@ class State:
     gain: str = "plain"
     source: str = ""
     life: str = "own"
+    norm: str = "ln1"
+    layer: str = ""
+    lens: str = "auto"
+    mean: str = "probabilities"
+    set: str = "facts"
+    answered: str = ""
+    neuron: str = ""
+    kind: str = "mlp"
+    nsort: str = "norm"
+    activity: str = "activation"
+    word: str = ""
 
 
 def parse(params: Mapping[str, str]) -> tuple[State, list[str]]:
@@ -192,6 +203,14 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "sink": ("shown", "aside"),
     "gain": ("plain", "folded"),
     "life": ("own", "head"),
+    "norm": ("ln1", "ln2", "final"),
+    "lens": ("auto", "without"),
+    "mean": ("probabilities", "vector"),
+    "set": ("facts", "names", "plain", "repeats", "own"),
+    "answered": ("", "1"),
+    "kind": ("mlp", "attention"),
+    "nsort": ("norm", "contribution", "coefficient"),
+    "activity": ("activation", "weighted"),
 }
 
 
@@ -227,6 +246,12 @@ def _head(text: str) -> str:
     return text
 
 
+def _neuron(text: str) -> str:
+    if text and not re.fullmatch(r"L\d{1,4}\.mlp_value\d{1,6}", text, re.ASCII):
+        raise ValueError("it is no neuron; neurons look like L3.mlp_value17")
+    return text
+
+
 def _source(text: str) -> str:
     if text and not re.fullmatch(r"\d{1,6}", text, re.ASCII):
         raise ValueError("it is no position; positions are whole numbers")
@@ -247,7 +272,8 @@ def _detail(text: str) -> str:
 
 _READ: dict[str, Callable[[str], Any]] = {
     "model": _model, "prompt": _prompt, "pos": _pos, "model_b": _model_b, "prompt_b": _prompt, "pos_b": _pos,
-    "align": _align, "head": _head, "source": _source, "layers": _layers, "node": _node, "pin": _pin, "detail": _detail,
+    "align": _align, "head": _head, "source": _source, "layer": _source, "neuron": _neuron,
+    "layers": _layers, "node": _node, "pin": _pin, "detail": _detail,
     "heads": _amount, "values": _amount, "neurons": _amount, "rows": _amount,
     **{name: _one_of(choices) for name, choices in CHOICES.items()},
 }  # fmt: skip

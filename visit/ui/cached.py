@@ -148,3 +148,29 @@ def st_head_graph(
 
     graph = head_graph(st_model(name), st_capture(name, prompt), layer, head, pos, target, distractor)
     return replace(graph, source=None)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def st_token_shift(
+    name: str, prompt: str, pos: int, target: int, layer: int | None, norm: str, final: bool | None
+) -> Any:
+    from visit.layernorm import token_shift
+
+    return token_shift(st_model(name), st_capture(name, prompt), layer, norm, pos, target, final_norm=final)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def st_target_shifts(name: str, prompt: str, pos: int, target: int, final: bool | None) -> Any:
+    from visit.layernorm import target_shifts
+
+    return target_shifts(st_model(name), st_capture(name, prompt), pos, target, final)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def st_active(
+    name: str, prompt: str, pos: int, target: int, distractor: int | None, layer: int, kind: str, by: str, top: int
+) -> Any:
+    from visit.neurons_one import active_neurons
+
+    about: Any = {"kind": kind, "top": top, "by": by, "target": target, "distractor": distractor}
+    return active_neurons(st_model(name), st_capture(name, prompt), layer, pos, **about)

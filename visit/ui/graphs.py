@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from typing import Any
 
@@ -135,11 +135,12 @@ def chosen_layers() -> tuple[int, ...] | None:
         return None
 
 
-def downloads(make: Callable[[str], bytes | str], name: str) -> None:
+def downloads(make: Callable[[str], bytes | str], name: str, kinds: Iterable[str] | None = None) -> None:
     """Files of what is on screen, made by `make(kind)` when asked for."""
 
     with st.popover("Download", icon=":material/download:"):
-        for kind, what in _FILES.items():
+        for kind in kinds or _FILES:
+            what = _FILES[kind]
             st.download_button(
                 f"{kind.upper()}: {what}", partial(make, kind), f"visit-{name}.{kind}", on_click="ignore",
                 key=f"download_{name}_{kind}", width="stretch",

@@ -1,0 +1,13 @@
+"""The layer norm page: what a norm does to the words, on one prompt and on many."""
+
+import streamlit as st
+
+from visit import ui
+from visit.ui import layernorm
+
+ui.ensure_entrypoint("pages/layernorm.py")
+st.title("Layer norm", anchor=False)
+subject = ui.prompt_bar()
+site = layernorm.chosen_site(subject)
+layernorm.one_prompt(subject, *site)
+layernorm.many_prompts(subject, *site)

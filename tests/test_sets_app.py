@@ -1,0 +1,108 @@
+"""The layer norm and neuron pages, on one prompt and on a set that runs in the worker."""
+
+from __future__ import annotations
+
+import pytest
+from browser import browser, need_browser, server
+from streamlit.testing.v1 import AppTest
+
+
+def start(name: str, **params: str) -> AppTest:
+    app = AppTest.from_file("../streamlit_app.py", default_timeout=90)
+    for key, value in params.items():
+        app.query_params[key] = value
+    return app.run().switch_page(f"pages/{name}.py").run()
+
+
+def text(app: AppTest) -> str:
+    return " ".join(e.value for e in [*app.markdown, *app.caption, *app.info])
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("VISIT_CACHE", str(tmp_path))
+
+
+@pytest.mark.parametrize("norm", ["ln1", "ln2", "final"])
+def test_one_prompt_before_and_after_a_norm(norm):
+    app = start("layernorm", norm=norm, layer="2", lens="without")
+    assert not app.exception and not app.error
+    table = app.dataframe[0].value
+    steps = table[["centring", "scaling", "gain", "bias"]].fillna(0).sum(axis=1)
+    assert (steps - table["delta"]).abs().max() < 1e-9, "the steps add up"
+    assert (table["after"] - table["before"] - table["delta"]).abs().max() < 1e-9
+    assert [b.label for b in app.button].count("Run") == 1, "the set waits to be run"
+
+
+def test_the_most_active_neurons_and_a_card():
+    app = start("neurons", layer="3", neuron="L3.mlp_value17", word="Paris")
+    assert not app.exception and not app.error and not app.warning
+    assert app.dataframe[0].value["name"].tolist()[-2:] == ["all others", "the bias"]
+    assert any(s.value == "Neuron L3 N17" for s in app.subheader)
+    assert "rows of all layers have ·Paris" in text(app)
+
+
+@pytest.mark.parametrize("word", ["no such word here", "<b>", "🙂"])
+def test_a_word_that_is_no_token_is_said(word):
+    app = start("neurons", word=word)
+    assert not app.exception and any("one token" in w.value for w in app.warning)
+
+
+@pytest.mark.parametrize("page", ["layernorm", "neurons"])
+@pytest.mark.parametrize("prompt", ["x", "🙂 <b>**x**</b> $y$", "a " * 100])
+def test_any_prompt_simply_works(page, prompt):
+    app = start(page, prompt=prompt)
+    assert not app.exception and not app.error
+
+
+# ---- sets run in a browser: AppTest loses what is pressed on a page behind the entry point --------------------------
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    need_browser()
+    cache = str(tmp_path_factory.mktemp("cache"))
+    with server(VISIT_CACHE=cache) as address, browser() as chromium:
+        page = chromium.new_page(viewport={"width": 1440, "height": 1300})
+        page.errors = []
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.address = address
+        yield page
+
+
+def opened(page, where: str) -> None:
+    page.goto(f"{page.address}/{where}")
+    page.get_by_text("Over a set of prompts").wait_for(timeout=60_000)
+    page.wait_for_timeout(1500)
+
+
+def test_a_set_through_the_norms_and_its_run_is_found_again(page):
+    opened(page, "layernorm?set=plain")
+    page.get_by_role("button", name="Run").click()
+    page.get_by_text("Are function words filtered?").wait_for(timeout=60_000)
+    page.get_by_text("70 prompts, last token").wait_for(timeout=60_000)
+    opened(page, "neurons")
+    opened(page, "layernorm?set=plain")
+    page.get_by_text("70 prompts, last token").wait_for(timeout=60_000)
+    assert page.get_by_role("button", name="Run").count() == 0 and page.errors == []
+
+
+def test_only_answered_prompts_through_the_neurons(page):
+    opened(page, "neurons?set=plain&answered=1&neuron=L7.mlp_value377")
+    page.get_by_role("button", name="Run").click()
+    page.get_by_text("prompts are answered correctly").wait_for(timeout=60_000)
+    page.get_by_role("button", name="Run").click()
+    page.get_by_text("regularization neurons in").first.wait_for(timeout=60_000)
+    page.get_by_text("Among its layer's most active on").wait_for(timeout=60_000)
+    assert page.errors == []
+
+
+def test_pasted_prompts_run_and_bad_rows_are_listed(page):
+    opened(page, "layernorm?set=own")
+    field = page.get_by_label("Prompts, one a line")
+    field.fill("The cat sat on\n\n" + "word " * 600 + "\nThe dog ran to")
+    field.press("Control+Enter")
+    page.get_by_text("rows are left out").wait_for(timeout=30_000)
+    page.get_by_role("button", name="Run").click()
+    page.get_by_text("2 prompts, last token").wait_for(timeout=60_000)
+    assert page.errors == []

@@ -1,0 +1,41 @@
+"""The norms of a prompt set as a job of the worker: sums that grow prompt by prompt and can be taken up again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from visit.forward import capture_many
+from visit.layernorm_set import PARTS, ShiftSums, merge_sums, shift_sums
+from visit.model import Model
+from visit.promptfile import Row
+from visit.streaming import State
+
+
+class ShiftRun:
+    """Every norm before and after, at the last token of every prompt (`visit.worker`)."""
+
+    def __init__(self, model: Model, rows: Sequence[Row], norms: Sequence[str], final_norm: bool | None) -> None:
+        self.model, self.items = model, rows
+        self.options: Any = {"norms": tuple(norms), "final_norm": final_norm}
+        self.sums: ShiftSums = shift_sums(model, [], **self.options)
+
+    def update(self, rows: Sequence[Row]) -> None:
+        records = capture_many(self.model, [row.prompt for row in rows], parts=PARTS, pos=-1)
+        self.sums = merge_sums(self.sums, shift_sums(self.model, records, **self.options))
+
+    def snapshot(self) -> ShiftSums:
+        return self.sums  # frozen: a later update makes another
+
+    def state(self) -> State:
+        arrays = {name: getattr(self.sums, name).cpu().numpy() for name in ("probs", "vectors", "squares")}
+        return {**arrays, "count": np.array(self.sums.count)}
+
+    def load(self, state: State) -> None:
+        device = self.sums.probs.device
+        parts = [torch.from_numpy(state[name]).to(device) for name in ("probs", "vectors", "squares")]
+        found = ShiftSums(self.sums.sites, self.sums.final_norm, int(state["count"]), *parts)
+        self.sums = merge_sums(self.sums, found)  # which refuses sums of other norms or another vocabulary
