@@ -28,6 +28,7 @@ _HOME = {
     "draw": "drawing",
     "head_memory": "memory",
     "token_shift": "layernorm",
+    "neuron_statistics": "neurons",
     "Comparison": "difference",
     "compare": "difference",
 }
