@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from visit.figures import HUE
+from visit.figures import HUE, INK
 from visit.figures_memory import CHOSEN
 from visit.words import visible
 
@@ -39,7 +39,11 @@ def norm_entropy(stats: pd.DataFrame, layer: int | None = None, chosen: str = ""
         opacity=alt.condition("datum.always", alt.value(1), alt.value(0.55)),
         order=alt.Order("freq:Q"),
     ).add_params(pick)  # fmt: skip
-    names = base.transform_filter("datum.always").mark_text(dx=9, align="left", fontSize=11).encode(text="name:N")
+    names = (
+        base.transform_filter("datum.always")
+        .mark_text(dx=9, align="left", fontSize=11, color=INK)
+        .encode(text="name:N")
+    )
     ring = base.transform_filter("datum.chosen").mark_point(size=190, color=CHOSEN, strokeWidth=2.5)
     layers = [dots, ring] if int(shown["always"].sum()) > 12 else [dots, names, ring]
     return alt.layer(*layers).properties(height=340, width="container")
