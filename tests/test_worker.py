@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import ClassVar
 
 import models
@@ -13,7 +17,7 @@ import pytest
 from visit import VisitError, capture
 from visit.job import MAX_FILES, _next_batch, steps, weigh
 from visit.promptset import Answering, Row, read_prompts, shipped_set
-from visit.streaming import Moments, Top, join, part_into
+from visit.streaming import Moments, Top, join, part_into, read_arrays
 from visit.worker import MAX_WAITING, WORKER, Worker
 
 PATIENCE = 60  # seconds that nothing here should ever take
@@ -334,3 +338,54 @@ def test_results_are_weighed():
     loop: list = []
     loop.append(loop)
     assert weigh(loop) < 1000
+
+
+ANOTHER = """
+import os, signal, sys, time
+sys.path.insert(0, {tests!r})
+import visit.job
+from visit.worker import WORKER
+from test_worker_job import Slow
+visit.job.SPARE = WORKER.seconds = 0
+run = WORKER.submit("a", Slow)
+while run.progress.done < 10:
+    time.sleep(0.01)
+assert "torch" not in sys.modules
+{end}
+"""
+SLOW = """
+import time
+import numpy as np
+
+class Slow:
+    items = range(100_000)
+
+    def __init__(self):
+        self.sum = np.zeros((), np.int64)
+
+    def update(self, items):
+        time.sleep(0.02)
+        self.sum = self.sum + sum(items)
+
+    def snapshot(self):
+        return int(self.sum)
+
+    def state(self):
+        return {"sum": self.sum}
+
+    def load(self, state):
+        self.sum = state["sum"]
+"""
+
+
+@pytest.mark.parametrize("end", ["sys.exit()", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_a_program_that_ends_leaves_what_it_has_done(tmp_path, end):
+    (tmp_path / "test_worker_job.py").write_text(SLOW)
+    program = ANOTHER.format(tests=str(tmp_path), end=end)
+    env = {**os.environ, "VISIT_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(Path(__file__).parent.parent)}
+    subprocess.run([sys.executable, "-c", program], env=env, timeout=PATIENCE, check=False)
+    files = list((tmp_path / "cache" / "runs").glob("*.npz"))
+    assert len(files) == 1
+    state, header = read_arrays(files[0])
+    done = header["done"]
+    assert 10 <= done < 100_000 and state["sum"] == done * (done - 1) // 2
