@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 
 import models
 import numpy as np
@@ -15,7 +14,6 @@ import torch
 import visit
 from visit import VisitError, capture, capture_many, figures_layernorm, read_vectors, token_shift
 from visit.__main__ import main
-from visit.commands.layernorm import _prompts
 from visit.layernorm import extremes, target_shifts
 from visit.layernorm_set import (
     MEANS,
@@ -39,7 +37,7 @@ from visit.layernorm_words import (
     word_classes,
 )
 from visit.lens import unembed
-from visit.mini.prompts import __file__ as MINI_PROMPTS
+from visit.promptfile import shipped_set
 
 PROMPT = [5, 17, 3, 99, 41, 17, 8, 200, 31]
 PROMPTS = [PROMPT, [7, 300, 12], [44, 44, 900, 1], [2, 1000, 17, 31, 6], [1999, 5], [8]]
@@ -294,7 +292,7 @@ def test_classes_sum_up_their_words(mini):
 
 def test_visit_mini_at_its_fact_prompts(mini):
     """What this small model shows of the paper's effect: late ln1 raise function words less than content words."""
-    prompts = _prompts(Path(MINI_PROMPTS).parent / "prompts" / "facts.csv")
+    prompts = list(shipped_set("facts").prompts)
     sums = shift_sums(mini, capture_many(mini, prompts, parts=PARTS, pos=-1))
     first = filter_test(class_shifts(mini, sums, "ln1"))
     assert first["falls_more"].tolist() == ["undecided"] * 4 + ["yes"] * 5
@@ -418,7 +416,7 @@ def test_the_command_reads_prompt_files(capsys, tmp_path):
         (("--prompt", "a", "--layer", "8"), "0 to 7; 8 came"),
         (("--prompt", "a", "--norm", "ln3"), "ln3"),
         (("--prompt", "a", "--mean", "vector"), "--mean belongs to --prompts"),
-        (("--prompts", "nowhere.txt"), "cannot be read"),
+        (("--prompts", "nowhere.txt"), "There is no file"),
         (("--prompts", "nowhere.txt", "--target", " a"), "--target belongs to --prompt"),
         (("--prompt", "a", "--out", "x.svg"), "ends otherwise"),
     ],
@@ -426,11 +424,3 @@ def test_the_command_reads_prompt_files(capsys, tmp_path):
 def test_a_wrong_command_is_one_sentence(capsys, arguments, says):
     status, out, err = run(capsys, *arguments)
     assert status == 2 and not out and err.startswith("visit: ") and says in err and err.count("\n") == 1
-
-
-def test_a_file_without_prompts_is_refused(tmp_path):
-    for name, text, says in (("a.csv", "text\nhello\n", "no column"), ("a.txt", "\n", "holds no prompt"),
-                             ("a.jsonl", "{", "no column"), ("b.jsonl", "[1]", "no column")):  # fmt: skip
-        (tmp_path / name).write_text(text, encoding="utf-8")
-        with pytest.raises(VisitError, match=says):
-            _prompts(tmp_path / name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def _set(options: argparse.Namespace, model: Any) -> int:
     from visit.layernorm_words import function_words
     from visit.tables import to_text
 
-    prompts = _prompts(options.prompts)
+    prompts = _prompts(model, options.prompts)
     listed = None if options.words is None else function_words(_text(options.words))
     final = False if options.no_final_norm else None
     tables, sentence = set_tables(
@@ -112,22 +113,13 @@ def _text(path: Path) -> str:
         raise VisitError(f"{str(path)!r} cannot be read ({reason}). Give a text file.") from error
 
 
-def _prompts(path: Path) -> list[str]:
-    """The prompts of a file; `visit.promptset` takes this over."""
-    import csv
-    import json
+def _prompts(model: Any, path: Path) -> list[str]:
+    """The prompts of a file that this model can read; the others are listed on standard error, with their lines."""
+    from visit.promptset import fitting, read_prompts
 
-    text = _text(path)
-    try:
-        if path.suffix == ".csv":
-            found = [row["prompt"] for row in csv.DictReader(text.splitlines())]
-        elif path.suffix == ".jsonl":
-            found = [json.loads(line)["prompt"] for line in text.splitlines() if line.strip()]
-        else:
-            found = [line for line in text.splitlines() if line.strip()]
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise VisitError(f"{str(path)!r} has no column 'prompt' in every row. Name one so.") from error
-    found = [prompt for prompt in found if isinstance(prompt, str) and prompt.strip()]
-    if not found:
-        raise VisitError(f"{str(path)!r} holds no prompt. Write one a line.")
-    return found
+    chosen = fitting(model, read_prompts(path))
+    for note in chosen.notes:
+        print(f"visit: left out: {note}", file=sys.stderr)
+    if not chosen.rows:
+        raise VisitError(f"{str(path)!r} holds no prompt that {model.name} can read.")
+    return list(chosen.prompts)

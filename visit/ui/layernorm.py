@@ -121,7 +121,7 @@ def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | N
     chosen = choose_set(model)
     if chosen is None:
         return
-    key = run_key("layernorm", model, chosen, norm, str(final))
+    key = run_key("layernorm 1", model, chosen, norm, str(final))
     run = watched(
         ("layernorm", chosen.hash, norm, str(final)), key, lambda: ShiftRun(model, chosen.rows, (norm,), final)
     )
@@ -146,14 +146,16 @@ def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | N
                "bootstrap interval over words.")  # fmt: skip
     _word_list()
     st.markdown("**Figure 7**")
-    st.altair_chart(figures_layernorm.shift_scatter(tables["shift"], tables["control"]), width="stretch",
-                    alt="Token id against the change of its probability")  # fmt: skip
+    chart = figures_layernorm.shift_scatter(tables["shift"], tables["control"])
+    with st.container(height=430, border=False):  # scrolls where it is narrow
+        st.altair_chart(chart, width="content", alt="Token id against the change of its probability")
     st.caption("Every dot is a word: its id against how much its probability changes through the norm. Right: as "
                "many random "
                "vectors with the same mean and standard deviation per dimension.")  # fmt: skip
     if "layers" in tables:
         st.markdown(f"**Figure {'21' if norm == 'ln1' else '22'}**")
-        st.altair_chart(figures_layernorm.layer_panels(tables["layers"]), width="content", alt="Words over layers")
+        with st.container(height=430, border=False):
+            st.altair_chart(figures_layernorm.layer_panels(tables["layers"]), width="content", alt="Words over layers")
         st.caption("The words that change most, before the norm, after it, and the difference, in every layer.")
     with graphs.beside("tables"):
         left, right = st.columns(2, gap="large")

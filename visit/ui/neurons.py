@@ -155,7 +155,7 @@ def statistics(subject: Subject, index: Any) -> tuple[Any, Any, Any] | None:
     chosen = choose_set(model)
     if chosen is None:
         return None
-    run = watched(("neurons", chosen.hash), run_key("neurons", model, chosen), lambda: NeuronRun(model, chosen.rows))
+    run = watched(("neurons", chosen.hash), run_key("neurons 1", model, chosen), lambda: NeuronRun(model, chosen.rows))
     sums = None if run is None else run.result
     if sums is None or not sums.prompts:
         return None

@@ -124,6 +124,7 @@ def _watch(key: Any, name: str) -> None:
     else:
         text = "Begins…"
     st.progress(min(1.0, now.done / max(now.total, 1)), text)
-    if st.button("Stop, and keep what is done", key=f"stop {name}"):
+    shared = "Equal requests share one run: this stops it for everybody who watches it."
+    if st.button("Stop, and keep what is done", key=f"stop {name}", help=shared):
         run.cancel()
         st.rerun()
