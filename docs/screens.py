@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 ROOT = Path(__file__).parent.parent
@@ -38,6 +39,8 @@ SCENES: dict[str, dict[str, str]] = {
     "memory": {"page": "memory"},
     "memory-names": {"page": "memory", "prompt": NAMES, "head": "L3.head5", "sink": "aside", "order": "contribution"},
     "memory-long": {"page": "memory", "prompt": LONG + " and the capital of Japan is the city of"},
+    "layernorm": {"page": "layernorm", "layer": "5"},
+    "neurons": {"page": "neurons", "neuron": "L7.mlp_value377", "word": "Paris"},
     "compare-models": {"page": "compare", "model_b": "LLAMA", "prompt_b": "The capital of Japan is the city of"},
 }
 
@@ -65,6 +68,15 @@ def models(folder: Path) -> dict[str, str]:
     return {name: str(folder / name) for name in configs}
 
 
+def run_set(page: Any) -> None:
+    """Start the run of the prompt set, unless it is done already, and wait for the last figure."""
+    page.get_by_text("Over a set of prompts").wait_for(timeout=60_000)
+    page.wait_for_timeout(2000)
+    if page.get_by_role("button", name="Run").count():
+        page.get_by_role("button", name="Run").click()
+    page.get_by_text("Figure 7").or_(page.get_by_text("Figure 8")).first.wait_for(timeout=60_000)
+
+
 def main() -> None:
     import tempfile
 
@@ -84,6 +96,8 @@ def main() -> None:
                     page.goto(f"{address}/{place}?{urlencode(query)}")
                     if name == "mistake":
                         page.get_by_text("The prompt is blank").wait_for()
+                    elif place in ("layernorm", "neurons"):
+                        run_set(page)
                     else:
                         ready(page)
                         if place == "compare" and query.get("view") != "difference":

@@ -106,3 +106,18 @@ def test_pasted_prompts_run_and_bad_rows_are_listed(page):
     page.get_by_role("button", name="Run").click()
     page.get_by_text("2 prompts, last token").wait_for(timeout=60_000)
     assert page.errors == []
+
+
+def test_clicks_on_the_charts_choose_a_layer_and_a_neuron(page):
+    opened(page, "layernorm?set=plain")
+    charts = page.locator("[data-testid=stVegaLiteChart]")
+    box = charts.nth(2).bounding_box()
+    charts.nth(2).click(position={"x": 60 + (box["width"] - 80) * 5.5 / 8, "y": box["height"] * 0.45})
+    page.get_by_text("ln1 of layer 5").wait_for(timeout=20_000)
+    assert "layer=5" in page.url
+    opened(page, "neurons?set=plain&answered=1")
+    page.get_by_text("regularization neurons in").first.wait_for(timeout=60_000)
+    rows = page.locator("[data-testid=stDataFrame]").first
+    rows.click(position={"x": 20, "y": 55})
+    page.get_by_text("Neuron L7 N").first.wait_for(timeout=20_000)
+    assert "neuron=L7.mlp_value" in page.url and page.errors == []

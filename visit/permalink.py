@@ -68,6 +68,7 @@ class State:
     kind: str = "mlp"
     nsort: str = "norm"
     activity: str = "activation"
+    nshare: str = "2.44"
     word: str = ""
 
 
@@ -211,6 +212,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "kind": ("mlp", "attention"),
     "nsort": ("norm", "contribution", "coefficient"),
     "activity": ("activation", "weighted"),
+    "nshare": ("1", "2.44", "5", "10"),
 }
 
 

@@ -11,6 +11,7 @@ import streamlit as st
 from visit import figures_neurons
 from visit.errors import VisitError
 from visit.glossary import explain
+from visit.permalink import CHOICES
 from visit.ui import graphs
 from visit.ui.cached import st_active
 from visit.ui.prompt import Subject, plain
@@ -155,7 +156,10 @@ def statistics(subject: Subject, index: Any) -> tuple[Any, Any, Any] | None:
     chosen = choose_set(model)
     if chosen is None:
         return None
-    run = watched(("neurons", chosen.hash), run_key("neurons 1", model, chosen), lambda: NeuronRun(model, chosen.rows))
+    share: Any = st.segmented_control("Most active: so much of a layer", CHOICES["nshare"], required=True,
+                                      format_func=lambda s: f"{s} %", help=_SHARE, **field("nshare"))  # fmt: skip
+    key = run_key("neurons 1", model, chosen, share)
+    run = watched(("neurons", chosen.hash, share), key, lambda: NeuronRun(model, chosen.rows, float(share) / 100))
     sums = None if run is None else run.result
     if sums is None or not sums.prompts:
         return None
@@ -178,6 +182,7 @@ def statistics(subject: Subject, index: Any) -> tuple[Any, Any, Any] | None:
     return stats, sums, chosen
 
 
+_SHARE = "The paper counts the 100 most active of 4,096 neurons, 2.44 %; elsewhere the same share."
 _MEASURES = {"activation": "|activation| (the paper)", "weighted": "|activation| × ‖row‖ (the authors' code)"}
 
 
