@@ -260,3 +260,18 @@ def test_models_of_other_shapes_have_no_difference_graph():
 def test_a_pair_is_a_fact():
     with pytest.raises(AttributeError):
         Pair(0, 0, "equal").a = 1
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_two_positions_of_one_prompt_can_be_compared(name):
+    """The later position sees tokens that the earlier one cannot: their values are absent there, and add nothing."""
+    model = models.small(name)
+    acts = capture(model, A)
+    found = compare(*(build_flow_graph(model, acts, pos, target=7, keep=Keep(1, None, 1, 1)) for pos in (-1, 3)))
+    values = found.nodes[found.nodes["kind"] == "value"]
+    assert set(values.loc[values["absent"] == "B", "source_pos_a"]) == {4, 5, 6}
+    edges = found.edges[found.edges["kind"].isin(["add", "residual"])]
+    change = edges["contribution_b"].fillna(0) - edges["contribution_a"].fillna(0)
+    sums = change.groupby(edges["target"]).sum()
+    true = found.nodes.set_index("id")["difference"].loc[sums.index]
+    assert float((sums - true).abs().max()) <= 1e-10 * float(true.abs().max())

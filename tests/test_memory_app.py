@@ -127,7 +127,7 @@ def test_the_findings_are_the_means_of_the_scores():
     scores = alignment_scores(model, acts)
     said = figure_findings(scores)
     mean = scores[(scores["figure"] == 3) & (scores["other"] == "attn_out")]["score"].mean()
-    assert set(said) == set(FINDINGS) and f"{mean:.2f} for the three longest" in said[3]
+    assert set(said) == set(FINDINGS) and f"{mean:.2f} with attn_out for the three longest" in said[3]
 
 
 def test_meta_says_what_the_tables_are_of():

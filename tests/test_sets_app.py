@@ -90,7 +90,8 @@ def test_a_set_through_the_norms_and_its_run_is_found_again(page):
 def test_only_answered_prompts_through_the_neurons(page):
     opened(page, "neurons?set=plain&answered=1&neuron=L7.mlp_value377")
     page.get_by_role("button", name="Run").click()
-    page.get_by_text("prompts are answered correctly").wait_for(timeout=60_000)
+    page.get_by_text("of 70 prompts are answered correctly").wait_for(timeout=60_000)
+    page.wait_for_timeout(3000)  # the first run's button goes with the next rerun
     page.get_by_role("button", name="Run").click()
     page.get_by_text("regularization neurons in").first.wait_for(timeout=60_000)
     page.get_by_text("Among its layer's most active on").wait_for(timeout=60_000)

@@ -87,13 +87,19 @@ def _share(p: Any) -> str:
 
 
 def _parting(found: Comparison, table: pd.DataFrame) -> Sentence:
+    if len(table) and table["js"].isna().all():
+        return [("The two vocabularies differ, so what the runs read cannot be compared in bits.", None)]
     first = first_parting(table)
+    shown = set(table["pair"]) >= {n for n, p in enumerate(found.pairing.pairs) if p.a is not None and p.b is not None}
+    if first is None and not shown:
+        return [("Among the pairs shown the two streams nowhere read differently by 0.1 bit or more.", None)]
     if first is None and any(p.kind == "inserted" and p.b == found.meta["b"]["position"] for p in found.pairing.pairs):
         return [("The runs are the same at every token they share; B is looked at where A has no token.", None)]
     if first is None:
         return [("Nowhere do the two streams read differently by 0.1 bit or more.", None)]
     where = f"{_place(first)}, {_depth(first['depth'])}"
-    sentence: Sentence = [(f"The runs first diverge (by {PARTED:g} bit or more) at {where}", None)]
+    start = "The runs first diverge" if shown else "Among the pairs shown the runs first diverge"
+    sentence: Sentence = [(f"{start} (by {PARTED:g} bit or more) at {where}", None)]
     here = found.pairing.to_b.get(found.meta["position"]) == found.meta["b"]["position"]
     own = table[table["pos_a"] == found.meta["position"]] if here else table.iloc[:0]
     at = first_parting(own)
@@ -164,7 +170,10 @@ def _largest(found: Comparison) -> Sentence:
     if table.empty or not abs(table["difference"].iloc[0]) > 0:
         return []
     row = table.iloc[0]
+    numbers = f"{row['contribution_a']:+.2f} in A, {row['contribution_b']:+.2f} in B".replace("-", "−")
+    same = found.meta["target"]["token"] == found.meta["b"]["target"]["token"]
+    own = "" if same else ", each towards its own side's target"
     return [
         ("Of single heads and neurons, ", None), (row["component"], row["id"]),
-        (f" changes most: {signed(row['contribution_a'])} in A, {signed(row['contribution_b'])} in B.", None),
+        (f" changes most: {numbers}{own}.", None),
     ]  # fmt: skip

@@ -52,11 +52,12 @@ def compare(graph_a: FlowGraph, graph_b: FlowGraph, pairing: Pairing | None = No
     Nodes that the pruning shows on one side only are added to the other, as long as the graphs know their passes.
     `pairing`: which tokens stand for each other; None: `visit.pairing.pair`.
 
-    `nodes`, a row a component: `id`, `id_a`, `id_b` (missing: that prompt has no such source token, or its sum leaves
-    nothing out), `kind`, `layer`, `head`, `neuron`, `status` ("only A", "only B": kept by the pruning on that side
-    alone; "word": kept on both, with another top word; "alike"), `absent` ("A", "B"), and for either side (`_a`, `_b`)
-    `source_pos`, `source_token`, `word`, `tokens`, `probs`, `prob`, `rank`, `entropy` (bits), `norm`, `coefficient`,
-    `contribution` (logits, towards that side's own target); `difference`: of the contributions, an absent one 0.
+    `nodes`, a row a component: `id`, `id_a`, `id_b` (missing: that prompt has no such source token in sight, or its sum
+    leaves nothing out), `kind`, `layer`, `head`, `neuron`, `status` ("only A", "only B": kept by the pruning on that
+    side alone; "word": kept on both, with another top word; "alike"), `absent` ("A", "B"), and for either side (`_a`,
+    `_b`) `source_pos`, `source_token`, `word`, `tokens`, `probs`, `prob`, `rank`, `entropy` (bits), `norm`,
+    `coefficient`, `contribution` (logits, towards that side's own target); `difference`: of the contributions, an
+    absent one 0.
     `edges`: `source`, `target`, `kind`, and for either side `weight`, `norm`, `coefficient`, `contribution`.
     `tables["changes"]`: the parts by falling |difference|; `tables["answers"]`: both sides' targets and distractors
     with their probability and rank on both sides, where the graphs know their passes; `tables["alignment"]`.
@@ -132,7 +133,14 @@ def _twins(nodes: pd.DataFrame, partner: dict[int, int], graph: FlowGraph) -> li
     hidden = {p.removeprefix("-") for p in graph.meta["keep"]["pin"] if p.startswith("-")}
     there = set(graph.nodes["id"]) | hidden
     ids = [twin_id(i, partner) for i in nodes.loc[nodes["kind"].isin(_PINNABLE), "id"]]
-    return [i for i in ids if i is not None and i not in there and i.split(".value")[0] not in hidden]
+    seen = [i for i in ids if i is not None and _sees(graph.meta["position"], i)]
+    return [i for i in seen if i not in there and i.split(".value")[0] not in hidden]
+
+
+def _sees(position: int, node: str) -> bool:
+    """Whether a position can look at the source of a memory value or key; True for every other node."""
+    found = _SOURCED.fullmatch(node)
+    return found is None or int(found[2]) <= position
 
 
 def _term(node: str) -> str:
@@ -181,8 +189,9 @@ def _nodes(a: FlowGraph, b: FlowGraph, pairing: Pairing, kept: dict[Side, set[st
     table.loc[known_a & ~known_b, "status"] = "only A"
     table.loc[~known_a & known_b, "status"] = "only B"
     table["absent"] = None
+    at = {"a": a.meta["position"], "b": b.meta["position"]}
     for side in ("a", "b"):
-        table.loc[_truly_absent(both, side, pairing), "absent"] = side.upper()
+        table.loc[_truly_absent(both, side, pairing, at[side]), "absent"] = side.upper()
     for name in ("source_pos", "source_token", "word", "tokens", "probs", "bottom_tokens", "bottom_probs", *_NUMBERS):
         for side in ("a", "b"):
             table[f"{name}_{side}"] = both[f"{name}_{side}"]
@@ -199,13 +208,12 @@ def _side(graph: FlowGraph, side: Side, pairing: Pairing, kept: set[str]) -> pd.
     return table.add_suffix(f"_{side}")
 
 
-def _truly_absent(both: pd.DataFrame, side: str, pairing: Pairing) -> list[bool]:
-    """Where a side's prompt has no such source token, or its sum leaves nothing out."""
+def _truly_absent(both: pd.DataFrame, side: str, pairing: Pairing, position: int) -> list[bool]:
+    """Where a side's prompt has no such source token that its position can see, or its sum leaves nothing out."""
     missing = both[f"id_{side}"].isna()
-    return [
-        gone and (own_id(i, "a" if side == "a" else "b", pairing) is None or i.endswith(".rest"))
-        for i, gone in zip(both.index, missing, strict=True)
-    ]
+    own = [own_id(i, "a" if side == "a" else "b", pairing) for i in both.index]
+    gone = [i is None or i.endswith(".rest") or not _sees(position, i) for i in own]
+    return [a and b for a, b in zip(missing, gone, strict=True)]
 
 
 def _difference(table: pd.DataFrame) -> pd.Series:

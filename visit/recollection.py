@@ -84,7 +84,7 @@ def _sources(rows: pd.DataFrame, node: str, away: bool) -> Sentence:
         pieces += [
             (f"{start}{quoted(row['source_token'])} {where}: the ", None),
             ("memory value", value),
-            (f" there reads {_words(row['tokens'])} and gives {percent(part)} of the push", None),
+            (f" there reads {_words(row['tokens'])} and gives {signed(row['contribution'])} logits", None),
         ]
     return [*pieces, (".", None)]
 
@@ -149,7 +149,8 @@ def figure_findings(scores: pd.DataFrame) -> dict[int, str]:
     later = "" if third != third else f", {third:.2f} for the third"
     bare = "" if without != without else f", {without:.2f} without W_O"
     return {
-        2: f"This prompt: {with_:.2f} on average over all heads with W_O{bare}.",
-        3: f"This prompt: {top:.2f} for the three longest heads of each layer, {with_:.2f} over all heads.",
+        2: f"This prompt: {with_:.2f} with attn_out on average over all heads with W_O{bare}.",
+        3: f"This prompt: {top:.2f} with attn_out for the three longest heads of each layer, {with_:.2f} over all "
+           "heads.",
         5: f"This prompt: {value:.2f} for the most attended memory value{later}.",
     }  # fmt: skip

@@ -25,6 +25,7 @@ from visit.ui.state import change, field, state
 from visit.words import visible
 
 COLUMNS = 14  # pairs of the map on screen at once
+ALL = 64  # pairs that are all read for the sentences; of longer prompts those that the map shows
 _SIDES = ("prompt", "pos", "target", "distractor")
 
 
@@ -204,7 +205,8 @@ def answers(two: Two) -> None:
         st.info(why, icon=":material/info:")
         return
     found = st_compare(two.a.about, two.b.about, None, Keep(), Keep(), two.align)
-    first, last = _window(two)
+    count = len(two.pairing.pairs)
+    first, last = (0, count) if count <= ALL else _window(two)
     parting = st_parting(*two.keys, first, last)
     sentences(contrast(found, parting), "contrast", graphs.select)
 
@@ -280,7 +282,8 @@ _MAP_CAPTIONS = {
     "(1 − I₅₀; two random states share almost none).",
     "cosine": "Each cell: 1 − the cosine of the two streams. A few giant dimensions that all states share keep it near "
     "0 almost everywhere; the last measure removes them.",
-    "cosine_centred": "Each cell: 1 − the cosine of the two streams, without the mean of all states after this block "
+    "cosine_centred": "Each cell: 1 − the cosine of the two streams, without the mean of all states (but the first) "
+    "after this block "
     "and without its rogue dimensions (root mean square three standard deviations over the others'): 0 the same "
     "direction, 1 unrelated, 2 opposite.",
 }

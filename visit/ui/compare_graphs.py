@@ -107,7 +107,7 @@ def _explain(found: Any, view: str) -> None:
     ]
     how = (
         "Every node that one side keeps is drawn on both, at the same place, in the same colours and widths; a node is "
-        "called absent only where the other prompt has no such token. Point at one to light its twin."
+        "called absent only where the other prompt has no such token in sight. Point at one to light its twin."
         if view == "graphs"
         else "Every band is as wide as what it carries has changed (B − A), solid where B carries more, dashed where "
         "it carries less. Click a node for both sides' words and numbers."

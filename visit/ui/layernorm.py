@@ -18,7 +18,7 @@ from visit.ui.state import change, field, state
 from visit.words import visible
 
 _NORMS = {"ln1": "before attention (ln1)", "ln2": "before the MLP (ln2)", "final": "the final norm"}
-_LENSES = {"auto": "with the final norm", "without": "without it (Fig. 23)"}
+_LENSES = {"auto": "as everywhere", "without": "without the final norm (Fig. 23)"}
 
 
 def chosen_site(subject: Subject) -> tuple[int | None, str, bool | None]:
@@ -46,6 +46,8 @@ def chosen_site(subject: Subject) -> tuple[int | None, str, bool | None]:
 
 def one_prompt(subject: Subject, layer: int | None, norm: str, final: bool | None) -> None:
     """One vector before and after one norm: words, ranks, steps, and the target in every layer."""
+    from visit.layernorm_steps import with_final
+
     where = "the final norm" if layer is None else f"{norm} of layer {layer}"
     token = plain(visible(subject.acts.tokens[subject.pos]))
     st.subheader(f"This prompt at position {subject.pos} ({token}): {where}", anchor=False, help=explain("ln1_out"))
@@ -59,7 +61,7 @@ def one_prompt(subject: Subject, layer: int | None, norm: str, final: bool | Non
                    "the other "
                    "side; blue-green rises, vermilion falls, the thick line is the target.")  # fmt: skip
     with right:
-        _extremes(table)
+        _extremes(table, with_final(norm, final))
     if norm != "final":
         shifts = st_target_shifts(*subject.key, subject.pos, subject.target, final)
         st.altair_chart(figures_layernorm.target_chart(shifts, norm, layer), width="stretch", key="norm_layers",
@@ -71,24 +73,26 @@ def one_prompt(subject: Subject, layer: int | None, norm: str, final: bool | Non
     graphs.downloads(partial(_file, subject, table), "layernorm", ("zip", "json"))
 
 
-def _extremes(table: pd.DataFrame) -> None:
+def _extremes(table: pd.DataFrame, final: bool) -> None:
     steps = [c for c in ("centring", "scaling", "gain", "bias") if table[c].notna().any()]
-    both = pd.concat([table[table["falls"] <= 8].sort_values("falls"), table[table["rises"] <= 8].sort_values("rises")])
+    falling = table[(table["falls"] <= 8) & (table["delta"] < 0)].sort_values("falls")
+    both = pd.concat([falling, table[(table["rises"] <= 8) & (table["delta"] > 0)].sort_values("rises")])
     shown = pd.DataFrame({
         "word": [visible(t) for t in both["token"]], "before": both["before_prob"], "after": both["after_prob"],
         "delta": both["delta"], **{s: both[s] for s in steps},
-    }).drop_duplicates("word")  # fmt: skip
+    })  # fmt: skip
     number = partial(st.column_config.NumberColumn, format="%+.4f")
     st.dataframe(shown, hide_index=True, height=420, placeholder="–", column_config={
         "word": "Word", "before": st.column_config.NumberColumn("P before", format="%.4f"),
         "after": st.column_config.NumberColumn("P after", format="%.4f"), "delta": number("Change Δ"),
         **{s: number(f"by {s}") for s in steps},
     })  # fmt: skip
-    if state().lens == "auto" and "centring" in steps:
-        why = ("Centring and scaling change nothing here by construction, as the lens centres and scales anyway: what "
-               "filters is the norm's gain and bias.")  # fmt: skip
+    first = "Centring and scaling change" if "centring" in steps else "Scaling changes"
+    if final:
+        why = (f"{first} nothing here by construction, as the lens does that anyway: what filters is the norm's gain"
+               f"{' and bias' if 'bias' in steps else ''}.")  # fmt: skip
     else:
-        why = "Without the final norm in the lens all steps are seen."
+        why = "The lens leaves the final norm out here, so all steps are seen."
     st.caption(f"The words that lose and gain most probability, and the norm's steps, which add up to Δ exactly. {why}")
 
 

@@ -21,7 +21,7 @@ from visit.words import visible
 PAGE = 40  # source positions whose words are read and shown at once
 
 MEASURES = {
-    "contribution": "contribution", "norm": "norm", "share": "share of attn_out",
+    "contribution": "contribution", "norm": "norm", "share": "share of the layer's lengths",
     "intersection_attn_out": "I₅₀ with attn_out", "intersection_block": "I₅₀ with the block",
     "intersection_final": "I₅₀ with the last state", "rank": "rank of the target",
 }  # fmt: skip
@@ -281,7 +281,9 @@ def _columns(target: str) -> dict[str, Any]:
         "pattern": bar("Attention", format="%.2f", min_value=0.0, max_value=1.0, help=explain("pattern")),
         "norm": number("‖v W_O‖", format="%.3g", help=explain("norm")),
         "moved": number("Attention × ‖v W_O‖", format="%.3g", help=length),
-        "share": number("Share", format="percent", help="Of the lengths of all rows."),
+        "share": number(
+            "Share", format="percent", help="Of the lengths of all rows; in the last row, of the head's length."
+        ),
         "contribution": number("Contribution", format="%+.3f", help=explain("contribution")),
         "value": text("Its memory value reads", help=explain("value")),
         "negated": text("Turned round it reads", help=negated),
