@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import models
 import pytest
-from browser import browser, need_browser, server
+from browser import idle, visitor
 from streamlit.testing.v1 import AppTest
 from transformers import AutoModelForCausalLM
 
@@ -136,22 +136,11 @@ def test_a_click_on_compare_with_opens_the_page():
 
 @pytest.fixture(scope="module")
 def page():
-    need_browser()
-    with server() as address, browser() as chromium:
-        page = chromium.new_page(viewport={"width": 1440, "height": 1300})
-        page.errors = []
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.goto(f"{address}/compare?detail=4w")
+    with visitor() as page:
+        page.goto(f"{page.address}/compare?detail=4w")
         page.locator(".nodes").nth(1).wait_for(timeout=60_000)
         idle(page)
-        page.address = address
         yield page
-
-
-def idle(page) -> None:
-    page.wait_for_timeout(400)
-    page.wait_for_function("() => !document.querySelector('[data-testid=stStatusWidget]')", timeout=60_000)
-    page.wait_for_timeout(300)
 
 
 def test_pointing_at_a_node_lights_its_twin(page):

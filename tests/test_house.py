@@ -17,7 +17,7 @@ LEVELS = [
     {"identities", "draft", "static", "neurons_set", "promptset"},
     {"draft_attention", "draft_mlp"},
     {"blocks"},
-    {"graph", "overview", "pairing"},
+    {"graph", "overview", "pairing", "standing"},
     {"difference", "parting"},
     {"story", "doctor", "tables", "roles", "aim", "recall", "heads", "memory", "alignment"},
     {"layernorm_steps", "layernorm", "layernorm_set", "layernorm_words", "layernorm_tables", "layernorm_job"},

@@ -7,7 +7,7 @@ import json
 import models
 import pandas as pd
 import pytest
-from browser import browser, need_browser, server
+from browser import idle, visitor
 from streamlit.testing.v1 import AppTest
 
 import visit
@@ -143,19 +143,8 @@ def test_meta_says_what_the_tables_are_of():
 
 @pytest.fixture(scope="module")
 def page():
-    need_browser()
-    with server() as address, browser() as chromium:
-        page = chromium.new_page(viewport={"width": 1440, "height": 1300})
-        page.errors = []
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.address = address
+    with visitor() as page:
         yield page
-
-
-def idle(page) -> None:
-    page.wait_for_timeout(500)
-    page.wait_for_function("() => !document.querySelector('[data-testid=stStatusWidget]')", timeout=60_000)
-    page.wait_for_timeout(400)
 
 
 def test_a_memory_value_of_the_flow_graph_leads_here(page):

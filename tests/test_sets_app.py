@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from browser import browser, need_browser, server
+from browser import visitor
 from streamlit.testing.v1 import AppTest
 
 
@@ -60,13 +60,7 @@ def test_any_prompt_simply_works(page, prompt):
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    need_browser()
-    cache = str(tmp_path_factory.mktemp("cache"))
-    with server(VISIT_CACHE=cache) as address, browser() as chromium:
-        page = chromium.new_page(viewport={"width": 1440, "height": 1300})
-        page.errors = []
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.address = address
+    with visitor(VISIT_CACHE=str(tmp_path_factory.mktemp("cache"))) as page:
         yield page
 
 

@@ -6,7 +6,17 @@ import argparse
 import sys
 from typing import Any
 
-from visit.commands.options import DRAWN, TABLES, check_out, keep_of, keep_options, ledger_line, out_options, wrote
+from visit.commands.options import (
+    DRAWN,
+    TABLES,
+    check_out,
+    draw_options,
+    keep_of,
+    keep_options,
+    ledger_line,
+    out_options,
+    wrote,
+)
 from visit.errors import VisitError
 from visit.listed import MINI
 
@@ -33,10 +43,7 @@ def add(commands: Any) -> None:
         help="corrections of the alignment: positions that belong together, as 3:5,4:",
     )
     keep_options(compare)
-    compare.add_argument(
-        "--detail", choices=("states", "words", "everything"), help="of the drawing (default: folded but one)"
-    )
-    compare.add_argument("--theme", choices=("light", "dark"), default="light", help="of .svg and .png (default light)")
+    draw_options(compare)
     out_options(compare, DRAWN)
 
 

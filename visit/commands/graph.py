@@ -9,13 +9,14 @@ from typing import Any
 from visit.commands.options import (
     DRAWN,
     TABLES,
-    Once,
     check_out,
+    draw_options,
     keep_of,
     keep_options,
     ledger_line,
     model_options,
     out_options,
+    prompt_options,
     wrote,
 )
 
@@ -25,16 +26,10 @@ def add(commands: Any) -> None:
     graph = commands.add_parser("graph", help="the flow graph of one prompt", description=run.__doc__)
     graph.set_defaults(run=run)
     model_options(graph)
-    graph.add_argument("--prompt", required=True, action=Once, help="the text to run")
-    graph.add_argument("--pos", type=int, default=-1, help="position, from 0, negative from the end (default -1)")
-    graph.add_argument("--target", help="a word that is one token, with its leading space (default: the prediction)")
-    graph.add_argument("--distractor", help="contributions as target minus this word")
+    prompt_options(graph)
     graph.add_argument("--layers", help="as 3, 3-5 or 0,3,7-9 (default: all)")
     keep_options(graph)
-    graph.add_argument(
-        "--detail", choices=("states", "words", "everything"), help="of the drawing (default: folded but one)"
-    )
-    graph.add_argument("--theme", choices=("light", "dark"), default="light", help="of .svg and .png (default light)")
+    draw_options(graph)
     out_options(graph, DRAWN)
 
 

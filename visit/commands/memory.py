@@ -6,7 +6,16 @@ import argparse
 import sys
 from typing import Any
 
-from visit.commands.options import DRAWN, TABLES, Once, check_out, ledger_line, model_options, out_options, wrote
+from visit.commands.options import (
+    DRAWN,
+    TABLES,
+    check_out,
+    ledger_line,
+    model_options,
+    out_options,
+    prompt_options,
+    wrote,
+)
 from visit.errors import VisitError
 
 
@@ -15,10 +24,7 @@ def add(commands: Any) -> None:
     memory = commands.add_parser("memory", help="what a head recalls, from pattern to meaning", description=run.__doc__)
     memory.set_defaults(run=run)
     model_options(memory)
-    memory.add_argument("--prompt", required=True, action=Once, help="the text to run")
-    memory.add_argument("--pos", type=int, default=-1, help="position, from 0, negative from the end (default -1)")
-    memory.add_argument("--target", help="a word that is one token, with its leading space (default: the prediction)")
-    memory.add_argument("--distractor", help="contributions as target minus this word")
+    prompt_options(memory)
     memory.add_argument("--layer", type=int, help="the heads of this layer only; with --head: that head, row by row")
     memory.add_argument("--head", type=int, help="needs --layer (default: the head that pushes hardest)")
     memory.add_argument("--theme", choices=("light", "dark"), default="light", help="of .svg and .png (default light)")

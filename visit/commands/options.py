@@ -30,6 +30,22 @@ def model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", help="float64, float32, bfloat16 or float16")
 
 
+def prompt_options(parser: argparse.ArgumentParser) -> None:
+    """One prompt, the position looked at, and the words it is asked about."""
+    parser.add_argument("--prompt", required=True, action=Once, help="the text to run")
+    parser.add_argument("--pos", type=int, default=-1, help="position, from 0, negative from the end (default -1)")
+    parser.add_argument("--target", help="a word that is one token, with its leading space (default: the prediction)")
+    parser.add_argument("--distractor", help="contributions as target minus this word")
+
+
+def draw_options(parser: argparse.ArgumentParser) -> None:
+    """How a graph is drawn in .html, .svg and .png."""
+    parser.add_argument(
+        "--detail", choices=("states", "words", "everything"), help="of the drawing (default: folded but one)"
+    )
+    parser.add_argument("--theme", choices=("light", "dark"), default="light", help="of .svg and .png (default light)")
+
+
 def keep_options(parser: argparse.ArgumentParser) -> None:
     """How much of each sum a graph shows."""
     amount = "a number, a share such as 0.8, a pair such as 6,6 (positive, negative), or 'all'"

@@ -178,9 +178,9 @@ def _fix(two: Two, a: int | None, b: int | None) -> None:
 def answers(two: Two) -> None:
     """Both sides' answers on both sides, and the sentences."""
     from visit.contrast import contrast
-    from visit.difference import Asked
-    from visit.difference import answers as standings
     from visit.keep import Keep
+    from visit.standing import Asked
+    from visit.standing import answers as standings
     from visit.story import percent
 
     asked = [Asked(s.model, s.acts, s.pos, s.target, s.distractor) for s in (two.a, two.b)]

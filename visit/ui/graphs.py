@@ -59,17 +59,17 @@ def show(data: dict[str, Any], key: str, name: Callable[[str], str] = str, side:
 
 
 def select(node: str | None) -> None:
-    """Select a node and open its block, so that it is drawn."""
+    """Select a node, show it again if it was hidden, and open its block, so that it is drawn."""
     if not node:
         return
     head = ".".join(node.split(".")[:2])
-    change(pin=",".join(p for p in state().pin.split(",") if p and p not in (f"-{node}", f"-{head}")))  # shown again
+    pins = [p for p in state().pin.split(",") if p and p not in (f"-{node}", f"-{head}")]
+    chosen = {"node": node, "pin": ",".join(pins)}
     shown = dict(st.session_state.get("visit_levels", {}))
     layer = layer_of(node)
     if layer is not None and shown.get(layer, "states") == "states":
-        change(node=node, detail=level_text({**shown, layer: "words"}))
-    else:
-        change(node=node)
+        chosen["detail"] = level_text({**shown, layer: "words"})
+    change(**chosen)
 
 
 def layer_of(node: str) -> int | None:
