@@ -80,7 +80,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
   bar.append(say);
   const left = root.firstChild ? root.firstChild.scrollLeft : 0;
   root.replaceChildren(grid, bar);
-  grid.scrollLeft = left;
+  const on = grid.querySelector('.on'); // at first the chosen pair is in sight
+  grid.scrollLeft = root.seen || !on ? left : on.parentElement.offsetLeft - grid.offsetLeft - grid.clientWidth + 90;
+  root.seen = true;
   mark();
 }
 """

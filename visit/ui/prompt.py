@@ -49,10 +49,10 @@ class Subject:
 def prompt_bar() -> Subject:
     """The shared bar on top of a page: prompt, examples, token chips, prediction, target and distractor."""
     show_notes()
-    left, right, with_ = st.columns([5, 2, 2], vertical_alignment="bottom")
+    left, right, with_ = st.columns([4, 2, 2], vertical_alignment="bottom")
     left.text_input("Prompt", help=explain("prompt"), **field("prompt"))
     right.selectbox(
-        "Examples", list(_examples()), index=None, placeholder="Try one…", key="example", on_change=_take_example
+        "Examples", list(_examples()), index=None, placeholder="Try one", key="example", on_change=_take_example
     )
     with with_:
         _compare_with()
@@ -69,7 +69,7 @@ def prompt_bar() -> Subject:
 
 def _compare_with() -> None:
     """The way to the compare page: change a word of this prompt, and look at both."""
-    with st.popover("Compare…", width="stretch"):
+    with st.popover("Compare", width="stretch"):
         now = state().prompt
         key = f"with {now}"
         st.text_input("Change a word and press Enter", now, key=key, on_change=_take_other,
@@ -93,7 +93,7 @@ def show_notes() -> None:
 def words(model: Model, acts: Activations, pos: int, side: str = "") -> Subject:
     """The fields of target and distractor. `side`: "_b" for the second prompt of a page that has two."""
     places = st.columns(2)
-    target = _word(model, places[0], f"target{side}", "the model's own prediction")
+    target = _word(model, places[0], f"target{side}", "its prediction")
     distractor = _word(model, places[1], f"distractor{side}", "none")
     if target is None:
         assert acts.logits is not None
