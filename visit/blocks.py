@@ -31,25 +31,41 @@ def add_gap(draft: Draft, before: int | None, layer: int) -> None:
 
 
 def add_block(draft: Draft, layer: int) -> None:
-    """All nodes and edges of one sequential block, in the order in which the data flows."""
-    at = f"L{layer}"
+    """All nodes and edges of one block, in the order in which the data flows."""
+    at, family = f"L{layer}", draft.model.family
     follows = draft.last_layer is not None and draft.last_layer == layer - 1
     entering = f"L{layer - 1}.resid_post" if follows else f"{at}.resid_pre"
-    draft.node(f"{at}.ln1_out", "ln1_out", draft.state("ln1_out", layer), adds=False, layer=layer)
-    draft.edge(entering, f"{at}.ln1_out", "norm", carries=entering)
+    draft.reads["attn"] = _add_norm(draft, "ln1", entering, layer)
     add_attention(draft, layer)
-    draft.node(f"{at}.resid_mid", "resid_mid", draft.state("resid_mid", layer), adds=True, layer=layer)
-    draft.edge(f"{at}.attn_out", f"{at}.resid_mid", "add", carries=f"{at}.attn_out")
-    draft.edge(entering, f"{at}.resid_mid", "residual", carries=entering)
-    draft.node(f"{at}.ln2_out", "ln2_out", draft.state("ln2_out", layer), adds=False, layer=layer)
-    draft.edge(f"{at}.resid_mid", f"{at}.ln2_out", "norm", carries=f"{at}.resid_mid")
+    middle = entering if family.parallel else _add_state(draft, "resid_mid", layer, entering, ("attn_out",))
+    draft.reads["mlp"] = draft.reads["attn"] if family.shared_norm else _add_norm(draft, "ln2", middle, layer)
     add_mlp(draft, layer)
-    draft.node(f"{at}.resid_post", "resid_post", draft.state("resid_post", layer), adds=True, layer=layer)
-    draft.edge(f"{at}.mlp_out", f"{at}.resid_post", "add", carries=f"{at}.mlp_out")
-    draft.edge(f"{at}.resid_mid", f"{at}.resid_post", "residual", carries=f"{at}.resid_mid")
-    draft.check(draft.state("resid_pre", layer) + draft.state("attn_out", layer), draft.state("resid_mid", layer))
-    draft.check(draft.state("resid_mid", layer) + draft.state("mlp_out", layer), draft.state("resid_post", layer))
+    added = ("attn_out", "mlp_out") if family.parallel else ("mlp_out",)
+    _add_state(draft, "resid_post", layer, middle, added)
     draft.last_layer = layer
+
+
+def _add_norm(draft: Draft, norm: str, state: str, layer: int) -> str:
+    """The output of a block's norm, and its id; the stream itself where the family has no such norm."""
+    if getattr(draft.model.family, norm) is None:
+        return state
+    name = f"L{layer}.{norm}_out"
+    draft.node(name, f"{norm}_out", draft.state(f"{norm}_out", layer), adds=False, layer=layer)
+    draft.edge(state, name, "norm", carries=state)
+    return name
+
+
+def _add_state(draft: Draft, state: str, layer: int, before: str, added: tuple[str, ...]) -> str:
+    """A state of the stream: the one before it and what sub-layers add to it."""
+    name = f"L{layer}.{state}"
+    vector = draft.state(state, layer)
+    draft.node(name, state, vector, adds=True, layer=layer)
+    for part in added:
+        draft.edge(f"L{layer}.{part}", name, "add", carries=f"L{layer}.{part}")
+    draft.edge(before, name, "residual", carries=before)
+    carried = draft.state("resid_mid" if before == f"L{layer}.resid_mid" else "resid_pre", layer)
+    draft.check(sum((draft.state(part, layer) for part in added), start=carried), vector)
+    return name
 
 
 def add_predictions(draft: Draft) -> None:

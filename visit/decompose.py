@@ -14,39 +14,76 @@ from torch import Tensor
 from visit.errors import VisitError
 from visit.forward import Activations
 from visit.model import Model
+from visit.scoring import kv_heads
 
 
-def _kv_heads(model: Model, device: torch.device) -> Int[Tensor, " head"]:
-    """The key/value head that each head reads."""
-    return torch.arange(model.n_heads, device=device) // (model.n_heads // model.n_kv_heads)
+def post_scale(model: Model, acts: Activations, layer: int, part: str, pos: int | slice) -> Tensor | float:
+    """r_t = 1/rms of the whole output of W_O ("attn") or W_out ("mlp") at a position: what a post-norm multiplies with.
+
+    Frozen, it makes the norm linear, so that a part of the output is a part of the stream (method section 1). 1 in a
+    family without post-norms; for a slice of positions `[pos, 1]`.
+    """
+    norm = model.post_norm(part, layer)
+    if norm is None:
+        return 1.0
+    path, terms = (model.family.w_o, needed(acts, "z")) if part == "attn" else (model.family.w_out, None)
+    terms = terms.flatten(-2) if terms is not None else needed(acts, "neurons")
+    raw = terms[layer, pos].to(model.wide) @ model.weight(path, layer)
+    bias = model.bias(path, layer)
+    raw = raw if bias is None else raw + bias
+    return torch.rsqrt(raw.pow(2).mean(-1, keepdim=True) + model.epsilon(norm))
+
+
+def _values(model: Model, acts: Activations, layer: int, upto: int) -> Float[Tensor, "source head d_head"]:
+    v = needed(acts, "v")[layer, : upto + 1].to(model.wide)
+    return v[:, kv_heads(model)]
 
 
 def memory_values(
-    model: Model, acts: Activations, layer: int, sources: Int[Tensor, "head shown"]
+    model: Model, acts: Activations, layer: int, sources: Int[Tensor, "head shown"], pos: int | None = None
 ) -> Float[Tensor, "head shown d_model"]:
-    """What each head would write for its chosen source positions: `v_i @ W_O[j]` (method section 4, OV)."""
-    v = needed(acts, "v")[layer, sources, _kv_heads(model, sources.device)[:, None]].to(model.wide)
-    return torch.einsum("hie,hed->hid", v, model.W_O(layer))
+    """What each head would write for its chosen source positions: `v_i @ W_O[j]` (method section 4, OV).
+
+    `pos`: the position that it is written at, which a post-norm's length depends on; None leaves that factor out.
+    """
+    v = needed(acts, "v")[layer, sources, kv_heads(model)[:, None]].to(model.wide)
+    found = torch.einsum("hie,hed->hid", v, model.W_O(layer))
+    return found if pos is None else found * post_scale(model, acts, layer, "attn", pos)
 
 
 def value_norms(model: Model, acts: Activations, layer: int, upto: int) -> Float[Tensor, "head source"]:
-    """‖v_i W_O[j]‖ for sources 0..upto, from `W_O W_Oᵀ`: the vectors of all heads and sources are never held."""
-    v = needed(acts, "v")[layer, : upto + 1].to(model.wide)[:, _kv_heads(model, model.device)]
+    """‖v_i W_O[j]‖ as written at `upto`, for sources 0..upto, from `W_O W_Oᵀ`: never all vectors at once."""
+    v = _values(model, acts, layer, upto)
     gram = torch.einsum("hed,hfd->hef", model.W_O(layer), model.W_O(layer))
-    return torch.einsum("ihe,hef,ihf->hi", v, gram, v).clamp_min(0).sqrt()
+    squares = torch.einsum("ihe,hef,ihf->hi", v, gram, v)
+    return squares.clamp_min(0).sqrt() * post_scale(model, acts, layer, "attn", upto)
 
 
 def value_parts(
     model: Model, acts: Activations, layer: int, upto: int, directions: Float[Tensor, "d_model word"]
 ) -> Float[Tensor, "head source word"]:
-    """⟨v_i W_O[j], direction⟩ for sources 0..upto: what each memory value adds, before the pattern."""
-    v = needed(acts, "v")[layer, : upto + 1].to(model.wide)[:, _kv_heads(model, model.device)]
-    return torch.einsum("ihe,hew->hiw", v, model.W_O(layer) @ directions)
+    """⟨v_i W_O[j], direction⟩ as written at `upto`, for sources 0..upto: before the pattern."""
+    v = _values(model, acts, layer, upto)
+    found = torch.einsum("ihe,hew->hiw", v, model.W_O(layer) @ directions)
+    return found * post_scale(model, acts, layer, "attn", upto)
 
 
 def head_results(model: Model, acts: Activations, layer: int, pos: int) -> Float[Tensor, "head d_model"]:
-    """What each head writes into the stream at one position: `z_j @ W_O[j]`."""
-    return torch.einsum("he,hed->hd", needed(acts, "z")[layer, pos].to(model.wide), model.W_O(layer))
+    """What each head writes into the stream at one position: `z_j @ W_O[j]`, past the post-norm where there is one."""
+    z = needed(acts, "z")[layer, pos].to(model.wide)
+    return torch.einsum("he,hed->hd", z, model.W_O(layer)) * post_scale(model, acts, layer, "attn", pos)
+
+
+def written(
+    model: Model, acts: Activations, layer: int, part: str, pos: int
+) -> tuple[Float[Tensor, "row d_model"], Float[Tensor, " d_model"] | None]:
+    """(rows, bias) that a sub-layer's coefficients (z or neurons) are summed with, as the stream at `pos` gets them."""
+    rows = model.W_O(layer).flatten(0, 1) if part == "attn" else model.W_out(layer)
+    bias = model.b_O(layer) if part == "attn" else model.b_out(layer)
+    scale = post_scale(model, acts, layer, part, pos)
+    if isinstance(scale, float):
+        return rows, bias
+    return rows * scale, None if bias is None else bias * scale
 
 
 def needed(acts: Activations, name: str) -> Tensor:
@@ -55,44 +92,6 @@ def needed(acts: Activations, name: str) -> Tensor:
     if part is None:
         raise VisitError(f"This needs {name!r}, which was not captured. Capture with parts=None, or name it in parts.")
     return part
-
-
-# ---- queries and keys, read in the residual space (method section 4) ------------------------------------------------
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor, back: bool = False) -> Tensor:
-    """Rotate the last axis by the run's own cos and sin (half-split pairs); `back`: the transpose, R^T."""
-    n = cos.shape[-1]
-    turned, rest = x[..., :n], x[..., n:]
-    sin = -sin if back else sin
-    half = torch.cat((-turned[..., n // 2 :], turned[..., : n // 2]), dim=-1)
-    return torch.cat((turned * cos + half * sin, rest), dim=-1)
-
-
-def query_readings(
-    model: Model, acts: Activations, layer: int, pos: int, sources: Tensor
-) -> Float[Tensor, "head d_model"]:
-    """Head j's query at `pos` as position `i = sources[j]` sees it: `(R_i^T R_t q_j) @ W_K[j]^T`.
-
-    Without rotation `q_j @ W_K[j]^T`, whatever the source.
-    """
-    q = needed(acts, "q")[layer, pos].to(model.wide)
-    if model.family.rotary:
-        cos, sin = needed(acts, "rotary").to(model.wide)
-        q = rotate(rotate(q, cos[pos], sin[pos]), cos[sources], sin[sources], back=True)
-    keys = model.W_K(layer)[_kv_heads(model, q.device)]
-    return torch.einsum("he,hde->hd", q, keys)
-
-
-def key_readings(
-    model: Model, acts: Activations, layer: int, pos: int, sources: Int[Tensor, "head shown"]
-) -> Float[Tensor, "head shown d_model"]:
-    """Keys of `sources` as position `pos` sees them: `(R_t^T R_i k_i) @ W_Q[j]^T`; `k_i @ W_Q[j]^T` unrotated."""
-    k = needed(acts, "k")[layer, sources, _kv_heads(model, sources.device)[:, None]].to(model.wide)
-    if model.family.rotary:
-        cos, sin = needed(acts, "rotary").to(model.wide)
-        k = rotate(rotate(k, cos[sources], sin[sources]), cos[pos], sin[pos], back=True)
-    return torch.einsum("hie,hde->hid", k, model.W_Q(layer))
 
 
 # ---- contributions (method sections 2.7 and 3) --------------------------------------------------------------------
@@ -124,11 +123,12 @@ def attribution(
     x = needed(acts, "resid_post")[-1, pos].to(model.wide)
     reference = torch.zeros_like(x) if raw else model.W_U_mean if distractor is None else model.W_U(distractor)
     word = model.W_U(target) - reference
-    centred = x - x.mean() if model.family.norm == "layer" else x
-    scale = torch.rsqrt(centred.pow(2).mean() + model.final_eps)
-    direction = model.final_gain * word * scale
-    if model.family.norm == "layer":  # ⟨c − mean(c), g⟩ = ⟨c, g − mean(g)⟩
-        direction = direction - direction.mean()
+    direction = model.final_gain * word
+    if model.ln_final is not None:
+        centred = x - x.mean() if model.family.norm == "layer" else x
+        direction = direction * torch.rsqrt(centred.pow(2).mean() + model.final_eps)
+        if model.family.norm == "layer":  # ⟨c − mean(c), g⟩ = ⟨c, g − mean(g)⟩
+            direction = direction - direction.mean()
     constant = 0.0 if model.final_bias is None else float(model.final_bias @ word)
     if model.b_U is not None:
         away = 0.0 if raw else model.b_U.mean() if distractor is None else model.b_U[distractor]

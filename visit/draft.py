@@ -43,6 +43,7 @@ class Draft:
     shares: dict[str, float] = field(default_factory=dict)
     errors: list[Tensor] = field(default_factory=list)
     last_layer: int | None = None
+    reads: dict[str, str] = field(default_factory=dict)  # what attention ("attn") and MLP ("mlp") of this block read
 
     def state(self, name: str, layer: int) -> Tensor:
         """A captured vector `[d_model]` at the graph's position."""

@@ -7,50 +7,57 @@ import math
 import torch
 from torch import Tensor
 
-from visit.decompose import head_results, key_readings, memory_values, needed, query_readings, value_norms, value_parts
+from visit.circuits import key_readings, query_readings
+from visit.decompose import head_results, memory_values, needed, value_norms, value_parts, written
 from visit.draft import Draft, add_bias, add_rest
 from visit.keep import select, share
+from visit.scoring import first_visible, kv_heads
 
 
 def add_attention(draft: Draft, layer: int) -> None:
     """Heads with their queries, keys and memory values, what is left out, and their sum."""
     model, at, t = draft.model, f"L{layer}", draft.pos
     results = head_results(model, draft.acts, layer, t)
-    norms = value_norms(model, draft.acts, layer, t)
-    pattern = needed(draft.acts, "pattern")[layer, :, t, : t + 1].to(model.wide)
+    first = first_visible(model, layer, t)  # in a windowed layer nothing before it is a memory value of this position
+    norms = value_norms(model, draft.acts, layer, t)[:, first:]
+    pattern = needed(draft.acts, "pattern")[layer, :, t, first : t + 1].to(model.wide)
     moved = draft.frozen.of(results)
     size = moved.abs() if draft.keep.by == "contribution" else results.norm(dim=-1)
     heads = select(size, moved, draft.keep.heads, *draft.pins(layer, "head"))
     draft.shares[f"{at}.attn_out"] = share(size, heads)
     sizes = pattern if draft.keep.by == "pattern" else pattern * norms
-    value_moved = pattern * value_parts(model, draft.acts, layer, t, draft.frozen.direction[:, None])[..., 0]
+    value_moved = pattern * value_parts(model, draft.acts, layer, t, draft.frozen.direction[:, None])[:, first:, 0]
     sizes = value_moved.abs() if draft.keep.by == "contribution" else sizes
-    shown = {j: select(sizes[j], value_moved[j], draft.keep.values, *draft.pins(layer, "value", j)) for j in heads}
+    shown = {j: _select_values(draft, layer, j, sizes[j], value_moved[j], first) for j in heads}  # counted from `first`
     most = torch.tensor(
         [_most_attended(pattern[j], shown.get(j, [])) for j in range(model.n_heads)], device=model.device
     )
-    queries = query_readings(model, draft.acts, layer, t, most)
-    sources = _padded(draft, shown)
+    queries = query_readings(model, draft.acts, layer, t, most + first)
+    sources = _padded(draft, shown) + first
     keys = key_readings(model, draft.acts, layer, t, sources)
-    values = memory_values(model, draft.acts, layer, sources)
+    values = memory_values(model, draft.acts, layer, sources, t)
     for j in heads:
         draft.shares[f"{at}.head{j}"] = share(sizes[j], shown[j])
-        seen = int(most[j]) if model.family.rotary else None
-        _head(draft, layer, j, results[j], queries[j], seen, pattern[j], values[j], keys[j], shown[j])
+        seen = int(most[j]) + first if model.family.rotary else None
+        _head(draft, layer, j, results[j], queries[j], seen, pattern[j], values[j], keys[j], shown[j], first)
     attn_out = draft.state("attn_out", layer)
-    bias = model.b_O(layer)
+    rows, bias = written(model, draft.acts, layer, "attn", t)
     added = results.sum(0) if bias is None else results.sum(0) + bias
     draft.check(added, attn_out)
-    kept = needed(draft.acts, "v")[layer, : t + 1].to(model.wide)
-    per_head = kept.repeat_interleave(model.n_heads // model.n_kv_heads, dim=1)
-    draft.check(torch.einsum("hi,ihe->he", pattern, per_head), draft.state("z", layer))
+    kept = needed(draft.acts, "v")[layer, first : t + 1].to(model.wide)[:, kv_heads(model)]
+    draft.check(torch.einsum("hi,ihe->he", pattern, kept), draft.state("z", layer))
     if len(heads) < model.n_heads:
         left = attn_out - results[heads].sum(0) - (0 if bias is None else bias)
         add_rest(draft, f"{at}.heads.rest", f"{at}.attn_out", left, 1 - draft.shares[f"{at}.attn_out"], layer)
-    _attn_neurons(draft, layer, set(heads))
+    _attn_neurons(draft, layer, set(heads), rows)
     if bias is not None:
         add_bias(draft, f"{at}.attn_bias", f"{at}.attn_out", bias, layer)
     draft.node(f"{at}.attn_out", "attn_out", attn_out, adds=True, layer=layer)
+
+
+def _select_values(draft: Draft, layer: int, j: int, sizes: Tensor, moved: Tensor, first: int) -> list[int]:
+    shown, hidden = ({i - first for i in pins if i >= first} for pins in draft.pins(layer, "value", j))
+    return select(sizes, moved, draft.keep.values, shown, hidden)
 
 
 def _most_attended(pattern: Tensor, shown: list[int]) -> int:
@@ -67,14 +74,15 @@ def _padded(draft: Draft, shown: dict[int, list[int]]) -> Tensor:
 
 def _head(
     draft: Draft, layer: int, j: int, result: Tensor, query: Tensor, seen: int | None,
-    pattern: Tensor, values: Tensor, keys: Tensor, shown: list[int],
+    pattern: Tensor, values: Tensor, keys: Tensor, shown: list[int], first: int,
 ) -> None:  # fmt: skip
+    """`pattern` and `shown` count from the `first` visible position."""
     at, head = f"L{layer}", f"L{layer}.head{j}"
     where = {"layer": layer, "head": j}
     draft.node(f"{head}.query", "query", query, adds=False, source_pos=seen, **where)
-    draft.edge(f"{at}.ln1_out", f"{head}.query", "multiply", weight=float(query.norm()))
-    for key, value, i in zip(keys, values, shown, strict=False):  # padded: the lists of other heads may be longer
-        weight = float(pattern[i])
+    draft.edge(draft.reads["attn"], f"{head}.query", "multiply", weight=float(query.norm()))
+    for key, value, place in zip(keys, values, shown, strict=False):  # padded: the lists of other heads may be longer
+        weight, i = float(pattern[place]), place + first
         draft.node(f"{head}.key{i}", "key", key, adds=False, source_pos=i, **where)
         draft.node(f"{head}.value{i}", "value", value, adds=True, coefficient=weight, source_pos=i, **where)
         draft.edge(f"{head}.query", f"{head}.key{i}", "multiply", coefficient=weight, weight=weight)
@@ -88,11 +96,10 @@ def _head(
     draft.edge(head, f"{at}.attn_out", "add", carries=head)
 
 
-def _attn_neurons(draft: Draft, layer: int, heads: set[int]) -> None:
+def _attn_neurons(draft: Draft, layer: int, heads: set[int], rows: Tensor) -> None:
     """Rows of W_O: a second reading of the heads, not further terms of the sum."""
     model, at = draft.model, f"L{layer}"
     z = draft.state("z", layer).flatten()
-    rows = model.W_O(layer).flatten(0, 1)
     moved = z * draft.frozen.of(rows)
     size = moved.abs() if draft.keep.by == "contribution" else z.abs() * model.o_row_norms[layer]
     sign = moved if draft.keep.by == "contribution" else z

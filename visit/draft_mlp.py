@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor
 
+from visit.decompose import written
 from visit.draft import Draft, add_bias, add_rest
 from visit.keep import select, share
 
@@ -14,13 +15,13 @@ def add_mlp(draft: Draft, layer: int) -> None:
     """Neurons with what they read and write, what is left out, and their sum."""
     model, at = draft.model, f"L{layer}"
     a = draft.state("neurons", layer)
-    weights, bias = model.W_out(layer), model.b_out(layer)
+    weights, bias = written(model, draft.acts, layer, "mlp", draft.pos)
     moved = a * draft.frozen.of(weights)
     size = moved.abs() if draft.keep.by == "contribution" else a.abs() * model.out_row_norms[layer]
     sign = moved if draft.keep.by == "contribution" else a
     shown = select(size, sign, draft.keep.mlp_neurons, *draft.pins(layer, "mlp_value"))
     draft.shares[f"{at}.mlp_out"] = share(size, shown)
-    _neurons(draft, layer, shown, a)
+    _neurons(draft, layer, shown, a, weights)
     mlp_out = draft.state("mlp_out", layer)
     added = a @ weights if bias is None else a @ weights + bias
     draft.check(added, mlp_out)
@@ -32,17 +33,17 @@ def add_mlp(draft: Draft, layer: int) -> None:
     draft.node(f"{at}.mlp_out", "mlp_out", mlp_out, adds=True, layer=layer)
 
 
-def _neurons(draft: Draft, layer: int, shown: list[int], a: Tensor) -> None:
-    model, at = draft.model, f"L{layer}"
+def _neurons(draft: Draft, layer: int, shown: list[int], a: Tensor, weights: Tensor) -> None:
+    at = f"L{layer}"
     reads = _reading_directions(draft, layer, shown)
-    writes = model.W_out(layer)[shown]
+    writes = weights[shown]
     for place, (n, coefficient) in enumerate(zip(shown, a[shown].tolist(), strict=True)):
         where = {"layer": layer, "neuron": n}
         write = f"{at}.mlp_value{n}"
         for suffix, columns, before in reads:
             name, pre = f"{at}.mlp_key{n}{suffix}", before[place]
             draft.node(name, "mlp_key", columns[place], adds=False, coefficient=pre, **where)
-            draft.edge(f"{at}.ln2_out", name, "multiply", coefficient=pre, weight=abs(pre))
+            draft.edge(draft.reads["mlp"], name, "multiply", coefficient=pre, weight=abs(pre))
             draft.edge(name, write, "multiply", carries=write, coefficient=coefficient)
         vector = writes[place] * math.copysign(1.0, coefficient)
         draft.node(write, "mlp_value", vector, adds=True, coefficient=coefficient, **where)

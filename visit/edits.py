@@ -60,7 +60,8 @@ def _attach(model: Model, edit: Edit, length: int) -> Any:
     paths = {"z": model.family.w_o, "neurons": model.family.w_out}
     if part in paths:
         return model.module(paths[part], layer).register_forward_pre_hook(lambda _m, args: (changed(args[0]),))
-    path = model.family.w_o if part == "attn_out" else model.family.w_out
+    family = model.family  # past the post-norm where there is one: the whole sum as the stream gets it
+    path = (family.post_attn or family.w_o) if part == "attn_out" else (family.post_mlp or family.w_out)
     return model.module(path, layer).register_forward_hook(lambda _m, _args, output: changed(output))
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from visit.edits import Edit, edit_hooks
 from visit.errors import VisitError
 from visit.model import Model
+from visit.scoring import grows, norm_module, rotation_sets, table_rotation
 
 TOKENS_PER_BATCH = 2048  # of `capture_many`: past this, larger batches gain no speed on two cores
 
@@ -26,6 +27,8 @@ TOKENS_PER_BATCH = 2048  # of `capture_many`: past this, larger batches gain no 
 class Activations:
     """One forward pass of one prompt, without batch axis. A quantity that was not asked for is None.
 
+    So is one that the family does not have: `resid_mid` where attention and MLP stand side by side, `rotary` without
+    rotation. Where both read one norm (or none) `ln2_out` is the array of `ln1_out` (or of the stream).
     `positions` names the positions that the axis `pos` holds (all of them, or the one that `capture_many` kept).
     """
 
@@ -47,7 +50,7 @@ class Activations:
     mlp_out: Float[Tensor, "layer pos d_model"] | None = None
     resid_post: Float[Tensor, "layer pos d_model"] | None = None
     logits: Float[Tensor, "pos d_vocab"] | None = None
-    rotary: Float[Tensor, "two pos d_rotary"] | None = None  # cos and sin of this run, None without rotation
+    rotary: Float[Tensor, "set two pos d_rotary"] | None = None  # cos and sin of this run (Gemma 3: two sets)
 
     def index(self, pos: int, whole: bool = True) -> int:
         """A position (negative counts from the end) as a non-negative one; out of range: a `VisitError`.
@@ -129,9 +132,10 @@ def capture_many(
     if batch is not None and batch < 1:
         raise VisitError(f"A batch holds at least one prompt; {batch} came.")
     ids = [tokenize(model, p) for p in prompts]
-    start = 0
+    start, equal = 0, grows(model)
     while start < len(ids):
-        size = batch or _fit(ids[start:])
+        left = ids[start : start + batch] if batch else ids[start:]
+        size = _fit(left, equal) if equal or not batch else batch
         group = ids[start : start + size]
         kept = None if pos is None else torch.tensor([_at(pos, i) for i in group], device=model.device)
         recorder = _Recorder(model, wanted, kept)
@@ -156,12 +160,15 @@ def _at(pos: int, ids: Sequence[int]) -> int:
     return pos % len(ids)
 
 
-def _fit(ids: Sequence[Sequence[int]]) -> int:
-    """How many of the next prompts share a batch: padded, they hold about TOKENS_PER_BATCH tokens."""
+def _fit(ids: Sequence[Sequence[int]], equal: bool) -> int:
+    """How many of the next prompts share a batch: padded, they hold about TOKENS_PER_BATCH tokens.
+
+    `equal`: none is padded, since the rotation of this model depends on the longest prompt of a batch.
+    """
     width = 0
     for n, own in enumerate(ids, start=1):
         width = max(width, len(own))
-        if n * width > TOKENS_PER_BATCH:
+        if n * width > TOKENS_PER_BATCH or (equal and len(own) != len(ids[0])):
             return max(1, n - 1)
     return len(ids)
 
@@ -178,14 +185,21 @@ class _Recorder:
     """The buffers of one forward pass `[layer, batch, pos, …]`, filled by hooks with exactly one copy each."""
 
     def __init__(self, model: Model, parts: frozenset[str], kept: Tensor | None) -> None:
-        self.model, self.parts, self.kept = model, parts, kept
+        self.model, self.wanted, self.parts, self.kept = model, parts, parts, kept
         self.buffers: dict[str, Tensor] = {}
+        self.shape = (0, 0)  # prompts and positions of the run
 
     def run(self, ids: Tensor) -> None:
-        with torch.no_grad():  # logits that nobody asked for are not computed: they are the largest part of all
-            logits = self.model.hf(ids, use_cache=False, logits_to_keep=0 if "logits" in self.parts else 1).logits
+        model, self.shape = self.model, (ids.shape[0], ids.shape[1])
+        # logits that nobody asked for are not computed: they are the largest part of all. Without a final norm the last
+        # state is read where the unembedding gets it
+        whole = "logits" in self.parts or (model.ln_final is None and bool(self.parts & {"resid_pre", "resid_post"}))
+        with torch.no_grad():
+            logits = model.hf(ids, use_cache=False, logits_to_keep=0 if whole else 1).logits
         if "logits" in self.parts:
-            self.buffers["logits"] = self._at_kept(logits)
+            self.buffers["logits"] = self._at_kept(logits.to(model.device))
+        if "rotary" in self.parts and (model.family.rotary or "").startswith("block."):
+            self.buffers["rotary"] = table_rotation(model, ids.shape[1])[None, :, None].to(model.device)
 
     @contextmanager
     def hooks(self) -> Iterator[None]:
@@ -197,61 +211,86 @@ class _Recorder:
     def _taps(self) -> Iterator[tuple[Any, str, str, int]]:
         """(module, side, name, layer) of everything to be read; `stream` holds resid_pre and resid_post at once."""
         model, family = self.model, self.model.family
-        fused = len(family.qkv) == 1
-        paths = {
-            "ln1_out": (family.qkv[0], "in"),
-            "z": (family.w_o, "in"),
-            "attn_out": (family.w_o, "out"),
-            "resid_mid": (family.ln2, "in"),
-            "ln2_out": (family.w_in, "in"),
-            "neurons": (family.w_out, "in"),
-            "mlp_out": (family.w_out, "out"),
-            "pattern": (family.attention, "second"),
-        }
-        if fused and self.parts & {"q", "k", "v"}:
-            paths["qkv"] = (family.qkv[0], "out")
-        elif not fused:
-            paths |= {name: (path, "out") for name, path in zip("qkv", family.qkv, strict=True)}
+        paths = self._paths()
         wanted = self.parts | {"qkv"}
         stream = bool(self.parts & {"resid_pre", "resid_post"})
         for layer in range(model.n_layers):
             if stream:
-                yield model.module(family.ln1, layer), "in", "stream", layer
+                yield model.module(family.ln1 or family.qkv[0], layer), "in", "stream", layer
             for name, (path, side) in paths.items():
                 if name in wanted:
-                    yield model.module(path, layer), side, name, layer
+                    module = norm_module(model, name, layer) if name in ("q", "k") else None
+                    yield module or model.module(path, layer), side, name, layer
         if stream:
-            yield model.module(family.ln_final), "in", "stream", model.n_layers
-        if family.rotary and "rotary" in self.parts:
+            last = model.ln_final or (model.project_out is not None and model.module(str(family.project_out)))
+            yield last or model.unembedding, "in", "stream", model.n_layers
+        if family.rotary and not family.rotary.startswith("block.") and "rotary" in self.parts:
             yield model.module(family.rotary), "both", "rotary", 0
 
-    def _writer(self, name: str, layer: int) -> Callable[[Tensor], None]:
-        count = {"stream": self.model.n_layers + 1, "rotary": 1}.get(name, self.model.n_layers)
+    def _paths(self) -> dict[str, tuple[str, str]]:
+        """Name -> (path in a block, side) of what a block's modules show."""
+        family = self.model.family
+        paths = {
+            "ln1_out": (family.qkv[0], "in"),
+            "z": (family.w_o, "in"),
+            "attn_out": (family.post_attn or family.w_o, "out"),
+            "neurons": (family.w_out, "in"),
+            "mlp_out": (family.post_mlp or family.w_out, "out"),
+            "pattern": (family.attention, "second"),
+        }
+        if not family.parallel:
+            paths["resid_mid"] = (family.ln2 or family.w_in, "in")
+        if family.ln2 is not None:
+            paths["ln2_out"] = (family.w_in, "in")
+        if len(family.qkv) == 3:
+            paths |= {name: (path, "out") for name, path in zip("qkv", family.qkv, strict=True)}
+        elif self.parts & {"q", "k", "v"}:
+            paths["qkv"] = (family.qkv[0], "out")
+        same = {"ln1_out"} if family.shared_norm else {"resid_mid"} if family.ln2 is None else set()
+        if "ln2_out" in self.parts and same:  # the same array under two names
+            self.parts |= same
+        return paths
 
-        def write(x: Tensor) -> None:
-            x = x if name == "rotary" else self._at_kept(x, axis=2 if name == "pattern" else 1)
+    def _writer(self, name: str, layer: int) -> Callable[..., None]:
+        model = self.model
+        sets = rotation_sets(model) if name == "rotary" else []
+        count = len(sets) or (model.n_layers + 1 if name == "stream" else model.n_layers)
+
+        def write(x: Tensor, kind: str | None = None) -> None:
+            place = sets.index(kind) if name == "rotary" and len(sets) > 1 else layer
+            if name != "rotary":
+                x = self._at_kept(self._in_batch(name, x), axis=2 if name == "pattern" else 1)
             if name not in self.buffers:
-                self.buffers[name] = x.new_empty((count, *x.shape))
-            self.buffers[name][layer].copy_(x)
+                self.buffers[name] = torch.empty((count, *x.shape), dtype=x.dtype, device=model.device)
+            self.buffers[name][place].copy_(x)
 
         return write
+
+    def _in_batch(self, name: str, x: Tensor) -> Tensor:
+        """What a hook sees as `[batch, pos, width]`: OPT flattens the first two, norms of queries and keys split heads."""
+        if x.dim() == 2:
+            return x.view(*self.shape, -1)
+        if name in ("q", "k") and x.dim() == 4:
+            return (x.transpose(1, 2) if self.model.family.heads_first else x).flatten(2)
+        return x
 
     def _at_kept(self, x: Tensor, axis: int = 1) -> Tensor:
         """`x` at the kept position of each prompt, the axis staying with length 1; all of `x` where all are kept."""
         if self.kept is None:
             return x
-        at = self.kept.view(-1, *[1] * (x.dim() - 1)).expand(*[-1 if i == 0 else n for i, n in enumerate(x.shape)])
+        kept = self.kept.to(x.device)
+        at = kept.view(-1, *[1] * (x.dim() - 1)).expand(*[-1 if i == 0 else n for i, n in enumerate(x.shape)])
         return x.gather(axis, at.narrow(axis, 0, 1))
 
     def record(self, row: int, ids: Sequence[int], prompt: str | Sequence[int]) -> Activations:
         """The record of prompt `row` of the batch, cut to its own length."""
         model, n = self.model, len(ids)
         positions = tuple(range(n)) if self.kept is None else (int(self.kept[row]),)
-        single = all(b.shape[0 if name == "logits" else 1] == 1 for name, b in self.buffers.items())
+        single = all(b.shape[0 if name == "logits" else 1] == 1 for name, b in self.buffers.items() if name != "rotary")
         found: dict[str, Tensor] = {}
         for name, buffer in self.buffers.items():
-            if name == "rotary":
-                found[name] = buffer[0][:, 0, :n]
+            if name == "rotary":  # of all positions, whichever is kept; the same for every prompt of the batch
+                found[name] = buffer[:, :, 0, :n]
             elif name == "logits":
                 found[name] = buffer[row, : len(positions)]
             elif name == "pattern":
@@ -260,31 +299,42 @@ class _Recorder:
                 found[name] = buffer[:, row, : len(positions)]
         if not single:  # a record must not keep the whole batch alive
             found = {name: part.clone() for name, part in found.items()}
+        text = prompt if isinstance(prompt, str) else model.tokenizer.decode(list(ids))
+        tokens = tuple(model.vocabulary[i] for i in ids)
+        return Activations(text, tuple(ids), tokens, positions, **self._named(found))
+
+    def _named(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The buffers under the record's names, heads apart; only what was asked for."""
+        model, family = self.model, self.model.family
         if "stream" in found:
             stream = found.pop("stream")
             found |= {"resid_pre": stream[:-1], "resid_post": stream[1:]}
         if "qkv" in found:
-            widths = [model.n_heads * model.d_head] + [model.n_kv_heads * model.d_head] * 2
-            found |= dict(zip("qkv", found.pop("qkv").split(widths, dim=-1), strict=True))
+            found |= dict(zip("qkv", model.split_qkv(found.pop("qkv")), strict=True))
         for name in {"q", "k", "v", "z"} & found.keys():
-            found[name] = found[name].unflatten(-1, (-1, model.d_head))
-        text = prompt if isinstance(prompt, str) else model.tokenizer.decode(list(ids))
-        tokens = tuple(model.vocabulary[i] for i in ids)
-        kept = {name: part for name, part in found.items() if name in self.parts}
-        return Activations(text, tuple(ids), tokens, positions, **kept)
+            if found[name].dim() == 3:
+                found[name] = found[name].unflatten(-1, (-1, model.d_head))
+        if family.ln2 is None:
+            same = found.get("ln1_out" if family.shared_norm else "resid_mid")
+            if same is not None:
+                found["ln2_out"] = same
+        return {name: part for name, part in found.items() if name in self.wanted}
 
 
 @contextmanager
-def _attached(module: Any, side: str, write: Callable[[Tensor], None]) -> Iterator[None]:
+def _attached(module: Any, side: str, write: Callable[..., None]) -> Iterator[None]:
     """A hook that lives as long as its `with` block, and that goes even on failure."""
     if side == "in":
         handle = module.register_forward_pre_hook(lambda _module, args: write(args[0]))
+    elif side == "both":  # a rotation: cos and sin; where there are several, the last argument names the layers' type
+        handle = module.register_forward_hook(
+            lambda _module, args, options, output: write(
+                torch.stack(list(output)), options.get("layer_type", args[2] if len(args) > 2 else None)
+            ),
+            with_kwargs=True,
+        )
     else:
-        pick: dict[str, Callable[[Any], Tensor]] = {
-            "out": lambda output: output,
-            "second": lambda output: output[1],
-            "both": lambda output: torch.stack(list(output)),
-        }
+        pick: dict[str, Callable[[Any], Tensor]] = {"out": lambda output: output, "second": lambda output: output[1]}
         take = pick[side]
         handle = module.register_forward_hook(lambda _module, _args, output: write(take(output)))
     try:

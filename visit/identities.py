@@ -13,10 +13,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from visit.decompose import attribution, key_readings, needed, query_readings, rotate, value_parts
+from visit.circuits import as_seen, key_readings, query_readings, rotated, rotation
+from visit.decompose import attribution, needed, post_scale, value_parts, written
 from visit.forward import Activations, capture, plain_logits
 from visit.lens import final_norm, unembed
 from visit.model import Model
+from visit.scoring import kv_heads, score_cap, score_scale, slopes, soft_cap, vector_norm, visible
 
 NAMES = {
     1: "captured logits = plain forward pass",
@@ -35,7 +37,11 @@ _POSITIONS = 32  # identity 6 compares this many last positions pair by pair
 
 def tolerance(model: Model, identity: int) -> float:
     """The largest relative error allowed: by the model's precision, and by what Hugging Face computes in float32."""
-    if model.dtype == torch.float64 and model.family.float32_inside and identity in (6, 7, 9):
+    family = model.family
+    inside = {6, 7, 9} if family.float32_inside else set()
+    if family.post_attn:  # the sums are compared past that norm, which Hugging Face computes in float32
+        inside |= {2, 3, 8}
+    if model.dtype == torch.float64 and identity in inside:
         return 1e-6
     return 0.0 if identity == 1 else _TOLERANCE[model.dtype]
 
@@ -89,7 +95,7 @@ def _comparisons(model: Model, acts: Activations) -> Iterator[_Comparison]:
             yield from check(model, acts, layer)
     for rows in torch.arange(len(acts.token_ids), device=model.device).split(64):
         last = needed(acts, "resid_post")[-1, rows].to(model.wide)
-        read = unembed(model, final_norm(model, last)).softmax(-1)
+        read = soft_cap(unembed(model, final_norm(model, last)), model.logit_cap).softmax(-1)
         yield 5, None, read, needed(acts, "logits")[rows].to(model.wide).softmax(-1)
     yield from _attributions(model, acts)
 
@@ -120,11 +126,19 @@ def _sums(model: Model, acts: Activations, layer: int) -> Iterator[_Comparison]:
     def part(name: str) -> Tensor:
         return needed(acts, name)[layer].to(model.wide)
 
-    z, weights = part("z"), model.W_O(layer)
+    z = part("z").flatten(-2)
     v = part("v").repeat_interleave(model.n_heads // model.n_kv_heads, dim=1)
-    yield 2, layer, torch.einsum("hqk,khe->qhe", part("pattern"), v), z
-    yield 2, layer, _plus(torch.einsum("phe,hed->pd", z, weights), model.b_O(layer)), part("attn_out")
-    yield 3, layer, _plus(part("neurons") @ model.W_out(layer), model.b_out(layer)), part("mlp_out")
+    yield 2, layer, torch.einsum("hqk,khe->qhe", part("pattern"), v).flatten(-2), z
+    for number, name, terms in ((2, "attn", z), (3, "mlp", part("neurons"))):
+        scale = post_scale(model, acts, layer, name, slice(None))
+        rows, bias = (
+            (model.W_O(layer).flatten(0, 1), model.b_O(layer)) if name == "attn"
+            else (model.W_out(layer), model.b_out(layer))
+        )  # fmt: skip
+        yield number, layer, _plus(terms @ rows, bias) * scale, part(f"{name}_out")
+    if model.family.parallel:
+        yield 4, layer, part("resid_pre") + part("attn_out") + part("mlp_out"), part("resid_post")
+        return
     yield 4, layer, part("resid_pre") + part("attn_out"), part("resid_mid")
     yield 4, layer, part("resid_mid") + part("mlp_out"), part("resid_post")
 
@@ -133,63 +147,67 @@ def _plus(x: Tensor, bias: Tensor | None) -> Tensor:
     return x if bias is None else x + bias
 
 
-def _rotated(model: Model, acts: Activations, name: str, layer: int) -> Tensor:
-    x = needed(acts, name)[layer].to(model.wide)
-    if not model.family.rotary:
-        return x
-    cos, sin = needed(acts, "rotary").to(model.wide)
-    return rotate(x, cos[:, None], sin[:, None])
-
-
 def _scores(model: Model, acts: Activations, layer: int) -> Tensor:
     """q·k of every pair of positions, rotated and not yet scaled: `[head, query, key]`."""
-    q, k = (_rotated(model, acts, name, layer) for name in "qk")
-    k = k.repeat_interleave(model.n_heads // model.n_kv_heads, dim=1)
-    return torch.einsum("qhe,khe->hqk", q, k)
+    q, k = (rotated(model, acts, layer, needed(acts, name)[layer].to(model.wide)) for name in "qk")
+    return torch.einsum("qhe,khe->hqk", q, k[:, kv_heads(model)])
 
 
 def _readings(model: Model, acts: Activations, layer: int) -> Iterator[_Comparison]:
+    """The last query against the last keys: from the query's side, then from the key's."""
     t = len(acts.token_ids) - 1
     first = max(0, t + 1 - _POSITIONS)
-    group = model.n_heads // model.n_kv_heads
-    ln1 = needed(acts, "ln1_out")[layer].to(model.wide)
+    near = torch.arange(first, t + 1, device=model.device)
     true = _scores(model, acts, layer)[:, t, first:]
-    from_query = []
-    for i in range(first, t + 1):
-        q = _seen_from(model, acts, "q", layer, t, i)
-        read = query_readings(model, acts, layer, t, torch.full((model.n_heads,), i))
-        bias = (q * model.b_K(layer).repeat_interleave(group, dim=0)).sum(-1)
-        from_query.append(read @ ln1[i] + bias)
-    yield 6, layer, torch.stack(from_query, dim=1), true
-    sources = torch.arange(first, t + 1, device=model.device).expand(model.n_heads, -1)
-    keys = key_readings(model, acts, layer, t, sources) @ ln1[t]
-    biases = [
-        (_seen_from(model, acts, "k", layer, i, t).repeat_interleave(group, dim=0) * model.b_Q(layer)).sum(-1)
-        for i in range(first, t + 1)
-    ]
-    yield 6, layer, keys + torch.stack(biases, dim=1), true
+    yield 6, layer, torch.stack([_from_query(model, acts, layer, t, int(i)) for i in near], dim=1), true
+    yield 6, layer, _from_keys(model, acts, layer, t, near.expand(model.n_heads, -1)), true
 
 
-def _seen_from(model: Model, acts: Activations, name: str, layer: int, at: int, seen: int) -> Tensor:
-    """`R_seen^T R_at x`: the query or key of position `at` as position `seen` meets it."""
-    x = needed(acts, name)[layer, at].to(model.wide)
-    if not model.family.rotary:
-        return x
-    cos, sin = needed(acts, "rotary").to(model.wide)
-    return rotate(rotate(x, cos[at], sin[at]), cos[seen], sin[seen], back=True)
+def _from_query(model: Model, acts: Activations, layer: int, t: int, i: int) -> Tensor:
+    """`s_i (⟨ln1_out[i], C(γ_K ⊙ q) W_Kᵀ⟩ + C(γ_K ⊙ q)·b_K) + q·β_K`, the score of one source, every head."""
+    groups, norm = kv_heads(model), vector_norm(model, "k", layer)
+    q = as_seen(model, acts, layer, needed(acts, "q")[layer, t].to(model.wide), t, i)
+    ln1 = needed(acts, "ln1_out")[layer, i].to(model.wide)
+    read = query_readings(model, acts, layer, t, torch.full((model.n_heads,), i, device=model.device)) @ ln1
+    bias = model.b_K(layer)[groups]
+    if norm is None:
+        return read + (q * bias).sum(-1)
+    raw = torch.einsum("d,hde->he", ln1, model.W_K(layer)) + model.b_K(layer)
+    scale = norm.scale(raw).expand(model.n_kv_heads, 1)[groups, 0]
+    found = scale * (read + (norm.centre(norm.gain[groups] * q) * bias).sum(-1))
+    return found if norm.bias is None else found + (q * norm.bias[groups]).sum(-1)
+
+
+def _from_keys(model: Model, acts: Activations, layer: int, t: int, sources: Tensor) -> Tensor:
+    """The same from the side of the keys `[head, source]`."""
+    norm, ln1 = vector_norm(model, "q", layer), needed(acts, "ln1_out")[layer, t].to(model.wide)
+    k = needed(acts, "k")[layer, sources, kv_heads(model)[:, None]].to(model.wide)
+    k = as_seen(model, acts, layer, k, sources, t)
+    read = key_readings(model, acts, layer, t, sources) @ ln1
+    bias = model.b_Q(layer)[:, None]
+    if norm is None:
+        return read + (k * bias).sum(-1)
+    raw = torch.einsum("d,hde->he", ln1, model.W_Q(layer)) + model.b_Q(layer)
+    scale = norm.scale(raw).expand(model.n_heads, 1)
+    found = scale * (read + (norm.centre(norm.gain[:, None] * k) * bias).sum(-1))
+    return found if norm.bias is None else found + (k * norm.bias[:, None]).sum(-1)
 
 
 def _pattern(model: Model, acts: Activations, layer: int) -> Iterator[_Comparison]:
-    scaling: float = model.module(model.family.attention, layer).scaling
-    scores = _scores(model, acts, layer) * scaling
-    future = torch.ones_like(scores[0], dtype=torch.bool).triu(1)
-    yield 9, layer, scores.masked_fill(future, -math.inf).softmax(-1), needed(acts, "pattern")[layer]
+    scores = soft_cap(_scores(model, acts, layer) * score_scale(model, layer), score_cap(model))
+    steep = slopes(model)
+    if steep is not None:
+        scores = scores + steep[:, None, None] * torch.arange(scores.shape[-1], device=scores.device)
+    seen = visible(model, layer, scores.shape[-1])
+    yield 9, layer, scores.masked_fill(~seen, -math.inf).softmax(-1), needed(acts, "pattern")[layer]
 
 
 def _attributions(model: Model, acts: Activations) -> Iterator[_Comparison]:
     """Identity 7 at the last position, for the prediction and words spread over the vocabulary."""
     t = len(acts.token_ids) - 1
     logits = needed(acts, "logits")[t].to(model.wide)
+    if model.logit_cap is not None:  # the sum is that of the logits before the cap; identity 5 checks the cap
+        logits = unembed(model, final_norm(model, needed(acts, "resid_post")[-1, t : t + 1].to(model.wide)))[0]
     words = [int(logits.argmax()), *range(0, model.d_vocab, max(1, model.d_vocab // 7))]
     frozen = [attribution(model, acts, t, w, raw=True) for w in words]
     directions = torch.stack([f.direction for f in frozen], dim=1)
@@ -200,12 +218,14 @@ def _attributions(model: Model, acts: Activations) -> Iterator[_Comparison]:
         neurons = needed(acts, "neurons")[layer, t].to(model.wide)
         z = needed(acts, "z")[layer, t].to(model.wide)
         pattern = needed(acts, "pattern")[layer, :, t, : t + 1].to(model.wide)
-        heads = torch.einsum("he,hed->hd", z, model.W_O(layer)) @ directions
         values = pattern[..., None] * value_parts(model, acts, layer, t, directions)
-        rest = neurons @ (model.W_out(layer) @ directions)
-        for bias in (model.b_O(layer), model.b_out(layer)):
-            rest = rest if bias is None else rest + bias @ directions
-        by_head = by_head + heads.sum(0) + rest
+        rows, bias = written(model, acts, layer, "attn", t)
+        heads = z.flatten() @ (rows @ directions)
+        rest = torch.zeros_like(total) if bias is None else bias @ directions
+        rows, bias = written(model, acts, layer, "mlp", t)
+        rest = rest + neurons @ (rows @ directions)
+        rest = rest if bias is None else rest + bias @ directions
+        by_head = by_head + heads + rest
         by_value = by_value + values.sum((0, 1)) + rest
     yield 7, None, by_head, logits[words]
     yield 7, None, by_value, logits[words]
@@ -217,5 +237,5 @@ def _embedding_parts(model: Model, acts: Activations, t: int) -> Tensor:
     if model.family.pos_embed is None:
         return entering[None]
     positions: Tensor = model.module(model.family.pos_embed).weight
-    position = positions[t].detach().to(model.wide)
+    position = positions[t + model.family.pos_offset].detach().to(entering)
     return torch.stack([entering - position, position])

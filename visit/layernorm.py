@@ -30,13 +30,20 @@ from visit.layernorm_steps import (
 )  # fmt: skip
 from visit.lens import columns_of, lens_logits, read, read_logits, unembed
 from visit.model import Model
+from visit.scoring import soft_cap
 
 
 def logits_of(model: Model, x: Float[Tensor, "n d_model"], final: bool) -> Float[Tensor, "n d_vocab"]:
-    """Logits of a few vectors, by the lens with (`final`) or without its final norm."""
+    """Logits of a few vectors before any soft-cap, by the lens with (`final`) or without its final norm."""
     if not final:
         return unembed(model, x.to(model.wide))
     return torch.cat([logits for _, logits in lens_logits(model, x)])
+
+
+def probs_of(model: Model, x: Float[Tensor, "n d_model"], final: bool, dtype: torch.dtype | None = None) -> Tensor:
+    """Probabilities of a few vectors `[n, d_vocab]`, past the soft-cap where the family has one."""
+    logits = logits_of(model, x, final)
+    return soft_cap(logits.to(dtype or logits.dtype), model.logit_cap).softmax(-1)
 
 
 def ranks_of(values: Float[Tensor, " d_vocab"]) -> Int[Tensor, " d_vocab"]:
@@ -64,9 +71,9 @@ def token_shift(
     t = acts.index(pos)
     wanted = int(needed(acts, "logits")[t].argmax()) if target is None else model.token_id(target)
     with torch.no_grad():
-        steps = norm_steps(model, layer, norm, state_before(acts, layer, norm)[t : t + 1])
+        steps = norm_steps(model, layer, norm, state_before(model, acts, layer, norm)[t : t + 1])
         logits = logits_of(model, torch.cat(list(steps.values())), with_final(norm, final_norm))
-        probs = logits.cpu().double().softmax(-1)  # the differences are to add up, whatever the model's precision
+        probs = soft_cap(logits.cpu().double(), model.logit_cap).softmax(-1)  # the differences are to add up, whatever the model's precision
         ranks = ranks_of(logits[0]), ranks_of(logits[-1])
     changes = dict(zip(list(steps)[1:], probs.diff(dim=0), strict=True))
     table = word_table(model, probs[0], probs[-1], ranks, changes)
@@ -118,7 +125,7 @@ def target_shifts(
     wanted = int(needed(acts, "logits")[t].argmax()) if target is None else model.token_id(target)
     sites = norm_sites(model)
     with torch.no_grad():
-        before = torch.cat([state_before(acts, layer, norm)[t : t + 1] for layer, norm in sites]).to(model.wide)
+        before = torch.cat([state_before(model, acts, layer, norm)[t : t + 1] for layer, norm in sites]).to(model.wide)
         parts = [normed(model, *site, x[None]) for site, x in zip(sites, before, strict=True)]
         both = [_target_columns(model, x, sites, wanted, final_norm) for x in (before, torch.cat(parts))]
     table = pd.DataFrame(sites, columns=["layer", "norm"]).astype({"layer": "Int64"})
@@ -139,7 +146,10 @@ def _target_columns(
     parts = []
     for lens in (True, False):
         rows = x[final == lens]
-        found = read(model, rows, target, 1) if lens else read_logits(model, unembed(model, rows), target, 1)
+        found = (
+            read(model, rows, target, 1) if lens
+            else read_logits(model, unembed(model, rows), target, 1, model.logit_cap)
+        )  # fmt: skip
         parts.append(pd.DataFrame(columns_of(model, found)))
     places = torch.cat([(final == lens).nonzero()[:, 0] for lens in (True, False)]).cpu().numpy()
     return pd.concat(parts).set_index(places).sort_index().to_dict("list")

@@ -19,7 +19,7 @@ from torch import Tensor
 from visit.aim import counted
 from visit.errors import VisitError
 from visit.forward import Activations
-from visit.layernorm import logits_of, ranks_of, word_table
+from visit.layernorm import probs_of, ranks_of, word_table
 from visit.layernorm_steps import NORMS, Site, norm_module, norm_sites, normed, state_before, with_final
 from visit.model import Model
 
@@ -72,7 +72,7 @@ def shift_sums(
         while group := list(islice(rest, VECTORS)):
             count += len(group)
             for i, site in enumerate(sites):
-                before = torch.cat([_single(acts, site) for acts in group])
+                before = torch.cat([_single(model, acts, site) for acts in group])
                 squares[i] += before.double().pow(2).sum(0)
                 for side, x in enumerate((before, normed(model, *site, before))):
                     vectors[side, i] += x.double().sum(0)
@@ -80,16 +80,16 @@ def shift_sums(
     return ShiftSums(tuple(sites), final_norm, count, probs, vectors, squares)
 
 
-def _single(acts: Activations, site: Site) -> Tensor:
+def _single(model: Model, acts: Activations, site: Site) -> Tensor:
     if len(acts.positions) != 1:
         raise VisitError("Sums over prompts take one position of each. Capture with capture_many(…, pos=-1).")
-    return state_before(acts, *site)
+    return state_before(model, acts, *site)
 
 
 def _summed(model: Model, x: Tensor, final: bool) -> Tensor:
     """Σ over vectors of the probabilities they read, a few vectors at a time."""
     rows = max(1, WIDE_BYTES // (8 * model.d_vocab))
-    parts = [logits_of(model, some, final).softmax(-1).sum(0, dtype=torch.float64) for some in x.split(rows)]
+    parts = [probs_of(model, some, final).sum(0, dtype=torch.float64) for some in x.split(rows)]
     return torch.stack(parts).sum(0)
 
 
@@ -122,7 +122,7 @@ def _sides(model: Model, sums: ShiftSums, place: int, norm: str, mean: str) -> T
         return sums.probs[:, place] / sums.count
     with torch.no_grad():
         x = (sums.vectors[:, place] / sums.count).to(model.wide)
-        return logits_of(model, x, with_final(norm, sums.final_norm)).double().softmax(-1)
+        return probs_of(model, x, with_final(norm, sums.final_norm), torch.float64)
 
 
 def control_sums(model: Model, sums: ShiftSums, layer: int | None, norm: str = "ln1", seed: int = 0) -> ShiftSums:

@@ -24,7 +24,9 @@ def norm_module(model: Model, layer: int | None, norm: str) -> Any:
     if norm not in NORMS:
         raise VisitError(f"norm must be one of {', '.join(NORMS)}; {norm!r} came.")
     if norm == "final":
-        return model.module(model.family.ln_final)
+        if model.ln_final is None:
+            raise VisitError(f"{model.name} has no final norm.")
+        return model.ln_final
     if layer is None or not 0 <= layer < model.n_layers:
         raise VisitError(f"Layers of {model.name} run from 0 to {model.n_layers - 1}; {layer} came.")
     if not has_norm(model, norm):
@@ -33,9 +35,8 @@ def norm_module(model: Model, layer: int | None, norm: str) -> Any:
 
 
 def has_norm(model: Model, norm: str) -> bool:
-    """Whether blocks have this norm. Where attention and MLP share one, it is ln1, and there is no ln2."""
-    family = model.family
-    return norm == "final" or (bool(getattr(family, norm)) and not (norm == "ln2" and family.ln2 == family.ln1))
+    """Whether the model has this norm. Where attention and MLP share one, it is ln1, and there is no ln2."""
+    return (model.ln_final if norm == "final" else getattr(model.family, norm)) is not None
 
 
 def _other(model: Model, norm: str) -> str:
@@ -47,16 +48,21 @@ def node_of(layer: int | None, norm: str) -> str:
     return "ln_final" if norm == "final" else f"L{layer}.{norm}_out"
 
 
-def state_before(acts: Activations, layer: int | None, norm: str) -> Float[Tensor, "pos d_model"]:
-    """The stream as it enters the norm, at every position of the record."""
-    name = {"ln1": "resid_pre", "ln2": "resid_mid", "final": "resid_post"}[norm]
+def state_before(
+    model: Model, acts: Activations, layer: int | None, norm: str
+) -> Float[Tensor, "pos d_model"]:
+    """The stream as it enters the norm, at every position of the record.
+
+    Where attention and MLP stand side by side there is no resid_mid, and ln2 reads what ln1 reads.
+    """
+    between = "resid_pre" if model.family.parallel else "resid_mid"
+    name = {"ln1": "resid_pre", "ln2": between, "final": "resid_post"}[norm]
     return needed(acts, name)[-1 if layer is None or norm == "final" else layer]
 
 
 def normed(model: Model, layer: int | None, norm: str, x: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_model"]:
     """`ln(x)` by the module's own forward, past any hook of another thread: what the model itself makes of x."""
-    module = norm_module(model, layer, norm)
-    return module.forward(x.to(module.weight.dtype)).to(model.wide)
+    return norm_module(model, layer, norm).forward(x.to(model.dtype)).to(model.wide)
 
 
 def norm_steps(
@@ -73,11 +79,10 @@ def norm_steps(
     steps = {"before": wide}
     if is_layer:
         steps["centring"] = wide = wide - wide.mean(-1, keepdim=True)
-    epsilon = module.eps if hasattr(module, "eps") else module.variance_epsilon
-    steps["scaling"] = wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + epsilon)
+    steps["scaling"] = wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + model.epsilon(module))
     bias = getattr(module, "bias", None)
     if is_layer and bias is not None:
-        steps["gain"] = wide * module.weight.detach().to(wide.dtype)
+        steps["gain"] = wide * model.gain(module)
     steps["gain" if bias is None else "bias"] = normed(model, layer, norm, x)
     return steps
 

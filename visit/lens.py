@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from visit.errors import VisitError
 from visit.model import Model
+from visit.scoring import soft_cap
 
 CHUNK_BYTES = 64 << 20  # of logits held at once: a block fits into one product, and more gains nothing
 _STRETCH = 64  # words looked at together when the largest are searched
@@ -41,8 +42,11 @@ class Readings:
 
 def final_norm(model: Model, x: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_model"]:
     """The final norm of x, its statistics fresh. Runs the module's own forward, past any hook of another thread."""
-    module: Any = model.module(model.family.ln_final)
-    if x.dtype == module.weight.dtype:
+    module: Any = model.ln_final
+    if module is None:
+        return x
+    weight = getattr(module, "weight", None)
+    if weight is None or weight.dtype == x.dtype:
         return module.forward(x)
     x = x - x.mean(-1, keepdim=True) if model.family.norm == "layer" else x
     x = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + model.final_eps) * model.final_gain
@@ -50,7 +54,11 @@ def final_norm(model: Model, x: Float[Tensor, "n d_model"]) -> Float[Tensor, "n 
 
 
 def unembed(model: Model, x: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_vocab"]:
-    """Logits of normed vectors, `x @ W_U + b`, in float32 at least, never holding a second copy of W_U."""
+    """Logits of normed vectors, `x @ W_U + b`, in float32 at least, never holding a second copy of W_U.
+
+    Before the soft-cap where the family has one: it changes no rank, and contributions add up to these.
+    """
+    x = x if model.project_out is None else x @ model.project_out
     weight = model.unembedding.weight.detach()
     if weight.dtype == x.dtype:
         return functional.linear(x, weight, model.b_U)
@@ -61,7 +69,7 @@ def unembed(model: Model, x: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_v
 
 
 def lens_logits(model: Model, x: Float[Tensor, "n d_model"]) -> Iterator[tuple[slice, Float[Tensor, "chunk d_vocab"]]]:
-    """Logits of the lens, rows in chunks: (which rows, their logits)."""
+    """Logits of the lens before any soft-cap, rows in chunks: (which rows, their logits)."""
     x = x.to(model.wide)
     rows = max(1, CHUNK_BYTES // (model.d_vocab * x.element_size()))
     rows = -(-len(x) // max(1, -(-len(x) // rows)))  # equal chunks: a last chunk of a few rows wastes a whole pass
@@ -84,7 +92,7 @@ def read(
             tile = max(1, TILE_BYTES // (model.d_vocab * logits.element_size()))
             for i in range(0, len(logits), tile):
                 words = target[rows][i : i + tile] if isinstance(target, Tensor) else target
-                part = _read_tile(logits[i : i + tile], words, k)
+                part = _read_tile(logits[i : i + tile], words, k, model.logit_cap)
                 # one place for all rows: small results that stay between large temporaries pin the heap (500 MB seen)
                 found = found or tuple(column.new_empty(len(x), *column.shape[1:]) for column in part)
                 for column, now in zip(found, part, strict=True):
@@ -97,16 +105,24 @@ def read(
         return Readings(top, top_p, bottom, bottom_p, entropy, length, prob if known else None, rank if known else None)
 
 
-def read_logits(model: Model, logits: Float[Tensor, "n d_vocab"], target: int | None = None, k: int = 10) -> Readings:
-    """The same readings from the model's own logits: where its prediction is shown, nothing is computed again."""
-    logits = logits.to(model.wide)
-    top, top_p, bottom, bottom_p, entropy, prob, rank = _read_tile(logits.clone(), target, min(k, model.d_vocab))
+def read_logits(
+    model: Model, logits: Float[Tensor, "n d_vocab"], target: int | None = None, k: int = 10, cap: float | None = None
+) -> Readings:
+    """The same readings from the model's own logits: where its prediction is shown, nothing is computed again.
+
+    `cap`: a soft-cap that they have not passed yet.
+    """
+    logits = logits.to(model.wide).clone()
+    top, top_p, bottom, bottom_p, entropy, prob, rank = _read_tile(logits, target, min(k, model.d_vocab), cap)
     known = target is not None
     norm = torch.full_like(entropy, math.nan)
     return Readings(top, top_p, bottom, bottom_p, entropy, norm, prob if known else None, rank if known else None)
 
 
-def _read_tile(logits: Tensor, target: int | Tensor | None, k: int) -> tuple[Tensor, ...]:
+def _read_tile(
+    logits: Tensor, target: int | Tensor | None, k: int, cap: float | None = None
+) -> tuple[Tensor, ...]:
+    """Places by the logits as they come, probabilities after the soft-cap `cap`. Works in place: the chunk is ours."""
     high, top = top_of(logits, k)
     low, bottom = top_of(logits, k, largest=False)
     own = logits.gather(1, target) if isinstance(target, Tensor) else logits[:, [target or 0]]  # a copy
@@ -115,6 +131,8 @@ def _read_tile(logits: Tensor, target: int | Tensor | None, k: int) -> tuple[Ten
     above = [torch.gt(logits, word[:, None], out=spare).sum(-1) for word in own.unbind(1)]
     rank = 1 + torch.stack(above, dim=1).long()
     rank = rank.masked_fill(own.isnan(), logits.shape[-1])  # no number is no first place
+    if cap is not None:
+        logits, high, low, own = (soft_cap(x, cap) for x in (logits, high, low, own))
     logits = logits.sub_(high[:, :1])  # in place: the chunk is ours, and a pass over it costs as much as its product
     weights = torch.exp(logits, out=spare)
     total = weights.sum(-1, keepdim=True)

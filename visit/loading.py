@@ -38,7 +38,7 @@ def read_checkpoint(
         local, found = _check_hub(name, revision)
     options: dict[str, Any] = {"revision": revision, "local_files_only": local, "trust_remote_code": False}
     config = _config(source, options)
-    family_of(config.model_type)
+    family_of(config)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     kind = _dtype(dtype, config, where, folder if folder.is_dir() else None)
     hf = _weights(name, source, options, kind)

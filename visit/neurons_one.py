@@ -65,9 +65,10 @@ def active_neurons(
 def _sum(model: Model, acts: Activations, layer: int, t: int, kind: Kind) -> tuple[Tensor, Tensor, Any, Tensor]:
     """The terms of one sum at `t`: coefficients, rows, bias, and what the model itself made of them."""
     if kind == "mlp":
-        a, rows, bias = needed(acts, "neurons"), model.W_out(layer), model.b_out(layer)
-        return a[layer, t].to(model.wide), rows, bias, needed(acts, "mlp_out")[layer, t].to(model.wide)
-    z, rows, bias = needed(acts, "z"), model.W_O(layer).flatten(0, 1), model.b_O(layer)
+        rows, bias = written(model, acts, layer, "mlp", t)
+        a, total = needed(acts, "neurons")[layer, t], needed(acts, "mlp_out")[layer, t]
+        return a.to(model.wide), rows, bias, total.to(model.wide)
+    z, (rows, bias) = needed(acts, "z"), written(model, acts, layer, "attn", t)
     return z[layer, t].flatten().to(model.wide), rows, bias, needed(acts, "attn_out")[layer, t].to(model.wide)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 import torch
 
-from visit.decompose import attribution, head_results, needed, value_parts
+from visit.decompose import attribution, head_results, needed, value_parts, written
 from visit.forward import Activations
 from visit.lens import columns_of, read, read_logits
 from visit.model import Model
@@ -64,7 +64,7 @@ def movers(model: Model, acts: Activations, pos: int, target: int, distractor: i
     ]  # fmt: skip
     for layer in range(model.n_layers):
         rows += _heads(model, acts, layer, t, frozen.direction)
-        bias = model.b_O(layer)
+        bias = written(model, acts, layer, "attn", t)[1]
         if bias is not None:
             added = float(frozen.of(bias))
             rows.append({"node": f"L{layer}.attn_bias", "kind": "attn_bias", "layer": layer, "contribution": added})

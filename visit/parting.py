@@ -14,6 +14,7 @@ from visit.errors import VisitError
 from visit.forward import Activations
 from visit.lens import lens_logits, top_of
 from visit.model import Model
+from visit.scoring import soft_cap
 from visit.pairing import Pairing
 
 TOP = 50  # of the intersection score, as in the paper
@@ -120,8 +121,12 @@ def _read_both(model_a: Model, model_b: Model, x: Tensor, y: Tensor, k: int) -> 
     for (_, p), (_, q) in zip(lens_logits(model_a, x), lens_logits(model_b, y), strict=True):
         tops[0].append(top_of(p, k)[1])
         tops[1].append(top_of(q, k)[1])
-        found.append(divergence(p.log_softmax(-1), q.log_softmax(-1)).double())
+        found.append(divergence(_log_probs(model_a, p), _log_probs(model_b, q)).double())
     return torch.cat(tops[0]), torch.cat(tops[1]), torch.cat(found)
+
+
+def _log_probs(model: Model, logits: Tensor) -> Tensor:
+    return soft_cap(logits, model.logit_cap).log_softmax(-1)
 
 
 def divergence(p: Tensor, q: Tensor) -> Tensor:

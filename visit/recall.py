@@ -10,15 +10,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from visit.aim import kv_head
-from visit.decompose import needed, rotate
+from visit.circuits import as_seen, through_norm
+from visit.decompose import needed, post_scale
 from visit.forward import Activations
 from visit.lens import Readings, columns_of, read
 from visit.model import Model
+from visit.scoring import vector_norm
 
 
 def terms(model: Model, acts: Activations, layer: int, head: int, t: int) -> tuple[Tensor, Tensor, Tensor]:
     """One head at `t`: its memory values `[source, d_model]`, its pattern `[source]`, its output `[d_model]`."""
-    weights = model.W_O(layer)[head]
+    weights = model.W_O(layer)[head] * post_scale(model, acts, layer, "attn", t)
     values = needed(acts, "v")[layer, : t + 1, kv_head(model, head)].to(model.wide) @ weights
     pattern = needed(acts, "pattern")[layer, head, t, : t + 1].to(model.wide)
     return values, pattern, needed(acts, "z")[layer, t, head].to(model.wide) @ weights
@@ -29,20 +31,25 @@ def query_key_readings(
 ) -> dict[str, Float[Tensor, "source d_model"]]:
     """One head's keys as `pos` sees them and its queries as each source sees them, in the residual space.
 
-    `(R_t^T R_i k_i) @ W_Q^T` and `(R_i^T R_t q) @ W_K^T` (method section 4), each also with the gain of ln1 folded in.
+    `(R_t^T R_i k_i) @ W_Q^T` and `(R_i^T R_t q) @ W_K^T` (method section 4), past the norm of the other side where there
+    is one, each also with the gain of ln1 folded in (a family without ln1 has none to fold: left out).
     Without rotation every source sees the same query: a single row. For many sources of one head, where
-    `visit.decompose` has few sources of all heads.
+    `visit.circuits` has few sources of all heads.
     """
+    group = kv_head(model, head)
     q = needed(acts, "q")[layer, pos, head][None].to(model.wide)
-    k = needed(acts, "k")[layer, sources, kv_head(model, head)].to(model.wide)
+    k = needed(acts, "k")[layer, sources, group].to(model.wide)
     if model.family.rotary:
-        cos, sin = needed(acts, "rotary").to(model.wide)
-        k = rotate(rotate(k, cos[sources], sin[sources]), cos[pos], sin[pos], back=True)
-        q = rotate(q, cos[pos], sin[pos]).expand(len(sources), -1)
-        q = rotate(q, cos[sources], sin[sources], back=True)
-    keys, queries = k @ model.W_Q(layer)[head].T, q @ model.W_K(layer)[kv_head(model, head)].T
-    gain = model.module(model.family.ln1, layer).weight.detach().to(model.wide)
-    return {"key_": keys, "key_gain_": keys * gain, "query_": queries, "query_gain_": queries * gain}
+        at = torch.tensor(sources, dtype=torch.long, device=q.device)
+        k = as_seen(model, acts, layer, k, at, pos)
+        q = as_seen(model, acts, layer, q.expand(len(sources), -1), torch.full_like(at, pos), at)
+    k = through_norm(vector_norm(model, "q", layer), k[None], torch.tensor([head]))[0]
+    q = through_norm(vector_norm(model, "k", layer), q[None], torch.tensor([group]))[0]
+    found = {"key_": k @ model.W_Q(layer)[head].T, "query_": q @ model.W_K(layer)[group].T}
+    norm = model.block_norm("ln1", layer)
+    if norm is None:
+        return found
+    return found | {f"{name}gain_": vectors * model.gain(norm) for name, vectors in found.items()}
 
 
 def read_blocks(model: Model, blocks: dict[str, Tensor], asked: Tensor, k: int) -> dict[str, list[Any]]:

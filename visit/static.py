@@ -19,6 +19,7 @@ from torch import Tensor
 from visit.errors import VisitError
 from visit.lens import TILE_BYTES, lens_logits, top_of, unembed
 from visit.model import Model
+from visit.scoring import soft_cap
 from visit.static_disk import load, save, weights_key
 
 TOP = 20  # words kept of each sign
@@ -158,18 +159,19 @@ def _read_into(model: Model, x: Tensor, arrays: dict[str, np.ndarray], row: int,
         for start in range(0, len(chunk), tile):
             logits = chunk[start : start + tile]
             at = slice(row + rows.start + start, row + rows.start + start + len(logits))
-            ids, entropy = _read_tile(logits, turn, arrays["ids"].shape[-1])
+            ids, entropy = _read_tile(logits, turn, arrays["ids"].shape[-1], model.logit_cap)
             arrays["ids"][at], arrays["entropy"][at] = ids.cpu().numpy(), entropy.float().cpu().numpy()
         del chunk  # before the next one is made
 
 
-def _read_tile(logits: Tensor, turn: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
+def _read_tile(logits: Tensor, turn: Tensor | None, k: int, cap: float | None) -> tuple[Tensor, Tensor]:
     """Word ids `[row, sign, k]` and entropy in bits `[row]`. Works in place: the chunk is ours."""
     high, top = top_of(logits, k)
-    logits -= high[:, :1]
-    weights = logits.exp()
+    capped = logits if cap is None else soft_cap(logits, cap)  # of no effect on any word's place
+    capped -= capped.amax(-1, keepdim=True) if cap else high[:, :1]
+    weights = capped.exp()
     total = weights.sum(-1)
-    entropy = (total.log() - torch.linalg.vecdot(weights, logits) / total) / np.log(2)
+    entropy = (total.log() - torch.linalg.vecdot(weights, capped) / total) / np.log(2)
     if turn is not None:
         logits -= turn
     turned = top_of(logits, k, largest=False)[1]

@@ -47,9 +47,11 @@ def _numbers(config: Any) -> list[tuple[str, Any]]:
 def _weights(model: Model) -> list[torch.Tensor]:
     """Everything that a static row's reading depends on, as the model stores it."""
     family = model.family
-    paths = [path for path in (family.w_out, family.w_in, family.w_gate, family.w_o) if path]
+    own = (family.w_out, family.w_in, family.w_gate, family.w_o, family.post_attn, family.post_mlp)
+    paths = [path for path in own if path]
     found = [model.module(path, layer).weight for layer in range(model.n_layers) for path in paths]
-    ends: list[Any] = [model.module(family.ln_final), model.unembedding]
+    ends: list[Any] = [end for end in (model.ln_final, model.unembedding) if end is not None]
+    found += [] if model.project_out is None else [model.project_out]
     found += [getattr(end, name, None) for end in ends for name in ("weight", "bias")]
     return [weight for weight in found if weight is not None]
 
