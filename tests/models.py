@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from typing import Any
 
 import torch
 import transformers as hf
+from torch.overrides import TorchFunctionMode
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from visit.listed import MINI_FOLDER
@@ -109,6 +111,9 @@ CONFIGS: dict[str, Any] = {
     ),
 }  # fmt: skip
 NAMES = list(CONFIGS)
+# one of each shape that an analysis meets: plain, grouped, side by side with two norms and with one, a matrix before
+# the unembedding, norms after the sub-layers and caps, no norm before them, norms of queries and keys
+KINDS = ["gpt2", "llama", "neox", "falcon-7b", "opt-projected", "gemma3", "olmo2", "stablelm-normed-parallel"]
 ORACLES = [n for n in NAMES if n.split("-")[0] == "gpt2" or n in ("llama", "llama-biased-tied")]
 
 
@@ -126,3 +131,31 @@ def small(name: str, dtype: torch.dtype = torch.float64) -> Model:
         for parameter in model.parameters():  # norms start at 1 and biases at 0: noise makes them count
             parameter.add_(torch.randn_like(parameter) * 0.3)
     return wrap(model, words, name)
+
+
+class _Wide(TorchFunctionMode):
+    """Every float32 that Hugging Face's code asks for is a float64."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.float:
+            return args[0].double()
+        args = tuple(torch.float64 if a is torch.float32 else a for a in args)
+        kwargs = {name: torch.float64 if a is torch.float32 else a for name, a in (kwargs or {}).items()}
+        return func(*args, **kwargs)
+
+
+@cache
+def exact(name: str) -> Model:
+    """`small(name)` with every norm, softmax and rotation computed in float64: what is left of an error is a bug."""
+    model = copy.deepcopy(small(name).hf)
+    for module in [model, *(m for m in model.modules() if "norm" in type(m).__name__.lower())]:
+        module.forward = _in_float64(module.forward)
+    return wrap(model, small(name).tokenizer, name)
+
+
+def _in_float64(forward: Any) -> Any:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with _Wide():
+            return forward(*args, **kwargs)
+
+    return run

@@ -113,7 +113,7 @@ class _Letters:
 # ---- the difference graph ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", models.NAMES)
+@pytest.mark.parametrize("name", models.KINDS)
 def test_differences_add_up(name):
     """At every node: Σ of the incoming differences = the node's difference. A token of one prompt alone adds 0."""
     _, _, found = compared(name)
@@ -262,7 +262,7 @@ def test_a_pair_is_a_fact():
         Pair(0, 0, "equal").a = 1
 
 
-@pytest.mark.parametrize("name", models.NAMES)
+@pytest.mark.parametrize("name", models.KINDS)
 def test_two_positions_of_one_prompt_can_be_compared(name):
     """The later position sees tokens that the earlier one cannot: their values are absent there, and add nothing."""
     model = models.small(name)

@@ -23,6 +23,8 @@ def test_every_identity_holds_in_every_precision(name, dtype):
     table = ledger(model, capture(model, PROMPT))
     assert table["holds"].all(), table[~table["holds"]]
     assert set(table["identity"]) == {1, 2, 3, 4, 5, 6, 7, 9}
+    layers = set(range(model.n_layers))
+    assert all(set(table.loc[table["identity"] == i, "layer"]) == layers for i in (2, 3, 4, 6, 9))
 
 
 def test_the_ledger_sees_a_wrong_number_and_a_nan():
@@ -51,6 +53,14 @@ def test_the_ledger_forgives_a_last_bit_but_no_hook_that_changes_the_pass(monkey
 
 
 @pytest.mark.parametrize("name", models.NAMES)
+def test_no_error_is_left_where_everything_is_float64(name):
+    """The ledger's tolerances forgive what Hugging Face computes in float32; with that replaced nothing is left."""
+    model = models.exact(name)
+    table = ledger(model, capture(model, PROMPT))
+    assert table["max_rel_error"].max() < 1e-12, table.groupby("identity")["max_rel_error"].max()
+
+
+@pytest.mark.parametrize("name", models.ORACLES)
 def test_first_oracle_plain_formulas_in_float64(name):
     model = models.small(name)
     acts = capture(model, PROMPT)
@@ -72,7 +82,7 @@ def test_shapes_are_those_of_the_record():
     assert acts.resid_pre.shape == acts.resid_post.shape == acts.mlp_out.shape == (3, t, d)
     assert acts.q.shape == acts.z.shape == (3, t, 4, 10) and acts.k.shape == acts.v.shape == (3, t, 2, 10)
     assert acts.pattern.shape == (3, 4, t, t) and acts.neurons.shape == (3, t, 37)
-    assert acts.logits.shape == (t, model.d_vocab) and acts.rotary.shape == (2, t, 10)
+    assert acts.logits.shape == (t, model.d_vocab) and acts.rotary.shape == (1, 2, t, 10)
     assert len(acts.tokens) == t and acts.positions == tuple(range(t))
 
 
@@ -85,7 +95,7 @@ def test_only_the_parts_asked_for_are_kept():
 
 
 @pytest.mark.parametrize("name", models.NAMES)
-@pytest.mark.parametrize("batch", [None, 1, 2, 3])
+@pytest.mark.parametrize("batch", [None, 2])
 def test_batched_equals_one_by_one(name, batch):
     model = models.small(name, torch.float32)
     prompts = [[3, 4, 5], [9], list(range(20, 41)), [7, 7, 7, 7, 8], [50, 2]]

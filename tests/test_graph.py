@@ -30,15 +30,15 @@ KEEPS = {
 }
 
 
-def test_every_sum_adds_up_in_float64():
-    for name in models.NAMES:
-        model = models.small(name)
-        acts = capture(model, PROMPT)
-        for keep in KEEPS.values():
-            for layers in (None, [0], [1], [0, model.n_layers - 1]):
-                graph = build_flow_graph(model, acts, pos=-2, layers=layers, keep=keep)
-                assert sums_gap(graph) < 1e-12, (name, keep, layers)
-                assert graph.meta["ledger"]["holds"], (name, graph.meta["ledger"])
+@pytest.mark.parametrize("name", models.NAMES)
+def test_every_sum_adds_up_in_float64(name):
+    model = models.exact(name)
+    acts = capture(model, PROMPT)
+    for keep in KEEPS.values():
+        for layers in (None, [0, model.n_layers - 1]):
+            graph = build_flow_graph(model, acts, pos=-2, layers=layers, keep=keep)
+            assert sums_gap(graph) < 1e-12, (keep, layers)
+            assert graph.meta["ledger"]["max_rel_error"] < 1e-12, (keep, layers)
 
 
 def test_the_check_of_sums_sees_a_wrong_number():
@@ -59,11 +59,22 @@ def test_vectors_on_edges_add_up_not_only_their_shadow_on_one_word():
             assert sums_gap(build_flow_graph(model, acts, target=target, layers=[1])) < 1e-12
 
 
+# the blocks of the small models that see four positions only
+WINDOWED = {
+    "gpt_neo": (1, 2), "mistral-window": (0, 1, 2), "qwen2-window": (0, 2), "qwen3-window": (0, 2), "gemma2": (0, 2),
+    "gemma3": (0, 2),
+}  # fmt: skip
+
+
 def expected(model: visit.Model, graph: FlowGraph, keep: Keep, t: int, layers: list[int]) -> tuple[int, int]:
-    """Nodes and edges by the formulas of the method's section 5 (sequential blocks with both norms)."""
-    visible, total, g = t + 1, model.n_heads, int(model.family.w_gate is not None)
+    """Nodes and edges by the formulas of the method's section 5."""
+    family = model.family
+    total, g, p = model.n_heads, int(family.w_gate is not None), int(family.parallel)
+    n1, n2 = int(family.ln1 is not None), int(family.ln2 is not None)
     nodes = edges = 0
     for layer in layers:
+        windowed = layer in WINDOWED.get(model.name, ())
+        visible = min(t + 1, 4) if windowed else t + 1
         heads = total if keep.heads is None else min(keep.heads, total)
         values = min(visible, visible if keep.values is None else keep.values)
         neurons = model.d_mlp if keep.mlp_neurons is None else min(keep.mlp_neurons, model.d_mlp)
@@ -71,8 +82,22 @@ def expected(model: visit.Model, graph: FlowGraph, keep: Keep, t: int, layers: l
         biases = int(model.b_O(layer) is not None) + int(model.b_out(layer) is not None)
         first, last = int(layer == layers[0]), int(layer == model.n_layers - 1)
         rest = heads * int(values < visible) + int(heads < total) + int(neurons < model.d_mlp)
-        nodes += first + 2 + 1 + 3 + biases + heads * (2 + 2 * values) + rest + rows + (2 + g) * neurons + 2 * last
-        edges += 2 + 4 + biases + heads * (2 + 3 * values) + rest + 2 * rows + (3 + 2 * g) * neurons + 2 * last
+        nodes += (
+            first
+            + n1
+            + n2
+            + (1 - p)
+            + 3
+            + biases
+            + heads * (2 + 2 * values)
+            + rest
+            + rows
+            + (2 + g) * neurons
+            + 2 * last
+        )
+        edges += (
+            n1 + n2 + (4 - p) + biases + heads * (2 + 3 * values) + rest + 2 * rows + (3 + 2 * g) * neurons + 2 * last
+        )
     return nodes, edges
 
 
@@ -80,9 +105,9 @@ def expected(model: visit.Model, graph: FlowGraph, keep: Keep, t: int, layers: l
 def test_counts_are_those_of_the_method(name):
     model = models.small(name)
     acts = capture(model, PROMPT)
-    for pos in (0, 1, 8):
-        for keep in (KEEPS["default"], KEEPS["nothing"], KEEPS["all"], Keep(heads=2, values=3)):
-            for layers in ([0], [model.n_layers - 1], list(range(model.n_layers))):
+    for pos in (0, 8):
+        for keep in (KEEPS["nothing"], KEEPS["all"], Keep(heads=2, values=3)):
+            for layers in ([0], list(range(model.n_layers))):
                 graph = build_flow_graph(model, acts, pos=pos, layers=layers, keep=keep)
                 assert (len(graph.nodes), len(graph.edges)) == expected(model, graph, keep, pos, layers)
                 assert graph.nodes["id"].is_unique
@@ -115,16 +140,26 @@ def test_a_gap_is_a_rest_node_that_fills_it():
     assert sorted(incoming["kind"]) == ["add", "residual"]
 
 
+def test_a_source_outside_the_window_is_no_memory_value():
+    model = models.small("mistral-window")
+    acts = capture(model, PROMPT)
+    graph = build_flow_graph(model, acts, layers=[1], keep=Keep(values=None))
+    values = graph.nodes[graph.nodes["kind"] == "value"]
+    assert sorted(values["source_pos"].unique()) == [5, 6, 7, 8]
+    with pytest.raises(VisitError, match=r"Keep\.pin names"):
+        build_flow_graph(model, acts, layers=[1], keep=Keep(pin="L1.head0.value4"))
+
+
 def test_contribution_of_the_last_state_plus_constant_is_the_centred_logit():
     for name in models.NAMES:
-        model = models.small(name)
+        model = models.exact(name)
         acts = capture(model, PROMPT)
         for target, distractor in ((7, None), (7, 11)):
             graph = build_flow_graph(model, acts, pos=4, target=target, distractor=distractor)
             state = graph.nodes.set_index("id").loc[f"L{model.n_layers - 1}.resid_post", "contribution"]
-            logits = acts.logits[4]
+            logits = unembed(model, final_norm(model, acts.resid_post[-1, 4:5]))[0].detach()  # before any soft-cap
             true = logits[target] - (logits.mean() if distractor is None else logits[distractor])
-            assert state + graph.meta["constant"] == pytest.approx(float(true), rel=1e-6 if "llama" in name else 1e-12)
+            assert state + graph.meta["constant"] == pytest.approx(float(true), rel=1e-10)
 
 
 def test_nodes_read_what_the_method_says():
@@ -163,55 +198,89 @@ def rebuilt(model, acts, row, target_keys):
     heads, group, d_head = model.n_heads, model.n_heads // model.n_kv_heads, model.d_head
     if kind in ("query", "key", "value", "head"):
         j, l = int(row["head"]), int(layer)  # noqa: E741
-        w_o = model.W_O(l)[j]
+        w_o = model.weight(model.family.w_o, l)[j * d_head : (j + 1) * d_head]
         if kind == "head":
-            return acts.z[l, t, j] @ w_o, None
+            return past(model, acts, l, "attn", acts.z[l, t, j] @ w_o), None
         if kind == "value":
             i = int(row["source_pos"])
-            return acts.v[l, i, j // group] @ w_o, float(acts.pattern[l, j, t, i])
+            return past(model, acts, l, "attn", acts.v[l, i, j // group] @ w_o), float(acts.pattern[l, j, t, i])
         seen = row["source_pos"]
         if kind == "key":
             k = acts.k[l, int(seen), j // group]
-            k = turned(model, acts, turned(model, acts, k, int(seen)), t, back=True)
-            return model.W_Q(l)[j] @ k, None
+            k = turned(model, acts, l, turned(model, acts, l, k, int(seen)), t, back=True)
+            return model.W_Q(l)[j] @ unnormed(model, l, "q", j, k), None
         q = acts.q[l, t, j]
         if model.family.rotary:
-            q = turned(model, acts, turned(model, acts, q, t), int(seen), back=True)
-        return model.W_K(l)[j // group] @ q, None
+            q = turned(model, acts, l, turned(model, acts, l, q, t), int(seen), back=True)
+        return model.W_K(l)[j // group] @ unnormed(model, l, "k", j // group, q), None
     if kind in ("attn_neuron", "mlp_value", "mlp_key"):
         n, l = int(row["neuron"]), int(layer)  # noqa: E741
         if kind == "attn_neuron":
             z = float(acts.z[l, t].flatten()[n])
-            return math.copysign(1, z) * model.W_O(l).reshape(heads * d_head, -1)[n], z
+            return past(model, acts, l, "attn", math.copysign(1, z) * model.weight(model.family.w_o, l)[n]), z
         if kind == "mlp_value":
             a = float(acts.neurons[l, t, n])
-            return math.copysign(1, a) * model.W_out(l)[n], a
+            return past(model, acts, l, "mlp", math.copysign(1, a) * model.weight(model.family.w_out, l)[n]), a
         gate = row["id"].endswith(".gate")
         weight = (model.W_gate(l) if gate else model.W_in(l))[:, n]
         bias = model.bias(model.family.w_gate if gate else model.family.w_in, l)
         return weight, float(weight @ acts.ln2_out[l, t] + (0 if bias is None else bias[n]))
     if kind == "attn_bias":
-        return model.b_O(int(layer)), None
+        return past(model, acts, int(layer), "attn", model.bias(model.family.w_o, int(layer))), None
     if kind == "mlp_bias":
-        return model.b_out(int(layer)), None
+        return past(model, acts, int(layer), "mlp", model.bias(model.family.w_out, int(layer))), None
     return (getattr(acts, kind)[int(layer), t], None) if kind in target_keys else (None, None)
 
 
-def turned(model, acts, x, pos, back=False):
+def past(model, acts, layer, part, vector):
+    """A part of what a sub-layer gives, past the post-norm with its statistics frozen."""
+    family, t = model.family, 8
+    path, norm = (family.w_o, family.post_attn) if part == "attn" else (family.w_out, family.post_mlp)
+    if norm is None:
+        return vector
+    terms = acts.z[layer, t].flatten() if part == "attn" else acts.neurons[layer, t]
+    raw = model.module(path, layer)(terms)
+    weight = model.module(norm, layer).weight
+    gain = weight + 1 if "gemma" in family.model_types[0] else weight
+    return (gain * vector / (raw.pow(2).mean() + model.hf.config.rms_norm_eps).sqrt()).detach()
+
+
+def unnormed(model, layer, name, head, vector):
+    """A query or key past the norm of the other side's keys or queries: γ ⊙, then centred for a LayerNorm."""
+    attention = model.module(model.family.attention, layer)
+    norm = next((m for n, m in attention.named_children() if n in (f"{name}_norm", f"{name}_layernorm")), None)
+    if norm is None:
+        return vector
+    if hasattr(norm, "norms"):
+        norm = norm.norms[head]
+    weight = norm.weight.detach()
+    weight = weight if len(weight) == len(vector) else weight.unflatten(0, (-1, len(vector)))[head]
+    scaled = vector * (weight + 1 if "gemma" in model.family.model_types[0] else weight)
+    return scaled - scaled.mean() if isinstance(norm, torch.nn.LayerNorm) else scaled
+
+
+def turned(model, acts, layer, x, pos, back=False):
     """The rotation written out pair by pair."""
     if not model.family.rotary:
         return x
-    cos, sin = acts.rotary[:, pos]
-    sin = -sin if back else sin
-    half = len(x) // 2
-    return torch.cat([x[:half] * cos[:half] - x[half:] * sin[:half], x[half:] * cos[half:] + x[:half] * sin[half:]])
+    kinds = sorted(set(model.hf.config.layer_types)) if model.name == "gemma3" else [None]
+    place = kinds.index(model.hf.config.layer_types[layer]) if len(kinds) > 1 else 0
+    cos, sin = acts.rotary[place, :, pos]
+    n, found = len(cos), x.clone()
+    for i in range(n // 2):
+        a, b = (2 * i, 2 * i + 1) if model.name == "gptj" else (i, i + n // 2)
+        turn = -sin[a] if back else sin[a]
+        found[a], found[b] = x[a] * cos[a] - x[b] * turn, x[b] * cos[b] + x[a] * turn
+    return found
 
 
 STATES = ("resid_pre", "ln1_out", "attn_out", "resid_mid", "ln2_out", "mlp_out", "resid_post")
 
 
-@pytest.mark.parametrize("name", models.NAMES)
-@pytest.mark.parametrize("by", ["norm", "contribution", "pattern"])
+@pytest.mark.parametrize(
+    ("name", "by"), [(n, "norm") for n in models.NAMES] + [(n, b) for n in ("gpt2", "llama", "gemma3")
+                                                           for b in ("contribution", "pattern")]
+)  # fmt: skip
 def test_every_node_and_edge_is_rebuilt_from_the_raw_arrays(name, by):
     """Reading, length, coefficient and contribution of every single node, and the numbers on its edges."""
     model = models.small(name)
@@ -219,14 +288,15 @@ def test_every_node_and_edge_is_rebuilt_from_the_raw_arrays(name, by):
     keep = Keep(heads=2, values=3, attn_neurons=5, mlp_neurons=6, by=by)
     graph = build_flow_graph(model, acts, target=9, keep=keep)
     direction = attribution(model, acts, 8, 9).direction
-    edges = graph.edges.set_index(["source", "target"])
     checked = 0
     for _, row in graph.nodes.iterrows():
         vector, coefficient = rebuilt(model, acts, row, STATES)
         if vector is None:
             continue
         checked += 1
-        probs = unembed(model, final_norm(model, vector[None]))[0].softmax(-1).detach()
+        logits = unembed(model, final_norm(model, vector[None]))[0]
+        cap = model.logit_cap
+        probs = (logits if cap is None else cap * (logits / cap).tanh()).softmax(-1).detach()
         assert row["prob"] == pytest.approx(float(probs[9]), rel=1e-9), row["id"]
         assert row["tokens"][0] == model.vocabulary[int(probs.argmax())], row["id"]
         assert row["norm"] == pytest.approx(float(vector.norm()), rel=1e-9), row["id"]
@@ -238,7 +308,9 @@ def test_every_node_and_edge_is_rebuilt_from_the_raw_arrays(name, by):
             assert row["contribution"] == pytest.approx(amount * float(vector @ direction), rel=1e-8, abs=1e-12), row[
                 "id"
             ]
-        for (source, target), edge in edges.iterrows():
+        own = graph.edges[(graph.edges["source"] == row["id"]) | (graph.edges["target"] == row["id"])]
+        for _, edge in own.iterrows():
+            source, target = edge["source"], edge["target"]
             if source == row["id"] and edge["kind"] in ("add", "residual", "norm"):
                 assert edge["norm"] == edge["weight"] == pytest.approx(amount * float(vector.norm()), rel=1e-9)
             if target == row["id"] and row["kind"] in ("key", "value") and edge["kind"] == "multiply":
@@ -469,7 +541,7 @@ def test_an_extended_graph_is_the_graph_built_with_these_pins(name):
     keep = Keep(heads=1, values=1, attn_neurons=2, mlp_neurons=2)
     graph = build_flow_graph(model, acts, keep=keep, target=7)
     last = model.n_heads - 1
-    pins = [f"L1.head{last}.value2", "L0.mlp_value3", "L1.attn_neuron1", "L0.head0"]
+    pins = [f"L1.head{last}.value6", "L0.mlp_value3", "L1.attn_neuron1", "L0.head0"]
     extended = visit.graph.extend(graph, pins)
     whole = build_flow_graph(model, acts, keep=Keep(1, 1, 2, 2, pin=tuple(pins)), target=7)
     pd.testing.assert_frame_equal(extended.edges, whole.edges)

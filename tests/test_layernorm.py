@@ -44,7 +44,7 @@ PROMPTS = [PROMPT, [7, 300, 12], [44, 44, 900, 1], [2, 1000, 17, 31, 6], [1999, 
 TOKYO = "The capital of Japan is the city of"
 
 
-@pytest.fixture(scope="module", params=models.NAMES)
+@pytest.fixture(scope="module", params=models.KINDS)
 def model(request):
     return models.small(request.param)
 

@@ -20,7 +20,8 @@ def test_readings_are_softmax_of_norm_and_unembedding(name):
     x = torch.randn(7, model.d_model, dtype=torch.float64)
     table = read_vectors(model, x, target=9, distractor=11, k=4)
     logits = unembed(model, final_norm(model, x))
-    probs = logits.softmax(-1).detach()
+    cap = model.logit_cap  # of a probability, not of a rank
+    probs = (logits if cap is None else cap * (logits / cap).tanh()).softmax(-1).detach()
     for i, row in table.iterrows():
         top = probs[i].topk(4)
         assert row["tokens"] == [model.vocabulary[j] for j in top.indices]

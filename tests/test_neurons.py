@@ -42,7 +42,7 @@ def folder(tmp_path_factory):
         yield
 
 
-@pytest.fixture(scope="module", params=models.NAMES)
+@pytest.fixture(scope="module", params=models.KINDS)
 def model(request):
     return models.small(request.param)
 

@@ -23,7 +23,7 @@ def table_of(name: str, a=A, b=B, **options):
     return model, left, right, part(model, left, model, right, pair(model, left, model, right), **options)
 
 
-@pytest.mark.parametrize("name", models.NAMES)
+@pytest.mark.parametrize("name", models.KINDS)
 def test_nothing_parts_before_the_first_different_token(name):
     _, _, _, table = table_of(name)
     before = table[table["pos_a"] < 3]

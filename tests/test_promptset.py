@@ -158,7 +158,7 @@ def test_only_prompts_answered_correctly_are_kept():
     assert f"{len(found.kept.rows)} of 24" in str(found)
 
 
-@pytest.mark.parametrize("name", models.NAMES)
+@pytest.mark.parametrize("name", models.KINDS)
 def test_right_is_the_models_own_argmax(name):
     model = models.small(name)
     prompts = shipped_set("plain").rows[:6]

@@ -29,7 +29,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture(params=models.NAMES)
+@pytest.fixture(params=models.KINDS)
 def model(request):
     return models.small(request.param)
 

@@ -16,7 +16,7 @@ from visit.story import percent, signed, story
 PROMPT = [5, 17, 3, 99, 41, 17, 8]
 
 
-@pytest.mark.parametrize("name", models.NAMES)
+@pytest.mark.parametrize("name", models.KINDS)
 @pytest.mark.parametrize("distractor", [None, 11])
 def test_movers_add_up_to_the_logit(name, distractor):
     model = models.small(name)
@@ -47,7 +47,7 @@ def text(sentences) -> str:
 
 
 def test_every_piece_names_a_node_and_the_numbers_are_the_passes():
-    for name in models.NAMES:
+    for name in models.KINDS:
         model = models.small(name)
         acts = capture(model, PROMPT)
         for target in (9, int(acts.logits[-1].argmax())):

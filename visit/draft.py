@@ -15,6 +15,7 @@ from visit.errors import VisitError
 from visit.forward import Activations
 from visit.keep import Keep
 from visit.model import Model
+from visit.scoring import first_visible
 
 MAX_NODES = 20_000
 _ITEM = re.compile(
@@ -122,8 +123,10 @@ def is_pin(model: Model, pin: str, layers: list[int], pos: int) -> bool:
     found = _ITEM.fullmatch(pin.removeprefix("-"))
     if not found or int(found[1][1:]) not in layers:
         return False
+    if found[3] and not first_visible(model, int(found[1][1:]), pos) <= int(found[3]) <= pos:
+        return False
     if found[2]:
-        return int(found[2]) < model.n_heads and int(found[3] or 0) <= pos
+        return int(found[2]) < model.n_heads
     return int(found[5]) < (model.n_heads * model.d_head if found[4] == "attn_neuron" else model.d_mlp)
 
 

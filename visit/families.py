@@ -33,7 +33,9 @@ class Family:
     ln_final: str  # may be absent in a checkpoint (OPT)
     embed: str
     pos_embed: str | None
-    rotary: str | None  # the module that gives cos and sin; a path that starts with "block." is one block's sin|cos table
+    rotary: (
+        str | None
+    )  # the module that gives cos and sin; a path that starts with "block." is one block's sin|cos table
     norm: Literal["layer", "rms"]
     special: str  # what is special about it, in words for the user
     when: tuple[tuple[str, Any], ...] = ()  # config values that tell rows of one model_type apart

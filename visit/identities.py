@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from visit.circuits import as_seen, key_readings, query_readings, rotated, rotation
+from visit.circuits import as_seen, key_readings, query_readings, rotated
 from visit.decompose import attribution, needed, post_scale, value_parts, written
 from visit.forward import Activations, capture, plain_logits
 from visit.lens import final_norm, unembed

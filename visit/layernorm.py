@@ -73,7 +73,9 @@ def token_shift(
     with torch.no_grad():
         steps = norm_steps(model, layer, norm, state_before(model, acts, layer, norm)[t : t + 1])
         logits = logits_of(model, torch.cat(list(steps.values())), with_final(norm, final_norm))
-        probs = soft_cap(logits.cpu().double(), model.logit_cap).softmax(-1)  # the differences are to add up, whatever the model's precision
+        probs = soft_cap(logits.cpu().double(), model.logit_cap).softmax(
+            -1
+        )  # the differences are to add up, whatever the model's precision
         ranks = ranks_of(logits[0]), ranks_of(logits[-1])
     changes = dict(zip(list(steps)[1:], probs.diff(dim=0), strict=True))
     table = word_table(model, probs[0], probs[-1], ranks, changes)

@@ -48,9 +48,7 @@ def node_of(layer: int | None, norm: str) -> str:
     return "ln_final" if norm == "final" else f"L{layer}.{norm}_out"
 
 
-def state_before(
-    model: Model, acts: Activations, layer: int | None, norm: str
-) -> Float[Tensor, "pos d_model"]:
+def state_before(model: Model, acts: Activations, layer: int | None, norm: str) -> Float[Tensor, "pos d_model"]:
     """The stream as it enters the norm, at every position of the record.
 
     Where attention and MLP stand side by side there is no resid_mid, and ln2 reads what ln1 reads.

@@ -119,9 +119,7 @@ def read_logits(
     return Readings(top, top_p, bottom, bottom_p, entropy, norm, prob if known else None, rank if known else None)
 
 
-def _read_tile(
-    logits: Tensor, target: int | Tensor | None, k: int, cap: float | None = None
-) -> tuple[Tensor, ...]:
+def _read_tile(logits: Tensor, target: int | Tensor | None, k: int, cap: float | None = None) -> tuple[Tensor, ...]:
     """Places by the logits as they come, probabilities after the soft-cap `cap`. Works in place: the chunk is ours."""
     high, top = top_of(logits, k)
     low, bottom = top_of(logits, k, largest=False)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from visit.aim import aimed, counted
-from visit.decompose import Attribution, needed
+from visit.decompose import Attribution, needed, written
 from visit.errors import VisitError
 from visit.forward import Activations
 from visit.lens import columns_of, read

@@ -14,8 +14,8 @@ from visit.errors import VisitError
 from visit.forward import Activations
 from visit.lens import lens_logits, top_of
 from visit.model import Model
-from visit.scoring import soft_cap
 from visit.pairing import Pairing
+from visit.scoring import soft_cap
 
 TOP = 50  # of the intersection score, as in the paper
 SAME = 1e-5  # of the longer state's length: what is closer than this is rounding, and not read at all
