@@ -161,10 +161,22 @@ def search(subject: Subject, index: Any) -> None:
     if found.empty:
         st.info(f"No neuron has {word} among its top words.", icon=":material/search:")
         return
-    listed = [c for c in found.columns if found[c].map(lambda v: isinstance(v, (list, tuple))).any()]
-    shown = found.head(500).assign(**{c: [spoken(w) for w in found[c].head(500)] for c in listed})
-    st.dataframe(shown, hide_index=True, height=360, placeholder="–", key="found", selection_mode="single-row",
-                 on_select=partial(_take_found, found.head(500)))  # fmt: skip
+    few = found.head(500)
+    shown = few.assign(
+        sign=["as it is" if sign > 0 else "turned round" for sign in few["sign"]],
+        tokens=[spoken(tokens) for tokens in few["tokens"]],
+    )
+    number = st.column_config.NumberColumn
+    st.dataframe(
+        shown, hide_index=True, height=360, placeholder="–", key="found", selection_mode="single-row",
+        on_select=partial(_take_found, few), column_config={
+            "layer": "Layer", "matrix": "Matrix", "neuron": "Row", "head": "Head",
+            "sign": st.column_config.TextColumn("Read", help="With a negative coefficient a row is turned round."),
+            "place": number("Place", help="Of the word among the row's top words."), "tokens": "Top words",
+            "entropy": number("Entropy, bits", format="%.2f", help=explain("entropy")),
+            "norm": number("Norm", format="%.3g", help=explain("norm")),
+        },
+    )  # fmt: skip
     st.caption(
         f"{len(found):,} rows of all layers have {word} among their top words of either sign. Choose a row of W_in or "
         "W_out for the neuron's card."

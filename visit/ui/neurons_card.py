@@ -18,7 +18,7 @@ from visit.ui.sets import watched
 from visit.ui.state import change
 from visit.words import visible
 
-KWIC = 44  # characters shown on either side of a token
+KWIC = 36  # characters shown on either side of a token
 _TINT = {1: "rgba(11, 122, 117, 0.35)", -1: "rgba(213, 94, 0, 0.35)"}  # behind the token, on light and on dark
 
 
@@ -45,9 +45,10 @@ def card(subject: Subject, index: Any, prompts: PromptSet | None, found: tuple[A
             _over_set(made)
     with right if "histogram" in made["tables"] else left:
         _similar(made["tables"]["similar"])
-    dims = ", ".join(str(d) for d in made["outlier_dims"][:12]) or "none"
+    dims = ", ".join(str(d) for d in made["outlier_dims"][:12])
+    dims = f"dimensions {dims}" if dims else "none"
     last = " Histogram and examples are of the set above, at the last token." if "histogram" in made["tables"] else ""
-    st.caption(f"Outlier weights (beyond three standard deviations of its own): dimensions {dims}.{last}")
+    st.caption(f"Outlier weights (beyond three standard deviations of its own): {dims}.{last}")
     if prompts is not None:
         _tokens(subject, prompts, *chosen)
 
@@ -61,8 +62,8 @@ def _weights(words: pd.DataFrame) -> None:
     })  # fmt: skip
     st.dataframe(shown, hide_index=True, column_config={
         "role": st.column_config.TextColumn("Its", width=60),
-        "tokens": st.column_config.TextColumn("Top words", width="large"),
-        "negated": st.column_config.TextColumn("Top words, turned round", width="large"),
+        "tokens": "Top words",
+        "negated": "Top words, turned round",
         "entropy": number("Entropy, bits", format="%.2f", help=explain("entropy")),
         "entropy_percentile": number("… percentile", format="%.0f", help="Among the neurons of its layer."),
         "norm": number("Norm", format="%.3g", help=explain("norm")),
@@ -76,7 +77,7 @@ def _over_set(made: dict[str, Any]) -> None:
     st.dataframe(
         pd.DataFrame({"prompt": [visible(t) for t in rows["prompt"]], "activation": rows["activation"]}),
         hide_index=True, column_config={
-            "prompt": st.column_config.TextColumn("Prompt", width="large"),
+            "prompt": "Prompt",
             "activation": st.column_config.NumberColumn("Activation", format="%+.3f"),
         },
     )  # fmt: skip
@@ -93,7 +94,7 @@ def _similar(near: pd.DataFrame) -> None:
         hide_index=True, key="similar", selection_mode="single-row", on_select=partial(take_row, "similar", nodes),
         column_config={
             "name": "Neuron", "cosine": st.column_config.NumberColumn("Cosine", format="%.3f"),
-            "tokens": st.column_config.TextColumn("Writes", width="large"),
+            "tokens": "Writes",
         },
     )  # fmt: skip
 
@@ -134,8 +135,8 @@ def _contexts(rows: pd.DataFrame, sign: int, title: str, prompts: PromptSet) -> 
     if rows.empty:
         return
     shown = pd.DataFrame({
-        "before": [_cut(text, -KWIC) for text in rows["before"]], "token": [visible(t) for t in rows["token"]],
-        "after": [_cut(text, KWIC) for text in rows["after"]], "activation": rows["activation"].tolist(),
+        "activation": rows["activation"].tolist(), "before": [_cut(text, -KWIC) for text in rows["before"]],
+        "token": [visible(t) for t in rows["token"]], "after": [_cut(text, KWIC) for text in rows["after"]],
         "prompts": rows["prompts"].tolist(),
     })  # fmt: skip
     text, number = st.column_config.TextColumn, st.column_config.NumberColumn
@@ -146,8 +147,8 @@ def _contexts(rows: pd.DataFrame, sign: int, title: str, prompts: PromptSet) -> 
         height=min(36 * (len(shown) + 1) + 2, 362), key=key, selection_mode="single-row",
         on_select=partial(_take_context, key, places, prompts),
         column_config={
-            "before": text(f"{title}: before", alignment="right"), "token": text("Token"), "after": text("After"),
-            "activation": number("Activation", format="%+.3f"),
+            "activation": number(title, format="%+.3f", help="The activation."),
+            "before": text("Before", alignment="right"), "token": text("Token"), "after": text("After"),
             "prompts": number("Prompts", help="How many begin in the same way, up to this token."),
         },
     )  # fmt: skip

@@ -60,20 +60,33 @@ _MEASURES = {"activation": "|activation| (the paper)", "weighted": "|activation|
 
 
 def _summary(summary: pd.DataFrame) -> None:
-    shown = summary.assign(
-        neurons=[", ".join(f"N{n}" for n in row) for row in summary["neurons"]],
-        function_neurons=[", ".join(f"N{n}" for n in row) for row in summary["function_neurons"]],
-    )
-    number = st.column_config.NumberColumn
-    st.dataframe(shown, hide_index=True, placeholder="–", column_config={
-        "layer": "Layer", "regularization": "How many are always on", "neurons": "Which",
-        "max_freq": number("Highest frequency", format="percent"), "most_frequent": "Most frequent neuron",
-        "norm_percentile": number("Norm, percentile", format="%.0f"),
-        "entropy_percentile": number("Entropy, percentile", format="%.0f"),
-        "function_share": number("Function words among their top words, most", format="percent"),
-        "layer_function_share": number("… of all neurons, mean", format="percent"),
-        "function_neurons": "Read as function words", "rogue": "With an outlier in a rogue dimension",
+    named = [", ".join(f"N{n}" for n in row) for row in summary["neurons"]]
+    spoken = [", ".join(f"N{n}" for n in row) for row in summary["function_neurons"]]
+    shown = pd.DataFrame({
+        "layer": summary["layer"], "count": summary["regularization"], "which": named,
+        "top": [f"N{n}" for n in summary["most_frequent"]], "freq": 100 * summary["max_freq"],
+        "norm": summary["norm_percentile"], "entropy": summary["entropy_percentile"],
+        "words": 100 * summary["function_share"], "all": 100 * summary["layer_function_share"], "spoken": spoken,
+        "rogue": summary["rogue"],
     })  # fmt: skip
+    number, text = st.column_config.NumberColumn, st.column_config.TextColumn
+    st.dataframe(shown, hide_index=True, placeholder="–", column_config={
+        "layer": "Layer", "count": number("Always on", help="How many neurons of this layer."), "which": "Which",
+        "top": text("Most frequent", help="The neuron that is most often among its layer's most active."),
+        "freq": number("Its share", format="%.0f %%", help="Of the prompts in which it is among the most active."),
+        "norm": number("Norm", format="%.0f", help=f"{_MEDIAN} by norm, 0 to 100."),
+        "entropy": number("Entropy", format="%.0f", help=f"{_MEDIAN} by entropy, 0 to 100."),
+        "words": number("Function", format="%.0f %%", help="Function words among the top words of one of those that "
+                                                           "are always on, the highest share."),
+        "all": number("… of all", format="%.0f %%", help="The mean share over all neurons of the layer."),
+        "spoken": text("Read so", help="Always on, and at least half of its top words are function words."),
+        "rogue": number("Rogue", help="How many of them have an outlier weight in a rogue dimension of the stream."),
+    })  # fmt: skip
+    st.caption("Layer by layer: the neurons that are always on, and how they compare with the others of their layer "
+               "(norm and entropy: their median percentile).")  # fmt: skip
+
+
+_MEDIAN = "The median percentile of those that are always on, among the neurons of their layer,"
 
 
 def _take_dot() -> None:
@@ -88,7 +101,8 @@ def figure9(subject: Subject, stats: Any, sums: Any) -> None:
 
     layer = layer_of(subject)
     profile = weight_profile(subject.model, stats, sums, layer)
-    st.altair_chart(figures_neurons.weight_lines(profile), width="content", alt="Weights per dimension")
+    with st.container(height=96 * profile["series"].nunique() + 90, border=False):  # scrolls where it is narrow
+        st.altair_chart(figures_neurons.weight_lines(profile), width="content", alt="Weights per dimension")
     st.caption(
         f"Figure 9, layer {layer}: what neurons write, dimension by dimension; dots are weights beyond three standard "
         "deviations of their own vector, grey lines the stream's rogue dimensions."

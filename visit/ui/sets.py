@@ -12,6 +12,7 @@ from visit.errors import VisitError
 from visit.model import Model
 from visit.promptfile import MAX_BYTES, NOTES_SHOWN, PromptSet, read_prompts, shipped, shipped_set
 from visit.promptset import Answering, fitting, run_key
+from visit.ui import graphs
 from visit.ui.prompt import plain
 from visit.ui.state import change, field, state
 from visit.worker import WORKER, Run
@@ -21,7 +22,8 @@ OWN = "own"
 
 def choose_set(model: Model) -> PromptSet | None:
     """The set that a page's figures are about; None while there is nothing usable to run."""
-    left, right = st.columns([3, 2], gap="medium", vertical_alignment="bottom")
+    with graphs.beside("sets"):
+        left, right = st.columns([3, 2], gap="medium", vertical_alignment="bottom")
     with left:
         names = [*shipped(), OWN]
         st.segmented_control("Prompt set", names, required=True, wrap=True, format_func=_named, **field("set"),
