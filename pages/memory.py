@@ -3,14 +3,14 @@
 import streamlit as st
 
 from visit import ui
-from visit.ui import memory, memory_more
+from visit.ui import memory, memory_head, memory_more
 
 ui.ensure_entrypoint("pages/memory.py")
 st.title("Attention memory", anchor=False)
 chosen = memory.chosen_head(ui.prompt_bar())
-memory.story(chosen)
+memory_head.story(chosen)
 memory.overview(chosen)
-memory.drill_down(chosen)
+memory_head.drill_down(chosen)
 memory_more.picture(chosen)
 memory_more.pattern(chosen)
 memory_more.life(chosen)

@@ -3,15 +3,16 @@
 import streamlit as st
 
 from visit import ui
-from visit.ui import neurons
+from visit.ui import neurons, neurons_card, neurons_many
 
 ui.ensure_entrypoint("pages/neurons.py")
 st.title("Neurons", anchor=False)
 subject = ui.prompt_bar()
 neurons.active(subject)
 index = neurons.index_of(subject)
-found = neurons.statistics(subject, index)
+prompts = neurons_many.prompts(subject)
+found = None if prompts is None else neurons_many.statistics(subject, index, prompts)
 if found is not None:
-    neurons.figure9(subject, found[0], found[1])
-neurons.card(subject, index, found)
+    neurons_many.figure9(subject, *found)
+neurons_card.card(subject, index, prompts, found)
 neurons.search(subject, index)

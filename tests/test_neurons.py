@@ -161,7 +161,7 @@ def test_two_halves_are_the_whole_and_batches_change_nothing(model):
 
 def test_a_run_goes_on_from_its_state(model):
     row = namedtuple("row", "prompt")
-    rows = [row(p) for p in SET]
+    rows = [row(p) for p in SET[:41]]  # each once: equal prompts round differently in different batches
     whole, first = NeuronRun(model, rows, 0.1), NeuronRun(model, rows, 0.1)
     whole.update(rows)
     first.update(rows[:11])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -83,14 +84,15 @@ def target_chart(table: pd.DataFrame, norm: str, chosen: int | None = None) -> A
             alt.Tooltip("words:N", title="top word")]  # fmt: skip
     x = alt.X("layer:O", axis=alt.Axis(title="layer", labelAngle=0))
     base = alt.Chart(rows).encode(x=x, tooltip=tips)
-    scale = alt.Scale(domain=[0, 1])
+    most = float(rows[["prob_before", "prob_after"]].to_numpy().max(initial=0))
+    scale = alt.Scale(domain=[0, 1 if most > 0.1 else most or 1], nice=True)  # small ones would all lie on the floor
     back = base.mark_bar(opacity=0.12, color="#888888", cursor="pointer").encode(
         y=alt.value(0), y2=alt.value("height"), opacity=alt.condition("datum.chosen", alt.value(0.28), alt.value(0.04)),
     ).add_params(pick)  # fmt: skip
     colour = alt.Color("way:N", scale=alt.Scale(domain=["rises", "falls"], range=[HUE, FALL]),
                        legend=alt.Legend(title=None, orient="top"))  # fmt: skip
     rule = base.mark_rule(strokeWidth=2.5).encode(
-        y=alt.Y("prob_before:Q", axis=alt.Axis(title="target, before ○ and after ●", format="%"), scale=scale),
+        y=alt.Y("prob_before:Q", axis=alt.Axis(title="before ○, after ●", format="~%"), scale=scale),
         y2="prob_after:Q", color=colour)  # fmt: skip
     hollow = base.mark_point(size=55).encode(y=alt.Y("prob_before:Q", scale=scale), color=colour)
     full = base.mark_circle(size=70, opacity=1).encode(y=alt.Y("prob_after:Q", scale=scale), color=colour)
@@ -110,7 +112,7 @@ def shift_scatter(real: pd.DataFrame, control: pd.DataFrame, named: int = 6) -> 
     charts = []
     for name, table in sides.items():
         shown = table.loc[table["delta"].abs().nlargest(POINTS).index]
-        extreme = set(shown.nsmallest(named, "falls")["id"]) | set(shown.nsmallest(named, "rises")["id"])
+        extreme = _apart(shown.nsmallest(named, "falls"), most) | _apart(shown.nsmallest(named, "rises"), most)
         points = pd.DataFrame({
             "id": shown["id"], "delta": shown["delta"], "word": [visible(t) for t in shown["token"]],
             "way": ["falls" if d < 0 else "rises" for d in shown["delta"]], "extreme": shown["id"].isin(extreme),
@@ -127,6 +129,17 @@ def shift_scatter(real: pd.DataFrame, control: pd.DataFrame, named: int = 6) -> 
         dots = base.mark_circle(size=22, opacity=0.7)
         charts.append(alt.layer(dots, names).properties(title=name, height=300, width=330))
     return alt.hconcat(*charts)
+
+
+def _apart(words: pd.DataFrame, most: float) -> set[int]:
+    """Ids of the words whose names do not lie on the name of a word before them, on the scale of `shift_scatter`."""
+    kept: list[tuple[int, float]] = []
+    for word, delta in zip(words["id"].tolist(), words["delta"].tolist(), strict=True):
+        height = math.asinh(100 * delta / most / 2) / math.asinh(50) if most else 0.0
+        room = 0.25 * max(1, int(words["id"].max()))
+        if all(abs(word - other) > room or abs(height - there) > 0.08 for other, there in kept):
+            kept.append((word, height))
+    return {word for word, _ in kept}
 
 
 def layer_panels(table: pd.DataFrame) -> Any:
@@ -164,7 +177,7 @@ def class_distributions(summary: pd.DataFrame) -> Any:
     order = rows["place"].drop_duplicates().tolist()
     small = float(rows[["q05", "q95", "mean"]].abs().to_numpy().max()) / 1000
     scale = alt.Scale(type="symlog", constant=max(small, 1e-15))
-    axis = alt.Axis(title="Δ probability a word", format="+.1e")
+    axis = alt.Axis(title="Δ probability a word", format="+.2~g")
     colour = alt.Color("kind:N", scale=alt.Scale(domain=["function", "content"], range=[FALL, HUE]),
                        legend=alt.Legend(title=None, orient="top"))  # fmt: skip
     tips = [alt.Tooltip("kind:N", title="words"), alt.Tooltip("words:Q", title="how many"),
@@ -196,7 +209,7 @@ def interval_chart(test: pd.DataFrame) -> Any:
     rows = test.assign(place=["all" if pd.isna(n) else str(n) for n in test["layer"]])
     small = float(rows[["low", "high"]].abs().to_numpy().max()) / 1000
     scale = alt.Scale(type="symlog", constant=max(small, 1e-15))
-    axis = alt.Axis(title="function − content, Δ a word", format="+.1e")
+    axis = alt.Axis(title="function − content, Δ a word", format="+.2~g")
     says = alt.Scale(domain=["yes", "no", "undecided"], range=[FALL, HUE, "#888888"])
     base = alt.Chart(rows).encode(
         x=alt.X("place:N", sort=rows["place"].tolist(), axis=alt.Axis(title="layer", labelAngle=0)),

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from visit.streaming import State, read_arrays, write_arrays
+from visit.streaming import State, read_arrays, read_header, write_arrays
 
 AIM = 0.25  # seconds a batch is meant to take; the model's lock must be free at least every half second
 FIRST = 4  # items of the first batch, whose speed nobody knows yet
 PAUSE = 0.001  # seconds between batches, in which a waiting thread gets the model's lock for sure
-MAX_FILES = 50  # checkpoints on disk, the oldest going first
+MAX_FILES, MAX_BYTES = 100, 512 << 20  # of runs on disk, those that nobody has asked for longest going first
 SPARE = 20  # times as long as writing a checkpoint took passes before the next one
-FORMAT = 1  # of the checkpoint's header
+FORMAT = 2  # of the checkpoint's header
 
 
 class Job(Protocol):
@@ -84,13 +87,33 @@ def _next_batch(items: Sequence[Any], start: int, budget: float) -> tuple[int, i
     return stop, longest * (stop - start)
 
 
+@cache
+def program() -> str:
+    """A hash of what computes: this package's modules and the libraries' versions. Other code has other results."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.name.encode() + file.read_bytes())
+    for library in ("torch", "transformers", "tokenizers", "numpy"):
+        with suppress(metadata.PackageNotFoundError):
+            digest.update(metadata.version(library).encode())
+    return digest.hexdigest()[:16]
+
+
 class Checkpoint:
-    """What a run has done, in a file of its key's own. A file that is damaged or of something else is not used."""
+    """What a run has done, in a file of its key's own: a part of it to go on from, or all of it, to be asked for again.
+
+    A file that is damaged, of something else or of another program is not used.
+    """
 
     def __init__(self, folder: Path, key: Hashable, seconds: float) -> None:
         self.key, self.seconds = repr(key), seconds
         self.path = folder / f"{hashlib.sha256(self.key.encode()).hexdigest()[:32]}.npz"
         self.due = time.monotonic() + seconds
+
+    def finished(self) -> bool:
+        """Whether the file says that it holds a whole run; its arrays are not looked at."""
+        header = read_header(self.path)
+        return header is not None and header == self._header(header.get("total"), header.get("total"))
 
     def resume(self, make: Callable[[], Job]) -> tuple[Job, int]:
         """A job and how many of its items are done."""
@@ -99,17 +122,19 @@ class Checkpoint:
             return job, 0
         state, header = found
         done = header.get("done")
-        if header != self._header(job, done) or not isinstance(done, int) or not 0 < done <= len(job.items):
+        if header != self._header(len(job.items), done) or not isinstance(done, int) or not 0 < done <= len(job.items):
             return job, 0
         try:
             job.load(state)
             job.snapshot()
         except Exception:  # the file is of an older program; half loaded, this job is of no use either
             return make(), 0
+        with suppress(OSError):
+            os.utime(self.path)  # asked for now: others go first
         return job, done
 
-    def _header(self, job: Job, done: Any) -> dict[str, Any]:
-        return {"visit": FORMAT, "key": self.key, "total": len(job.items), "done": done}
+    def _header(self, total: Any, done: Any) -> dict[str, Any]:
+        return {"visit": FORMAT, "program": program(), "key": self.key, "total": total, "done": done}
 
     def write_if_due(self, job: Job, done: int) -> None:
         now = time.monotonic()
@@ -122,15 +147,28 @@ class Checkpoint:
         if not done:
             return
         try:
-            write_arrays(self.path, job.state(), self._header(job, done))
-            for old in sorted(self.path.parent.iterdir(), key=lambda p: p.stat().st_mtime)[:-MAX_FILES]:
-                old.unlink(missing_ok=True)
+            write_arrays(self.path, job.state(), self._header(len(job.items), done))
         except OSError as error:  # a full or read-only disk does not stop the run
             logging.getLogger("visit").warning("no checkpoint could be written: %s", error)
+        _bound(self.path)
 
     def remove(self) -> None:
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
+
+
+def _bound(newest: Path) -> None:
+    """Remove the oldest files of a folder until it holds MAX_FILES and MAX_BYTES at most; the newest stays always."""
+    ages = []
+    for path in newest.parent.glob("*"):
+        with suppress(OSError):  # another process has just removed it
+            ages.append((path != newest, -path.stat().st_mtime, path.stat().st_size, path))
+    held = 0
+    for place, (other, _, size, path) in enumerate(sorted(ages)):
+        held += size
+        if other and (place >= MAX_FILES or held > MAX_BYTES):
+            with suppress(OSError):
+                path.unlink()
 
 
 def weigh(result: Any, depth: int = 5) -> int:

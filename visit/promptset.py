@@ -33,10 +33,18 @@ def run_key(what: str, model: Model, promptset: PromptSet, *settings: Any) -> tu
 
 
 def _fingerprint(model: Model) -> str:
-    """Of the weights in memory, read once: a name and a revision do not tell two models without files apart."""
+    """Of all that computes: the weights in memory, every byte of them, the config, the tokenizer. Read once.
+
+    A name and a revision do not tell two models without files apart, and results outlive the weights on disk.
+    """
     if model not in _FINGERPRINTS:
-        sums = [float(p.detach().sum(dtype=torch.float64)) for p in model.hf.parameters()]
-        _FINGERPRINTS[model] = hashlib.sha256(repr(sums).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(model.hf.config.to_json_string(use_diff=False).encode())
+        backend = getattr(model.tokenizer, "backend_tokenizer", None)
+        digest.update((repr(model.vocabulary) if backend is None else backend.to_str()).encode())
+        for name, tensor in model.hf.state_dict().items():
+            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data)
+        _FINGERPRINTS[model] = digest.hexdigest()[:32]
     return _FINGERPRINTS[model]
 
 

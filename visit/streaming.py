@@ -229,3 +229,13 @@ def read_arrays(path: Path) -> tuple[State, dict[str, Any]] | None:
         return (state, header) if isinstance(header, dict) else None
     except Exception:  # a damaged file fails in any way it likes, and it can be made again
         return None
+
+
+def read_header(path: Path) -> dict[str, Any] | None:
+    """The header of a file of `write_arrays` without its arrays; None as in `read_arrays`."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            header = json.loads(file["header.json"].tobytes())
+        return header if isinstance(header, dict) else None
+    except Exception:
+        return None

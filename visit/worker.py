@@ -2,7 +2,8 @@
 
 A run takes its items batch by batch; between two batches the model is free for everybody else. Equal keys share one
 run, others wait in a queue. What a run has done so far can be read, is kept when it is cancelled, and is written to a
-file now and then, so that a run that was cut off goes on from there.
+file now and then, so that a run that was cut off goes on from there. The file of a whole run stays, in a folder with a
+bound, and answers equal requests after the program was started again.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from visit.streaming import cache_folder
 
 CHECKPOINT_SECONDS = 10.0
 MAX_WAITING = 20  # runs in the queue
+WATCHING = 15.0  # seconds for which somebody who has looked at a run counts as one who watches it
 RESULT_BYTES = 256 << 20  # of ended runs' results, the least recently asked for going first
 
 
@@ -36,6 +38,7 @@ class Run:
         self.error: VisitError | None = None
         self._stop, self._ended = threading.Event(), threading.Event()
         self._result: Any = None
+        self._watchers: dict[Hashable, float] = {}  # who -> when they last looked
         self._looked_at = True  # somebody wants to see the result so far: make one after the next batch
 
     @property
@@ -59,6 +62,19 @@ class Run:
         self._stop.set()
         self._worker.drop(self)
 
+    def watch(self, who: Hashable) -> None:
+        """Say, again and again, that `who` looks at this run."""
+        self._watchers[who] = time.monotonic()
+
+    def leave(self, who: Hashable) -> bool:
+        """`who` watches no longer. If nobody else does, the run is cancelled; True then."""
+        self._watchers.pop(who, None)
+        since = time.monotonic() - WATCHING
+        if any(seen > since for seen in list(self._watchers.values())):
+            return False
+        self.cancel()
+        return True
+
     def wait(self, seconds: float | None = None) -> Any:
         """Wait for the end, `seconds` at most, and return `result`. Raises the `VisitError` of a failed run."""
         self._ended.wait(seconds)
@@ -78,11 +94,16 @@ class Run:
             checkpoint.write_if_due(job, at)
             if self._stop.is_set():
                 break
-        done = self.progress.done
+        before, done = done, self.progress.done
         if done or not len(job.items):
             self._result = job.snapshot()
-        checkpoint.remove() if done == len(job.items) else checkpoint.write(job, done)
+        if done > before:
+            checkpoint.write(job, done)
         self.state = "done" if done == len(job.items) else "cancelled"
+
+    def take(self, job: Job) -> None:
+        """A job that is done already."""
+        self.progress, self._result = Progress(len(job.items), len(job.items)), job.snapshot()
 
     def _publish(self, job: Job, marks: deque[tuple[float, int]]) -> None:
         (then, before), (now, done) = marks[0], marks[-1]
@@ -118,7 +139,8 @@ class Worker:
         """The run of this key: the one that waits, goes on or is done already, else a new one in the queue.
 
         `make` builds the job, in the worker's thread. A cancelled or failed run is started again, from its
-        checkpoint where there is one. `key` says all that the result depends on, in strings and numbers: `run_key`.
+        checkpoint where there is one; where that is whole, nothing is left to do. `key` says all that the result
+        depends on, in strings and numbers: `run_key`.
         """
         with self._change:
             found = self.find(key)
@@ -146,6 +168,27 @@ class Worker:
             self._kept.move_to_end(key)
             return self._kept[key][0]
 
+    def recall(self, key: Hashable, make: Callable[[], Job]) -> Run | None:
+        """The whole run of this key from its file, at once and in the caller's thread; None where there is none."""
+        checkpoint = self._checkpoint(key)
+        if not checkpoint.finished():
+            return None
+        job, done = checkpoint.resume(make)
+        if done < len(job.items):  # it only says so
+            checkpoint.remove()
+            return None
+        run = Run(key, make, self)
+        run.take(job)
+        with self._change:
+            found = self.find(key)
+            if found is None:
+                run.end("done")
+                self._keep(run)
+            return found or run
+
+    def _checkpoint(self, key: Hashable) -> Checkpoint:
+        return Checkpoint(self.folder or cache_folder() / "runs", key, self.seconds)
+
     def runs(self) -> list[Run]:
         """The one that goes on and those that wait, in their order."""
         with self._change:
@@ -166,7 +209,7 @@ class Worker:
                 self._keep(run)
 
     def reset(self, seconds: float = 30.0) -> bool:
-        """Cancel everything, forget all results, and wait for the thread to stand still; False if it does not."""
+        """Cancel everything, forget all results but not their files, and wait until the thread stands still (True)."""
         with self._change:
             for run in [*self._queue, *([self._current] if self._current else [])]:
                 run.cancel()
@@ -190,8 +233,7 @@ class Worker:
 
     def _attempt(self, run: Run) -> VisitError | None:
         try:
-            folder = self.folder or cache_folder() / "runs"
-            run.work(Checkpoint(folder, run.key, self.seconds))
+            run.work(self._checkpoint(run.key))
         except VisitError as error:
             traceback.clear_frames(error.__traceback__)
             return error

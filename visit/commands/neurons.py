@@ -21,7 +21,8 @@ def add(commands: Any) -> None:
     what.add_argument("--prompts", type=Path, metavar="FILE", help="statistics over a .txt, .csv or .jsonl prompt file")
     what.add_argument("--search", metavar="WORD", help="all rows of the weights whose top words hold this token")
     neurons.add_argument("--layer", type=int, help="this layer only (default: all)")
-    neurons.add_argument("--neuron", type=int, metavar="N", help="this neuron's card; needs --layer")
+    neurons.add_argument("--neuron", type=int, metavar="N",
+                         help="this neuron's card, with --prompts at every token, too; needs --layer")  # fmt: skip
     neurons.add_argument("--pos", type=int, default=-1, help="position, from 0, negative from the end (default -1)")
     neurons.add_argument("--target", help="with --prompt: a word that is one token (default: the prediction)")
     neurons.add_argument("--distractor", help="contributions as target minus this word")
@@ -139,6 +140,7 @@ def _of_neuron(options: argparse.Namespace, model: Any, tables: dict[str, Any]) 
 def _set(options: argparse.Namespace, model: Any) -> int:
     from visit.neurons import neuron_sums, statistics_table
     from visit.neurons_card import neuron_card, regularization_findings, regularization_table
+    from visit.neurons_tokens import neuron_tokens
     from visit.promptset import fitting, read_prompts
     from visit.tables import to_text
 
@@ -160,7 +162,7 @@ def _set(options: argparse.Namespace, model: Any) -> int:
     if options.neuron is not None:
         card = neuron_card(model, index, options.layer, options.neuron, stats, sums, chosen.prompts, options.pos)
         tables = {"neurons": stats[(stats["layer"] == options.layer) & (stats["neuron"] == options.neuron)]}
-        tables |= card["tables"]
+        tables |= card["tables"] | neuron_tokens(model, chosen.prompts, options.layer, options.neuron)
     if wrote(options, meta, tables):
         return 0
     print("\n".join(meta["findings"]) + "\n")

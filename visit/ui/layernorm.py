@@ -191,4 +191,9 @@ def _small(place: Any, table: pd.DataFrame, title: str) -> None:
     texts = [c for c in table.columns if table[c].map(lambda v: isinstance(v, str)).all()]
     shown = table.assign(**{c: [visible(v) for v in table[c]] for c in texts})
     place.markdown(f"**{title}**")
-    place.dataframe(shown, hide_index=True, placeholder="–")
+    number = st.column_config.NumberColumn
+    place.dataframe(shown, hide_index=True, placeholder="–", height=388, column_config={
+        "layer": "Layer", "place": "Place", "id": "Id", "token": "Word", "before": "Before", "after": "After",
+        "before_prob": number("P before", format="%.4f"), "after_prob": number("P after", format="%.4f"),
+        "delta": number("Change Δ", format="%+.4f"),
+    })  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import streamlit as st
 
@@ -11,6 +12,7 @@ from visit.errors import VisitError
 from visit.model import Model
 from visit.promptfile import MAX_BYTES, NOTES_SHOWN, PromptSet, read_prompts, shipped, shipped_set
 from visit.promptset import Answering, fitting, run_key
+from visit.ui import graphs
 from visit.ui.prompt import plain
 from visit.ui.state import change, field, state
 from visit.worker import WORKER, Run
@@ -20,7 +22,8 @@ OWN = "own"
 
 def choose_set(model: Model) -> PromptSet | None:
     """The set that a page's figures are about; None while there is nothing usable to run."""
-    left, right = st.columns([3, 2], gap="medium", vertical_alignment="bottom")
+    with graphs.beside("sets"):
+        left, right = st.columns([3, 2], gap="medium", vertical_alignment="bottom")
     with left:
         names = [*shipped(), OWN]
         st.segmented_control("Prompt set", names, required=True, wrap=True, format_func=_named, **field("set"),
@@ -85,28 +88,47 @@ def _notes(found: PromptSet) -> None:
                 st.caption(plain(str(note)))
 
 
-def watched(name: Any, key: Any, make: Callable[[], Any]) -> Run | None:
+def watched(name: Any, key: Any, make: Callable[[], Any], label: str = "Run") -> Run | None:
     """The run of a key, started by a button, watched while it goes on, its result so far shown meanwhile.
 
-    Returns None before it was started. A run lives in the process: closing the tab does not stop it.
+    Returns None before it was started. A run lives in the process: closing the tab does not stop it. One that was
+    finished before, by whomever, needs no button: its result is on disk.
     """
-    run = WORKER.find(key)
+    run = WORKER.find(key) or WORKER.recall(key, make)
     if run is None or (run.state in ("cancelled", "failed") and run.result is None):
         if run is not None and run.error is not None:
             st.error(str(run.error), icon=":material/error:")
-        if st.button("Run", key=f"run {name}", type="primary", icon=":material/play_arrow:"):
-            run = WORKER.submit(key, make)
-            st.rerun()
+        if st.button(label, key=f"run {name}", type="primary", icon=":material/play_arrow:"):
+            _begin(key, make)
         return None
-    if run.alive:
+    done, total = run.progress.done, run.progress.total
+    if run.alive and key in _left():
+        st.caption(f"The run goes on for others who watch it; the figures are of {done:,} of {total:,} prompts.")
+        if st.button("Watch it again", key=f"again {name}"):
+            _begin(key, make)
+    elif run.alive:
         _watch(key, str(name))
     elif run.state != "done":
-        done, total = run.progress.done, run.progress.total
         st.caption(f"Stopped after {done:,} of {total:,} prompts; the figures are of these.")
         if st.button("Go on", key=f"go {name}"):
-            WORKER.submit(key, make)
-            st.rerun()
+            _begin(key, make)
     return run
+
+
+def _begin(key: Any, make: Callable[[], Any]) -> None:
+    _left().discard(key)
+    WORKER.submit(key, make).watch(_visitor())
+    st.rerun()
+
+
+def _visitor() -> str:
+    """A name for this session among those who watch a run."""
+    return st.session_state.setdefault("visit_visitor", uuid4().hex)
+
+
+def _left() -> set[Any]:
+    """Keys of the runs that this session has stopped while others watched them."""
+    return st.session_state.setdefault("visit_left", set())
 
 
 @st.fragment(run_every=0.7)
@@ -116,6 +138,7 @@ def _watch(key: Any, name: str) -> None:
     if run is None or not run.alive:
         st.rerun()
     assert run is not None
+    run.watch(_visitor())
     now, place = run.progress, run.place
     if place:
         text = f"Waits for {place} other run{'s' if place > 1 else ''}"
@@ -124,7 +147,8 @@ def _watch(key: Any, name: str) -> None:
     else:
         text = "Begins…"
     st.progress(min(1.0, now.done / max(now.total, 1)), text)
-    shared = "Equal requests share one run: this stops it for everybody who watches it."
+    shared = "Equal requests share one run: where somebody else watches this one, it goes on for them."
     if st.button("Stop, and keep what is done", key=f"stop {name}", help=shared):
-        run.cancel()
+        if not run.leave(_visitor()):
+            _left().add(key)
         st.rerun()

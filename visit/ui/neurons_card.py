@@ -1,0 +1,182 @@
+"""A neuron's card on the page: its words, its neighbours, what a set does to it, and every token of the set."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from visit import figures_neurons
+from visit.glossary import explain
+from visit.promptfile import PromptSet
+from visit.ui import graphs
+from visit.ui.neurons import neuron_of, spoken, take_row
+from visit.ui.prompt import Subject
+from visit.ui.sets import watched
+from visit.ui.state import change
+from visit.words import visible
+
+KWIC = 36  # characters shown on either side of a token
+_TINT = {1: "rgba(11, 122, 117, 0.35)", -1: "rgba(213, 94, 0, 0.35)"}  # behind the token, on light and on dark
+
+
+def card(subject: Subject, index: Any, prompts: PromptSet | None, found: tuple[Any, Any] | None) -> None:
+    """Everything about the neuron that the address names. `found`: the statistics of the set, once it was run."""
+    from visit.neurons_card import neuron_card
+
+    chosen = neuron_of(subject)
+    if chosen is None:
+        st.caption("Choose a neuron in a table or figure to see its card.")
+        return
+    stats, sums = found or (None, None)
+    made = neuron_card(subject.model, index, *chosen, stats, sums, () if prompts is None else prompts.prompts)
+    st.subheader(f"Neuron L{chosen[0]} N{chosen[1]}", anchor=False)
+    if "freq" in made:
+        always = ", a regularization neuron" if made["is_regularization"] else ""
+        st.markdown(f"Among its layer's most active on **{made['freq']:.0%}** of {made['prompts']:,} prompts{always}; "
+                    f"activation {made['mean']:+.3f} on average, {made['max']:+.3f} at most.")  # fmt: skip
+    _weights(made["tables"]["words"])
+    with graphs.beside("card"):
+        left, right = st.columns(2, gap="large")
+    if "histogram" in made["tables"]:
+        with left:
+            _over_set(made)
+    with right if "histogram" in made["tables"] else left:
+        _similar(made["tables"]["similar"])
+    dims = ", ".join(str(d) for d in made["outlier_dims"][:12])
+    dims = f"dimensions {dims}" if dims else "none"
+    last = " Histogram and examples are of the set above, at the last token." if "histogram" in made["tables"] else ""
+    st.caption(f"Outlier weights (beyond three standard deviations of its own): {dims}.{last}")
+    if prompts is not None:
+        _tokens(subject, prompts, *chosen)
+
+
+def _weights(words: pd.DataFrame) -> None:
+    number = st.column_config.NumberColumn
+    shown = pd.DataFrame({
+        "role": words["role"], "tokens": [spoken(w, 10) for w in words["tokens"]],
+        "negated": [spoken(w, 10) for w in words["negated_tokens"]],
+        **{name: words[name] for name in ("entropy", "entropy_percentile", "norm", "norm_percentile")},
+    })  # fmt: skip
+    st.dataframe(shown, hide_index=True, column_config={
+        "role": st.column_config.TextColumn("Its", width=60),
+        "tokens": "Top words",
+        "negated": "Top words, turned round",
+        "entropy": number("Entropy, bits", format="%.2f", help=explain("entropy")),
+        "entropy_percentile": number("… percentile", format="%.0f", help="Among the neurons of its layer."),
+        "norm": number("Norm", format="%.3g", help=explain("norm")),
+        "norm_percentile": number("… percentile", format="%.0f", help="Among the neurons of its layer."),
+    })  # fmt: skip
+
+
+def _over_set(made: dict[str, Any]) -> None:
+    st.markdown("**The prompts that activate it most at their last token**")
+    rows = made["tables"]["examples"]
+    st.dataframe(
+        pd.DataFrame({"prompt": [visible(t) for t in rows["prompt"]], "activation": rows["activation"]}),
+        hide_index=True, column_config={
+            "prompt": "Prompt",
+            "activation": st.column_config.NumberColumn("Activation", format="%+.3f"),
+        },
+    )  # fmt: skip
+    chart = figures_neurons.activation_histogram(made["tables"]["histogram"], made["mean"])
+    st.altair_chart(chart, width="stretch", alt="Activations over the set")
+
+
+def _similar(near: pd.DataFrame) -> None:
+    st.markdown("**Neurons that write most nearly the same**")
+    names = [f"L{n} N{m}" for n, m in zip(near["layer"], near["neuron"], strict=True)]
+    nodes = [f"L{n}.mlp_value{m}" for n, m in zip(near["layer"], near["neuron"], strict=True)]
+    st.dataframe(
+        pd.DataFrame({"name": names, "cosine": near["cosine"], "tokens": [spoken(w) for w in near["tokens"]]}),
+        hide_index=True, key="similar", selection_mode="single-row", on_select=partial(take_row, "similar", nodes),
+        column_config={
+            "name": "Neuron", "cosine": st.column_config.NumberColumn("Cosine", format="%.3f"),
+            "tokens": "Writes",
+        },
+    )  # fmt: skip
+
+
+# ---- every token of the set ------------------------------------------------------------------------------------------
+
+
+def _tokens(subject: Subject, prompts: PromptSet, layer: int, neuron: int) -> None:
+    """What activates it anywhere in the set, not at the last tokens only."""
+    from visit.neurons_tokens import TokensRun, token_tables
+    from visit.promptset import run_key
+
+    st.markdown("**The tokens that activate it most**")
+    model = subject.model
+    key = run_key("neuron tokens 1", model, prompts, layer, neuron)
+    run = watched(("tokens", prompts.hash, layer, neuron), key,
+                  lambda: TokensRun(model, prompts.rows, layer, neuron), "Look at every token of the set")  # fmt: skip
+    sums = None if run is None else run.result
+    if sums is None or not sums.prompts:
+        return
+    made = token_tables(model, sums, prompts.prompts)
+    with graphs.beside("tokens"):
+        left, right = st.columns([5, 3], gap="large")
+    with left:
+        for sign, title in ((1, "Most active"), (-1, "Most negative")):
+            rows = made["tokens"]
+            _contexts(rows[sign * rows["activation"] > 0], sign, title, prompts)
+    with right:
+        _means(made["token_means"])
+    st.caption(
+        f"Every one of the {sums.positions:,} tokens of {sums.prompts:,} prompts. A row is a token with what stands "
+        "before and after it; the model sees only what is before, so that prompts which begin in the same way count as "
+        "one row. Choose a row to look at its prompt. Right: the mean activation over all places where a token stands."
+    )
+
+
+def _contexts(rows: pd.DataFrame, sign: int, title: str, prompts: PromptSet) -> None:
+    if rows.empty:
+        return
+    shown = pd.DataFrame({
+        "activation": rows["activation"].tolist(), "before": [_cut(text, -KWIC) for text in rows["before"]],
+        "token": [visible(t) for t in rows["token"]], "after": [_cut(text, KWIC) for text in rows["after"]],
+        "prompts": rows["prompts"].tolist(),
+    })  # fmt: skip
+    text, number = st.column_config.TextColumn, st.column_config.NumberColumn
+    key = f"contexts {title}"
+    places = list(zip(rows["number"], rows["position"], strict=True))
+    st.dataframe(
+        shown.style.set_properties(subset=["token"], **{"background-color": _TINT[sign]}), hide_index=True,
+        height=min(36 * (len(shown) + 1) + 2, 362), key=key, selection_mode="single-row",
+        on_select=partial(_take_context, key, places, prompts),
+        column_config={
+            "activation": number(title, format="%+.3f", help="The activation."),
+            "before": text("Before", alignment="right"), "token": text("Token"), "after": text("After"),
+            "prompts": number("Prompts", help="How many begin in the same way, up to this token."),
+        },
+    )  # fmt: skip
+
+
+def _cut(text: str, room: int) -> str:
+    """The first `room` characters of a text, or its last −`room`; `…` stands for what is cut."""
+    if not text:
+        return ""
+    if len(text) <= abs(room):
+        return visible(text)
+    return visible(text[:room]) + "…" if room > 0 else "…" + visible(text[room:])
+
+
+def _take_context(key: str, places: list[tuple[int, int]], prompts: PromptSet) -> None:
+    """Look at the prompt of a row, at its token."""
+    rows = st.session_state[key]["selection"]["rows"]
+    if rows and rows[0] < len(places):
+        number, position = places[rows[0]]
+        change(prompt=prompts.prompts[number], pos=int(position), target="", distractor="", node="", detail="", pin="",
+               align="", head="", source="")  # fmt: skip
+
+
+def _means(means: pd.DataFrame) -> None:
+    number = st.column_config.NumberColumn
+    shown = means.drop(columns=["token_id", "min"]).assign(token=[visible(t) for t in means["token"]])
+    st.dataframe(shown, hide_index=True, height=362, column_config={
+        "token": "Token, highest mean first", "mean": number("Mean", format="%+.3f"),
+        "count": number("Places", help="How many positions of the set hold this token."),
+        "max": number("Largest", format="%+.3f"),
+    })  # fmt: skip
