@@ -82,22 +82,9 @@ def expected(model: visit.Model, graph: FlowGraph, keep: Keep, t: int, layers: l
         biases = int(model.b_O(layer) is not None) + int(model.b_out(layer) is not None)
         first, last = int(layer == layers[0]), int(layer == model.n_layers - 1)
         rest = heads * int(values < visible) + int(heads < total) + int(neurons < model.d_mlp)
-        nodes += (
-            first
-            + n1
-            + n2
-            + (1 - p)
-            + 3
-            + biases
-            + heads * (2 + 2 * values)
-            + rest
-            + rows
-            + (2 + g) * neurons
-            + 2 * last
-        )
-        edges += (
-            n1 + n2 + (4 - p) + biases + heads * (2 + 3 * values) + rest + 2 * rows + (3 + 2 * g) * neurons + 2 * last
-        )
+        states, ends = n1 + n2 + biases + rest, 2 * last
+        nodes += states + first + (1 - p) + 3 + heads * (2 + 2 * values) + rows + (2 + g) * neurons + ends
+        edges += states + (4 - p) + heads * (2 + 3 * values) + 2 * rows + (3 + 2 * g) * neurons + ends
     return nodes, edges
 
 
@@ -195,7 +182,7 @@ def test_nodes_read_what_the_method_says():
 def rebuilt(model, acts, row, target_keys):
     """The vector that a node must read and its coefficient: by kind, from the raw arrays alone."""
     t, layer, kind = 8, row["layer"], row["kind"]
-    heads, group, d_head = model.n_heads, model.n_heads // model.n_kv_heads, model.d_head
+    group, d_head = model.n_heads // model.n_kv_heads, model.d_head
     if kind in ("query", "key", "value", "head"):
         j, l = int(row["head"]), int(layer)  # noqa: E741
         w_o = model.weight(model.family.w_o, l)[j * d_head : (j + 1) * d_head]

@@ -13,11 +13,11 @@ import visit
 from visit import Keep, VisitError, alignment, build_flow_graph, capture, head_memory, intersection, read_vectors
 from visit.alignment import alignment_scores
 from visit.circuits import as_seen, key_readings, query_readings
-from visit.decompose import attribution, post_scale, written
+from visit.decompose import attribution, written
 from visit.heads import head_map
 from visit.memory import head_summary, value_life
 from visit.recall import query_key_readings, terms
-from visit.scoring import norm_module
+from visit.scoring import first_visible, norm_module
 
 PROMPT = [5, 17, 3, 99, 41, 17, 8, 200, 31]
 TWO_NAMES = "When Mary and John went to the store, John gave a drink to"
@@ -104,6 +104,9 @@ def test_heads_values_and_keys_read_what_the_flow_graph_reads(model, acts):
         same(nodes.loc[name], head_summary(model, acts, layer, head, 5, 9), ["tokens", "prob", "rank", "norm", "probs"])
         table = head_memory(model, acts, layer, head, 5, 9)
         for i, row in table[:-1].iterrows():
+            if i < first_visible(model, layer, 5):
+                assert row["pattern"] == row["contribution"] == 0
+                continue
             value, key = nodes.loc[f"{name}.value{i}"], nodes.loc[f"{name}.key{i}"]
             same(value, row, ["tokens", "probs", "prob", "rank", "entropy", "contribution", "source_token"])
             same(value, {"coefficient": row["pattern"], "norm": row["value_norm"]}, ["coefficient", "norm"])
@@ -226,13 +229,12 @@ def test_the_map_of_heads_written_out(model, acts):
 
 
 def test_a_values_life_is_what_each_head_remembers(model, acts):
-    table = value_life(model, acts, 5, target=9, k=4)
+    table = value_life(model, acts, 5, target=9, k=4, pos=-1)
     assert len(table) == model.n_layers * model.n_heads
     for _, row in table.iterrows():
         memory = head_memory(model, acts, row["layer"], row["head"], target=9, k=4, sources=[5]).iloc[5]
         same(row, memory, ["tokens", "probs", "prob", "rank", "entropy", "source_prob", "source_rank"])
-        length = float(post_scale(model, acts, row["layer"], "attn", 8))  # of the position: a token's life has none
-        assert row["norm"] * length == pytest.approx(memory["value_norm"], rel=1e-12)
+        assert row["norm"] == pytest.approx(memory["value_norm"], rel=1e-12)
 
 
 # ---- alignment -------------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=models.KINDS)
 def model(request):
-    return models.small(request.param)
+    return models.exact(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,7 @@ def test_a_row_is_small(model):
 
 
 def test_a_large_vocabulary_needs_wide_ids_and_no_more_than_180_bytes():
-    config = models.GPT2Config(n_layer=1, n_embd=8, n_head=1, n_positions=8, vocab_size=65_537, **models.IDS)
+    config = models.hf.GPT2Config(n_layer=1, n_embd=8, n_head=1, n_positions=8, vocab_size=65_537, **models.IDS)
     hf = models.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     index = static_index(wrap(hf, models.tokenizer(), "wide"))
     assert index.ids.dtype == np.uint32 and 100 < index.row_bytes <= 180
@@ -180,7 +180,7 @@ def test_no_pickle_is_read(folder):
 def test_any_byte_of_the_weights_makes_another_key():
     def tiny():
         torch.manual_seed(3)
-        config = models.GPT2Config(n_layer=1, n_embd=8, n_head=2, n_positions=8, vocab_size=2141, **models.IDS)
+        config = models.hf.GPT2Config(n_layer=1, n_embd=8, n_head=2, n_positions=8, vocab_size=2141, **models.IDS)
         return models.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
 
     keys = {weights_key(wrap(tiny(), models.tokenizer(), "a")), weights_key(wrap(tiny(), models.tokenizer(), "b"))}

@@ -132,14 +132,18 @@ def _twins(nodes: pd.DataFrame, partner: dict[int, int], graph: FlowGraph) -> li
     hidden = {p.removeprefix("-") for p in graph.meta["keep"]["pin"] if p.startswith("-")}
     there = set(graph.nodes["id"]) | hidden
     ids = [twin_id(i, partner) for i in nodes.loc[nodes["kind"].isin(_PINNABLE), "id"]]
-    seen = [i for i in ids if i is not None and _sees(graph.meta["position"], i)]
+    seen = [i for i in ids if i is not None and _sees(graph.meta, i)]
     return [i for i in seen if i not in there and i.split(".value")[0] not in hidden]
 
 
-def _sees(position: int, node: str) -> bool:
-    """Whether a position can look at the source of a memory value or key; True for every other node."""
+def _sees(meta: dict[str, Any], node: str) -> bool:
+    """Whether the graph's position can look at the source of a memory value or key; True for every other node."""
     found = _SOURCED.fullmatch(node)
-    return found is None or int(found[2]) <= position
+    if found is None:
+        return True
+    window = meta.get("windows", {}).get(int(node[1:].partition(".")[0]))
+    first = 0 if window is None else meta["position"] + 1 - window
+    return first <= int(found[2]) <= meta["position"]
 
 
 def _term(node: str) -> str:
@@ -188,7 +192,7 @@ def _nodes(a: FlowGraph, b: FlowGraph, pairing: Pairing, kept: dict[Side, set[st
     table.loc[known_a & ~known_b, "status"] = "only A"
     table.loc[~known_a & known_b, "status"] = "only B"
     table["absent"] = None
-    at = {"a": a.meta["position"], "b": b.meta["position"]}
+    at = {"a": a.meta, "b": b.meta}
     for side in ("a", "b"):
         table.loc[_truly_absent(both, side, pairing, at[side]), "absent"] = side.upper()
     for name in ("source_pos", "source_token", "word", "tokens", "probs", "bottom_tokens", "bottom_probs", *_NUMBERS):
@@ -207,11 +211,11 @@ def _side(graph: FlowGraph, side: Side, pairing: Pairing, kept: set[str]) -> pd.
     return table.add_suffix(f"_{side}")
 
 
-def _truly_absent(both: pd.DataFrame, side: str, pairing: Pairing, position: int) -> list[bool]:
+def _truly_absent(both: pd.DataFrame, side: str, pairing: Pairing, meta: dict[str, Any]) -> list[bool]:
     """Where a side's prompt has no such source token that its position can see, or its sum leaves nothing out."""
     missing = both[f"id_{side}"].isna()
     own = [own_id(i, "a" if side == "a" else "b", pairing) for i in both.index]
-    gone = [i is None or i.endswith(".rest") or not _sees(position, i) for i in own]
+    gone = [i is None or i.endswith(".rest") or not _sees(meta, i) for i in own]
     return [a and b for a, b in zip(missing, gone, strict=True)]
 
 

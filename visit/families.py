@@ -166,7 +166,7 @@ OPT = replace(
     pos_offset=2,
     project_out="model.decoder.project_out",
     scale="scaling",
-    special="LayerNorm, learned positions (two rows later), ReLU neurons, in some sizes a matrix before the unembedding",
+    special="LayerNorm, learned positions, ReLU neurons, in some sizes a matrix before the unembedding",
     refused=(
         (
             "do_layer_norm_before",
@@ -391,8 +391,8 @@ def _check_kind(config: Any, kind: str) -> None:
     experts = next((n for n in _EXPERTS if isinstance(getattr(config, n, None), int) and getattr(config, n) > 1), None)
     if experts:
         raise VisitError(
-            f"This {kind} model is a mixture of experts ({experts} = {getattr(config, experts)}): a router chooses each "
-            "token's neurons, and VISIT has no decomposition of that yet. Choose a dense model."
+            f"This {kind} model is a mixture of experts ({experts} = {getattr(config, experts)}): a router chooses "
+            "each token's neurons, and VISIT has no decomposition of that yet. Choose a dense model."
         )
     if getattr(config, "is_encoder_decoder", False):
         raise VisitError(f"This {kind} model has an encoder; VISIT reads decoders. Choose a causal language model.")

@@ -267,7 +267,7 @@ class _Recorder:
         return write
 
     def _in_batch(self, name: str, x: Tensor) -> Tensor:
-        """What a hook sees as `[batch, pos, width]`: OPT flattens the first two, norms of queries and keys split heads."""
+        """What a hook sees as `[batch, pos, width]`: OPT flattens the first two, norms of queries split heads."""
         if x.dim() == 2:
             return x.view(*self.shape, -1)
         if name in ("q", "k") and x.dim() == 4:

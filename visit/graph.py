@@ -23,6 +23,7 @@ from visit.identities import tolerance
 from visit.keep import Keep, at_most
 from visit.lens import columns_of, read, read_logits
 from visit.model import Model
+from visit.scoring import window
 
 _INTEGERS = ("layer", "head", "source_pos", "neuron", "rank")
 _COLUMNS = [
@@ -109,7 +110,8 @@ def _build(
         "d_mlp": model.d_mlp, "gated": model.family.w_gate is not None, "d_vocab": model.d_vocab,
         "prompt": acts.prompt, "tokens": list(acts.tokens), "token_ids": list(acts.token_ids), "position": t,
         "target": _word(model, wanted), "distractor": None if other is None else _word(model, other),
-        "layers": shown, "keep": asdict(keep), "shares": draft.shares, "constant": frozen.constant,
+        "layers": shown, "windows": {n: size for n in shown if (size := window(model, n)) is not None},
+        "keep": asdict(keep), "shares": draft.shares, "constant": frozen.constant,
         "versions": versions(),
     }  # fmt: skip
     graph = FlowGraph(nodes, edges, meta, (model, acts))

@@ -117,8 +117,8 @@ def value_life(
 ) -> pd.DataFrame:  # fmt: skip
     """What one source token is remembered as: its memory value in every head of every layer, a row each.
 
-    Columns: `layer`, `head`, `norm` (‖v_i W_O‖; behind a post-norm times its gain only), `tokens`, `probs` (top k), `entropy` (bits), `prob` and `rank` of the
-    target (None: the prediction at the last position), `source_prob` and `source_rank` of the source token itself.
+    Columns: `layer`, `head`, `norm` (‖v_i W_O‖; before a post-norm as written at `pos`, or times its gain only), `tokens`, `probs` (top k), `entropy` (bits), `prob` and `rank` of the target (None: the prediction at the
+    last position), `source_prob` and `source_rank` of the source token itself.
     Attention takes no part: who looks at the value is another question. `pos`: a position that sees the token; then
     `intersection_head`, too: I_50 of the value with what its head writes there. Raises `VisitError` for a wrong
     position, k or word. Source: paper App. D.2, Fig. 18 and, for I_50, Fig. 17, for one prompt.
@@ -131,7 +131,7 @@ def value_life(
     table = places(model)
     with torch.no_grad():
         everywhere = torch.full((model.n_heads, 1), i, device=model.device)
-        values = [memory_values(model, acts, layer, everywhere)[:, 0] for layer in range(model.n_layers)]
+        values = [memory_values(model, acts, layer, everywhere, t)[:, 0] for layer in range(model.n_layers)]
         asked = torch.tensor([wanted, acts.token_ids[i]], device=model.device).expand(len(table), -1)
         found = read(model, torch.cat(values), asked, counted(model, k))
         table = table.assign(norm=found.norm.tolist(), **value_columns(model, found))

@@ -50,7 +50,7 @@ class Model:
 
     @cached_property
     def device(self) -> torch.device:
-        """Where vectors are read: that of the unembedding. The blocks of a model spread over cards lie elsewhere, too."""
+        """Where vectors are read: with the unembedding. Blocks of a model spread over cards lie elsewhere, too."""
         return self.unembedding.weight.device
 
     @cached_property
@@ -75,7 +75,7 @@ class Model:
         return None if bias is None else self._wide(bias)
 
     def split_qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The last axis of a fused projection's output (or weight) as q `[…, head, d_head]` and k, v `[…, kv_head, …]`."""
+        """A fused output or weight along its last axis: q `[…, head, d_head]`, k and v `[…, kv_head, d_head]`."""
         heads, groups = self.n_heads, self.n_kv_heads
         rows = x.unflatten(-1, (heads + 2 * groups, self.d_head))
         if self.family.fused == "thirds":
@@ -117,8 +117,8 @@ class Model:
         """`[kv_head, d_head]`, zeros where the family has no bias."""
         return self._qkv(1, layer)[1]
 
-    # What is written into the stream. Where a norm stands between a sub-layer and the stream, its gain is part of these:
-    # a row is what the stream gets of it, but for the one number r_t = 1/rms of the whole output (`visit.decompose`).
+    # What is written into the stream. Where a norm stands between a sub-layer and the stream, its gain is part of
+    # these: a row is what the stream gets, but for the one number r_t = 1/rms of the whole output (`visit.decompose`).
     def W_O(self, layer: int) -> Tensor:
         """`[head, d_head, d_model]`, times the gain of the post-norm where there is one."""
         return self._written(self.weight(self.family.w_o, layer), "attn", layer).unflatten(0, (-1, self.d_head))

@@ -31,8 +31,8 @@ def query_key_readings(
 ) -> dict[str, Float[Tensor, "source d_model"]]:
     """One head's keys as `pos` sees them and its queries as each source sees them, in the residual space.
 
-    `(R_t^T R_i k_i) @ W_Q^T` and `(R_i^T R_t q) @ W_K^T` (method section 4), past the norm of the other side where there
-    is one, each also with the gain of ln1 folded in (a family without ln1 has none to fold: left out).
+    `(R_t^T R_i k_i) @ W_Q^T` and `(R_i^T R_t q) @ W_K^T` (method section 4), past the norm of the other side where
+    there is one, each also with the gain of ln1 folded in (a family without ln1 has none to fold: left out).
     Without rotation every source sees the same query: a single row. For many sources of one head, where
     `visit.circuits` has few sources of all heads.
     """
