@@ -27,23 +27,31 @@ NAMES = {
 }
 
 
-@pytest.mark.parametrize("name", models.NAMES)
+# variants of families that TransformerLens 4.3 itself cannot read
+BEYOND = {
+    "neox-sequential": "its NeoX is parallel", "opt-without-final-norm": "it expects a final norm",
+    "falcon-40b": "it splits Falcon's q,k,v as of one key/value head", "falcon-11b": "it expects two norms",
+    "phi-normed": "its Phi has no norms of queries and keys",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [n for n in models.NAMES if n not in BEYOND])
 def test_the_bridge_reads_the_same_numbers(name):
     from transformer_lens.model_bridge.sources.transformers import boot
 
     model = models.small(name, torch.float32)
     acts = capture(model, IDS)
-    bridge = boot(model_name=model.hf.config.model_type, hf_model=copy.deepcopy(model.hf), tokenizer=model.tokenizer)
+    theirs = copy.deepcopy(model.hf)
+    theirs.config.architectures = [type(theirs).__name__]
+    bridge = boot(model_name=model.hf.config.model_type, hf_model=theirs, tokenizer=model.tokenizer)
     logits, cache = bridge.run_with_cache(torch.tensor([IDS]))
     assert torch.allclose(logits[0], acts.logits, atol=1e-4)
     compared = 0
-    for part, theirs in NAMES.items():
-        for layer in range(model.n_layers):
-            key = theirs.format(layer)
-            if key not in cache:
-                continue
+    for part, place in NAMES.items():
+        for layer in range(model.n_layers) if getattr(acts, part) is not None else ():
+            key = place.format(layer)
             found, true = getattr(acts, part)[layer], cache[key][0]
             true = true.reshape(found.shape)
             assert (found - true).abs().max() <= 1e-4 * true.abs().max(), key
             compared += 1
-    assert compared >= (len(NAMES) - 1) * model.n_layers, f"the bridge named only {compared} of our quantities"
+    assert compared == (len(NAMES) - int(model.family.parallel)) * model.n_layers

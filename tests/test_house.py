@@ -88,3 +88,12 @@ def test_every_public_name_is_there_and_documented():
     for name in visit.__all__:
         found = getattr(visit, name)
         assert name == "__version__" or (found.__doc__ and found.__doc__[0].isupper()), name
+
+
+def test_the_readme_lists_every_family_and_what_is_not_read():
+    from visit.families import supported
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for row in supported():
+        line = f"| {row['family']} | `{row['model_type']}` | {row['special']} | {row['refused'] or '–'} |"
+        assert line in text, f"README's table of models needs the row {line}"

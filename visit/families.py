@@ -416,3 +416,16 @@ def _value(config: Any, name: str) -> Any:
     if name == "num_ln_in_parallel_attn" and found is None:
         return 2 if getattr(config, "new_decoder_architecture", False) else None
     return found
+
+
+def supported() -> list[dict[str, str]]:
+    """The families as a table: `family`, `model_type`, `special` and, where a variant cannot be read, `refused`."""
+    return [
+        {
+            "family": family.name,
+            "model_type": ", ".join(family.model_types),
+            "special": family.special,
+            "refused": "; ".join(f"{name} = {value}" for name, value, _ in family.refused),
+        }
+        for family in FAMILIES
+    ]

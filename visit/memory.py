@@ -117,7 +117,8 @@ def value_life(
 ) -> pd.DataFrame:  # fmt: skip
     """What one source token is remembered as: its memory value in every head of every layer, a row each.
 
-    Columns: `layer`, `head`, `norm` (‖v_i W_O‖; before a post-norm as written at `pos`, or times its gain only), `tokens`, `probs` (top k), `entropy` (bits), `prob` and `rank` of the target (None: the prediction at the
+    Columns: `layer`, `head`, `norm` (‖v_i W_O‖; before a post-norm as written at `pos`, or times its gain only),
+    `tokens`, `probs` (top k), `entropy` (bits), `prob` and `rank` of the target (None: the prediction at the
     last position), `source_prob` and `source_rank` of the source token itself.
     Attention takes no part: who looks at the value is another question. `pos`: a position that sees the token; then
     `intersection_head`, too: I_50 of the value with what its head writes there. Raises `VisitError` for a wrong
