@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import models
@@ -14,7 +13,7 @@ import torch
 import visit
 from visit import VisitError, capture, capture_many, figures_layernorm, read_vectors, token_shift
 from visit.__main__ import main
-from visit.layernorm import extremes, target_shifts
+from visit.layernorm import extremes, probs_of, target_shifts
 from visit.layernorm_set import (
     MEANS,
     PARTS,
@@ -36,7 +35,6 @@ from visit.layernorm_words import (
     function_words,
     word_classes,
 )
-from visit.lens import unembed
 from visit.promptfile import shipped_set
 
 PROMPT = [5, 17, 3, 99, 41, 17, 8, 200, 31]
@@ -46,7 +44,7 @@ TOKYO = "The capital of Japan is the city of"
 
 @pytest.fixture(scope="module", params=models.KINDS)
 def model(request):
-    return models.small(request.param)
+    return models.exact(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +62,14 @@ def mini():
     return visit.load_model("visit-mini")
 
 
+def norms_of(model):
+    """The names of the norms that blocks of this model have."""
+    return sorted({norm for layer, norm in norm_sites(model) if layer is not None})
+
+
 def before_after(acts, layer, norm):
-    pairs = {"ln1": (acts.resid_pre, acts.ln1_out), "ln2": (acts.resid_mid, acts.ln2_out)}
+    between = acts.resid_pre if acts.resid_mid is None else acts.resid_mid  # side by side, ln2 reads what ln1 reads
+    pairs = {"ln1": (acts.resid_pre, acts.ln1_out), "ln2": (between, acts.ln2_out)}
     before, after = pairs[norm]
     return before[layer], after[layer]
 
@@ -83,8 +87,9 @@ def test_the_steps_add_up_to_the_shift(model, acts):
                 assert (steps - table["delta"]).abs().max() < 1e-12
                 assert (table["after_prob"] - table["before_prob"] - table["delta"]).abs().max() < 1e-12
                 assert abs(table["delta"].sum()) < 1e-12
-                is_layer = model.family.norm == "layer"
-                assert table["centring"].notna().all() == table["bias"].notna().all() == is_layer
+                module = model.ln_final if norm == "final" else model.block_norm(norm, layer)
+                assert table["centring"].notna().all() == (model.family.norm == "layer")
+                assert table["bias"].notna().all() == (getattr(module, "bias", None) is not None)
 
 
 def test_readings_are_those_of_the_captured_vectors(model, acts):
@@ -105,12 +110,12 @@ def test_with_the_final_norm_in_the_lens_normalising_changes_nothing(model, acts
     for layer, norm in norm_sites(model, norms=("ln1", "ln2")):
         table = token_shift(model, acts, layer, norm, k=None)
         assert table[["centring", "scaling"]].abs().max().max() < 1e-4
-        for module in (model.module(getattr(model.family, norm), layer), model.module(model.family.ln_final)):
+        own = model.block_norm(norm, layer)
+        for module in (own, model.ln_final):
             monkeypatch.setattr(module, "eps" if hasattr(module, "eps") else "variance_epsilon", 0.0)
         table = token_shift(model, acts, layer, norm, k=None)
-        # Hugging Face's RMSNorm, which the lens runs, computes in float32
-        assert table[["centring", "scaling"]].abs().max().max() < (1e-6 if model.family.float32_inside else 1e-12)
-        assert table["gain"].abs().max() > 1e-3
+        assert table[["centring", "scaling"]].abs().max().max() < 1e-12
+        assert (table["gain"].abs().max() > 1e-3) == (own.weight is not None)
         bare = token_shift(model, acts, layer, norm, k=None, final_norm=False)
         assert bare["scaling"].abs().max() > 1e-6
         monkeypatch.undo()
@@ -120,7 +125,7 @@ def test_the_final_norm_ends_at_the_prediction_and_is_not_applied_twice(model, a
     table = token_shift(model, acts, None, "final", 3, k=None).sort_values("id")
     true = acts.logits[3].softmax(-1)
     assert np.abs(table["after_prob"].to_numpy() - true.numpy()).max() < 1e-12
-    bare = unembed(model, acts.resid_post[-1, 3:4])[0].softmax(-1)
+    bare = probs_of(model, acts.resid_post[-1, 3:4], False)[0]
     assert np.abs(table["before_prob"].to_numpy() - bare.numpy()).max() < 1e-12
     asked = token_shift(model, acts, None, "final", 3, k=None, final_norm=True).sort_values("id")
     assert np.abs(asked["before_prob"].to_numpy() - true.numpy()).max() < 1e-12
@@ -128,8 +133,9 @@ def test_the_final_norm_ends_at_the_prediction_and_is_not_applied_twice(model, a
 
 
 def test_extremes_hold_the_k_of_each_kind(model, acts):
-    whole = token_shift(model, acts, 0, "ln2", target=3, k=None)
-    table = token_shift(model, acts, 0, "ln2", target=3, k=5)
+    norm = (norms_of(model) or ["final"])[-1]
+    whole = token_shift(model, acts, 0, norm, target=3, k=None)
+    table = token_shift(model, acts, 0, norm, target=3, k=5)
     pd.testing.assert_frame_equal(table, extremes(whole, 5))
     assert len(table) <= 21 and table["is_target"].sum() == 1
     assert table.nsmallest(5, "falls")["delta"].tolist() == sorted(whole["delta"])[:5]
@@ -140,7 +146,7 @@ def test_extremes_hold_the_k_of_each_kind(model, acts):
 def test_every_norm_at_once_says_what_each_one_says(model, acts):
     for final_norm in (None, True, False):
         table = target_shifts(model, acts, 4, target=9, final_norm=final_norm)
-        assert len(table) == 2 * model.n_layers + 1 and table["node"].iloc[-1] == "ln_final"
+        assert len(table) == len(norms_of(model)) * model.n_layers + 1 and table["node"].iloc[-1] == "ln_final"
         for row in table.to_dict("records"):
             layer = None if pd.isna(row["layer"]) else int(row["layer"])
             one = token_shift(model, acts, layer, row["norm"], 4, 9, k=None, final_norm=final_norm)
@@ -160,15 +166,12 @@ def test_two_halves_give_the_whole(model, sums):
     both = merge_sums(*halves)
     assert both.count == sums.count == len(PROMPTS) and both.sites == sums.sites
     for name in ("probs", "vectors", "squares"):
-        torch.testing.assert_close(getattr(both, name), getattr(sums, name), rtol=1e-7, atol=1e-7)
-        exact = model.family.norm == "layer"  # the others compute a softmax in float32, batch by batch
-        if exact:
-            torch.testing.assert_close(getattr(both, name), getattr(sums, name), rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(getattr(both, name), getattr(sums, name), rtol=1e-9, atol=1e-9)
 
 
 def test_both_means_are_what_their_names_say(model, sums):
     records = [capture(model, p) for p in PROMPTS]
-    for layer, norm in ((1, "ln1"), (0, "ln2")):
+    for layer, norm in zip((1, 0), norms_of(model), strict=False):
         pairs = [before_after(acts, layer, norm) for acts in records]
         for side in (0, 1):
             name = ("before_prob", "after_prob")[side]
@@ -183,11 +186,12 @@ def test_both_means_are_what_their_names_say(model, sums):
 
 
 def test_one_prompt_is_a_set(model, acts):
-    sums = shift_sums(model, capture_many(model, [PROMPT], parts=PARTS, pos=-1), layers=[1], norms=("ln2",))
-    assert sums.sites == ((1, "ln2"),)
-    single = token_shift(model, acts, 1, "ln2", k=None).sort_values("id")
+    norm = (norms_of(model) or ["final"])[-1]
+    sums = shift_sums(model, capture_many(model, [PROMPT], parts=PARTS, pos=-1), layers=[1], norms=(norm,))
+    assert sums.sites == ((None if norm == "final" else 1, norm),)
+    single = token_shift(model, acts, 1, norm, k=None).sort_values("id")
     for mean in MEANS:
-        table = set_shift(model, sums, 1, "ln2", mean).sort_values("id")
+        table = set_shift(model, sums, 1, norm, mean).sort_values("id")
         assert np.allclose(table["delta"], single["delta"], atol=1e-7)
 
 
@@ -208,10 +212,14 @@ def test_random_vectors_have_the_moments_of_the_real_ones_and_come_back_with_the
 
 def test_tables_of_layers(model, sums):
     assert quarters(24) == [5, 11, 17, 23] and quarters(2) == [0, 1] and quarters(3) == [0, 1, 2]
-    table = falling_words(model, sums, "ln2", k=4)
+    assert falling_words(model, sums, "final", layers=[None])["layer"].isna().all()
+    if not norms_of(model):  # norms after the sub-layers only
+        with pytest.raises(VisitError, match="no ln1"):
+            layer_words(model, sums, "ln1")
+        return
+    table = falling_words(model, sums, norms_of(model)[-1], k=4)
     assert table["layer"].unique().tolist() == quarters(model.n_layers) and (table["delta"] < 0).all()
     assert (table.groupby("layer")["delta"].diff().dropna() >= 0).all()
-    assert falling_words(model, sums, "final", layers=[None])["layer"].isna().all()
     words = layer_words(model, sums, "ln1", k=3)
     assert len(words) == 3 * model.n_layers and words["id"].nunique() == 3
     largest = max(set_shift(model, sums, n)["delta"].abs().max() for n in range(model.n_layers))
@@ -363,9 +371,8 @@ def test_a_wrong_call_gets_a_sentence(call, says):
 
 def test_a_shared_norm_is_ln1_alone():
     """A parallel block with one norm, as its family's row would say it."""
-    model = models.small("gpt2")
-    shared = dataclasses.replace(model, family=dataclasses.replace(model.family, ln2=model.family.ln1))
-    acts = capture(model, PROMPT)
+    shared = models.small("falcon-7b")
+    acts = capture(shared, PROMPT)
     with pytest.raises(VisitError, match=r"no ln2 of its own. Ask for ln1, which attention and MLP share"):
         token_shift(shared, acts, 0, "ln2")
     assert [norm for _, norm in norm_sites(shared)] == ["ln1"] * 3 + ["final"]
