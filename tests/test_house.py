@@ -23,6 +23,7 @@ LEVELS = [
     {"layernorm_steps", "layernorm", "layernorm_set", "layernorm_words", "layernorm_tables", "layernorm_job"},
     {"detail", "figures", "contrast", "neurons", "neurons_one"},
     {"palette", "sheet", "figures_memory", "figures_neurons", "neurons_card", "figures_layernorm", "recollection"},
+    {"studies"},
     {"rows", "paths", "inspector"},
     {"layout", "bands"},
     {"legend"},
