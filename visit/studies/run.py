@@ -42,7 +42,7 @@ class StudyRun:
         known = any(target is not None for target in self.targets.values())
         self.plan = plan(model, self.settings, max(self.seen, default=1), known)
         self.others = _others(model, rows, self.settings)
-        self.sums = empty(self.plan.blocks, self.settings.draws, self.settings.seed)
+        self.sums = empty(self.plan.blocks, self.settings)
         self._with_others()
 
     def update(self, rows: Sequence[Row]) -> None:

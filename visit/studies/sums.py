@@ -1,8 +1,8 @@
 """What a study keeps of the prompts it has seen: sums, and the same sums of a thousand resampled prompt sets.
 
-A prompt enters every resampled set as often as a Poisson number of mean 1 says, drawn from the seed and the prompt's own
-text: a bootstrap that needs to see each prompt once only, and whose halves merge to the whole. Equal prompts are drawn
-together, for a prompt given twice says nothing new.
+A prompt enters every resampled set as often as a Poisson number of mean 1 says, drawn from the seed and the prompt's
+own text: a bootstrap that needs to see each prompt once only, and whose halves merge to the whole. Equal prompts are
+drawn together, for a prompt given twice says nothing new.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from visit.errors import VisitError
 from visit.promptfile import Row
 from visit.streaming import State
 from visit.studies.plan import Block
+from visit.studies.settings import Settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,7 @@ class StudySums:
 
     blocks: tuple[Block, ...]
     cells: dict[str, Cells]
-    seed: int
+    settings: Settings
     prompts: int = 0
     correct: int = 0
     incorrect: int = 0
@@ -58,8 +59,9 @@ class StudySums:
         return next(block for block in self.blocks if block.name == name)
 
 
-def empty(blocks: Iterable[Block], draws: int, seed: int) -> StudySums:
-    blocks = tuple(blocks)
+def empty(blocks: Iterable[Block], settings: Settings) -> StudySums:
+    """The sums of no prompt."""
+    blocks, draws = tuple(blocks), settings.draws
     cells = {
         block.name: Cells(
             np.zeros((draws + 1, len(block.groups), *block.shape)),
@@ -67,7 +69,7 @@ def empty(blocks: Iterable[Block], draws: int, seed: int) -> StudySums:
         )
         for block in blocks
     }
-    return StudySums(blocks, cells, seed)
+    return StudySums(blocks, cells, settings)
 
 
 def weights(seed: int, rows: Iterable[Row], draws: int) -> Int[np.ndarray, "prompt draw"]:
@@ -106,15 +108,16 @@ def add_prompts(
 def merge(a: StudySums, b: StudySums) -> StudySums:
     """The sums of both sets of prompts together; where one's longest prompt is longer, it has more ranks.
 
-    Raises `VisitError` for sums of other figures, layers, measures or draws.
+    Raises `VisitError` for sums of another model's shape or of other settings.
     """
-    if [_kind(x) for x in a.blocks] != [_kind(x) for x in b.blocks] or (a.seed, set(a.more)) != (b.seed, set(b.more)):
+    same = a.settings == b.settings and set(a.more) == set(b.more)
+    if not same or [_kind(x) for x in a.blocks] != [_kind(x) for x in b.blocks]:
         raise VisitError("Only studies of the same model and settings can be merged.")
     blocks = tuple(x if x.ranks >= y.ranks else y for x, y in zip(a.blocks, b.blocks, strict=True))
     cells = {block.name: _added(a.cells[block.name], b.cells[block.name], block) for block in blocks}
     more = {name: _MERGE[name](a.more[name], b.more[name]) for name in a.more}
     numbers = (getattr(a, name) + getattr(b, name) for name in ("prompts", "correct", "incorrect", "skipped", "broken"))
-    return StudySums(blocks, cells, a.seed, *numbers, more)
+    return StudySums(blocks, cells, a.settings, *numbers, more)
 
 
 def _kind(block: Block) -> tuple[Any, ...]:
@@ -122,8 +125,6 @@ def _kind(block: Block) -> tuple[Any, ...]:
 
 
 def _added(a: Cells, b: Cells, block: Block) -> Cells:
-    if len(a.total) != len(b.total):
-        raise VisitError(f"Only studies of equally many draws can be merged; {len(a.total)} and {len(b.total)} came.")
     total, count = np.zeros((*a.total.shape[:-1], block.shape[-1])), np.zeros((*a.count.shape[:-1], block.shape[-1]))
     for part in (a, b):
         total[..., : part.total.shape[-1]] += part.total
@@ -170,4 +171,4 @@ def sums_of(like: StudySums, state: State) -> StudySums:
             raise VisitError(f"This state is of another study: its {name} does not fit. Start the run again.")
         cells[name] = Cells(found[0], found[1])
     broken = tuple(int(line) for line in state["broken"])
-    return StudySums(like.blocks, cells, like.seed, *(int(state[name]) for name in _COUNTED), broken, like.more)
+    return StudySums(like.blocks, cells, like.settings, *(int(state[name]) for name in _COUNTED), broken, like.more)

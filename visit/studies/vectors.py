@@ -66,7 +66,7 @@ def ln1_gain(model: Model, layer: int) -> Float[Tensor, " d_model"] | None:
     return model.module(model.family.ln1, layer).weight.detach().to(model.wide)
 
 
-# ---- read naively: at the head's own place in a vector of zeros (the paper's footnote 6) ------------------------------
+# ---- read naively: at the head's own place in a vector of zeros (the paper's footnote 6) --------------------------
 
 
 def has_places(model: Model) -> bool:
