@@ -59,17 +59,19 @@ def _seconds(call: Callable[[], object]) -> float:
 def counts(model: Model, seen: Sequence[int], settings: Settings) -> dict[str, int]:
     """Vectors that a study reads, by what they are. `seen`: per prompt, positions that the looked-at one can see."""
     asks, layers = settings.asks, len(settings.layers or range(model.n_layers))
-    each, ways, places = len(seen) * layers, len(readings(model)), has_places(model)
+    each, ways, naive = len(seen) * layers, len(readings(model)), has_places(model)
     sources = sum(min(settings.sources, n) for n in seen) * layers * model.n_heads
     turned = sources if model.family.rotary else each * model.n_heads  # without rotation all sources see one query
-    states = each * settings.states_wanted() + each * asks("2a", "2b", "3", "13", "15")
-    states += asks("15") * each * (3 if has_resid_mid(model) else 2)
+    looked_at = set(settings.layers or range(model.n_layers))
+    places = len(looked_at | {n - 1 for n in looked_at if n and asks("15")})
+    states = 1 + places * settings.states_wanted() + places * asks("2a", "2b", "3", "13", "15")
+    states += asks("15") * (layers * has_resid_mid(model) + (0 in looked_at))
     found = {
-        "the model's states and attn_out": len(seen) + states,
-        "heads without W_O": each * model.n_heads * (asks("2a") and places),
+        "the model's states and attn_out": len(seen) * states,
+        "heads without W_O": each * model.n_heads * (asks("2a") and naive),
         "heads": each * model.n_heads * settings.heads_wanted(),
         "memory values": layers * model.n_heads * sum(settings.values_wanted(n) for n in seen),
-        "queries": asks("19") * ((ways - places) * turned + places * each * model.n_heads),
+        "queries": asks("19") * ((ways - naive) * turned + naive * each * model.n_heads),
         "keys": asks("19", "20") * ways * sources,
         "norms (Figures 7, 21 to 23, tables)": asks(*NORMS) * len(seen) * model.n_layers * 6,
     }

@@ -29,12 +29,21 @@ class Read:
         self.ids: dict[str, list[Tensor]] = {}  # by kind, a tensor [.., k] per layer of the plan
         self.prob: dict[str, list[Tensor]] = {}
         self.norms: list[Tensor] = []
+        self.places: list[int] = []  # layers after which the states of `stream` and `attn_out` stand
 
     def keep(self, kind: str, ids: Tensor, fine: Tensor, prob: Tensor | None = None) -> None:
         self.ids.setdefault(kind, []).append(ids)
         self.broken |= not bool(fine.all())
         if prob is not None:
             self.prob.setdefault(kind, []).append(prob)
+
+    def states(self, model: Model, name: str, places: Iterable[int]) -> Float[Tensor, "layer d_model"]:
+        """States of this prompt at its position."""
+        return torch.stack([vectors.state(model, self.acts, name, n, self.t) for n in places])
+
+    def at(self, kind: str, layers: Iterable[int]) -> Int[Tensor, "layer k"]:
+        """What the states after some layers read."""
+        return self.ids[kind][0][[self.places.index(n) for n in layers]]
 
     def all(self, kind: str) -> Tensor:
         """`[layer, …, k]`."""
@@ -80,26 +89,23 @@ def _read(model: Model, k: int, parts: list[tuple[Read, str, Tensor, Tensor | No
 
 
 def _read_states(model: Model, plan: Plan, prompts: list[Read]) -> None:
-    """The stream and attn_out, at the plan's layers and at the one before each."""
+    """The stream and attn_out at the plan's layers and, for Figure 15, at the one before each; each of them once."""
     settings, layers = plan.settings, plan.layers
     if not settings.states_wanted():
         return
+    around = settings.asks("15")
+    places = sorted({*layers, *(n - 1 for n in layers if n and around)})
     parts: list[tuple[Read, str, Tensor, Tensor | None]] = []
     for prompt in prompts:
-
-        def stack(name: str, places: Iterable[int], prompt: Read = prompt) -> Tensor:
-            return torch.stack([vectors.state(model, prompt.acts, name, n, prompt.t) for n in places])
-
-        words = torch.full((len(layers),), prompt.prediction, dtype=torch.long, device=prompt.final.device)
-        parts.append((prompt, "block", stack("resid_post", layers), words))
+        prompt.places = places
+        words = torch.full((len(places),), prompt.prediction, dtype=torch.long, device=prompt.final.device)
+        parts.append((prompt, "stream", prompt.states(model, "resid_post", places), words))
         if settings.asks("2a", "2b", "3", "13", "15"):
-            parts.append((prompt, "attn_out", stack("attn_out", layers), None))
-        if settings.asks("15"):
-            parts.append((prompt, "before", stack("resid_pre", layers), None))
-            if prompt.acts.resid_mid is not None:
-                parts.append((prompt, "after", stack("resid_mid", layers), None))
-            if later := [n - 1 for n in layers if n]:
-                parts.append((prompt, "previous", stack("attn_out", later), None))
+            parts.append((prompt, "attn_out", prompt.states(model, "attn_out", places), None))
+        if around and 0 in layers:
+            parts.append((prompt, "start", prompt.states(model, "resid_pre", [0]), None))
+        if around and prompt.acts.resid_mid is not None:
+            parts.append((prompt, "middle", prompt.states(model, "resid_mid", layers), None))
     _read(model, settings.k, parts)
 
 
@@ -154,7 +160,8 @@ def _numbers(model: Model, plan: Plan, prompt: Read) -> Numbers:
     if wanted & {"5", "16", "17"}:
         found |= _of_values(plan, prompt, wanted)
     if "14" in wanted:
-        found["14/prediction"] = torch.stack(prompt.prob["block"]).double()[..., None, None]
+        at = [prompt.places.index(n) for n in plan.layers]
+        found["14/prediction"] = prompt.prob["stream"][0][None, at, None, None].double()
     if "15" in wanted:
         found |= _of_states(plan, prompt)
     if "18" in wanted:
@@ -168,8 +175,8 @@ def _numbers(model: Model, plan: Plan, prompt: Read) -> Numbers:
 def _of_heads(plan: Plan, prompt: Read, wanted: set[str]) -> Numbers:
     """Heads with what they are added to: Figures 2a, 2b and 3."""
     measures = plan.settings.measures
-    block = prompt.ids["block"][0][:, None]
-    others = {"attn_out": prompt.ids["attn_out"][0][:, None], "block": block, "final": prompt.final}
+    attn_out, block = (prompt.at(name, plan.layers)[:, None] for name in ("attn_out", "stream"))
+    others = {"attn_out": attn_out, "block": block, "final": prompt.final}
     found: Numbers = {}
     for name in OTHERS:
         if "2a" in wanted:
@@ -194,13 +201,19 @@ def _of_values(plan: Plan, prompt: Read, wanted: set[str]) -> Numbers:
 
 def _of_states(plan: Plan, prompt: Read) -> Numbers:
     """What attention adds with the stream around it: Figure 15."""
-    own = prompt.ids["attn_out"][0]
-    found = {}
-    for name in ("after", "before", "block", "previous"):
-        if name in prompt.ids:
-            other = prompt.ids[name][0]
-            found[f"15/{name}"] = agreement(own[-len(other) :], other, plan.settings.measures)[..., None, None]
-    return found
+    layers, later = plan.layers, [n for n in plan.layers if n]
+    start = prompt.ids.get("start", [])  # what enters block 0, where that is looked at
+    pairs = {
+        "before": (layers, torch.cat([*start, prompt.at("stream", [n - 1 for n in later])])),
+        "block": (layers, prompt.at("stream", layers)),
+        "previous": (later, prompt.at("attn_out", [n - 1 for n in later])),
+    }
+    if "middle" in prompt.ids:
+        pairs["after"] = layers, prompt.ids["middle"][0]
+    return {
+        f"15/{name}": agreement(prompt.at("attn_out", at), other, plan.settings.measures)[..., None, None]
+        for name, (at, other) in pairs.items() if at
+    }  # fmt: skip
 
 
 def _of_keys(model: Model, plan: Plan, prompt: Read, figure: str) -> Numbers:

@@ -93,7 +93,7 @@ def readings(model: Model) -> tuple[str, ...]:
 
 def _left_out(model: Model, settings: Settings, targets: bool) -> dict[str, str]:
     """Figures and series (`19/naive`) that this model or these prompts cannot give, with the reason."""
-    found = {}
+    found: dict[str, str] = {}
     if not has_places(model):
         why = f"{model.n_heads} heads of width {model.d_head} have no places in a stream of width {model.d_model}"
         found |= {name: why for name in ("2a", "19/naive", "20/naive") if settings.asks(name.split("/")[0])}

@@ -80,6 +80,8 @@ def agreement(
         row, i, j = (left[rows, :, None] == right[rows, None, :]).nonzero(as_tuple=True)
         out[rows] = 0.0
         out[rows].index_add_(0, row, table[i * k + j])
+    counted = [place for place, name in enumerate(measures) if name == "intersection"]
+    out[:, counted] = out[:, counted] / k  # after the sum, which so far is a whole number
     return out.T.unflatten(1, shape[:-1])
 
 
@@ -90,4 +92,4 @@ def _of_places(k: int) -> Float[Tensor, " pairs"]:
     return later[torch.maximum(place[:, None], place[None, :])].flatten()
 
 
-_PAIRS = {"intersection": lambda k: torch.full((k * k,), 1 / k, dtype=torch.float64), "rbo": _of_places}
+_PAIRS = {"intersection": lambda k: torch.ones(k * k, dtype=torch.float64), "rbo": _of_places}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from visit.promptfile import Row
 from visit.streaming import State
 from visit.studies.plan import Block
 from visit.studies.settings import Settings
+
+_COUNTED = ("prompts", "correct", "incorrect", "skipped")
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +118,8 @@ def merge(a: StudySums, b: StudySums) -> StudySums:
     blocks = tuple(x if x.ranks >= y.ranks else y for x, y in zip(a.blocks, b.blocks, strict=True))
     cells = {block.name: _added(a.cells[block.name], b.cells[block.name], block) for block in blocks}
     more = {name: _MERGE[name](a.more[name], b.more[name]) for name in a.more}
-    numbers = (getattr(a, name) + getattr(b, name) for name in ("prompts", "correct", "incorrect", "skipped", "broken"))
-    return StudySums(blocks, cells, a.settings, *numbers, more)
+    numbers: dict[str, Any] = {name: getattr(a, name) + getattr(b, name) for name in (*_COUNTED, "broken")}
+    return StudySums(blocks, cells, a.settings, **numbers, more=more)
 
 
 def _kind(block: Block) -> tuple[Any, ...]:
@@ -149,8 +151,6 @@ _MERGE = {"shifts": _merge_shifts, "plain": _merge_shifts, "neurons": _merge_neu
 
 # ---- to and from plain arrays: an interrupted run goes on from a file ------------------------------------------------
 
-_COUNTED = ("prompts", "correct", "incorrect", "skipped")
-
 
 def state_of(sums: StudySums) -> State:
     """The cells and counts as arrays; of `more` the analyses themselves know their own."""
@@ -171,4 +171,5 @@ def sums_of(like: StudySums, state: State) -> StudySums:
             raise VisitError(f"This state is of another study: its {name} does not fit. Start the run again.")
         cells[name] = Cells(found[0], found[1])
     broken = tuple(int(line) for line in state["broken"])
-    return StudySums(like.blocks, cells, like.settings, *(int(state[name]) for name in _COUNTED), broken, like.more)
+    counts: dict[str, Any] = {name: int(state[name]) for name in _COUNTED}
+    return replace(like, cells=cells, broken=broken, **counts)

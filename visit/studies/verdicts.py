@@ -137,7 +137,7 @@ def _means(sums: StudySums, names: list[str]) -> list[Draws]:
 def _near_chance(sums: StudySums, meta: dict[str, Any], names: list[str], claim: str) -> Verdict:
     base = meta["random_pairs"]["intersection"]
     note = f"; random vectors {_short(base)}, at most {NEAR} above counts"
-    return judged(claim, "mean I_k", _means(sums, names), _prompts(sums, names[0]), base + NEAR, True, note)
+    return judged(claim, "mean I_k", _means(sums, names), _prompts(sums, names[0]), base + NEAR, True, note=note)
 
 
 def _over_chance(sums: StudySums, meta: dict[str, Any], names: list[str], claim: str) -> Verdict:
@@ -167,7 +167,7 @@ def _drops(sums: StudySums, names: list[str]) -> Verdict:
     found = [_curves(sums, name) for name in names]
     curves = [np.mean([own[i] for own in found], axis=0) for i in range(len(found[0]))]
     peak = int(curves[0][0].argmax())
-    if peak == curves[0].shape[1] - 1:
+    if peak == curves[0].shape[1] - 1 and _prompts(sums, names[0]) >= FEW_PROMPTS:
         return Verdict(claim, False, f"{claim}: no, it is the highest of all")
     what = f"below layer {sums.block(names[0]).layers[peak]}, the highest, by"
     return judged(claim, what, [c[:, peak] - c[:, -1] for c in curves], _prompts(sums, names[0]))
@@ -213,7 +213,7 @@ def _figure_13(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
     gaps = [np.mean([np.abs(a[i] - c[i]).mean(1) for a, c in pairs], axis=0) for i in range(len(pairs[0][0]))]
     prompts = _prompts(sums, names[0], 1)
     note = f"; at most {NEAR} counts" + ("; every prompt is answered correctly" if not sums.incorrect else "")
-    found = judged(claim, "mean distance in I_k", gaps, prompts, NEAR, True, note)
+    found = judged(claim, "mean distance in I_k", gaps, prompts, NEAR, True, note=note)
     return [found if sums.incorrect else Verdict(claim, None, f"{claim}: undecided{note}")]
 
 
