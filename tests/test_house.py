@@ -30,7 +30,8 @@ LEVELS = [
     {"svg"},
     {"drawing"},
     {"twins"},
-    {"export"},
+    {"export", "chart_svg", "figures_study"},
+    {"report"},
     {"ui", "mini", "commands", "__main__"},
 ]
 
