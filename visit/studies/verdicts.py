@@ -67,7 +67,7 @@ def judged(claim: str, what: str, draws: list[Draws], prompts: int, above: float
     """
     limits = above, above if against is None else against
     value, low, high = interval(draws[0])
-    text = f"{what} {_figures(value, low, high)}"
+    text = f", {what} {_figures(value, low, high)}" if np.isfinite(value) else ""
     holds: bool | None = None
     if prompts < FEW_PROMPTS:
         note += f"; {prompts} {'prompt is' if prompts == 1 else 'prompts are'} too few"
@@ -77,14 +77,12 @@ def judged(claim: str, what: str, draws: list[Draws], prompts: int, above: float
         holds = True if low > limits[0] else False if high < limits[1] else None
     else:
         note += "; too few numbers"
-    if len(draws) > 1:
+    if len(draws) > 1 and text:
         text += f" (by RBO {_figures(*interval(draws[1]))})"
-    return Verdict(claim, holds, f"{claim}: {_WORDS[holds]}, {text}{note}")
+    return Verdict(claim, holds, f"{claim}: {_WORDS[holds]}{text}{note}")
 
 
 def _figures(value: float, low: float, high: float) -> str:
-    if not np.isfinite(value):
-        return "cannot be computed"
     return f"{_short(value)} [{_short(low)}, {_short(high)}]"
 
 
