@@ -17,7 +17,7 @@ from visit.decompose import rotate
 from visit.job import steps
 from visit.promptfile import Row
 from visit.studies.baseline import chance, random_pairs
-from visit.studies.forecast import counts, forecast
+from visit.studies.forecast import counts, forecast, pairs
 from visit.studies.plan import GROUPS
 from visit.studies.reading import agreement, patience, rank_weights, read_tops
 from visit.studies.record import studied, study_meta, study_of
@@ -29,13 +29,13 @@ from visit.studies.verdicts import interval, judged, spearman, verdicts
 
 K = 12
 TEXTS = (
-    "The capital of Japan is", "Mary and John went to the store and", "Paris is in", "The", "When the boy saw his friend he",
-    "She gave the book to",
+    "The capital of Japan is", "Mary and John went to the store and", "Paris is in", "The",
+    "When the boy saw his friend he", "She gave the book to",
 )  # fmt: skip
 
 
 def rows_of(model, texts=TEXTS):
-    """Prompts with the model's own answer as target for every other one, a wrong one for the rest, none for the last."""
+    """Prompts: the model's own answer as target for every other one, a wrong one for the rest, none for the last."""
     found = []
     for n, text in enumerate(texts):
         answer = int(capture(model, text).logits[-1].argmax())
@@ -120,7 +120,7 @@ def by_hand(model, text, measure, k=K, sources=3):
             found.setdefault("15/previous", []).append(score(acts.attn_out[layer, t], acts.attn_out[layer - 1, t]))
         per_head, probs, aligned = [], [], {}
         for j in range(model.n_heads):
-            order = sorted(range(t + 1), key=lambda i: -float(acts.pattern[layer, j, t, i]))  # noqa: B023
+            order = acts.pattern[layer, j, t, : t + 1].argsort(descending=True, stable=True).tolist()
             values = [acts.v[layer, i, j // group] @ model.W_O(layer)[j] for i in order]
             per_head.append([score(m, results[j]) for m in values])
             probs += [float(lens(model, m)[acts.token_ids[i]]) for m, i in zip(values, order, strict=True)]
@@ -181,7 +181,7 @@ def test_every_figure_of_one_prompt_is_what_plain_loops_give(model, text, measur
 
 
 def exact(model):
-    """How near the two ways must come: a norm that computes in float32 whatever the type moves a probability by that."""
+    """How near the two ways must come: a norm that computes in float32 in any case moves a probability by that."""
     return 1e-6 if model.family.float32_inside else 1e-12
 
 
@@ -282,6 +282,15 @@ def test_halves_merge_to_the_whole_and_batches_change_nothing(model, rows, sums)
         same(merge(second, first), sums)
 
 
+def test_norms_and_neurons_merge_too(model, rows):
+    whole, first, second = (run(model, own, figures=("7", "8", "23"), draws=2) for own in (rows, rows[:4], rows[4:]))
+    both = merge(first, second)
+    assert both.more["neurons"].prompts == both.more["shifts"].count == both.more["plain"].count == len(rows)
+    assert torch.equal(both.more["neurons"].example_prompts, whole.more["neurons"].example_prompts)
+    assert torch.equal(both.more["neurons"].counts, whole.more["neurons"].counts)
+    assert torch.allclose(both.more["shifts"].probs, whole.more["shifts"].probs, atol=1e-9)
+
+
 def test_a_run_goes_on_from_its_arrays(model, rows, sums):
     first = StudyRun(model, rows, Settings(figures=(*ALIGNED, "7", "23"), k=K, draws=50))
     first.update(rows[:2])
@@ -377,7 +386,7 @@ def test_when_no_prompt_computes_numbers_the_study_says_so(model, rows):
 
 
 def test_rbo_of_a_case_worked_out_by_hand():
-    """a = (1 2 3), b = (2 1 4), p = 0.5: A_1 = 0, A_2 = 1, A_3 = 2/3; weights 4/7, 2/7, 1/7: RBO = 2/7 + 2/21 = 8/21."""
+    """a = (1 2 3), b = (2 1 4), p = 0.5: shares 0, 1, 2/3 with weights 4/7, 2/7, 1/7, so 2/7 + 2/21 = 8/21."""
     a, b = torch.tensor([[1, 2, 3]]), torch.tensor([[2, 1, 4]])
     assert patience(3) == 0.5
     assert agreement(a, b, ("intersection", "rbo"))[:, 0].tolist() == pytest.approx([2 / 3, 8 / 21])
@@ -455,8 +464,8 @@ def test_tables_are_tidy_and_hold_the_means(model, sums):
     found = tables(model, sums)
     assert set(found) == {f for f in ALIGNED if f != "2a" or model.n_heads * model.d_head == model.d_model}
     for figure, table in found.items():
-        assert table.columns.tolist() == ["figure", "series", "group", "measure", "layer", "head", "rank", "mean", "low",
-                                          "high", "prompts"]  # fmt: skip
+        names = "figure series group measure layer head rank mean low high prompts"
+        assert table.columns.tolist() == names.split()
         assert (table["figure"] == figure).all() and table["mean"].between(0, 1).all()
         keys = ["series", "group", "measure", "layer", "head", "rank"]
         assert not table.duplicated(keys).any() and table["layer"].dtype == "Int64"
@@ -656,22 +665,28 @@ def test_a_study_of_sums_half_way_has_figures_already(model, rows):
 
 
 def test_the_forecast_counts_the_vectors_that_are_read(model, rows, monkeypatch):
-    read = []
+    read, compared = [], []
 
     def counted(model, x, k, asked=None):
         read.append(len(x))
         return read_tops(model, x, k, asked)
 
+    def paired(a, b, measures):
+        compared.append(torch.broadcast_shapes(a.shape[:-1], b.shape[:-1]).numel())
+        return agreement(a, b, measures)
+
     monkeypatch.setattr("visit.studies.measure.read_tops", counted)
+    monkeypatch.setattr("visit.studies.measure.agreement", paired)
     for settings in (
         {}, {"figures": ("2b",)}, {"figures": ("19",)}, {"figures": ("5", "20"), "layers": (1,)},
         {"figures": ("16", "18"), "values": 2}, {"figures": ("15",)}, {"figures": ("14",)},
     ):  # fmt: skip
-        read.clear()
+        read.clear(), compared.clear()
         wanted = settled(Settings(**{"figures": ALIGNED, "k": K, "draws": 5, **settings}), model)
         StudyRun(model, rows, wanted).update(rows)
         seen = [len(capture(model, row.prompt).tokens) for row in rows]
         assert sum(counts(model, seen, wanted).values()) == sum(read), settings
+        assert pairs(model, seen, wanted) == sum(compared), settings
     table = forecast(model, rows, Settings(k=K))
     assert table.columns.tolist() == ["part", "vectors", "products", "seconds"] and (table["seconds"] > 0).all()
     values = table.set_index("part").loc["memory values"]

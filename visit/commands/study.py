@@ -32,7 +32,7 @@ def add(commands: Any) -> None:
     study.add_argument("--sources", type=int, default=3, metavar="N",
                        help="Figures 19, 20: each head's N most attended positions (default 3)")  # fmt: skip
     study.add_argument("--correct", choices=CORRECT, default="split",
-                       help="only prompts answered correctly; all, split where it matters; all, targets ignored")  # fmt: skip
+                       help="only prompts answered correctly; all, and apart; all, targets ignored")  # fmt: skip
     study.add_argument("--second", choices=SECONDS, default="rbo", help="measure beside I_k (default rbo)")
     study.add_argument("--draws", type=int, default=1000, help="of the bootstrap (default 1000)")
     study.add_argument("--seed", type=int, default=0, help="of bootstrap and random vectors (default 0)")

@@ -15,8 +15,8 @@ from visit.model import Model
 from visit.promptfile import Row
 from visit.static import is_ready, matrices
 from visit.studies.plan import readings
-from visit.studies.reading import read_tops
-from visit.studies.settings import NEURONS, NORMS, Settings, settled
+from visit.studies.reading import agreement, read_tops
+from visit.studies.settings import ATTENDED, NEURONS, NORMS, Settings, settled
 from visit.studies.vectors import PARTS, has_places, has_resid_mid
 
 ROWS = 256  # vectors read to measure the speed
@@ -25,9 +25,10 @@ TOKENS = 12  # of the prompt whose forward pass is measured: the paper's longest
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds on this machine: to read one vector, to run one token."""
+    """Seconds on this machine: to read one vector, to compare two lists of words, to run one token."""
 
     vector: float
+    pair: float
     token: float
 
 
@@ -38,11 +39,14 @@ def speed(model: Model) -> Speed:
     """Measured once per model: a product of some hundred vectors, and a short forward pass."""
     if model not in _SPEEDS:
         x = torch.randn(ROWS, model.d_model, dtype=model.wide, device=model.device)
-        ids = [i % model.d_vocab for i in range(min(TOKENS, model.max_tokens))]
+        prompt = [i % model.d_vocab for i in range(min(TOKENS, model.max_tokens))]
         with torch.no_grad():
-            vector = _seconds(lambda: read_tops(model, x, min(50, model.d_vocab))) / ROWS
-        token = _seconds(lambda: list(capture_many(model, [ids], PARTS))) / len(ids)
-        _SPEEDS[model] = Speed(vector, token)
+            k = min(50, model.d_vocab)
+            vector = _seconds(lambda: read_tops(model, x, k)) / ROWS
+            ids = read_tops(model, x, k).ids
+            pair = _seconds(lambda: agreement(ids[:, None], ids[None, :8], ("intersection", "rbo"))) / (8 * ROWS)
+        token = _seconds(lambda: list(capture_many(model, [prompt], PARTS))) / len(prompt)
+        _SPEEDS[model] = Speed(vector, pair, token)
     return _SPEEDS[model]
 
 
@@ -80,12 +84,24 @@ def counts(model: Model, seen: Sequence[int], settings: Settings) -> dict[str, i
     return {name: int(number) for name, number in found.items() if number}
 
 
+def pairs(model: Model, seen: Sequence[int], settings: Settings) -> int:
+    """How many lists of words a study compares."""
+    asks, layers, heads = settings.asks, len(settings.layers or range(model.n_layers)), model.n_heads
+    shown = [settings.values or n if asks("16") else ATTENDED for n in seen]
+    found = len(seen) * heads * 3 * (asks("2a") * has_places(model) + asks("2b", "3", "13"))
+    found += heads * sum(min(n, most) for n, most in zip(seen, shown, strict=True)) * asks("5", "16", "17")
+    sources = sum(min(n, settings.sources) for n in seen)
+    found += heads * sources * len(readings(model)) * (asks("19") + asks("20"))
+    around = layers * (3 + has_resid_mid(model)) - (0 in (settings.layers or (0,)))  # nothing stands before block 0
+    return layers * found + len(seen) * around * asks("15")
+
+
 def forecast(model: Model, rows: Sequence[Row], settings: Settings | None = None) -> pd.DataFrame:
     """What a study of these prompts takes, a row per part, from a speed that is measured here and now (once a model).
 
-    Columns: `part`, `vectors` (forward passes: tokens), `products` (FLOP of the products with W_U; of the forward
-    passes those with the blocks' weights), `seconds`. Where only correct answers are wanted it is an upper bound, for
-    nobody knows yet how many there are. Source: ours.
+    Columns: `part`, `vectors` (forward passes: tokens; comparisons: pairs), `products` (FLOP of the products with W_U;
+    of the forward passes those with the blocks' weights), `seconds`. Where only correct answers are wanted it is an
+    upper bound, for nobody knows yet how many there are. Source: ours.
     """
     settings = settled(settings or Settings(), model)
     lengths = [len(tokenize(model, row.prompt)) for row in rows]
@@ -96,4 +112,6 @@ def forecast(model: Model, rows: Sequence[Row], settings: Settings | None = None
     table = [("forward passes", tokens * passes, 2 * flat * tokens * passes, own.token * tokens * passes)]
     for name, number in counts(model, seen, settings).items():
         table.append((name, number, 2 * number * model.d_model * model.d_vocab, own.vector * number))
+    compared = pairs(model, seen, settings)
+    table.append(("comparing words, in pairs", compared, 0, own.pair * compared))
     return pd.DataFrame(table, columns=["part", "vectors", "products", "seconds"])

@@ -143,7 +143,8 @@ def _merge_shifts(a: Any, b: Any) -> Any:
 def _merge_neurons(a: Any, b: Any) -> Any:
     from visit.neurons_set import merged
 
-    return merged(a, b)
+    later = b.example_prompts  # each half numbers its prompts from 0
+    return merged(a, replace(b, example_prompts=later + a.prompts * (later >= 0)))
 
 
 _MERGE = {"shifts": _merge_shifts, "plain": _merge_shifts, "neurons": _merge_neurons}

@@ -5,6 +5,8 @@ Everything comes from `visit.decompose`; what a family adds to a vector on its w
 
 from __future__ import annotations
 
+import weakref
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -14,6 +16,7 @@ from visit.decompose import head_results, key_readings, memory_values, needed, q
 from visit.forward import Activations, capture
 from visit.model import Model
 
+_HAS_MIDDLE: weakref.WeakKeyDictionary[Model, bool] = weakref.WeakKeyDictionary()
 PARTS = ("resid_pre", "q", "k", "v", "pattern", "z", "attn_out", "resid_mid", "resid_post", "rotary")
 
 
@@ -105,5 +108,7 @@ def state(model: Model, acts: Activations, name: str, layer: int, t: int) -> Flo
 
 
 def has_resid_mid(model: Model) -> bool:
-    """Whether there is a stream between attention and MLP: not in a parallel block. Asked of the model itself."""
-    return capture(model, [0], parts=("resid_mid",)).resid_mid is not None
+    """Whether there is a stream between attention and MLP: not in a parallel block. Asked of the model itself, once."""
+    if model not in _HAS_MIDDLE:
+        _HAS_MIDDLE[model] = capture(model, [0], parts=("resid_mid",)).resid_mid is not None
+    return _HAS_MIDDLE[model]
