@@ -112,7 +112,7 @@ def panels(run: Run, figure: str, other: Run | None = None, width: Any = "contai
 
 def _rows(run: Run, plan: _Plan, dashed: bool) -> pd.DataFrame:
     """One run's part of a figure, each row with the line, panel and dash it belongs to."""
-    table = run.table.dropna(subset=["mean", "layer"])
+    table = run.table.dropna(subset=["mean", "layer", *([plan.rows] if plan.rows else [])])
     if plan.color == "group":
         table = table[(table["group"] != "all") | (table["group"] == "all").all()]
     elif plan.dash == "group":

@@ -49,6 +49,9 @@ def show(run: Run, model: Model, prompts: PromptSet, over: tuple[Any, Study | No
         _keep(run.key, study)
         _files(study, other)
     _contents(study)
+    if other is not None:
+        first, second = report.run_name(study.meta), report.run_name(other.meta)
+        st.markdown(f"Solid: **{plain(first)}**. Dashed: **{plain(second)}**, {plain(report.short(other.meta))}.")
     drawn = None if run.alive else (run.key, run.progress.done, name)
     for figure in study.tables:
         _figure(study, figure, other, drawn)
