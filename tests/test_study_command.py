@@ -85,3 +85,20 @@ def test_a_file_that_is_no_folder_is_refused_before_the_run(capsys, file):
     assert status == 2 and "is a file" in err
     status, _, err = run(capsys, "--prompts", file.with_name("none.csv"))
     assert status == 2 and "There is no file" in err
+
+
+def test_a_folder_holds_the_report_and_every_figure_and_another_study_lies_over_it(capsys, file, tmp_path):
+    short = ("--prompts", file, "--figures", "2b,5", "--draws", "10", "--layers", "0-3")
+    status, out, err = run(capsys, *short, "--out", tmp_path / "first")
+    assert status == 0 and out == "" and "report.html" in err
+    assert {"report.html", "study.json", "figure-2b.csv", "figure-5.json"} <= {
+        p.name for p in (tmp_path / "first").iterdir()
+    }
+    rows = strict((tmp_path / "first" / "figure-5.json").read_text(encoding="utf-8"))["tables"]["5"]
+    assert {row["rank"] for row in rows} == {1, 2, 3}
+    status, _, _ = run(
+        capsys, *short, "--limit", "2", "--out", tmp_path / "b", "--over", tmp_path / "first" / "study.json"
+    )
+    assert status == 0 and "Laid over" in (tmp_path / "b" / "report.html").read_text(encoding="utf-8")
+    status, _, err = run(capsys, *short, "--out", tmp_path / "b", "--over", tmp_path / "none.json")
+    assert status == 2 and "cannot be read" in err
