@@ -11,7 +11,7 @@ from torch import Tensor
 from visit.lens import TILE_BYTES, lens_logits, top_of
 from visit.model import Model
 
-PAIRS = 2048  # lists compared at once
+CELLS = 5 << 20  # pairs of places looked at together: some 2,000 pairs of lists of 50 words
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +75,9 @@ def agreement(
     left, right = a.expand(shape).reshape(-1, k), b.expand(shape).reshape(-1, k)
     table = torch.stack([_PAIRS[name](k) for name in measures], dim=1).to(a.device)
     out = torch.empty(len(left), len(measures), dtype=torch.float64, device=a.device)
-    for start in range(0, len(left), PAIRS):
-        rows = slice(start, start + PAIRS)
+    step = max(1, CELLS // (k * k))
+    for start in range(0, len(left), step):
+        rows = slice(start, start + step)
         row, i, j = (left[rows, :, None] == right[rows, None, :]).nonzero(as_tuple=True)
         out[rows] = 0.0
         out[rows].index_add_(0, row, table[i * k + j])
