@@ -9,6 +9,7 @@ from visit.model import Model
 from visit.studies.reading import agreement, rank_weights, read_tops
 
 VECTORS = 64  # random vectors, every two of them compared
+LONG = 200  # words from which on each is compared with one other alone: the time goes with k squared
 
 
 def chance(d_vocab: int, k: int, measures: tuple[str, ...]) -> dict[str, float]:
@@ -30,6 +31,6 @@ def random_pairs(model: Model, k: int, measures: tuple[str, ...], seed: int = 0)
     x = torch.randn(VECTORS, model.d_model, generator=generator, dtype=torch.float64)
     with torch.no_grad():
         ids = read_tops(model, x.to(model.device, model.wide), k).ids
-    first, second = np.triu_indices(VECTORS, 1)
+    first, second = np.triu_indices(VECTORS, 1) if k <= LONG else np.arange(VECTORS).reshape(-1, 2).T
     found = agreement(ids[first], ids[second], measures).mean(-1)
     return dict(zip(measures, found.tolist(), strict=True))
