@@ -16,6 +16,7 @@ others = [
     st.Page("pages/memory.py", title="Attention memory", icon=":material/psychology_alt:"),
     st.Page("pages/layernorm.py", title="Layer norm", icon=":material/filter_alt:"),
     st.Page("pages/neurons.py", title="Neurons", icon=":material/scatter_plot:"),
+    st.Page("pages/study.py", title="Paper studies", icon=":material/labs:"),
 ]
 
 

@@ -41,6 +41,9 @@ SCENES: dict[str, dict[str, str]] = {
     "memory-long": {"page": "memory", "prompt": LONG + " and the capital of Japan is the city of"},
     "layernorm": {"page": "layernorm", "layer": "5"},
     "neurons": {"page": "neurons", "neuron": "L7.mlp_value377", "word": "Paris"},
+    "study": {"page": "study", "count": "50"},
+    "study-before": {"page": "study", "count": "200"},
+    "study-during": {"page": "study", "count": "all", "figures": "2b,5,16,17,18,19,20"},
     "compare-models": {"page": "compare", "model_b": "LLAMA", "prompt_b": "The capital of Japan is the city of"},
 }
 
@@ -77,6 +80,22 @@ def run_set(page: Any) -> None:
     page.get_by_text("Figure 7").or_(page.get_by_text("Figure 8")).first.wait_for(timeout=60_000)
 
 
+def study(page: Any, name: str) -> None:
+    """The page of the studies before its run, while it goes on, or after it."""
+    run, report = page.get_by_role("button", name="Run", exact=True), page.get_by_role("button", name="Report")
+    run.or_(report).first.wait_for(timeout=120_000)
+    page.wait_for_timeout(1500)
+    if name == "study-before":
+        return
+    if run.count():
+        run.click()
+    if name == "study-during":
+        page.get_by_role("heading", name="Fig. 2b").wait_for(timeout=120_000)
+    else:
+        report.wait_for(timeout=300_000)
+        page.wait_for_timeout(6000)
+
+
 def main() -> None:
     import tempfile
 
@@ -98,6 +117,8 @@ def main() -> None:
                         page.get_by_text("The prompt is blank").wait_for()
                     elif place in ("layernorm", "neurons"):
                         run_set(page)
+                    elif place == "study":
+                        study(page, name)
                     else:
                         ready(page)
                         if place == "compare" and query.get("view") != "difference":

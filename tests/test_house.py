@@ -24,14 +24,15 @@ LEVELS = [
     {"layernorm_steps", "layernorm", "layernorm_set", "layernorm_words", "layernorm_tables", "layernorm_job"},
     {"detail", "figures", "contrast", "neurons", "neurons_one"},
     {"palette", "sheet", "figures_memory", "figures_neurons", "neurons_card", "figures_layernorm", "recollection"},
-    {"neurons_tokens"},
+    {"neurons_tokens", "studies"},
     {"rows", "paths", "inspector"},
     {"layout", "bands"},
     {"legend"},
     {"svg"},
     {"drawing"},
     {"twins"},
-    {"export"},
+    {"export", "chart_svg", "figures_study"},
+    {"report"},
     {"ui", "mini", "commands", "__main__"},
 ]
 

@@ -29,6 +29,8 @@ _HOME = {
     "head_memory": "memory",
     "token_shift": "layernorm",
     "neuron_statistics": "neurons",
+    "Study": "studies.record",
+    "study": "studies.record",
     "Comparison": "difference",
     "compare": "difference",
 }

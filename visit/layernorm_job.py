@@ -16,15 +16,17 @@ from visit.streaming import State
 
 
 class ShiftRun:
-    """Every norm before and after, at the last token of every prompt (`visit.worker`)."""
+    """Every norm before and after, at one position of every prompt, the last by default (`visit.worker`)."""
 
-    def __init__(self, model: Model, rows: Sequence[Row], norms: Sequence[str], final_norm: bool | None) -> None:
-        self.model, self.items = model, rows
+    def __init__(
+        self, model: Model, rows: Sequence[Row], norms: Sequence[str], final_norm: bool | None, pos: int = -1
+    ) -> None:
+        self.model, self.items, self.pos = model, rows, pos
         self.options: Any = {"norms": tuple(norms), "final_norm": final_norm}
         self.sums: ShiftSums = shift_sums(model, [], **self.options)
 
     def update(self, rows: Sequence[Row]) -> None:
-        records = capture_many(self.model, [row.prompt for row in rows], parts=PARTS, pos=-1)
+        records = capture_many(self.model, [row.prompt for row in rows], parts=PARTS, pos=self.pos)
         self.sums = merge_sums(self.sums, shift_sums(self.model, records, **self.options))
 
     def snapshot(self) -> ShiftSums:

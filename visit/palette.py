@@ -18,6 +18,10 @@ ColorBy = Literal["rank", "probability", "entropy", "contribution", "change"]
 PaletteName = Literal["safe", "paper"]
 Swatch = tuple[str, str]  # class, what it means
 
+# lines of a chart: at least 3 : 1 against a light and a dark page, and 23 apart (ΔE) for every kind of colour blindness
+SERIES = ("#077f6b", "#d8490b", "#7b52f0", "#b9389f")
+QUIET = "#808080"  # what a chart's lines are compared with: chance, zero
+
 _PROBABILITIES = (0.0001, 0.001, 0.01, 0.1, 0.5)
 
 # class -> (fill, border, word); a tag has the word's colour except on grey pills

@@ -70,6 +70,16 @@ class State:
     activity: str = "activation"
     nshare: str = "2.44"
     word: str = ""
+    figures: str = ""
+    count: str = "100"
+    correct: str = "split"
+    k: str = "50"
+    blocks: str = ""
+    ranks: str = ""
+    sources: str = "3"
+    second: str = "rbo"
+    draws: str = "1000"
+    seed: str = "0"
 
 
 def parse(params: Mapping[str, str]) -> tuple[State, list[str]]:
@@ -213,6 +223,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "nsort": ("norm", "contribution", "coefficient"),
     "activity": ("activation", "weighted"),
     "nshare": ("1", "2.44", "5", "10"),
+    "count": ("20", "50", "100", "200", "500", "all"),
+    "correct": ("split", "only", "all"),
+    "second": ("rbo", "none"),
 }
 
 
@@ -260,6 +273,18 @@ def _source(text: str) -> str:
     return text
 
 
+def _figures(text: str) -> str:
+    if text and not re.fullmatch(r"(\d{1,2}[ab]?|tables)(,(\d{1,2}[ab]?|tables)){0,40}", text, re.ASCII):
+        raise ValueError("figures are listed as 2b,5,tables")
+    return text
+
+
+def _positive(text: str) -> str:
+    if not _whole(text) or int(text) < 1:
+        raise ValueError("it is a whole number from 1")
+    return text
+
+
 def _node(text: str) -> str:
     if text and not _NODE.fullmatch(text):
         raise ValueError("it is no node; nodes look like L3.head5")
@@ -276,6 +301,8 @@ _READ: dict[str, Callable[[str], Any]] = {
     "model": _model, "prompt": _prompt, "pos": _pos, "model_b": _model_b, "prompt_b": _prompt, "pos_b": _pos,
     "align": _align, "head": _head, "source": _source, "layer": _source, "neuron": _neuron,
     "layers": _layers, "node": _node, "pin": _pin, "detail": _detail,
+    "figures": _figures, "blocks": _layers, "k": _positive, "ranks": lambda text: text and _positive(text),
+    "sources": _positive, "draws": _positive, "seed": _source,
     "heads": _amount, "values": _amount, "neurons": _amount, "rows": _amount,
     **{name: _one_of(choices) for name, choices in CHOICES.items()},
 }  # fmt: skip

@@ -63,6 +63,14 @@ class PromptSet:
     def prompts(self) -> tuple[str, ...]:
         return tuple(row.prompt for row in self.rows)
 
+    def spread(self, count: int | None) -> PromptSet:
+        """`count` rows evenly spread over the set, which its name then says; None or too many: the set itself."""
+        have = len(self.rows)
+        if count is None or count >= have:
+            return self
+        rows = tuple(self.rows[i * have // count] for i in range(count))
+        return replace(self, rows=rows, name=f"{self.name} ({count:,} of {have:,})")
+
     def without(self, notes: dict[int, str]) -> PromptSet:
         """The set without the rows at these places, each with a note that says why."""
         kept = tuple(row for i, row in enumerate(self.rows) if i not in notes)

@@ -120,14 +120,10 @@ def _take_example() -> None:
         st.session_state["example"] = None
 
 
-def run(side: str = "", name: str = "") -> tuple[Model, Activations]:
-    """Load and capture behind a status that says what takes the time. `name`: how a message calls the side.
-
-    A model or prompt that cannot be used is said, and the last one that could be used stays on screen.
-    """
+def shown_model(side: str = "", name: str = "") -> Model:
+    """The model of the address, loaded behind a status. One that cannot be used is said; the last good one stays."""
     memory = st.session_state
     wanted = (state().model_b or state().model) if side else state().model
-    prompt = state().prompt_b if side else state().prompt
     place = st.empty()
     if memory.get(f"visit_model{side}") != wanted:
         place.status(f"Loading {wanted}: the first visitor waits a few seconds…")
@@ -139,6 +135,18 @@ def run(side: str = "", name: str = "") -> tuple[Model, Activations]:
         model = st_model(kept)
     finally:
         place.empty()
+    memory[f"visit_model{side}"] = model.name
+    return model
+
+
+def run(side: str = "", name: str = "") -> tuple[Model, Activations]:
+    """Load and capture behind a status that says what takes the time. `name`: how a message calls the side.
+
+    A model or prompt that cannot be used is said, and the last one that could be used stays on screen.
+    """
+    memory = st.session_state
+    prompt = state().prompt_b if side else state().prompt
+    model = shown_model(side, name)
     try:
         if len(prompt) > PROMPT_CHARACTERS:
             raise VisitError(f"A prompt may have {PROMPT_CHARACTERS:,} characters; {len(prompt):,} came. Shorten it.")
@@ -147,7 +155,7 @@ def run(side: str = "", name: str = "") -> tuple[Model, Activations]:
         kept = memory.get(f"visit_prompt{side}", DEFAULT_PROMPT_B if side else DEFAULT_PROMPT)
         st.error(f"{name}{problem} Shown meanwhile: “{plain(visible(kept[:80]))}”.", icon=":material/error:")
         acts = st_capture(model.name, kept)
-    memory[f"visit_model{side}"], memory[f"visit_prompt{side}"] = model.name, acts.prompt
+    memory[f"visit_prompt{side}"] = acts.prompt
     return model, acts
 
 

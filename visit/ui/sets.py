@@ -20,17 +20,21 @@ from visit.worker import WORKER, Run
 OWN = "own"
 
 
-def choose_set(model: Model) -> PromptSet | None:
-    """The set that a page's figures are about; None while there is nothing usable to run."""
+def choose_set(model: Model, filtered: bool = True) -> PromptSet | None:
+    """The set that a page's figures are about; None while there is nothing usable to run.
+
+    `filtered`: offer to keep only what the model answers correctly.
+    """
     with graphs.beside("sets"):
         left, right = st.columns([3, 2], gap="medium", vertical_alignment="bottom")
     with left:
         names = [*shipped(), OWN]
         st.segmented_control("Prompt set", names, required=True, wrap=True, format_func=_named, **field("set"),
                              help="A set of prompts; every number below is about the last token of each.")  # fmt: skip
-    right.checkbox("Only prompts that the model answers correctly", help="As in the paper: needs a target for each "
-                                                                         "prompt.",
-                   **_checked("answered"))  # fmt: skip
+    if filtered:
+        right.checkbox("Only prompts that the model answers correctly", help="As in the paper: needs a target for each "
+                                                                             "prompt.",
+                       **_checked("answered"))  # fmt: skip
     try:
         found = _own() if state().set == OWN else shipped_set(state().set)
     except VisitError as problem:
@@ -38,8 +42,9 @@ def choose_set(model: Model) -> PromptSet | None:
         return None
     if found is None:
         return None
-    found = fitting(model, found, targets=bool(state().answered))
-    if state().answered:
+    only = filtered and bool(state().answered)
+    found = fitting(model, found, targets=only)
+    if only:
         asked = found
         run = watched(("answered", asked.hash), run_key("answered", model, asked), lambda: Answering(model, asked))
         if run is None or run.result is None:

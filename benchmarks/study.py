@@ -1,0 +1,140 @@
+"""Speed and memory of a study at GPT-2 medium's width: `python benchmarks/study.py [speed|4|16|all]`.
+
+4 prompts of 11 to 14 tokens (as long as the paper's), 6 layers of GPT-2 medium's size with its 50,257 words, random
+weights; all figures of section 3 and appendix D. The time is compared with what cannot be saved: the batched forward
+passes of the same prompts, and the bare products `[vectors, d_model] @ [d_model, d_vocab]` of all vectors that are
+read (counted by `visit.studies.forecast`, in chunks as large as the lens takes them). Wanted: 3 times these or less,
+and as much memory for 16 prompts as for 4.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+LAYERS, OF_PAPER, PROMPTS_OF_PAPER = 6, 24, 100
+LENGTHS = (11, 12, 13, 14)
+TURNS = 2
+
+
+def peak() -> float:
+    """The largest resident size of this process so far, MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+def wide_model() -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
+
+    from visit.listed import MINI_FOLDER
+    from visit.model import wrap
+
+    torch.manual_seed(0)
+    config = GPT2Config(n_layer=LAYERS, n_head=16, n_embd=1024, vocab_size=50257)
+    hf = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32)
+    return wrap(hf, AutoTokenizer.from_pretrained(MINI_FOLDER), "GPT-2 medium's width")
+
+
+def prompts(count: int) -> list[Any]:
+    """Rows of token ids: the embedded tokenizer's words are not this model's."""
+    from visit.promptfile import Row
+
+    return [Row([(7919 * n + 131 * i) % 2000 for i in range(LENGTHS[n % 4])], line=n + 1) for n in range(count)]
+
+
+def run(model: Any, rows: list[Any]) -> None:
+    from visit.job import steps
+    from visit.studies.run import StudyRun
+    from visit.studies.settings import ALIGNED, Settings
+
+    for _ in steps(StudyRun(model, rows, Settings(figures=ALIGNED))):
+        pass
+
+
+def forwards(model: Any, rows: list[Any]) -> None:
+    """The bare batched pass, nothing attached."""
+    import torch
+
+    width = max(len(row.prompt) for row in rows)
+    padded = torch.tensor([[*row.prompt, *[0] * (width - len(row.prompt))] for row in rows])
+    with torch.no_grad():
+        model.hf(padded, use_cache=False, logits_to_keep=1)
+
+
+def products(model: Any, count: int) -> None:
+    """The bare products of as many vectors, a chunk at a time."""
+    import torch
+
+    from visit.lens import CHUNK_BYTES
+
+    table, chunk = model.unembedding.weight.detach(), CHUNK_BYTES // (4 * model.d_vocab)
+    x = torch.randn(chunk, model.d_model)
+    with torch.no_grad():
+        for start in range(0, count, chunk):
+            torch.nn.functional.linear(x[: count - start], table)
+
+
+def timed(call: Any) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def speed() -> None:
+    from visit.studies.forecast import counts, forecast
+    from visit.studies.settings import ALIGNED, Settings
+
+    model, rows = wide_model(), prompts(4)
+    settings = Settings(figures=ALIGNED)
+    parts = counts(model, [len(row.prompt) for row in rows], settings)
+    total = sum(parts.values())
+    products(model, 400), forwards(model, rows)
+    found: dict[str, list[float]] = {"forward": [], "products": [], "study": []}
+    for _ in range(TURNS):  # in turns, so that a busy moment hits all of them
+        found["forward"].append(timed(lambda: forwards(model, rows)))
+        found["products"].append(timed(lambda: products(model, total)))
+        found["study"].append(timed(lambda: run(model, rows)))
+    best = {name: min(times) for name, times in found.items()}
+    bare = best["forward"] + best["products"]
+    flop = 2 * total * model.d_model * model.d_vocab
+    print(f"4 prompts of {LENGTHS[0]} to {LENGTHS[-1]} tokens × {LAYERS} layers × 16 heads × 1,024, 50,257 words")
+    print("  " + ", ".join(f"{name} {number:,}" for name, number in parts.items()))
+    print(f"  forward passes      {best['forward']:7.2f} s")
+    print(f"  products            {best['products']:7.2f} s   {total:,} vectors, {flop / 1e12:.2f} TFLOP, "
+          f"{flop / best['products'] / 1e9:.0f} GFLOP/s")  # fmt: skip
+    print(f"  study               {best['study']:7.2f} s   ratio {best['study'] / bare:.2f} (allowed 3)")
+    expected = forecast(model, rows, settings)["seconds"].sum()
+    print(f"  forecast            {expected:7.2f} s")
+    more = PROMPTS_OF_PAPER / 4 * OF_PAPER / LAYERS
+    print(f"  {PROMPTS_OF_PAPER} prompts × {OF_PAPER} layers at this speed: {best['study'] * more / 60:.0f} min "
+          f"(forward passes and products alone {bare * more / 60:.0f} min)")  # fmt: skip
+
+
+def memory(count: int) -> None:
+    model = wide_model()
+    forwards(model, prompts(4))
+    before = peak()
+    run(model, prompts(count))
+    print(f"  peak memory, {count:2d} prompts: {peak() - before:5.0f} MB over the loaded model and one forward pass")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="?", default="all", choices=["speed", "4", "16", "all"])
+    chosen = parser.parse_args().what
+    if chosen == "speed":
+        speed()
+    elif chosen == "all":
+        for what in ("speed", "4", "16"):  # a process each, so that peaks do not add up
+            subprocess.run([sys.executable, __file__, what], check=True)
+    else:
+        memory(int(chosen))

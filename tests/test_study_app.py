@@ -1,0 +1,171 @@
+"""The page of the paper's studies: before a run, while it goes on, after it, and with a second study over it."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+
+import pytest
+from browser import idle, visitor
+from streamlit.testing.v1 import AppTest
+
+from visit.permalink import State, parse, to_params
+from visit.ui.study import duration
+
+
+def start(**params: str) -> AppTest:
+    app = AppTest.from_file("../streamlit_app.py", default_timeout=120)
+    for key, value in params.items():
+        app.query_params[key] = value
+    return app.run().switch_page("pages/study.py").run()
+
+
+def text(app: AppTest) -> str:
+    return " ".join(e.value for e in [*app.markdown, *app.caption, *app.info, *app.warning])
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("VISIT_CACHE", str(tmp_path))
+
+
+def test_before_a_run_the_page_says_what_it_will_take():
+    app = start()
+    assert not app.exception and not app.error and not app.warning
+    assert "for 100 prompts on this machine" in text(app) and "of it goes into" in text(app)
+    assert [b.label for b in app.button].count("Run") == 1
+    chart = app.get("arrow_vega_lite_chart") or app.get("vega_lite_chart")
+    assert chart, "what takes the time is drawn"
+
+
+def test_the_address_chooses_figures_layers_and_numbers():
+    app = start(figures="2b,5", k="20", blocks="0,3-4", count="20", correct="only", second="none", set="names")
+    assert not app.exception and not app.error and not app.warning
+    assert any("2 of 19 figures, k = 20, layers 0,3-4, I_k alone" in e.label for e in app.expander)
+    assert "for 20 prompts" in text(app)
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [({"figures": "<b>"}, "“figures” cannot be used"), ({"figures": "2b,99"}, ""),
+     ({"blocks": "0-99"}, "run from 0 to 7"),
+     ({"k": "99999"}, ""), ({"k": "0"}, "“k” cannot be used"), ({"count": "7"}, "“count” cannot be used"),
+     ({"correct": "maybe"}, "“correct” cannot be used"), ({"blocks": "5-3"}, "Layers"), ({"ranks": "x"}, "“ranks”"),
+     ({"draws": "999999"}, ""), ({"seed": ""}, ""), ({"set": "own"}, "Paste prompts")],
+)  # fmt: skip
+def test_a_link_that_asks_for_what_there_is_not_still_works(params, said):
+    app = start(**params)
+    assert not app.exception and not app.error
+    assert said.lower() in text(app).lower()
+
+
+def test_the_state_goes_round_through_the_address():
+    state, notes = parse({"figures": "2b,5,tables", "k": "20", "blocks": "1-3", "ranks": "4", "count": "all"})
+    assert not notes and (state.figures, state.k, state.count) == ("2b,5,tables", "20", "all")
+    assert parse(to_params(state))[0] == state and to_params(State()) == {}
+
+
+def test_a_length_of_time_is_said_as_people_do():
+    assert [duration(s) for s in (0.2, 59, 300, 7200)] == ["1 s", "59 s", "5 min", "2.0 h"]
+
+
+# ---- runs, in a browser ----------------------------------------------------------------------------------------------
+
+SMALL = "count=20&draws=50&figures=2b,14,16,21,tables"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    with visitor(VISIT_CACHE=str(tmp_path_factory.mktemp("cache"))) as page:
+        yield page
+
+
+def opened(page, query: str) -> None:
+    page.goto(f"{page.address}/study?{query}")
+    page.get_by_role("heading", name="Paper studies").wait_for(timeout=60_000)
+    run, report = page.get_by_role("button", name="Run", exact=True), page.get_by_role("button", name="Report")
+    run.or_(report).first.wait_for(timeout=90_000)
+    idle(page)
+
+
+def run(page, query: str) -> None:
+    opened(page, query)
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_role("button", name="Report").wait_for(timeout=180_000)
+    idle(page)
+
+
+def test_a_run_shows_figures_with_verdicts_and_is_found_again(page):
+    run(page, SMALL)
+    for name in ("Fig. 2b. Heads read", "Fig. 14. When", "Fig. 16. Memory", "Fig. 21. Words", "Table 6. Words"):
+        page.get_by_role("heading", name=name).wait_for(timeout=20_000)
+    assert page.get_by_text("Through W_O heads share words").count() == 1
+    assert page.get_by_text("The paper:").count() >= 5
+    assert page.locator("[data-testid=stVegaLiteChart]").count() >= 6
+    assert page.get_by_text("20 prompts").count() >= 1 and page.errors == []
+    opened(page, SMALL)
+    assert page.get_by_role("button", name="Run", exact=True).count() == 0, "the run is found by its address"
+    page.get_by_role("link", name="Fig. 21").click()
+    page.wait_for_timeout(800)
+    assert page.get_by_role("heading", name="Fig. 21. Words").is_visible() and "#fig-21" in page.url
+
+
+def test_figures_appear_while_the_run_goes_on(page):
+    opened(page, "count=all&draws=50&figures=2b,3,5,14,16,17,18")
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_role("heading", name="Fig. 2b. Heads read").wait_for(timeout=120_000)
+    assert page.get_by_role("button", name="Stop, and keep what is done").count() == 1, "still running"
+    page.get_by_role("button", name="Stop, and keep what is done").click()
+    page.get_by_text("the figures are of these").wait_for(timeout=60_000)
+    page.get_by_role("button", name="Report").wait_for(timeout=60_000)
+    assert page.errors == []
+
+
+def test_the_report_and_the_tables_are_files(page, tmp_path):
+    opened(page, SMALL)
+    with page.expect_download(timeout=90_000) as found:
+        page.get_by_role("button", name="Report").click()
+    text = found.value.path().read_text()
+    assert 'id="fig-2b"' in text and "<script" not in text
+    with page.expect_download(timeout=90_000) as found:
+        page.get_by_role("button", name="Tables").click()
+    names = set(zipfile.ZipFile(found.value.path()).namelist())
+    assert {"study.json", "figure-2b.csv", "figure-16.json", "figure-tables-1.csv"} <= names
+
+
+def test_another_run_and_a_file_are_laid_over(page, tmp_path):
+    run(page, "set=names&count=20&draws=50&figures=2b")
+    page.get_by_role("combobox", name="Lay over").click()
+    page.get_by_role("option", name="visit-mini, facts (20 of 244)").first.click()
+    page.get_by_text("Dashed: visit-mini, facts").wait_for(timeout=30_000)
+    saved = {"meta": {"model": "somebody's", "prompt_set": {"name": "<b>x</b>"}}, "tables": {"2b": []}}
+    row = {"figure": "2b", "series": "final", "group": "all", "measure": "intersection", "layer": 0, "head": None,
+           "rank": None, "mean": 0.5, "low": 0.4, "high": 0.6, "prompts": 9}  # fmt: skip
+    saved["tables"]["2b"] = [row, row | {"layer": 1}]
+    (tmp_path / "study.json").write_text(json.dumps(saved))
+    (tmp_path / "bad.json").write_text("{")
+    page.get_by_role("button", name="Or a file").click()
+    page.locator("input[type=file]").set_input_files(tmp_path / "bad.json")
+    page.get_by_text("This is no saved study").wait_for(timeout=30_000)
+    page.locator("input[type=file]").set_input_files(tmp_path / "study.json")
+    page.get_by_text("This is no saved study").wait_for(state="hidden", timeout=30_000)
+    page.get_by_text("Dashed: somebody's, <b>x</b>").wait_for(timeout=30_000)
+    with page.expect_download(timeout=90_000) as found:
+        page.keyboard.press("Escape")
+        page.get_by_role("button", name="Report").click()
+    assert "somebody&#x27;s, &lt;b&gt;x&lt;/b&gt;" in found.value.path().read_text()
+    assert page.errors == []
+
+
+def test_pasted_prompts_without_targets_run(page):
+    page.goto(f"{page.address}/study?set=own&draws=50&figures=2b,13,14")
+    field = page.get_by_label("Prompts, one a line")
+    field.wait_for(timeout=60_000)
+    field.fill("The cat sat on\nThe dog ran to <b>x</b>")
+    field.press("Control+Enter")
+    page.get_by_role("button", name="Run", exact=True).click(timeout=60_000)
+    page.get_by_role("heading", name="Fig. 2b. Heads read").wait_for(timeout=90_000)
+    page.get_by_role("button", name="Report").wait_for(timeout=60_000)
+    assert page.get_by_role("heading", name="Fig. 13.").count() == 0
+    page.get_by_text("Not shown: 13").wait_for(timeout=20_000)
+    assert page.errors == []

@@ -1,0 +1,69 @@
+"""An Altair chart as SVG text that stands inside a page of either theme: drawn here, nothing fetched, no script."""
+
+from __future__ import annotations
+
+import re
+import time
+from html import escape
+from typing import Any
+
+from visit.errors import VisitError
+
+TRIES = 100  # of 50 ms
+_VEGA_LITE = "6.4"  # what altair 6.3 writes
+_INK = "currentColor"  # the words' colour of the page around it
+_CONFIG = {
+    "aria": False,  # a label for every mark would make a file three times as large; the whole chart has one
+    "background": "transparent",
+    "font": "Helvetica, Arial, sans-serif",
+    "view": {"stroke": "transparent"},
+    "title": {"color": _INK},
+    "legend": {"labelColor": _INK, "titleColor": _INK, "titleFontWeight": "normal"},
+    "header": {"labelColor": _INK},
+    "axis": {
+        "labelColor": _INK, "titleColor": _INK, "titleFontWeight": "normal", "gridColor": _INK, "gridOpacity": 0.12,
+        "domainColor": _INK, "domainOpacity": 0.4, "tickColor": _INK, "tickOpacity": 0.4,
+    },
+}  # fmt: skip
+_NUMBERS = re.compile(r'( (?:d|transform)=")([^"]*)')
+_LONG = re.compile(r"(\d+\.\d)\d+")
+
+
+def chart_spec(chart: Any) -> dict[str, Any]:
+    """The chart as a Vega-Lite specification that holds its data.
+
+    Whoever shows Altair charts in another thread of this process (Streamlit does) takes the data out of every chart
+    that is converted meanwhile, ours too: it is converted again until the data are there.
+    """
+    for _ in range(TRIES):
+        spec: dict[str, Any] = chart.to_dict(validate=False)
+        if _holds_data(spec, set(spec.get("datasets", ()))):
+            return spec
+        time.sleep(0.05)
+    raise VisitError("The server is busy drawing other charts. Try again.")
+
+
+def _holds_data(part: Any, names: set[str]) -> bool:
+    if isinstance(part, list):
+        return all(_holds_data(one, names) for one in part)
+    if not isinstance(part, dict):
+        return True
+    data = part.get("data")
+    if isinstance(data, dict) and "name" in data and "values" not in data and data["name"] not in names:
+        return False
+    return all(_holds_data(one, names) for key, one in part.items() if key not in ("datasets", "data"))
+
+
+def chart_svg(chart: Any, label: str) -> str:
+    """The chart as one `<svg>` element with `label` for those who cannot see it; lengths to a tenth of a pixel.
+
+    Its background is transparent and its words have the colour of the page. Raises `VisitError` where the library
+    that draws it is missing.
+    """
+    try:
+        import vl_convert
+    except ImportError as error:
+        raise VisitError("Reports need the package vl-convert-python: pip install vl-convert-python") from error
+    text = vl_convert.vegalite_to_svg(chart_spec(chart), vl_version=_VEGA_LITE, config=_CONFIG)
+    text = _NUMBERS.sub(lambda found: found[1] + _LONG.sub(r"\1", found[2]), text)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)

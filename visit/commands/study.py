@@ -1,0 +1,167 @@
+"""`python -m visit study`: the paper's figures for a model and a prompt file, as verdicts, tables, or a report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from visit.commands.options import model_options
+from visit.errors import VisitError
+from visit.studies.settings import CORRECT, FIGURES, SECONDS, Settings
+
+
+def add(commands: Any) -> None:
+    """The command's options."""
+    study = commands.add_parser("study", help="the paper's figures for a set of prompts", description=run.__doc__)
+    study.set_defaults(run=run)
+    model_options(study)
+    study.add_argument("--prompts", type=Path, metavar="FILE", required=True,
+                       help=".txt, a prompt a line; .csv, .jsonl: `prompt` and, if there is one, `target`")  # fmt: skip
+    study.add_argument("--limit", type=int, metavar="N", help="only the first N prompts of the file")
+    study.add_argument("--figures", default=",".join(FIGURES), help=f"such as 2b,3 (default all: {','.join(FIGURES)})")
+    study.add_argument("--layers", help="only these: 3, 3-5 or 0,3,7-9 (default all)")
+    study.add_argument("--pos", type=int, default=-1, help="position, from 0, negative from the end (default -1)")
+    study.add_argument("--k", type=int, default=50, help="most probable words that are compared (default 50)")
+    study.add_argument("--values", type=int, metavar="N",
+                       help="Figures 16, 18: only each head's N most attended memory values (default all)")  # fmt: skip
+    study.add_argument("--sources", type=int, default=3, metavar="N",
+                       help="Figures 19, 20: each head's N most attended positions (default 3)")  # fmt: skip
+    study.add_argument("--correct", choices=CORRECT, default="split",
+                       help="only prompts answered correctly; all, and apart; all, targets ignored")  # fmt: skip
+    study.add_argument("--second", choices=SECONDS, default="rbo", help="measure beside I_k (default rbo)")
+    study.add_argument("--draws", type=int, default=1000, help="of the bootstrap (default 1000)")
+    study.add_argument("--seed", type=int, default=0, help="of bootstrap and random vectors (default 0)")
+    study.add_argument("--over", type=Path, metavar="FILE", help="with --out: lay this study.json over the figures")
+    study.add_argument(
+        "--out", type=Path, metavar="DIR", help="make this folder: report.html, a CSV and a JSON a figure"
+    )
+    study.add_argument("--json", action="store_true", help="print JSON instead of verdicts")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure what the paper measured (section 3, appendices D and E) on a model and prompts of your own."""
+    from visit.model import load_model
+    from visit.studies.record import study
+
+    settings = _settings(options)
+    _check(options)
+    other = None if options.over is None else _other(options.over)
+    model = load_model(options.model, options.revision, options.dtype)
+    found = study(model, _prompts(options), _progress(), **settings)
+    if options.json:
+        print(_json(found))
+    if options.out is not None:
+        _write(found, options.out, other)
+    elif not options.json:
+        _print(found)
+    return 0
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    from visit.graph import parse_layers
+
+    own = {name: getattr(options, name) for name in Settings.__dataclass_fields__}
+    own["figures"] = tuple(name.strip() for name in options.figures.split(",") if name.strip())
+    own["layers"] = None if options.layers is None else tuple(parse_layers(options.layers))
+    return own
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what cannot be done before any work."""
+    if options.limit is not None and options.limit < 1:
+        raise VisitError(f"--limit takes at least one prompt; {options.limit} came.")
+    if options.over is not None and options.out is None:
+        raise VisitError("--over belongs to --out: another study is laid over the report's figures.")
+    if options.out is not None and options.out.exists() and not options.out.is_dir():
+        raise VisitError(f"--out makes a folder; {str(options.out)!r} is a file. Choose another name.")
+
+
+def _prompts(options: argparse.Namespace) -> Any:
+    from visit.promptset import read_prompts
+
+    chosen = read_prompts(options.prompts)
+    if options.limit is None or options.limit >= len(chosen.rows):
+        return chosen
+    name = f"{chosen.name} (first {options.limit:,} of {len(chosen.rows):,})"
+    return replace(chosen, rows=chosen.rows[: options.limit], name=name)
+
+
+def _other(path: Path) -> Any:
+    from visit.studies.stored import read_study
+
+    try:
+        return read_study(path.read_bytes())
+    except OSError as error:
+        raise VisitError(f"{str(path)!r} cannot be read ({error.strerror or error}). Give a study.json.") from error
+
+
+def _progress() -> Callable[[int, int], None] | None:
+    """How far the run is, on a terminal; nothing where standard error is a file."""
+    if not sys.stderr.isatty():
+        return None
+    started = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        left = (time.monotonic() - started) * (total - done) / done
+        text = f"{done:,} of {total:,} prompts, about {int(left) // 60}:{int(left) % 60:02d} min left"
+        print(f"\r{text:<60}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+    return progress
+
+
+def _json(found: Any) -> str:
+    from dataclasses import asdict
+
+    from visit.tables import to_json
+
+    said = {figure: [asdict(v) for v in own] for figure, own in found.verdicts.items()}
+    return to_json({**found.meta, "verdicts": said}, found.tables)
+
+
+def _write(found: Any, folder: Path, other: Any) -> None:
+    from visit import report
+
+    files = report.write(found, folder, other)
+    print(f"wrote {len(files)} files to {folder}, to be read: {folder / 'report.html'}", file=sys.stderr)
+
+
+def _print(found: Any) -> None:
+    """Verdicts, and a short table of every figure."""
+    from visit.tables import to_text
+
+    meta = found.meta
+    print(f"{meta['model']} ({meta['dtype']}) on {meta['prompts']:,} prompts of {meta['prompt_set']['name']}, "
+          f"{meta['correct']:,} answered correctly, in {meta['seconds']:.0f} s\n")  # fmt: skip
+    for figure, own in found.verdicts.items():
+        for verdict in own:
+            print(f"Fig. {figure:3s} {verdict.sentence}")
+    for name, why in meta["figures_left_out"].items():
+        print(f"Fig. {name}: left out, {why}")
+    for note in [*meta["thinned"], *(f"left out: {note}" for note in meta["left_out"])]:
+        print(note)
+    if not (table := _short(found)).empty:
+        print(f"\nMeans over prompts and heads, and over layers\n\n{to_text(table)}")
+
+
+def _short(found: Any) -> Any:
+    """A row per series, by its first measure: the mean over layers, and the first, middle and last layer."""
+    import pandas as pd
+
+    from visit.studies.settings import ALIGNED
+
+    rows = []
+    for figure in ALIGNED:
+        if figure not in found.tables or figure == "17":
+            continue
+        table = found.tables[figure].query("measure != 'rbo'")
+        for keys, own in table.groupby(["series", "group", "rank"], dropna=False, sort=False):
+            mean = own.sort_values("layer")["mean"].tolist()
+            middle = mean[len(mean) // 2]
+            rows.append((figure, *keys, int(own["prompts"].max()), sum(mean) / len(mean), mean[0], middle, mean[-1]))
+    names = ["figure", "series", "group", "rank", "prompts", "mean", "first", "middle", "last"]
+    return pd.DataFrame(rows, columns=names).query("rank.isna() or rank <= 3")

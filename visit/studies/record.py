@@ -1,0 +1,165 @@
+"""A finished study: tables, verdicts, and what they are of."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from visit.errors import VisitError
+from visit.forward import tokenize
+from visit.graph import versions
+from visit.job import steps
+from visit.layernorm_words import class_shifts, filter_sentence, filter_test
+from visit.model import Model
+from visit.neurons_card import regularization_findings, regularization_table
+from visit.promptset import PromptSet, Row, fitting
+from visit.studies.baseline import chance, random_pairs
+from visit.studies.forecast import forecast
+from visit.studies.plan import plan
+from visit.studies.run import StudyRun
+from visit.studies.settings import Settings, settled
+from visit.studies.summary import tables
+from visit.studies.sums import StudySums
+from visit.studies.verdicts import Verdict, verdicts
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What a study found: figure id → table (columns: `visit.studies`), figure id → verdicts, and what they are of."""
+
+    tables: dict[str, pd.DataFrame]
+    verdicts: dict[str, list[Verdict]]
+    meta: dict[str, Any]
+
+
+def study(
+    model: Model, prompts: PromptSet | Sequence[str | Row], progress: Callable[[int, int], None] | None = None,
+    **settings: Any,
+) -> Study:  # fmt: skip
+    """The paper's section 3, appendix D and the figures of norms and neurons, for this model and these prompts.
+
+    `prompts`: strings, rows with targets (`visit.promptset.Row`), or a `PromptSet`; `settings`: the fields of
+    `visit.studies.settings.Settings` (`figures`, `k`, `pos`, `layers`, `values`, `second`, `draws`, `seed`, `correct`,
+    `sources`); `progress(done, total)` in prompts. Scores are shares between 0 and 1, bands 95 % bootstrap over
+    prompts. Prompts that the model cannot read are left out and named in `meta["left_out"]`. Raises `VisitError` where
+    none is left, or a setting is out of range. Source: paper section 3, App. D; verdicts, bands and RBO ours.
+    """
+    wanted = settled(Settings(**_known(settings)), model)
+    usable = studied(model, prompt_set(prompts), wanted)
+    expected = forecast(model, usable.rows, wanted)
+    job = StudyRun(model, usable.rows, wanted)
+    started = time.perf_counter()
+    for done in steps(job):
+        if progress is not None:
+            progress(done, len(usable.rows))
+    seconds = time.perf_counter() - started
+    return study_of(model, usable, job.snapshot(), seconds, float(expected["seconds"].sum()))
+
+
+def _known(settings: dict[str, Any]) -> dict[str, Any]:
+    unknown = sorted(set(settings) - set(Settings.__dataclass_fields__))
+    if unknown:
+        raise VisitError(f"A study's settings are {', '.join(Settings.__dataclass_fields__)}; {unknown[0]!r} came.")
+    return {name: tuple(v) if isinstance(v, list | range) else v for name, v in settings.items()}
+
+
+def prompt_set(prompts: PromptSet | Sequence[str | Row]) -> PromptSet:
+    """Prompts of any kind as a set."""
+    if isinstance(prompts, PromptSet):
+        return prompts
+    if isinstance(prompts, str) or not len(prompts):
+        raise VisitError("A study needs a list of at least one prompt.")
+    rows = [p if isinstance(p, Row) else Row(p, line=n) for n, p in enumerate(prompts, start=1)]
+    return PromptSet("prompts", tuple(rows))
+
+
+def studied(model: Model, promptset: PromptSet, settings: Settings) -> PromptSet:
+    """The prompts of a set that a study can run, the others in its notes. Raises `VisitError` where none is left.
+
+    Left out are those that the model cannot read, that have no such position and, where only correct answers are
+    wanted, those without a target of one token.
+    """
+    usable = fitting(model, promptset, targets=settings.correct == "only")
+    lengths = [len(tokenize(model, row.prompt)) for row in usable.rows]
+    short = {i: f"{n} tokens, so no position {settings.pos}" for i, n in enumerate(lengths)
+             if not -n <= settings.pos < n}  # fmt: skip
+    usable = usable.without(short)
+    if not usable.rows:
+        why = f" ({usable.notes[0]})" if usable.notes else ""
+        raise VisitError(f"{promptset.name} holds no prompt that this study can run{why}. Give others.")
+    return usable
+
+
+def study_of(
+    model: Model, usable: PromptSet, sums: StudySums, seconds: float | None = None, expected: float | None = None,
+    figures: Sequence[str] | None = None,
+) -> Study:  # fmt: skip
+    """The study of a run's sums so far. `usable`: of `studied`; `figures`: make these tables only.
+
+    Raises `VisitError` where no prompt was counted: none answered correctly, or the model computes no numbers.
+    """
+    if not sums.prompts:
+        why = "the model computes no numbers (NaN or infinite)" if sums.broken else "none is answered correctly"
+        raise VisitError(f"No prompt of {usable.name} can be counted: {why}. Give others.")
+    meta = study_meta(model, usable, sums, seconds, expected)
+    made = tables(model, sums, figures)
+    found = {figure: own for figure, own in verdicts(sums, meta).items() if figure in made}
+    found |= _of_others(model, sums, made)
+    return Study(made, found, meta)
+
+
+def study_meta(
+    model: Model, usable: PromptSet, sums: StudySums, seconds: float | None = None, expected: float | None = None
+) -> dict[str, Any]:
+    """What a study's numbers are of. `baseline`: by chance; `random_pairs`: of random vectors through the lens."""
+    settings = sums.settings
+    planned = plan(model, settings, 1, any(len(block.groups) > 1 for block in sums.blocks))
+    broken = [f"line {line}: the model computes no numbers (NaN or infinite) for it" for line in sums.broken]
+    heads = f"each head's {settings.sources} most attended positions (fewer in shorter prompts)"
+    return {
+        "model": model.name, "revision": model.revision, "dtype": str(model.dtype).removeprefix("torch."),
+        "n_layers": model.n_layers, "n_heads": model.n_heads, "d_vocab": model.d_vocab, "versions": versions(),
+        "settings": asdict(settings), "prompt_set": {"name": usable.name, "hash": usable.hash},
+        "prompts": sums.prompts, "left_out": [*map(str, usable.notes), *broken], "skipped": sums.skipped,
+        "correct": sums.correct, "incorrect": sums.incorrect,
+        "baseline": {**chance(model.d_vocab, settings.k, settings.measures), "probability": 1 / model.d_vocab},
+        "random_pairs": random_pairs(model, settings.k, settings.measures, settings.seed),
+        "layers": list(planned.layers), "thinned": _thinned(model, settings), "figures_left_out": planned.left_out,
+        "pairs": f"Figures 19 and 20: {heads}, the query as that position sees it, the key as the query's sees it; "
+                 "naively: before any rotation",
+        "seconds": seconds, "seconds_expected": expected,
+    }  # fmt: skip
+
+
+def _thinned(model: Model, settings: Settings) -> list[str]:
+    """What was not looked at, in sentences for the figures."""
+    found = []
+    if settings.layers is not None and len(settings.layers) < model.n_layers:
+        found.append(f"{len(settings.layers)} of {model.n_layers} layers.")
+    if settings.values is not None and settings.asks("16", "18"):
+        found.append(f"Figures 16 and 18: each head's {settings.values} most attended memory values only.")
+    return found
+
+
+def _of_others(model: Model, sums: StudySums, made: dict[str, pd.DataFrame]) -> dict[str, list[Verdict]]:
+    """What the norm and neuron analyses themselves say of the paper's claims."""
+    found: dict[str, list[Verdict]] = {}
+    if "7" in made:
+        test = filter_test(class_shifts(model, sums.more["shifts"], "ln1"), seed=sums.settings.seed)
+        holds = {"yes": True, "no": False}.get(str(test["falls_more"].iloc[-1]))
+        claim = "ln1 takes more from function words than from content words"
+        found["7"] = [Verdict(claim, holds, filter_sentence(test))]
+    if "8" in made:
+        summary = regularization_table(made["8"])
+        late = summary.tail(max(1, len(summary) // 4))
+        have = bool((late["regularization"] > 0).all())
+        first, *rest = regularization_findings(summary, made["8"], sums.prompts)
+        found["8"] = [Verdict("Every late layer has a neuron that is nearly always among its most active", have, first)]
+        if rest:
+            reads = bool((late["function_neurons"].map(len) > 0).all())
+            found["8"].append(Verdict("In every late layer one of them reads as function words", reads, rest[0]))
+    return found

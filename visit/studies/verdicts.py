@@ -1,0 +1,317 @@
+"""What this run's numbers say about the paper's findings: each a claim, an answer, and a sentence with an interval.
+
+An answer is "yes" where the whole 95 % bootstrap interval over prompts is on the claim's side, "no" where it is on the
+other side, "undecided" where it is on both, or where there are too few prompts or layers to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from visit.studies.plan import OTHERS
+from visit.studies.summary import BAND
+from visit.studies.sums import StudySums
+
+FEW_PROMPTS, FEW_LAYERS = 5, 4  # with fewer nothing is decided
+NEAR = 0.05  # above what random vectors score: what still counts as hardly any overlap
+NEARLY_ALL = 0.9  # of the heads
+CLEAR = 0.5  # a rank correlation from which a curve is said to rise; under 0 it does not, between nobody can say
+_NAMES = {"attn_out": "attn_out", "block": "the block's output", "final": "the final state"}
+_WORDS = {True: "yes", False: "no", None: "undecided"}
+
+Draws = Float[np.ndarray, " draw"]  # a number: of the prompts as they are, then of every resampled set
+Curves = Float[np.ndarray, "draw layer"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One finding of the paper, looked for in this run. `holds`: None = undecided."""
+
+    claim: str
+    holds: bool | None
+    sentence: str
+
+
+def verdicts(sums: StudySums, meta: dict[str, Any]) -> dict[str, list[Verdict]]:
+    """Figure id → verdicts, for the figures of section 3 and appendix D that were asked for.
+
+    `meta`: what has `random_pairs` (measure → what random vectors score), `n_heads` and `d_vocab`: `study_meta`.
+    """
+    asked = {block.figure for block in sums.blocks} & set(sums.settings.figures)
+    if any(len(block.groups) > 1 for block in sums.blocks) and "13" in sums.settings.figures:
+        asked.add("13")
+    return {figure: _FIGURES[figure](sums, meta) for figure in _FIGURES if figure in asked and sums.prompts}
+
+
+# ---- answers -------------------------------------------------------------------------------------------------------
+
+
+def interval(draws: Draws) -> tuple[float, float, float]:
+    """The number and its 95 % interval; sets in which it does not exist are passed over. NaN where there is none."""
+    held = draws[1:][np.isfinite(draws[1:])]
+    low, high = np.percentile(held, BAND) if len(held) else (np.nan, np.nan)
+    return float(draws[0]), float(low), float(high)
+
+
+def judged(claim: str, what: str, draws: list[Draws], prompts: int, above: float = 0.0, below: bool = False,
+           against: float | None = None, note: str = "") -> Verdict:  # fmt: skip
+    """Whether a number lies above a limit (`below`: under it). `draws`: by I_k, then by the second measure if any.
+
+    `against`: where the whole interval must lie under this other limit for a no.
+    """
+    limits = above, above if against is None else against
+    value, low, high = interval(draws[0])
+    text = f", {what} {_figures(value, low, high)}" if np.isfinite(value) else ""
+    holds: bool | None = None
+    if prompts < FEW_PROMPTS:
+        note += f"; {prompts} {'prompt is' if prompts == 1 else 'prompts are'} too few"
+    elif np.isfinite([value, low, high]).all():
+        if below:
+            low, high, limits = -high, -low, (-limits[0], -limits[1])
+        holds = True if low > limits[0] else False if high < limits[1] else None
+    else:
+        note += "; too few numbers"
+    if len(draws) > 1 and text:
+        text += f" (by RBO {_figures(*interval(draws[1]))})"
+    return Verdict(claim, holds, f"{claim}: {_WORDS[holds]}{text}{note}")
+
+
+def _figures(value: float, low: float, high: float) -> str:
+    return f"{_short(value)} [{_short(low)}, {_short(high)}]"
+
+
+def _few(layers: int) -> str:
+    return f"{layers} {'layer is' if layers == 1 else 'layers are'} too few"
+
+
+def _short(x: float) -> str:
+    return f"{x:.2f}".replace("-", "−") if abs(x) >= 0.095 or x == 0 else f"{x:.2g}".replace("-", "−")
+
+
+def spearman(curves: Curves, along: list[int]) -> Draws:
+    """The rank correlation of every set's curve with depth (or rank), equal values sharing their place."""
+    place = pd.Series(along).rank().to_numpy()
+    ranks = pd.DataFrame(curves).rank(axis=1).to_numpy()
+    x, y = place - place.mean(), ranks - ranks.mean(1, keepdims=True)
+    scale = np.sqrt((x**2).sum() * (y**2).sum(1))
+    return np.divide(y @ x, scale, out=np.full(len(y), np.nan), where=scale > 0)
+
+
+# ---- what is judged ------------------------------------------------------------------------------------------------
+
+
+def _curves(sums: StudySums, name: str, group: int = 0) -> list[Curves]:
+    """A block's curves over layers by measure, mean over heads and over the ranks there are."""
+    mean = sums.cells[name].mean[:, group]  # [draw, measure, layer, head, rank]
+    flat = mean.mean(axis=(3, 4))
+    return [flat[:, i] for i in range(flat.shape[1])]
+
+
+def _rises(sums: StudySums, name: str, claim: str, group: int = 0) -> Verdict:
+    layers = list(sums.block(name).layers)
+    prompts = _prompts(sums, name, group)
+    if len(layers) < FEW_LAYERS:
+        return Verdict(claim, None, f"{claim}: undecided, {_few(len(layers))}")
+    found = [spearman(curve, layers) for curve in _curves(sums, name, group)]
+    return judged(claim, "Spearman ρ =", found, prompts, CLEAR, against=0)
+
+
+def _prompts(sums: StudySums, name: str, group: int = 0) -> int:
+    return int(sums.cells[name].count[0, group].max())
+
+
+def _means(sums: StudySums, names: list[str]) -> list[Draws]:
+    """The mean over layers and series, by measure."""
+    found = [_curves(sums, name) for name in names]
+    return [np.mean([own[i].mean(1) for own in found], axis=0) for i in range(len(found[0]))]
+
+
+def _near_chance(sums: StudySums, meta: dict[str, Any], names: list[str], claim: str) -> Verdict:
+    base = meta["random_pairs"]["intersection"]
+    note = f"; random vectors {_short(base)}, at most {NEAR} above counts"
+    return judged(claim, "mean I_k", _means(sums, names), _prompts(sums, names[0]), base + NEAR, True, note=note)
+
+
+def _over_chance(sums: StudySums, meta: dict[str, Any], names: list[str], claim: str) -> Verdict:
+    base = meta["random_pairs"]["intersection"]
+    note = f"; random vectors {_short(base)}"
+    return judged(claim, "mean I_k", _means(sums, names), _prompts(sums, names[0]), base, note=note)
+
+
+def _difference(a: list[Draws], b: list[Draws]) -> list[Draws]:
+    return [x - y for x, y in zip(a, b, strict=True)]
+
+
+def _figure_2a(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
+    return [_near_chance(sums, meta, [f"2a/{name}" for name in OTHERS], "Without W_O heads share hardly any words")]
+
+
+def _figure_2b(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
+    names = [f"2b/{name}" for name in OTHERS]
+    found = [_over_chance(sums, meta, names, "Through W_O heads share words with what follows")]
+    found += [_rises(sums, f"2b/{name}", f"Overlap with {_NAMES[name]} rises with depth") for name in OTHERS]
+    return [*found, _drops(sums, names)]
+
+
+def _drops(sums: StudySums, names: list[str]) -> Verdict:
+    """Whether the last layer lies below the highest one, found in the means of all prompts."""
+    claim = "Overlap drops in the last layer"
+    found = [_curves(sums, name) for name in names]
+    curves = [np.mean([own[i] for own in found], axis=0) for i in range(len(found[0]))]
+    peak = int(curves[0][0].argmax())
+    if peak == curves[0].shape[1] - 1 and _prompts(sums, names[0]) >= FEW_PROMPTS:
+        return Verdict(claim, False, f"{claim}: no, it is the highest of all")
+    what = f"below layer {sums.block(names[0]).layers[peak]}, the highest, by"
+    return judged(claim, what, [c[:, peak] - c[:, -1] for c in curves], _prompts(sums, names[0]))
+
+
+def _figure_3(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
+    claim = "The longest heads share more words with attn_out than the others do"
+    heads, longest = meta["n_heads"], sums.block("3/attn_out").ranks
+    if heads <= longest:
+        found = [Verdict(claim, None, f"{claim}: undecided, a layer has {heads} heads, and there are no others")]
+    else:
+        every, top = _means(sums, ["2b/attn_out"]), _means(sums, ["3/attn_out"])
+        rest = [(heads * x - longest * y) / (heads - longest) for x, y in zip(every, top, strict=True)]
+        found = [judged(claim, "more I_k by", _difference(top, rest), _prompts(sums, "3/attn_out"))]
+    for name in ("block", "final"):
+        found.append(_rises(sums, f"3/{name}", f"Their overlap with {_NAMES[name]} rises with depth"))
+    return found
+
+
+def _by_rank(sums: StudySums, name: str) -> list[Float[np.ndarray, "draw rank"]]:
+    mean = sums.cells[name].mean[:, 0].mean(axis=(2, 3))  # [draw, measure, rank]
+    return [mean[:, i] for i in range(mean.shape[1])]
+
+
+def _figure_5(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
+    found, prompts = _by_rank(sums, "5/value"), _prompts(sums, "5/value")
+    return [
+        judged(
+            f"The value attended {_ORDER[i]} is more like its head than the one after it",
+            "more I_k by", [x[:, i] - x[:, i + 1] for x in found], prompts,
+        )
+        for i in range(found[0].shape[1] - 1)
+    ]  # fmt: skip
+
+
+_ORDER = ("most", "second most", "third most")
+
+
+def _figure_13(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
+    claim = "Correct and all prompts give almost the same curves"
+    names = [f"{figure}/{name}" for figure in ("2b", "3") for name in OTHERS]
+    pairs = [(_curves(sums, name), _curves(sums, name, 1)) for name in names]
+    gaps = [np.mean([np.abs(a[i] - c[i]).mean(1) for a, c in pairs], axis=0) for i in range(len(pairs[0][0]))]
+    prompts = _prompts(sums, names[0], 1)
+    note = f"; at most {NEAR} counts" + ("; every prompt is answered correctly" if not sums.incorrect else "")
+    found = judged(claim, "mean distance in I_k", gaps, prompts, NEAR, True, note=note)
+    return [found if sums.incorrect else Verdict(claim, None, f"{claim}: undecided{note}")]
+
+
+def _figure_14(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
+    name = "14/prediction"
+    found = [_rises(sums, name, "The prediction's probability rises with depth")]
+    if len(sums.block(name).groups) < 2:
+        return found
+    (correct,), (incorrect,) = _curves(sums, name, 1), _curves(sums, name, 2)
+    layers = correct.shape[1]
+    fewest = min(_prompts(sums, name, 1), _prompts(sums, name, 2))
+    early = slice(0, max(1, layers // 2))
+    for claim, what, gap in (
+        ("In the first half of the layers a wrong answer is more probable than a right one", "by",
+         incorrect[:, early].mean(1) - correct[:, early].mean(1)),
+        ("In the last layer a right answer is more probable than a wrong one", "by", correct[:, -1] - incorrect[:, -1]),
+    ):  # fmt: skip
+        note = f" ({sums.correct} right, {sums.incorrect} wrong)"
+        found.append(judged(claim, what, [gap], fewest, note=note))
+    return found
+
+
+def _late_over_early(sums: StudySums, name: str) -> Verdict:
+    """Whether the layers after the first quarter lie above it."""
+    claim = "The first quarter of the layers scores lower than the others"
+    curves = _curves(sums, name)
+    count = curves[0].shape[1]
+    if count < FEW_LAYERS:
+        return Verdict(claim, None, f"{claim}: undecided, {_few(count)}")
+    first = max(1, count // 4)
+    gap = [c[:, first:].mean(1) - c[:, :first].mean(1) for c in curves]
+    return judged(claim, "by", gap, _prompts(sums, name))
+
+
+def _figure_15(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
+    present = {block.series for block in sums.blocks if block.figure == "15"}
+    found = []
+    if "after" in present:
+        gap = _difference(_means(sums, ["15/after"]), _means(sums, ["15/before"]))
+        claim = "Attention moves the stream towards its own words"
+        found.append(judged(claim, "after less before, I_k", gap, _prompts(sums, "15/after")))
+    if "previous" in present:
+        found.append(_over_chance(sums, meta, ["15/previous"], "attn_out resembles the previous block's attn_out"))
+    return [*found, _late_over_early(sums, "15/after" if "after" in present else "15/block")]
+
+
+def _figure_16(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
+    claim = "The less a memory value is attended, the less it is like its head"
+    count = sums.cells["16/value"].count[0, 0]
+    held = int((count >= FEW_PROMPTS).sum())  # ranks are in order: those that enough prompts have come first
+    if held < 3:
+        found = Verdict(claim, None, f"{claim}: undecided, {held} ranks that {FEW_PROMPTS} prompts have are too few")
+    else:
+        draws = [spearman(x[:, :held], list(range(held))) for x in _by_rank(sums, "16/value")]
+        found = judged(claim, f"Spearman ρ over {held} ranks =", draws, int(count[0]), -CLEAR, True, 0)
+    mean = sums.cells["16/value"].mean[:, 0, :, :, 0, 0]  # of the most attended: [draw, measure, layer]
+    return [found, _late_first_rank(mean, int(count[0]))]
+
+
+def _late_first_rank(mean: np.ndarray, prompts: int) -> Verdict:
+    claim = "The most attended value is less like its head in the first quarter of the layers"
+    layers = mean.shape[-1]
+    if layers < FEW_LAYERS:
+        return Verdict(claim, None, f"{claim}: undecided, {_few(layers)}")
+    first = max(1, layers // 4)
+    gap = mean[..., first:].mean(-1) - mean[..., :first].mean(-1)
+    return judged(claim, "by", list(gap.T), prompts)
+
+
+def _figure_17(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
+    """In how many heads the most attended value is more like the head than the least attended of those shown."""
+    claim = "In nearly all heads the most attended value is the most alike"
+    mean = sums.cells["17/value"].mean[:, 0]  # [draw, measure, layer, head, rank]
+    if mean.shape[-1] < 2:
+        return [Verdict(claim, None, f"{claim}: undecided, prompts of one token have one value")]
+    share = (mean[..., 0] > mean[..., -1]).mean(axis=(2, 3))
+    share[~np.isfinite(mean).all(axis=(2, 3, 4))] = np.nan
+    note = f"; {NEARLY_ALL:.0%} and more counts"
+    return [judged(claim, "share of heads", list(share.T), _prompts(sums, "17/value"), NEARLY_ALL, note=note)]
+
+
+def _figure_18(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
+    base = 1 / meta["d_vocab"]
+    claim = "A memory value holds its source token more than by chance"
+    mean = _means(sums, ["18/value"])
+    note = f"; by chance {_short(base)}"
+    found = judged(claim, "mean probability", mean, _prompts(sums, "18/value"), base, note=note)
+    return [found, _rises(sums, "18/value", "The source token's probability rises with depth")]
+
+
+def _of_keys(figure: str, who: str) -> Callable[[StudySums, dict[str, Any]], list[Verdict]]:
+    def found(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
+        series = [block.series for block in sums.blocks if block.figure == figure]
+        return [_near_chance(sums, meta, [f"{figure}/{s}"], f"{who} share hardly any words ({s})") for s in series]
+
+    return found
+
+
+_FIGURES: dict[str, Callable[[StudySums, dict[str, Any]], list[Verdict]]] = {
+    "2a": _figure_2a, "2b": _figure_2b, "3": _figure_3, "5": _figure_5, "13": _figure_13, "14": _figure_14,
+    "15": _figure_15, "16": _figure_16, "17": _figure_17, "18": _figure_18,
+    "19": _of_keys("19", "Queries and keys"), "20": _of_keys("20", "Keys and their memory values"),
+}  # fmt: skip

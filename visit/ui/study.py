@@ -1,0 +1,214 @@
+"""The page of the paper's studies: what is asked, what it will take, the run, and what it found so far."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import streamlit as st
+
+from visit import figures_study
+from visit.errors import VisitError
+from visit.glossary import explain
+from visit.model import Model
+from visit.permalink import CHOICES
+from visit.promptfile import PromptSet
+from visit.studies.captions import SECOND, caption_of
+from visit.studies.settings import ALIGNED, FIGURES, Settings, settled
+from visit.ui import study_results
+from visit.ui.prompt import show_notes, shown_model
+from visit.ui.sets import choose_set, watched
+from visit.ui.shell import show_ledger
+from visit.ui.state import change, field, state
+from visit.worker import WORKER
+
+if TYPE_CHECKING:
+    from visit.worker import Run
+
+VERSION = "study 1"  # of what a run's numbers mean: another one is another run
+_CORRECT = {"split": "all, and apart by right and wrong", "only": "only those answered correctly",
+            "all": "all, targets ignored"}  # fmt: skip
+_SECOND = {"rbo": "rank-biased overlap", "none": "none"}
+_LIVE = 5.0  # seconds between two looks at a run's figures
+
+
+def page() -> None:
+    """The whole page below its title."""
+    from visit.studies.record import studied
+
+    st.caption(
+        "Section 3 and appendices D and E of the paper, live: one run over a set of prompts feeds every figure, and "
+        "each stands next to what the paper found for GPT-2 medium."
+    )
+    show_notes()
+    model = shown_model()
+    show_ledger(model)
+    chosen = choose_set(model, filtered=False)
+    if chosen is None:
+        return
+    prompts, settings = _asked(model, chosen)
+    prompts = studied(model, prompts, settings)
+    key = _key(model, prompts, settings)
+    started = WORKER.find(key)
+    if started is None or started.result is None:
+        _forecast(model, prompts, settings)
+    run = watched(("study", *key[1:]), key, partial(_job, model, prompts, settings))
+    if run is not None:
+        _results(run, model, prompts, settings)
+
+
+def _key(model: Model, prompts: PromptSet, settings: Settings) -> tuple[Any, ...]:
+    from visit.promptset import run_key
+
+    return run_key(VERSION, model, prompts, repr(settings))
+
+
+def _job(model: Model, prompts: PromptSet, settings: Settings) -> Any:
+    from visit.studies.run import StudyRun
+
+    return StudyRun(model, prompts.rows, settings)
+
+
+# ---- what is asked ---------------------------------------------------------------------------------------------------
+
+
+def _asked(model: Model, chosen: PromptSet) -> tuple[PromptSet, Settings]:
+    """The prompts and settings that the controls say."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.selectbox("Prompts, evenly spread over the set", CHOICES["count"], width=250, help="The paper takes 100.",
+                     **field("count"))  # fmt: skip
+        st.selectbox("Which of them", list(_CORRECT), format_func=lambda c: _CORRECT[c], width=290,
+                     help="Right means that the target is the model's most probable next word. The paper takes only "
+                     "such prompts; its Figures 13 and 14 compare.", **field("correct"))  # fmt: skip
+    with st.expander(f"Figures, k, layers: {_said(model)}", icon=":material/tune:"):
+        _figures()
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            _number("k", "Words compared, k", model.d_vocab, "The paper compares the 50 most probable words.")
+            st.text_input("Layers", placeholder="all", width=130, help="All, or 3, 3-5, 0,3,7-9: fewer take less time.",
+                          **field("blocks"))  # fmt: skip
+            _number("ranks", "Memory values a head (Figs. 16, 18)", 10_000, "The most attended; empty: all. "
+                    + explain("value"), 250)  # fmt: skip
+            _number("sources", "Sources a head (Figs. 19, 20)", 1_000, "The most attended positions whose keys are "
+                    "compared with the query, and with their values.", 220)  # fmt: skip
+            st.selectbox("Second measure", list(_SECOND), width=210, format_func=lambda s: _SECOND[s], help=SECOND,
+                         **field("second"))  # fmt: skip
+            _number("draws", "Bootstrap draws", 10_000, "How often the prompts are drawn anew for the 95 % bands.")
+            _number("seed", "Seed", 999_999, "Of the bootstrap: the same seed gives the same bands.", 110, 0)
+    count = None if state().count == "all" else int(state().count)
+    return chosen.spread(count), _settings(model)
+
+
+def _said(model: Model) -> str:
+    """What the folded controls say, so that nobody must open them to know."""
+    figures = len(_chosen())
+    which = "all figures" if figures == len(FIGURES) else f"{figures} of {len(FIGURES)} figures"
+    layers = f"layers {state().blocks}" if state().blocks else "all layers"
+    second = "rank-biased overlap beside I_k" if state().second == "rbo" else "I_k alone"
+    return f"{which}, k = {min(int(state().k), model.d_vocab)}, {layers}, {second}"
+
+
+def _chosen() -> tuple[str, ...]:
+    """The figures of the address; none of them known means all."""
+    asked = state().figures.split(",")
+    return tuple(f for f in FIGURES if f in asked) or FIGURES
+
+
+def _figures() -> None:
+    key = "w_figures"
+    if key not in st.session_state:
+        st.session_state[key] = list(_chosen())
+    st.pills("Figures", FIGURES, selection_mode="multi", key=key, wrap=True, on_change=_take_figures,
+             format_func=lambda f: "Tables 1–6" if f == "tables" else caption_of(f).name,
+             help="Figures 5 and 16 to 20 read keys and values of every head at many positions: they take most of the "
+             "time.")  # fmt: skip
+
+
+def _take_figures() -> None:
+    found = [f for f in FIGURES if f in st.session_state["w_figures"]]
+    change(figures="" if len(found) in (0, len(FIGURES)) else ",".join(found))
+
+
+def _number(name: str, label: str, most: int, tip: str, width: int = 140, least: int = 1) -> None:
+    """A number field tied to a field of the state, which holds text; empty where the state is."""
+    key = f"w_{name}"
+    text = getattr(state(), name)
+    wanted = min(max(int(text), least), most) if text else None
+    if st.session_state.get(key, "") != wanted:
+        st.session_state[key] = wanted
+
+    def store() -> None:
+        found = st.session_state[key]
+        change(**{name: "" if found is None else str(found)})
+
+    st.number_input(label, least, most, key=key, width=width, help=tip, on_change=store,
+                    placeholder="all" if name == "ranks" else "default")  # fmt: skip
+
+
+def _settings(model: Model) -> Settings:
+    """The settings of the address; a number that is missing takes its default, layers that do not fit are said."""
+    now, usual = state(), Settings()
+    numbers = {
+        name: int(text) if text else getattr(usual, own)
+        for name, own, text in (("k", "k", now.k), ("values", "values", now.ranks), ("draws", "draws", now.draws),
+                                ("seed", "seed", now.seed), ("sources", "sources", now.sources))
+    }  # fmt: skip
+    made: Any = {"figures": _chosen(), "correct": now.correct, "second": now.second, **numbers}
+    try:
+        return settled(Settings(**made, layers=_layers(now.blocks)), model)
+    except VisitError as problem:
+        st.warning(f"{problem} All layers are taken instead.", icon=":material/edit:")
+        return settled(Settings(**made), model)
+
+
+def _layers(text: str) -> tuple[int, ...] | None:
+    from visit.graph import parse_layers
+
+    return None if text.strip().lower() in ("", "all") else tuple(parse_layers(text))
+
+
+# ---- what it will take -----------------------------------------------------------------------------------------------
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _st_forecast(key: tuple[Any, ...], _model: Model, _prompts: PromptSet, _settings: Settings) -> pd.DataFrame:
+    from visit.studies.forecast import forecast
+
+    return forecast(_model, _prompts.rows, _settings)
+
+
+def _forecast(model: Model, prompts: PromptSet, settings: Settings) -> None:
+    """How long the run will take on this machine, and what takes it."""
+    table = _st_forecast(_key(model, prompts, settings), model, prompts, settings)
+    st.markdown(forecast_sentence(table, len(prompts.rows)))
+    with st.container(width=620):
+        st.altair_chart(figures_study.forecast_bars(table), width="stretch", alt="What takes how long")
+
+
+def forecast_sentence(table: pd.DataFrame, prompts: int) -> str:
+    """`About 12 s for 100 prompts on this machine; 91 % of it goes into memory values.`"""
+    seconds = float(table["seconds"].sum())
+    largest = table.loc[table["seconds"].idxmax()]
+    share = float(largest["seconds"]) / max(seconds, 1e-12)
+    return (f"**About {duration(seconds)}** for {prompts:,} prompts on this machine; {share:.0%} of it goes into "
+            f"{largest['part']}.")  # fmt: skip
+
+
+def duration(seconds: float) -> str:
+    """A length of time as one says it."""
+    if seconds < 90:
+        return f"{max(1, round(seconds)):,} s"
+    return f"{round(seconds / 60):,} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+# ---- what it found ---------------------------------------------------------------------------------------------------
+
+
+def _results(run: Run, model: Model, prompts: PromptSet, settings: Settings) -> None:
+    """The figures, looked at again and again while the run goes on."""
+    other = study_results.laid_over(run.key) if set(settings.figures) & set(ALIGNED) else (None, None)
+
+    def show() -> None:
+        study_results.show(run, model, prompts, other)
+
+    st.fragment(show, run_every=_LIVE if run.alive else None)()
