@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from visit.layernorm_steps import has_norm
 from visit.model import Model
 from visit.studies.settings import ATTENDED, LONGEST, Settings
 from visit.studies.vectors import has_places, has_resid_mid, ln1_gain
@@ -100,6 +101,12 @@ def _left_out(model: Model, settings: Settings, targets: bool) -> dict[str, str]
     if ln1_gain(model, 0) is None:
         why = "a block has no norm before its attention, hence no gain to fold in"
         found |= {f"{name}/gain": why for name in ("19", "20") if settings.asks(name)}
+    norms = {"7": "ln1", "21": "ln1", "23": "ln1", "22": "ln2"}
+    for figure, norm in norms.items():
+        if settings.asks(figure) and not has_norm(model, norm):
+            found[figure] = f"a block of this model has no {norm} of its own"
+    if settings.asks("tables") and not any(has_norm(model, norm) for norm in ("ln1", "ln2")):
+        found["tables"] = "a block of this model has no norm before its sub-layers"
     if settings.asks("15") and not has_resid_mid(model):
         found["15/after"] = "attention and MLP run side by side: there is no stream between them"
     if not targets or settings.correct != "split":

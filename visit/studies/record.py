@@ -17,6 +17,7 @@ from visit.layernorm_words import class_shifts, filter_sentence, filter_test
 from visit.model import Model
 from visit.neurons_card import regularization_findings, regularization_table
 from visit.promptset import PromptSet, Row, fitting
+from visit.scoring import window
 from visit.studies.baseline import chance, random_pairs
 from visit.studies.forecast import forecast
 from visit.studies.plan import plan
@@ -131,8 +132,20 @@ def study_meta(
         "layers": list(planned.layers), "thinned": _thinned(model, settings), "figures_left_out": planned.left_out,
         "pairs": f"Figures 19 and 20: {heads}, the query as that position sees it, the key as the query's sees it; "
                  "naively: before any rotation",
+        "windows": _windows(model),
         "seconds": seconds, "seconds_expected": expected,
     }  # fmt: skip
+
+
+def _windows(model: Model) -> str | None:
+    """What a limited sight means for the ranks of attention; None where every position sees all before it."""
+    sizes = [size for layer in range(model.n_layers) if (size := window(model, layer)) is not None]
+    if not sizes:
+        return None
+    return (
+        f"{len(sizes)} of {model.n_layers} layers see {min(sizes)} positions only: in longer prompts the positions "
+        "outside have pattern 0 and stand last among the attention ranks of Figures 16 and 18"
+    )
 
 
 def _thinned(model: Model, settings: Settings) -> list[str]:
