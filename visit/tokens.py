@@ -68,3 +68,13 @@ def token_text(tokenizer: Any, token: int) -> str:
     """The text of one token id."""
     piece = tokenizer.convert_ids_to_tokens(token)
     return (_decode_bytes if _is_byte_level(tokenizer) else _decode_piece)(piece)
+
+
+def start_tokens(tokenizer: Any) -> tuple[int, ...]:
+    """The ids that the tokenizer puts in front of every text by itself; most tokenizers put none, some one."""
+    whole = tokenizer("a")["input_ids"]
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    for count in range(len(whole) - len(bare) + 1):
+        if whole[count : count + len(bare)] == bare:
+            return tuple(whole[:count])
+    return ()
