@@ -60,7 +60,7 @@ def prompt_bar() -> Subject:
     show_ledger(model)
     bar, chart = st.columns([3, 2], gap="medium")
     with bar:
-        pos = _chips(acts)
+        pos = _chips(model, acts)
         subject = words(model, acts, pos)
     with chart:
         _prediction(model, acts, pos, subject.target)
@@ -161,9 +161,14 @@ def position(acts: Activations, side: str = "") -> int:
         return len(acts.token_ids) - 1
 
 
-def _chips(acts: Activations) -> int:
+def _chips(model: Model, acts: Activations) -> int:
     """The prompt's tokens as chips; the chosen one is the position that everything is about."""
+    from visit.tokens import split_characters, start_tokens
+
     count = len(acts.token_ids)
+    spelled = split_characters(model.tokenizer, acts.token_ids)
+    starts = start_tokens(model.tokenizer)
+    starts = starts if starts and acts.token_ids[: len(starts)] == starts else ()
     pos = position(acts)
     if count > CHIPS:
         st.session_state["w_number"] = pos
@@ -176,14 +181,26 @@ def _chips(acts: Activations) -> int:
     st.pills(
         f"Tokens ({count}), position {pos} is looked at",
         range(first, min(first + CHIPS, count)),
-        format_func=lambda i: chip(acts.tokens[i]),
+        format_func=lambda i: _chip_label(acts, i, spelled, i < len(starts)),
         help=f"{explain('token')} {explain('position')}",
         key="w_chip",
         wrap=True,
         on_change=_take_chip,
         args=(count,),
     )
+    if starts and count > 1 and acts.pattern is not None:
+        rest = float(acts.pattern[:, :, 1:, 0].float().mean())
+        st.caption(
+            f":material/anchor: The tokenizer puts {chip(acts.tokens[0])} in front. It is kept: it is the attention "
+            f"sink, on which heads with nothing to fetch rest. Here {rest:.0%} of all attention lies on it."
+        )
     return pos
+
+
+def _chip_label(acts: Activations, i: int, spelled: dict[int, tuple[int, str]], start: bool) -> str:
+    """A token; the last of several that spell one character says which, a start token has an anchor."""
+    label = chip(acts.tokens[i]) + (" :material/anchor:" if start else "")
+    return f"{label} = {chip(spelled[i][1])}" if i in spelled else label
 
 
 def plain(text: str) -> str:
@@ -215,7 +232,10 @@ def _word(model: Model, place: Any, name: str, empty: str) -> int | None:
         return None
     try:
         token = model.token_id(text, what)
-        if not text.startswith(" ") and _spaced(model, text) is not None:
+        read, spaced = model.vocabulary[token], _spaced(model, text)
+        if read == " " + text:
+            place.caption(f"Read as “{chip(read)}”: inside a text a word's token begins with a space.")
+        elif not text.startswith(" ") and spaced not in (None, token):
             place.caption(f"“{chip(text)}” as at the start of a text; inside one its token is “{chip(' ' + text)}”.")
         return token
     except VisitError as problem:
