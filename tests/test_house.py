@@ -11,7 +11,7 @@ LEVELS = [
     {"errors", "families", "listed", "words", "glossary", "promptfile", "streaming", "machine"},
     {"tokens", "permalink", "job", "checkpoint", "forecast"},
     {"hub", "adapter", "reading"},
-    {"loading"},
+    {"loading", "download"},
     {"model", "store", "worker"},
     {"edits"},
     {"forward"},

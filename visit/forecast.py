@@ -108,3 +108,8 @@ def _offer(least: Forecast, free: int) -> str:
 def need(name: str) -> int:
     """Bytes that a listed model takes in float32, the weights and a projection: what the chooser shows."""
     return LISTED[name].parameters * 4 + _CHUNK
+
+
+def least(parameters: int) -> int:
+    """Bytes that a model of so many parameters takes at least: at half precision, with a projection."""
+    return parameters * 2 + _CHUNK + _RESERVE
