@@ -1,4 +1,7 @@
-"""A hub of one folder on the loopback interface: the few addresses that huggingface_hub asks for a model."""
+"""A hub of one folder on the loopback interface: the few addresses that huggingface_hub asks for a model.
+
+The fixtures `hub_folder`, `hub_cache` and `served` are every test's, by conftest.py.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import models
+import pytest
+import torch
+
+NAME = "some-org/tiny"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -95,3 +103,48 @@ def hub(name: str, folder: Path, **options: Any) -> Iterator[Hub]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture(scope="module")
+def hub_folder(tmp_path_factory):
+    """A model in six shards, with files beside it that nobody needs."""
+    path = tmp_path_factory.mktemp("hub")
+    model = models.small("llama", torch.float32)
+    model.hf.save_pretrained(path, max_shard_size="20KB")
+    model.tokenizer.save_pretrained(path)
+    (path / "pytorch_model.bin").write_bytes(b"\x80\x04N." * 999)
+    (path / "README.md").write_text("not needed")
+    return path
+
+
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch):
+    """An empty cache, for this process and for its children."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(tmp_path / "cache"), raising=False)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def served(hub_folder, hub_cache, monkeypatch):
+    """`with served() as double`: a hub with the model, which this process and its children ask."""
+
+    @contextlib.contextmanager
+    def serve(**options):
+        with hub(NAME, hub_folder, **options) as double:
+            address(double)
+            yield double
+
+    def address(double):
+        monkeypatch.setenv("HF_ENDPOINT", double.address)
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", double.address)
+        monkeypatch.setattr(
+            "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+            double.address + "/{repo_id}/resolve/{revision}/{filename}",
+        )
+        monkeypatch.setattr("visit.hub.HfApi", lambda: __import__("huggingface_hub").HfApi(double.address))
+
+    return serve

@@ -55,7 +55,7 @@ def test_weights_that_are_no_numbers_fail_the_ledger_and_are_named(capsys, tmp_p
     status, out, err = doctor(capsys, saved(tmp_path, name, **{key: bad}))
     said = out.splitlines()[-1]
     assert status == 1 and err == "" and said.startswith("Identities that fail: ")
-    assert f"{key} holds 2 numbers that are NaN or infinite" in said
+    assert f"{key} is NaN or infinite in 2 places." in said
     assert layer is None or f"first in layer {layer} " in said
     status, out, _ = doctor(capsys, tmp_path, "--json")
     report = json.loads(out)

@@ -9,55 +9,11 @@ import time
 import models
 import pytest
 import torch
-from hub_double import COMMIT, hub
+from hub_double import COMMIT, NAME
 
 from visit import VisitError, capture, load_model
 from visit.download import AT_ONCE, Downloads
 from visit.hub import ask, cached_folder
-
-NAME = "some-org/tiny"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A model in six shards, with files beside it that nobody needs."""
-    path = tmp_path_factory.mktemp("hub")
-    model = models.small("llama", torch.float32)
-    model.hf.save_pretrained(path, max_shard_size="20KB")
-    model.tokenizer.save_pretrained(path)
-    (path / "pytorch_model.bin").write_bytes(b"\x80\x04N." * 999)
-    (path / "README.md").write_text("not needed")
-    return path
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty cache, for this process and for its children."""
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(tmp_path / "cache"), raising=False)
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def served(folder, cache, monkeypatch):
-    def serve(**options):
-        return hub(NAME, folder, **options)
-
-    def address(double):
-        monkeypatch.setenv("HF_ENDPOINT", double.address)
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", double.address)
-        monkeypatch.setattr(
-            "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
-            double.address + "/{repo_id}/resolve/{revision}/{filename}",
-        )
-        monkeypatch.setattr("visit.hub.HfApi", lambda: __import__("huggingface_hub").HfApi(double.address))
-        return double
-
-    serve.address = address
-    return serve
 
 
 @pytest.fixture
@@ -67,13 +23,12 @@ def downloads():
     found.stop()
 
 
-def test_a_download_fetches_what_is_needed_and_the_model_loads_from_the_cache(served, downloads, folder):
+def test_a_download_fetches_what_is_needed_and_the_model_loads_from_the_cache(served, downloads, hub_folder):
     with served() as double:
-        served.address(double)
         assert cached_folder(NAME) is None
         download = downloads.start(NAME)
         assert download.ended.wait(60) and download.state == "done", download.error
-        needed = [p for p in folder.iterdir() if p.suffix in (".json", ".safetensors")]
+        needed = [p for p in hub_folder.iterdir() if p.suffix in (".json", ".safetensors")]
         assert download.done == download.total == sum(p.stat().st_size for p in needed)
         assert set(double.sent) == {p.name for p in needed}, "no pickles, no texts"
     model = load_model(NAME)  # the hub is gone
@@ -82,9 +37,8 @@ def test_a_download_fetches_what_is_needed_and_the_model_loads_from_the_cache(se
     assert torch.equal(capture(model, ids).logits, capture(models.small("llama", torch.float32), ids).logits)
 
 
-def test_a_stopped_download_keeps_its_whole_files_and_goes_on(served, downloads, cache):
+def test_a_stopped_download_keeps_its_whole_files_and_goes_on(served, downloads, hub_cache):
     with served(pause=0.1) as double:
-        served.address(double)
         download = downloads.start(NAME)
         assert double.begun.wait(60)
         while download.state == "running" and double.sent["model-00001-of-00006.safetensors"] < 1:
@@ -92,7 +46,7 @@ def test_a_stopped_download_keeps_its_whole_files_and_goes_on(served, downloads,
         download.cancel()
         assert download.state == "cancelled" and download.process.poll() is not None
         assert 0 < download.done < download.total
-        assert not list(cache.rglob("*.incomplete")), "a broken file is no part of the cache"
+        assert not list(hub_cache.rglob("*.incomplete")), "a broken file is no part of the cache"
         assert cached_folder(NAME) is None, "half a model is not taken for one"
         kept = dict(double.sent)
         double.pause = 0
@@ -105,7 +59,6 @@ def test_a_stopped_download_keeps_its_whole_files_and_goes_on(served, downloads,
 
 def test_a_load_without_a_download_before_it_fetches_by_itself(served):
     with served() as double:
-        served.address(double)
         assert ask(NAME).bytes > 100_000
         assert load_model(NAME).revision == COMMIT
         assert "pytorch_model.bin" not in double.sent
@@ -113,7 +66,6 @@ def test_a_load_without_a_download_before_it_fetches_by_itself(served):
 
 def test_what_would_never_fit_is_not_downloaded(served, downloads, monkeypatch):
     with served(parameters=10**13) as double:
-        served.address(double)
         download = downloads.start(NAME)
         assert download.ended.wait(60) and download.state == "failed"
         assert "is not downloaded: even at half precision it needs 20,000" in download.error
@@ -123,16 +75,14 @@ def test_what_would_never_fit_is_not_downloaded(served, downloads, monkeypatch):
 
 
 def test_a_name_that_the_hub_does_not_have(served, downloads):
-    with served() as double:
-        served.address(double)
+    with served():
         download = downloads.start("some-org/other")
         assert download.ended.wait(60) and download.state == "failed"
         assert "The hub has no model 'some-org/other'" in download.error
 
 
 def test_one_model_is_downloaded_once_and_a_server_runs_few_at_a_time(served, downloads):
-    with served(pause=0.2) as double:
-        served.address(double)
+    with served(pause=0.2):
         first = downloads.start(NAME)
         assert downloads.start(NAME) is first is downloads.find(NAME)
         for i in range(1, AT_ONCE):
@@ -145,9 +95,8 @@ def test_one_model_is_downloaded_once_and_a_server_runs_few_at_a_time(served, do
         assert downloads.find(NAME) is None
 
 
-def test_a_download_ends_with_the_program_that_started_it(served, cache):
+def test_a_download_ends_with_the_program_that_started_it(served):
     with served(pause=0.3) as double:
-        served.address(double)
         program = f"from visit.download import DOWNLOADS as d; import time, sys; x = d.start({NAME!r}); "
         program += "print(x.process.pid, flush=True); time.sleep(60)"
         parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)

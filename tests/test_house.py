@@ -13,7 +13,7 @@ LEVELS = [
     {"hub", "adapter", "reading"},
     {"loading", "download"},
     {"model", "store", "worker"},
-    {"edits"},
+    {"edits", "shelf"},
     {"forward"},
     {"lens", "decompose", "keep", "static_disk"},
     {"identities", "draft", "static", "neurons_set", "promptset"},

@@ -45,7 +45,10 @@ def verdict(model: Model, table: pd.DataFrame) -> str:
     numbers = ", ".join(str(i) for i in sorted(failed["identity"].unique()))
     where = failed.sort_values(["layer", "identity"], kind="stable").iloc[0]
     at = "" if pd.isna(where["layer"]) else f", first in layer {where['layer']}"
-    cause = "".join(f" {name} holds {count:,} numbers that are NaN or infinite." for name, count in _not_numbers(model))
+    cause = "".join(
+        f" {name} is NaN or infinite in {count:,} place{'s' if count > 1 else ''}."
+        for name, count in _not_numbers(model)
+    )
     return (
         f"Identities that fail: {numbers}{at} (identity {where['identity']}: {where['name']}; error "
         f"{where['max_rel_error']:.0e}, allowed {where['tolerance']:.0e}). Do not trust its numbers.{cause}"

@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import streamlit as st
 
 import visit
+from visit.download import DOWNLOADS
 from visit.errors import VisitError
 from visit.glossary import explain
 from visit.listed import MINI
 from visit.permalink import DEFAULT_PROMPT, DEFAULT_PROMPT_B, PROMPT_CHARACTERS
-from visit.ui.cached import st_capture, st_model
+from visit.ui.cached import st_capture, st_model_watched
+from visit.ui.chooser import give_back
 from visit.ui.shell import show_ledger
 from visit.ui.state import change, field, state
 from visit.words import visible
@@ -128,17 +130,15 @@ def run(side: str = "", name: str = "") -> tuple[Model, Activations]:
     memory = st.session_state
     wanted = (state().model_b or state().model) if side else state().model
     prompt = state().prompt_b if side else state().prompt
+    _show_problem(side)
     place = st.empty()
     if memory.get(f"visit_model{side}") != wanted:
-        place.status(f"Loading {wanted}: the first visitor waits a few seconds…")
+        place.progress(0.0, f"Loading {wanted.rstrip('/').split('/')[-1]}: the first visitor waits a few seconds…")
     try:
-        model = st_model(wanted)
+        model = st_model_watched(wanted, place)
     except VisitError as problem:
-        kept = memory.get(f"visit_model{side}", MINI)
-        st.error(f"{name}{problem} Shown meanwhile: {kept}.", icon=":material/error:")
-        model = st_model(kept)
-    finally:
         place.empty()
+        _take_back(side, wanted, f"{name}{problem}")
     try:
         if len(prompt) > PROMPT_CHARACTERS:
             raise VisitError(f"A prompt may have {PROMPT_CHARACTERS:,} characters; {len(prompt):,} came. Shorten it.")
@@ -149,6 +149,37 @@ def run(side: str = "", name: str = "") -> tuple[Model, Activations]:
         acts = st_capture(model.name, kept)
     memory[f"visit_model{side}"], memory[f"visit_prompt{side}"] = model.name, acts.prompt
     return model, acts
+
+
+def _take_back(side: str, wanted: str, problem: str) -> NoReturn:
+    """A model that cannot be loaded: the one before it stays in the state, and the page begins again with it."""
+    kept = st.session_state.get(f"visit_model{side}", MINI)
+    if kept == wanted:
+        raise VisitError(problem)
+    give_back(f"model{side}", kept)
+    st.session_state[f"visit_problem{side}"] = (f"{problem} Shown meanwhile: {kept}.", state())
+    st.rerun()
+
+
+def _show_problem(side: str) -> None:
+    """Why the last choice of a model could not be had, until something else is asked for."""
+    problem, then = st.session_state.get(f"visit_problem{side}", ("", None))
+    if problem and then == state():
+        st.error(problem, icon=":material/error:")
+    elif problem:
+        del st.session_state[f"visit_problem{side}"]
+    pending = st.session_state.get("visit_pending")
+    if pending and pending[0] == f"model{side}":
+        going = "is being downloaded; the sidebar shows how far it is" if _downloads(pending[1]) else (
+            "is not on this machine yet; the sidebar offers its download"
+        )  # fmt: skip
+        kept = st.session_state.get(f"visit_model{side}", MINI).rstrip("/").split("/")[-1]
+        st.info(f"{plain(pending[1])} {going}. Shown meanwhile: {plain(kept)}.", icon=":material/download:")
+
+
+def _downloads(name: str) -> bool:
+    download = DOWNLOADS.find(name)
+    return download is not None and download.state == "running"
 
 
 def position(acts: Activations, side: str = "") -> int:
