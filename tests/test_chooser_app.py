@@ -41,7 +41,7 @@ def test_every_listed_model_is_offered_with_its_size_and_memory(hub_cache):
     app = start()
     assert app.sidebar.selectbox(key="w_model").options[0] == "visit-mini (embedded)"
     shown = app.sidebar.selectbox(key="w_model").options
-    assert len(shown) == len(LISTED) and "gpt2-xl (6.4 GB, 6.4 GB memory)" in shown
+    assert len(shown) == len(LISTED) and "gpt2-xl · 6.4 / 6.4 GB" in shown
 
 
 def test_a_model_that_is_not_here_waits_for_its_download_and_the_old_one_stays(hub_cache, monkeypatch):
@@ -118,12 +118,13 @@ def test_the_doctors_panel_says_what_the_command_says(tmp_path):
     app = start()
     button(app, "Doctor").click().run()
     assert not app.exception and "All identities hold." in app.success[0].value
-    assert len(app.table) == 2 and "fits" in app.table[1].value["value"].tolist()
+    assert len(app.table) == 3 and "fits" in app.table[1].value["value"].tolist()
     weights = load_file(tmp_path / "model.safetensors")
     weights["transformer.h.1.mlp.c_fc.weight"][0, 0] = torch.nan
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     app = start(model=str(tmp_path))
-    assert not app.exception and any("ledger fails" in e.value for e in app.error)
+    assert not app.exception and len(app.error) == 1 and "The ledger fails" in app.error[0].value
+    assert not app.get("bidi_component") and not app.get("arrow_vega_lite_chart")
     button(app, "Doctor").click().run()
     assert not app.exception
     assert any("transformer.h.1.mlp.c_fc.weight is NaN or infinite in 1 place." in e.value for e in app.error)

@@ -22,7 +22,7 @@ from visit.errors import VisitError
 from visit.families import family_of
 from visit.forecast import choose_dtype, dimensions, forecast
 from visit.listed import MINI, MINI_FOLDER, check_hosted
-from visit.machine import memory_at_hand
+from visit.machine import memory_at_hand, return_freed_memory
 from visit.reading import first_line, read_weights
 
 _DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -50,6 +50,8 @@ def read_checkpoint(
     config = _config(folder, name)
     family = family_of(config.model_type)
     kind = _dtype(name, dtype, config, where, inspect(folder).parameters)
+    if where == "cpu" and kind.itemsize < 4:
+        return_freed_memory()
     hf = read_weights(name, folder, config, family.blocks, kind, where, report)
     tokenizer = _tokenizer(folder, name)
     _check_vocabulary(name, tokenizer, len(hf.get_output_embeddings().weight))

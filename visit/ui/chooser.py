@@ -23,7 +23,7 @@ def choose() -> None:
         list(dict.fromkeys([*LISTED, state().model])),
         format_func=label,
         accept_new_options=not is_hosted(),
-        help="In brackets: the download, and the memory it takes in float32. visit-mini works offline. "
+        help="Behind each name: its download / the memory it takes in float32. visit-mini works offline. "
         + ("" if is_hosted() else "Or type a hub id (openai-community/gpt2) or the path of a model folder. ")
         + "Only safetensors are read.",
         **field("model"),
@@ -37,7 +37,7 @@ def label(name: str) -> str:
     """A model in the list: its name, its download, its memory."""
     if name == MINI or name not in LISTED:
         return f"{name} (embedded)" if name == MINI else name
-    return f"{name.split('/')[-1]} ({size_text(LISTED[name].download)}, {size_text(need(name))} memory)"
+    return f"{name.split('/')[-1]} · {LISTED[name].download / 1e9:.1f} / {need(name) / 1e9:.1f} GB"
 
 
 def is_here(name: str) -> bool:

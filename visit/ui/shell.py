@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from visit.errors import VisitError
 from visit.glossary import explain
 from visit.ui.cached import st_examination, st_ledger
 from visit.ui.chooser import choose
@@ -22,7 +23,7 @@ def sidebar() -> None:
 
 
 def show_ledger(model: Model) -> None:
-    """How exactly this model is read, in the sidebar."""
+    """How exactly this model is read, in the sidebar. Raises `VisitError` where its values are no numbers."""
     table = st_ledger(model.name)
     holds = bool(table["holds"].all())
     worst = float(table["max_rel_error"].max())
@@ -46,11 +47,21 @@ def show_ledger(model: Model) -> None:
                   on_click=lambda: st.session_state.update(visit_doctor=True))  # fmt: skip
     if st.session_state.pop("visit_doctor", False):
         _doctor(model.name)
+    need_numbers(model)
     if not holds:
         st.error(
             "This model's ledger fails: what is shown cannot be trusted. Press Doctor in the sidebar: it says which "
             "identity fails first, and why.",
             icon=":material/warning:",
+        )
+
+
+def need_numbers(model: Model) -> None:
+    """Stop the page of a model whose weights are no numbers: charts of NaN would be errors of the browser."""
+    if st_ledger(model.name)["max_rel_error"].isna().any():
+        raise VisitError(
+            f"The ledger fails: {model.name!r} computes values that are no numbers (NaN), so there is nothing to draw. "
+            "Press Doctor in the sidebar: it names the weights that are to blame. Or choose another model."
         )
 
 
@@ -72,17 +83,12 @@ def _doctor(name: str) -> None:
         "container's limit leaves."
     )
     st.markdown("**Ledger**", help=explain("ledger"))
-    shown = tables["ledger"][["identity", "name", "max_rel_error", "tolerance", "holds"]]
-    st.dataframe(
-        shown.assign(holds=["yes" if h else "no" for h in shown["holds"]]), hide_index=True, width="stretch",
-        column_config={
-            "identity": st.column_config.NumberColumn("No.", width=40),
-            "name": st.column_config.TextColumn("What must be equal", width="large"),
-            "max_rel_error": st.column_config.NumberColumn("Largest error", format="%.1e", width="small"),
-            "tolerance": st.column_config.NumberColumn("Allowed", format="%.0e", width="small"),
-            "holds": st.column_config.TextColumn("Holds", width=60),
-        },
-    )  # fmt: skip
+    table = tables["ledger"]
+    shown = table[["identity", "name"]].rename(columns={"identity": "no.", "name": "what must be equal"})
+    shown["largest error"] = [f"{error:.1e}" if error else "0" for error in table["max_rel_error"]]
+    shown["allowed"] = [f"{allowed:.0e}" if allowed else "0" for allowed in table["tolerance"]]
+    shown["holds"] = [":material/check: yes" if holds else ":material/close: **no**" for holds in table["holds"]]
+    st.table(shown.set_index("no."), border="horizontal")
     versions = ", ".join(f"{package} {number}" for package, number in meta["versions"].items())
     st.caption(
         f"Each row compares two ways of computing one thing on “{meta['prompt']}”: the largest difference, relative to "
