@@ -76,6 +76,7 @@ class _Told:
 
     def __init__(self, total: int) -> None:
         self.total, self.finished, self.under_way, self.said = total, 0, 0, 0.0
+        self.had = 0  # bytes of files that the cache had already
         self.say()
 
     def more(self, count: int) -> None:
@@ -84,12 +85,13 @@ class _Told:
             self.say()
 
     def whole(self, size: int) -> None:
+        self.had += 0 if self.under_way else size
         self.finished, self.under_way = self.finished + size, 0
         self.say()
 
     def say(self) -> None:
         self.said = time.monotonic()
-        _say(done=min(self.total, self.finished + self.under_way), total=self.total)
+        _say(done=min(self.total, self.finished + self.under_way), total=self.total, had=self.had)
 
 
 def _say(**what: Any) -> None:
@@ -134,7 +136,7 @@ class Download:
 
     @property
     def rate(self) -> float:
-        """Bytes a second, over the last seconds; 0 before it is known."""
+        """Bytes a second over the network, over the last seconds; 0 before it is known."""
         if len(self.recent) < 3:
             return 0.0
         (then, before), (now, done) = self.recent[0], self.recent[-1]
@@ -157,7 +159,7 @@ class Download:
             said = json.loads(line)
             self.error = said.get("error", self.error)
             self.done, self.total = said.get("done", self.done), said.get("total", self.total)
-            self.recent.append((time.monotonic(), self.done))
+            self.recent.append((time.monotonic(), self.done - said.get("had", 0)))
         status = self.process.wait()
         self.process.stdin.close()
         if self.state == "running":

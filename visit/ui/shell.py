@@ -88,6 +88,7 @@ def _doctor(name: str) -> None:
     shown["largest error"] = [f"{error:.1e}" if error else "0" for error in table["max_rel_error"]]
     shown["allowed"] = [f"{allowed:.0e}" if allowed else "0" for allowed in table["tolerance"]]
     shown["holds"] = [":material/check: yes" if holds else ":material/close: **no**" for holds in table["holds"]]
+    shown["no."] = shown["no."].astype(str)  # a table hides an index of whole numbers
     st.table(shown.set_index("no."), border="horizontal")
     versions = ", ".join(f"{package} {number}" for package, number in meta["versions"].items())
     st.caption(
