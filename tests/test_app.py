@@ -123,7 +123,9 @@ def test_any_prompt_simply_works(prompt):
 def test_a_folder_that_is_no_model_is_a_sentence(tmp_path):
     app = start(model=str(tmp_path))
     assert not app.exception and len(app.error) == 1 and "config.json" in app.error[0].value
-    app.sidebar.selectbox(key="w_model").set_value("visit-mini").run()
+    assert app.sidebar.selectbox(key="w_model").value == "visit-mini" and len(app.get("bidi_component")) == 2
+    assert url(app) == {}, "a link to what is shown, not to what could not be had"
+    app.text_input(key="w_prompt").set_value("The capital of France is the city of").run()
     assert not app.error and not app.exception
 
 

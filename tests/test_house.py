@@ -8,10 +8,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 # lowest first; a module may import from its own row's left and from rows above
 LEVELS = [
-    {"errors", "families", "listed", "words", "glossary", "promptfile", "streaming"},
-    {"tokens", "permalink", "loading", "job"},
+    {"errors", "families", "listed", "words", "glossary", "promptfile", "streaming", "machine"},
+    {"tokens", "permalink", "job", "checkpoint", "forecast"},
+    {"hub", "adapter", "reading"},
+    {"loading", "download"},
     {"model", "store", "worker"},
-    {"edits", "scoring"},
+    {"edits", "scoring", "shelf"},
     {"forward"},
     {"lens", "decompose", "keep", "static_disk"},
     {"circuits"},

@@ -97,9 +97,9 @@ def test_remote_code_is_never_run(folder, tmp_path):
 
 def test_a_hub_that_cannot_be_reached_says_so_in_seconds(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("visit.loading.HfApi", lambda: __import__("huggingface_hub").HfApi("http://127.0.0.1:9"))
+    monkeypatch.setattr("visit.hub.HfApi", lambda: __import__("huggingface_hub").HfApi("http://127.0.0.1:9"))
     started = time.monotonic()
-    with pytest.raises(VisitError, match=r"neither a folder nor in the local cache.*did not answer"):
+    with pytest.raises(VisitError, match=r"neither a folder nor whole in the local cache.*did not answer"):
         load_model("some-org/some-model-that-is-not-cached")
     assert time.monotonic() - started < 20  # a hang, not a speed, is what this guards against
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -1,145 +1,173 @@
-"""Reading a checkpoint: embedded, a local folder, or the hub. Safetensors only, never remote code."""
+"""Reading a checkpoint: embedded, a local folder, or the hub. Safetensors only, never remote code.
+
+Everything is read from a folder: the hub's files are fetched into its cache first. Before the weights are touched, the
+files are judged by their headers and the memory that they will need is compared with what there is.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import re
+import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
-from huggingface_hub import HfApi, try_to_load_from_cache
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging as hf_logging
+from transformers import AutoConfig, AutoTokenizer
 
+from visit import hub
+from visit.adapter import is_adapter, merged
+from visit.checkpoint import inspect
 from visit.errors import VisitError
 from visit.families import family_of
+from visit.forecast import choose_dtype, dimensions, forecast
 from visit.listed import MINI, MINI_FOLDER, check_hosted
+from visit.machine import memory_at_hand, return_freed_memory
+from visit.reading import first_line, read_weights
 
-HUB_SECONDS = 5.0  # how long the hub may take to answer before we say that it cannot be reached
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_LOCAL = {"local_files_only": True, "trust_remote_code": False}
+Report = Callable[[int, int], None]  # tensors read so far, of how many
 
 
 def read_checkpoint(
-    name: str, revision: str | None, dtype: str | torch.dtype | None, device: str | None
+    name: str,
+    revision: str | None,
+    dtype: str | torch.dtype | None,
+    device: str | None,
+    report: Report | None = None,
 ) -> tuple[Any, Any, str]:
-    """The Hugging Face model (eager attention, evaluation mode), its tokenizer, and the revision that was read."""
+    """The Hugging Face model (eager attention, evaluation mode), its tokenizer, and the revision that was read.
+
+    `report` is told how many of the weights' tensors are read. Raises `VisitError` for whatever cannot be read
+    exactly, and, before any weights are read, for a model that would need more memory than can be had.
+    """
     check_hosted(name)
+    where = _device(device)
+    folder, found = _folder(name, revision, dtype, where)
+    if is_adapter(folder):
+        return merged(folder, found, lambda base, at: read_checkpoint(base, at, dtype, device, report), _tokenizer)
+    config = _config(folder, name)
+    family = family_of(config)
+    kind = _dtype(name, dtype, config, where, inspect(folder).parameters)
+    if where == "cpu" and kind.itemsize < 4:
+        return_freed_memory()
+    hf = read_weights(name, folder, config, family.blocks, kind, where, report)
+    tokenizer = _tokenizer(folder, name)
+    _check_vocabulary(name, tokenizer, len(hf.get_output_embeddings().weight))
+    return hf.eval(), tokenizer, found
+
+
+def _folder(name: str, revision: str | None, dtype: Any, where: str) -> tuple[Path, str]:
+    """Where the files lie, fetched if need be, and which revision they are."""
     folder = MINI_FOLDER if name == MINI else Path(name).expanduser()
     if name == MINI or folder.is_dir():
-        _check_folder(folder)
-        source, local, found = str(folder), True, fingerprint(folder)
-    else:
-        source = name
-        local, found = _check_hub(name, revision)
-    options: dict[str, Any] = {"revision": revision, "local_files_only": local, "trust_remote_code": False}
-    config = _config(source, options)
-    family_of(config)
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    kind = _dtype(dtype, config, where, folder if folder.is_dir() else None)
-    hf = _weights(name, source, options, kind)
+        return folder, fingerprint(folder)
+    hub.check_id(name)
+    if cached := hub.cached_folder(name, revision):
+        return cached, cached.name
+    remote = hub.ask(name, revision)
+    for file, path in hub.fetch(name, revision, list(remote.files)):
+        folder = path.parent
+        if file == "config.json":
+            config = _config(folder, name)
+            family_of(config)
+            _dtype(name, dtype, config, where, _parameters(remote, config))
+    return folder, folder.name
+
+
+def _parameters(remote: hub.Remote, config: Any) -> int:
+    """As the hub counts them; where it does not, by the bytes of the weights."""
+    if remote.parameters:
+        return remote.parameters
+    weights = sum(size for file, size in remote.files.items() if file.endswith(".safetensors"))
+    return weights // _stored(config).itemsize
+
+
+def _config(folder: Path, name: str) -> Any:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        return AutoConfig.from_pretrained(str(folder), **_LOCAL)
     except Exception as error:
-        raise VisitError(f"The tokenizer of {name!r} cannot be read: {_first_line(error)}") from error
-    return hf.to(where).eval(), tokenizer, found
+        if not (folder / "config.json").is_file():
+            inspect(folder)  # says what the folder lacks
+        raise VisitError(f"The config of {name!r} is not one VISIT can read: {first_line(error)}") from error
 
 
-def _weights(name: str, source: str, options: dict[str, Any], dtype: torch.dtype) -> Any:
-    hf_logging.disable_progress_bar()  # ours is the command line's standard error, and the app's own status
+def _tokenizer(folder: Path, name: str) -> Any:
+    """The tokenizer of a folder. transformers makes an empty one where the vocabulary's file is missing: refused."""
+    if not any((folder / file).is_file() for file in _VOCABULARIES):
+        raise VisitError(f"The tokenizer of {name!r} is missing: no {' or '.join(_VOCABULARIES[:3])}. {_FILES}")
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, attn_implementation="eager", use_safetensors=True, output_loading_info=True, **options
-        )
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), **_LOCAL)
+        ids = [i for i in tokenizer("a test", add_special_tokens=False)["input_ids"] if i != tokenizer.unk_token_id]
+        known = [piece for piece in tokenizer.convert_ids_to_tokens(ids) if piece.strip("▁Ġ ")]
     except Exception as error:
+        raise VisitError(f"The tokenizer of {name!r} cannot be read: {first_line(error)} {_FILES}") from error
+    if not known:
+        raise VisitError(f"The tokenizer of {name!r} knows no words: the file of its vocabulary is missing. {_FILES}")
+    return tokenizer
+
+
+_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+_FILES = (
+    "The folder needs tokenizer.json (or tokenizer.model, or vocab.json and merges.txt) and tokenizer_config.json: "
+    "tokenizer.save_pretrained(folder) writes them."
+)
+
+
+def _check_vocabulary(name: str, tokenizer: Any, rows: int) -> None:
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= rows:
         raise VisitError(
-            f"The weights of {name!r} cannot be read: {_first_line(error)} VISIT reads safetensors files only."
-        ) from error
-    hf, report = loaded
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise VisitError(
-            f"The checkpoint {name!r} is incomplete: {len(missing)} of its model's weights are not in it "
-            f"({', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}). Download or save it again."
+            f"The tokenizer of {name!r} has token ids up to {largest:,}, and the model's embedding has {rows:,} rows: "
+            "some texts cannot be run. Use the tokenizer that the model was trained with, or resize the embedding "
+            f"(model.resize_token_embeddings({largest + 1})) and save it again."
         )
-    return hf
 
 
-def _config(source: str, options: dict[str, Any]) -> Any:
+def _device(device: str | None) -> str:
+    """Where the model goes: the GPU when there is one; "auto" leaves it to accelerate."""
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "auto":
+        if importlib.util.find_spec("accelerate") is None:
+            raise VisitError("device='auto' is the work of accelerate, which is not installed: pip install accelerate.")
+        return device
     try:
-        return AutoConfig.from_pretrained(source, **options)
-    except Exception as error:
-        raise VisitError(f"The config of {source!r} is not one VISIT can read: {_first_line(error)}") from error
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise VisitError(f"The device must be 'cpu', 'cuda', 'cuda:1' or 'auto'; {device!r} came.") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise VisitError(f"The device {device!r} was asked for, and torch finds no GPU here. Use device='cpu'.")
+    return device
 
 
-def _check_folder(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise VisitError(
-            f"The folder {str(folder)!r} is no model: it has no config.json. "
-            "Give a folder written by save_pretrained, or a hub id such as 'openai-community/gpt2'."
-        )
-    if not list(folder.glob("*.safetensors")):
-        pickled = [p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt")]
-        found = f"only pickled weights ({', '.join(sorted(pickled)[:3])})" if pickled else "no weights"
-        raise VisitError(
-            f"VISIT reads weights from .safetensors files only, which cannot run code; {str(folder)!r} has {found}. "
-            "Convert them: model.save_pretrained(folder, safe_serialization=True)."
-        )
-
-
-def _check_hub(name: str, revision: str | None) -> tuple[bool, str]:
-    """Ask the hub for the model. Returns (read from the cache only, commit); unreachable and not cached: an error."""
-    if not _HUB_ID.fullmatch(name) or name.startswith("."):
-        raise VisitError(
-            f"No folder {name!r} exists, and it is no hub id either (as 'openai-community/gpt2'). "
-            "Check the path, or use the embedded model 'visit-mini'."
-        )
-    cached = isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes"):
-        return _from_cache(name, cached, "HF_HUB_OFFLINE is set")
-    try:
-        info = HfApi().model_info(name, revision=revision, timeout=HUB_SECONDS)
-    except (RepositoryNotFoundError, GatedRepoError, RevisionNotFoundError) as error:
-        raise VisitError(
-            f"The hub has no model {name!r} that you may read ({type(error).__name__}). Check the spelling; for a "
-            "gated model accept its licence on the hub and set HF_TOKEN."
-        ) from error
-    except Exception as error:
-        return _from_cache(name, cached, f"the Hugging Face hub did not answer ({type(error).__name__})")
-    files = [s.rfilename for s in info.siblings or []]
-    if not any(f.endswith(".safetensors") for f in files):
-        raise VisitError(f"{name!r} has pickled weights only; VISIT reads .safetensors, which cannot run code.")
-    return False, info.sha or ""
-
-
-def _from_cache(name: str, cached: bool, why: str) -> tuple[bool, str]:
-    if cached:
-        return True, "from the local cache"
-    raise VisitError(
-        f"{name!r} is neither a folder nor in the local cache, and {why}. Connect to the network, "
-        "give the path of a downloaded folder, or use the embedded model 'visit-mini'."
-    )
-
-
-def _dtype(wanted: str | torch.dtype | None, config: Any, device: str, folder: Path | None) -> torch.dtype:
-    if isinstance(wanted, torch.dtype):
-        return wanted
-    if wanted is not None:
-        if wanted not in _DTYPES:
-            raise VisitError(f"The dtype must be one of {', '.join(_DTYPES)}; {wanted!r} came.")
-        return _DTYPES[wanted]
+def _stored(config: Any) -> torch.dtype:
     stored = getattr(config, "dtype", None) or torch.float32
-    if device != "cpu":
-        return stored if isinstance(stored, torch.dtype) else _DTYPES[str(stored).removeprefix("torch.")]
-    if folder is None:
-        return torch.float32
-    parameters = sum(f.stat().st_size for f in folder.glob("*.safetensors")) / torch.empty((), dtype=stored).itemsize
-    fits = parameters * 4 < 0.8 * psutil.virtual_memory().available
-    return torch.float32 if fits else torch.bfloat16
+    return stored if isinstance(stored, torch.dtype) else _DTYPES[str(stored).removeprefix("torch.")]
+
+
+def _dtype(name: str, wanted: str | torch.dtype | None, config: Any, where: str, parameters: int) -> torch.dtype:
+    """The type to load in: as asked, else float32 on the CPU (bfloat16 where it does not fit), as stored on a GPU."""
+    cuda = where.startswith("cuda") or (where == "auto" and torch.cuda.is_available())
+    text = str(wanted).removeprefix("torch.") if wanted is not None else None
+    if text is not None and text not in _DTYPES:
+        raise VisitError(f"The dtype must be one of {', '.join(_DTYPES)}; {wanted!r} came.")
+    kinds = [text] if text else [str(_stored(config)).removeprefix("torch.")] if cuda else ["float32", "bfloat16"]
+    size = dimensions(config, parameters)
+    found = choose_dtype(name, [forecast(parameters, size, k) for k in kinds], _at_hand(where, cuda), _place(cuda))
+    return _DTYPES[found]
+
+
+def _at_hand(where: str, cuda: bool) -> int:
+    if where == "auto":  # all cards together: what does not fit on them would be kept off them, which is refused
+        cards = [memory_at_hand(f"cuda:{i}") for i in range(torch.cuda.device_count())]
+        return sum(cards) if cuda else memory_at_hand()
+    return memory_at_hand(where)
+
+
+def _place(cuda: bool) -> str:
+    return "the GPU's memory" if cuda else "memory"
 
 
 def fingerprint(folder: Path) -> str:
@@ -153,9 +181,3 @@ def fingerprint(folder: Path) -> str:
                 data.seek(start)
                 digest.update(data.read(1 << 20))
     return "sha256:" + digest.hexdigest()[:12]
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    line = text[0] if text else type(error).__name__
-    return line if line.endswith(".") else line + "."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from visit.errors import VisitError
@@ -34,6 +36,7 @@ def _is_byte_level(tokenizer: Any) -> bool:
 
 
 _BYTE_OF = _byte_of()
+_BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")  # SentencePiece: one byte of a character that has no piece of its own
 
 
 def _decode_bytes(piece: str) -> str:
@@ -43,14 +46,56 @@ def _decode_bytes(piece: str) -> str:
 
 
 def _decode_piece(piece: str) -> str:
-    byte = re.fullmatch(r"<0x([0-9A-F]{2})>", piece)
-    if byte:
+    if byte := _BYTE_PIECE.fullmatch(piece):
         return bytes([int(byte[1], 16)]).decode("utf-8", errors="backslashreplace")
     return piece.replace("▁", " ")
 
 
+def _bytes_of(tokenizer: Any, token: int) -> bytes:
+    piece = tokenizer.convert_ids_to_tokens(token) or ""
+    if _is_byte_level(tokenizer) and all(c in _BYTE_OF for c in piece):
+        return bytes(_BYTE_OF[c] for c in piece)
+    byte = _BYTE_PIECE.fullmatch(piece)
+    return bytes([int(byte[1], 16)]) if byte else piece.replace("▁", " ").encode("utf-8", errors="surrogatepass")
+
+
+def split_characters(tokenizer: Any, ids: Sequence[int]) -> dict[int, tuple[int, str]]:
+    """Characters whose bytes are spread over several tokens: last position → (first position, the text they spell).
+
+    Such tokens read `\\xe2`, `\\x82`, `\\xac` one by one; together they are the text "€".
+    """
+    found: dict[int, tuple[int, str]] = {}
+    first, pending = 0, b""
+    for i, token in enumerate(ids):
+        first = first if pending else i
+        pending += _bytes_of(tokenizer, token)
+        text, left = _complete(pending)
+        if left is None or (text and not left and i == first):  # no text at all, or whole in one token
+            pending = b""
+        elif not left:
+            found[i] = (first, text)
+            pending = b""
+    return found
+
+
+def _complete(data: bytes) -> tuple[str, bytes | None]:
+    """(the whole characters, the bytes of one that has only begun; None where the bytes are no text)."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        return decoder.decode(data), decoder.getstate()[0]
+    except UnicodeDecodeError:
+        return "", None
+
+
 def single_token(tokenizer: Any, text: str, what: str) -> int:
-    """The id of a string that is exactly one token; else a `VisitError` that shows the pieces and offers the first."""
+    """The id of a string that is exactly one token; else a `VisitError` that shows the pieces and offers the first.
+
+    SentencePiece tokenizers put a space of their own in front of every text: there the token that reads exactly like
+    the string counts first, so that " Tokyo" and "Tokyo" are what they look like.
+    """
+    exact = None if _is_byte_level(tokenizer) else _exact_piece(tokenizer, text)
+    if exact is not None:
+        return exact
     ids = tokenizer.encode(text, add_special_tokens=False)
     if len(ids) == 1:
         return int(ids[0])
@@ -64,7 +109,24 @@ def single_token(tokenizer: Any, text: str, what: str) -> int:
     raise VisitError(f"The {what} must be exactly one token; {text!r} is {len(ids)}: {shown}. Try {offer}.")
 
 
+def _exact_piece(tokenizer: Any, text: str) -> int | None:
+    piece = text.replace(" ", "▁")
+    token = tokenizer.convert_tokens_to_ids(piece)
+    known = isinstance(token, int) and tokenizer.convert_ids_to_tokens(token) == piece
+    return token if known and piece else None
+
+
 def token_text(tokenizer: Any, token: int) -> str:
     """The text of one token id."""
     piece = tokenizer.convert_ids_to_tokens(token)
     return (_decode_bytes if _is_byte_level(tokenizer) else _decode_piece)(piece)
+
+
+def start_tokens(tokenizer: Any) -> tuple[int, ...]:
+    """The ids that the tokenizer puts in front of every text by itself; most tokenizers put none, some one."""
+    whole = tokenizer("a")["input_ids"]
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    for count in range(len(whole) - len(bare) + 1):
+        if whole[count : count + len(bare)] == bare:
+            return tuple(whole[:count])
+    return ()

@@ -13,7 +13,9 @@ def add(commands: Any) -> None:
     doctor = commands.add_parser("doctor", help="is this model read exactly?", description=run.__doc__)
     doctor.set_defaults(run=run)
     doctor.add_argument("model", metavar="MODEL", help="visit-mini, a folder, or a hub id")
+    doctor.add_argument("--revision", help="of a hub model")
     doctor.add_argument("--dtype", help="float64, float32, bfloat16 or float16")
+    doctor.add_argument("--device", help="cpu, cuda, cuda:1, or auto (spread over several by accelerate)")
     out_options(doctor, TABLES)
 
 
@@ -24,11 +26,11 @@ def run(options: argparse.Namespace) -> int:
     from visit.tables import to_text
 
     check_out(options.out, TABLES)
-    meta, tables = examine(load_model(options.model, dtype=options.dtype))
-    holds = meta["ledger"]["holds"]
+    meta, tables = examine(load_model(options.model, options.revision, options.dtype, options.device))
     if not wrote(options, meta, tables):
         print(f"{meta['model']} {meta['revision']} ({meta['dtype']})\n\n{to_text(tables['model'])}\n")
+        print(f"{to_text(tables['memory'])}\n")
         print(to_text(tables["ledger"], ["identity", "name", "max_rel_error", "tolerance", "holds"]))
-        failed = ", ".join(str(i) for i in tables["ledger"].loc[~tables["ledger"]["holds"], "identity"])
-        print(f"\n{'All identities hold.' if holds else f'Identities that fail: {failed}. Do not trust its numbers.'}")
-    return 0 if holds else 1
+        print("\nversions: " + ", ".join(f"{name} {number}" for name, number in meta["versions"].items()))
+        print(f"\n{meta['verdict']}")
+    return 0 if meta["ledger"]["holds"] else 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,20 +12,41 @@ if TYPE_CHECKING:
     from visit.graph import FlowGraph
     from visit.keep import Keep
     from visit.model import Model
+    from visit.shelf import Shelf
 
 About = tuple[str, str, int, int, int | None]  # model, prompt, position, target, distractor
 RECORD_BYTES = 256 << 20  # of captured passes, for all users of one server together
 
 
-@st.cache_resource(max_entries=2, show_spinner=False)
-def st_model(name: str) -> Model:
-    """One model for all users. What was imported is frozen: the garbage collector need not look at it again."""
-    from visit.model import load_model
+@st.cache_resource(show_spinner=False)
+def _shelf() -> Shelf:
+    from visit.shelf import Shelf
 
-    model = load_model(name)
-    gc.collect()
-    gc.freeze()
-    return model
+    return Shelf()
+
+
+def st_model(name: str) -> Model:
+    """One model for all users; a bounded number stays in memory."""
+    return _shelf().get(name)
+
+
+def st_model_watched(name: str, place: Any) -> Model:
+    """The same, with how far the reading is shown in `place`; it goes on if the visitor leaves meanwhile."""
+    short = name.rstrip("/").split("/")[-1]
+    loading = _shelf().begin(name)
+    while not loading.ended.wait(0.1):
+        if loading.total:
+            share = loading.done / loading.total
+            place.progress(share, f"Loading {short}: {loading.done:,} of {loading.total:,} weights are read")
+    place.empty()
+    return loading.result()
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def st_examination(name: str) -> Any:
+    from visit.doctor import examine
+
+    return examine(st_model(name))
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

@@ -20,7 +20,7 @@ from visit.ui.cached import st_compare, st_ledger, st_pairing, st_parting
 from visit.ui.pairs import token_pairs
 from visit.ui.prompt import Subject, plain, position, run, show_notes, words
 from visit.ui.reading import sentences
-from visit.ui.shell import show_ledger
+from visit.ui.shell import need_numbers, show_ledger
 from visit.ui.state import change, field, state
 from visit.words import visible
 
@@ -61,6 +61,7 @@ def two_prompts() -> Two:
             subjects.append(words(model, acts, position(acts, side), side))
     a, b = subjects
     show_ledger(a.model)
+    need_numbers(b.model)
     if b.model.name != a.model.name and not st_ledger(b.model.name)["holds"].all():
         st.error(f"The ledger of {b.model.name} fails: side B cannot be trusted.", icon=":material/warning:")
     align = state().align

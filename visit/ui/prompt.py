@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import streamlit as st
 
 import visit
+from visit.download import DOWNLOADS
 from visit.errors import VisitError
 from visit.glossary import explain
 from visit.listed import MINI
 from visit.permalink import DEFAULT_PROMPT, DEFAULT_PROMPT_B, PROMPT_CHARACTERS
-from visit.ui.cached import st_capture, st_model
+from visit.ui.cached import st_capture, st_model_watched
+from visit.ui.chooser import give_back
 from visit.ui.shell import show_ledger
 from visit.ui.state import change, field, state
 from visit.words import visible
@@ -60,7 +62,7 @@ def prompt_bar() -> Subject:
     show_ledger(model)
     bar, chart = st.columns([3, 2], gap="medium")
     with bar:
-        pos = _chips(acts)
+        pos = _chips(model, acts)
         subject = words(model, acts, pos)
     with chart:
         _prediction(model, acts, pos, subject.target)
@@ -124,17 +126,15 @@ def shown_model(side: str = "", name: str = "") -> Model:
     """The model of the address, loaded behind a status. One that cannot be used is said; the last good one stays."""
     memory = st.session_state
     wanted = (state().model_b or state().model) if side else state().model
+    _show_problem(side)
     place = st.empty()
     if memory.get(f"visit_model{side}") != wanted:
-        place.status(f"Loading {wanted}: the first visitor waits a few seconds…")
+        place.progress(0.0, f"Loading {wanted.rstrip('/').split('/')[-1]}: the first visitor waits a few seconds…")
     try:
-        model = st_model(wanted)
+        model = st_model_watched(wanted, place)
     except VisitError as problem:
-        kept = memory.get(f"visit_model{side}", MINI)
-        st.error(f"{name}{problem} Shown meanwhile: {kept}.", icon=":material/error:")
-        model = st_model(kept)
-    finally:
         place.empty()
+        _take_back(side, wanted, f"{name}{problem}")
     memory[f"visit_model{side}"] = model.name
     return model
 
@@ -159,6 +159,37 @@ def run(side: str = "", name: str = "") -> tuple[Model, Activations]:
     return model, acts
 
 
+def _take_back(side: str, wanted: str, problem: str) -> NoReturn:
+    """A model that cannot be loaded: the one before it stays in the state, and the page begins again with it."""
+    kept = st.session_state.get(f"visit_model{side}", MINI)
+    if kept == wanted:
+        raise VisitError(problem)
+    give_back(f"model{side}", kept)
+    st.session_state[f"visit_problem{side}"] = (f"{problem} Shown meanwhile: {kept}.", state())
+    st.rerun()
+
+
+def _show_problem(side: str) -> None:
+    """Why the last choice of a model could not be had, until something else is asked for."""
+    problem, then = st.session_state.get(f"visit_problem{side}", ("", None))
+    if problem and then == state():
+        st.error(problem, icon=":material/error:")
+    elif problem:
+        del st.session_state[f"visit_problem{side}"]
+    pending = st.session_state.get("visit_pending")
+    if pending and pending[0] == f"model{side}":
+        going = "is being downloaded; the sidebar shows how far it is" if _downloads(pending[1]) else (
+            "is not on this machine yet; the sidebar offers its download"
+        )  # fmt: skip
+        kept = st.session_state.get(f"visit_model{side}", MINI).rstrip("/").split("/")[-1]
+        st.info(f"{plain(pending[1])} {going}. Shown meanwhile: {plain(kept)}.", icon=":material/download:")
+
+
+def _downloads(name: str) -> bool:
+    download = DOWNLOADS.find(name)
+    return download is not None and download.state == "running"
+
+
 def position(acts: Activations, side: str = "") -> int:
     """The position looked at; one that the prompt does not have is said, and the last is taken."""
     wanted = state().pos_b if side else state().pos
@@ -169,9 +200,14 @@ def position(acts: Activations, side: str = "") -> int:
         return len(acts.token_ids) - 1
 
 
-def _chips(acts: Activations) -> int:
+def _chips(model: Model, acts: Activations) -> int:
     """The prompt's tokens as chips; the chosen one is the position that everything is about."""
+    from visit.tokens import split_characters, start_tokens
+
     count = len(acts.token_ids)
+    spelled = split_characters(model.tokenizer, acts.token_ids)
+    starts = start_tokens(model.tokenizer)
+    starts = starts if starts and acts.token_ids[: len(starts)] == starts else ()
     pos = position(acts)
     if count > CHIPS:
         st.session_state["w_number"] = pos
@@ -184,14 +220,26 @@ def _chips(acts: Activations) -> int:
     st.pills(
         f"Tokens ({count}), position {pos} is looked at",
         range(first, min(first + CHIPS, count)),
-        format_func=lambda i: chip(acts.tokens[i]),
+        format_func=lambda i: _chip_label(acts, i, spelled, i < len(starts)),
         help=f"{explain('token')} {explain('position')}",
         key="w_chip",
         wrap=True,
         on_change=_take_chip,
         args=(count,),
     )
+    if starts and count > 1 and acts.pattern is not None:
+        rest = float(acts.pattern[:, :, 1:, 0].float().mean())
+        st.caption(
+            f":material/anchor: The tokenizer puts {chip(acts.tokens[0])} in front. It is kept: it is the attention "
+            f"sink, on which heads with nothing to fetch rest. Here {rest:.0%} of all attention lies on it."
+        )
     return pos
+
+
+def _chip_label(acts: Activations, i: int, spelled: dict[int, tuple[int, str]], start: bool) -> str:
+    """A token; the last of several that spell one character says which, a start token has an anchor."""
+    label = chip(acts.tokens[i]) + (" :material/anchor:" if start else "")
+    return f"{label} = {chip(spelled[i][1])}" if i in spelled else label
 
 
 def plain(text: str) -> str:
@@ -223,7 +271,10 @@ def _word(model: Model, place: Any, name: str, empty: str) -> int | None:
         return None
     try:
         token = model.token_id(text, what)
-        if not text.startswith(" ") and _spaced(model, text) is not None:
+        read, spaced = model.vocabulary[token], _spaced(model, text)
+        if read == " " + text:
+            place.caption(f"Read as “{chip(read)}”: inside a text a word's token begins with a space.")
+        elif not text.startswith(" ") and spaced not in (None, token):
             place.caption(f"“{chip(text)}” as at the start of a text; inside one its token is “{chip(' ' + text)}”.")
         return token
     except VisitError as problem:

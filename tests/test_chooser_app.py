@@ -1,0 +1,146 @@
+"""The chooser in the sidebar: what must be downloaded first, what cannot be had, and the doctor's panel."""
+
+from __future__ import annotations
+
+import time
+
+import models
+import pytest
+import torch
+from hub_double import NAME
+from safetensors.torch import load_file, save_file
+from streamlit.testing.v1 import AppTest
+
+from visit.download import DOWNLOADS
+from visit.listed import LISTED
+
+APP = "../streamlit_app.py"
+XL = "openai-community/gpt2-xl"
+
+
+@pytest.fixture(autouse=True)
+def no_downloads():
+    yield
+    DOWNLOADS.stop()
+    for name in (NAME, XL):
+        DOWNLOADS.forget(name)
+
+
+def start(**params: str) -> AppTest:
+    app = AppTest.from_file(APP, default_timeout=60)
+    for name, value in params.items():
+        app.query_params[name] = value
+    return app.run()
+
+
+def button(app: AppTest, word: str):
+    return next(b for b in app.button if b.label == word)
+
+
+def test_every_listed_model_is_offered_with_its_size_and_memory(hub_cache):
+    app = start()
+    assert app.sidebar.selectbox(key="w_model").options[0] == "visit-mini (embedded)"
+    shown = app.sidebar.selectbox(key="w_model").options
+    assert len(shown) == len(LISTED) and "gpt2-xl · 6.4 / 6.4 GB" in shown
+
+
+def test_a_model_that_is_not_here_waits_for_its_download_and_the_old_one_stays(hub_cache, monkeypatch):
+    monkeypatch.setattr("visit.ui.chooser.memory_at_hand", lambda: 10**11)
+    app = start()
+    app.sidebar.selectbox(key="w_model").set_value(XL).run()
+    assert not app.exception and not app.error
+    assert app.sidebar.selectbox(key="w_model").value == "visit-mini" and "model" not in app.query_params
+    assert "is not on this machine yet" in app.info[0].value and len(app.get("bidi_component")) == 2
+    assert any("a download of about 6.4 GB" in c.value for c in app.sidebar.caption)
+    button(app, "Not now").click().run()
+    assert not app.info and not any("download of" in c.value for c in app.sidebar.caption)
+
+
+def test_a_model_that_is_too_large_is_not_offered_for_download(hub_cache, monkeypatch):
+    monkeypatch.setattr("visit.ui.chooser.memory_at_hand", lambda: 10**9)
+    app = start(model=XL)
+    assert not app.exception and "Too large for this machine" in app.sidebar.warning[0].value
+    assert (
+        "distilgpt2 (529 MB) would fit" in app.sidebar.warning[0].value or "would fit" in app.sidebar.warning[0].value
+    )
+    assert "Download" not in [b.label for b in app.button]
+
+
+def test_a_download_from_the_sidebar_ends_with_the_model_on_the_page(served):
+    with served():
+        app = start(model=NAME, layers="0-1")
+        button(app, "Download").click().run()
+        assert not app.exception
+        DOWNLOADS.find(NAME).ended.wait(60)
+        until = time.monotonic() + 60
+        while app.session_state["visit_state"].model != NAME and time.monotonic() < until:
+            app.run()
+    assert not app.exception and not app.error
+    assert app.query_params["model"] in (NAME, [NAME]) and app.query_params["layers"] in ("0-1", ["0-1"])
+    assert any(c.value.startswith("Llama · 3 blocks") for c in app.sidebar.caption)
+
+
+def test_a_download_can_be_stopped_and_a_name_that_does_not_exist_is_said(served):
+    with served(pause=0.2) as double:
+        app = start(model=NAME)
+        button(app, "Download").click().run()
+        assert double.begun.wait(60)
+        button(app.run(), "Stop the download").click().run()
+        assert any("Stopped at" in c.value for c in app.sidebar.caption)
+        assert "Go on" in [b.label for b in app.button] and not app.exception
+        app = start(model="some-org/other")
+        button(app, "Download").click().run()
+        DOWNLOADS.find("some-org/other").ended.wait(60)
+        app.run()
+        assert "The hub has no model 'some-org/other'" in app.sidebar.error[0].value and not app.exception
+    DOWNLOADS.forget("some-org/other")
+
+
+def test_a_failing_model_leaves_the_one_before_it(tmp_path):
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    for path in (good, bad):
+        model = models.small("llama", torch.float32)
+        model.hf.save_pretrained(path)
+        model.tokenizer.save_pretrained(path)
+    (bad / "model.safetensors").write_bytes((bad / "model.safetensors").read_bytes()[:-9])
+    app = start(model=str(good))
+    app.query_params["model"] = str(bad)
+    app.run()
+    assert not app.exception and len(app.error) == 1 and "cut short" in app.error[0].value
+    assert app.sidebar.selectbox(key="w_model").value == str(good)
+    assert any(c.value.startswith("Llama") for c in app.sidebar.caption)
+
+
+def test_the_doctors_panel_says_what_the_command_says(tmp_path):
+    model = models.small("gpt2", torch.float32)
+    model.hf.save_pretrained(tmp_path)
+    model.tokenizer.save_pretrained(tmp_path)
+    app = start()
+    button(app, "Doctor").click().run()
+    assert not app.exception and "All identities hold." in app.success[0].value
+    assert len(app.table) == 3 and "fits" in app.table[1].value["value"].tolist()
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["transformer.h.1.mlp.c_fc.weight"][0, 0] = torch.nan
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    app = start(model=str(tmp_path))
+    assert not app.exception and len(app.error) == 1 and "The ledger fails" in app.error[0].value
+    assert not app.get("bidi_component") and not app.get("arrow_vega_lite_chart")
+    button(app, "Doctor").click().run()
+    assert not app.exception
+    assert any("transformer.h.1.mlp.c_fc.weight is NaN or infinite in 1 place." in e.value for e in app.error)
+
+
+def test_a_tokenizer_with_a_start_token_is_marked(tmp_path):
+    from test_tokens import llama
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    words = llama(legacy=False)
+    config = LlamaConfig(num_hidden_layers=2, hidden_size=24, num_attention_heads=4, intermediate_size=32,
+                         vocab_size=len(words), max_position_embeddings=64)  # fmt: skip
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    app = start(model=str(tmp_path), prompt="The city €")
+    assert not app.exception and not app.error
+    chips = [o.content for o in app.get("button_group")[0].proto.options]
+    assert chips[0] == "\\<s\\> :material/anchor:" and chips[-1].endswith(" = €")
+    assert any("attention sink" in c.value and "%" in c.value for c in app.caption)

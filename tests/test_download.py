@@ -1,0 +1,118 @@
+"""Downloads by the hub's real library against a hub on the loopback interface: watched, stopped, taken up again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import models
+import pytest
+import torch
+from hub_double import COMMIT, NAME
+
+from visit import VisitError, capture, load_model
+from visit.download import AT_ONCE, Downloads
+from visit.hub import ask, cached_folder
+
+
+@pytest.fixture
+def downloads():
+    found = Downloads()
+    yield found
+    found.stop()
+
+
+def test_a_download_fetches_what_is_needed_and_the_model_loads_from_the_cache(served, downloads, hub_folder):
+    with served() as double:
+        assert cached_folder(NAME) is None
+        download = downloads.start(NAME)
+        assert download.ended.wait(60) and download.state == "done", download.error
+        needed = [p for p in hub_folder.iterdir() if p.suffix in (".json", ".safetensors")]
+        assert download.done == download.total == sum(p.stat().st_size for p in needed)
+        assert set(double.sent) == {p.name for p in needed}, "no pickles, no texts"
+    model = load_model(NAME)  # the hub is gone
+    assert model.revision == COMMIT and cached_folder(NAME).name == COMMIT
+    ids = [5, 9, 7]
+    assert torch.equal(capture(model, ids).logits, capture(models.small("llama", torch.float32), ids).logits)
+
+
+def test_a_stopped_download_keeps_its_whole_files_and_goes_on(served, downloads, hub_cache):
+    with served(pause=0.1) as double:
+        download = downloads.start(NAME)
+        assert double.begun.wait(60)
+        while download.state == "running" and double.sent["model-00001-of-00006.safetensors"] < 1:
+            time.sleep(0.02)
+        download.cancel()
+        assert download.state == "cancelled" and download.process.poll() is not None
+        assert 0 < download.done < download.total
+        assert not list(hub_cache.rglob("*.incomplete")), "a broken file is no part of the cache"
+        assert cached_folder(NAME) is None, "half a model is not taken for one"
+        kept = dict(double.sent)
+        double.pause = 0
+        again = downloads.start(NAME)
+        assert again is not download and again.ended.wait(60) and again.state == "done", again.error
+        assert double.sent["model-00001-of-00006.safetensors"] == kept["model-00001-of-00006.safetensors"] == 1
+        assert double.sent["tokenizer.json"] == 1 and double.sent["model-00006-of-00006.safetensors"] == 1
+    assert load_model(NAME).n_layers == 3
+
+
+def test_a_load_without_a_download_before_it_fetches_by_itself(served):
+    with served() as double:
+        assert ask(NAME).bytes > 100_000
+        assert load_model(NAME).revision == COMMIT
+        assert "pytorch_model.bin" not in double.sent
+
+
+def test_what_would_never_fit_is_not_downloaded(served, downloads, monkeypatch):
+    with served(parameters=10**13) as double:
+        download = downloads.start(NAME)
+        assert download.ended.wait(60) and download.state == "failed"
+        assert "is not downloaded: even at half precision it needs 20,000" in download.error
+        with pytest.raises(VisitError, match=r"is not loaded: it needs \d\d,\d{3}\.\d GB in float32 or"):
+            load_model(NAME)
+        assert not any(file.endswith(".safetensors") for file in double.sent)
+
+
+def test_a_name_that_the_hub_does_not_have(served, downloads):
+    with served():
+        download = downloads.start("some-org/other")
+        assert download.ended.wait(60) and download.state == "failed"
+        assert "The hub has no model 'some-org/other'" in download.error
+
+
+def test_one_model_is_downloaded_once_and_a_server_runs_few_at_a_time(served, downloads):
+    with served(pause=0.2):
+        first = downloads.start(NAME)
+        assert downloads.start(NAME) is first is downloads.find(NAME)
+        for i in range(1, AT_ONCE):
+            downloads.start(f"some-org/other{i}")
+        with pytest.raises(VisitError, match="downloaded already"):
+            downloads.start("some-org/one-more")
+        downloads.stop()
+        assert first.state == "cancelled"
+        downloads.forget(NAME)
+        assert downloads.find(NAME) is None
+
+
+def test_a_download_ends_with_the_program_that_started_it(served):
+    with served(pause=0.3) as double:
+        program = f"from visit.download import DOWNLOADS as d; import time, sys; x = d.start({NAME!r}); "
+        program += "print(x.process.pid, flush=True); time.sleep(60)"
+        parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+        child = int(parent.stdout.readline())
+        assert double.begun.wait(60)
+        parent.kill()
+        parent.wait()
+        import psutil
+
+        until = time.monotonic() + 20
+        while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < until, "the child lives on"
+            time.sleep(0.05)
+
+
+def test_hosted_apps_download_listed_models_only(downloads, monkeypatch):
+    monkeypatch.setenv("VISIT_HOSTED", "1")
+    with pytest.raises(VisitError, match="hosted"):
+        downloads.start(NAME)

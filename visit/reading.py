@@ -1,0 +1,148 @@
+"""Reading the weights of a folder into a Hugging Face model, and judging what transformers says about it."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+from transformers.utils import logging as hf_logging
+
+from visit.errors import VisitError
+
+Report = Callable[[int, int], None]
+_HOOK = threading.Lock()  # transformers has one hook for its progress bars, for the whole process
+# buffers that older versions of transformers wrote beside the weights: masks and the frequencies of the rotation
+_BUFFERS = re.compile(r"\.(attn|attention|self_attn|self_attention)\.((attention\.)?(bias|masked_bias)|.*inv_freq)$")
+
+
+def read_weights(
+    name: str, folder: Path, config: Any, blocks: str, dtype: torch.dtype, where: str, report: Report | None = None
+) -> Any:
+    """The model with its weights in `dtype` on `where`, eager attention; no copy in another type is ever held whole.
+
+    `blocks`: the path of the model's blocks. Raises `VisitError` for weights that are missing, that contradict the
+    config, or that would have to be kept off the devices.
+    """
+    try:
+        with _quiet(), _told(report):
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                str(folder), config=config, dtype=dtype, attn_implementation="eager", use_safetensors=True,
+                output_loading_info=True, ignore_mismatched_sizes=True, local_files_only=True, trust_remote_code=False,
+                **_placing(where),
+            )  # fmt: skip
+        hf, found = loaded
+    except Exception as error:
+        if where == "auto" and "offload" in str(error):
+            raise VisitError(_kept_off(name)) from error
+        raise VisitError(
+            f"The weights of {name!r} cannot be read: {first_line(error)} VISIT reads safetensors files only."
+        ) from error
+    _check_shapes(name, found["mismatched_keys"])
+    _check_missing(name, sorted(found["missing_keys"]))
+    _check_unexpected(name, sorted(found["unexpected_keys"]), blocks, config.num_hidden_layers)
+    if any(p.device.type == "meta" for p in hf.parameters()):
+        raise VisitError(_kept_off(name))
+    return hf if where == "auto" else hf.to(where)
+
+
+def _placing(where: str) -> dict[str, Any]:
+    """Weights go straight to their device where accelerate is there to do it; else over the CPU, in their type."""
+    if where == "auto":
+        return {"device_map": "auto"}
+    if where != "cpu" and importlib.util.find_spec("accelerate"):
+        return {"device_map": {"": where}}
+    return {}
+
+
+def _kept_off(name: str) -> str:
+    return (
+        f"{name!r} does not fit onto the devices: accelerate would keep some of its weights on the disk or off the GPU "
+        "and bring them in one by one, where no exact reading of them is possible. Choose a smaller model, or "
+        "dtype='bfloat16'."
+    )
+
+
+def _check_shapes(name: str, wrong: Any) -> None:
+    if wrong:
+        key, stored, expected = sorted(wrong, key=lambda row: row[0])[0]
+        more = f" ({len(wrong)} tensors differ)" if len(wrong) > 1 else ""
+        raise VisitError(
+            f"The config of {name!r} contradicts its weights: {key} is {list(stored)} in the checkpoint, and by "
+            f"config.json it would be {list(expected)}{more}. Use the config.json that was saved with these weights."
+        )
+
+
+def _check_missing(name: str, missing: list[str]) -> None:
+    if missing:
+        raise VisitError(
+            f"The checkpoint {name!r} is incomplete: {len(missing)} of its model's weights are not in it "
+            f"({', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}). Download or save it again."
+        )
+
+
+def _check_unexpected(name: str, unexpected: list[str], blocks: str, layers: int) -> None:
+    """Weights of a block that the config has no place for: without them another model would be read."""
+    inside = re.compile(rf"(^|\.){re.escape(blocks.split('.')[-1])}\.(\d+)\.")
+    lost = [key for key in unexpected if inside.search(key) and not _BUFFERS.search(key)]
+    if lost:
+        raise VisitError(
+            f"The config of {name!r} contradicts its weights: it describes a model of {layers} layers that has no "
+            f"place for {lost[0]}{f' and {len(lost) - 1} more' if len(lost) > 1 else ''}. "
+            "Use the config.json that was saved with these weights."
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars and no reports on standard error: what matters of them is said in our own words."""
+    before = hf_logging.get_verbosity()
+    hf_logging.disable_progress_bar()
+    hf_logging.set_verbosity(hf_logging.CRITICAL)
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(before)
+
+
+@contextmanager
+def _told(report: Report | None) -> Iterator[None]:
+    """While it lasts, `report` is told of every tensor that this thread's transformers has put into its place."""
+    if report is None:
+        yield
+        return
+    told, thread = report, threading.get_ident()
+
+    def hook(factory: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        bar = factory(*args, **options)
+        if threading.get_ident() != thread or options.get("desc") != "Loading weights" or not args:
+            return bar
+        return _counted(bar, len(args[0]), told)
+
+    with _HOOK:
+        before = hf_logging.set_tqdm_hook(hook)
+        try:
+            yield
+        finally:
+            hf_logging.set_tqdm_hook(before)
+
+
+def _counted(items: Any, total: int, report: Report) -> Iterator[Any]:
+    for done, item in enumerate(items):
+        report(done, total)
+        yield item
+    report(total, total)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first, as a sentence."""
+    lines = str(error).split("\n")
+    text = [line.strip() for line in lines if line.strip()] or [type(error).__name__]
+    line = " ".join(text[:2]) if text[0].endswith(":") else text[0]
+    return line if line.endswith(".") else line + "."
