@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from browser import browser, ready, server  # noqa: E402
+from browser import browser, idle, ready, server  # noqa: E402
 
 NAMES = "When Mary and John went to the store, John gave a drink to"
 NOT = "The capital of Japan is not the city of"
@@ -83,8 +83,8 @@ def run_set(page: Any) -> None:
 def study(page: Any, name: str) -> None:
     """The page of the studies before its run, while it goes on, or after it."""
     run, report = page.get_by_role("button", name="Run", exact=True), page.get_by_role("button", name="Report")
-    run.or_(report).first.wait_for(timeout=120_000)
-    page.wait_for_timeout(1500)
+    run.or_(report).or_(page.get_by_role("button", name="Stop, and keep")).first.wait_for(timeout=120_000)
+    idle(page)
     if name == "study-before":
         return
     if run.count():
