@@ -19,7 +19,7 @@ from browser import browser, idle, ready, server  # noqa: E402
 NAMES = "When Mary and John went to the store, John gave a drink to"
 NOT = "The capital of Japan is not the city of"
 LONG = " and ".join(["the capital of France is the city of Paris", "the capital of Italy is the city of Rome"] * 3)
-# name -> the address's query, and the page if it is not the flow page; `models` below makes LLAMA and GPT2
+# name -> the address's query, and the page if it is not the flow page; `models` below makes the models in capitals
 SCENES: dict[str, dict[str, str]] = {
     "fact": {"node": "L4.head1"},
     "names": {"prompt": NAMES, "distractor": " John"},
@@ -44,24 +44,44 @@ SCENES: dict[str, dict[str, str]] = {
     "study": {"page": "study", "count": "50"},
     "study-before": {"page": "study", "count": "200"},
     "study-during": {"page": "study", "count": "all", "figures": "2b,5,16,17,18,19,20"},
+    "parallel": {"model": "NEOX", "prompt": NAMES, "layers": "0-2", "detail": "everything"},
+    "post-norms": {"model": "GEMMA", "prompt": NAMES, "layers": "0-2"},
+    "post-norms-memory": {"model": "GEMMA", "prompt": NAMES, "page": "memory", "head": "L0.head1"},
+    "post-norms-layernorm": {"model": "GEMMA", "page": "layernorm"},
+    "no-norm-before": {"model": "OLMO", "page": "layernorm"},
+    "no-norm-before-neurons": {"model": "OLMO", "page": "neurons"},
     "compare-models": {"page": "compare", "model_b": "LLAMA", "prompt_b": "The capital of Japan is the city of"},
 }
 
 
 def models(folder: Path) -> dict[str, str]:
-    """A Llama-shaped model and one of GPT-2 small's depth, with random weights, saved as users save theirs."""
+    """One model of each shape, and one of GPT-2 small's depth, with random weights, saved as users save theirs."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoTokenizer,
+        Gemma3TextConfig,
+        GPT2Config,
+        GPTNeoXConfig,
+        LlamaConfig,
+        Olmo2Config,
+    )
 
     from visit.listed import MINI_FOLDER
 
     words = AutoTokenizer.from_pretrained(MINI_FOLDER)
     ids = {"bos_token_id": 0, "eos_token_id": 0}
+    shape: dict[str, Any] = {
+        "num_hidden_layers": 3, "hidden_size": 96, "num_attention_heads": 6, "intermediate_size": 256,
+        "vocab_size": len(words), "max_position_embeddings": 256, **ids,
+    }  # fmt: skip
+    kinds = ["sliding_attention", "full_attention", "sliding_attention"]
     configs = {
-        "LLAMA": LlamaConfig(
-            num_hidden_layers=3, hidden_size=96, num_attention_heads=6, num_key_value_heads=2, intermediate_size=256,
-            vocab_size=len(words), max_position_embeddings=256, **ids,
+        "LLAMA": LlamaConfig(num_key_value_heads=2, **shape), "OLMO": Olmo2Config(num_key_value_heads=2, **shape),
+        "GEMMA": Gemma3TextConfig(
+            num_key_value_heads=2, head_dim=20, sliding_window=6, layer_types=kinds, final_logit_softcapping=5.0, **shape
         ),
+        "NEOX": GPTNeoXConfig(**shape),
         "GPT2": GPT2Config(n_layer=12, n_embd=192, n_head=12, vocab_size=len(words), n_positions=256, **ids),
     }  # fmt: skip
     torch.manual_seed(3)

@@ -117,3 +117,17 @@ def test_a_model_without_a_length_takes_its_tokenizers():
     words = models.tokenizer()
     named = wrap(AutoModelForCausalLM.from_config(config, attn_implementation="eager"), words, "x").max_tokens
     assert named == (words.model_max_length if words.model_max_length < 1 << 20 else 2048)
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_a_saved_folder_of_every_family_loads_exactly(name, tmp_path):
+    from visit import ledger, load_model
+
+    before = models.small(name, torch.float32)
+    before.hf.save_pretrained(tmp_path)
+    before.tokenizer.save_pretrained(tmp_path)
+    model = load_model(tmp_path)
+    assert model.family == before.family and model.n_kv_heads == before.n_kv_heads
+    acts = capture(model, [5, 9, 7, 30, 2, 8])
+    assert torch.equal(acts.logits, capture(before, [5, 9, 7, 30, 2, 8]).logits)
+    assert ledger(model, acts)["holds"].all()
