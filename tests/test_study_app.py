@@ -150,6 +150,7 @@ def test_another_run_and_a_file_are_laid_over(page, tmp_path):
     page.locator("input[type=file]").set_input_files(tmp_path / "study.json")
     page.get_by_text("This is no saved study").wait_for(state="hidden", timeout=30_000)
     page.get_by_text("Dashed: somebody's, <b>x</b>").wait_for(timeout=30_000)
+    idle(page)
     with page.expect_download(timeout=90_000) as found:
         page.keyboard.press("Escape")
         page.get_by_role("button", name="Report").click()
