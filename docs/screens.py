@@ -79,7 +79,8 @@ def models(folder: Path) -> dict[str, str]:
     configs = {
         "LLAMA": LlamaConfig(num_key_value_heads=2, **shape), "OLMO": Olmo2Config(num_key_value_heads=2, **shape),
         "GEMMA": Gemma3TextConfig(
-            num_key_value_heads=2, head_dim=20, sliding_window=6, layer_types=kinds, final_logit_softcapping=5.0, **shape
+            num_key_value_heads=2, head_dim=20, sliding_window=6, layer_types=kinds, final_logit_softcapping=5.0,
+            **shape,
         ),
         "NEOX": GPTNeoXConfig(**shape),
         "GPT2": GPT2Config(n_layer=12, n_embd=192, n_head=12, vocab_size=len(words), n_positions=256, **ids),

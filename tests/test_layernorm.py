@@ -26,7 +26,7 @@ from visit.layernorm_set import (
     shift_sums,
     top_words,
 )
-from visit.layernorm_steps import NORMS, STEPS, norm_sites
+from visit.layernorm_steps import NORMS, STEPS, norm_sites, parts_for
 from visit.layernorm_words import (
     class_shifts,
     class_summary,
@@ -64,7 +64,7 @@ def mini():
 
 def norms_of(model):
     """The names of the norms that blocks of this model have."""
-    return sorted({norm for layer, norm in norm_sites(model) if layer is not None})
+    return sorted({norm for layer, norm in norm_sites(model, norms=NORMS) if layer is not None})
 
 
 def before_after(acts, layer, norm):
@@ -146,7 +146,7 @@ def test_extremes_hold_the_k_of_each_kind(model, acts):
 def test_every_norm_at_once_says_what_each_one_says(model, acts):
     for final_norm in (None, True, False):
         table = target_shifts(model, acts, 4, target=9, final_norm=final_norm)
-        assert len(table) == len(norms_of(model)) * model.n_layers + 1 and table["node"].iloc[-1] == "ln_final"
+        assert len(table) == len(norm_sites(model)) and table["node"].iloc[-1] == "ln_final"
         for row in table.to_dict("records"):
             layer = None if pd.isna(row["layer"]) else int(row["layer"])
             one = token_shift(model, acts, layer, row["norm"], 4, 9, k=None, final_norm=final_norm)
@@ -342,7 +342,7 @@ def test_charts_are_drawn_and_their_words_can_be_seen(mini):
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda m, a, s: token_shift(m, a, 0, "ln3"), "norm must be one of ln1, ln2, final; 'ln3' came"),
+        (lambda m, a, s: token_shift(m, a, 0, "ln3"), "norm must be one of ln1, .*, post_mlp; 'ln3' came"),
         (lambda m, a, s: token_shift(m, a, 3), "Layers of gpt2 run from 0 to 2; 3 came"),
         (lambda m, a, s: token_shift(m, a, None), "Layers of gpt2 run from 0 to 2; None came"),
         (lambda m, a, s: token_shift(m, a, 0, pos=9), "9 came"),
@@ -359,7 +359,7 @@ def test_charts_are_drawn_and_their_words_can_be_seen(mini):
         (lambda m, a, s: merge_sums(s, shift_sums(m, [])), "same model, norms and lens"),
         (lambda m, a, s: class_shifts(m, s, "ln2"), "hold no ln2"),
         (lambda m, a, s: filter_test(class_shifts(m, s, words=["zzz"])), "counts as a function word"),
-        (lambda m, a, s: layer_words(m, s, "final"), "Words per layer need ln1 or ln2"),
+        (lambda m, a, s: layer_words(m, s, "final"), "Words per layer need a block's norm"),
     ],
 )
 def test_a_wrong_call_gets_a_sentence(call, says):
@@ -431,3 +431,28 @@ def test_the_command_reads_prompt_files(capsys, tmp_path):
 def test_a_wrong_command_is_one_sentence(capsys, arguments, says):
     status, out, err = run(capsys, *arguments)
     assert status == 2 and not out and err.startswith("visit: ") and says in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["gemma2", "olmo2"])
+def test_a_post_norm_is_a_norm_of_what_its_sub_layer_gives(name):
+    model = models.exact(name)
+    acts = capture(model, PROMPT)
+    assert [norm for layer, norm in norm_sites(model) if layer == 1][-1] == "post_mlp"
+    for layer in range(model.n_layers):
+        for norm, terms, path, after in (
+            ("post_attn", acts.z.flatten(2), model.family.w_o, acts.attn_out),
+            ("post_mlp", acts.neurons, model.family.w_out, acts.mlp_out),
+        ):
+            given = model.module(path, layer)(terms[layer, 4]).detach()
+            table = token_shift(model, acts, layer, norm, 4, target=9, k=12).set_index("id")
+            for side, vector in (("before", given), ("after", after[layer, 4])):
+                true = read_vectors(model, vector, target=9, k=12).iloc[0]
+                assert table.nsmallest(12, f"{side}_rank")["token"].tolist() == true["tokens"]
+                assert table.loc[9, f"{side}_prob"] == pytest.approx(true["prob"], rel=1e-9)
+    records = capture_many(model, PROMPTS, parts=parts_for(("post_mlp",)), pos=-1)
+    sums = shift_sums(model, records, layers=[1], norms=("post_mlp",))
+    found = set_shift(model, sums, 1, "post_mlp").sort_values("id")["after_prob"]
+    each = [read_vectors(model, capture(model, p).mlp_out[1, -1], target=9)["prob"].item() for p in PROMPTS]
+    assert found.iloc[9] == pytest.approx(np.mean(each), rel=1e-9)
+    with pytest.raises(VisitError, match="no post_attn of its own"):
+        token_shift(models.small("gpt2"), capture(models.small("gpt2"), PROMPT), 0, "post_attn")

@@ -26,12 +26,18 @@ def post_scale(model: Model, acts: Activations, layer: int, part: str, pos: int 
     norm = model.post_norm(part, layer)
     if norm is None:
         return 1.0
-    path, terms = (model.family.w_o, needed(acts, "z")) if part == "attn" else (model.family.w_out, None)
-    terms = terms.flatten(-2) if terms is not None else needed(acts, "neurons")
-    raw = terms[layer, pos].to(model.wide) @ model.weight(path, layer)
-    bias = model.bias(path, layer)
-    raw = raw if bias is None else raw + bias
+    raw = raw_output(model, acts, layer, part, pos)
     return torch.rsqrt(raw.pow(2).mean(-1, keepdim=True) + model.epsilon(norm))
+
+
+def raw_output(
+    model: Model, acts: Activations, layer: int, part: str, pos: int | slice
+) -> Float[Tensor, "... d_model"]:
+    """The whole output of W_O ("attn") or W_out ("mlp"), before a post-norm: all coefficients times their rows."""
+    path = model.family.w_o if part == "attn" else model.family.w_out
+    terms = needed(acts, "z").flatten(-2) if part == "attn" else needed(acts, "neurons")
+    raw, bias = terms[layer, pos].to(model.wide) @ model.weight(path, layer), model.bias(path, layer)
+    return raw if bias is None else raw + bias
 
 
 def _values(model: Model, acts: Activations, layer: int, upto: int) -> Float[Tensor, "source head d_head"]:

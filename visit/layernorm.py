@@ -61,11 +61,12 @@ def token_shift(
     Columns: `id`, `token`, `before_prob`, `before_rank`, `after_prob`, `after_rank` (1 = most probable of d_vocab),
     `delta` (after − before, probability), its steps `centring`, `scaling`, `gain`, `bias`, which add up to it (missing
     where the norm has no such step), `falls`, `rises` (place among all words: 1 = loses, gains most), `is_target`.
-    `norm`: "ln1", "ln2", "final" (`layer` is then not looked at); in a block with one shared norm that one is ln1, and
-    ln2 a `VisitError`. `target` None: the prediction at `pos`. `final_norm`: whether the lens applies the final norm;
-    None: yes, but for "final" no, so that its `after` is the model's prediction and no norm is applied twice.
-    Needs resid_pre, resid_mid or resid_post, and logits where no target is given. Raises `VisitError` for a wrong
-    norm, layer, position, word or k. Source: paper section 5.2, App. E; the steps are ours.
+    `norm`: "ln1", "ln2", "final" (`layer` is then not looked at), "post_attn", "post_mlp" (between a sub-layer and the
+    stream, where a family has them); in a block with one shared norm that one is ln1, and ln2 a `VisitError`.
+    `target` None: the prediction at `pos`. `final_norm`: whether the lens applies the final norm; None: yes, but for
+    "final" no, so that its `after` is the model's prediction and no norm is applied twice.
+    Needs resid_pre, resid_mid or resid_post (a post-norm z or neurons), and logits where no target is given. Raises
+    `VisitError` for a wrong norm, layer, position, word or k. Source: paper section 5.2, App. E; the steps are ours.
     """
     norm_module(model, layer, norm)
     t = acts.index(pos)

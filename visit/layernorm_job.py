@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from visit.forward import capture_many
-from visit.layernorm_set import PARTS, ShiftSums, merge_sums, shift_sums
+from visit.layernorm_set import ShiftSums, merge_sums, shift_sums
+from visit.layernorm_steps import parts_for
 from visit.model import Model
 from visit.promptfile import Row
 from visit.streaming import State
@@ -26,7 +27,8 @@ class ShiftRun:
         self.sums: ShiftSums = shift_sums(model, [], **self.options)
 
     def update(self, rows: Sequence[Row]) -> None:
-        records = capture_many(self.model, [row.prompt for row in rows], parts=PARTS, pos=self.pos)
+        parts = parts_for(self.options["norms"])
+        records = capture_many(self.model, [row.prompt for row in rows], parts=parts, pos=self.pos)
         self.sums = merge_sums(self.sums, shift_sums(self.model, records, **self.options))
 
     def snapshot(self) -> ShiftSums:

@@ -20,10 +20,19 @@ from visit.aim import counted
 from visit.errors import VisitError
 from visit.forward import Activations
 from visit.layernorm import probs_of, ranks_of, word_table
-from visit.layernorm_steps import NORMS, Site, norm_module, norm_sites, normed, state_before, with_final
+from visit.layernorm_steps import (
+    NORMS,
+    Site,
+    norm_module,
+    norm_sites,
+    normed,
+    parts_for,
+    state_before,
+    with_final,
+)  # fmt: skip
 from visit.model import Model
 
-PARTS = ("resid_pre", "resid_mid", "resid_post")  # what `capture_many` must keep, at one position
+PARTS = parts_for(NORMS)  # what `capture_many` must keep, at one position
 MEANS = ("probabilities", "vector")
 VECTORS = 64  # prompts read together
 WIDE_BYTES = 32 << 20  # of probabilities held at once
@@ -59,7 +68,7 @@ def shift_sums(
 ) -> ShiftSums:  # fmt: skip
     """Read every norm before and after, over records that kept one position each, and add up what is read.
 
-    `records`: from `capture_many(model, prompts, parts=layernorm_set.PARTS, pos=-1)`; 64 are held at once, and never a
+    `records`: from `capture_many(model, prompts, parts=parts_for(norms), pos=-1)`; 64 are held at once, and never a
     probability per prompt and word of all of them. Raises `VisitError` for a layer or norm that the model does not
     have, or a record of several positions. Source: paper 5.2; the sums are ours.
     """
@@ -198,7 +207,7 @@ def layer_words(
     norm_module(model, 0, norm)
     layers = [layer for layer, own in sums.sites if own == norm]
     if norm == "final" or not layers:
-        raise VisitError(f"Words per layer need ln1 or ln2 of some layer in the sums; {norm!r} was asked for.")
+        raise VisitError(f"Words per layer need a block's norm at some layer in the sums; {norm!r} was asked for.")
     sides = torch.stack([_sides(model, sums, sums.place(n, norm), norm, mean) for n in layers]).cpu()
     delta = sides[:, 1] - sides[:, 0]
     chosen = delta.abs().amax(0).topk(counted(model, k)).indices.tolist()

@@ -9,20 +9,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from visit.decompose import needed
+from visit.decompose import needed, raw_output
 from visit.errors import VisitError
 from visit.forward import Activations
 from visit.model import Model
 
-NORMS = ("ln1", "ln2", "final")
+NORMS = ("ln1", "ln2", "final")  # the paper's
+POST_NORMS = ("post_attn", "post_mlp")  # between what a sub-layer gives and the stream (Gemma 2 and 3, OLMo 2)
+_INSIDE = ("ln1", "post_attn", "ln2", "post_mlp")  # of a block, in the order of the data
 STEPS = ("centring", "scaling", "gain", "bias")
 Site = tuple[int | None, str]  # layer and norm; the final norm has no layer
 
 
 def norm_module(model: Model, layer: int | None, norm: str) -> Any:
     """The norm's module; a `VisitError` for a name or a layer that the model does not have."""
-    if norm not in NORMS:
-        raise VisitError(f"norm must be one of {', '.join(NORMS)}; {norm!r} came.")
+    if norm not in NORMS + POST_NORMS:
+        raise VisitError(f"norm must be one of {', '.join(NORMS + POST_NORMS)}; {norm!r} came.")
     if norm == "final":
         if model.ln_final is None:
             raise VisitError(f"{model.name} has no final norm.")
@@ -40,19 +42,31 @@ def has_norm(model: Model, norm: str) -> bool:
 
 
 def _other(model: Model, norm: str) -> str:
-    return "ln1, which attention and MLP share" if norm == "ln2" and model.family.ln1 else "the final norm"
+    if norm == "ln2" and model.family.ln1:
+        return "ln1, which attention and MLP share"
+    return " or ".join([n for n in _INSIDE if has_norm(model, n)][:2] or ["the final norm"])
 
 
 def node_of(layer: int | None, norm: str) -> str:
     """The norm's output in the flow graph: `L3.ln1_out`, `ln_final`."""
-    return "ln_final" if norm == "final" else f"L{layer}.{norm}_out"
+    names = {"final": "ln_final", "post_attn": f"L{layer}.attn_out", "post_mlp": f"L{layer}.mlp_out"}
+    return names.get(norm, f"L{layer}.{norm}_out")
+
+
+def parts_for(norms: Iterable[str]) -> tuple[str, ...]:
+    """What a pass must capture for these norms, besides the stream: a post-norm reads what heads or neurons give."""
+    terms = {"post_attn": "z", "post_mlp": "neurons"}
+    return ("resid_pre", "resid_mid", "resid_post", *(terms[n] for n in norms if n in terms))
 
 
 def state_before(model: Model, acts: Activations, layer: int | None, norm: str) -> Float[Tensor, "pos d_model"]:
-    """The stream as it enters the norm, at every position of the record.
+    """What enters the norm, at every position of the record: the stream, or what a sub-layer gives.
 
     Where attention and MLP stand side by side there is no resid_mid, and ln2 reads what ln1 reads.
     """
+    if norm in POST_NORMS and layer is not None:
+        part = norm.removeprefix("post_")
+        return raw_output(model, acts, layer, part, slice(None)).to(model.dtype)
     between = "resid_pre" if model.family.parallel else "resid_mid"
     name = {"ln1": "resid_pre", "ln2": between, "final": "resid_post"}[norm]
     return needed(acts, name)[-1 if layer is None or norm == "final" else layer]
@@ -90,13 +104,15 @@ def with_final(norm: str, final_norm: bool | None) -> bool:
     return norm != "final" if final_norm is None else final_norm
 
 
-def norm_sites(model: Model, layers: Iterable[int] | None = None, norms: Iterable[str] = NORMS) -> list[Site]:
+def norm_sites(
+    model: Model, layers: Iterable[int] | None = None, norms: Iterable[str] = NORMS + POST_NORMS
+) -> list[Site]:
     """Every norm of the model, or those chosen, in the order of the data. `VisitError` for one that does not exist."""
     wanted = list(norms)
     chosen = list(range(model.n_layers)) if layers is None else list(layers)
     for norm in wanted:
         for layer in chosen:
-            if norm not in NORMS or has_norm(model, norm):
+            if norm not in NORMS + POST_NORMS or has_norm(model, norm):
                 norm_module(model, layer, norm)  # refuses a wrong name or layer
-    inside = [n for n in NORMS[:2] if n in wanted and has_norm(model, n)]
+    inside = [n for n in _INSIDE if n in wanted and has_norm(model, n)]
     return [(layer, n) for layer in chosen for n in inside] + ([(None, "final")] if "final" in wanted else [])

@@ -12,7 +12,6 @@ from visit.forward import capture_many
 from visit.graph import versions
 from visit.layernorm import extremes
 from visit.layernorm_set import (
-    PARTS,
     ShiftSums,
     control_sums,
     falling_words,
@@ -22,7 +21,7 @@ from visit.layernorm_set import (
     shift_sums,
     top_words,
 )  # fmt: skip
-from visit.layernorm_steps import norm_module
+from visit.layernorm_steps import norm_module, parts_for
 from visit.layernorm_words import class_shifts, class_summary, filter_sentence, filter_test
 from visit.model import Model
 
@@ -39,7 +38,7 @@ def set_tables(
     """
     layer = quarters(model.n_layers)[0] if layer is None else layer
     norm_module(model, layer, norm)
-    records = capture_many(model, prompts, parts=PARTS, pos=pos)
+    records = capture_many(model, prompts, parts=parts_for((norm,)), pos=pos)
     return tables_of(
         model, shift_sums(model, records, norms=(norm,), final_norm=final_norm), norm, layer, mean, words, seed
     )

@@ -214,7 +214,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "sink": ("shown", "aside"),
     "gain": ("plain", "folded"),
     "life": ("own", "head"),
-    "norm": ("ln1", "ln2", "final"),
+    "norm": ("ln1", "post_attn", "ln2", "post_mlp", "final"),
     "lens": ("auto", "without"),
     "mean": ("probabilities", "vector"),
     "set": ("facts", "names", "plain", "repeats", "own"),

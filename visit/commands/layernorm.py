@@ -21,7 +21,8 @@ def add(commands: Any) -> None:
     source.add_argument("--prompts", type=Path, metavar="FILE", help=".txt, a prompt a line; .csv, .jsonl: `prompt`")
     norms.add_argument("--pos", type=int, default=-1, help="position, from 0, negative from the end (default -1)")
     norms.add_argument("--layer", type=int, help="default: where the words change most (a set: of the tables' layers)")
-    norms.add_argument("--norm", choices=("ln1", "ln2", "final"), default="ln1", help="which norm (default ln1)")
+    norms.add_argument("--norm", default="ln1", help="ln1, ln2, final; post_attn, post_mlp where a norm "
+                       "stands between a sub-layer and the stream (default ln1)")  # fmt: skip
     norms.add_argument("--target", help="with --prompt: a word that is one token (default: the prediction)")
     norms.add_argument("--no-final-norm", action="store_true", help="read without the model's final norm (Fig. 23)")
     norms.add_argument("--mean", choices=("probabilities", "vector"), help="of a set's tables: mean of the "

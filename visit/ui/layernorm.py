@@ -17,7 +17,10 @@ from visit.ui.sets import choose_set, watched
 from visit.ui.state import change, field, state
 from visit.words import visible
 
-_NORMS = {"ln1": "before attention (ln1)", "ln2": "before the MLP (ln2)", "final": "the final norm"}
+_NORMS = {
+    "ln1": "before attention (ln1)", "post_attn": "after attention", "ln2": "before the MLP (ln2)",
+    "post_mlp": "after the MLP", "final": "the final norm",
+}  # fmt: skip
 _LENSES = {"auto": "as everywhere", "without": "without the final norm (Fig. 23)"}
 
 
@@ -29,7 +32,8 @@ def chosen_site(subject: Subject) -> tuple[int | None, str, bool | None]:
     model = subject.model
     names = [n for n in _NORMS if has_norm(model, n)]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        norm: Any = st.segmented_control("Norm", names, format_func=lambda n: _NORMS[n], required=True, **field("norm"))
+        norm: Any = st.segmented_control("Norm", names, format_func=lambda n: _NORMS[n], required=True,
+                                         **field("norm", names))  # fmt: skip
         layer = int(state().layer) if state().layer else quarters(model.n_layers)[0]
         layer = min(layer, model.n_layers - 1)
         if norm != "final":
@@ -40,8 +44,24 @@ def chosen_site(subject: Subject) -> tuple[int | None, str, bool | None]:
                          on_change=lambda: change(layer=str(st.session_state[key])))  # fmt: skip
         lens: Any = st.segmented_control("The lens", list(_LENSES), format_func=lambda n: _LENSES[n], required=True,
                                          help=explain("lens"), **field("lens"))  # fmt: skip
-    norm = norm if norm in names else names[0]
+    if special := _what_norms(model.family):
+        st.caption(special)
     return (None if norm == "final" else layer), norm, (False if lens == "without" else None)
+
+
+def _what_norms(family: Any) -> str | None:
+    """What is special about this family's norms, in a sentence; None where they are as in GPT-2."""
+    if family.post_attn:
+        own = "" if family.ln1 else " Attention and MLP read the stream as it is."
+        return (f"{family.name} norms what attention and MLP give before it joins the stream.{own} Everywhere in VISIT "
+                "the gain of these norms is part of what a head or neuron writes.")  # fmt: skip
+    if family.shared_norm:
+        return f"In {family.name} attention and MLP stand side by side and read one norm, ln1."
+    if family.parallel:
+        return f"In {family.name} attention and MLP stand side by side: ln1 and ln2 read the same stream."
+    if family.norm == "rms":
+        return f"{family.name} has RMSNorms: they rescale and have a gain, but neither recentre nor add a bias."
+    return None
 
 
 def one_prompt(subject: Subject, layer: int | None, norm: str, final: bool | None) -> None:
@@ -157,7 +177,9 @@ def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | N
                "many random "
                "vectors with the same mean and standard deviation per dimension.")  # fmt: skip
     if "layers" in tables:
-        st.markdown(f"**Figure {'21' if norm == 'ln1' else '22'}**")
+        st.markdown(
+            f"**{ {'ln1': 'Figure 21', 'ln2': 'Figure 22'}.get(norm, 'As Figures 21 and 22, for this norm') }**"
+        )
         with st.container(height=430, border=False):
             st.altair_chart(figures_layernorm.layer_panels(tables["layers"]), width="content", alt="Words over layers")
         st.caption("The words that change most, before the norm, after it, and the difference, in every layer.")

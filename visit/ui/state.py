@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -60,11 +60,16 @@ def change(**values: Any) -> None:
         st.session_state.pop(f"w_{name}", None)
 
 
-def field(name: str) -> dict[str, Any]:
-    """Widget arguments that tie it to one field of the state: `st.text_input("…", **field("target"))`."""
-    key = f"w_{name}"
-    if st.session_state.get(key) != getattr(state(), name):
-        st.session_state[key] = getattr(state(), name)
+def field(name: str, among: Sequence[str] | None = None) -> dict[str, Any]:
+    """Widget arguments that tie it to one field of the state: `st.text_input("…", **field("target"))`.
+
+    `among`: what can be chosen here; where the state holds something else, the first of these is shown.
+    """
+    key, value = f"w_{name}", getattr(state(), name)
+    if among is not None and value not in among:
+        value = among[0]
+    if st.session_state.get(key) != value:
+        st.session_state[key] = value
     return {"key": key, "on_change": _store, "args": (name,)}
 
 
