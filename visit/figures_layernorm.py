@@ -120,7 +120,7 @@ def shift_scatter(real: pd.DataFrame, control: pd.DataFrame, named: int = 6) -> 
         })  # fmt: skip
         base = alt.Chart(points).encode(
             x=alt.X("id:Q", axis=alt.Axis(title="token id", grid=False)),
-            y=alt.Y("delta:Q", axis=alt.Axis(title="Δ probability", format="+.2%"),
+            y=alt.Y("delta:Q", axis=alt.Axis(title="Δ probability", format="+~%"),
                     scale=alt.Scale(type="symlog", constant=max(most / 100, 1e-12), domain=[-most, most])),
             color=alt.Color("way:N", scale=alt.Scale(domain=["rises", "falls"], range=[HUE, FALL]), legend=None),
             tooltip=[alt.Tooltip("word:N"), alt.Tooltip("probs:N", title="probability"), alt.Tooltip("id:Q")],
@@ -156,7 +156,7 @@ def layer_panels(table: pd.DataFrame) -> Any:
     panels = []
     for column, title in (("before_prob", "before"), ("after_prob", "after"), ("delta", "difference")):
         of = alt.Scale() if column == "delta" else alt.Scale(domain=[0, most], nice=True)  # two sides, one scale
-        y = alt.Y(f"{column}:Q", scale=of, axis=alt.Axis(title=None, format="+.1%" if column == "delta" else ".1%"))
+        y = alt.Y(f"{column}:Q", scale=of, axis=alt.Axis(title=None, format="+~%" if column == "delta" else "~%"))
         chart = alt.Chart(shown).mark_line(point=True).encode(
             x=alt.X("layer:Q", axis=alt.Axis(title="layer", tickMinStep=1, grid=False)), y=y, color=colour,
             tooltip=[alt.Tooltip("word:N"), alt.Tooltip("layer:Q"), alt.Tooltip("before_prob:Q", format=".3%"),

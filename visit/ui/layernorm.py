@@ -68,7 +68,8 @@ def one_prompt(subject: Subject, layer: int | None, norm: str, final: bool | Non
     """One vector before and after one norm: words, ranks, steps, and the target in every layer."""
     from visit.layernorm_steps import with_final
 
-    where = "the final norm" if layer is None else f"{norm} of layer {layer}"
+    names = {"post_attn": "the norm after attention", "post_mlp": "the norm after the MLP"}
+    where = "the final norm" if layer is None else f"{names.get(norm, norm)}, layer {layer}"
     token = plain(visible(subject.acts.tokens[subject.pos]))
     st.subheader(f"This prompt at position {subject.pos} ({token}): {where}", anchor=False, help=explain("ln1_out"))
     table = st_token_shift(*subject.key, subject.pos, subject.target, layer, norm, final)
@@ -109,8 +110,10 @@ def _extremes(table: pd.DataFrame, final: bool) -> None:
     })  # fmt: skip
     first = "Centring and scaling change" if "centring" in steps else "Scaling changes"
     if final:
-        why = (f"{first} nothing here by construction, as the lens does that anyway: what filters is the norm's gain"
-               f"{' and bias' if 'bias' in steps else ''}.")  # fmt: skip
+        moved = float(table[[s for s in ("centring", "scaling") if s in steps]].abs().max().max())
+        short = "" if moved < 1e-5 else " but for the ε in the norms, which weighs where a vector is this short"
+        why = (f"{first} nothing here by construction{short}, as the lens does that anyway: what filters is the norm's "
+               f"gain{' and bias' if 'bias' in steps else ''}.")  # fmt: skip
     else:
         why = "The lens leaves the final norm out here, so all steps are seen."
     st.caption(f"The words that lose and gain most probability, and the norm's steps, which add up to Δ exactly. {why}")

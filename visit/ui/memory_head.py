@@ -41,6 +41,8 @@ def _best(chosen: Chosen) -> tuple[int, ...]:
 
 def drill_down(chosen: Chosen) -> None:
     """One row per past position: what was attended, what is remembered there, and what it moves."""
+    from visit.scoring import first_visible
+
     subject = chosen.subject
     st.subheader(f"{chosen.name} at position {subject.pos} ({plain(visible(subject.acts.tokens[subject.pos]))})",
                  anchor=False, help=explain("value") + " " + explain("pattern"))  # fmt: skip
@@ -50,10 +52,11 @@ def drill_down(chosen: Chosen) -> None:
                                                                         "attention "
                      "sink: looked at when there is nothing to fetch, with a short memory value.",
                      format_func=lambda s: {"shown": "shown", "aside": "set aside"}[s], **field("sink"))  # fmt: skip
-        st.selectbox("Keys and queries read", CHOICES["gain"], width=260, help="A key and a query pair with the normed "
-                     "stream. Folding in the gain of the norm reads them in the space of the stream itself.",
-                     format_func=lambda g: {"plain": "as they pair with ln1_out", "folded": "with the norm's gain"}[g],
-                     **field("gain"))  # fmt: skip
+        if subject.model.family.ln1 is not None:  # a gain to fold in
+            names = {"plain": "as they pair with ln1_out", "folded": "with the norm's gain"}
+            st.selectbox("Keys and queries read", CHOICES["gain"], width=260, help="A key and a query pair with the "
+                         "normed stream. Folding in the gain of the norm reads them in the space of the stream itself.",
+                         format_func=lambda g: names[g], **field("gain"))  # fmt: skip
     summary, numbers = st_head(*subject.about, chosen.layer, chosen.head, ())
     rows = numbers[numbers["source_pos"].notna()]
     if state().sink == "aside" and len(rows) > 1:
@@ -66,9 +69,11 @@ def drill_down(chosen: Chosen) -> None:
     _, table = st_head(*subject.about, chosen.layer, chosen.head, read)
     _rows(chosen, table.loc[[*shown.index, len(table) - 1]])
     error, share = summary["relative_miss"], float(shown["share"].sum())
+    first = first_visible(subject.model, chosen.layer, subject.pos)
+    near = f" It sees no position before {first}: the pattern there is 0." if first else ""
     aside = "" if state().sink == "shown" else f" (the first position, {_share(numbers)} of what moves, is set aside)"
     st.caption(
-        f"One row per position that {chosen.name} can look at. It writes the sum of these memory values, each times "
+        f"One row per position that {chosen.name} can look at.{near} It writes the sum of these memory values, each times "
         "its "
         f"pattern; what is shown makes {share:.0%} of what it moves{aside}. The last row is what the sum misses: "
         f"{error:.0e} of the head's length. Words: what each vector reads with the logit lens. Choose a row for that "
@@ -99,7 +104,8 @@ def _ordered(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rows(chosen: Chosen, table: pd.DataFrame) -> None:
-    gain = "gain_" if state().gain == "folded" else ""
+    has_gain = chosen.subject.model.family.ln1 is not None
+    gain = "gain_" if state().gain == "folded" and has_gain else ""
     words = {"value": "tokens", "key": f"key_{gain}tokens", "query": f"query_{gain}tokens"}
     shown = pd.DataFrame({
         "source": [_source(row) for row in table.to_dict("records")],
