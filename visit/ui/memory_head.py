@@ -73,11 +73,10 @@ def drill_down(chosen: Chosen) -> None:
     near = f" It sees no position before {first}: the pattern there is 0." if first else ""
     aside = "" if state().sink == "shown" else f" (the first position, {_share(numbers)} of what moves, is set aside)"
     st.caption(
-        f"One row per position that {chosen.name} can look at.{near} It writes the sum of these memory values, each times "
-        "its "
-        f"pattern; what is shown makes {share:.0%} of what it moves{aside}. The last row is what the sum misses: "
-        f"{error:.0e} of the head's length. Words: what each vector reads with the logit lens. Choose a row for that "
-        "token's life below."
+        f"One row per position that {chosen.name} can look at.{near} It writes the sum of these memory values, each "
+        f"times its pattern; what is shown makes {share:.0%} of what it moves{aside}. The last row is what the sum "
+        f"misses: {error:.0e} of the head's length. Words: what each vector reads with the logit lens. Choose a row "
+        "for that token's life below."
     )
 
 
