@@ -17,7 +17,7 @@ PROMPT = [5, 17, 3, 99, 41, 17, 8, 200, 31]
 
 
 @pytest.mark.parametrize("name", models.NAMES)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_every_identity_holds_in_every_precision(name, dtype):
     model = models.small(name, dtype)
     table = ledger(model, capture(model, PROMPT))

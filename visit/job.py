@@ -91,7 +91,7 @@ def _next_batch(items: Sequence[Any], start: int, budget: float) -> tuple[int, i
 def program() -> str:
     """A hash of what computes: this package's modules and the libraries' versions. Other code has other results."""
     digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(file.name.encode() + file.read_bytes())
     for library in ("torch", "transformers", "tokenizers", "numpy"):
         with suppress(metadata.PackageNotFoundError):

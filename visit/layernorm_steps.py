@@ -74,7 +74,7 @@ def state_before(model: Model, acts: Activations, layer: int | None, norm: str) 
 
 def normed(model: Model, layer: int | None, norm: str, x: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_model"]:
     """`ln(x)` by the module's own forward, past any hook of another thread: what the model itself makes of x."""
-    return norm_module(model, layer, norm).forward(x.to(model.dtype)).to(model.wide)
+    return norm_module(model, layer, norm).forward(x.to(model.dtype)).to(device=x.device, dtype=model.wide)
 
 
 def norm_steps(

@@ -47,7 +47,7 @@ def final_norm(model: Model, x: Float[Tensor, "n d_model"]) -> Float[Tensor, "n 
         return x
     weight = getattr(module, "weight", None)
     if weight is None or weight.dtype == x.dtype:
-        return module.forward(x)
+        return module.forward(x).to(x.device)  # of a model spread over cards it may lie on another
     x = x - x.mean(-1, keepdim=True) if model.family.norm == "layer" else x
     x = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + model.final_eps) * model.final_gain
     return x if model.final_bias is None else x + model.final_bias
