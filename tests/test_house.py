@@ -14,6 +14,8 @@ LEVELS = [
     {"loading", "download"},
     {"model", "store", "worker"},
     {"edits", "scoring", "shelf"},
+    {"activations"},
+    {"recorder"},
     {"forward"},
     {"lens", "decompose", "keep", "static_disk"},
     {"circuits"},
