@@ -45,7 +45,7 @@ def jobs(model: Any) -> tuple[Any, Any]:
         def update(self, rows: Sequence[Any]) -> None:
             ids = [tokenize(model, row.prompt) for row in rows]
             while ids:
-                group = ids[: _fit(ids)]
+                group = ids[: _fit(ids, False)]
                 width = max(map(len, group))
                 padded = torch.tensor([(*i, *(0,) * (width - len(i))) for i in group], device=model.device)
                 with model.lock, torch.no_grad():
