@@ -28,7 +28,7 @@ def memory(monkeypatch):
 def test_a_record_takes_what_the_forecast_says(name):
     model = models.small(name, torch.float32)
     acts = capture(model, [5, 9, 7, 4, 8, 6, 5, 4, 3, 2])
-    assert weight(acts) == pytest.approx(record_bytes(sizes_of(model), 10, 4), rel=0.1)
+    assert weight(acts) <= record_bytes(sizes_of(model), 10, 4) <= 1.3 * weight(acts)
 
 
 def test_dimensions_of_a_config_are_no_smaller_than_the_models():
@@ -36,7 +36,9 @@ def test_dimensions_of_a_config_are_no_smaller_than_the_models():
         model = models.small(name, torch.float32)
         parameters = sum(p.numel() for p in model.hf.parameters())
         guessed, true = dimensions(model.hf.config, parameters), sizes_of(model)
-        assert guessed._replace(d_mlp=0) == true._replace(d_mlp=0) and guessed.d_mlp >= true.d_mlp
+        free = {"d_mlp": 0, "n_kv_heads": 0}  # other names in every family, and Falcon's config tells no truth
+        assert guessed._replace(**free) == true._replace(**free)
+        assert guessed.d_mlp >= true.d_mlp and guessed.n_kv_heads >= true.n_kv_heads
 
 
 def test_precision_falls_to_half_only_where_float32_does_not_fit(memory):

@@ -369,6 +369,15 @@ def test_a_wrong_call_gets_a_sentence(call, says):
         call(model, capture(model, PROMPT), sums)
 
 
+def test_a_model_without_a_final_norm_has_the_others():
+    model = models.small("opt-without-final-norm")
+    acts = capture(model, PROMPT)
+    assert target_shifts(model, acts)["norm"].tolist() == ["ln1", "ln2"] * 3
+    assert shift_sums(model, capture_many(model, PROMPTS, parts=PARTS, pos=-1)).count == len(PROMPTS)
+    with pytest.raises(VisitError, match="no final norm"):
+        token_shift(model, acts, None, "final")
+
+
 def test_a_shared_norm_is_ln1_alone():
     """A parallel block with one norm, as its family's row would say it."""
     shared = models.small("falcon-7b")

@@ -103,3 +103,13 @@ def test_a_record_of_one_position_is_refused():
     (acts,) = capture_many(models.small("gpt2"), [list(IDS)], pos=-1)
     with pytest.raises(VisitError, match="kept position 9 only"):
         role_scores(acts)
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_uniform_attention_in_a_window_has_no_role(size):
+    length = 25
+    rows = torch.ones(length, length, dtype=torch.float64).tril().triu(1 - size)
+    acts = record(rows / rows.sum(1, keepdim=True), tuple(range(length)))
+    assert role_scores(acts, [size])["role"].isna().all()
+    looked = record(looking(LOOKS["previous token"], 1.0, length), tuple(range(length)))
+    assert role_scores(looked, [size])["role"].item() == "previous token (1.00)"

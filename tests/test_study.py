@@ -554,6 +554,10 @@ def test_a_drop_at_the_end_is_seen_only_where_there_is_one():
     claim = "Overlap drops in the last layer"
     for curve, expected in (([0.1, 0.2, 0.5, 0.3], True), ([0.1, 0.2, 0.3, 0.5], False)):
         assert next(v for v in verdicts(planted(curve), META)["2b"] if v.claim == claim).holds is expected
+    flat = planted(np.full(24, 0.3), noise=0.2, prompts=20)  # the highest of 24 noisy layers is high by chance
+    assert next(v for v in verdicts(flat, META)["2b"] if v.claim == claim).holds is not True
+    few = next(v for v in verdicts(planted([0.3]), META)["2b"] if v.claim == claim)
+    assert few.holds is None and "1 layer is too few" in few.sentence
 
 
 def test_few_prompts_or_layers_decide_nothing():

@@ -37,6 +37,8 @@ class Activations:
     mlp_out: Float[Tensor, "layer pos d_model"] | None = None
     resid_post: Float[Tensor, "layer pos d_model"] | None = None
     logits: Float[Tensor, "pos d_vocab"] | None = None
+    attn_raw: Float[Tensor, "layer pos d_model"] | None = None  # what W_O and W_out give, where a norm stands between
+    mlp_raw: Float[Tensor, "layer pos d_model"] | None = None  # them and the stream; None in families without one
     rotary: Float[Tensor, "set two pos d_rotary"] | None = None  # cos and sin of this run (Gemma 3: two sets)
 
     def index(self, pos: int, whole: bool = True) -> int:

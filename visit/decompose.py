@@ -33,7 +33,11 @@ def post_scale(model: Model, acts: Activations, layer: int, part: str, pos: int 
 def raw_output(
     model: Model, acts: Activations, layer: int, part: str, pos: int | slice
 ) -> Float[Tensor, "... d_model"]:
-    """The whole output of W_O ("attn") or W_out ("mlp"), before a post-norm: all coefficients times their rows."""
+    """The whole output of W_O ("attn") or W_out ("mlp"), before a post-norm: all coefficients times their rows.
+
+    Made from the coefficients, so that it is there whatever was captured; the ledger compares it with `attn_raw`,
+    `mlp_raw`.
+    """
     path = model.family.w_o if part == "attn" else model.family.w_out
     terms = needed(acts, "z").flatten(-2) if part == "attn" else needed(acts, "neurons")
     raw, bias = terms[layer, pos].to(model.wide) @ model.weight(path, layer), model.bias(path, layer)

@@ -28,6 +28,7 @@ class Family:
     w_in: str
     w_gate: str | None
     w_out: str
+    act: str  # the non-linearity of the neurons
     ln1: str | None
     ln2: str | None
     ln_final: str  # may be absent in a checkpoint (OPT)
@@ -76,6 +77,7 @@ GPT2 = Family(
     w_in="mlp.c_fc",
     w_gate=None,
     w_out="mlp.c_proj",
+    act="mlp.act",
     ln1="ln_1",
     ln2="ln_2",
     ln_final="transformer.ln_f",
@@ -158,6 +160,7 @@ OPT = replace(
     w_o="self_attn.out_proj",
     w_in="fc1",
     w_out="fc2",
+    act="activation_fn",
     ln1="self_attn_layer_norm",
     ln2="final_layer_norm",
     ln_final="model.decoder.final_layer_norm",
@@ -181,6 +184,7 @@ BLOOM = replace(
     GPT2,
     name="BLOOM",
     model_types=("bloom",),
+    act="mlp.gelu_impl",
     qkv=("self_attention.query_key_value",),
     fused="grouped",
     w_o="self_attention.dense",
@@ -211,6 +215,7 @@ FALCON_SEQUENTIAL = replace(
     BLOOM,
     name="Falcon, sequential",
     model_types=("falcon",),
+    act="mlp.act",
     when=(("new_decoder_architecture", False), ("parallel_attn", False)),
     rotary="transformer.rotary_emb",
     alibi=False,
@@ -245,6 +250,7 @@ LLAMA = replace(
     GPT_NEO,
     name="Llama",
     model_types=("llama",),
+    act="mlp.act_fn",
     blocks="model.layers",
     qkv=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     w_o="self_attn.o_proj",
@@ -344,6 +350,7 @@ PHI = replace(
     GPT_J,
     name="Phi",
     model_types=("phi",),
+    act="mlp.activation_fn",
     blocks="model.layers",
     qkv=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     w_o="self_attn.dense",

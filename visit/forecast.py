@@ -57,9 +57,9 @@ def forecast(parameters: int, size: Dimensions, dtype: str, tokens: int = TOKENS
 
 
 def record_bytes(size: Dimensions, tokens: int, item: int) -> int:
-    """Bytes of a whole record: seven streams, q, k, v, z, neurons and patterns per layer, and the logits."""
+    """Bytes of a whole record: up to nine streams, q, k, v, z, neurons and patterns per layer, and the logits."""
     heads = (2 * size.n_heads + 2 * size.n_kv_heads) * size.d_head
-    per_layer = tokens * (7 * size.d_model + heads + size.d_mlp) + size.n_heads * tokens * tokens
+    per_layer = tokens * (9 * size.d_model + heads + size.d_mlp) + size.n_heads * tokens * tokens
     return (size.n_layers * per_layer + tokens * size.d_vocab) * item
 
 
@@ -73,7 +73,7 @@ def dimensions(config: Any, parameters: int) -> Dimensions:
     return Dimensions(
         n_layers=layers,
         n_heads=heads,
-        n_kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+        n_kv_heads=getattr(config, "num_key_value_heads", None) or getattr(config, "num_kv_heads", None) or heads,
         d_model=d_model,
         d_head=getattr(config, "head_dim", None) or d_model // heads,
         d_mlp=max(d_model, parameters // max(1, layers) // (2 * d_model)),

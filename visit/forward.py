@@ -85,7 +85,8 @@ def capture_many(
         kept = None if pos is None else torch.tensor([_at(pos, i) for i in group], device=model.device)
         recorder = Recorder(model, wanted, kept)
         width = max(map(len, group))
-        padded = torch.tensor([(*i, *(0,) * (width - len(i))) for i in group], device=model.device)
+        # a prompt's own last token fills it up: at the padding token transformers would warn of a missing mask
+        padded = torch.tensor([(*i, *i[-1:] * (width - len(i))) for i in group], device=model.device)
         with model.lock, recorder.hooks():
             recorder.run(padded)
         for row, own in enumerate(group):

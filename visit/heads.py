@@ -15,6 +15,7 @@ from visit.forward import Activations
 from visit.lens import columns_of, read
 from visit.model import Model
 from visit.roles import role_scores
+from visit.scoring import window
 
 WORDS = 10  # of each head in the table
 TOP_HEADS = 3  # per layer, by norm: those that set the words of attn_out (paper 3.2)
@@ -64,7 +65,8 @@ def head_map(
     table = table.assign(**{name: column.flatten().tolist() for name, column in columns.items()})
     table = table.assign(**{name: words[name][:n] for name in ("tokens", "probs", "entropy", "prob", "rank")})
     table["contribution"] = contribution
-    return pd.concat([table, pd.concat(sources, ignore_index=True), role_scores(acts).iloc[:, 2:]], axis=1)
+    windows = [window(model, layer) for layer in range(model.n_layers)]
+    return pd.concat([table, pd.concat(sources, ignore_index=True), role_scores(acts, windows).iloc[:, 2:]], axis=1)
 
 
 def places(model: Model) -> pd.DataFrame:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from visit.circuits import as_seen, key_readings, query_readings, rotated
-from visit.decompose import attribution, needed, post_scale, value_parts, written
+from visit.decompose import attribution, needed, post_scale, raw_output, value_parts, written
 from visit.forward import Activations, capture, plain_logits
 from visit.lens import final_norm, unembed
 from visit.model import Model
@@ -29,6 +29,7 @@ NAMES = {
     6: "queries and keys as read reproduce the score q·k",
     7: "contributions add up to the logit",
     9: "the pattern follows from q and k",
+    10: "the neurons follow from what the MLP reads",
 }
 SAMPLE = "The capital of Japan is the city of"
 _TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 3e-2}
@@ -89,7 +90,7 @@ _Comparison = tuple[int, int | None, Tensor, Tensor]
 
 def _comparisons(model: Model, acts: Activations) -> Iterator[_Comparison]:
     yield 1, None, *_plain(model, acts)
-    per_layer: list[Callable[[Model, Activations, int], Iterator[_Comparison]]] = [_sums, _readings, _pattern]
+    per_layer: list[Callable[[Model, Activations, int], Iterator[_Comparison]]] = [_sums, _readings, _pattern, _neurons]
     for layer in range(model.n_layers):
         for check in per_layer:
             yield from check(model, acts, layer)
@@ -104,22 +105,15 @@ def _plain(model: Model, acts: Activations) -> tuple[Tensor, Tensor]:
     """The captured and the plain logits, which must agree bit for bit.
 
     A matrix product may differ in its last bit from run to run (seen once: a library that splits its work by the load
-    of the machine), hooks or no hooks. So a record that differs only within the model's precision is captured again:
-    hooks that change nothing give the plain pass exactly; hooks that change something never do.
+    of the machine), hooks or no hooks. So the plain pass is run again, a few times at most: a steady one cannot come to
+    a record that differs, and an unsteady one does.
     """
     captured = needed(acts, "logits")
-    plain = plain_logits(model, acts.token_ids)
-    for _ in range(3):
-        if torch.equal(captured, plain) or not _is_close(model, needed(acts, "logits"), plain):
-            break
-        captured = needed(capture(model, acts.token_ids), "logits")
+    for _ in range(4):
         plain = plain_logits(model, acts.token_ids)
+        if torch.equal(captured, plain):
+            break
     return captured, plain
-
-
-def _is_close(model: Model, found: Tensor, true: Tensor) -> bool:
-    error, largest = _distance(model, found, true)
-    return error <= _TOLERANCE[model.dtype] * largest
 
 
 def _sums(model: Model, acts: Activations, layer: int) -> Iterator[_Comparison]:
@@ -136,6 +130,8 @@ def _sums(model: Model, acts: Activations, layer: int) -> Iterator[_Comparison]:
             else (model.W_out(layer), model.b_out(layer))
         )  # fmt: skip
         yield number, layer, _plus(terms @ rows, bias) * scale, part(f"{name}_out")
+        if not isinstance(scale, float):  # r_t comes from these very terms: they are checked before the norm, too
+            yield number, layer, raw_output(model, acts, layer, name, slice(None)), part(f"{name}_raw")
     if model.family.parallel:
         yield 4, layer, part("resid_pre") + part("attn_out") + part("mlp_out"), part("resid_post")
         return
@@ -200,6 +196,20 @@ def _pattern(model: Model, acts: Activations, layer: int) -> Iterator[_Compariso
         scores = scores + steep[:, None, None] * torch.arange(scores.shape[-1], device=scores.device)
     seen = visible(model, layer, scores.shape[-1])
     yield 9, layer, scores.masked_fill(~seen, -math.inf).softmax(-1), needed(acts, "pattern")[layer]
+
+
+def _neurons(model: Model, acts: Activations, layer: int) -> Iterator[_Comparison]:
+    """`act(ln2_out W_in + b)`, in a gated MLP `act(ln2_out W_gate + b) ⊙ (ln2_out W_in + b)`: not in the method's list,
+    but what the drawn pre-activations rest on."""
+    family, x = model.family, needed(acts, "ln2_out")[layer].to(model.wide)
+
+    def before(path: str) -> Tensor:
+        return _plus(x @ model.weight(path, layer), model.bias(path, layer))
+
+    act = model.module(family.act, layer)
+    up = before(family.w_in)
+    found = act(up) if family.w_gate is None else act(before(family.w_gate)) * up
+    yield 10, layer, found, needed(acts, "neurons")[layer]
 
 
 def _attributions(model: Model, acts: Activations) -> Iterator[_Comparison]:

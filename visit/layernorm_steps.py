@@ -115,4 +115,8 @@ def norm_sites(
             if norm not in NORMS + POST_NORMS or has_norm(model, norm):
                 norm_module(model, layer, norm)  # refuses a wrong name or layer
     inside = [n for n in _INSIDE if n in wanted and has_norm(model, n)]
-    return [(layer, n) for layer in chosen for n in inside] + ([(None, "final")] if "final" in wanted else [])
+    found: list[Site] = [(layer, n) for layer in chosen for n in inside]
+    if "final" in wanted and (has_norm(model, "final") or wanted == ["final"]):
+        norm_module(model, None, "final")  # refuses where it is all that was asked for and not there
+        found.append((None, "final"))
+    return found

@@ -53,6 +53,7 @@ def head_memory(
     `ln1_out`; with the gain of ln1 folded in (`key_gain_…`, `query_gain_…`) they pair with the stream.
     Last row: the head's output minus the sum of the rows: `moved` is its length, `share` that length over the head's;
     with its `contribution` the column adds up to the head's.
+    In a layer with a window the positions outside it have pattern 0 and add nothing.
     `sources`: positions whose words are read (None = all). The others keep their numbers, so that sums hold.
     Raises `VisitError` for a wrong layer, head, position, k or word. Source: paper sections 3.3, D.2, D.3; sums ours.
     """

@@ -75,6 +75,8 @@ class Recorder:
             "mlp_out": (family.post_mlp or family.w_out, "out"),
             "pattern": (family.attention, "second"),
         }
+        if family.post_attn:
+            paths |= {"attn_raw": (family.w_o, "out"), "mlp_raw": (family.w_out, "out")}
         if not family.parallel:
             paths["resid_mid"] = (family.ln2 or family.w_in, "in")
         if family.ln2 is not None:

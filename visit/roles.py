@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 import torch
@@ -17,7 +18,7 @@ NAMED_FROM = 0.4  # of the way from uniform attention (0) to all attention where
 LEAST_QUERIES = 3  # one query may look at the right token for another reason: after a second "of", at the subject
 
 
-def role_scores(acts: Activations) -> pd.DataFrame:
+def role_scores(acts: Activations, windows: Sequence[int | None] | None = None) -> pd.DataFrame:
     """How much every head attends where a simple rule says, over the whole prompt: a row per layer and head.
 
     Columns: `layer`, `head`; `previous_token`, `same_token` (earlier occurrences of the query's own token),
@@ -25,23 +26,38 @@ def role_scores(acts: Activations) -> pd.DataFrame:
     averaged over the queries that have one, in [0, 1]. A query for which two rules name the same source tells them not
     apart and does not count; where no query counts (nothing is repeated) the score is missing. `role`: "induction
     (0.98)", the rule that comes nearest to 1, counted from what uniform attention would score; missing below 0.4 of
-    that way or for fewer than 3 queries. Raises `VisitError` for a record of one position. Source: ours.
+    that way or for fewer than 3 queries. `windows`: per layer how many positions a query sees (None: all before it);
+    a source outside is none. Raises `VisitError` for a record of one position. Source: ours.
     """
     acts.index(0)
     pattern = needed(acts, "pattern")
-    n_layers, n_heads, length, _ = pattern.shape
+    n_layers, n_heads = pattern.shape[:2]
     wide = torch.promote_types(pattern.dtype, torch.float32)
     sources = _sources(torch.tensor(acts.token_ids, device=pattern.device))
-    queries = sources.any(-1).sum(-1)
-    weights = (sources / queries[:, None, None]).flatten(1).to(wide)  # 0 / 0, a missing score, where no query counts
-    scores = torch.cat([layer.to(wide).flatten(1) @ weights.T for layer in pattern])
-    visible = torch.arange(1, length + 1, dtype=wide, device=pattern.device)[:, None]
-    uniform = weights @ (visible.new_ones(length, length).tril() / visible).flatten()
+    sizes = [None] * n_layers if windows is None else list(windows)
+    known = {size: _weights(sources, size, wide) for size in set(sizes)}
+    scores = torch.cat([own.to(wide).flatten(1) @ known[size][0].T for own, size in zip(pattern, sizes, strict=True)])
+    chance = [known[size][1] for size in sizes for _ in range(n_heads)]
     table = pd.DataFrame(scores.tolist(), columns=[rule.replace(" ", "_") for rule in RULES])
     table.insert(0, "layer", [layer for layer in range(n_layers) for _ in range(n_heads)])
     table.insert(1, "head", [*range(n_heads)] * n_layers)
-    chance = uniform.masked_fill(queries < LEAST_QUERIES, math.nan).tolist()
-    return table.assign(role=[_role(row, chance) for row in scores.tolist()])
+    return table.assign(role=[_role(row, own) for row, own in zip(scores.tolist(), chance, strict=True)])
+
+
+def _weights(
+    sources: Bool[Tensor, "rule query key"], size: int | None, wide: torch.dtype
+) -> tuple[Tensor, list[float]]:
+    """How a layer's pattern is summed for each rule `[rule, query · key]`, and what uniform attention would score.
+
+    Missing: no weight where no query counts (0 / 0), no chance where fewer than 3 do.
+    """
+    seen = torch.ones(sources.shape[1:], dtype=torch.bool, device=sources.device).tril()
+    seen = seen if size is None else seen.triu(1 - size)
+    own = sources & seen
+    queries = own.any(-1).sum(-1)
+    weights = (own / queries[:, None, None]).flatten(1).to(wide)
+    uniform = weights @ (seen.to(wide) / seen.sum(-1, keepdim=True)).flatten()
+    return weights, uniform.masked_fill(queries < LEAST_QUERIES, math.nan).tolist()
 
 
 def _sources(ids: Tensor) -> Bool[Tensor, "rule query key"]:

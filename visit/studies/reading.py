@@ -50,7 +50,7 @@ def read_tops(model: Model, x: Float[Tensor, "n d_model"], k: int, asked: Int[Te
 
 
 def patience(k: int) -> float:
-    """The p of `rank_weights`: 1 − 5/k (0.9 for k = 50), so that 99 % of its weight lies within the k words."""
+    """The p of `rank_weights`: 1 − 5/k (0.9 for k = 50), so that nearly all of its weight lies within the words."""
     return 1 - 5 / max(k, 10)
 
 

@@ -160,15 +160,20 @@ def _figure_2b(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
 
 
 def _drops(sums: StudySums, names: list[str]) -> Verdict:
-    """Whether the last layer lies below the highest one, found in the means of all prompts."""
+    """Whether the last layer lies below the quarter of the layers before it.
+
+    Not below the highest layer: the highest of many is high by chance, too (flat curves would drop in 28 of 100 runs).
+    """
     claim = "Overlap drops in the last layer"
     found = [_curves(sums, name) for name in names]
     curves = [np.mean([own[i] for own in found], axis=0) for i in range(len(found[0]))]
-    peak = int(curves[0][0].argmax())
-    if peak == curves[0].shape[1] - 1 and _prompts(sums, names[0]) >= FEW_PROMPTS:
-        return Verdict(claim, False, f"{claim}: no, it is the highest of all")
-    what = f"below layer {sums.block(names[0]).layers[peak]}, the highest, by"
-    return judged(claim, what, [c[:, peak] - c[:, -1] for c in curves], _prompts(sums, names[0]))
+    layers = sums.block(names[0]).layers
+    if len(layers) < FEW_LAYERS:
+        return Verdict(claim, None, f"{claim}: undecided, {_few(len(layers))}")
+    before = slice(-1 - max(1, len(layers) // 4), -1)
+    first, last = layers[before][0], layers[before][-1]
+    what = f"below layer {last}, by" if first == last else f"below the mean of layers {first} to {last}, by"
+    return judged(claim, what, [c[:, before].mean(1) - c[:, -1] for c in curves], _prompts(sums, names[0]))
 
 
 def _figure_3(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
@@ -205,12 +210,14 @@ _ORDER = ("most", "second most", "third most")
 
 
 def _figure_13(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
-    claim = "Correct and all prompts give almost the same curves"
+    """Correct against incorrect ones: the distance to all prompts would shrink with the share of correct ones."""
+    claim = "Prompts answered correctly and the others give almost the same curves"
     names = [f"{figure}/{name}" for figure in ("2b", "3") for name in OTHERS]
-    pairs = [(_curves(sums, name), _curves(sums, name, 1)) for name in names]
+    pairs = [(_curves(sums, name, 1), _curves(sums, name, 2)) for name in names]
     gaps = [np.mean([np.abs(a[i] - c[i]).mean(1) for a, c in pairs], axis=0) for i in range(len(pairs[0][0]))]
-    prompts = _prompts(sums, names[0], 1)
-    note = f"; at most {NEAR} counts" + ("; every prompt is answered correctly" if not sums.incorrect else "")
+    prompts = min(_prompts(sums, names[0], 1), _prompts(sums, names[0], 2))
+    note = f" ({sums.correct} right, {sums.incorrect} wrong; at most {NEAR} counts)"
+    note += "; every prompt is answered correctly" if not sums.incorrect else ""
     found = judged(claim, "mean distance in I_k", gaps, prompts, NEAR, True, note=note)
     return [found if sums.incorrect else Verdict(claim, None, f"{claim}: undecided{note}")]
 
@@ -282,12 +289,12 @@ def _late_first_rank(mean: np.ndarray, prompts: int) -> Verdict:
 
 
 def _figure_17(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
-    """In how many heads the most attended value is more like the head than the least attended of those shown."""
+    """In how many heads the most attended value is more like the head than each of the others shown."""
     claim = "In nearly all heads the most attended value is the most alike"
     mean = sums.cells["17/value"].mean[:, 0]  # [draw, measure, layer, head, rank]
     if mean.shape[-1] < 2:
         return [Verdict(claim, None, f"{claim}: undecided, prompts of one token have one value")]
-    share = (mean[..., 0] > mean[..., -1]).mean(axis=(2, 3))
+    share = (mean[..., 0] > mean[..., 1:].max(axis=-1)).mean(axis=(2, 3))
     share[~np.isfinite(mean).all(axis=(2, 3, 4))] = np.nan
     note = f"; {NEARLY_ALL:.0%} and more counts"
     return [judged(claim, "share of heads", list(share.T), _prompts(sums, "17/value"), NEARLY_ALL, note=note)]

@@ -70,10 +70,10 @@ def drill_down(chosen: Chosen) -> None:
     _rows(chosen, table.loc[[*shown.index, len(table) - 1]])
     error, share = summary["relative_miss"], float(shown["share"].sum())
     first = first_visible(subject.model, chosen.layer, subject.pos)
-    near = f" It sees no position before {first}: the pattern there is 0." if first else ""
+    near = f" This layer sees no position before {first}: the pattern there is 0." if first else ""
     aside = "" if state().sink == "shown" else f" (the first position, {_share(numbers)} of what moves, is set aside)"
     st.caption(
-        f"One row per position that {chosen.name} can look at.{near} It writes the sum of these memory values, each "
+        f"One row per position up to this one.{near} {chosen.name} writes the sum of these memory values, each "
         f"times its pattern; what is shown makes {share:.0%} of what it moves{aside}. The last row is what the sum "
         f"misses: {error:.0e} of the head's length. Words: what each vector reads with the logit lens. Choose a row "
         "for that token's life below."
