@@ -153,9 +153,7 @@ def test_sixteen_threads_over_one_model_do_not_mix():
             acts = capture(model, prompts[i], edits=(Edit("L1.head0"),) if i % 5 == 4 else ())
             if i % 5 == 4:
                 continue  # an intervention next door must not leak
-            wrong.extend(
-                (i, p) for p in parts if not torch.equal(getattr(acts, p), getattr(alone[i], p))
-            )
+            wrong.extend((i, p) for p in parts if not torch.equal(getattr(acts, p), getattr(alone[i], p)))
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(16)]
     for thread in threads:

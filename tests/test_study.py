@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import models
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -16,13 +17,14 @@ from visit.alignment import alignment_scores
 from visit.circuits import as_seen
 from visit.decompose import post_scale
 from visit.job import steps
+from visit.layernorm_words import filter_test
 from visit.promptfile import Row
 from visit.scoring import vector_norm
 from visit.studies.baseline import chance, random_pairs
 from visit.studies.forecast import counts, forecast, pairs
 from visit.studies.plan import GROUPS
 from visit.studies.reading import agreement, patience, rank_weights, read_tops
-from visit.studies.record import studied, study_meta, study_of
+from visit.studies.record import _filters, studied, study_meta, study_of
 from visit.studies.run import StudyRun
 from visit.studies.settings import ALIGNED, FIGURES, Settings, settled
 from visit.studies.summary import figure_table, tables
@@ -547,7 +549,7 @@ def test_overlap_is_compared_with_random_vectors():
     alike = verdicts(planted(np.full(8, 0.3), figure="19", series=("naive", "circuit")), META)["19"]
     assert [v.holds for v in alike] == [False, False]
     apart = verdicts(planted(np.full(8, 0.02), figure="19", series=("naive", "circuit")), META)["19"]
-    assert [v.holds for v in apart] == [True, True] and "0.05" in apart[0].sentence
+    assert [v.holds for v in apart] == [True, True] and "up to 0.06 counts" in apart[0].sentence
 
 
 def test_a_drop_at_the_end_is_seen_only_where_there_is_one():
@@ -590,6 +592,24 @@ def test_spearman_with_equal_values():
     curves = np.array([[1.0, 2, 3, 4], [4, 3, 2, 1], [1, 1, 2, 2], [5, 5, 5, 5]])
     found = spearman(curves, [0, 1, 2, 3])
     assert found[:3] == pytest.approx([1, -1, 2 / 5**0.5]) and math.isnan(found[3])
+
+
+@pytest.mark.parametrize(
+    ("function", "prompts", "expected"),
+    [((-0.3, -0.3), 10, True), ((-0.3, 0.01), 10, True), ((0.01, 0.01), 10, None), ((0.4, 0.5), 10, False),
+     ((-0.3, -0.3), 2, None)],
+)  # fmt: skip
+def test_a_norm_filters_function_words_where_they_lose_not_where_they_gain_less(function, prompts, expected):
+    """Two layers; content words gain 0.1 to 0.2 in both."""
+    rows = [
+        (layer, "ln1", kind, i, kind, 0.1, delta + 0.01 * i)
+        for layer in (0, 1) for kind, deltas in (("function", [function[layer]] * 3), ("content", [0.1, 0.2, 0.15]))
+        for i, delta in enumerate(deltas)
+    ]  # fmt: skip
+    names = ["layer", "norm", "kind", "id", "token", "before_prob", "delta"]
+    found = _filters(filter_test(pd.DataFrame(rows, columns=names).astype({"layer": "Int64"}), draws=200), prompts)
+    assert found.holds is expected
+    assert ("needed to decide" in found.sentence) == (prompts < 5)
 
 
 # ---- asked for in the wrong way ------------------------------------------------------------------------------------

@@ -35,6 +35,9 @@ _BAND = (
     "The line is the mean over prompts, the band its 95 % bootstrap interval, the quiet lines what unrelated vectors "
     "score."
 )
+_FREE = (
+    "A head is a part of attn_out, and a memory value of its head: some overlap comes with any model, trained or not."
+)
 _STATES = "what attention adds to the stream (attn_out), the block's output, and the model's last state"
 
 _GIVE_WAY = "Function words stand high before the norm and give way to content words after it."
@@ -54,6 +57,7 @@ _ALL = (
         f"{_I_K}, between each head z·W_O and {_STATES}; mean over heads.",
         f"{_BAND} A line that rises says that deeper heads write words which the model then uses.",
         "Through W_O the heads share words with all three, more with depth, and somewhat less in the last layers.",
+        _FREE,
     ),
     Caption(
         "3",
@@ -62,6 +66,7 @@ _ALL = (
         f"{_BAND} Compare the heads: the further the first lies above the others, the more one head decides.",
         "Only the few longest heads share words with what attention adds; their effect on the block's output and on "
         "the prediction grows with depth.",
+        _FREE,
     ),
     Caption(
         "5",
@@ -69,6 +74,7 @@ _ALL = (
         f"{_I_K}, between a head and each of its three memory values v·W_O of the largest pattern; mean over heads.",
         f"{_BAND} The most attended value on top means that a head's words come from where it looks.",
         "The more a head attends to a memory value, the more of its words that value explains.",
+        _FREE,
     ),
     Caption(
         "13",
@@ -79,7 +85,7 @@ _ALL = (
         "alike whether or not the answer is right.",
         "Correct and random prompts give almost the same lines.",
         "The paper runs twice, on prompts that are answered correctly and on random ones; here one run serves both, so "
-        "that the correct prompts are among all.",
+        "that the correct prompts are among all. The answer below compares the correct with the incorrect ones.",
     ),
     Caption(
         "14",
@@ -108,7 +114,8 @@ _ALL = (
         "Each cell is the mean over heads and prompts; the darker, the more words are shared. Dark at the lower edge "
         "and pale above: only attended values count.",
         "Only the most attended memory values resemble their head, and hardly any do in the first layers.",
-        "Prompts of different lengths have different numbers of ranks: a cell is over the prompts that have it.",
+        "Prompts of different lengths have different numbers of ranks: a cell is over the prompts that have it. "
+        f"{_FREE}",
     ),
     Caption(
         "17",
@@ -136,7 +143,8 @@ _ALL = (
         f"{_BAND} A line above the quiet ones says that queries ask, in words, for what keys offer.",
         "Almost no overlap, naively or through the circuit.",
         "The paper's code leaves out one transpose (for GPT-2 that of the query's side), so its negative result for "
-        "queries does not stand. Here both sides have theirs, and rotary models their rotation: what comes out is new.",
+        "queries was no test. Here both sides have theirs, and rotary models their rotation: what comes out is new, "
+        "also where it agrees.",
     ),
     Caption(
         "20",

@@ -22,6 +22,7 @@ FEW_PROMPTS, FEW_LAYERS = 5, 4  # with fewer nothing is decided
 NEAR = 0.05  # above what random vectors score: what still counts as hardly any overlap
 NEARLY_ALL = 0.9  # of the heads
 CLEAR = 0.5  # a rank correlation from which a curve is said to rise; under 0 it does not, between nobody can say
+_RULE = f"; a yes has all of it above {CLEAR}, a no below 0"
 _NAMES = {"attn_out": "attn_out", "block": "the block's output", "final": "the final state"}
 _WORDS = {True: "yes", False: "no", None: "undecided"}
 
@@ -119,7 +120,7 @@ def _rises(sums: StudySums, name: str, claim: str, group: int = 0) -> Verdict:
     if len(layers) < FEW_LAYERS:
         return Verdict(claim, None, f"{claim}: undecided, {_few(len(layers))}")
     found = [spearman(curve, layers) for curve in _curves(sums, name, group)]
-    return judged(claim, "Spearman ρ =", found, prompts, CLEAR, against=0)
+    return judged(claim, "Spearman ρ =", found, prompts, CLEAR, against=0, note=_RULE)
 
 
 def _prompts(sums: StudySums, name: str, group: int = 0) -> int:
@@ -134,14 +135,20 @@ def _means(sums: StudySums, names: list[str]) -> list[Draws]:
 
 def _near_chance(sums: StudySums, meta: dict[str, Any], names: list[str], claim: str) -> Verdict:
     base = meta["random_pairs"]["intersection"]
-    note = f"; random vectors {_short(base)}, at most {NEAR} above counts"
+    note = f"; random vectors {_random(meta)}; up to {_short(base + NEAR)} counts as hardly any"
     return judged(claim, "mean I_k", _means(sums, names), _prompts(sums, names[0]), base + NEAR, True, note=note)
 
 
 def _over_chance(sums: StudySums, meta: dict[str, Any], names: list[str], claim: str) -> Verdict:
     base = meta["random_pairs"]["intersection"]
-    note = f"; random vectors {_short(base)}"
+    note = f"; random vectors {_random(meta)}"
     return judged(claim, "mean I_k", _means(sums, names), _prompts(sums, names[0]), base, note=note)
+
+
+def _random(meta: dict[str, Any]) -> str:
+    """What random vectors score through this model's lens, by every measure."""
+    pairs = meta["random_pairs"]
+    return _short(pairs["intersection"]) + (f" (by RBO {_short(pairs['rbo'])})" if "rbo" in pairs else "")
 
 
 def _difference(a: list[Draws], b: list[Draws]) -> list[Draws]:
@@ -217,7 +224,7 @@ def _figure_13(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
     gaps = [np.mean([np.abs(a[i] - c[i]).mean(1) for a, c in pairs], axis=0) for i in range(len(pairs[0][0]))]
     prompts = min(_prompts(sums, names[0], 1), _prompts(sums, names[0], 2))
     note = f" ({sums.correct} right, {sums.incorrect} wrong; at most {NEAR} counts)"
-    note += "; every prompt is answered correctly" if not sums.incorrect else ""
+    note += "; no prompt is answered wrongly" if not sums.incorrect else ""
     found = judged(claim, "mean distance in I_k", gaps, prompts, NEAR, True, note=note)
     return [found if sums.incorrect else Verdict(claim, None, f"{claim}: undecided{note}")]
 
@@ -273,7 +280,8 @@ def _figure_16(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
         found = Verdict(claim, None, f"{claim}: undecided, {held} ranks that {FEW_PROMPTS} prompts have are too few")
     else:
         draws = [spearman(x[:, :held], list(range(held))) for x in _by_rank(sums, "16/value")]
-        found = judged(claim, f"Spearman ρ over {held} ranks =", draws, int(count[0]), -CLEAR, True, 0)
+        rule = f"; a yes has all of it below −{CLEAR}, a no above 0"
+        found = judged(claim, f"Spearman ρ over {held} ranks =", draws, int(count[0]), -CLEAR, True, 0, rule)
     mean = sums.cells["16/value"].mean[:, 0, :, :, 0, 0]  # of the most attended: [draw, measure, layer]
     return [found, _late_first_rank(mean, int(count[0]))]
 

@@ -127,10 +127,12 @@ def _caption(built: Any) -> None:
     kept["memory values"] = [share for node, share in shares.items() if ".head" in node]
     parts = [f"{_range(found)} {name}" for name, found in kept.items() if found]
     by = {"norm": "length", "pattern": "attention"}.get(built.meta["keep"]["by"], "contribution")
+    target = plain(visible(built.meta["target"]["token"]))
     st.caption(
-        "Every pill is a vector of this one pass and the word it reads (logit lens); what a band carries is added to "
-        f"the node it runs into. Kept, by {by}: {', '.join(parts)}; the rest stands in dashed pills, so every sum adds "
-        f"up (largest error {built.meta['ledger']['max_rel_error']:.0e}). {drawn:,} nodes; a block's title unfolds it."
+        "Every pill is a vector of this one pass and the word it reads (logit lens); the percentage in a state is the "
+        f"probability of {target} there. What a band carries is added to the node it runs into. Kept, by {by}: "
+        f"{', '.join(parts)}; the rest stands in dashed pills, so every sum adds up (largest error "
+        f"{built.meta['ledger']['max_rel_error']:.0e}). {drawn:,} nodes; a block's title unfolds it."
     )
 
 
