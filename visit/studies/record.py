@@ -132,7 +132,6 @@ def study_meta(
         "layers": list(planned.layers), "thinned": _thinned(model, settings), "figures_left_out": planned.left_out,
         "pairs": f"Figures 19 and 20: {heads}, the query as that position sees it, the key as the query's sees it; "
                  "naively: before any rotation",
-        "windows": _windows(model),
         "seconds": seconds, "seconds_expected": expected,
     }  # fmt: skip
 
@@ -143,8 +142,8 @@ def _windows(model: Model) -> str | None:
     if not sizes:
         return None
     return (
-        f"{len(sizes)} of {model.n_layers} layers see {min(sizes)} positions only: in longer prompts the positions "
-        "outside have pattern 0 and stand last among the attention ranks of Figures 16 and 18"
+        f"Figures 16 and 18: {len(sizes)} of {model.n_layers} layers see {min(sizes)} positions only; in longer "
+        "prompts the positions outside have pattern 0 and stand last."
     )
 
 
@@ -155,6 +154,8 @@ def _thinned(model: Model, settings: Settings) -> list[str]:
         found.append(f"{len(settings.layers)} of {model.n_layers} layers.")
     if settings.values is not None and settings.asks("16", "18"):
         found.append(f"Figures 16 and 18: each head's {settings.values} most attended memory values only.")
+    if settings.asks("16", "18") and (windows := _windows(model)):
+        found.append(windows)
     return found
 
 
