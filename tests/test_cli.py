@@ -105,7 +105,7 @@ def test_doctor_reports_every_identity(capsys):
     assert status == 0 and err == "" and "All identities hold." in out and "GPT-2" in out
     status, out, _ = run(capsys, "doctor", "visit-mini", "--json", "--dtype", "float64")
     report = strict(out)
-    assert [row["identity"] for row in report["tables"]["ledger"]] == list(range(1, 10))
+    assert [row["identity"] for row in report["tables"]["ledger"]] == list(range(1, 11))
     assert report["meta"]["ledger"]["holds"] and report["meta"]["ledger"]["max_rel_error"] < 1e-12
 
 

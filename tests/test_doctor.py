@@ -39,7 +39,7 @@ def test_a_good_model_passes_with_everything_that_is_known_of_it(capsys, name):
     assert known["layers"] == "3" and known["special"] and "embedding rows without a token" in known["tokenizer"]
     memory = dict(zip(tables["memory"]["property"], tables["memory"]["value"], strict=True))
     assert memory["verdict"] == "fits" and "one capture at 64 tokens" in memory
-    assert tables["ledger"]["identity"].tolist() == list(range(1, 10)) and tables["ledger"]["holds"].all()
+    assert tables["ledger"]["identity"].tolist() == list(range(1, 11)) and tables["ledger"]["holds"].all()
 
 
 @pytest.mark.parametrize(
