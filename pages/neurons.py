@@ -9,10 +9,12 @@ ui.ensure_entrypoint("pages/neurons.py")
 st.title("Neurons", anchor=False)
 subject = ui.prompt_bar()
 neurons.active(subject)
+card = st.container()
 index = neurons.index_of(subject)
 prompts = neurons_many.prompts(subject)
 found = None if prompts is None else neurons_many.statistics(subject, index, prompts)
 if found is not None:
     neurons_many.figure9(subject, *found)
-neurons_card.card(subject, index, prompts, found)
+with card:
+    neurons_card.card(subject, index, prompts, found)
 neurons.search(subject, index)

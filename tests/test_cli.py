@@ -137,7 +137,7 @@ def test_doctor_exits_1_when_an_identity_fails(capsys, tmp_path):
         (["graph", "--prompt", PROMPT, "--pos", "99"], "99 came"),
         (["graph", "--prompt", PROMPT, "--pos", "x"], "--pos"),
         (["graph", "--prompt", PROMPT, "--heads", "many"], "no amount"),
-        (["graph", "--prompt", PROMPT, "--heads", "-3"], "Keep.heads"),
+        (["graph", "--prompt", PROMPT, "--heads", "-3"], "--heads must be"),
         (["graph", "--prompt", PROMPT, "--out", "/no/such/folder/x.json"], "does not exist"),
         (["graph", "--prompt", PROMPT, "--out", "x.docx"], "ends otherwise"),
         (["graph", "--prompt", PROMPT, "--pin", "nonsense"], "pin"),
@@ -257,3 +257,8 @@ def test_memory_of_one_head_as_json_and_files(capsys, tmp_path):
 def test_a_head_that_is_not_there_is_one_sentence(capsys, arguments, says):
     status, out, err = run(capsys, "memory", "--prompt", PROMPT, *arguments)
     assert status == 2 and out == "" and err.startswith("visit: ") and says in err
+
+
+def test_one_prompt_is_no_comparison(capsys):
+    assert main(["compare", "--prompt", PROMPT]) == 2
+    assert "needs two sides" in capsys.readouterr().err

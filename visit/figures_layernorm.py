@@ -32,7 +32,7 @@ def rank_lines(table: pd.DataFrame, k: int = 10) -> Any:
     lines = base.mark_line(point=True).encode(
         detail="id:N", strokeWidth=alt.condition("datum.is_target", alt.value(4), alt.value(1.6)),
         color=alt.Color("way:N", scale=alt.Scale(domain=["rises", "stays", "falls"], range=[HUE, "#888888", FALL]),
-                        legend=alt.Legend(title=None, orient="bottom")),
+                        legend=alt.Legend(title="its rank", orient="bottom")),
     )  # fmt: skip
     left = base.mark_text(align="right", dx=-10, color=INK, limit=150).encode(text="label:N")
     right = base.mark_text(align="left", dx=10, color=INK, limit=150).encode(text="label:N")
@@ -210,10 +210,11 @@ def interval_chart(test: pd.DataFrame) -> Any:
     small = float(rows[["low", "high"]].abs().to_numpy().max()) / 1000
     scale = alt.Scale(type="symlog", constant=max(small, 1e-15))
     axis = alt.Axis(title="function − content, Δ a word", format="+.2~g")
+    legend = alt.Legend(title="function words fall more, or rise less", orient="top", titleLimit=280)
     says = alt.Scale(domain=["yes", "no", "undecided"], range=[FALL, HUE, "#888888"])
     base = alt.Chart(rows).encode(
         x=alt.X("place:N", sort=rows["place"].tolist(), axis=alt.Axis(title="layer", labelAngle=0)),
-        color=alt.Color("falls_more:N", scale=says, legend=alt.Legend(title="function words fall more", orient="top")),
+        color=alt.Color("falls_more:N", scale=says, legend=legend),
         tooltip=[alt.Tooltip("place:N", title="layer"), alt.Tooltip("difference:Q", format="+.2e"),
                  alt.Tooltip("low:Q", format="+.2e"), alt.Tooltip("high:Q", format="+.2e")],
     )  # fmt: skip

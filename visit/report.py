@@ -15,7 +15,7 @@ from visit.chart_svg import chart_svg
 from visit.errors import VisitError
 from visit.figures_study import Run, is_study_table, panels
 from visit.palette import page_colours
-from visit.studies.captions import SECOND, caption_of
+from visit.studies.captions import ANSWERS, SECOND, caption_of
 from visit.studies.settings import ALIGNED
 from visit.words import visible
 
@@ -163,8 +163,8 @@ def _contents(study: Any) -> str:
     more = f"<p>Without a verdict: {', '.join(others)}.</p>" if others else ""
     more += "".join(f"<p>Not shown: {escape(name)} ({escape(why)}).</p>" for name, why in left_out(study.meta))
     return (
-        '<section id="contents"><h2>At a glance</h2><p class="quiet">✓ as in the paper, ✗ not as in the paper, '
-        f"○ undecided with these prompts.</p><table><tbody>{''.join(rows)}</tbody></table>{more}</section>"
+        f'<section id="contents"><h2>At a glance</h2><p class="quiet">{escape(ANSWERS)}</p>'
+        f"<table><tbody>{''.join(rows)}</tbody></table>{more}</section>"
     )
 
 
@@ -262,8 +262,17 @@ def scope(meta: dict[str, Any], figure: str, table: pd.DataFrame) -> str:
 
 
 def left_out(meta: dict[str, Any]) -> list[tuple[str, str]]:
-    """(figure or series, why it is missing)."""
-    return [(str(name), str(why)) for name, why in (meta.get("figures_left_out") or {}).items()]
+    """(figures and series, why they are missing), those of one reason together: `Figures 7, 21 and 23`."""
+    by_reason: dict[str, list[str]] = {}
+    for name, why in (meta.get("figures_left_out") or {}).items():
+        by_reason.setdefault(str(why), []).append(_readable(str(name)))
+    return [(", ".join(names), why) for why, names in by_reason.items()]
+
+
+def _readable(name: str) -> str:
+    """`Fig. 19 (gain)` for `19/gain`, `Tables 1 to 6` for `tables`."""
+    figure, _, series = name.partition("/")
+    return ("Tables 1 to 6" if figure == "tables" else f"Fig. {figure}") + (f" ({series})" if series else "")
 
 
 def _about(meta: dict[str, Any]) -> str:

@@ -98,6 +98,8 @@ def _sides(options: argparse.Namespace) -> list[tuple[Any, Any, Any]]:
         target, distractor = words["target"][side], words["distractor"][side]
         graph = build_flow_graph(model, acts, places[side], layers, target, distractor, keep_of(options))
         sides.append((graph, model, acts))
+    if prompts[0] == prompts[1] and names[0] == names[1] and places[0] == places[1]:
+        raise VisitError("A comparison needs two sides: give --prompt twice, or --model twice, or --pos twice.")
     return sides
 
 

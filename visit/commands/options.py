@@ -60,10 +60,18 @@ def keep_options(parser: argparse.ArgumentParser) -> None:
 
 
 def keep_of(options: argparse.Namespace) -> Any:
-    """The `Keep` that the options ask for."""
+    """The `Keep` that the options ask for; a mistake is told by the option's name."""
     from visit.keep import Keep
 
-    return Keep(options.heads, options.values, options.attn_neurons, options.neurons, options.by, tuple(options.pin))
+    asked = options.heads, options.values, options.attn_neurons, options.neurons, options.by, tuple(options.pin)
+    try:
+        return Keep(*asked)
+    except VisitError as problem:
+        text = str(problem)
+        for name, option in (("attn_neurons", "attn-neurons"), ("mlp_neurons", "neurons"), ("heads", "heads"),
+                             ("values", "values"), ("by", "by"), ("pin", "pin")):  # fmt: skip
+            text = text.replace(f"Keep.{name} ", f"--{option} ")
+        raise VisitError(text) from problem
 
 
 def out_options(parser: argparse.ArgumentParser, endings: tuple[str, ...]) -> None:

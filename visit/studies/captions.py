@@ -40,6 +40,11 @@ _FREE = (
 )
 _STATES = "what attention adds to the stream (attn_out), the block's output, and the model's last state"
 
+ANSWERS = (
+    "✓ as in the paper, ✗ not as in the paper, ○ undecided with these prompts. Numbers in brackets are 95 % intervals "
+    "of prompt sets drawn anew; a rank correlation ρ over few layers takes few values, so that its interval may end at "
+    "the estimate. A ✓ says that the numbers agree, no more: some of them come with any model, an untrained one, too."
+)
 _GIVE_WAY = "Function words stand high before the norm and give way to content words after it."
 _LOSE = "The ten words that lose most probability, at the end of each quarter of the model"
 

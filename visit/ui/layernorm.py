@@ -80,7 +80,7 @@ def one_prompt(subject: Subject, layer: int | None, norm: str, final: bool | Non
         st.altair_chart(figures_layernorm.rank_lines(table), width="stretch", alt="Top words before and after the norm")
         st.caption("The ten most probable words before and after the norm. A line leads each word to its rank on "
                    "the other "
-                   "side; blue-green rises, vermilion falls, the thick line is the target.")  # fmt: skip
+                   "side; blue-green rises in rank, vermilion falls, the thick line is the target.")  # fmt: skip
     with right:
         _extremes(table, with_final(norm, final))
     if norm != "final":
@@ -116,7 +116,10 @@ def _extremes(table: pd.DataFrame, final: bool) -> None:
                f"gain{' and bias' if 'bias' in steps else ''}.")  # fmt: skip
     else:
         why = "The lens leaves the final norm out here, so all steps are seen."
-    st.caption(f"The words that lose and gain most probability, and the norm's steps, which add up to Δ exactly. {why}")
+    st.caption(
+        "The words that lose and gain most probability (a word may rise in rank and lose probability), and the norm's "
+        f"steps, which add up to Δ exactly. {why}"
+    )
 
 
 def _take_layer() -> None:

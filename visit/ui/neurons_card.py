@@ -28,8 +28,11 @@ def card(subject: Subject, index: Any, prompts: PromptSet | None, found: tuple[A
 
     chosen = neuron_of(subject)
     if chosen is None:
-        st.caption("Choose a neuron in a table or figure to see its card.")
+        st.caption("Choose a neuron in a table or figure of this page: its card stands here.")
         return
+    if st.session_state.get("neuron_card") != chosen:  # chosen further down, the card is out of sight
+        st.toast(f"The card of L{chosen[0]} N{chosen[1]} stands under the most active neurons.")
+        st.session_state["neuron_card"] = chosen
     stats, sums = found or (None, None)
     made = neuron_card(subject.model, index, *chosen, stats, sums, () if prompts is None else prompts.prompts)
     st.subheader(f"Neuron L{chosen[0]} N{chosen[1]}", anchor=False)

@@ -77,7 +77,8 @@ def _own() -> PromptSet | None:
     text = left.text_area(
         "Prompts, one a line (or CSV, JSON Lines with a column prompt)", key="own_prompts", height=140
     )
-    file = right.file_uploader(f"Or a file: .txt, .csv, .jsonl, {MAX_BYTES >> 20} MB at most", ["txt", "csv", "jsonl"])
+    file = right.file_uploader(f"Or a file: .txt, .csv, .jsonl, {MAX_BYTES >> 20} MB at most", ["txt", "csv", "jsonl"],
+                               max_upload_size=MAX_BYTES >> 20)  # fmt: skip
     if file is not None:
         return read_prompts(file.getvalue(), file.name)
     if text.strip():

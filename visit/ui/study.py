@@ -30,7 +30,7 @@ VERSION = "study 1"  # of what a run's numbers mean: another one is another run
 _CORRECT = {"split": "all, and apart by right and wrong", "only": "only those answered correctly",
             "all": "all, targets ignored"}  # fmt: skip
 _SECOND = {"rbo": "rank-biased overlap", "none": "none"}
-_LIVE = 5.0  # seconds between two looks at a run's figures
+_FIRST, _LIVE = 0.7, 5.0  # seconds between two looks for the first figures, and at figures that are there
 
 
 def page() -> None:
@@ -76,12 +76,14 @@ def _job(model: Model, prompts: PromptSet, settings: Settings) -> Any:
 def _asked(model: Model, chosen: PromptSet) -> tuple[PromptSet, Settings]:
     """The prompts and settings that the controls say."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.selectbox("Prompts, evenly spread over the set", CHOICES["count"], width=250, help="The paper takes 100.",
-                     **field("count"))  # fmt: skip
+        counts = [c for c in CHOICES["count"] if c == "all" or int(c) < len(chosen.rows)]
+        st.selectbox("Prompts, evenly spread over the set", counts, width=250, filter_mode=None,
+                     format_func=lambda c: f"all {len(chosen.rows):,}" if c == "all" else c,
+                     help="The paper takes 100.", **field("count", counts[-1:] + counts))  # fmt: skip
         st.selectbox("Which of them", list(_CORRECT), format_func=lambda c: _CORRECT[c], width=290,
                      help="Right means that the target is the model's most probable next word. The paper takes only "
                      "such prompts; its Figures 13 and 14 compare.", **field("correct"))  # fmt: skip
-    with st.expander(f"Figures, k, layers: {_said(model)}", icon=":material/tune:"):
+    with st.expander("Figures, k, layers", icon=":material/tune:"):  # one label, or a change would shut it
         _figures()
         with st.container(horizontal=True, vertical_alignment="bottom"):
             _number("k", "Words compared, k", model.d_vocab, "The paper compares the 50 most probable words.")
@@ -95,17 +97,19 @@ def _asked(model: Model, chosen: PromptSet) -> tuple[PromptSet, Settings]:
                          **field("second"))  # fmt: skip
             _number("draws", "Bootstrap draws", 10_000, "How often the prompts are drawn anew for the 95 % bands.")
             _number("seed", "Seed", 999_999, "Of the bootstrap: the same seed gives the same bands.", 110, 0)
-    count = None if state().count == "all" else int(state().count)
-    return chosen.spread(count), _settings(model)
+    settings = _settings(model)
+    st.caption(f"Asked for: {_said(settings, model)}.")
+    return chosen.spread(None if state().count == "all" else int(state().count)), settings
 
 
-def _said(model: Model) -> str:
+def _said(settings: Settings, model: Model) -> str:
     """What the folded controls say, so that nobody must open them to know."""
-    figures = len(_chosen())
+    figures = len(settings.figures)
     which = "all figures" if figures == len(FIGURES) else f"{figures} of {len(FIGURES)} figures"
-    layers = f"layers {state().blocks}" if state().blocks else "all layers"
-    second = "rank-biased overlap beside I_k" if state().second == "rbo" else "I_k alone"
-    return f"{which}, k = {min(int(state().k), model.d_vocab)}, {layers}, {second}"
+    some = settings.layers is not None and len(settings.layers) < model.n_layers
+    layers = f"layers {', '.join(map(str, settings.layers or ()))}" if some else "all layers"
+    second = "rank-biased overlap beside I_k" if settings.second == "rbo" else "I_k alone"
+    return f"{which}, k = {settings.k}, {layers}, {second}"
 
 
 def _chosen() -> tuple[str, ...]:
@@ -181,6 +185,8 @@ def _forecast(model: Model, prompts: PromptSet, settings: Settings) -> None:
     """How long the run will take on this machine, and what takes it."""
     table = _st_forecast(_key(model, prompts, settings), model, prompts, settings)
     st.markdown(forecast_sentence(table, len(prompts.rows)))
+    if float(table["seconds"].sum()) < 2:
+        return
     with st.container(width=620):
         st.altair_chart(figures_study.forecast_bars(table), width="stretch", alt="What takes how long")
 
@@ -208,7 +214,11 @@ def _results(run: Run, model: Model, prompts: PromptSet, settings: Settings) -> 
     """The figures, looked at again and again while the run goes on."""
     other = study_results.laid_over(run.key) if set(settings.figures) & set(ALIGNED) else (None, None)
 
+    waits = run.alive and run.result is None
+
     def show() -> None:
+        if waits and run.result is not None:
+            st.rerun()  # from here on the figures are looked at less often: drawing them takes time
         study_results.show(run, model, prompts, other)
 
-    st.fragment(show, run_every=_LIVE if run.alive else None)()
+    st.fragment(show, run_every=_FIRST if waits else _LIVE if run.alive else None)()

@@ -17,7 +17,7 @@ from visit import report
 from visit.chart_svg import chart_spec
 from visit.errors import VisitError
 from visit.figures_study import panels
-from visit.studies.captions import caption_of
+from visit.studies.captions import ANSWERS, caption_of
 from visit.studies.settings import ALIGNED
 from visit.studies.stored import MAX_BYTES, read_study, without_words
 from visit.ui import graphs
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 KEPT = 12  # finished studies that can be laid over another one
 ROWS = 1000  # of a table on the page; the files have all
 _NONE = "nothing"
+_WIDE = "<style>[class*='st-key-wide_']{overflow-x:auto;max-width:100%}</style>"  # wide figures scroll by themselves
 
 
 def show(run: Run, model: Model, prompts: PromptSet, over: tuple[Any, Study | None]) -> None:
@@ -48,6 +49,7 @@ def show(run: Run, model: Model, prompts: PromptSet, over: tuple[Any, Study | No
     if not run.alive:
         _keep(run.key, study)
         _files(study, other)
+    st.html(_WIDE)
     _contents(study)
     if other is not None:
         first, second = report.run_name(study.meta), report.run_name(other.meta)
@@ -66,7 +68,7 @@ def _contents(study: Study) -> None:
     st.markdown(f"**{plain(report.summary(study.meta))}**")
     found = [(caption_of(figure), report.marks(study, figure)) for figure in study.tables]
     st.markdown(" \u2003 ".join(_unbroken(f"[{caption.name}](#{caption.anchor}) {marks}") for caption, marks in found))
-    st.caption("✓ as in the paper, ✗ not as in the paper, ○ undecided with these prompts.")
+    st.caption(plain(ANSWERS))
     for figure, why in report.left_out(study.meta):
         st.caption(f"Not shown: {plain(figure)} ({plain(why)}).")
 
@@ -118,8 +120,8 @@ def _charts(found: Drawn, figure: str) -> None:
     for start in range(0, len(found), count):
         row = found[start : start + count]
         if row[0][2]:
-            for one in row:
-                _one(st.container(horizontal=True), one, "content")
+            for place, one in enumerate(row):
+                _one(st.container(key=f"wide_{figure}_{start}_{place}"), one, "content")
         elif len(found) == 1:
             _one(st.container(), row[0], "stretch")
         else:
@@ -215,7 +217,7 @@ def laid_over(now: Any) -> tuple[Any, Study | None]:
                               "Verdicts stay those of this one.")  # fmt: skip
         with st.popover("Or a file", icon=":material/upload:"):
             file = st.file_uploader(f"study.json or figure-….json of an earlier study, {MAX_BYTES >> 20} MB at most",
-                                    ["json"], key="study_file")  # fmt: skip
+                                    ["json"], key="study_file", max_upload_size=MAX_BYTES >> 20)  # fmt: skip
     if file is not None:
         try:
             content = file.getvalue()
