@@ -196,8 +196,9 @@ def forecast_sentence(table: pd.DataFrame, prompts: int) -> str:
     seconds = float(table["seconds"].sum())
     largest = table.loc[table["seconds"].idxmax()]
     share = float(largest["seconds"]) / max(seconds, 1e-12)
-    return (f"**About {duration(seconds)}** for {prompts:,} prompts on this machine; {share:.0%} of it goes into "
-            f"{largest['part']}.")  # fmt: skip
+    many = f"{prompts:,} prompt{'s' if prompts != 1 else ''}"
+    return (f"**About {duration(seconds)}** for {many} on this machine, if it has nothing else to do; {share:.0%} "
+            f"of it goes into {largest['part']}.")  # fmt: skip
 
 
 def duration(seconds: float) -> str:

@@ -120,8 +120,8 @@ def _charts(found: Drawn, figure: str) -> None:
     for start in range(0, len(found), count):
         row = found[start : start + count]
         if row[0][2]:
-            for place, one in enumerate(row):
-                _one(st.container(key=f"wide_{figure}_{start}_{place}"), one, "content")
+            for number, one in enumerate(row):
+                _one(st.container(key=f"wide_{figure}_{start}_{number}"), one, "content")
         elif len(found) == 1:
             _one(st.container(), row[0], "stretch")
         else:
