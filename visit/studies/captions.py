@@ -181,7 +181,8 @@ _ALL = (
         "9",
         "The weights of the neurons that are always on",
         "The weights of their rows of W_out, dimension by dimension, beside the mean neuron and random ones.",
-        "Dots are weights beyond three standard deviations of their own row; grey lines the stream's rogue dimensions.",
+        "Dots are weights beyond three standard deviations of their own row; upright grey lines, if any, the stream's "
+        "rogue dimensions.",
         "A few outlier weights, which feed the stream's rogue dimensions.",
     ),
     Caption(

@@ -105,5 +105,5 @@ def figure9(subject: Subject, stats: Any, sums: Any) -> None:
         st.altair_chart(figures_neurons.weight_lines(profile), width="content", alt="Weights per dimension")
     st.caption(
         f"Figure 9, layer {layer}: what neurons write, dimension by dimension; dots are weights beyond three standard "
-        "deviations of their own vector, grey lines the stream's rogue dimensions."
+        "deviations of their own vector, upright grey lines, if any, the stream's rogue dimensions."
     )
