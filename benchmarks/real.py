@@ -1,0 +1,176 @@
+"""How long a real model lets its user wait: `python benchmarks/real.py [--model PATH] [--only NAMES]`.
+
+Seconds, and ratios to a plain forward pass of the same prompt measured beside them. First the products in this process,
+each the shortest of three; then pages through a real server and headless Chromium, from the key press until the script
+has ended and the page has changed for the last time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+PROMPT = "When Mary and John went to the store, John gave a drink to"
+OTHERS = [
+    "When Paul and Lucy went to the park, Lucy gave a flower to",
+    "When Anna and Mark went to the shop, Anna gave a book to",
+    "When Kate and Bill went to the bank, Bill gave a ticket to",
+]  # of 14 tokens each
+UNFOLDED = (3, 11, 17)  # blocks that no page opens by itself
+REPEATS = 3
+
+
+def shortest(call: Callable[[], object]) -> float:
+    times = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+class Table:
+    """Lines of one report: a name, seconds, the ratio to a plain forward pass, and what is allowed."""
+
+    def __init__(self, forward: float) -> None:
+        self.forward = forward
+        print(f"{'plain forward pass':44s} {forward:7.3f} s", flush=True)
+
+    def line(self, name: str, seconds: float, allowed: float | None = None) -> None:
+        limit = "" if allowed is None else f"   (allowed {allowed:g} s)"
+        print(f"{name:44s} {seconds:7.3f} s   {seconds / self.forward:6.1f} ×{limit}", flush=True)
+
+
+# ---- products, in this process ---------------------------------------------------------------------------------------
+
+
+def products(name: str) -> Table:
+    """Capture, graphs and map of one prompt."""
+    import visit
+    from visit.forward import plain_logits, tokenize
+    from visit.overview import lens_map, predictions
+    from visit.story import story
+
+    model = visit.load_model(name)
+    ids = tokenize(model, PROMPT)
+    plain_logits(model, ids)
+    table = Table(shortest(lambda: plain_logits(model, ids)))
+    table.line("capture", shortest(lambda: visit.capture(model, PROMPT)))
+    acts = visit.capture(model, PROMPT)
+    pos, target, block = acts.index(-1), int(acts.logits[-1].argmax()), 2 * model.n_layers // 3
+    visit.build_flow_graph(model, acts, layers=[block])
+    table.line("predictions", shortest(lambda: predictions(model, acts)))
+    table.line("reading in sentences", shortest(lambda: story(model, acts, pos, target)))
+    table.line(f"lens map, {model.n_layers + 1} × {len(ids)}", shortest(lambda: lens_map(model, acts, target)))
+    table.line("graph of one block", shortest(lambda: visit.build_flow_graph(model, acts, layers=[block])))
+    table.line("whole graph", shortest(lambda: visit.build_flow_graph(model, acts)))
+    return table
+
+
+# The neurons of many prompts, the memory tables, and the capture of 600 tokens belong here (lines of `products`).
+
+
+# ---- pages, through a server and a browser ---------------------------------------------------------------------------
+
+_WATCH = """() => {
+  window.last = performance.now();
+  new MutationObserver((list) => {
+    const seen = (m) => !(m.target.closest ? m.target : m.target.parentElement)?.closest('[data-testid=stStatusWidget]');
+    if (list.some(seen)) window.last = performance.now();
+  }).observe(document.body, { subtree: true, childList: true, attributes: true, characterData: true });
+}"""
+_QUIET = """(begun) => {
+  const state = document.querySelector('.stApp').dataset.testScriptState;
+  return window.last > begun && state === 'notRunning' && performance.now() - window.last > 700
+    && window.last - begun;
+}"""
+
+
+def settled(page: Any, act: Callable[[], None]) -> float:
+    """Seconds from before `act` until the page has changed for the last time (quiet for 0.7 s, no script running)."""
+    begun = page.evaluate("() => performance.now()")
+    act()
+    return page.wait_for_function(_QUIET, arg=begun, timeout=180_000).json_value() / 1000
+
+
+def opened(chromium: Any, address: str, name: str, path: str, **query: str) -> tuple[Any, float]:
+    """A tab on one page of the app, and how long it took to settle."""
+    page = chromium.new_page(viewport={"width": 1440, "height": 1300})
+    started = time.perf_counter()
+    page.goto(f"{address}/{path}?{urlencode({'model': name, **query})}")
+    page.evaluate(_WATCH)
+    page.locator(".nodes .n").first.wait_for(timeout=180_000)
+    page.wait_for_function(_QUIET, arg=0, timeout=180_000)
+    return page, time.perf_counter() - started - 0.7
+
+
+def type_prompt(page: Any, label: str, text: str) -> None:
+    field = page.get_by_label(label, exact=True)
+    field.fill(text)
+    field.press("Enter")
+
+
+def flow_page(chromium: Any, address: str, name: str, table: Table) -> None:
+    page, first = opened(chromium, address, name, "flow", prompt=PROMPT)
+    table.line("flow page: the first visit", first)
+    times = [settled(page, lambda text=text: type_prompt(page, "Prompt", text)) for text in OTHERS]
+    table.line("flow page: changed prompt, settled", sorted(times)[1], 1.2)
+    blocks = [page.locator(f".names [data-layer='{n}'], [data-layer='{n}']").first for n in UNFOLDED]
+    times = []
+    for block in blocks:
+        block.scroll_into_view_if_needed()
+        page.wait_for_timeout(300)
+        times.append(settled(page, block.click))
+    table.line("flow page: a block unfolded", sorted(times)[1], 0.3)
+    page.close()
+
+
+def compare_page(chromium: Any, address: str, name: str, table: Table) -> None:
+    page, first = opened(chromium, address, name, "compare", prompt=PROMPT, prompt_b=OTHERS[0])
+    table.line("Compare: the first visit", first)
+    times = [settled(page, lambda text=text: type_prompt(page, "Prompt B", text)) for text in OTHERS[1:]]
+    table.line("Compare: changed prompt B, settled", min(times), 2.5)
+    page.close()
+
+
+PAGES = {"flow": flow_page, "compare": compare_page}  # the memory and neuron pages belong here
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="smollm2", help="a listed model, a folder, or a name of the hub")
+    parser.add_argument("--only", default=",".join(["products", *PAGES]), help="products, flow, compare: some of them")
+    chosen = parser.parse_args()
+    wanted = chosen.only.split(",")
+    if "products" in wanted:
+        table = products(chosen.model)
+    else:
+        import visit
+        from visit.forward import plain_logits, tokenize
+
+        model = visit.load_model(chosen.model)
+        ids = tokenize(model, PROMPT)
+        plain_logits(model, ids)
+        table = Table(shortest(lambda: plain_logits(model, ids)))
+        del model
+    if not set(wanted) & set(PAGES):
+        return
+    from browser import browser, server
+
+    with server(VISIT_OFFLINE="1") as address, browser() as chromium:
+        for page in (PAGES[name] for name in wanted if name in PAGES):
+            page(chromium, address, chosen.model, table)
+
+
+if __name__ == "__main__":
+    main()
