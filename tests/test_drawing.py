@@ -206,12 +206,12 @@ def test_twelve_folded_blocks_fit_one_screen_and_a_block_at_words_a_thousand_pix
 
 def test_a_wide_frame_begins_with_whole_pills_before_the_open_block():
     picture = compose(make_graph(layers=tuple(range(12))), {7: "words"})
-    wide, narrow = flow_data(make_graph(layers=tuple(range(12))), {7: "words"})["focus"]
+    ((layer, left, right, wide),) = flow_data(make_graph(layers=tuple(range(12))), {7: "words"})["open"]
     opened = next(block for block in picture.sheet.blocks if block.level == "words")
-    assert 0 < opened.x - wide < 260 and narrow == opened.x
+    assert 0 < opened.x - wide < 260 and (layer, left, right) == (7, opened.x, opened.right)
     states = [p for p in picture.sheet.pills.values() if p.role == "state"]
     assert not any(p.x < wide < p.right for p in states)
-    assert flow_data(make_graph(layers=(0, 1)), {0: "words"})["focus"] == [0, 0]
+    assert flow_data(make_graph(layers=(0, 1)), {0: "words"})["open"][0][3] == 0
 
 
 def test_the_block_that_moves_the_target_most_is_open():
@@ -387,7 +387,7 @@ def test_a_page_holds_the_drawings_that_python_would_have_sent():
         chosen = {int(layer): level for layer, level in view["levels"].items()}
         sent = flow_data(graph, chosen, color_by="entropy")
         assert [data["entries"][i] for i in view["nodes"]] == sent["nodes"]
-        assert all(view[part] == sent[part] for part in ("svg", "links", "junctions", "focus"))
+        assert all(view[part] == sent[part] for part in ("svg", "links", "junctions", "open"))
     assert len({entry["id"] for entry in data["entries"]}) == len(data["entries"]) == len(graph.nodes)
 
 

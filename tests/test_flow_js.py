@@ -126,6 +126,49 @@ def test_a_clicked_node_stays_in_view_when_the_inspector_takes_its_room(page, wo
     assert frame["x"] <= box["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"]
 
 
+def test_what_scrolls_under_a_resting_pointer_does_not_light_up(page):
+    data = flow_data(make_graph(layers=(7, 8, 9), heads=14), "words")
+    show(page, data)
+    page.evaluate("document.querySelector('.visit').style.marginTop = '900px'")
+    box = page.locator(".frame").bounding_box()
+    page.mouse.move(box["x"] + 420, 400)  # above the drawing, where a sentence would be
+    page.evaluate("window.scrollTo(0, 900)")
+    page.wait_for_timeout(300)
+    under = page.evaluate(f"Boolean(document.elementFromPoint({box['x'] + 420}, 400).closest('.frame'))")
+    assert under and lit(page, data) is None
+    node(page, data, "L7.head1").hover()
+    assert "L7.head1" in lit(page, data)
+
+
+def test_a_selection_is_never_dimmed(page, words):
+    node(page, words, "L9.mlp_value7").click()
+    node(page, words, "L8.head1.value1").hover()
+    assert {"L9.mlp_value7", "L8.head1"} <= lit(page, words) and "L8.head0.value0" not in lit(page, words)
+    rerun(page, words | {"selected": "L8.head0.value0"})  # a sentence of the page chooses another one meanwhile
+    assert "L8.head0.value0" in lit(page, words)
+
+
+def test_a_new_drawing_is_centred_on_its_open_block(page):
+    graphs = [make_graph(layers=tuple(range(30)), seed=seed) for seed in (0, 1)]
+    for graph, prompt in zip(graphs, ("one", "two"), strict=True):
+        graph.meta["prompt"] = prompt
+    show(page, flow_data(graphs[0], {22: "words"}))
+    where = "document.querySelector('.frame').scrollLeft"
+    for graph, opened in ((graphs[0], 22), (graphs[1], 6), (graphs[0], 22)):
+        data = flow_data(graph, {opened: "words"})
+        rerun(page, data)
+        frame, title = page.locator(".frame").bounding_box(), page.get_by_text(f"block {opened}").bounding_box()
+        assert frame["x"] <= title["x"] < frame["x"] + 300
+        out = node(page, data, f"L{opened}.mlp_out").bounding_box()
+        assert out["x"] + out["width"] <= frame["x"] + frame["width"]
+    page.evaluate(where + " += 40")
+    before = page.evaluate(where)
+    rerun(page, flow_data(graphs[0], {22: "words"}, color_by="probability"))  # the same graph in other colours
+    assert page.evaluate(where) == before
+    rerun(page, flow_data(graphs[0], {2: "words"}))  # another block is opened, from outside the drawing
+    assert page.locator(".frame").bounding_box()["x"] <= page.get_by_text("block 2", exact=True).bounding_box()["x"]
+
+
 def test_missing_numbers_are_a_dash_with_a_reason(page):
     data = flow_data(make_graph(), "everything")
     show(page, data)

@@ -143,7 +143,7 @@ def drawing_data(picture: Picture) -> dict[str, Any]:
         "svg": frame(body, sheet.width, sheet.height),
         "junctions": len(sheet.junctions),
         "links": [_link(band, numbers) for band in picture.bands],
-        "focus": _focus(sheet),
+        "open": _open_blocks(sheet),
     }
 
 
@@ -182,16 +182,21 @@ def _link(band: Band, numbers: dict[str, int]) -> list[Any]:
     return [numbers[band.source], numbers[band.target], band.kind[0], contribution, end]
 
 
-def _focus(sheet: Sheet) -> list[float]:
-    """How far to scroll at first, in a wide and a narrow frame: to the first open block, when others stand before it.
+def _open_blocks(sheet: Sheet) -> list[list[float]]:
+    """[layer, left, right, start] of every block that is not folded: what the page centres on.
 
-    A wide frame begins with the last whole pills before the block, so that none is cut.
+    `start`: where a frame begins that has no room for more: with the last whole pills before the block, so that none is
+    cut; where no folded block stands before it, at the drawing's own beginning.
     """
-    opened = next((block for block in sheet.blocks if block.level != "states"), None)
-    if opened is None or opened is sheet.blocks[0]:
-        return [0.0, 0.0]
     wholes = [pill.x for pill in sheet.pills.values() if pill.role in ("state", "rest")]
-    return [min((x for x in wholes if opened.x - 230 <= x < opened.x), default=opened.x) - 12, opened.x]
+    return [
+        [
+            block.layer, block.x, block.right,
+            min((x for x in wholes if block.x - 230 <= x < block.x), default=block.x) - 12 if n else 0.0,
+        ]
+        for n, block in enumerate(sheet.blocks)
+        if block.level != "states"
+    ]  # fmt: skip
 
 
 def default_detail(graph: FlowTables) -> dict[int, Level]:

@@ -5,6 +5,8 @@
 const NS = "http://www.w3.org/2000/svg";
 const mounted = new WeakMap(); // root element -> its view, so that a rerun updates and never builds twice
 const together = new Set(); // views that light up together, when their data name the same group
+let pointer = ""; // where the pointer was last, so that what scrolls under a resting one is not taken for a move
+addEventListener("pointermove", (event) => { pointer = event.clientX + " " + event.clientY; }, { passive: true });
 
 export default function flow(component) {
   const { data, parentElement, setStateValue, setTriggerValue } = component;
@@ -162,7 +164,9 @@ function redraw(view, data) {
   const parsed = new DOMParser().parseFromString(data.svg, "image/svg+xml");
   if (parsed.querySelector("parsererror")) throw new Error("visit: the drawing is not well-formed");
   const before = anchor(view);
-  const first = !view.svg;
+  // another model, prompt, position or target: a place in the drawing before it means nothing here
+  const fresh = !view.svg || view.data.legend.caption !== data.legend.caption;
+  const open = new Set(fresh ? [] : view.data.open.map((block) => block[0]));
   const svg = document.adoptNode(parsed.documentElement);
   view.data = data;
   view.svg = svg;
@@ -191,8 +195,10 @@ function redraw(view, data) {
   view.sticky = null;
   view.current = null;
   zoom(view, view.zoom, true);
-  if (first) view.frame.scrollLeft = data.focus[view.frame.clientWidth < 700 ? 1 : 0] * view.zoom;
+  if (fresh) centre(view, data.open[0]);
   else if (before && view.index.has(before.id)) view.frame.scrollLeft += place(view, view.index.get(before.id))[0] - before.x;
+  const opened = data.open.find((block) => !open.has(block[0]));
+  if (!fresh && opened && !seen(view, opened)) centre(view, opened);
   if (view.selected && !view.index.has(view.selected)) { view.selected = null; view.inspector.hidden = true; }
   mark(view);
   const start = view.index.get(view.selected) ?? 0;
@@ -215,6 +221,22 @@ function anchor(view) {
     if (here.x >= 0 && (!best || here.x < best.x)) best = here;
   });
   return best;
+}
+
+/** Scroll the frame until an open block [layer, left, right] stands in its middle, or begins at its left edge with the
+ *  last whole pills before it, where there is no more room. */
+function centre(view, block) {
+  const frame = view.frame, room = frame.clientWidth / view.zoom;
+  if (!block) { frame.scrollLeft = 0; return; }
+  const [, left, right, start] = block;
+  const middle = (left + right - room) / 2;
+  frame.scrollLeft = view.zoom * (frame.clientWidth < 700 ? left : Math.min(middle, start));
+}
+
+/** Whether the beginning of an open block is on screen. */
+function seen(view, block) {
+  const x = block[1] * view.zoom - view.frame.scrollLeft;
+  return x >= 0 && x < view.frame.clientWidth - 200;
 }
 
 /** Scroll the frame, never the page, until the selected node is seen, and no further. */
@@ -290,7 +312,8 @@ function light(view, lit) {
   if (!lit) { view.lit.replaceChildren(); return; }
   const copies = document.createDocumentFragment();
   for (const [e, path] of view.paths) if (lit.edges.has(e)) copies.append(path.cloneNode());
-  for (const i of lit.nodes) if (view.groups[i]) {
+  const kept = view.index.get(view.selected); // a selection is never dimmed
+  for (const i of kept === undefined ? lit.nodes : new Set([...lit.nodes, kept])) if (view.groups[i]) {
     const copy = view.groups[i].cloneNode(true);
     copy.removeAttribute("tabindex");
     copies.append(copy);
@@ -425,6 +448,7 @@ function select(view, id, tell) {
   id = id === undefined || id === null || !view.index.has(id) ? null : id;
   if (tell && id !== view.selected) { view.sent.push(id); view.report(id); }
   view.selected = id;
+  if (view.svg.classList.contains("dim")) light(view, view.current === null ? null : pathOf(view, view.current));
   mark(view);
   show(view);
   reveal(view); // the inspector takes room, perhaps the node's
@@ -549,13 +573,14 @@ function listen(view) {
   // of two drawings the one that is used leads; the other's own scroll events, which answer to it, lead nowhere
   const lead = () => { for (const other of together) other.leads = other === view; };
   for (const name of ["pointerenter", "pointerdown", "wheel", "focusin"]) frame.addEventListener(name, lead, { passive: true });
-  frame.addEventListener("pointerover", (event) => { if (!drag) hover(view, indexAt(event)); });
   frame.addEventListener("pointerleave", () => { if (!drag) hover(view, null); });
   frame.addEventListener("pointerdown", (event) => {
     if (event.pointerType === "mouse" && event.button === 0)
       drag = { x: event.clientX, y: event.clientY, left: frame.scrollLeft, top: frame.scrollTop, moved: false };
   });
   frame.addEventListener("pointermove", (event) => {
+    // not "pointerover": that also comes when the page scrolls, or is drawn anew, under a pointer that rests
+    if (!drag && event.pointerType !== "touch" && pointer !== event.clientX + " " + event.clientY) hover(view, indexAt(event));
     if (!drag) return;
     const dx = event.clientX - drag.x, dy = event.clientY - drag.y;
     if (!drag.moved && Math.hypot(dx, dy) > 4) {
