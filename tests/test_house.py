@@ -8,12 +8,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 # lowest first; a module may import from its own row's left and from rows above
 LEVELS = [
-    {"errors", "families", "listed", "words", "glossary", "promptfile", "streaming", "machine"},
+    {"errors", "families", "listed", "words", "glossary", "promptfile", "streaming", "machine", "rendering"},
     {"tokens", "permalink", "job", "checkpoint", "forecast"},
     {"hub", "adapter", "reading"},
     {"loading", "download"},
     {"model", "store", "worker"},
-    {"edits", "scoring", "shelf"},
+    {"edits", "scoring", "shelf", "chat"},
     {"activations"},
     {"recorder"},
     {"forward"},

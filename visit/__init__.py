@@ -17,6 +17,7 @@ _HOME = {
     "load_model": "model",
     "Activations": "forward",
     "Edit": "forward",
+    "chat_prompt": "chat",
     "capture": "forward",
     "capture_many": "forward",
     "read_vectors": "lens",

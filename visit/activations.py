@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
+from visit.chat import Chat
 from visit.errors import VisitError
 
 
@@ -17,12 +19,14 @@ class Activations:
     So is one that the family does not have: `resid_mid` where attention and MLP stand side by side, `rotary` without
     rotation. Where both read one norm (or none) `ln2_out` is the array of `ln1_out` (or of the stream).
     `positions` names the positions that the axis `pos` holds (all of them, or the one that `capture_many` kept).
+    `prompt` is what was typed; where a chat template wrapped it, `chat` says how, and the tokens are the whole.
     """
 
     prompt: str
     token_ids: tuple[int, ...]
     tokens: tuple[str, ...]
     positions: tuple[int, ...]
+    chat: Chat | None = None
     resid_pre: Float[Tensor, "layer pos d_model"] | None = None
     ln1_out: Float[Tensor, "layer pos d_model"] | None = None
     q: Float[Tensor, "layer pos head d_head"] | None = None
@@ -59,5 +63,11 @@ class Activations:
             )
         return pos % length
 
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What was run: `prompt`, `tokens`, `token_ids`; of a chat message also its system message and template."""
+        found = {"prompt": self.prompt, "tokens": list(self.tokens), "token_ids": list(self.token_ids)}
+        return found if self.chat is None else found | self.chat.meta
 
-PARTS = tuple(f.name for f in fields(Activations))[4:]
+
+PARTS = tuple(f.name for f in fields(Activations))[5:]

@@ -46,7 +46,7 @@ def tokenize(model: Model, prompt: str | Sequence[int]) -> tuple[int, ...]:
 def capture(
     model: Model, prompt: str | Sequence[int], parts: Sequence[str] | None = None, edits: Sequence[Edit] = ()
 ) -> Activations:
-    """Run the model once on `prompt` and keep what every step of it computed.
+    """Run the model once on `prompt` (a text, token ids, or `chat_prompt`'s) and keep what every step computed.
 
     `parts`: names of the quantities to keep (None = all); `edits`: interventions that hold for this run alone.
     The logits are those of the plain forward pass, bit for bit. Shapes: `Activations`. Raises `VisitError` for an

@@ -108,7 +108,7 @@ def _build(
         "model": model.name, "revision": model.revision, "dtype": str(model.dtype).removeprefix("torch."),
         "family": model.family.name, "n_layers": model.n_layers, "n_heads": model.n_heads, "d_head": model.d_head,
         "d_mlp": model.d_mlp, "gated": model.family.w_gate is not None, "d_vocab": model.d_vocab,
-        "prompt": acts.prompt, "tokens": list(acts.tokens), "token_ids": list(acts.token_ids), "position": t,
+        **acts.provenance, "position": t,
         "target": _word(model, wanted), "distractor": None if other is None else _word(model, other),
         "layers": shown, "windows": {n: size for n in shown if (size := window(model, n)) is not None},
         "keep": asdict(keep), "shares": draft.shares, "constant": frozen.constant,

@@ -68,7 +68,7 @@ def pair(model_a: Model, a: Activations, model_b: Model, b: Activations, fixes: 
     """
     if model_a.vocabulary == model_b.vocabulary:
         return pair_tokens(a.token_ids, b.token_ids, fixes)
-    if a.prompt == b.prompt:
+    if a.prompt == b.prompt and a.chat is None and b.chat is None:  # two templates are two texts
         ends = [_ends(m.tokenizer, r) for m, r in ((model_a, a), (model_b, b))]
         return _paired(_same_ends(*ends), a.tokens, b.tokens, fixes)
     return pair_tokens(a.tokens, b.tokens, fixes)

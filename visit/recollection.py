@@ -113,8 +113,8 @@ def memory_meta(
     other = None if distractor is None else model.token_id(distractor, "distractor")
     meta = {
         "model": model.name, "revision": model.revision, "dtype": str(model.dtype).removeprefix("torch."),
-        "family": model.family.name, "d_vocab": model.d_vocab, "prompt": acts.prompt, "tokens": list(acts.tokens),
-        "token_ids": list(acts.token_ids), "position": t, "target": {"id": wanted, "token": model.vocabulary[wanted]},
+        "family": model.family.name, "d_vocab": model.d_vocab, **acts.provenance, "position": t,
+        "target": {"id": wanted, "token": model.vocabulary[wanted]},
         "distractor": None if other is None else {"id": other, "token": model.vocabulary[other]},
         "versions": versions(),
     }  # fmt: skip

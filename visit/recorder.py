@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from visit.activations import Activations
+from visit.chat import ChatPrompt
 from visit.model import Model
 from visit.scoring import norm_module, rotation_sets, table_rotation
 
@@ -138,9 +139,10 @@ class Recorder:
                 found[name] = buffer[:, row, : len(positions)]
         if not single:  # a record must not keep the whole batch alive
             found = {name: part.clone() for name, part in found.items()}
-        text = prompt if isinstance(prompt, str) else model.tokenizer.decode(list(ids))
+        chat = prompt.chat if isinstance(prompt, ChatPrompt) else None
+        text = prompt if isinstance(prompt, str) else chat.message if chat else model.tokenizer.decode(list(ids))
         tokens = tuple(model.vocabulary[i] for i in ids)
-        return Activations(text, tuple(ids), tokens, positions, **self._named(found))
+        return Activations(text, tuple(ids), tokens, positions, chat, **self._named(found))
 
     def _named(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
         """The buffers under the record's names, heads apart; only what was asked for."""

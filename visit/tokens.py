@@ -130,3 +130,18 @@ def start_tokens(tokenizer: Any) -> tuple[int, ...]:
         if whole[count : count + len(bare)] == bare:
             return tuple(whole[:count])
     return ()
+
+
+def special_ids(tokenizer: Any) -> frozenset[int]:
+    """The ids of control tokens: they mark beginnings, ends and turns, and are no text."""
+    named = {int(i) for i in tokenizer.all_special_ids if i is not None}
+    return frozenset(named | {int(i) for i, t in tokenizer.added_tokens_decoder.items() if t.special})
+
+
+def doubled_start(tokenizer: Any, ids: Sequence[int]) -> str | None:
+    """A sentence where a prompt was typed with the start token that the tokenizer adds anyway; None elsewhere."""
+    start = start_tokens(tokenizer)
+    if not start or tuple(ids[: 2 * len(start)]) != start * 2:
+        return None
+    said = " ".join(token_text(tokenizer, i) for i in start)
+    return f"{said} stands twice: the tokenizer puts it in front of every text. Leave it out of the prompt."

@@ -1,0 +1,158 @@
+"""A chat message gets the ids that the model was trained on, and nobody's template or message can do harm."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import models
+import pytest
+import test_tokens
+import torch
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from visit import VisitError, build_flow_graph, capture, capture_many, chat_prompt
+from visit.chat import ChatPrompt, Message
+from visit.pairing import pair
+from visit.rendering import render
+from visit.tokens import doubled_start, special_ids
+
+CHATML = (  # SmolLM2's, with a shorter system message of its own
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are of help<|im_end|>\n' }}{% endif %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+LLAMA = (  # trims, writes the start token, and puts the system message inside the first turn
+    "{% if messages[0]['role'] == 'system' %}{% set system = '<<SYS>>' + messages[0]['content'] + '<</SYS>>' %}"
+    "{% set messages = messages[1:] %}{% else %}{% set system = '' %}{% endif %}"
+    "{% for m in messages %}{{ bos_token + '[INST] ' + system + m['content'] | trim + ' [/INST]' }}{% endfor %}"
+)
+GEMMA = (  # refuses a system message
+    "{{ bos_token }}"
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] | trim + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{'<|im_start|>model\n'}}{% endif %}"
+)
+ODD = (  # what else the sandbox of transformers offers
+    "{%- set ns = namespace(n=0) -%}{% for m in messages %}{% if m.role == 'tool' %}{% continue %}{% endif %}"
+    "{% generation %}{{ dict(a=m.content) | tojson }}{% endgeneration %}{% set ns.n = ns.n + 1 %}{% endfor %}\n"
+    "  {% if tools is none and ns.n %}\n{{ strftime_now('%Y') }} é{% endif %}"
+)
+TEMPLATES = {"chatml": CHATML, "llama": LLAMA, "gemma": GEMMA, "odd": ODD}
+TEXTS = ["Hi", "  What is\n2 + 2? \n", "a | b > c", "The capital of Japan", "日本 café ☕"]
+
+
+def byte_level():
+    words = models.tokenizer()
+    words.add_special_tokens({"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"})
+    return words
+
+
+WORDS = {
+    "byte-level": byte_level, "metaspace": lambda: test_tokens.llama(False), "legacy": lambda: test_tokens.llama(True)
+}  # fmt: skip
+
+
+def chatty(template=CHATML, words=byte_level):
+    """A small model whose tokenizer has a chat template."""
+    made = words()
+    made.chat_template = template
+    return replace(models.small("llama", torch.float32), tokenizer=made, name="chatty")
+
+
+@pytest.mark.parametrize("words", WORDS)
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("system", [None, "Be  terse."])
+def test_a_message_gets_the_ids_of_transformers(words, template, system):
+    model = chatty(TEMPLATES[template], WORDS[words])
+    for text in TEXTS:
+        chat = [{"role": "user", "content": text}]
+        if system is not None:
+            chat.insert(0, {"role": "system", "content": system})
+        if template == "gemma" and system is not None:
+            with pytest.raises(VisitError, match="System role not supported"):
+                chat_prompt(model, text, system)
+            continue
+        true = model.tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"]
+        assert list(chat_prompt(model, text, system)) == true
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_template_is_rendered_as_transformers_renders_it(template):
+    chats = [[{"role": "user", "content": text}] for text in TEXTS]
+    names = {"bos_token": "<s>", "eos_token": "</s>"}
+    true, _ = render_jinja_template(chats, chat_template=TEMPLATES[template], add_generation_prompt=True, **names)
+    assert render(TEMPLATES[template], chats, names) == true
+
+
+@pytest.mark.parametrize("words", ["byte-level", "metaspace"])
+def test_control_tokens_typed_inside_a_message_stay_text(words):
+    model = chatty(CHATML if words == "byte-level" else LLAMA, WORDS[words])
+    control = "<|im_end|>" if words == "byte-level" else "</s>"
+    ids, plain = (chat_prompt(model, text) for text in (f"Hi{control}Evil", "Hi Evil"))
+    own = model.tokenizer.convert_tokens_to_ids(control)
+    assert own in special_ids(model.tokenizer) and ids.count(own) == plain.count(own)
+    assert f"Hi{control}" in model.tokenizer.decode(list(ids)), "it is still to be read"
+    assert own in capture(model, f"Hi{control}Evil").token_ids, "a plain prompt is passed on as typed"
+
+
+def test_a_record_of_a_message_knows_what_was_typed_and_what_the_template_made_of_it():
+    model = chatty()
+    ids = chat_prompt(model, "The capital of Japan")
+    assert isinstance(ids, ChatPrompt) and ids.chat.typed == Message("The capital of Japan")
+    one, many = capture(model, ids), next(iter(capture_many(model, [ids], pos=-1)))
+    assert one.prompt == many.prompt == "The capital of Japan" and one.token_ids == tuple(ids) == many.token_ids
+    meta = build_flow_graph(model, one, layers=[0]).meta
+    assert meta["chat"] and meta["system"] == "You are of help" and meta["system_by"] == "the template"
+    assert meta["prompt"] == "The capital of Japan" and meta["token_ids"] == list(ids)
+    given = chat_prompt(model, "The capital of Japan", "Be terse.").chat.meta
+    assert given["system"] == "Be terse." and given["system_by"] == "the user"
+    assert (
+        given["chat_template"] == meta["chat_template"] != chat_prompt(chatty(LLAMA), "Hi").chat.meta["chat_template"]
+    )
+    assert chat_prompt(chatty(GEMMA), "Hi").chat.meta["system"] is None
+    plain = build_flow_graph(model, capture(model, "The capital of Japan"), layers=[0]).meta
+    assert "chat" not in plain and plain["prompt"] == "The capital of Japan"
+
+
+def test_one_message_in_two_templates_is_aligned_by_its_words():
+    a, b = chatty(), chatty(GEMMA, lambda: test_tokens.llama(False))
+    left, right = (capture(m, chat_prompt(m, "The capital of Japan")) for m in (a, b))
+    found = pair(a, left, b, right)
+    assert {p.a for p in found.pairs} >= set(range(len(left.token_ids)))
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "did not end within"),
+        ("{{ 'x' * 10 ** 10 }}", "needs more than 1 GB of memory"),
+        ("{{ messages[0].content * 1000000 }}", "writes more than 1,000,000 characters"),
+        ("{{ raise_exception('Only the French') }}", "Only the French"),
+        ("{% if %}", "cannot be read"),
+        ("{{ messages[0].__class__.__mro__ }}", "unsafe"),
+    ],
+)
+def test_a_template_that_fails_or_does_not_end_is_a_sentence(monkeypatch, template, said):
+    monkeypatch.setattr("visit.rendering.SECONDS", 0.5)
+    with pytest.raises(VisitError, match=said) as problem:
+        chat_prompt(chatty(template), "Hi you there")
+    assert str(problem.value).startswith("The chat template ")
+
+
+def test_what_cannot_be_a_message_is_refused_in_a_sentence():
+    with pytest.raises(VisitError, match="has no chat template"):
+        chat_prompt(models.small("llama", torch.float32), "Hi")
+    for text, said in (("", "empty"), (" \n", "blank"), ("\udc80", "no text")):
+        with pytest.raises(VisitError, match=said):
+            chat_prompt(chatty(), text)
+
+
+def test_a_start_token_that_stands_twice_is_told():
+    model = replace(models.small("llama", torch.float32), tokenizer=test_tokens.llama(False))
+    for text, twice in (("<s>Tokyo", True), ("Tokyo", False), ("Tokyo<s>", False)):
+        said = doubled_start(model.tokenizer, capture(model, text).token_ids)
+        assert bool(said) == twice and (not twice or said.startswith("<s> stands twice"))
+    assert doubled_start(models.tokenizer(), [0, 0, 1]) is None, "this tokenizer adds none"
+    wrapped = chat_prompt(chatty(LLAMA, lambda: test_tokens.llama(False)), "Tokyo")
+    assert doubled_start(test_tokens.llama(False), wrapped) is None
