@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import models
 import pytest
@@ -262,3 +264,35 @@ def test_a_head_that_is_not_there_is_one_sentence(capsys, arguments, says):
 def test_one_prompt_is_no_comparison(capsys):
     assert main(["compare", "--prompt", PROMPT]) == 2
     assert "needs two sides" in capsys.readouterr().err
+
+
+# ---- waiting threads -------------------------------------------------------------------------------------------------
+
+SPY = """
+import os, runpy, sys
+class Spy:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            sys.meta_path.remove(self)
+            print("torch is loaded with", os.environ.get("OMP_WAIT_POLICY"))
+sys.meta_path.insert(0, Spy())
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "given", "found"),
+    [
+        ("import visit; visit.capture", None, "passive"),
+        ("import visit; visit.capture", "active", "active"),
+        ("import torch, visit; visit.capture; print(os.environ.get('OMP_WAIT_POLICY'))", None, "None\nNone"),
+        ("sys.argv = ['visit', 'memory', '--model', 'no/such/model!', '--prompt', 'x']\n"
+         "runpy.run_module('visit', run_name='__main__')", None, "passive"),
+    ],
+    ids=["library", "the user's own", "torch came first", "command line"],
+)  # fmt: skip
+def test_threads_wait_without_spinning_wherever_visit_comes_before_torch(code, given, found):
+    env = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    env |= {"PYTHONPATH": str(Path(__file__).parent.parent), "VISIT_OFFLINE": "1"}
+    env |= {} if given is None else {"OMP_WAIT_POLICY": given}
+    done = subprocess.run([sys.executable, "-c", SPY + code], env=env, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == f"torch is loaded with {found}", done.stderr
