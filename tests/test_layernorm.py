@@ -33,6 +33,7 @@ from visit.layernorm_words import (
     filter_sentence,
     filter_test,
     function_words,
+    is_function_word,
     word_classes,
 )
 from visit.promptfile import shipped_set
@@ -236,10 +237,17 @@ def test_words_are_matched_without_their_space_and_in_lower_case(mini):
     kinds = dict(zip(mini.vocabulary, word_classes(mini), strict=True))
     assert kinds[" the"] == kinds["After"] == "function"
     assert kinds[" Tokyo"] == kinds[" city"] == "content"
-    assert kinds["Tokyo"] == kinds[","] == kinds[" "] == kinds["\\xe9"] == "other"
+    assert kinds["Tokyo"] == kinds[" "] == kinds["\\xe9"] == "other"
+    assert kinds[","] == kinds["."] == "function", "punctuation is what a real model's norm takes from most of all"
     own = dict(zip(mini.vocabulary, word_classes(mini, [" City"]), strict=True))
     assert own[" city"] == "function" and own[" the"] == "content"
     assert function_words("# not these\nA b\n c") == {"a", "b", "c"}
+
+
+def test_marks_are_function_words_one_by_one_and_letters_are_not():
+    listed = function_words()
+    assert all(is_function_word(token, listed) for token in (",", " (", '."', " …", ").", "?!\n", " THE", "n't"))
+    assert not any(is_function_word(token, listed) for token in (" ai", "$,", " ", "", "3.", "a.", "city"))
 
 
 def shifts_of(function, content, layers=2):

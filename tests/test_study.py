@@ -537,19 +537,71 @@ def test_a_planted_rise_is_a_yes_a_fall_a_no_and_noise_undecided():
         found = next(v for v in verdicts(planted(curve, noise=noise), META)["2b"] if v.claim == claim)
         assert found.holds is expected and found.sentence.startswith(claim)
         assert {True: ": yes,", False: ": no,", None: ": undecided,"}[expected] in found.sentence
-    assert (
-        "ρ = 1.00 [1.00, 1.00]" in next(v for v in verdicts(planted(rising), META)["2b"] if v.claim == claim).sentence
-    )
+    found = next(v for v in verdicts(planted(rising), META)["2b"] if v.claim == claim)
+    assert "ρ = 1.00 [1.00, 1.00]" in found.numbers and found.whole == f"{found.sentence} ({found.numbers})"
 
 
 def test_overlap_is_compared_with_random_vectors():
     for height, expected in ((0.3, True), (0.002, False)):
         found = verdicts(planted(np.full(8, height), noise=0.0005), META)["2b"][0]
-        assert found.holds is expected and "random vectors 0.01" in found.sentence
+        assert found.holds is expected and "unrelated vectors 0.5" in found.sentence
     alike = verdicts(planted(np.full(8, 0.3), figure="19", series=("naive", "circuit")), META)["19"]
     assert [v.holds for v in alike] == [False, False]
     apart = verdicts(planted(np.full(8, 0.02), figure="19", series=("naive", "circuit")), META)["19"]
-    assert [v.holds for v in apart] == [True, True] and "up to 0.06 counts" in apart[0].sentence
+    assert [v.holds for v in apart] == [True, True] and "up to 0.06 counts" in apart[0].numbers
+
+
+def test_an_answer_names_its_size_in_words_beside_unrelated_vectors():
+    """2 of 50 words and 0.4 by chance is a yes of another kind than 30 of 50."""
+    meta = META | {"random_pairs": {"intersection": 0.4 / 50}}
+    said = {height: verdicts(planted(np.full(8, height), noise=0.0005), meta)["2b"][0] for height in (0.6, 0.04, 0.02)}
+    assert all(v.holds for v in said.values())
+    assert said[0.6].sentence.endswith("yes, 30 of 50 words; unrelated vectors 0.4")
+    assert said[0.04].sentence.endswith("yes, 2.0 of 50 words; unrelated vectors 0.4")
+    assert said[0.02].sentence.endswith("yes, but by less than a word: 1.0 of 50 words; unrelated vectors 0.4")
+    low = verdicts(planted(np.full(8, 0.01), figure="19", series=("naive",), noise=0.0005), meta)["19"][0]
+    assert low.sentence.endswith("yes, 0.5 of 50 words; unrelated vectors 0.4"), "hardly any is what was claimed"
+
+
+@pytest.mark.parametrize(
+    ("gap", "said"),
+    [(0.1, "yes, by 5.0 of 50 words"), (0.01, "yes, but by less than a word (0.5 of 50)"),
+     (-0.01, "no, by less than a word the other way (0.5 of 50)"), (-0.1, "no, by 5.0 of 50 words the other way")],
+)  # fmt: skip
+def test_a_shift_below_one_word_is_said_to_be_one(gap, said):
+    sums = planted(np.full(8, 0.3), figure="15", series=("after", "before", "block"), noise=0.0005)
+    after = sums.cells["15/after"]
+    sums.cells["15/before"] = replace(after, total=after.total - gap * after.count[:, :, None, None, None])
+    found = verdicts(sums, META)["15"][0]
+    assert found.sentence == f"Attention moves the stream towards its own words: {said}"
+
+
+def probable(curve, noise, groups=("all",)):
+    return planted(curve, noise=noise, figure="14", series=("prediction",), groups=groups)
+
+
+def test_ranks_of_noise_do_not_hide_that_the_prediction_rises():
+    """A curve that falls from 9e-8 to 4e-8 over twenty layers and then climbs to a half: what happens on SmolLM2."""
+    meta = META | {"d_vocab": 50_000}
+    curve = np.append(np.linspace(9e-8, 4e-8, 20), [0.002, 0.02, 0.1, 0.3, 0.4, 0.5])
+    assert float(spearman(curve[None], list(range(26)))[0]) < 0.5, "its bare ranks say nothing"
+    found = verdicts(probable(curve, 1e-9), meta)["14"][0]
+    assert (
+        found.holds is True and "half of its 0.50 after layer 25 is there from layer 23 [23, 23] on" in found.sentence
+    )
+    assert "below 0.0002 layers count as equal" in found.numbers
+    nothing = verdicts(probable(np.linspace(1e-8, 9e-8, 8), 1e-9), meta)["14"][0]
+    assert nothing.holds is None and nothing.sentence.endswith("no layer reads more than 0.0002, which is noise")
+    falls = verdicts(probable(np.linspace(0.5, 0.1, 8), 1e-3), meta)["14"][0]
+    assert falls.holds is False and "is there from layer 0 [0, 0] on" in falls.sentence
+
+
+def test_two_probabilities_of_noise_are_not_compared():
+    """Half of the layers at 1e-8, where a difference of 1e-9 would be certain with enough prompts."""
+    meta, curve = META | {"d_vocab": 50_000}, np.append(np.full(4, 1e-8), [0.1, 0.3, 0.4, 0.5])
+    found = verdicts(probable(curve, 0, GROUPS), meta)["14"]
+    assert found[1].holds is None and "both lie below 0.0002" in found[1].sentence
+    assert found[2].holds is None and "below" not in found[2].sentence, "equal, and far above noise"
 
 
 def test_a_drop_at_the_end_is_seen_only_where_there_is_one():

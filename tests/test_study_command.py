@@ -49,7 +49,7 @@ def test_json_is_strict_and_whole(capsys, file):
     assert status == 0 and set(found) == {"meta", "tables"} and set(found["tables"]) == {"2b", "16"}
     assert found["meta"]["prompts"] == 2 and found["meta"]["settings"]["k"] == 20
     assert {row["rank"] for row in found["tables"]["16"]} == {1, 2} and found["tables"]["2b"][0]["head"] is None
-    assert all(set(v) == {"claim", "holds", "sentence"} for v in found["meta"]["verdicts"]["2b"])
+    assert all(set(v) == {"claim", "holds", "sentence", "numbers"} for v in found["meta"]["verdicts"]["2b"])
     assert "first 2 of 5" in found["meta"]["prompt_set"]["name"]
 
 

@@ -50,7 +50,7 @@ def norm_entropy(stats: pd.DataFrame, layer: int | None = None, chosen: str = ""
 
 
 _TIPS = {
-    "name": "neuron", "often": "in the top of its layer", "words": "writes", "negated": "turned round",
+    "name": "neuron", "often": "in the top of its layer", "words": "writes", "sign": "used with a sign",
     "size": "norm", "bits": "entropy in bits", "mean": "mean activation", "function": "function words",
 }  # fmt: skip
 
@@ -68,7 +68,8 @@ def _dots(stats: pd.DataFrame, chosen: str, threshold: float) -> pd.DataFrame:
         "always": table["always"], "chosen": table["chosen"],
         "name": [f"L{layer} N{n}" for layer, n in zip(table["layer"], table["neuron"], strict=True)],
         "often": [f"{f:.0%} of the prompts" for f in table["freq"]],
-        "words": [_words(row) for row in table["tokens"]], "negated": [_words(row) for row in table["negated_tokens"]],
+        "words": [_words(row) for row in table["used_tokens"]],
+        "sign": ["negative, so that it writes its row turned round" if m < 0 else "positive" for m in table["mean"]],
         "size": [f"{n:.3g}" for n in table["norm"]], "bits": [f"{e:.2f}" for e in table["entropy"]],
         "mean": [f"{m:+.3g}" for m in table["mean"]], "function": [f"{s:.0%}" for s in table["function_share"]],
     })  # fmt: skip

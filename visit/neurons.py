@@ -16,6 +16,7 @@ from torch import Tensor
 from visit.errors import VisitError
 from visit.forward import capture_many
 from visit.layernorm_words import function_words as listed_words
+from visit.layernorm_words import is_function_word
 from visit.model import Model
 from visit.neurons_set import PARTS, NeuronSums, added, empty_sums, state_of, sums_of
 from visit.parting import ROGUE
@@ -112,7 +113,8 @@ def statistics_table(
     Columns: `layer`, `neuron`, `freq` (share of the prompts in which it is among its layer's most active),
     `is_regularization` (freq > threshold), `mean`, `std`, `max`, `min` of a_n; of W_out[n]: `norm`, `entropy` (bits),
     `norm_percentile`, `entropy_percentile` (among its layer's, 0 to 100), `tokens`, `negated_tokens` (what it writes
-    with a positive and with a negative coefficient), `function_share` (of the words of its mean activation's sign),
+    with a positive and with a negative coefficient), `used_tokens` (those of the sign that it is used with, its mean
+    activation's), `function_share` (of these, punctuation counted among the function words),
     `negated_function_share` (of the other sign's: what it pushes away),
     `outlier_count`, `outlier_dims` (|w| > 3 standard deviations of its own weights, largest first), `rogue_dims` (those
     of them that are rogue in the stream after this layer); `example_prompts` (numbers, largest |a_n| first),
@@ -147,7 +149,7 @@ def _layer(
         "max": sums.largest[layer].tolist(), "min": sums.smallest[layer].tolist(),
         "norm": read["norm"], "entropy": read["entropy"],
         "norm_percentile": percentiles(read["norm"]), "entropy_percentile": percentiles(read["entropy"]),
-        "tokens": read["tokens"], "negated_tokens": read["negated_tokens"],
+        "tokens": read["tokens"], "negated_tokens": read["negated_tokens"], "used_tokens": used,
         "function_share": [function_share(row, words) for row in used],
         "negated_function_share": [function_share(row, words) for row in other],
         "outlier_count": [len(dims) for dims in outliers], "outlier_dims": outliers,
@@ -184,8 +186,8 @@ def rogue_dims(sums: NeuronSums, layer: int) -> list[int]:
 
 
 def function_share(tokens: list[str], words: frozenset[str]) -> float:
-    """The share of tokens that are function words, spaces and capitals aside."""
-    return sum(t.strip().lower() in words for t in tokens) / max(1, len(tokens))
+    """The share of tokens that are function words or punctuation, spaces and capitals aside."""
+    return sum(is_function_word(t, words) for t in tokens) / max(1, len(tokens))
 
 
 def _check(measure: Any, threshold: float) -> None:

@@ -14,6 +14,7 @@ from visit.model import Model
 from visit.neurons import outlier_dims, rogue_dims
 from visit.neurons_set import NeuronSums
 from visit.static import StaticIndex, matrices, reading
+from visit.words import visible
 
 SIMILAR = 10
 ROLES = {"W_in": "key", "W_gate": "gate", "W_out": "value"}
@@ -180,8 +181,8 @@ def regularization_findings(summary: pd.DataFrame, stats: pd.DataFrame, prompts:
     found.append(
         "The paper: at least one of them per late layer reads as function words. Here this holds in "
         f"{int(reads.sum())} of {int(have.sum())} such layers; over all of them {_mean(always, 'function_share')} of "
-        f"their top words are function words ({_mean(always, 'negated_function_share')} of the words that they push "
-        f"away), {_mean(stats, 'function_share')} over all neurons."
+        f"their top words are function words or punctuation ({_mean(always, 'negated_function_share')} of the words "
+        f"that they push away), {_mean(stats, 'function_share')} over all neurons. {_most_so(always)}"
     )
     found.append(
         f"The paper: their norms are exceptionally high and their entropy is higher. Here the median neuron of them "
@@ -193,6 +194,14 @@ def regularization_findings(summary: pd.DataFrame, stats: pd.DataFrame, prompts:
         f"The paper: a few outlier weights in the stream's rogue dimensions. Here {hit} of {len(always)} have one."
     )
     return found
+
+
+def _most_so(always: pd.DataFrame) -> str:
+    """The neuron that reads most as function words, with the sign that it is used with."""
+    row = always.loc[always["function_share"].idxmax()]
+    turned = ", used with a negative sign," if row["mean"] < 0 else ""
+    words = " ".join(visible(token.strip() or token) for token in row["used_tokens"])
+    return f"Most so does L{row['layer']} N{row['neuron']}{turned} which writes {words}"
 
 
 def _mean(table: pd.DataFrame, name: str) -> str:

@@ -67,7 +67,8 @@ def study_json(study: Any) -> str:
 
 def _verdicts(study: Any, figure: str) -> list[dict[str, Any]]:
     return [
-        {"claim": v.claim, "holds": v.holds, "sentence": v.sentence} for v in study.verdicts.get(figure, ())
+        {"claim": v.claim, "holds": v.holds, "sentence": v.sentence, "numbers": v.numbers}
+        for v in study.verdicts.get(figure, ())
     ]  # fmt: skip
 
 
@@ -172,7 +173,8 @@ def _figure(study: Any, figure: str, other: Any, files: bool) -> str:
     caption, table = caption_of(figure), study.tables[figure]
     parts = [f'<section id="{escape(caption.anchor)}"><h2>{escape(caption.name)}. {escape(caption.title)}</h2>']
     parts.append(_charts(study, figure, other))
-    parts += [f'<p class="verdict {MARK_WORDS[v.holds]}">{MARKS[v.holds]} <b>{escape(visible(v.sentence))}</b></p>'
+    parts += [f'<p class="verdict {MARK_WORDS[v.holds]}">{MARKS[v.holds]} <b>{escape(visible(v.sentence))}</b>'
+              f'{f"<br><small>{escape(visible(v.numbers))}</small>" if v.numbers else ""}</p>'
               for v in study.verdicts.get(figure, ())]  # fmt: skip
     parts += [f"<p>{escape(text)}</p>" for text in (caption.measured, caption.reading) if text]
     parts.append(f'<p class="quiet">{escape(visible(scope(study.meta, figure, table)))}</p>')

@@ -139,7 +139,7 @@ def _print(found: Any) -> None:
           f"{meta['correct']:,} answered correctly, in {meta['seconds']:.0f} s\n")  # fmt: skip
     for figure, own in found.verdicts.items():
         for verdict in own:
-            print(f"Fig. {figure:3s} {verdict.sentence}")
+            print(f"Fig. {figure:3s} {verdict.whole}")
     for name, why in meta["figures_left_out"].items():
         print(f"Fig. {name}: left out, {why}")
     for note in [*meta["thinned"], *(f"left out: {note}" for note in meta["left_out"])]:

@@ -188,7 +188,7 @@ def _filters(test: pd.DataFrame, prompts: int) -> Verdict:
     loses = (test["falls_more"] == "yes") & (test["function_mean"] < 0)
     share = float(loses[layers.index].mean())
     holds = True if loses.iloc[-1] and share >= 0.5 else False if every["falls_more"] == "no" else None
-    claim = "ln1 takes probability from function words, more than from content words, in most layers"
+    claim = "ln1 takes probability from function words and punctuation, more than from content words, in most layers"
     sentence = filter_sentence(test)
     if prompts < FEW_PROMPTS:
         holds, sentence = None, f"{sentence} {FEW_PROMPTS} prompts at least are needed to decide."

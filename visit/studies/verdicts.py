@@ -1,13 +1,15 @@
 """What this run's numbers say about the paper's findings: each a claim, an answer, and a sentence with an interval.
 
 An answer is "yes" where the whole 95 % bootstrap interval over prompts is on the claim's side, "no" where it is on the
-other side, "undecided" where it is on both, or where there are too few prompts or layers to say.
+other side, "undecided" where it is on both, or where there are too few prompts or layers to say. It names its size in
+words of the k compared, for with many prompts the smallest difference is certain. Probabilities that no layer lifts out
+of the noise are not ranked: what lies below a limit counts as equal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ FEW_PROMPTS, FEW_LAYERS = 5, 4  # with fewer nothing is decided
 NEAR = 0.05  # above what random vectors score: what still counts as hardly any overlap
 NEARLY_ALL = 0.9  # of the heads
 CLEAR = 0.5  # a rank correlation from which a curve is said to rise; under 0 it does not, between nobody can say
+NOISE = 10  # times 1/V: a probability below is what a lens reads of anything, and its ranks say nothing
 _RULE = f"; a yes has all of it above {CLEAR}, a no below 0"
 _NAMES = {"attn_out": "attn_out", "block": "the block's output", "final": "the final state"}
 _WORDS = {True: "yes", False: "no", None: "undecided"}
@@ -32,11 +35,20 @@ Curves = Float[np.ndarray, "draw layer"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """One finding of the paper, looked for in this run. `holds`: None = undecided."""
+    """One finding of the paper, looked for in this run. `holds`: None = undecided.
+
+    `sentence`: the claim, the answer and its size; `numbers`: what it rests on (estimate, interval, rule), maybe empty.
+    """
 
     claim: str
     holds: bool | None
     sentence: str
+    numbers: str = ""
+
+    @property
+    def whole(self) -> str:
+        """Sentence and numbers as one text."""
+        return f"{self.sentence} ({self.numbers})" if self.numbers else self.sentence
 
 
 def verdicts(sums: StudySums, meta: dict[str, Any]) -> dict[str, list[Verdict]]:
@@ -60,27 +72,66 @@ def interval(draws: Draws) -> tuple[float, float, float]:
     return float(draws[0]), float(low), float(high)
 
 
+Size = Callable[[float, bool | None], str]  # the estimate and the answer -> how large it is, in words
+
+
 def judged(claim: str, what: str, draws: list[Draws], prompts: int, above: float = 0.0, below: bool = False,
-           against: float | None = None, note: str = "") -> Verdict:  # fmt: skip
+           against: float | None = None, note: str = "", size: Size | None = None) -> Verdict:  # fmt: skip
     """Whether a number lies above a limit (`below`: under it). `draws`: by I_k, then by the second measure if any.
 
-    `against`: where the whole interval must lie under this other limit for a no.
+    `against`: where the whole interval must lie under this other limit for a no. `size`: says the estimate in the
+    sentence; without it `what` and the number do.
     """
     limits = above, above if against is None else against
     value, low, high = interval(draws[0])
-    text = f", {what} {_figures(value, low, high)}" if np.isfinite(value) else ""
+    known = bool(np.isfinite(value))
     holds: bool | None = None
+    why = ""
     if prompts < FEW_PROMPTS:
-        note += f"; {prompts} {'prompt is' if prompts == 1 else 'prompts are'} too few"
+        why = f"{prompts} {'prompt is' if prompts == 1 else 'prompts are'} too few"
     elif np.isfinite([value, low, high]).all():
         if below:
-            low, high, limits = -high, -low, (-limits[0], -limits[1])
-        holds = True if low > limits[0] else False if high < limits[1] else None
+            limits = -limits[0], -limits[1]
+        ends = (-high, -low) if below else (low, high)
+        holds = True if ends[0] > limits[0] else False if ends[1] < limits[1] else None
     else:
-        note += "; too few numbers"
-    if len(draws) > 1 and text:
-        text += f" (by RBO {_figures(*interval(draws[1]))})"
-    return Verdict(claim, holds, f"{claim}: {_WORDS[holds]}{text}{note}")
+        why = "too few numbers"
+    said = [] if not known else [f"{what} {_short(value)}" if size is None else size(value, holds)]
+    numbers = f"{what} {_figures(value, low, high)}" if known else ""
+    if len(draws) > 1 and known:
+        numbers += f", by RBO {_figures(*interval(draws[1]))}"
+    sentence = ", ".join([f"{claim}: {_WORDS[holds]}", *said])
+    return Verdict(claim, holds, f"{sentence}; {why}" if why else sentence, (numbers + note).removeprefix("; "))
+
+
+def _words(value: float) -> str:
+    """A number of words: one digit behind the point while they are few."""
+    return f"{value:.0f}" if abs(value) >= 9.95 else f"{value:.1f}" if abs(value) >= 0.05 else f"{value:.1g}"
+
+
+def _level(k: int, base: float | None = None, over: bool = False) -> Size:
+    """How many of k words two lists have in common. `base`: what unrelated vectors score; `over`: it is to be above."""
+
+    def size(value: float, holds: bool | None) -> str:
+        beside = "" if base is None else f"; unrelated vectors {_words(base * k)}"
+        if over and holds and base is not None and (value - base) * k < 1:
+            return f"but by less than a word: {_words(value * k)} of {k} words{beside}"
+        return f"{_words(value * k)} of {k} words{beside}"
+
+    return size
+
+
+def _shift(k: int) -> Size:
+    """By how many of k words one thing lies above another."""
+
+    def size(value: float, holds: bool | None) -> str:
+        words = abs(value) * k
+        way = " the other way" if value < 0 else ""
+        if words < 1 and holds is not None:
+            return f"{'but ' if holds else ''}by less than a word{way} ({_words(words)} of {k})"
+        return f"by {_words(words)} of {k} words{way}"
+
+    return size
 
 
 def _figures(value: float, low: float, high: float) -> str:
@@ -114,13 +165,20 @@ def _curves(sums: StudySums, name: str, group: int = 0) -> list[Curves]:
     return [flat[:, i] for i in range(flat.shape[1])]
 
 
-def _rises(sums: StudySums, name: str, claim: str, group: int = 0) -> Verdict:
+def _rises(sums: StudySums, name: str, claim: str, floor: float | None = None) -> Verdict:
+    """Whether a curve rises with depth. `floor`: a probability below which all layers count as equal."""
     layers = list(sums.block(name).layers)
-    prompts = _prompts(sums, name, group)
+    prompts = _prompts(sums, name)
     if len(layers) < FEW_LAYERS:
         return Verdict(claim, None, f"{claim}: undecided, {_few(len(layers))}")
-    found = [spearman(curve, layers) for curve in _curves(sums, name, group)]
-    return judged(claim, "Spearman ρ =", found, prompts, CLEAR, against=0, note=_RULE)
+    curves, note = _curves(sums, name), _RULE
+    if floor is not None:
+        if not float(curves[0][0].max()) > floor:
+            return Verdict(claim, None, f"{claim}: undecided, no layer reads more than {_short(floor)}, which is noise")
+        curves = [np.maximum(curve, floor) for curve in curves]
+        note += f"; below {_short(floor)} layers count as equal"
+    found = [spearman(curve, layers) for curve in curves]
+    return judged(claim, "Spearman ρ =", found, prompts, CLEAR, against=0, note=note)
 
 
 def _prompts(sums: StudySums, name: str, group: int = 0) -> int:
@@ -134,15 +192,17 @@ def _means(sums: StudySums, names: list[str]) -> list[Draws]:
 
 
 def _near_chance(sums: StudySums, meta: dict[str, Any], names: list[str], claim: str) -> Verdict:
-    base = meta["random_pairs"]["intersection"]
-    note = f"; random vectors {_random(meta)}; up to {_short(base + NEAR)} counts as hardly any"
-    return judged(claim, "mean I_k", _means(sums, names), _prompts(sums, names[0]), base + NEAR, True, note=note)
+    base, k = meta["random_pairs"]["intersection"], sums.settings.k
+    note = f"; unrelated vectors {_random(meta)}; up to {_short(base + NEAR)} counts as hardly any"
+    found, prompts = _means(sums, names), _prompts(sums, names[0])
+    return judged(claim, "mean I_k", found, prompts, base + NEAR, True, note=note, size=_level(k, base))
 
 
 def _over_chance(sums: StudySums, meta: dict[str, Any], names: list[str], claim: str) -> Verdict:
-    base = meta["random_pairs"]["intersection"]
-    note = f"; random vectors {_random(meta)}"
-    return judged(claim, "mean I_k", _means(sums, names), _prompts(sums, names[0]), base, note=note)
+    base, k = meta["random_pairs"]["intersection"], sums.settings.k
+    found, prompts = _means(sums, names), _prompts(sums, names[0])
+    note = f"; unrelated vectors {_random(meta)}"
+    return judged(claim, "mean I_k", found, prompts, base, note=note, size=_level(k, base, over=True))
 
 
 def _random(meta: dict[str, Any]) -> str:
@@ -180,7 +240,8 @@ def _drops(sums: StudySums, names: list[str]) -> Verdict:
     before = slice(-1 - max(1, len(layers) // 4), -1)
     first, last = layers[before][0], layers[before][-1]
     what = f"below layer {last}, by" if first == last else f"below the mean of layers {first} to {last}, by"
-    return judged(claim, what, [c[:, before].mean(1) - c[:, -1] for c in curves], _prompts(sums, names[0]))
+    gap = [c[:, before].mean(1) - c[:, -1] for c in curves]
+    return judged(claim, what, gap, _prompts(sums, names[0]), size=_shift(sums.settings.k))
 
 
 def _figure_3(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
@@ -191,7 +252,8 @@ def _figure_3(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
     else:
         every, top = _means(sums, ["2b/attn_out"]), _means(sums, ["3/attn_out"])
         rest = [(heads * x - longest * y) / (heads - longest) for x, y in zip(every, top, strict=True)]
-        found = [judged(claim, "more I_k by", _difference(top, rest), _prompts(sums, "3/attn_out"))]
+        gap, size = _difference(top, rest), _shift(sums.settings.k)
+        found = [judged(claim, "more I_k by", gap, _prompts(sums, "3/attn_out"), size=size)]
     for name in ("block", "final"):
         found.append(_rises(sums, f"3/{name}", f"Their overlap with {_NAMES[name]} rises with depth"))
     return found
@@ -207,7 +269,7 @@ def _figure_5(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
     return [
         judged(
             f"The value attended {_ORDER[i]} is more like its head than the one after it",
-            "more I_k by", [x[:, i] - x[:, i + 1] for x in found], prompts,
+            "more I_k by", [x[:, i] - x[:, i + 1] for x in found], prompts, size=_shift(sums.settings.k),
         )
         for i in range(found[0].shape[1] - 1)
     ]  # fmt: skip
@@ -223,29 +285,51 @@ def _figure_13(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
     pairs = [(_curves(sums, name, 1), _curves(sums, name, 2)) for name in names]
     gaps = [np.mean([np.abs(a[i] - c[i]).mean(1) for a, c in pairs], axis=0) for i in range(len(pairs[0][0]))]
     prompts = min(_prompts(sums, names[0], 1), _prompts(sums, names[0], 2))
-    note = f" ({sums.correct} right, {sums.incorrect} wrong; at most {NEAR} counts)"
-    note += "; no prompt is answered wrongly" if not sums.incorrect else ""
-    found = judged(claim, "mean distance in I_k", gaps, prompts, NEAR, True, note=note)
-    return [found if sums.incorrect else Verdict(claim, None, f"{claim}: undecided{note}")]
+    note = f"; {sums.correct} right, {sums.incorrect} wrong; at most {NEAR} counts"
+    size = _level(sums.settings.k)
+    found = judged(claim, "mean distance in I_k", gaps, prompts, NEAR, True, note=note, size=size)
+    return [found if sums.incorrect else Verdict(claim, None, f"{claim}: undecided, no prompt is answered wrongly")]
 
 
 def _figure_14(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
-    name = "14/prediction"
-    found = [_rises(sums, name, "The prediction's probability rises with depth")]
+    name, floor = "14/prediction", NOISE / meta["d_vocab"]
+    found = [_rises(sums, name, "The prediction's probability rises with depth", floor)]
+    if float(_curves(sums, name)[0][0, -1]) > floor:
+        found[0] = _with_half(sums, name, found[0])
     if len(sums.block(name).groups) < 2:
         return found
     (correct,), (incorrect,) = _curves(sums, name, 1), _curves(sums, name, 2)
     layers = correct.shape[1]
     fewest = min(_prompts(sums, name, 1), _prompts(sums, name, 2))
-    early = slice(0, max(1, layers // 2))
-    for claim, what, gap in (
-        ("In the first half of the layers a wrong answer is more probable than a right one", "by",
-         incorrect[:, early].mean(1) - correct[:, early].mean(1)),
-        ("In the last layer a right answer is more probable than a wrong one", "by", correct[:, -1] - incorrect[:, -1]),
-    ):  # fmt: skip
-        note = f" ({sums.correct} right, {sums.incorrect} wrong)"
-        found.append(judged(claim, what, [gap], fewest, note=note))
+    early, last = slice(0, max(1, layers // 2)), slice(-1, None)
+    for claim, at, more, less in (
+        ("In the first half of the layers a wrong answer is more probable than a right one", early, incorrect, correct),
+        ("In the last layer a right answer is more probable than a wrong one", last, correct, incorrect),
+    ):
+        means = [curve[:, at].mean(1) for curve in (more, less)]
+        note = f"; {sums.correct} right, {sums.incorrect} wrong"
+        if max(own[0] for own in means) <= floor:  # nan, where a group is empty, is judged below
+            said = f"{claim}: undecided, both lie below {_short(floor)}, which is noise"
+            found.append(Verdict(claim, None, said, note.removeprefix("; ")))
+        else:
+            found.append(judged(claim, "by", [means[0] - means[1]], fewest, note=note))
     return found
+
+
+def _with_half(sums: StudySums, name: str, found: Verdict) -> Verdict:
+    """The verdict with the depth from which on the prediction has at least half of its final probability."""
+    (curves,), layers = _curves(sums, name), sums.block(name).layers
+    if len(layers) < FEW_LAYERS:
+        return found
+    below = curves < curves[:, -1:] / 2  # the last layer is never below
+    first = np.where(below.any(1), curves.shape[1] - below[:, ::-1].argmax(1), 0)
+    place = np.where(np.isfinite(curves).all(1), np.array(layers, float)[first], np.nan)
+    at, low, high = interval(place)
+    if not np.isfinite([at, low, high]).all():
+        return found
+    final = f"half of its {_short(float(curves[0, -1]))} after layer {layers[-1]}"
+    half = f"{final} is there from layer {at:.0f} [{low:.0f}, {high:.0f}] on"
+    return replace(found, sentence=f"{found.sentence}; {half}")
 
 
 def _late_over_early(sums: StudySums, name: str) -> Verdict:
@@ -257,7 +341,7 @@ def _late_over_early(sums: StudySums, name: str) -> Verdict:
         return Verdict(claim, None, f"{claim}: undecided, {_few(count)}")
     first = max(1, count // 4)
     gap = [c[:, first:].mean(1) - c[:, :first].mean(1) for c in curves]
-    return judged(claim, "by", gap, _prompts(sums, name))
+    return judged(claim, "by", gap, _prompts(sums, name), size=_shift(sums.settings.k))
 
 
 def _figure_15(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
@@ -266,7 +350,8 @@ def _figure_15(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
     if "after" in present:
         gap = _difference(_means(sums, ["15/after"]), _means(sums, ["15/before"]))
         claim = "Attention moves the stream towards its own words"
-        found.append(judged(claim, "after less before, I_k", gap, _prompts(sums, "15/after")))
+        prompts, size = _prompts(sums, "15/after"), _shift(sums.settings.k)
+        found.append(judged(claim, "after less before, I_k", gap, prompts, size=size))
     if "previous" in present:
         found.append(_over_chance(sums, meta, ["15/previous"], "attn_out resembles the previous block's attn_out"))
     return [*found, _late_over_early(sums, "15/after" if "after" in present else "15/block")]
@@ -283,17 +368,17 @@ def _figure_16(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
         rule = f"; a yes has all of it below −{CLEAR}, a no above 0"
         found = judged(claim, f"Spearman ρ over {held} ranks =", draws, int(count[0]), -CLEAR, True, 0, rule)
     mean = sums.cells["16/value"].mean[:, 0, :, :, 0, 0]  # of the most attended: [draw, measure, layer]
-    return [found, _late_first_rank(mean, int(count[0]))]
+    return [found, _late_first_rank(mean, int(count[0]), sums.settings.k)]
 
 
-def _late_first_rank(mean: np.ndarray, prompts: int) -> Verdict:
+def _late_first_rank(mean: np.ndarray, prompts: int, k: int) -> Verdict:
     claim = "The most attended value is less like its head in the first quarter of the layers"
     layers = mean.shape[-1]
     if layers < FEW_LAYERS:
         return Verdict(claim, None, f"{claim}: undecided, {_few(layers)}")
     first = max(1, layers // 4)
     gap = mean[..., first:].mean(-1) - mean[..., :first].mean(-1)
-    return judged(claim, "by", list(gap.T), prompts)
+    return judged(claim, "by", list(gap.T), prompts, size=_shift(k))
 
 
 def _figure_17(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
@@ -314,7 +399,7 @@ def _figure_18(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
     mean = _means(sums, ["18/value"])
     note = f"; by chance {_short(base)}"
     found = judged(claim, "mean probability", mean, _prompts(sums, "18/value"), base, note=note)
-    return [found, _rises(sums, "18/value", "The source token's probability rises with depth")]
+    return [found, _rises(sums, "18/value", "The source token's probability rises with depth", base)]
 
 
 def _of_keys(figure: str, who: str) -> Callable[[StudySums, dict[str, Any]], list[Verdict]]:

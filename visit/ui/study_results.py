@@ -84,9 +84,9 @@ def _figure(study: Study, figure: str, other: Study | None, drawn: Any) -> None:
     if figure.startswith("tables"):
         height: Any = "content" if len(table) <= 12 else 420
         st.dataframe(_spelt(table.head(ROWS)), hide_index=True, placeholder="–", height=height)
-    verdicts = [f"{report.MARKS[v.holds]} **{plain(v.sentence)}**" for v in study.verdicts.get(figure, ())]
-    if verdicts:
-        st.markdown("  \n".join(verdicts))
+    for verdict in study.verdicts.get(figure, ()):
+        small = f"  \n:small[:gray[{plain(verdict.numbers)}]]" if verdict.numbers else ""
+        st.markdown(f"{report.MARKS[verdict.holds]} **{plain(verdict.sentence)}**{small}")
     texts = [caption.measured, caption.reading, report.scope(study.meta, figure, table)]
     st.caption(plain(" ".join(t for t in texts if t)))
     if caption.paper:
