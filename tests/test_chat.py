@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import models
@@ -11,6 +12,7 @@ import torch
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from visit import VisitError, build_flow_graph, capture, capture_many, chat_prompt
+from visit.__main__ import main
 from visit.chat import ChatPrompt, Message
 from visit.pairing import pair
 from visit.rendering import render
@@ -156,3 +158,48 @@ def test_a_start_token_that_stands_twice_is_told():
     assert doubled_start(models.tokenizer(), [0, 0, 1]) is None, "this tokenizer adds none"
     wrapped = chat_prompt(chatty(LLAMA, lambda: test_tokens.llama(False)), "Tokyo")
     assert doubled_start(test_tokens.llama(False), wrapped) is None
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A chat model as files."""
+    model, path = chatty(), tmp_path_factory.mktemp("chatty")
+    model.hf.save_pretrained(path)
+    model.tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.mark.parametrize("command", ["graph --layers 0", "memory", "layernorm", "neurons --layer 0", "compare"])
+def test_every_command_with_a_prompt_takes_chat(capsys, folder, command):
+    name, *options = command.split()
+    second = ["--prompt", "The capital of France"] if name == "compare" else []
+    given = [name, "--model", str(folder), "--prompt", "The capital of Japan", *second, *options, "--json"]
+    assert main([*given, "--chat", "--system", "Be terse."]) == 0
+    out, err = capsys.readouterr()
+    meta = json.loads(out)["meta"]
+    assert meta["chat"] and meta["system"] == "Be terse." and meta["prompt"] == "The capital of Japan"
+    assert meta["tokens"][0] == "<|im_start|>" and err == ""
+    if name == "compare":
+        assert meta["b"]["chat"] and meta["b"]["prompt"] == "The capital of France"
+    assert main(given) == 0
+    out, err = capsys.readouterr()
+    assert "chat" not in json.loads(out)["meta"] and "a plain text is out of its habit. With --chat" in err
+
+
+def test_chat_options_that_mean_nothing_are_refused(capsys, folder):
+    prompt, model = ["--prompt", "Tokyo"], ["--model", str(folder)]
+    for arguments, said in (
+        (["graph", *prompt, "--chat"], "no chat template"),
+        (["graph", *prompt, *model, "--system", "x"], "--system belongs to --chat"),
+        (["neurons", "--search", " Paris", "--chat"], "--chat belongs to --prompt"),
+        (["layernorm", "--prompts", "visit/mini/prompts/facts.csv", "--chat"], "--chat belongs to --prompt"),
+    ):
+        assert main(arguments) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_a_start_token_typed_before_a_prompt_is_told_on_the_command_line(capsys, tmp_path):
+    models.small("llama", torch.float32).hf.save_pretrained(tmp_path)
+    test_tokens.llama(False).save_pretrained(tmp_path)
+    assert main(["graph", "--model", str(tmp_path), "--layers", "0", "--prompt", "<s>Tokyo"]) == 0
+    assert "visit: note: <s> stands twice" in capsys.readouterr().err

@@ -37,7 +37,11 @@ def _joined(arguments: list[str]) -> list[str]:
     """`--pin -L1.head3` as `--pin=-L1.head3`: the value of these options may begin with a dash."""
     joined: list[str] = []
     for argument in arguments:
-        if joined and joined[-1] in ("--pin", "--prompt", "--target", "--distractor") and argument.startswith("-"):
+        if (
+            joined
+            and joined[-1] in ("--pin", "--prompt", "--system", "--target", "--distractor")
+            and argument.startswith("-")
+        ):
             joined[-1] += f"={argument}"
         else:
             joined.append(argument)

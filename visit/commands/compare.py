@@ -9,6 +9,8 @@ from typing import Any
 from visit.commands.options import (
     DRAWN,
     TABLES,
+    captured,
+    chat_options,
     check_out,
     draw_options,
     keep_of,
@@ -27,6 +29,7 @@ def add(commands: Any) -> None:
     compare.set_defaults(run=run)
     twice = "once for both sides, or twice: for A, then for B"
     compare.add_argument("--prompt", action="append", required=True, help=f"the text to run; {twice}")
+    chat_options(compare)
     compare.add_argument("--model", action="append", help=f"{MINI}, a folder, or a hub id (default {MINI}); {twice}")
     compare.add_argument("--revision", help="of hub models")
     compare.add_argument("--dtype", help="float64, float32, bfloat16 or float16")
@@ -82,7 +85,6 @@ def run(options: argparse.Namespace) -> int:
 
 def _sides(options: argparse.Namespace) -> list[tuple[Any, Any, Any]]:
     """(graph, model, record) of A and of B."""
-    from visit.forward import capture
     from visit.graph import build_flow_graph, parse_layers
     from visit.model import load_model
 
@@ -94,7 +96,7 @@ def _sides(options: argparse.Namespace) -> list[tuple[Any, Any, Any]]:
     sides = []
     for side in (0, 1):
         model = models[names[side]]
-        acts = capture(model, prompts[side])
+        acts = captured(options, model, prompts[side])
         target, distractor = words["target"][side], words["distractor"][side]
         graph = build_flow_graph(model, acts, places[side], layers, target, distractor, keep_of(options))
         sides.append((graph, model, acts))

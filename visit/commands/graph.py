@@ -9,6 +9,7 @@ from typing import Any
 from visit.commands.options import (
     DRAWN,
     TABLES,
+    captured,
     check_out,
     draw_options,
     keep_of,
@@ -35,7 +36,6 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Capture one prompt and print, or write, the flow graph of one position."""
-    from visit.forward import capture
     from visit.graph import build_flow_graph, parse_layers
     from visit.model import load_model
     from visit.story import story
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     check_out(options.out, DRAWN)
     layers = None if options.layers is None else parse_layers(options.layers)
     model = load_model(options.model, options.revision, options.dtype)
-    acts = capture(model, options.prompt)
+    acts = captured(options, model, options.prompt)
     graph = build_flow_graph(model, acts, options.pos, layers, options.target, options.distractor, keep_of(options))
     tables = {"nodes": graph.nodes, "edges": graph.edges}
     if options.out is not None and options.out.suffix not in TABLES:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from visit.commands.options import TABLES, check_out, model_options, out_options, wrote
+from visit.commands.options import TABLES, captured, chat_options, check_out, model_options, out_options, wrote
 from visit.errors import VisitError
 
 
@@ -19,6 +19,7 @@ def add(commands: Any) -> None:
     source = norms.add_mutually_exclusive_group(required=True)
     source.add_argument("--prompt", help="the text to run")
     source.add_argument("--prompts", type=Path, metavar="FILE", help=".txt, a prompt a line; .csv, .jsonl: `prompt`")
+    chat_options(norms)
     norms.add_argument("--pos", type=int, default=-1, help="position, from 0, negative from the end (default -1)")
     norms.add_argument("--layer", type=int, help="default: where the words change most (a set: of the tables' layers)")
     norms.add_argument("--norm", default="ln1", help="ln1, ln2, final; post_attn, post_mlp where a norm "
@@ -45,6 +46,8 @@ def run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> None:
     if options.prompts is not None and options.target is not None:
         raise VisitError("--target belongs to --prompt; over a set of prompts all words are looked at.")
+    if options.prompts is not None and options.chat:
+        raise VisitError("--chat belongs to --prompt; the prompts of a set are run as they stand in the file.")
     if options.prompt is not None:
         for name, given in (("--mean", options.mean), ("--words", options.words)):
             if given is not None:
@@ -52,12 +55,11 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _one(options: argparse.Namespace, model: Any) -> int:
-    from visit.forward import capture
     from visit.layernorm import target_shifts, token_shift
     from visit.recollection import memory_meta
     from visit.tables import to_text
 
-    acts = capture(model, options.prompt)
+    acts = captured(options, model, options.prompt)
     final = False if options.no_final_norm else None
     targets = target_shifts(model, acts, options.pos, options.target, final)
     layer = options.layer

@@ -9,6 +9,7 @@ from typing import Any
 from visit.commands.options import (
     DRAWN,
     TABLES,
+    captured,
     check_out,
     ledger_line,
     model_options,
@@ -34,7 +35,6 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """List all heads of one pass, and what one of them recalls from every past position."""
     from visit.alignment import alignment_scores
-    from visit.forward import capture
     from visit.heads import head_map
     from visit.memory import head_memory, head_summary, value_life
     from visit.model import load_model
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     if options.head is not None and options.layer is None:
         raise VisitError("--head needs --layer: heads are numbered within their layer.")
     model = load_model(options.model, options.revision, options.dtype)
-    acts = capture(model, options.prompt)
+    acts = captured(options, model, options.prompt)
     asked = options.pos, options.target, options.distractor
     heads = head_map(model, acts, *asked)
     if options.layer is not None:

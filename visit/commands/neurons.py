@@ -7,7 +7,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from visit.commands.options import TABLES, check_out, ledger_line, model_options, out_options, wrote
+from visit.commands.options import (
+    TABLES,
+    captured,
+    chat_options,
+    check_out,
+    ledger_line,
+    model_options,
+    out_options,
+    wrote,
+)
 from visit.errors import VisitError
 
 
@@ -20,6 +29,7 @@ def add(commands: Any) -> None:
     what.add_argument("--prompt", help="the most active neurons of one text")
     what.add_argument("--prompts", type=Path, metavar="FILE", help="statistics over a .txt, .csv or .jsonl prompt file")
     what.add_argument("--search", metavar="WORD", help="all rows of the weights whose top words hold this token")
+    chat_options(neurons)
     neurons.add_argument("--layer", type=int, help="this layer only (default: all)")
     neurons.add_argument("--neuron", type=int, metavar="N",
                          help="this neuron's card, with --prompts at every token, too; needs --layer")  # fmt: skip
@@ -44,6 +54,8 @@ def run(options: argparse.Namespace) -> int:
         raise VisitError("--neuron needs --layer: neurons are numbered within their layer.")
     if options.prompt is None and options.prompts is None and options.search is None and options.neuron is None:
         raise VisitError("Say what to look at: --prompt, --prompts, --search, or --layer with --neuron.")
+    if options.prompt is None and (options.chat or options.system is not None):
+        raise VisitError("--chat belongs to --prompt: only one prompt is wrapped in the chat template.")
     model = load_model(options.model, options.revision, options.dtype)
     if options.layer is not None and not 0 <= options.layer < model.n_layers:
         raise VisitError(f"Layers of {model.name} run from 0 to {model.n_layers - 1}; {options.layer} came.")
@@ -95,13 +107,12 @@ def _search(options: argparse.Namespace, model: Any) -> int:
 def _one(options: argparse.Namespace, model: Any) -> int:
     import pandas as pd
 
-    from visit.forward import capture
     from visit.identities import ledger
     from visit.neurons_one import Kind, active_neurons
     from visit.recollection import memory_meta
     from visit.tables import to_text
 
-    acts = capture(model, options.prompt)
+    acts = captured(options, model, options.prompt)
     layers = range(model.n_layers) if options.layer is None else [options.layer]
     asked = options.pos, options.target, options.distractor
     tables = {}

@@ -33,9 +33,35 @@ def model_options(parser: argparse.ArgumentParser) -> None:
 def prompt_options(parser: argparse.ArgumentParser) -> None:
     """One prompt, the position looked at, and the words it is asked about."""
     parser.add_argument("--prompt", required=True, action=Once, help="the text to run")
+    chat_options(parser)
     parser.add_argument("--pos", type=int, default=-1, help="position, from 0, negative from the end (default -1)")
     parser.add_argument("--target", help="a word that is one token, with its leading space (default: the prediction)")
     parser.add_argument("--distractor", help="contributions as target minus this word")
+
+
+def chat_options(parser: argparse.ArgumentParser) -> None:
+    """Whether the prompt is wrapped as a chat model is used to it."""
+    parser.add_argument("--chat", action="store_true", help="wrap the prompt in the chat template of the tokenizer")
+    parser.add_argument("--system", action=Once, help="with --chat: the system message (default: the template's own)")
+
+
+def captured(options: argparse.Namespace, model: Any, prompt: str, parts: Any = None) -> Any:
+    """The pass of one prompt, as a chat message with --chat; what is odd about it is told on standard error."""
+    from visit.chat import chat_prompt, chat_template
+    from visit.forward import capture
+    from visit.tokens import doubled_start
+
+    if options.system is not None and not options.chat:
+        raise VisitError("--system belongs to --chat: a plain prompt has no system message.")
+    acts = capture(model, chat_prompt(model, prompt, options.system) if options.chat else prompt, parts)
+    if note := doubled_start(model.tokenizer, acts.token_ids):
+        print(f"visit: note: {note}", file=sys.stderr)
+    if not options.chat and chat_template(model.tokenizer) is not None:
+        print(f"visit: note: {model.name} {UNUSUAL} With --chat its template wraps the prompt.", file=sys.stderr)
+    return acts
+
+
+UNUSUAL = "was trained on chats: a plain text is out of its habit."
 
 
 def draw_options(parser: argparse.ArgumentParser) -> None:
