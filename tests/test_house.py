@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 # lowest first; a module may import from its own row's left and from rows above
 LEVELS = [
     {"errors", "families", "listed", "words", "glossary", "promptfile", "streaming", "machine", "rendering"},
-    {"tokens", "permalink", "job", "checkpoint", "forecast"},
+    {"tokens", "permalink", "job", "checkpoint", "forecast", "wheels"},
     {"hub", "adapter", "reading"},
     {"loading", "download"},
     {"model", "store", "worker"},

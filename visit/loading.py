@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer
 
-from visit import hub
+from visit import hub, wheels
 from visit.adapter import is_adapter, merged
 from visit.checkpoint import inspect
 from visit.errors import VisitError
 from visit.families import family_of
 from visit.forecast import choose_dtype, dimensions, forecast
-from visit.listed import MINI, MINI_FOLDER, check_hosted
+from visit.listed import LISTED, MINI, MINI_FOLDER, check_hosted
 from visit.machine import memory_at_hand, return_freed_memory
 from visit.reading import first_line, read_weights
 
@@ -60,6 +60,8 @@ def read_checkpoint(
 
 def _folder(name: str, revision: str | None, dtype: Any, where: str) -> tuple[Path, str]:
     """Where the files lie, fetched if need be, and which revision they are."""
+    if name in LISTED and LISTED[name].wheel is not None:
+        name = str(wheels.checked(name))
     folder = MINI_FOLDER if name == MINI else Path(name).expanduser()
     if name == MINI or folder.is_dir():
         return folder, fingerprint(folder)

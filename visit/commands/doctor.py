@@ -12,7 +12,7 @@ def add(commands: Any) -> None:
     """The command's options."""
     doctor = commands.add_parser("doctor", help="is this model read exactly?", description=run.__doc__)
     doctor.set_defaults(run=run)
-    doctor.add_argument("model", metavar="MODEL", help="visit-mini, a folder, or a hub id")
+    doctor.add_argument("model", metavar="MODEL", help="visit-mini, smollm2, a folder or .gguf file, or a hub id")
     doctor.add_argument("--revision", help="of a hub model")
     doctor.add_argument("--dtype", help="float64, float32, bfloat16 or float16")
     doctor.add_argument("--device", help="cpu, cuda, cuda:1, or auto (spread over several by accelerate)")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from visit.errors import VisitError
-from visit.listed import MINI
+from visit.listed import MINI, REAL
 
 
 class Once(argparse.Action):
@@ -25,7 +25,9 @@ DRAWN = (*TABLES, ".html", ".svg", ".png")
 
 
 def model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default=MINI, help=f"{MINI}, a folder, or a hub id (default {MINI})")
+    parser.add_argument(
+        "--model", default=MINI, help=f"{MINI}, {REAL}, a folder or .gguf file, or a hub id (default {MINI})"
+    )
     parser.add_argument("--revision", help="of a hub model")
     parser.add_argument("--dtype", help="float64, float32, bfloat16 or float16")
 

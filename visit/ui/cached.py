@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from visit.listed import title
+
 if TYPE_CHECKING:
     from visit.forward import Activations
     from visit.graph import FlowGraph
@@ -32,7 +34,7 @@ def st_model(name: str) -> Model:
 
 def st_model_watched(name: str, place: Any) -> Model:
     """The same, with how far the reading is shown in `place`; it goes on if the visitor leaves meanwhile."""
-    short = name.rstrip("/").split("/")[-1]
+    short = title(name)
     loading = _shelf().begin(name)
     while not loading.ended.wait(0.1):
         if loading.total:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import streamlit as st
 
+from visit import wheels
 from visit.download import DOWNLOADS, Download
 from visit.errors import VisitError
 from visit.forecast import least, need
-from visit.listed import LISTED, MINI, is_hosted
+from visit.listed import LISTED, MINI, REAL, is_hosted, title
 from visit.machine import memory_at_hand, size_text
-from visit.ui.state import change, field, state, write_url
+from visit.ui.state import change, choose_model, field, state, write_url
 
 
 def choose() -> None:
@@ -24,24 +25,39 @@ def choose() -> None:
         format_func=label,
         accept_new_options=not is_hosted(),
         help="Behind each name: its download / the memory it takes in float32. visit-mini works offline. "
-        + ("" if is_hosted() else "Or type a hub id (openai-community/gpt2) or the path of a model folder. ")
-        + "Only safetensors are read.",
+        + ("" if is_hosted() else "Or type a hub id (openai-community/gpt2), or the path of a model's folder or .gguf "
+           "file. ")
+        + "Only safetensors and GGUF are read.",
         **field("model"),
-    )
+    )  # fmt: skip
     if pending := st.session_state.get("visit_pending"):
         with st.container(border=True):
             _pending(pending[1])
+    elif state().model == MINI:
+        size = "" if is_here(REAL) else f", {size_text(LISTED[REAL].download)}"
+        st.button(
+            f"This is a toy world. See a real model: {title(REAL).split()[0]}{size}.", type="tertiary", key="see real",
+            on_click=choose_model, args=(REAL,),
+        )  # fmt: skip
 
 
 def label(name: str) -> str:
-    """A model in the list: its name, its download, its memory."""
-    if name == MINI or name not in LISTED:
-        return f"{name} (embedded)" if name == MINI else name
-    return f"{name.split('/')[-1]} · {LISTED[name].download / 1e9:.1f} / {need(name) / 1e9:.1f} GB"
+    """A model in the list: its name, what it is, its download, its memory."""
+    if name not in LISTED:
+        return name
+    listed = LISTED[name]
+    said = title(name) + (f" ({listed.about})" if listed.about else "")
+    if not listed.download:
+        return said
+    if listed.wheel is not None:
+        return f"{said} · {size_text(listed.download)}"
+    return f"{said} · {listed.download / 1e9:.1f} / {need(name) / 1e9:.1f} GB"
 
 
 def is_here(name: str) -> bool:
-    """True unless the model is one of the hub's that has to be fetched first."""
+    """True unless the model is one that has to be fetched first."""
+    if name in LISTED and LISTED[name].wheel is not None:
+        return wheels.find(name) is not None
     from visit import hub
 
     if name == MINI or Path(name).expanduser().is_dir() or hub.cached_folder(name) is not None:
@@ -77,7 +93,7 @@ def _settle(name: str) -> None:
 
 def _pending(name: str) -> None:
     download = DOWNLOADS.find(name)
-    st.markdown(f"**{name.split('/')[-1]}**" if name in LISTED else "**Another model of the hub**")
+    st.markdown(f"**{title(name)}**" if name in LISTED else "**Another model of the hub**")
     if name not in LISTED:
         st.text(name)
     if download is not None and download.state == "running":
@@ -89,14 +105,15 @@ def _pending(name: str) -> None:
     elif download is None:
         st.caption(_offer(name))
     elif download.state == "cancelled":
-        st.caption(f"Stopped at {_bytes(download)}. Files that were whole stay and are not fetched again.")
+        st.caption(f"Stopped at {_bytes(download)}. {_kept(name)}")
     else:
         st.error(download.error, icon=":material/error:")
     if problem := st.session_state.pop("visit_download_problem", None):
         st.error(problem, icon=":material/error:")
     with st.container(horizontal=True):
         if not refusal:
-            word = "Download" if download is None else "Try again" if download.state == "failed" else "Go on"
+            stopped = "Go on" if _kept(name) == _KEPT else "Try again"
+            word = "Download" if download is None else "Try again" if download.state == "failed" else stopped
             st.button(word, type="primary", icon=":material/download:", on_click=_start, args=(name,))
         st.button("Not now", on_click=_drop, args=(name,))
 
@@ -110,6 +127,14 @@ def _offer(name: str) -> str:
     )
 
 
+_KEPT = "Files that are whole stay and are not fetched again."
+
+
+def _kept(name: str) -> str:
+    """What stays of a download that is stopped."""
+    return "Nothing of it is kept." if name in LISTED and LISTED[name].wheel is not None else _KEPT
+
+
 def _too_large(name: str) -> str:
     """Why a listed model cannot be loaded here, empty where it can."""
     if name not in LISTED or (least(LISTED[name].parameters) <= memory_at_hand()):
@@ -119,7 +144,7 @@ def _too_large(name: str) -> str:
     best = max(fit, key=lambda n: LISTED[n].parameters, default=MINI)
     return (
         f"Too large for this machine: even at half precision it needs {size_text(least_here)}, and "
-        f"{size_text(free)} of memory can be had. {best.split('/')[-1]} ({size_text(need(best))}) would fit."
+        f"{size_text(free)} of memory can be had. {title(best)} ({size_text(need(best))}) would fit."
     )
 
 
@@ -143,10 +168,9 @@ def _watch(name: str) -> None:
         st.rerun()
     assert download is not None
     rate = f", {size_text(download.rate)} a second" if download.rate > 0 else ""
-    text = f"{_bytes(download)}{rate}" if download.total else "Asking the hub…"
+    text = download.doing or (f"{_bytes(download)}{rate}" if download.total else "Asking the hub…")
     st.progress(download.done / max(1, download.total), text)
-    st.button("Stop the download", key=f"stop {name}", on_click=download.cancel,
-              help="Files that are whole stay and are not fetched again.")  # fmt: skip
+    st.button("Stop the download", key=f"stop {name}", on_click=download.cancel, help=_kept(name))
 
 
 def _bytes(download: Download) -> str:

@@ -14,7 +14,7 @@ import visit
 from visit import figures
 from visit.errors import VisitError
 from visit.glossary import explain
-from visit.listed import LISTED, is_hosted
+from visit.listed import LISTED, is_hosted, title
 from visit.ui import graphs
 from visit.ui.cached import st_compare, st_ledger, st_pairing, st_parting
 from visit.ui.pairs import token_pairs
@@ -86,7 +86,7 @@ def _about(model: Any) -> str:
     """A side's model, where the two sides have different ones."""
     table = st_ledger(model.name)
     holds = "exact" if bool(table["holds"].all()) else "NOT exact"
-    name = plain(model.name.rstrip("/").split("/")[-1])
+    name = plain(title(model.name))
     return (
         f"{name}: {model.n_layers} blocks × {model.n_heads} heads, ledger {holds} ({table['max_rel_error'].max():.0e})"
     )
@@ -102,7 +102,7 @@ def _tools() -> None:
         st.button("Copy A to B", icon=":material/content_copy:", on_click=_copy)
         names = list(dict.fromkeys(["", *LISTED, state().model_b]))
         st.selectbox(
-            "Model of B", names, format_func=lambda n: n.split("/")[-1] if n else "the same as A", width=260,
+            "Model of B", names, format_func=lambda n: title(n) if n else "the same as A", width=260,
             accept_new_options=not is_hosted(), help="Another model for side B: a distilled, a fine-tuned one. "
             "The alignment is then by token, or by character where the tokenizers differ.", **field("model_b"),
         )  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from visit.glossary import explain
+from visit.listed import title
 from visit.permalink import levels
 from visit.ui import graphs
 from visit.ui.cached import About, st_compare, st_graph, st_model, st_pairing
@@ -95,7 +96,7 @@ def _common(found: Any, side: Any, node: str) -> str:
 def _heading(found: Any, side: str) -> str:
     """A side's prompt, and its model where the two sides have different ones."""
     meta = found.meta if side == "a" else found.meta["b"]
-    name = "" if found.meta["model"] == found.meta["b"]["model"] else meta["model"].rstrip("/").split("/")[-1] + ": "
+    name = "" if found.meta["model"] == found.meta["b"]["model"] else title(meta["model"]) + ": "
     return name + visible(meta["prompt"][:200])
 
 
@@ -131,7 +132,7 @@ def _side_by_side(a: About, b: About, layers: tuple[int, ...] | None, keep: Any)
                 graph = st_graph(*about[:3], shown_layers, *about[3:], replace(keep, pin=()))
                 detail = levels("", graph.meta["layers"], default_detail(graph))
                 look = {"width_by": now.width, "color_by": now.color, "sort_by": now.sort, "parts": now.parts}
-                st.markdown(f"**{side.upper()}** {plain(about[0].rstrip('/').split('/')[-1])}")
+                st.markdown(f"**{side.upper()}** {plain(title(about[0]))}")
                 graphs.show(flow_data(graph, detail, **look), f"flow_{side}")
 
 

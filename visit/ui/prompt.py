@@ -13,7 +13,7 @@ import visit
 from visit.download import DOWNLOADS
 from visit.errors import VisitError
 from visit.glossary import explain
-from visit.listed import MINI
+from visit.listed import LISTED, MINI, title
 from visit.permalink import DEFAULT_PROMPT, DEFAULT_PROMPT_B, PROMPT_CHARACTERS
 from visit.ui.cached import st_capture, st_model_watched
 from visit.ui.chooser import give_back
@@ -129,7 +129,7 @@ def shown_model(side: str = "", name: str = "") -> Model:
     _show_problem(side)
     place = st.empty()
     if memory.get(f"visit_model{side}") != wanted:
-        place.progress(0.0, f"Loading {wanted.rstrip('/').split('/')[-1]}: the first visitor waits a few seconds…")
+        place.progress(0.0, f"Loading {title(wanted)}: the first visitor waits a few seconds…")
     try:
         model = st_model_watched(wanted, place)
     except VisitError as problem:
@@ -181,8 +181,9 @@ def _show_problem(side: str) -> None:
         going = "is being downloaded; the sidebar shows how far it is" if _downloads(pending[1]) else (
             "is not on this machine yet; the sidebar offers its download"
         )  # fmt: skip
-        kept = st.session_state.get(f"visit_model{side}", MINI).rstrip("/").split("/")[-1]
-        st.info(f"{plain(pending[1])} {going}. Shown meanwhile: {plain(kept)}.", icon=":material/download:")
+        kept = title(st.session_state.get(f"visit_model{side}", MINI))
+        named = title(pending[1]) if pending[1] in LISTED else pending[1]
+        st.info(f"{plain(named)} {going}. Shown meanwhile: {plain(kept)}.", icon=":material/download:")
 
 
 def _downloads(name: str) -> bool:

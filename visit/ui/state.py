@@ -82,6 +82,11 @@ def _store(name: str) -> None:
     change(**{name: "" if value is None else value}, **_FORGOTTEN.get(name, {}))
 
 
+def choose_model(name: str) -> None:
+    """What choosing a model in the list does; for buttons that lead to one."""
+    change(model=name, **_FORGOTTEN["model"])
+
+
 _SHOWN = {"node": "", "detail": "", "pin": "", "align": "", "head": "", "source": ""}
 # what a new value makes meaningless
 _FORGOTTEN: dict[str, dict[str, Any]] = {
