@@ -85,8 +85,8 @@ def products(name: str) -> Table:
 _WATCH = """() => {
   window.last = performance.now();
   new MutationObserver((list) => {
-    const seen = (m) => !(m.target.closest ? m.target : m.target.parentElement)?.closest('[data-testid=stStatusWidget]');
-    if (list.some(seen)) window.last = performance.now();
+    const at = (m) => m.target.closest ? m.target : m.target.parentElement;
+    if (list.some((m) => !at(m)?.closest('[data-testid=stStatusWidget]'))) window.last = performance.now();
   }).observe(document.body, { subtree: true, childList: true, attributes: true, characterData: true });
 }"""
 _QUIET = """(begun) => {
