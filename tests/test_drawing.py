@@ -9,16 +9,20 @@ from io import BytesIO
 from itertools import combinations, pairwise
 from xml.etree import ElementTree
 
+import models
 import pytest
 from graphs import HOSTILE, make_graph
 
+from visit import build_flow_graph, capture
 from visit.bands import gauge, route
 from visit.detail import LEVELS, levels, read, shown
 from visit.drawing import component_source, compose, default_detail, draw, flow_data
 from visit.errors import VisitError
 from visit.export import _has_fonts, flow_html, flow_png, flow_svg, script_json
+from visit.graph import build_folded_graph
 from visit.inspector import inspect
 from visit.layout import place
+from visit.overview import most_moving
 from visit.palette import band_colours, page_colours, pill_class, pill_colours, rank_bounds
 from visit.sheet import NAME_Y, STREAM_Y, WORK_Y, share_text
 from visit.words import text_width
@@ -541,3 +545,20 @@ def test_gold_of_a_real_graph_is_its_pattern(real):
         if band.look == "a":
             pattern = flow.nodes[band.target].coefficient
             assert band.width == pytest.approx(max(0.9, 10 * pattern**measure.power), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "neox", "gemma2"])
+def test_a_graph_that_is_taken_apart_in_its_open_block_only_draws_the_same_picture(name):
+    model = models.small(name)
+    acts = capture(model, "The capital of Japan")
+    detail = {0: "states", 1: "words"}
+    whole, folded = build_flow_graph(model, acts), build_folded_graph(model, acts, opened=[1])
+    assert len(folded.nodes) < 0.6 * len(whole.nodes)
+    assert most_moving(model, acts, -1, whole.meta["target"]["id"]) == next(
+        layer for layer, level in default_detail(whole).items() if level == "words"
+    )
+    one, two = flow_data(whole, detail, width_by="norm"), flow_data(folded, detail, width_by="norm")
+    assert two["nodes"] == one["nodes"] and two["junctions"] == one["junctions"]
+    assert sorted(map(str, two["links"])) == sorted(map(str, one["links"]))
+    boxes = [re.findall(r"<g class='n[^>]*>|<text.*?</text>|<rect[^>]*>", data["svg"]) for data in (one, two)]
+    assert boxes[0] == boxes[1]

@@ -15,7 +15,7 @@ from visit.blocks import add_block, add_gap
 from visit.decompose import attribution, head_results
 from visit.draft import Draft
 from visit.forward import PARTS
-from visit.graph import FlowGraph, parse_layers, sums_gap
+from visit.graph import FlowGraph, build_folded_graph, parse_layers, sums_gap
 from visit.keep import select
 from visit.lens import final_norm, unembed
 from visit.overview import lens_map, predictions
@@ -536,3 +536,46 @@ def test_an_extended_graph_is_the_graph_built_with_these_pins(name):
     assert set(pins) <= set(extended.nodes["id"]) and not set(pins) <= set(graph.nodes["id"])
     with pytest.raises(VisitError, match="separated from its pass"):
         visit.graph.extend(FlowGraph(graph.nodes, graph.edges, graph.meta), pins)
+
+
+def rows_of(table, ids):
+    return table[table["id"].isin(ids)].set_index("id").loc[list(ids)]
+
+
+@pytest.mark.parametrize("by", ["norm", "contribution"])
+@pytest.mark.parametrize("name", models.NAMES)
+def test_a_folded_graph_has_the_whole_graphs_rows_of_its_open_block_and_of_what_folded_blocks_show(name, by):
+    model = models.small(name)
+    acts = capture(model, PROMPT)
+    keep = Keep(heads=None, values=1, attn_neurons=2, mlp_neurons=2, by=by, pin=("L0.head0", "L0.mlp_value3"))
+    whole = build_flow_graph(model, acts, keep=keep, target=7)
+    last = model.n_layers - 1
+    folded = build_folded_graph(model, acts, keep=keep, target=7, opened=[last])
+    inside = [i for i in whole.nodes["id"] if i.startswith(f"L{last}.")]
+    assert [i for i in folded.nodes["id"] if i.startswith(f"L{last}.")] == inside
+    common = [i for i in folded.nodes["id"] if i in inside or not i.endswith(".heads.rest")]
+    assert {"L0.resid_pre", "L0.resid_post", "L0.attn_out", "L0.mlp_out", "L0.head0", "logits"} <= set(common)
+    assert "L0.mlp_value3" not in common and len(folded.nodes) < len(whole.nodes)
+    pd.testing.assert_frame_equal(rows_of(folded.nodes, common), rows_of(whole.nodes, common), rtol=1e-12)
+    edges = [g.edges[g.edges["target"].isin(inside)].reset_index(drop=True) for g in (folded, whole)]
+    pd.testing.assert_frame_equal(*edges, rtol=1e-12)
+    shares = {i: s for i, s in whole.meta["shares"].items() if i.startswith(f"L{last}.")}
+    assert folded.meta["shares"] == pytest.approx(shares) and folded.meta["opened"] == [last]
+    assert folded.meta["ledger"]["holds"] and sums_gap(folded) < 1e-6
+    assert "opened" not in whole.meta
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_unfolding_reads_nothing_twice_and_opens_the_whole_graph_in_the_end(name, monkeypatch):
+    model = models.small(name)
+    acts = capture(model, PROMPT)
+    whole = build_flow_graph(model, acts)
+    folded = build_folded_graph(model, acts)
+    count = []
+    read = visit.graph.read
+    monkeypatch.setattr(visit.graph, "read", lambda m, x, *rest: count.append(len(x)) or read(m, x, *rest))
+    full = build_folded_graph(model, acts, opened=range(model.n_layers), known=folded.nodes)
+    pd.testing.assert_frame_equal(full.nodes, whole.nodes, rtol=1e-12)
+    pd.testing.assert_frame_equal(full.edges, whole.edges, rtol=1e-12)
+    again = folded.nodes[(folded.nodes["kind"] != "rest") & ~folded.nodes["id"].isin(["ln_final", "logits"])]
+    assert sum(count) == len(whole.nodes) - 2 - len(again)

@@ -135,7 +135,7 @@ class _Router:
         elif edge.kind == "add":
             hue = self.look(a.node)
             look, width = hue if hue[0] in "tbed" and a.role != "rest" else "s", self.measure(edge)
-            if a.node.layer in self.blocks and self.blocks[a.node.layer].level == "states":
+            if self._folded(a.node):
                 width = min(width, FOLDED_WIDEST)  # two lanes share the 12 pixels between folded blocks
             dashed = (edge.coefficient or 0) < 0 and (a.node.kind == "mlp_value" or a.node.status is not None)
             d = self._add(edge, a, b)
@@ -146,6 +146,8 @@ class _Router:
             look, width, d = "r", 3.0, f"M{a.right:.0f} {STREAM_Y:.0f}H{b.x:.0f}"
         elif b.node.kind == "logits":
             d = f"M{b.x + b.w / 2:.0f} {a.bottom:.0f}V{b.y:.0f}"
+        elif self._folded(b.node):
+            d = ""  # of a block that is not taken apart: what its parts read is shown by nearness
         elif a.node.kind in STREAM or a.node.kind.startswith("ln"):
             d = self._reading(a, b)
         elif b.node.kind == "attn_neuron":
@@ -158,6 +160,9 @@ class _Router:
             width = 1.6
             d = curve(a.right, a.cy, b.x, b.cy)
         return Band(edge.source, edge.target, edge.kind, look, width, d, dashed, edge.weight, edge.contribution)
+
+    def _folded(self, node: Node) -> bool:
+        return node.layer in self.blocks and self.blocks[node.layer].level == "states"
 
     def _gold(self, pill: Pill) -> float:
         """Width of a pattern: on the scale of 1, with the power of all widths."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from visit.draft import Draft, percent
-from visit.draft_attention import add_attention
+from visit.draft_attention import add_attention, add_largest_heads
 from visit.draft_mlp import add_mlp
 from visit.keep import share
 from visit.lens import final_norm
@@ -42,6 +42,19 @@ def add_block(draft: Draft, layer: int) -> None:
     add_mlp(draft, layer)
     added = ("attn_out", "mlp_out") if family.parallel else ("mlp_out",)
     _add_state(draft, "resid_post", layer, middle, added)
+    draft.last_layer = layer
+
+
+def add_folded(draft: Draft, layer: int) -> None:
+    """A block as its folded drawing shows it: states, what its parts add, the largest heads, the rest of the heads."""
+    at, family = f"L{layer}", draft.model.family
+    follows = draft.last_layer is not None and draft.last_layer == layer - 1
+    entering = f"L{layer - 1}.resid_post" if follows else f"{at}.resid_pre"
+    add_largest_heads(draft, layer, entering)
+    middle = entering if family.parallel else _add_state(draft, "resid_mid", layer, entering, ("attn_out",))
+    draft.node(f"{at}.mlp_out", "mlp_out", draft.state("mlp_out", layer), adds=True, layer=layer)
+    draft.edge(middle, f"{at}.mlp_out", "multiply")
+    _add_state(draft, "resid_post", layer, middle, ("attn_out", "mlp_out") if family.parallel else ("mlp_out",))
     draft.last_layer = layer
 
 

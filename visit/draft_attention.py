@@ -55,6 +55,34 @@ def add_attention(draft: Draft, layer: int) -> None:
     draft.node(f"{at}.attn_out", "attn_out", attn_out, adds=True, layer=layer)
 
 
+def add_largest_heads(draft: Draft, layer: int, entering: str, count: int = 2) -> None:
+    """The heads that a folded block shows, and the rest of them; what they read is one line from the stream.
+
+    They are the longest of those that an open block would show, and the pinned ones.
+    """
+    model, at, t = draft.model, f"L{layer}", draft.pos
+    results = head_results(model, draft.acts, layer, t)
+    norms, moved = results.norm(dim=-1), draft.frozen.of(results)
+    shown, hidden = draft.pins(layer, "head")
+    size = moved.abs() if draft.keep.by == "contribution" else norms
+    kept = select(size, moved, draft.keep.heads, shown, hidden)
+    longest = sorted(kept, key=lambda j: (-float(norms[j]), j))[:count]
+    heads = [j for j in kept if j in longest or j in shown]
+    attn_out = draft.state("attn_out", layer)
+    bias = written(model, draft.acts, layer, "attn", t)[1]
+    draft.check(results.sum(0) if bias is None else results.sum(0) + bias, attn_out)
+    for j in heads:
+        draft.node(f"{at}.head{j}", "head", results[j], adds=True, layer=layer, head=j)
+        draft.edge(entering, f"{at}.head{j}", "multiply")
+        draft.edge(f"{at}.head{j}", f"{at}.attn_out", "add", carries=f"{at}.head{j}")
+    if len(heads) < model.n_heads or bias is not None:
+        left, name = attn_out - results[heads].sum(0), f"{at}.heads.rest"
+        add_rest(draft, name, f"{at}.attn_out", left, 1 - share(size, heads), layer)
+    if len(heads) < model.n_heads:
+        draft.edge(entering, f"{at}.attn_out", "multiply")
+    draft.node(f"{at}.attn_out", "attn_out", attn_out, adds=True, layer=layer)
+
+
 def _select_values(draft: Draft, layer: int, j: int, sizes: Tensor, moved: Tensor, first: int) -> list[int]:
     shown, hidden = ({i - first for i in pins if i >= first} for pins in draft.pins(layer, "value", j))
     return select(sizes, moved, draft.keep.values, shown, hidden)

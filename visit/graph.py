@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from visit.blocks import add_block, add_gap, add_predictions
+from visit.blocks import add_block, add_folded, add_gap, add_predictions
 from visit.decompose import attribution, needed
 from visit.draft import MAX_NODES, Draft, is_pin
 from visit.errors import VisitError
@@ -61,16 +61,48 @@ def build_flow_graph(
     Raises `VisitError` for a wrong layer, position or target, or for more than 20,000 nodes.
     Source: paper section 4; `rest` nodes and contributions ours.
     """
+    return _build(*_asked(model, acts, pos, layers, target, distractor, keep, None), keep)
+
+
+def build_folded_graph(
+    model: Model,
+    acts: Activations,
+    pos: int = -1,
+    layers: Iterable[int] | int | str | None = None,
+    target: int | str | None = None,
+    distractor: int | str | None = None,
+    keep: Keep = Keep(),  # noqa: B008 - frozen
+    opened: Iterable[int] = (),
+    known: pd.DataFrame | None = None,
+) -> FlowGraph:
+    """The same graph as far as it is looked at: only the blocks `opened` are taken apart and read whole.
+
+    Of every other block stands what its folded drawing shows: its states, what attention and the MLP add, its two
+    largest heads (and pinned ones) and, so that attention still adds up, the rest of its heads; `meta["opened"]` says
+    which blocks are whole, and `meta["shares"]` and the ledger cover what is there. The rows of an open block are those
+    of `build_flow_graph`. `known`: nodes of the same pass, position and target, which are not read again.
+    Raises `VisitError` as `build_flow_graph` does. Source: ours.
+    """
+    opened = sorted({int(layer) for layer in opened})
+    asked = _asked(model, acts, pos, layers, target, distractor, keep, opened)
+    return _build(*asked, keep, known, [layer for layer in opened if layer in asked[3]])
+
+
+def _asked(
+    model: Model, acts: Activations, pos: int, layers: Any, target: Any, distractor: Any, keep: Keep,
+    opened: list[int] | None,
+) -> tuple[Model, Activations, int, list[int], int, int | None]:  # fmt: skip
+    """What a graph is asked for, in numbers, checked: model, pass, position, layers, target, distractor."""
     t = acts.index(pos)
     shown = _layers(model, layers)
     _check_pins(model, keep, shown, t)
-    _check_size(model, keep, shown, t + 1)
+    _check_size(model, keep, shown if opened is None else opened, t + 1)
     logits = needed(acts, "logits")[t]
     wanted = int(logits.argmax()) if target is None else model.token_id(target)
     other = None if distractor is None else model.token_id(distractor, "distractor")
     if other == wanted:
         raise VisitError(f"Target and distractor must differ; both are {model.vocabulary[wanted]!r}.")
-    return _build(model, acts, t, shown, wanted, other, keep)
+    return model, acts, t, shown, wanted, other
 
 
 def extend(graph: FlowGraph, pins: Iterable[str]) -> FlowGraph:
@@ -86,13 +118,15 @@ def extend(graph: FlowGraph, pins: Iterable[str]) -> FlowGraph:
     keep = replace(keep, pin=tuple(dict.fromkeys([*keep.pin, *pins])))
     _check_pins(model, keep, meta["layers"], meta["position"])
     other = meta["distractor"] and meta["distractor"]["id"]
-    return _build(model, acts, meta["position"], meta["layers"], meta["target"]["id"], other, keep, graph.nodes)
+    about = meta["position"], meta["layers"], meta["target"]["id"], other
+    return _build(model, acts, *about, keep, graph.nodes, meta.get("opened"))
 
 
 def _build(
     model: Model, acts: Activations, t: int, shown: list[int], wanted: int, other: int | None, keep: Keep,
-    known: pd.DataFrame | None = None,
+    known: pd.DataFrame | None = None, opened: list[int] | None = None,
 ) -> FlowGraph:  # fmt: skip
+    """`opened`: the blocks that are taken apart, the others being folded; None: all."""
     with torch.no_grad():
         frozen = attribution(model, acts, t, wanted, other)
         draft = Draft(model, acts, t, frozen, keep)
@@ -100,7 +134,7 @@ def _build(
             before = draft.last_layer
             if before is None or layer > before + 1:
                 add_gap(draft, before, layer)
-            add_block(draft, layer)
+            (add_block if opened is None or layer in opened else add_folded)(draft, layer)
         if shown[-1] == model.n_layers - 1:
             add_predictions(draft)
         nodes, edges = _tables(draft, wanted, known)
@@ -112,7 +146,7 @@ def _build(
         "target": _word(model, wanted), "distractor": None if other is None else _word(model, other),
         "layers": shown, "windows": {n: size for n in shown if (size := window(model, n)) is not None},
         "keep": asdict(keep), "shares": draft.shares, "constant": frozen.constant,
-        "versions": versions(),
+        **({} if opened is None else {"opened": opened}), "versions": versions(),
     }  # fmt: skip
     graph = FlowGraph(nodes, edges, meta, (model, acts))
     meta["ledger"] = _ledger(model, draft, sums_gap(graph))
@@ -262,7 +296,8 @@ def _edges(draft: Draft, nodes: pd.DataFrame) -> pd.DataFrame:
 def _ledger(model: Model, draft: Draft, gap: float) -> dict[str, Any]:
     """How exactly this very graph adds up at its position, as the largest relative error.
 
-    Identities 2 to 4 with all terms of every shown sum, and identity 8, `sums_gap`.
+    Identities 2 to 4 with all terms of every shown sum, and identity 8, `sums_gap`. Of a folded block: its states, and
+    its heads.
     """
     worst = max(float(torch.stack(draft.errors).max()), gap)
     allowed = tolerance(model, 2)

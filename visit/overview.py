@@ -39,6 +39,19 @@ def lens_map(
     return head.join(table)
 
 
+def most_moving(
+    model: Model, acts: Activations, pos: int, target: int, distractor: int | None = None,
+    layers: Sequence[int] | None = None,
+) -> int:  # fmt: skip
+    """The block whose attention and MLP outputs move the target most: the largest sum of the two |contributions|."""
+    t = acts.index(pos)
+    among = list(range(model.n_layers)) if layers is None else list(layers)
+    frozen = attribution(model, acts, t, target, distractor)
+    moved = sum(frozen.of(needed(acts, name)[among, t]).abs() for name in ("attn_out", "mlp_out"))
+    sizes = dict(zip(among, moved.tolist(), strict=True))  # type: ignore[union-attr]
+    return max(among, key=sizes.__getitem__)
+
+
 def predictions(model: Model, acts: Activations, pos: int = -1, k: int = 10) -> pd.DataFrame:
     """The model's own next-token prediction at a position: columns `token`, `id`, `prob`, most probable first."""
     probs = needed(acts, "logits")[acts.index(pos)].to(model.wide).softmax(-1)
