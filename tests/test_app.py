@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import models
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+import visit
 from visit.permalink import DEFAULT_PROMPT
+from visit.ui import flow
 
 APP = "../streamlit_app.py"
 
@@ -174,3 +178,29 @@ def test_a_long_prompt_is_paged_not_cut():
 def fresh_caches():
     yield
     st.cache_data.clear()
+
+
+def drawing(app: AppTest) -> dict:
+    return next(d for c in app.get("bidi_component") if "svg" in (d := json.loads(c.proto.json or "{}")))
+
+
+def test_only_open_blocks_are_taken_apart_and_a_node_of_a_folded_one_opens_its_block():
+    app = start(detail="3w")
+    assert {i["id"].split(".")[0] for i in drawing(app)["nodes"] if ".value" in i["id"]} == {"L3"}
+    assert "Kept in block 3" in " ".join(c.value for c in app.caption)
+    app = start(detail="3w", node="L1.head0.value2")
+    assert not app.exception and app.session_state["visit_levels"][1] == "words"
+    assert {i["id"].split(".")[0] for i in drawing(app)["nodes"] if ".value" in i["id"]} == {"L1", "L3"}
+    app = start(detail="states")
+    assert not app.exception and "No block is taken apart" in " ".join(c.value for c in app.caption)
+
+
+def test_files_hold_the_whole_graph():
+    model = visit.load_model("visit-mini")
+    acts = visit.capture(model, DEFAULT_PROMPT)
+    whole = visit.build_flow_graph(model, acts)
+    about = (model.name, DEFAULT_PROMPT, whole.meta["position"], whole.meta["target"]["id"], None)
+    found = flow._whole(about, None, visit.Keep())
+    assert found.nodes["id"].tolist() == whole.nodes["id"].tolist() and found.meta["shares"] == whole.meta["shares"]
+    table = json.loads(flow._file(found, {}, {}, "json"))
+    assert len(table["nodes"]) == len(whole.nodes)

@@ -94,7 +94,7 @@ def _asked(
 ) -> tuple[Model, Activations, int, list[int], int, int | None]:  # fmt: skip
     """What a graph is asked for, in numbers, checked: model, pass, position, layers, target, distractor."""
     t = acts.index(pos)
-    shown = _layers(model, layers)
+    shown = shown_layers(model, layers)
     _check_pins(model, keep, shown, t)
     _check_size(model, keep, shown if opened is None else opened, t + 1)
     logits = needed(acts, "logits")[t]
@@ -176,6 +176,19 @@ def parse_layers(text: str) -> list[int]:
     return sorted(found)
 
 
+def shown_layers(model: Model, layers: Iterable[int] | int | str | None) -> list[int]:
+    """The chosen layers of a model in order (None: all), each once; a `VisitError` for one that it does not have."""
+    if isinstance(layers, str):
+        layers = parse_layers(layers)
+    layers = [layers] if isinstance(layers, int) else layers
+    shown = sorted({int(layer) for layer in layers}) if layers is not None else list(range(model.n_layers))
+    wrong = [layer for layer in shown if not 0 <= layer < model.n_layers]
+    if wrong or not shown:
+        came = f"{wrong[0]} came" if wrong else "none came"
+        raise VisitError(f"Layers of {model.name} run from 0 to {model.n_layers - 1}; {came}.")
+    return shown
+
+
 def versions() -> dict[str, str]:
     """The versions that made a number."""
     import transformers
@@ -187,18 +200,6 @@ def versions() -> dict[str, str]:
 
 def _word(model: Model, token: int) -> dict[str, Any]:
     return {"id": token, "token": model.vocabulary[token]}
-
-
-def _layers(model: Model, layers: Iterable[int] | int | str | None) -> list[int]:
-    if isinstance(layers, str):
-        layers = parse_layers(layers)
-    layers = [layers] if isinstance(layers, int) else layers
-    shown = sorted({int(layer) for layer in layers}) if layers is not None else list(range(model.n_layers))
-    wrong = [layer for layer in shown if not 0 <= layer < model.n_layers]
-    if wrong or not shown:
-        came = f"{wrong[0]} came" if wrong else "none came"
-        raise VisitError(f"Layers of {model.name} run from 0 to {model.n_layers - 1}; {came}.")
-    return shown
 
 
 def _words(layers: list[int]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import threading
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -87,10 +88,58 @@ def st_story(name: str, prompt: str, pos: int, target: int, distractor: int | No
     return story(st_model(name), st_capture(name, prompt), pos, target, distractor)
 
 
+@dataclass(eq=False)
+class _Known:
+    """The nodes of one pass, position and target that were read so far: unfolding a block reads only that block."""
+
+    nodes: Any = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, nodes: Any) -> None:
+        import pandas as pd
+
+        with self.lock:
+            both = nodes if self.nodes is None else pd.concat([self.nodes, nodes])
+            both = both[both["kind"] != "rest"]  # a rest changes with what is shown beside it
+            self.nodes = both.loc[~both.duplicated(["id", "source_pos"])]
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _known(name: str, revision: str, prompt: str, pos: int, target: int) -> _Known:
+    return _Known()
+
+
 @st.cache_resource(max_entries=64, show_spinner=False)
 def st_graph(
+    name: str, prompt: str, pos: int, layers: tuple[int, ...] | None, target: int, distractor: int | None, keep: Keep,
+    opened: tuple[int, ...],
+) -> FlowGraph:  # fmt: skip
+    """The graph as far as it is looked at: the blocks `opened` are taken apart, and nothing is read twice."""
+    from visit.graph import build_folded_graph
+
+    model, acts = st_model(name), st_capture(name, prompt)
+    known = _known(name, model.revision, prompt, pos, target)
+    graph = build_folded_graph(model, acts, pos, layers, target, distractor, keep, opened, known.nodes)
+    known.add(graph.nodes)
+    return replace(graph, source=None)  # a cached graph must not hold a pass: the store of passes has a bound
+
+
+def st_opened(about: About, layers: tuple[int, ...] | None) -> dict[int, Any]:
+    """How a graph is drawn when nobody has chosen: folded, but for the block that moves the target most."""
+    from visit.graph import shown_layers
+    from visit.overview import most_moving
+
+    model, acts = st_model(about[0]), st_capture(*about[:2])
+    shown = shown_layers(model, layers)
+    most = most_moving(model, acts, *about[2:], layers=shown)
+    return {layer: "words" if layer == most else "states" for layer in shown}
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def st_whole_graph(
     name: str, prompt: str, pos: int, layers: tuple[int, ...] | None, target: int, distractor: int | None, keep: Keep
 ) -> FlowGraph:
+    """All of it, for files."""
     from visit.graph import build_flow_graph
 
     graph = build_flow_graph(st_model(name), st_capture(name, prompt), pos, layers, target, distractor, keep)
@@ -113,7 +162,7 @@ def st_compare(a: About, b: About, layers: tuple[int, ...] | None, keep: Keep, k
     pairing = st_pairing(*a[:2], *b[:2], align)
     graphs = []
     for side, kept in ((a, keep), (b, keep_b)):
-        graph = st_graph(*side[:3], layers, *side[3:], kept)
+        graph = st_whole_graph(*side[:3], layers, *side[3:], kept)
         graphs.append(replace(graph, source=(st_model(side[0]), st_capture(*side[:2]))))
     found = compare(graphs[0], graphs[1], pairing)
     return replace(found, a=replace(found.a, source=None), b=replace(found.b, source=None))

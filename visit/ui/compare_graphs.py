@@ -12,7 +12,7 @@ from visit.glossary import explain
 from visit.listed import title
 from visit.permalink import levels
 from visit.ui import graphs
-from visit.ui.cached import About, st_compare, st_graph, st_model, st_pairing
+from visit.ui.cached import About, st_compare, st_graph, st_model, st_opened, st_pairing
 from visit.ui.compare import Two, why_apart
 from visit.ui.prompt import plain
 from visit.ui.state import field, shown_errors, state, write_url
@@ -118,7 +118,7 @@ def _explain(found: Any, view: str) -> None:
 
 def _side_by_side(a: About, b: About, layers: tuple[int, ...] | None, keep: Any) -> None:
     """Two graphs of models of different shape: nothing corresponds, so each is drawn for itself."""
-    from visit.drawing import default_detail, flow_data
+    from visit.drawing import flow_data
 
     now: Any = state()
     with graphs.beside("graphs"):
@@ -129,8 +129,9 @@ def _side_by_side(a: About, b: About, layers: tuple[int, ...] | None, keep: Any)
                 if layers is not None and max(layers) >= count:
                     st.caption(f"{about[0]} has {count} blocks; all of them are shown.")
                     shown_layers = None
-                graph = st_graph(*about[:3], shown_layers, *about[3:], replace(keep, pin=()))
-                detail = levels("", graph.meta["layers"], default_detail(graph))
+                detail = st_opened(about, shown_layers)
+                opened = tuple(layer for layer, level in detail.items() if level != "states")
+                graph = st_graph(*about[:3], shown_layers, *about[3:], replace(keep, pin=()), opened)
                 look = {"width_by": now.width, "color_by": now.color, "sort_by": now.sort, "parts": now.parts}
                 st.markdown(f"**{side.upper()}** {plain(title(about[0]))}")
                 graphs.show(flow_data(graph, detail, **look), f"flow_{side}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ from visit import figures
 from visit.glossary import explain
 from visit.permalink import levels
 from visit.ui import graphs
-from visit.ui.cached import st_graph, st_lens_map, st_model, st_story
+from visit.ui.cached import About, st_graph, st_lens_map, st_model, st_opened, st_story, st_whole_graph
 from visit.ui.prompt import Subject, plain
 from visit.ui.reading import sentences
 from visit.ui.state import change, shown_errors, state, write_url
@@ -93,21 +94,46 @@ def _graph(name: str, prompt: str, pos: int, target: int, distractor: int | None
             st.caption(
                 f"{len(keep.pin) - len(pins)} kept or hidden nodes do not exist here (other blocks or positions)."
             )
-        built = st_graph(name, prompt, pos, layers, target, distractor, replace(keep, pin=pins))
-        node = state().node
-        if node not in set(built.nodes["id"]) and is_pin(model, node, drawn, pos):  # chosen above, but pruned
-            built = st_graph(name, prompt, pos, layers, target, distractor, replace(keep, pin=(*pins, node)))
-        elif node and node not in set(built.nodes["id"]):
-            st.caption(f"The node {node} does not exist here (other blocks, another position or model).")
-        _draw(built)
+        about, keep = (name, prompt, pos, target, distractor), replace(keep, pin=pins)
+        shown = levels(state().detail, drawn, st_opened(about, layers))
+        with st.spinner("Reading the words of the flow…"):
+            built, shown, found = _with_selected(about, layers, keep, shown)
+        if not found:
+            st.caption(f"The node {state().node} does not exist here (other blocks, another position or model).")
+        _draw(built, shown, partial(_whole, about, layers, keep))
     write_url()
 
 
-def _draw(built: Any) -> None:
-    from visit.drawing import default_detail, flow_data
+def _with_selected(
+    about: About, layers: tuple[int, ...] | None, keep: Any, shown: dict[int, Any]
+) -> tuple[Any, dict[int, Any], bool]:
+    """The graph with the selected node in it, whose block is opened for that; and whether there is such a node."""
+    from visit.draft import is_pin
 
-    layers = built.meta["layers"]
-    shown = levels(state().detail, layers, default_detail(built))
+    def build(keep: Any) -> Any:
+        opened = tuple(layer for layer, level in shown.items() if level != "states")
+        return st_graph(*about[:3], layers, *about[3:], keep, opened)
+
+    node, built = state().node, build(keep)
+    if not node or node in set(built.nodes["id"]):
+        return built, shown, True
+    layer = graphs.layer_of(node)
+    if layer in shown and is_pin(st_model(about[0]), node, list(shown), about[2]):
+        shown = {**shown, layer: "words" if shown[layer] == "states" else shown[layer]}
+        built = build(keep)
+        if node not in set(built.nodes["id"]):  # chosen above, but pruned
+            built = build(replace(keep, pin=(*keep.pin, node)))
+        return built, shown, True
+    return built, shown, False
+
+
+def _whole(about: About, layers: tuple[int, ...] | None, keep: Any) -> Any:
+    return st_whole_graph(*about[:3], layers, *about[3:], keep)
+
+
+def _draw(built: Any, shown: dict[int, Any], whole: Callable[[], Any]) -> None:
+    from visit.drawing import flow_data
+
     st.session_state["visit_levels"] = shown
     selected = state().node or None
     now: Any = state()  # its words were checked when they were read
@@ -115,11 +141,11 @@ def _draw(built: Any) -> None:
     data = flow_data(built, shown, selected=selected, actions=True, **look)
     graphs.show(data, "flow")
     _caption(built)
-    graphs.downloads(partial(_file, built, shown, look), "flow")
+    graphs.downloads(lambda kind: _file(whole(), shown, look, kind), "flow")
 
 
 def _caption(built: Any) -> None:
-    drawn, shares = len(built.nodes), built.meta["shares"]
+    shares, opened = built.meta["shares"], built.meta["opened"]
     kept = {
         name: [share for node, share in shares.items() if node.endswith(ending)]
         for name, ending in (("heads", ".attn_out"), ("neurons", ".mlp_out"))
@@ -128,12 +154,22 @@ def _caption(built: Any) -> None:
     parts = [f"{_range(found)} {name}" for name, found in kept.items() if found]
     by = {"norm": "length", "pattern": "attention"}.get(built.meta["keep"]["by"], "contribution")
     target = plain(visible(built.meta["target"]["token"]))
+    where = "" if len(opened) == len(built.meta["layers"]) else f" in {_blocks(opened)}"
+    sums = (
+        f"Kept{where}, by {by}: {', '.join(parts)}; the rest stands in dashed pills, so every sum"
+        if parts
+        else "No block is taken apart; every sum of its states"
+    )
     st.caption(
         "Every pill is a vector of this one pass and the word it reads (logit lens); the percentage in a state is the "
-        f"probability of {target} there. What a band carries is added to the node it runs into. Kept, by {by}: "
-        f"{', '.join(parts)}; the rest stands in dashed pills, so every sum adds up (largest error "
-        f"{built.meta['ledger']['max_rel_error']:.0e}). {drawn:,} nodes; a block's title unfolds it."
+        f"probability of {target} there. What a band carries is added to the node it runs into. {sums} adds up "
+        f"(largest error {built.meta['ledger']['max_rel_error']:.0e}, over the {len(built.nodes):,} nodes read here). "
+        "A block's title unfolds it, which takes it apart; files hold all blocks whole."
     )
+
+
+def _blocks(opened: list[int]) -> str:
+    return f"block{'s' if len(opened) > 1 else ''} {', '.join(map(str, opened))}"
 
 
 def _range(shares: list[float]) -> str:

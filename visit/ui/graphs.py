@@ -15,6 +15,7 @@ from visit.ui.state import change, field, state
 
 _FIELD = 172  # width of a control, px: they wrap into a second line where the page is narrow
 _LEVELS = ("states", "words", "everything")
+_STATES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")  # what a folded block shows of itself
 
 
 @cache
@@ -164,7 +165,11 @@ def act(action: Any, name: Callable[[str], str] = str, side: str = "") -> None:
     if action.get("do") == "detail" and action.get("layer") in shown:
         layer = action["layer"]
         wanted = action.get("level") or _LEVELS[(_LEVELS.index(shown[layer]) + 1) % 3]
-        change(detail=level_text({**shown, layer: wanted}))
+        node = state().node
+        inside = wanted == "states" and layer_of(node) == layer and node.split(".")[-1] not in _STATES
+        change(
+            detail=level_text({**shown, layer: wanted}), **({"node": ""} if inside else {})
+        )  # it would open it again
     elif action.get("do") == "memory" and isinstance(action.get("id"), str):
         _open_memory(action["id"], side)
     elif action.get("do") in ("hide", "keep") and isinstance(action.get("id"), str):
