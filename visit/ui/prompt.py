@@ -16,7 +16,7 @@ from visit.glossary import explain
 from visit.listed import LISTED, MINI, title
 from visit.permalink import DEFAULT_PROMPT, DEFAULT_PROMPT_B, PROMPT_CHARACTERS
 from visit.ui.cached import st_capture, st_model_watched
-from visit.ui.chooser import give_back
+from visit.ui.chooser import give_back, lead_to_real
 from visit.ui.shell import show_ledger
 from visit.ui.state import change, field, state
 from visit.words import visible
@@ -64,6 +64,7 @@ def prompt_bar() -> Subject:
     with bar:
         pos = _chips(model, acts)
         subject = words(model, acts, pos)
+        lead_to_real()
     with chart:
         _prediction(model, acts, pos, subject.target)
     return subject
