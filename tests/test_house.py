@@ -11,6 +11,7 @@ LEVELS = [
     {"errors", "families", "listed", "words", "glossary", "promptfile", "streaming", "machine", "rendering"},
     {"tokens", "permalink", "job", "checkpoint", "forecast", "wheels"},
     {"hub", "adapter", "reading"},
+    {"gguf"},
     {"loading", "download"},
     {"model", "store", "worker"},
     {"edits", "scoring", "shelf", "chat"},

@@ -30,7 +30,7 @@ def examine(model: Model) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     per_identity = _per_identity(table)
     found = summary(per_identity)
     meta = {
-        "model": model.name, "revision": model.revision, "dtype": str(model.dtype).removeprefix("torch."),
+        **model.provenance,
         "prompt": acts.prompt, "tokens": list(acts.tokens), "ledger": found, "verdict": verdict(model, table),
         "versions": versions(),
     }  # fmt: skip
@@ -99,6 +99,7 @@ def _properties(model: Model) -> pd.DataFrame:
         "d_vocab": model.d_vocab,
         "window": f"{model.max_tokens} tokens",
         "parameters": f"{count / 1e6:,.1f} million",
+        "weights": model.provenance["quantization"] or "the model's own numbers",
         "tokenizer": _tokenizer(model),
         "start token": _start(model),
         "device": ", ".join(sorted({str(p.device) for p in model.hf.parameters()})),

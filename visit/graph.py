@@ -139,7 +139,7 @@ def _build(
             add_predictions(draft)
         nodes, edges = _tables(draft, wanted, known)
     meta = {
-        "model": model.name, "revision": model.revision, "dtype": str(model.dtype).removeprefix("torch."),
+        **model.provenance,
         "family": model.family.name, "n_layers": model.n_layers, "n_heads": model.n_heads, "d_head": model.d_head,
         "d_mlp": model.d_mlp, "gated": model.family.w_gate is not None, "d_vocab": model.d_vocab,
         **acts.provenance, "position": t,

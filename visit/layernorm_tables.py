@@ -70,7 +70,7 @@ def set_meta(model: Model, prompts: Sequence[str], options: Any, sentence: str) 
     if not prompts:
         raise VisitError("No prompt came. Give at least one.")
     return {
-        "model": model.name, "revision": model.revision, "dtype": str(model.dtype).removeprefix("torch."),
+        **model.provenance,
         "prompts": len(prompts), "position": options.pos, "norm": options.norm,
         "layer": quarters(model.n_layers)[0] if options.layer is None else options.layer,
         "mean": options.mean or "probabilities", "final_norm": False if options.no_final_norm else None,

@@ -1,7 +1,7 @@
-"""Reading a checkpoint: embedded, a local folder, or the hub. Safetensors only, never remote code.
+"""Reading a checkpoint: embedded, a local folder or GGUF file, or the hub. Never pickled weights or remote code.
 
-Everything is read from a folder: the hub's files are fetched into its cache first. Before the weights are touched, the
-files are judged by their headers and the memory that they will need is compared with what there is.
+Everything is read from a folder or a file: the hub's files are fetched into its cache first. Before the weights are
+touched, the files are judged by their headers and the memory that they will need is compared with what there is.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import hashlib
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 
-from visit import hub, wheels
+from visit import gguf, hub, wheels
 from visit.adapter import is_adapter, merged
 from visit.checkpoint import inspect
 from visit.errors import VisitError
@@ -30,14 +30,26 @@ _LOCAL = {"local_files_only": True, "trust_remote_code": False}
 Report = Callable[[int, int], None]  # tensors read so far, of how many
 
 
+class Checkpoint(NamedTuple):
+    """What was read: the Hugging Face model (eager attention, evaluation mode), its tokenizer, the revision.
+
+    `quantization`: how the file stores the weights, as "4-bit (Q4_1)"; empty where they are the model's own numbers.
+    """
+
+    hf: Any
+    tokenizer: Any
+    revision: str
+    quantization: str = ""
+
+
 def read_checkpoint(
     name: str,
     revision: str | None,
     dtype: str | torch.dtype | None,
     device: str | None,
     report: Report | None = None,
-) -> tuple[Any, Any, str]:
-    """The Hugging Face model (eager attention, evaluation mode), its tokenizer, and the revision that was read.
+) -> Checkpoint:
+    """Read a checkpoint by its name: the embedded model's, a folder, a GGUF file, or a hub id.
 
     `report` is told how many of the weights' tensors are read. Raises `VisitError` for whatever cannot be read
     exactly, and, before any weights are read, for a model that would need more memory than can be had.
@@ -45,8 +57,14 @@ def read_checkpoint(
     check_hosted(name)
     where = _device(device)
     folder, found = _folder(name, revision, dtype, where)
+    if file := gguf.find(folder):
+        return _read_gguf(name, file, found, dtype, where, report)
     if is_adapter(folder):
-        return merged(folder, found, lambda base, at: read_checkpoint(base, at, dtype, device, report), _tokenizer)
+
+        def read_base(base: str, at: str | None) -> tuple[Any, Any, str]:
+            return read_checkpoint(base, at, dtype, device, report)[:3]
+
+        return Checkpoint(*merged(folder, found, read_base, _tokenizer))
     config = _config(folder, name)
     family = family_of(config)
     kind = _dtype(name, dtype, config, where, inspect(folder).parameters)
@@ -55,23 +73,40 @@ def read_checkpoint(
     hf = read_weights(name, folder, config, family.blocks, kind, where, report)
     tokenizer = _tokenizer(folder, name)
     _check_vocabulary(name, tokenizer, len(hf.get_output_embeddings().weight))
-    return hf.eval(), tokenizer, found
+    return Checkpoint(hf.eval(), tokenizer, found)
+
+
+def _read_gguf(
+    name: str, file: Path, found: str, dtype: str | torch.dtype | None, where: str, report: Report | None
+) -> Checkpoint:
+    with gguf.opened(file) as header:
+        config = _config(header.folder, name)
+        family = family_of(config)
+        kind = _dtype(name, dtype, config, where, header.parameters)
+        if where == "cpu" and kind.itemsize < 4:
+            return_freed_memory()
+        # as the file describes it: the automatic class splits texts by the habit of the family, whatever was saved
+        tokenizer = _tokenizer(header.folder, name, PreTrainedTokenizerFast)
+        hf = read_weights(name, gguf.Weights(header).state_dict(), config, family.blocks, kind, where, report)
+    _check_vocabulary(name, tokenizer, len(hf.get_output_embeddings().weight))
+    return Checkpoint(hf.eval(), tokenizer, found, header.quantization)
 
 
 def _folder(name: str, revision: str | None, dtype: Any, where: str) -> tuple[Path, str]:
-    """Where the files lie, fetched if need be, and which revision they are."""
+    """Where the files lie (a folder, or one GGUF file), fetched if need be, and which revision they are."""
     if name in LISTED and LISTED[name].wheel is not None:
         name = str(wheels.checked(name))
     folder = MINI_FOLDER if name == MINI else Path(name).expanduser()
-    if name == MINI or folder.is_dir():
-        return folder, fingerprint(folder)
+    if name == MINI or folder.exists():
+        file = gguf.find(folder)
+        return folder, "sha256:" + gguf.content_key(file) if file else fingerprint(folder)
     hub.check_id(name)
     if cached := hub.cached_folder(name, revision):
         return cached, cached.name
     remote = hub.ask(name, revision)
-    for file, path in hub.fetch(name, revision, list(remote.files)):
+    for fetched, path in hub.fetch(name, revision, list(remote.files)):
         folder = path.parent
-        if file == "config.json":
+        if fetched == "config.json":
             config = _config(folder, name)
             family_of(config)
             _dtype(name, dtype, config, where, _parameters(remote, config))
@@ -95,12 +130,12 @@ def _config(folder: Path, name: str) -> Any:
         raise VisitError(f"The config of {name!r} is not one VISIT can read: {first_line(error)}") from error
 
 
-def _tokenizer(folder: Path, name: str) -> Any:
+def _tokenizer(folder: Path, name: str, kind: Any = AutoTokenizer) -> Any:
     """The tokenizer of a folder. transformers makes an empty one where the vocabulary's file is missing: refused."""
     if not any((folder / file).is_file() for file in _VOCABULARIES):
         raise VisitError(f"The tokenizer of {name!r} is missing: no {' or '.join(_VOCABULARIES[:3])}. {_FILES}")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), **_LOCAL)
+        tokenizer = kind.from_pretrained(str(folder), **_LOCAL)
         ids = [i for i in tokenizer("a test", add_special_tokens=False)["input_ids"] if i != tokenizer.unk_token_id]
         known = [piece for piece in tokenizer.convert_ids_to_tokens(ids) if piece.strip("▁Ġ ")]
     except Exception as error:

@@ -37,7 +37,16 @@ class Model:
     d_mlp: int
     d_vocab: int
     max_tokens: int
+    quantization: str = ""  # how the file stored the weights before they were dequantised, as "4-bit (Q4_1)"
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a number says of the model that made it: name, revision, type, and what was lost by quantisation."""
+        return {
+            "model": self.name, "revision": self.revision, "dtype": str(self.dtype).removeprefix("torch."),
+            "quantization": quantization_note(self.quantization) or None,
+        }  # fmt: skip
 
     # ---- modules -----------------------------------------------------------------------------------------------
     def module(self, path: str, layer: int | None = None) -> Any:
@@ -262,18 +271,19 @@ class Model:
 def load_model(
     path: str, revision: str | None = None, dtype: str | torch.dtype | None = None, device: str | None = None
 ) -> Model:
-    """Load the embedded model (`"visit-mini"`), a local folder, or a model of the Hugging Face hub.
+    """Load the embedded model (`"visit-mini"`), a local folder or GGUF file, or a model of the Hugging Face hub.
 
-    Only safetensors are read and no code of the repository is run. `dtype=None`: float32 on the CPU (bfloat16 only
-    when float32 does not fit into memory), the checkpoint's own type on a GPU. `device=None`: the GPU if there is one.
+    Only safetensors and GGUF are read (quantised weights are turned back into numbers), and no code of the repository
+    is run. `dtype=None`: float32 on the CPU (bfloat16 only when float32 does not fit into memory), the checkpoint's own
+    type on a GPU. `device=None`: the GPU if there is one.
     Raises `VisitError` for a folder that is no model, an unknown architecture, pickled weights, or a hub that
     cannot be reached. Source: ours.
     """
-    hf, tokenizer, found = read_checkpoint(str(path), revision, dtype, device)
-    return wrap(hf, tokenizer, str(path), found)
+    read = read_checkpoint(str(path), revision, dtype, device)
+    return wrap(read.hf, read.tokenizer, str(path), read.revision, read.quantization)
 
 
-def wrap(hf: Any, tokenizer: Any, name: str, revision: str = "") -> Model:
+def wrap(hf: Any, tokenizer: Any, name: str, revision: str = "", quantization: str = "") -> Model:
     """A `Model` around a Hugging Face model at hand (loaded with `attn_implementation="eager"`) and its tokenizer."""
     config = hf.config
     family = family_of(config)
@@ -294,7 +304,14 @@ def wrap(hf: Any, tokenizer: Any, name: str, revision: str = "") -> Model:
         n_layers=len(hf.get_submodule(family.blocks)), n_heads=n_heads, n_kv_heads=kv_heads,
         d_model=_width(w_o, 1), d_head=d_head, d_mlp=_width(block.get_submodule(family.w_out), 0),
         d_vocab=hf.get_output_embeddings().weight.shape[0], max_tokens=_window(config, tokenizer),
+        quantization=quantization,
     )  # fmt: skip
+
+
+def quantization_note(quantization: str) -> str:
+    """What a user must know of a model whose file was quantised; empty for any other."""
+    note = f"{quantization}, dequantised: answers can differ a little from the original's"
+    return note if quantization else ""
 
 
 def _width(module: nn.Module, side: int) -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.util
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
 from transformers.utils import logging as hf_logging
 
 from visit.errors import VisitError
@@ -23,17 +23,23 @@ _BUFFERS = re.compile(r"\.(attn|attention|self_attn|self_attention)\.((attention
 
 
 def read_weights(
-    name: str, folder: Path, config: Any, blocks: str, dtype: torch.dtype, where: str, report: Report | None = None
-) -> Any:
+    name: str, source: Path | Mapping[str, Any], config: Any, blocks: str, dtype: torch.dtype, where: str,
+    report: Report | None = None,
+) -> Any:  # fmt: skip
     """The model with its weights in `dtype` on `where`, eager attention; no copy in another type is ever held whole.
 
+    `source`: a folder with safetensors, or the weights by name, each read when `[...]` asks for it.
     `blocks`: the path of the model's blocks. Raises `VisitError` for weights that are missing, that contradict the
     config, or that would have to be kept off the devices.
     """
     try:
-        with _quiet(), _told(report):
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                str(folder), config=config, dtype=dtype, attn_implementation="eager", use_safetensors=True,
+        with quiet(), _told(report):
+            # the automatic class insists on a folder; weights at hand go to the class that it would choose
+            cls: Any = AutoModelForCausalLM if isinstance(source, Path) else MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+            loaded: Any = cls.from_pretrained(
+                str(source) if isinstance(source, Path) else None, config=config, dtype=dtype,
+                attn_implementation="eager", use_safetensors=True,
+                **({} if isinstance(source, Path) else {"state_dict": source}),
                 output_loading_info=True, ignore_mismatched_sizes=True, local_files_only=True, trust_remote_code=False,
                 **_placing(where),
             )  # fmt: skip
@@ -42,7 +48,7 @@ def read_weights(
         if where == "auto" and "offload" in str(error):
             raise VisitError(_kept_off(name)) from error
         raise VisitError(
-            f"The weights of {name!r} cannot be read: {first_line(error)} VISIT reads safetensors files only."
+            f"The weights of {name!r} cannot be read: {first_line(error)} VISIT reads safetensors and GGUF files only."
         ) from error
     _check_shapes(name, found["mismatched_keys"])
     _check_missing(name, sorted(found["missing_keys"]))
@@ -100,7 +106,7 @@ def _check_unexpected(name: str, unexpected: list[str], blocks: str, layers: int
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bars and no reports on standard error: what matters of them is said in our own words."""
     before = hf_logging.get_verbosity()
     hf_logging.disable_progress_bar()

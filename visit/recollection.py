@@ -112,7 +112,7 @@ def memory_meta(
     wanted = int(needed(acts, "logits")[t].argmax()) if target is None else model.token_id(target)
     other = None if distractor is None else model.token_id(distractor, "distractor")
     meta = {
-        "model": model.name, "revision": model.revision, "dtype": str(model.dtype).removeprefix("torch."),
+        **model.provenance,
         "family": model.family.name, "d_vocab": model.d_vocab, **acts.provenance, "position": t,
         "target": {"id": wanted, "token": model.vocabulary[wanted]},
         "distractor": None if other is None else {"id": other, "token": model.vocabulary[other]},

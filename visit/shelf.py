@@ -41,8 +41,8 @@ class Loading:
 
 def load(name: str, report: Report) -> Model:
     """Load one model as `load_model` does, telling `report` how far it is."""
-    hf, tokenizer, found = read_checkpoint(name, None, None, None, report)
-    return wrap(hf, tokenizer, name, found)
+    read = read_checkpoint(name, None, None, None, report)
+    return wrap(read.hf, read.tokenizer, name, read.revision, read.quantization)
 
 
 class Shelf:

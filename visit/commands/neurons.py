@@ -70,7 +70,7 @@ def _meta(model: Any) -> dict[str, Any]:
     from visit.graph import versions
 
     return {
-        "model": model.name, "revision": model.revision, "dtype": str(model.dtype).removeprefix("torch."),
+        **model.provenance,
         "family": model.family.name, "d_vocab": model.d_vocab, "d_mlp": model.d_mlp, "versions": versions(),
     }  # fmt: skip
 

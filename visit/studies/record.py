@@ -122,7 +122,7 @@ def study_meta(
     broken = [f"line {line}: the model computes no numbers (NaN or infinite) for it" for line in sums.broken]
     heads = f"each head's {settings.sources} most attended positions (fewer in shorter prompts)"
     return {
-        "model": model.name, "revision": model.revision, "dtype": str(model.dtype).removeprefix("torch."),
+        **model.provenance,
         "n_layers": model.n_layers, "n_heads": model.n_heads, "d_vocab": model.d_vocab, "versions": versions(),
         "settings": asdict(settings), "prompt_set": {"name": usable.name, "hash": usable.hash},
         "prompts": sums.prompts, "left_out": [*map(str, usable.notes), *broken], "skipped": sums.skipped,

@@ -27,7 +27,7 @@ def choose() -> None:
         help="Behind each name: its download / the memory it takes in float32. visit-mini works offline. "
         + ("" if is_hosted() else "Or type a hub id (openai-community/gpt2), or the path of a model's folder or .gguf "
            "file. ")
-        + "Only safetensors and GGUF are read.",
+        + "Only safetensors and GGUF are read, and no code of a model is run.",
         **field("model"),
     )  # fmt: skip
     if pending := st.session_state.get("visit_pending"):
@@ -67,7 +67,7 @@ def is_here(name: str) -> bool:
         return wheels.find(name) is not None
     from visit import hub
 
-    if name == MINI or Path(name).expanduser().is_dir() or hub.cached_folder(name) is not None:
+    if name == MINI or Path(name).expanduser().exists() or hub.cached_folder(name) is not None:
         return True
     try:
         hub.check_id(name)

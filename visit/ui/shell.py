@@ -32,6 +32,8 @@ def show_ledger(model: Model) -> None:
             f"{model.family.name} · {model.n_layers} blocks × {model.n_heads} heads · d_model {model.d_model} · "
             f"{model.d_vocab:,} words · {str(model.dtype).removeprefix('torch.')}"
         )
+        if model.quantization:
+            st.caption(f":material/compress: {model.provenance['quantization']}.")
         label = f"Ledger: {'exact' if holds else 'NOT exact'} ({worst:.0e})"
         with st.expander(label, icon=":material/verified:" if holds else ":material/warning:"):
             st.caption(explain("ledger"))
