@@ -8,6 +8,9 @@ TERMS: dict[str, str] = {
     "position": "The place of a token in the prompt, from 0. Everything on this page is about one position: the "
     "model's guess of the token that follows it.",
     "prompt": "The text the model reads. It is passed on exactly as typed; Enter runs it.",
+    "chat message": "Models of today are trained on chats: what is typed stands between control tokens that say who "
+    "speaks, and the model's answer begins after them. The tokenizer's chat template writes them; control tokens typed "
+    "inside a message stay text.",
     "target": "The word whose fate is followed: its probability and rank colour the nodes, and contributions are "
     "measured towards it. It must be one token; inside a text a word's token begins with its space (type it in front). "
     "Empty: the model's own prediction.",

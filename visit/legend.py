@@ -109,7 +109,7 @@ def _caption_of(meta: dict[str, Any]) -> str:
     position = meta.get("position")
     parts = [
         f"{_apart(visible(str(meta.get('model', 'model'))))}",
-        f"“{_apart(visible(str(meta.get('prompt', ''))))}”",
+        f"“{_apart(visible(str(meta.get('prompt', ''))))}”" + (" as a chat message" if meta.get("chat") else ""),
     ]
     if position is not None and tokens:
         parts.append(f"at position {position} ({_apart(visible(tokens[position]))})")

@@ -27,6 +27,8 @@ class State:
 
     model: str = MINI
     prompt: str = DEFAULT_PROMPT
+    chat: str = ""
+    system: str = ""
     pos: int = -1
     target: str = ""
     distractor: str = ""
@@ -194,6 +196,7 @@ def _layers(text: str) -> str:
 
 
 CHOICES: dict[str, tuple[str, ...]] = {
+    "chat": ("", "1"),
     "by": ("norm", "contribution", "pattern"),
     "color": ("rank", "probability", "entropy", "contribution"),
     "width": ("norm", "contribution"),
@@ -299,7 +302,7 @@ def _detail(text: str) -> str:
 
 _READ: dict[str, Callable[[str], Any]] = {
     "model": _model, "prompt": _prompt, "pos": _pos, "model_b": _model_b, "prompt_b": _prompt, "pos_b": _pos,
-    "align": _align, "head": _head, "source": _source, "layer": _source, "neuron": _neuron,
+    "system": _prompt, "align": _align, "head": _head, "source": _source, "layer": _source, "neuron": _neuron,
     "layers": _layers, "node": _node, "pin": _pin, "detail": _detail,
     "figures": _figures, "blocks": _layers, "k": _positive, "ranks": lambda text: text and _positive(text),
     "sources": _positive, "draws": _positive, "seed": _source,

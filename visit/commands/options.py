@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from visit.errors import VisitError
-from visit.listed import MINI, REAL
+from visit.listed import MINI, REAL, title
 
 
 class Once(argparse.Action):
@@ -59,7 +59,7 @@ def captured(options: argparse.Namespace, model: Any, prompt: str, parts: Any = 
     if note := doubled_start(model.tokenizer, acts.token_ids):
         print(f"visit: note: {note}", file=sys.stderr)
     if not options.chat and chat_template(model.tokenizer) is not None:
-        print(f"visit: note: {model.name} {UNUSUAL} With --chat its template wraps the prompt.", file=sys.stderr)
+        print(f"visit: note: {title(model.name)} {UNUSUAL} With --chat its template wraps the prompt.", file=sys.stderr)
     return acts
 
 

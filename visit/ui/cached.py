@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import streamlit as st
 
 from visit.listed import title
 
 if TYPE_CHECKING:
+    from visit.chat import Message
     from visit.forward import Activations
     from visit.graph import FlowGraph
     from visit.keep import Keep
     from visit.model import Model
     from visit.shelf import Shelf
 
-About = tuple[str, str, int, int, int | None]  # model, prompt, position, target, distractor
+Prompt: TypeAlias = "str | Message"  # as typed; to be wrapped by the model's chat template
+About = tuple[str, Prompt, int, int, int | None]  # model, prompt, position, target, distractor
 RECORD_BYTES = 256 << 20  # of captured passes, for all users of one server together
 
 
@@ -66,23 +68,28 @@ def _records() -> Any:
     return Store(RECORD_BYTES)
 
 
-def st_capture(name: str, prompt: str) -> Activations:
+def st_capture(name: str, prompt: Prompt) -> Activations:
     """One pass of one prompt, shared by all users who ask for it."""
+    from visit.chat import Message, chat_prompt
     from visit.forward import capture
 
     model = st_model(name)
-    return _records().get((name, model.revision, prompt), lambda: capture(model, prompt))
+
+    def run() -> Activations:
+        return capture(model, chat_prompt(model, prompt.text, prompt.system) if isinstance(prompt, Message) else prompt)
+
+    return _records().get((name, model.revision, prompt), run)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def st_lens_map(name: str, prompt: str, target: int, positions: tuple[int, ...]) -> Any:
+def st_lens_map(name: str, prompt: Prompt, target: int, positions: tuple[int, ...]) -> Any:
     from visit.overview import lens_map
 
     return lens_map(st_model(name), st_capture(name, prompt), target, positions)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def st_story(name: str, prompt: str, pos: int, target: int, distractor: int | None) -> Any:
+def st_story(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None) -> Any:
     from visit.story import story
 
     return story(st_model(name), st_capture(name, prompt), pos, target, distractor)
@@ -105,14 +112,14 @@ class _Known:
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
-def _known(name: str, revision: str, prompt: str, pos: int, target: int) -> _Known:
+def _known(name: str, revision: str, prompt: Prompt, pos: int, target: int) -> _Known:
     return _Known()
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
 def st_graph(
-    name: str, prompt: str, pos: int, layers: tuple[int, ...] | None, target: int, distractor: int | None, keep: Keep,
-    opened: tuple[int, ...],
+    name: str, prompt: Prompt, pos: int, layers: tuple[int, ...] | None, target: int, distractor: int | None,
+    keep: Keep, opened: tuple[int, ...],
 ) -> FlowGraph:  # fmt: skip
     """The graph as far as it is looked at: the blocks `opened` are taken apart, and nothing is read twice."""
     from visit.graph import build_folded_graph
@@ -137,7 +144,7 @@ def st_opened(about: About, layers: tuple[int, ...] | None) -> dict[int, Any]:
 
 @st.cache_resource(max_entries=4, show_spinner=False)
 def st_whole_graph(
-    name: str, prompt: str, pos: int, layers: tuple[int, ...] | None, target: int, distractor: int | None, keep: Keep
+    name: str, prompt: Prompt, pos: int, layers: tuple[int, ...] | None, target: int, distractor: int | None, keep: Keep
 ) -> FlowGraph:
     """All of it, for files."""
     from visit.graph import build_flow_graph
@@ -147,7 +154,7 @@ def st_whole_graph(
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def st_pairing(name: str, prompt: str, name_b: str, prompt_b: str, align: str) -> Any:
+def st_pairing(name: str, prompt: Prompt, name_b: str, prompt_b: Prompt, align: str) -> Any:
     from visit.pairing import pair, parse_fixes
 
     a, b = (st_model(name), st_capture(name, prompt)), (st_model(name_b), st_capture(name_b, prompt_b))
@@ -169,7 +176,7 @@ def st_compare(a: About, b: About, layers: tuple[int, ...] | None, keep: Keep, k
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
-def st_parting(name: str, prompt: str, name_b: str, prompt_b: str, align: str, first: int, last: int) -> Any:
+def st_parting(name: str, prompt: Prompt, name_b: str, prompt_b: Prompt, align: str, first: int, last: int) -> Any:
     from visit.parting import part
 
     pairing = st_pairing(name, prompt, name_b, prompt_b, align)
@@ -178,7 +185,7 @@ def st_parting(name: str, prompt: str, name_b: str, prompt_b: str, align: str, f
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def st_head_map(name: str, prompt: str, pos: int, target: int, distractor: int | None) -> Any:
+def st_head_map(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None) -> Any:
     from visit.heads import head_map
 
     return head_map(st_model(name), st_capture(name, prompt), pos, target, distractor)
@@ -186,7 +193,7 @@ def st_head_map(name: str, prompt: str, pos: int, target: int, distractor: int |
 
 @st.cache_resource(max_entries=128, show_spinner=False)
 def st_head(
-    name: str, prompt: str, pos: int, target: int, distractor: int | None, layer: int, head: int,
+    name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layer: int, head: int,
     sources: tuple[int, ...],
 ) -> Any:  # fmt: skip
     """(summary, rows) of one head; words are read for `sources` only, numbers are there for all."""
@@ -197,7 +204,7 @@ def st_head(
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def st_life(name: str, prompt: str, pos: int, source: int, target: int) -> Any:
+def st_life(name: str, prompt: Prompt, pos: int, source: int, target: int) -> Any:
     from visit.memory import value_life
 
     seen = pos if pos >= source else None  # a head looks back only
@@ -205,7 +212,7 @@ def st_life(name: str, prompt: str, pos: int, source: int, target: int) -> Any:
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def st_alignment(name: str, prompt: str, pos: int) -> Any:
+def st_alignment(name: str, prompt: Prompt, pos: int) -> Any:
     from visit.alignment import alignment_scores
 
     return alignment_scores(st_model(name), st_capture(name, prompt), pos)
@@ -213,7 +220,7 @@ def st_alignment(name: str, prompt: str, pos: int) -> Any:
 
 @st.cache_resource(max_entries=64, show_spinner=False)
 def st_head_graph(
-    name: str, prompt: str, pos: int, target: int, distractor: int | None, layer: int, head: int
+    name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layer: int, head: int
 ) -> FlowGraph:
     from visit.recollection import head_graph
 
@@ -223,7 +230,7 @@ def st_head_graph(
 
 @st.cache_resource(max_entries=64, show_spinner=False)
 def st_token_shift(
-    name: str, prompt: str, pos: int, target: int, layer: int | None, norm: str, final: bool | None
+    name: str, prompt: Prompt, pos: int, target: int, layer: int | None, norm: str, final: bool | None
 ) -> Any:
     from visit.layernorm import token_shift
 
@@ -231,7 +238,7 @@ def st_token_shift(
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def st_target_shifts(name: str, prompt: str, pos: int, target: int, final: bool | None) -> Any:
+def st_target_shifts(name: str, prompt: Prompt, pos: int, target: int, final: bool | None) -> Any:
     from visit.layernorm import target_shifts
 
     return target_shifts(st_model(name), st_capture(name, prompt), pos, target, final)
@@ -239,7 +246,7 @@ def st_target_shifts(name: str, prompt: str, pos: int, target: int, final: bool 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
 def st_active(
-    name: str, prompt: str, pos: int, target: int, distractor: int | None, layer: int, kind: str, by: str, top: int
+    name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layer: int, kind: str, by: str, top: int
 ) -> Any:
     from visit.neurons_one import active_neurons
 

@@ -16,9 +16,9 @@ from visit.errors import VisitError
 from visit.glossary import explain
 from visit.listed import LISTED, is_hosted, title
 from visit.ui import graphs
-from visit.ui.cached import st_compare, st_ledger, st_pairing, st_parting
+from visit.ui.cached import Prompt, st_compare, st_ledger, st_pairing, st_parting
 from visit.ui.pairs import token_pairs
-from visit.ui.prompt import Subject, plain, position, run, show_notes, words
+from visit.ui.prompt import Subject, chat_line, plain, position, run, show_notes, words
 from visit.ui.reading import sentences
 from visit.ui.shell import need_numbers, show_ledger
 from visit.ui.state import change, field, state
@@ -39,7 +39,7 @@ class Two:
     align: str
 
     @property
-    def keys(self) -> tuple[str, str, str, str, str]:
+    def keys(self) -> tuple[str, Prompt, str, Prompt, str]:
         return *self.a.key, *self.b.key, self.align
 
 
@@ -50,7 +50,7 @@ def two_prompts() -> Two:
     """Both prompts with their words, the presets, and the aligned tokens."""
     show_notes()
     _tools()
-    columns = st.columns(2, gap="medium")
+    columns, line = st.columns(2, gap="medium"), st.container()
     subjects = []
     for column, side, name in zip(columns, ("", "_b"), "AB", strict=True):
         with column:
@@ -60,6 +60,8 @@ def two_prompts() -> Two:
                 st.caption(_about(model))
             subjects.append(words(model, acts, position(acts, side), side))
     a, b = subjects
+    with line:
+        chat_line(*((s.model, s.acts) for s in subjects))
     show_ledger(a.model)
     need_numbers(b.model)
     if b.model.name != a.model.name and not st_ledger(b.model.name)["holds"].all():

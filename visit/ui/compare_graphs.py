@@ -97,7 +97,7 @@ def _heading(found: Any, side: str) -> str:
     """A side's prompt, and its model where the two sides have different ones."""
     meta = found.meta if side == "a" else found.meta["b"]
     name = "" if found.meta["model"] == found.meta["b"]["model"] else title(meta["model"]) + ": "
-    return name + visible(meta["prompt"][:200])
+    return name + visible(meta["prompt"][:200]) + (" (as a chat message)" if meta.get("chat") else "")
 
 
 def _explain(found: Any, view: str) -> None:

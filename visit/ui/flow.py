@@ -13,7 +13,7 @@ from visit import figures
 from visit.glossary import explain
 from visit.permalink import levels
 from visit.ui import graphs
-from visit.ui.cached import About, st_graph, st_lens_map, st_model, st_opened, st_story, st_whole_graph
+from visit.ui.cached import About, Prompt, st_graph, st_lens_map, st_model, st_opened, st_story, st_whole_graph
 from visit.ui.prompt import Subject, plain
 from visit.ui.reading import sentences
 from visit.ui.state import change, shown_errors, state, write_url
@@ -81,7 +81,7 @@ def graph(subject: Subject) -> None:
 
 
 @st.fragment
-def _graph(name: str, prompt: str, pos: int, target: int, distractor: int | None) -> None:
+def _graph(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None) -> None:
     """Controls and drawing: a fragment, so that a selection or a control runs nothing above it. Takes keys only."""
     from visit.draft import is_pin
 

@@ -15,7 +15,7 @@ from visit.errors import VisitError
 from visit.glossary import explain
 from visit.listed import LISTED, MINI, title
 from visit.permalink import DEFAULT_PROMPT, DEFAULT_PROMPT_B, PROMPT_CHARACTERS
-from visit.ui.cached import st_capture, st_model_watched
+from visit.ui.cached import About, Prompt, st_capture, st_model_watched
 from visit.ui.chooser import give_back, lead_to_real
 from visit.ui.shell import show_ledger
 from visit.ui.state import change, field, state
@@ -39,11 +39,12 @@ class Subject:
     distractor: int | None
 
     @property
-    def key(self) -> tuple[str, str]:
-        return self.model.name, self.acts.prompt
+    def key(self) -> tuple[str, Prompt]:
+        """The pass: the model, and what was typed."""
+        return self.model.name, self.acts.prompt if self.acts.chat is None else self.acts.chat.typed
 
     @property
-    def about(self) -> tuple[str, str, int, int, int | None]:
+    def about(self) -> About:
         """What a cached analysis needs to know: model, prompt, position, target, distractor."""
         return *self.key, self.pos, self.target, self.distractor
 
@@ -58,7 +59,10 @@ def prompt_bar() -> Subject:
     )
     with with_:
         _compare_with()
+    line = st.container()
     model, acts = run()
+    with line:
+        chat_line((model, acts))
     show_ledger(model)
     bar, chart = st.columns([3, 2], gap="medium")
     with bar:
@@ -85,6 +89,40 @@ def _compare_with() -> None:
 def _take_other(key: str) -> None:
     change(prompt_b=st.session_state[key], pos_b=-1, target_b="", distractor_b="", align="", node="", detail="", pin="")
     st.session_state["visit_open"] = "pages/compare.py"
+
+
+def chat_line(*sides: tuple[Model, Activations]) -> None:
+    """Below the prompt of a chat model: whether its template wraps the prompt, and what that means; for both sides."""
+    from visit.chat import chat_template
+    from visit.tokens import doubled_start
+
+    for model, acts in sides:
+        if note := doubled_start(model.tokenizer, acts.token_ids):
+            st.caption(f":material/info: {plain(note)}")
+    chatty = [model for model, _ in sides if chat_template(model.tokenizer) is not None]
+    if state().chat and len(chatty) < len(sides):
+        bare = next(model for model, _ in sides if model not in chatty)
+        st.caption(f":material/info: {plain(title(bare.name))} has no chat template: its prompt is run as plain text.")
+    if not chatty:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.session_state["w_chat"] = bool(state().chat)
+        st.toggle("As a chat message", key="w_chat", on_change=_take_chat, help=explain("chat message"))
+        if not state().chat:
+            st.caption(f"{plain(title(chatty[0].name))} was trained on chats: a plain text is out of its habit.")
+            return
+        wrapped = next((acts.chat for _, acts in sides if acts.chat is not None), None)
+        added = None if wrapped is None else wrapped.added_system
+        with st.popover("System message", type="tertiary", icon=":material/tune:"):
+            st.text_area("System message", placeholder=added or "none", max_chars=PROMPT_CHARACTERS, **field("system"))
+            st.caption("What the model is told before the message. Empty: what its template says by itself.")
+        if added is not None and not state().system:
+            st.caption(f"The template adds a system message by itself: “{plain(visible(added[:120]))}”.")
+
+
+def _take_chat() -> None:
+    on = bool(st.session_state["w_chat"])
+    change(chat="1" if on else "", pos=-1, pos_b=-1, node="", detail="", pin="", align="", head="", source="")
 
 
 def show_notes() -> None:
@@ -151,13 +189,23 @@ def run(side: str = "", name: str = "") -> tuple[Model, Activations]:
     try:
         if len(prompt) > PROMPT_CHARACTERS:
             raise VisitError(f"A prompt may have {PROMPT_CHARACTERS:,} characters; {len(prompt):,} came. Shorten it.")
-        acts = st_capture(model.name, prompt)
+        acts = st_capture(model.name, _typed(model, prompt))
     except VisitError as problem:
-        kept = memory.get(f"visit_prompt{side}", DEFAULT_PROMPT_B if side else DEFAULT_PROMPT)
-        st.error(f"{name}{problem} Shown meanwhile: “{plain(visible(kept[:80]))}”.", icon=":material/error:")
-        acts = st_capture(model.name, kept)
-    memory[f"visit_prompt{side}"] = acts.prompt
+        known, kept = memory.get(f"visit_prompt{side}", ("", DEFAULT_PROMPT_B if side else DEFAULT_PROMPT))
+        text = kept if isinstance(kept, str) else kept.text
+        st.error(f"{name}{problem} Shown meanwhile: “{plain(visible(text[:80]))}”.", icon=":material/error:")
+        acts = st_capture(model.name, kept if known == model.name else text)
+    memory[f"visit_prompt{side}"] = model.name, acts.prompt if acts.chat is None else acts.chat.typed
     return model, acts
+
+
+def _typed(model: Model, prompt: str) -> Prompt:
+    """The prompt as the address asks for it: a message where the model's template is to wrap it, and it has one."""
+    from visit.chat import Message, chat_template
+
+    if state().chat and chat_template(model.tokenizer) is not None:
+        return Message(prompt, state().system or None)
+    return prompt
 
 
 def _take_back(side: str, wanted: str, problem: str) -> NoReturn:
@@ -204,12 +252,13 @@ def position(acts: Activations, side: str = "") -> int:
 
 def _chips(model: Model, acts: Activations) -> int:
     """The prompt's tokens as chips; the chosen one is the position that everything is about."""
-    from visit.tokens import split_characters, start_tokens
+    from visit.tokens import special_ids, split_characters, start_tokens
 
     count = len(acts.token_ids)
     spelled = split_characters(model.tokenizer, acts.token_ids)
     starts = start_tokens(model.tokenizer)
     starts = starts if starts and acts.token_ids[: len(starts)] == starts else ()
+    special = special_ids(model.tokenizer)
     pos = position(acts)
     if count > CHIPS:
         st.session_state["w_number"] = pos
@@ -222,7 +271,7 @@ def _chips(model: Model, acts: Activations) -> int:
     st.pills(
         f"Tokens ({count}), position {pos} is looked at",
         range(first, min(first + CHIPS, count)),
-        format_func=lambda i: _chip_label(acts, i, spelled, i < len(starts)),
+        format_func=lambda i: _chip_label(acts, i, spelled, i < len(starts), acts.token_ids[i] in special),
         help=f"{explain('token')} {explain('position')}",
         key="w_chip",
         wrap=True,
@@ -238,9 +287,12 @@ def _chips(model: Model, acts: Activations) -> int:
     return pos
 
 
-def _chip_label(acts: Activations, i: int, spelled: dict[int, tuple[int, str]], start: bool) -> str:
-    """A token; the last of several that spell one character says which, a start token has an anchor."""
-    label = chip(acts.tokens[i]) + (" :material/anchor:" if start else "")
+def _chip_label(
+    acts: Activations, i: int, spelled: dict[int, tuple[int, str]], start: bool, special: bool
+) -> str:  # fmt: skip
+    """A token; the last of several that spell one character says which; control tokens have a sign of their own."""
+    sign = " :material/anchor:" if start else " :material/data_object:" if special else ""
+    label = chip(acts.tokens[i]) + sign
     return f"{label} = {chip(spelled[i][1])}" if i in spelled else label
 
 

@@ -92,6 +92,7 @@ _SHOWN = {"node": "", "detail": "", "pin": "", "align": "", "head": "", "source"
 _FORGOTTEN: dict[str, dict[str, Any]] = {
     "prompt": {"pos": -1, "target": "", "distractor": "", **_SHOWN},
     "prompt_b": {"pos_b": -1, "target_b": "", "distractor_b": "", **_SHOWN},
+    "system": {"pos": -1, "pos_b": -1, **_SHOWN},
     "model": {"pos": -1, "layers": "", **_SHOWN},
     "model_b": {"pos_b": -1, "layers": "", **_SHOWN},
 }

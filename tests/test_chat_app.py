@@ -1,0 +1,74 @@
+"""Chat models and long prompts in the app: the script without a browser, and what only a browser can see."""
+
+from __future__ import annotations
+
+import pytest
+from test_app import fresh_caches, start, url  # noqa: F401
+from test_chat import chatty
+from test_tokens import llama
+
+from visit.permalink import DEFAULT_PROMPT
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A chat model as files."""
+    model, path = chatty(), tmp_path_factory.mktemp("chatty")
+    model.hf.save_pretrained(path)
+    model.tokenizer.save_pretrained(path)
+    return str(path)
+
+
+def said(app):
+    return " ".join(c.value for c in app.caption)
+
+
+def test_a_prompt_to_a_chat_model_is_wrapped_on_request_and_the_address_says_so(folder):
+    app = start(model=folder)
+    assert not app.exception and "a plain text is out of its habit" in said(app) and not app.toggle(key="w_chat").value
+    app.toggle(key="w_chat").set_value(True).run()
+    assert not app.exception and not app.error and url(app)["chat"] == "1"
+    assert "adds a system message by itself: “You are of help”" in said(app) and "out of its habit" not in said(app)
+    assert "Tokens (" in app.get("button_group")[0].proto.label
+    chips = [o.content for o in app.get("button_group")[0].proto.options]
+    assert sum("data_object" in c for c in chips) == 5, "begin, end, begin, end, begin"
+    app.text_area(key="w_system").set_value("Be terse.").run()
+    assert url(app)["system"] == "Be terse." and "adds a system" not in said(app) and not app.exception
+    app.toggle(key="w_chat").set_value(False).run()
+    assert "chat" not in url(app) and not any(
+        "data_object" in o.content for o in app.get("button_group")[0].proto.options
+    )
+
+
+@pytest.mark.parametrize("page", ["compare", "memory", "layernorm", "neurons"])
+def test_every_page_of_a_prompt_runs_it_as_a_chat_message(folder, page):
+    app = start(model=folder, chat="1")
+    app.switch_page(f"pages/{page}.py").run()
+    assert not app.exception and not app.error
+    assert app.toggle(key="w_chat").value and "adds a system message by itself" in said(app)
+
+
+def test_a_model_without_a_template_runs_a_plain_prompt_and_says_so():
+    app = start(chat="1")
+    assert not app.exception and not app.error and "visit\\-mini has no chat template" in said(app)
+    assert not app.toggle and app.text_input(key="w_prompt").value == DEFAULT_PROMPT
+
+
+def test_a_template_that_fails_is_said_and_the_plain_prompt_shown(tmp_path):
+    model = chatty("{{ raise_exception('Only the French') }}")
+    model.hf.save_pretrained(tmp_path)
+    model.tokenizer.save_pretrained(tmp_path)
+    app = start(model=str(tmp_path), chat="1")
+    assert not app.exception and "Only the French" in app.error[0].value and "Shown meanwhile" in app.error[0].value
+    app.toggle(key="w_chat").set_value(False).run()
+    assert not app.error and not app.exception
+
+
+def test_a_start_token_that_stands_twice_is_told(tmp_path):
+    from dataclasses import replace
+
+    model = replace(chatty(), tokenizer=llama(False))
+    model.hf.save_pretrained(tmp_path)
+    model.tokenizer.save_pretrained(tmp_path)
+    app = start(model=str(tmp_path), prompt="<s>Tokyo")
+    assert not app.exception and "stands twice" in said(app)
