@@ -10,11 +10,11 @@ st.title("Neurons", anchor=False)
 subject = ui.prompt_bar()
 neurons.active(subject)
 card = st.container()
-index = neurons.index_of(subject)
 prompts = neurons_many.prompts(subject)
-found = None if prompts is None else neurons_many.statistics(subject, index, prompts)
-if found is not None:
-    neurons_many.figure9(subject, *found)
+found = False if prompts is None else neurons_many.statistics(subject, prompts)
+known = None if isinstance(found, bool) else found
+if known is not None:
+    neurons_many.figure9(subject, *known)
 with card:
-    neurons_card.card(subject, index, prompts, found)
-neurons.search(subject, index)
+    neurons_card.card(subject, prompts, known)
+neurons.search(subject, waits=found is True)

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 from browser import idle, server, visitor
 from streamlit.testing.v1 import AppTest
+
+from visit import static
+from visit.neurons import NeuronRun
+from visit.promptset import shipped_set
+from visit.static import StaticRun
+from visit.ui import neurons_all
+from visit.ui.cached import st_model
+from visit.worker import SLOW, WORKER
 
 
 def start(name: str, **params: str) -> AppTest:
@@ -40,6 +51,87 @@ def test_the_most_active_neurons_and_a_card():
     assert app.dataframe[0].value["name"].tolist()[-2:] == ["all others", "the bias"]
     assert any(s.value == "Neuron L3 N17" for s in app.subheader)
     assert "rows of all layers have ·Paris" in text(app)
+
+
+def every_neuron_of_the_mini() -> None:
+    """A page that needs all neurons and nothing else."""
+    import streamlit as st
+
+    from visit.ui.cached import st_model
+    from visit.ui.neurons_all import every_neuron
+
+    index = every_neuron(st_model("visit-mini"), "They are shown")
+    st.caption("nothing yet" if index is None else f"{len(index.norm)} rows")
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """Reads the mini as slowly as the test likes: a batch for each `release`; nobody has read it before."""
+    gate, update = threading.Semaphore(0), StaticRun.update
+
+    def slowly(self, rows):
+        assert gate.acquire(timeout=60)
+        update(self, rows)
+
+    assert SLOW.reset()  # forgets what another test has read
+    static._BUILT.clear()
+    monkeypatch.setattr(StaticRun, "update", slowly)
+    monkeypatch.setattr(neurons_all, "AT_ONCE", 0.0)
+    yield gate
+    gate.release(10**6)
+    assert SLOW.reset()
+
+
+def moved(run, beyond: int) -> None:
+    end = time.monotonic() + 60
+    while run.progress.done <= beyond:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("neuron", ["", "L3.mlp_value17"])
+def test_the_first_table_and_a_card_do_not_read_every_neuron(held, neuron):
+    app = start("neurons", layer="3", neuron=neuron, word="Paris")
+    assert not app.exception and not app.error
+    assert len(app.dataframe[0].value) > 30 and app.dataframe[0].value["writes"].iloc[0]
+    assert SLOW.runs() == [] and static.found_index(st_model("visit-mini")) is None
+    assert "once every neuron is read as words" in text(app) and "once for this model" in text(app)
+    if neuron:
+        assert any(s.value == "Neuron L3 N17" for s in app.subheader)
+        words = next(d.value for d in app.dataframe if "entropy_percentile" in d.value)
+        assert words["tokens"].notna().all() and words["entropy_percentile"].isna().all()
+        assert words["norm_percentile"].between(0, 100).all()
+
+
+def test_reading_every_neuron_is_told_started_left_alone_stopped_and_gone_on_with(held):
+    first = AppTest.from_function(every_neuron_of_the_mini, default_timeout=60).run()
+    assert "once every neuron is read as words: " in text(first) and "once for this model" in text(first)
+    first.button(key="every neuron").click().run()
+    (run,) = SLOW.runs()
+    held.release()
+    moved(run, 0)
+    del first  # the tab is closed
+    held.release()
+    moved(run, run.progress.done)
+    other = AppTest.from_function(every_neuron_of_the_mini, default_timeout=60).run()
+    assert SLOW.runs() == [run], "the same run, for all visitors"
+    (bar,) = other.get("progress")
+    assert bar.proto.text.startswith("Reading every neuron of visit\\-mini as words: ") and "s left" in bar.proto.text
+    sums = WORKER.submit("meanwhile", lambda: NeuronRun(st_model("visit-mini"), shipped_set("plain").rows[:9])).wait(60)
+    assert sums.prompts == 9 and run.alive, "a set runs meanwhile"
+    run._watchers.clear()  # the closed tab is forgotten after some seconds
+    other.button(key="stop every neuron").click().run()
+    held.release()
+    run.wait(60)
+    kept = run.progress.done
+    other.run()
+    assert run.state == "cancelled" and f"Stopped after {kept:,} of" in text(other) and "nothing yet" in text(other)
+    other.button(key="every neuron").click().run()
+    (again,) = SLOW.runs()
+    held.release(10**6)
+    again.wait(60)
+    assert again is not run and again.progress.done > kept
+    assert f"{again.progress.total} rows" in text(other.run()) and not other.exception
 
 
 @pytest.mark.parametrize("word", ["no such word here", "<b>", "🙂"])

@@ -18,8 +18,20 @@ import visit
 from visit import VisitError, static, static_disk
 from visit.lens import read
 from visit.model import wrap
-from visit.static import compute, matrices, reading, rows_of, search, static_index
+from visit.static import (
+    StaticRun,
+    compute,
+    forecast_seconds,
+    found_index,
+    matrices,
+    read_rows,
+    reading,
+    rows_of,
+    search,
+    static_index,
+)
 from visit.static_disk import index_file, weights_key
+from visit.worker import Worker
 
 
 @pytest.fixture(autouse=True)
@@ -250,3 +262,89 @@ def test_progress_reaches_the_end():
 def test_a_wrong_question_gets_a_sentence(call, says):
     with pytest.raises(VisitError, match=says):
         call(static_index(models.small("gpt2")))
+
+
+# ---- as a run --------------------------------------------------------------------------------------------------------
+
+
+def counted_rows(monkeypatch) -> list[int]:
+    """How many rows each batch of a run has read."""
+    seen: list[int] = []
+    update = StaticRun.update
+
+    def counted(self, rows):
+        update(self, rows)
+        seen.append(len(rows))
+
+    monkeypatch.setattr(StaticRun, "update", counted)
+    return seen
+
+
+def test_a_run_makes_the_same_index_whatever_its_batches(model):
+    true, job = compute(model), StaticRun(model)
+    sizes, at = [1, 7, 50, 3, 1000], 0
+    while at < len(job.items):
+        assert job.snapshot() is None, "a part answers no question about all neurons"
+        size = sizes[0]
+        sizes = [*sizes[1:], size]
+        job.update(job.items[at : at + size])
+        at += size
+    found = job.snapshot()
+    assert (found.ids == true["ids"]).all() and found.norm == pytest.approx(true["norm"], rel=1e-6)
+    assert found.entropy == pytest.approx(true["entropy"], abs=1e-5)
+    assert static_index(model) is found
+
+
+def test_a_stopped_run_goes_on_where_it_was_and_the_whole_lies_in_the_indexs_own_file(tmp_path, monkeypatch):
+    model, seen = models.small("llama"), counted_rows(monkeypatch)
+    worker = Worker(tmp_path / "runs", seconds=0)
+    update = StaticRun.update
+
+    def stopping(self, rows):
+        update(self, rows)
+        if self.done > len(self.items) // 3:
+            run.cancel()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StaticRun, "update", stopping)
+        run = worker.submit("index", lambda: StaticRun(model))
+        run.wait(60)
+    total, kept = len(StaticRun(model).items), run.progress.done
+    assert run.state == "cancelled" and 0 < kept < total and run.result is None and found_index(model) is None
+    del seen[:]
+    again = Worker(tmp_path / "runs", seconds=0)  # as after a restart of the program
+    index = again.submit("index", lambda: StaticRun(model)).wait(60)
+    assert sum(seen) == total - kept and (index.ids == compute(model)["ids"]).all()
+    assert index_file(weights_key(model)).is_file() and found_index(model) is index
+    assert next((tmp_path / "runs").glob("*.npz")).stat().st_size < 2_000, "not written a second time"
+    static._BUILT.clear()
+    del seen[:]
+    third = Worker(tmp_path / "runs", seconds=0).recall("index", lambda: StaticRun(model))
+    assert (third.result.ids == index.ids).all() and not seen
+
+
+def test_what_is_at_hand_is_found_and_nothing_is_made_for_it(monkeypatch):
+    model, calls = models.small("gpt2"), count_computing(monkeypatch)
+    assert found_index(model) is None and not calls
+    index = static_index(model)
+    static._BUILT.clear()
+    assert (found_index(model).ids == index.ids).all() and len(calls) == 1
+
+
+def test_a_few_rows_are_read_without_an_index(model):
+    assert found_index(model) is None
+    few = {matrix: read_rows(model, matrix, 1, [3, 0, 5], 7) for matrix in matrices(model)}
+    assert found_index(model) is None
+    index = static_index(model)
+    for matrix, rows in few.items():
+        true = reading(index, matrix, 1, [3, 0, 5], 7)
+        assert rows["tokens"].tolist() == true["tokens"].tolist() and rows["neuron"].tolist() == [3, 0, 5]
+        assert rows["negated_tokens"].tolist() == true["negated_tokens"].tolist()
+        assert rows["entropy"].tolist() == pytest.approx(true["entropy"].tolist(), abs=1e-5)
+    with pytest.raises(VisitError, match="W_in run from 0 to"):
+        read_rows(model, "W_in", 0, [10**6])
+
+
+def test_the_forecast_grows_with_the_rows():
+    seconds = forecast_seconds(models.small("gpt2"))
+    assert 0 < seconds < 60

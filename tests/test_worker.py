@@ -477,3 +477,24 @@ def test_a_program_that_ends_leaves_what_it_has_done(tmp_path, end):
     state, header = read_arrays(files[0])
     done = header["done"]
     assert 10 <= done < 100_000 and state["sum"] == done * (done - 1) // 2
+
+
+# ---- two lanes -------------------------------------------------------------------------------------------------------
+
+
+def test_a_lane_of_its_own_keeps_no_other_run_waiting_and_stands_back(tmp_path):
+    slow, quick = Worker(tmp_path, seconds=0, stands_back=True), Worker(tmp_path, seconds=0)
+    gate, nice = gate_of(1), []
+
+    class Slow(Sums):
+        def update(self, items):
+            nice.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) if sys.platform == "linux" else 1)
+            super().update(items)
+
+    long = slow.submit("long", lambda: Slow(gate=gate))
+    until(lambda: long.progress.done)
+    assert same(quick.submit("short", Calls()).wait(PATIENCE)) and long.alive
+    usual = os.getpriority(os.PRIO_PROCESS, 0) if sys.platform == "linux" else 0
+    assert nice[0] > usual or usual == 19, "its thread gives way to all others"
+    gate.release(1000)
+    assert same(long.wait(PATIENCE)) and slow.reset() and quick.reset()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -13,7 +15,7 @@ from visit.forward import tokenize
 from visit.model import Model
 from visit.neurons import outlier_dims, rogue_dims
 from visit.neurons_set import NeuronSums
-from visit.static import StaticIndex, matrices, reading
+from visit.static import StaticIndex, matrices, read_rows, reading, rows_of
 from visit.words import visible
 
 SIMILAR = 10
@@ -27,28 +29,47 @@ def check_neuron(model: Model, layer: int, neuron: int) -> None:
             raise VisitError(f"{what} of {model.name} run from 0 to {total - 1}; {number} came.")
 
 
-def neuron_words(model: Model, index: StaticIndex, layer: int, neuron: int, words: int = 10) -> pd.DataFrame:
+def neuron_words(model: Model, index: StaticIndex | None, layer: int, neuron: int, words: int = 10) -> pd.DataFrame:
     """A neuron's weights as words: a row each for `role` key (what it detects), gate, value (what it writes).
 
     Columns: `role`, `matrix`, `tokens`, `negated_tokens`, `entropy` (bits), `norm`, and among its layer's rows of
-    that matrix `norm_percentile`, `entropy_percentile` (0 to 100).
+    that matrix `norm_percentile`, `entropy_percentile` (0 to 100). `index`: None reads these rows alone, which takes
+    no time; the place of its entropy among the others' is then missing.
     """
     check_neuron(model, layer, neuron)
     rows = []
     for matrix in [name for name in ("W_in", "W_gate", "W_out") if name in matrices(model)]:
-        row = reading(index, matrix, layer, [neuron], words).iloc[0].to_dict()
-        span = index.span(matrix, layer)
-        for name, all_of in (("norm", index.norm[span]), ("entropy", index.entropy[span])):
-            below = (all_of < row[name]).sum() + 0.5 * ((all_of == row[name]).sum() - 1)
-            row[f"{name}_percentile"] = 100 * float(below) / max(1, len(all_of) - 1)
+        row = _read(model, index, matrix, layer, neuron, words).to_dict()
+        if index is None:
+            norms = rows_of(model, matrix, layer).norm(dim=-1).float().cpu().numpy()
+            row["norm"], entropies = float(norms[neuron]), None
+        else:
+            span = index.span(matrix, layer)
+            norms, entropies = index.norm[span], index.entropy[span]
+        row["norm_percentile"] = _percentile(row["norm"], norms)
+        row["entropy_percentile"] = math.nan if entropies is None else _percentile(row["entropy"], entropies)
         rows.append({"role": ROLES[matrix], **row})
     return pd.DataFrame(rows).drop(columns=["layer", "neuron"])
 
 
-def similar_neurons(model: Model, index: StaticIndex, layer: int, neuron: int, top: int = SIMILAR) -> pd.DataFrame:
+def _read(model: Model, index: StaticIndex | None, matrix: str, layer: int, neuron: int, words: int) -> pd.Series:
+    if index is None:
+        return read_rows(model, matrix, layer, [neuron], words).iloc[0]
+    return reading(index, matrix, layer, [neuron], words).iloc[0]
+
+
+def _percentile(own: float, all_of: np.ndarray) -> float:
+    """The share of the others that are smaller, equal ones counted half, in percent."""
+    below = (all_of < own).sum() + 0.5 * ((all_of == own).sum() - 1)
+    return 100 * float(below) / max(1, len(all_of) - 1)
+
+
+def similar_neurons(
+    model: Model, index: StaticIndex | None, layer: int, neuron: int, top: int = SIMILAR
+) -> pd.DataFrame:
     """The neurons of all layers that write most nearly the same: `layer`, `neuron`, `cosine`, `tokens`, `norm`.
 
-    Cosine of the rows of W_out; the neuron itself is left out. Source: ours.
+    Cosine of the rows of W_out; the neuron itself is left out. `index`: None reads the few rows now. Source: ours.
     """
     check_neuron(model, layer, neuron)
     own = model.W_out(layer)[neuron]
@@ -60,7 +81,7 @@ def similar_neurons(model: Model, index: StaticIndex, layer: int, neuron: int, t
     best = cosines.flatten().topk(min(top, cosines.numel() - 1))
     rows = []
     for cosine, place in zip(best.values.tolist(), best.indices.tolist(), strict=True):
-        row = reading(index, "W_out", place // model.d_mlp, [place % model.d_mlp], 5).iloc[0]
+        row = _read(model, index, "W_out", place // model.d_mlp, place % model.d_mlp, 5)
         rows.append({"cosine": cosine, **row[["layer", "neuron", "tokens", "norm"]].to_dict()})
     return pd.DataFrame(rows, columns=["layer", "neuron", "cosine", "tokens", "norm"])
 
@@ -87,14 +108,15 @@ def examples(model: Model, row: pd.Series, prompts: Sequence[str | Sequence[int]
 
 
 def neuron_card(
-    model: Model, index: StaticIndex, layer: int, neuron: int, stats: pd.DataFrame | None = None,
+    model: Model, index: StaticIndex | None, layer: int, neuron: int, stats: pd.DataFrame | None = None,
     sums: NeuronSums | None = None, prompts: Sequence[str | Sequence[int]] = (), pos: int = -1,
 ) -> dict[str, Any]:  # fmt: skip
     """Everything about one MLP neuron: numbers under their names, tables under `tables`.
 
     Always: `node`, `layer`, `neuron`, `outlier_dims` of its W_out row (|w| > 3 of its own standard deviations), tables
-    `words` (`neuron_words`) and `similar`. With a prompt set (`stats` and `sums` of it): `prompts` (how many), `freq`,
-    `mean`, `std`, `max`, `min`, `is_regularization`, `function_share`, `rogue_dims`, tables `histogram` and `examples`.
+    `words` (`neuron_words`; with no index without the place of its entropy) and `similar`. With a prompt set (`stats`
+    and `sums` of it): `prompts` (how many), `freq`, `mean`, `std`, `max`, `min`, `is_regularization`, `function_share`,
+    `rogue_dims`, tables `histogram` and `examples`.
     Raises `VisitError` for a neuron that does not exist. Source: paper 5.3; the card ours.
     """
     tables = {

@@ -7,6 +7,7 @@ with its 20 top words for either sign, entropy and norm. Computed once per set o
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ import torch
 from torch import Tensor
 
 from visit.errors import VisitError
-from visit.lens import TILE_BYTES, lens_logits, top_of, unembed
+from visit.lens import CHUNK_BYTES, TILE_BYTES, lens_logits, top_of, unembed
 from visit.model import Model
 from visit.scoring import soft_cap
 from visit.static_disk import load, save, weights_key
+from visit.streaming import State
 
 TOP = 20  # words kept of each sign
 ROWS = 1024  # of one matrix read between two reports of progress
@@ -89,6 +91,83 @@ def is_ready(model: Model) -> bool:
     return model in _BUILT
 
 
+def found_index(model: Model) -> StaticIndex | None:
+    """The static index where nothing must be computed for it: from memory or from disk. None where it is to be made."""
+    if model not in _BUILT:
+        arrays = load(weights_key(model), _shapes(model))
+        if arrays is None:
+            return None
+        _BUILT.setdefault(model, _index(model, arrays))
+    return _BUILT[model]
+
+
+class StaticRun:
+    """The static index as a job of `visit.worker`: its items are rows, read a few hundred at a time.
+
+    It takes no lock of the model: rows are read from the weights, not by a forward pass. A part of it is kept like that
+    of any run; the whole lies in the index's own file, where every process finds it, and is not written a second time.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model, self._shapes, self._turn = model, _shapes(model), _turn(model)
+        self.items = range(rows_in_all(model))
+        self.done = 0
+        self._arrays = {name: np.empty(shape, kind) for name, (shape, kind) in self._shapes.items()}
+
+    @torch.no_grad()
+    def update(self, rows: Sequence[int]) -> None:
+        first, last = rows[0], rows[-1] + 1
+        start = 0
+        for layer in range(self.model.n_layers):
+            for matrix, count in matrices(self.model).items():
+                a, b = max(first, start), min(last, start + count)
+                if a < b:
+                    part = rows_of(self.model, matrix, layer)[a - start : b - start]
+                    _read_into(self.model, part, self._arrays, a, self._turn)
+                start += count
+        self.done = last
+        if last == len(self.items):
+            save(weights_key(self.model), self._arrays)
+            _BUILT[self.model] = _index(self.model, self._arrays)
+
+    def snapshot(self) -> StaticIndex | None:
+        """The index once it is whole; a part of it answers no question about all neurons."""
+        return _BUILT.get(self.model) if self.done == len(self.items) else None
+
+    def state(self) -> State:
+        if self.done == len(self.items):
+            return {}
+        return {name: array[: self.done] for name, array in self._arrays.items()}
+
+    def load(self, state: State) -> None:
+        if not state:  # it was whole: then the index's own file is
+            arrays = load(weights_key(self.model), self._shapes)
+            if arrays is None:
+                raise VisitError("The file of the static index is gone. It can be made again.")
+            self._arrays, self.done = arrays, len(self.items)
+            _BUILT.setdefault(self.model, _index(self.model, arrays))
+            return
+        self.done = len(state["norm"])
+        for name, array in self._arrays.items():
+            array[: self.done] = state[name]
+
+
+@torch.no_grad()
+def forecast_seconds(model: Model) -> float:
+    """About how long the whole index takes on this machine, if it has nothing else to do: one chunk is read for it."""
+    rows = max(1, CHUNK_BYTES // (model.d_vocab * model.wide.itemsize))  # fewer at once would be slower a row
+    x, turn = rows_of(model, "W_out", 0)[:rows], _turn(model)
+    arrays = {name: np.empty((len(x), *shape[1:]), kind) for name, (shape, kind) in _shapes(model).items()}
+    started = time.perf_counter()
+    _read_into(model, x, arrays, 0, turn)
+    return (time.perf_counter() - started) * rows_in_all(model) / len(x)
+
+
+def rows_in_all(model: Model) -> int:
+    """How many rows the index has."""
+    return model.n_layers * sum(matrices(model).values())
+
+
 def matrices(model: Model) -> dict[str, int]:
     """Name -> rows per layer of the matrices whose rows are read."""
     gate = {} if model.family.w_gate is None else {"W_gate": model.d_mlp}
@@ -107,7 +186,7 @@ def rows_of(model: Model, matrix: str, layer: int) -> Tensor:
 
 
 def _shapes(model: Model) -> dict[str, tuple[tuple[int, ...], str]]:
-    total = model.n_layers * sum(matrices(model).values())
+    total = rows_in_all(model)
     kind = "uint16" if model.d_vocab <= 1 << 16 else "uint32"
     return {
         "ids": ((total, 2, min(TOP, model.d_vocab)), kind), "entropy": ((total,), "float32"),
@@ -187,12 +266,31 @@ def reading(index: StaticIndex, matrix: str, layer: int, numbers: Sequence[int],
     if wrong:
         raise VisitError(f"Rows of {matrix} run from 0 to {index.sizes[matrix] - 1}; {wrong[0]} came.")
     at = span.start + np.asarray(numbers, dtype=np.int64)
-    ids = index.ids[at][:, :, :words].tolist()
-    spoken = [[[index.vocabulary[i] for i in side] for side in row] for row in ids]
+    found = {"ids": index.ids[at], "entropy": index.entropy[at], "norm": index.norm[at]}
+    return _spoken(index.vocabulary, matrix, layer, numbers, found, words)
+
+
+@torch.no_grad()
+def read_rows(model: Model, matrix: str, layer: int, numbers: Sequence[int], words: int = TOP) -> pd.DataFrame:
+    """What `reading` says of a few rows, read here and now: where there is no index, none is made for them."""
+    rows = rows_of(model, matrix, layer)
+    wrong = [n for n in numbers if not 0 <= n < len(rows)]
+    if wrong:
+        raise VisitError(f"Rows of {matrix} run from 0 to {len(rows) - 1}; {wrong[0]} came.")
+    x = rows[torch.tensor(list(numbers), dtype=torch.long, device=rows.device)]
+    found = {name: np.empty((len(x), *shape[1:]), kind) for name, (shape, kind) in _shapes(model).items()}
+    _read_into(model, x, found, 0, _turn(model))
+    return _spoken(model.vocabulary, matrix, layer, numbers, found, words)
+
+
+def _spoken(
+    vocabulary: list[str], matrix: str, layer: int, numbers: Sequence[int], found: dict[str, np.ndarray], words: int
+) -> pd.DataFrame:
+    spoken = [[[vocabulary[i] for i in side] for side in row] for row in found["ids"][:, :, :words].tolist()]
     return pd.DataFrame({
         "layer": layer, "matrix": matrix, "neuron": list(numbers), "tokens": [row[0] for row in spoken],
-        "negated_tokens": [row[1] for row in spoken], "entropy": index.entropy[at].tolist(),
-        "norm": index.norm[at].tolist(),
+        "negated_tokens": [row[1] for row in spoken], "entropy": found["entropy"].tolist(),
+        "norm": found["norm"].tolist(),
     })  # fmt: skip
 
 

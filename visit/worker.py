@@ -1,4 +1,4 @@
-"""Long runs live here, in one thread of the process, and not in a page's script: a closed tab stops nothing.
+"""Long runs live here, in a thread of the process, and not in a page's script: a closed tab stops nothing.
 
 A run takes its items batch by batch; between two batches the model is free for everybody else. Equal keys share one
 run, others wait in a queue. What a run has done so far can be read, is kept when it is cancelled, and is written to a
@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
+import sys
 import threading
 import time
 import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from visit.streaming import cache_folder
 CHECKPOINT_SECONDS = 10.0
 MAX_WAITING = 20  # runs in the queue
 WATCHING = 15.0  # seconds for which somebody who has looked at a run counts as one who watches it
+NICE = 10  # of a lane that stands back: about a tenth of a processor that others want
 RESULT_BYTES = 256 << 20  # of ended runs' results, the least recently asked for going first
 
 
@@ -127,8 +131,11 @@ def _nothing() -> Job:
 class Worker:
     """One thread and its queue. Ended runs are kept, up to RESULT_BYTES of results."""
 
-    def __init__(self, folder: Path | None = None, seconds: float = CHECKPOINT_SECONDS) -> None:
-        self.folder, self.seconds = folder, seconds
+    def __init__(
+        self, folder: Path | None = None, seconds: float = CHECKPOINT_SECONDS, stands_back: bool = False
+    ) -> None:
+        """`stands_back`: its thread takes what time the others leave, where the system can say so of one thread."""
+        self.folder, self.seconds, self.stands_back = folder, seconds, stands_back
         self._change = threading.Condition()
         self._queue: deque[Run] = deque()
         self._current: Run | None = None
@@ -218,6 +225,8 @@ class Worker:
             return still
 
     def _work(self) -> None:
+        if self.stands_back:
+            _stand_back()
         while True:
             with self._change:
                 self._change.wait_for(lambda: bool(self._queue))
@@ -252,5 +261,14 @@ class Worker:
             self._kept.popitem(last=False)
 
 
+def _stand_back() -> None:
+    """This thread, and those that torch starts for it, give way to all others of the machine (Linux)."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+
+
 WORKER = Worker()  # the process's own; its thread starts with the first run
-atexit.register(WORKER.reset, 3.0)  # when the program ends, the run at hand writes what it has done
+SLOW = Worker(stands_back=True)  # a lane of its own for what takes minutes: a set is not kept waiting by it
+for _lane in (WORKER, SLOW):
+    atexit.register(_lane.reset, 3.0)  # when the program ends, the run at hand writes what it has done

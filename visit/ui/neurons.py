@@ -12,6 +12,7 @@ from visit.errors import VisitError
 from visit.glossary import explain
 from visit.ui import graphs
 from visit.ui.cached import st_active
+from visit.ui.neurons_all import every_neuron
 from visit.ui.prompt import Subject, plain
 from visit.ui.state import change, field, state
 from visit.words import visible
@@ -19,23 +20,6 @@ from visit.words import visible
 SHOWN = 30  # of the most active neurons
 _KINDS = {"mlp": "MLP neurons", "attention": "rows of W_O"}
 _ORDERS = {"norm": "by |coefficient| × ‖row‖", "contribution": "by |contribution|", "coefficient": "by |coefficient|"}
-
-
-def index_of(subject: Subject) -> Any:
-    """The model's static index; computed once per model, with a progress bar."""
-    from visit.static import is_ready, static_index
-
-    if is_ready(subject.model):
-        return static_index(subject.model)
-    place = st.empty()
-    bar = place.progress(0.0, "Every neuron is read as words, once per model…")
-
-    def progress(done: int, total: int) -> None:
-        bar.progress(min(1.0, done / max(total, 1)))
-
-    found = static_index(subject.model, progress)
-    place.empty()
-    return found
 
 
 def layer_of(subject: Subject) -> int:
@@ -145,8 +129,8 @@ def _file(subject: Subject, table: pd.DataFrame, kind: str) -> bytes | str:
 # ---- search ----------------------------------------------------------------------------------------------------------
 
 
-def search(subject: Subject, index: Any) -> None:
-    """Every neuron of the model whose words hold a word."""
+def search(subject: Subject, waits: bool) -> None:
+    """Every neuron of the model whose words hold a word. `waits`: what it needs is asked for further up already."""
     from visit.static import search as look_up
 
     st.subheader("Search all neurons by word", anchor=False)
@@ -155,6 +139,12 @@ def search(subject: Subject, index: Any) -> None:
         return
     token = _token(subject, state().word)
     if token is None:
+        return
+    if waits:
+        st.caption("The rows with this word are listed once every neuron is read, see above.")
+        return
+    index = every_neuron(subject.model, "The rows with this word are listed")
+    if index is None:
         return
     found = look_up(index, token)
     word = plain(visible(subject.model.vocabulary[token]))

@@ -22,9 +22,13 @@ KWIC = 36  # characters shown on either side of a token
 _TINT = {1: "rgba(11, 122, 117, 0.35)", -1: "rgba(213, 94, 0, 0.35)"}  # behind the token, on light and on dark
 
 
-def card(subject: Subject, index: Any, prompts: PromptSet | None, found: tuple[Any, Any] | None) -> None:
-    """Everything about the neuron that the address names. `found`: the statistics of the set, once it was run."""
+def card(subject: Subject, prompts: PromptSet | None, found: tuple[Any, Any] | None) -> None:
+    """Everything about the neuron that the address names. `found`: the statistics of the set, once it was run.
+
+    Its rows are read here and now where not every neuron is read yet.
+    """
     from visit.neurons_card import neuron_card
+    from visit.static import found_index
 
     chosen = neuron_of(subject)
     if chosen is None:
@@ -34,13 +38,14 @@ def card(subject: Subject, index: Any, prompts: PromptSet | None, found: tuple[A
         st.toast(f"The card of L{chosen[0]} N{chosen[1]} stands under the most active neurons.")
         st.session_state["neuron_card"] = chosen
     stats, sums = found or (None, None)
+    index = found_index(subject.model)
     made = neuron_card(subject.model, index, *chosen, stats, sums, () if prompts is None else prompts.prompts)
     st.subheader(f"Neuron L{chosen[0]} N{chosen[1]}", anchor=False)
     if "freq" in made:
         always = ", a regularization neuron" if made["is_regularization"] else ""
         st.markdown(f"Among its layer's most active on **{made['freq']:.0%}** of {made['prompts']:,} prompts{always}; "
                     f"activation {made['mean']:+.3f} on average, {made['max']:+.3f} at most.")  # fmt: skip
-    _weights(made["tables"]["words"])
+    _weights(made["tables"]["words"], index is not None)
     with graphs.beside("card"):
         left, right = st.columns(2, gap="large")
     if "histogram" in made["tables"]:
@@ -56,19 +61,20 @@ def card(subject: Subject, index: Any, prompts: PromptSet | None, found: tuple[A
         _tokens(subject, prompts, *chosen)
 
 
-def _weights(words: pd.DataFrame) -> None:
+def _weights(words: pd.DataFrame, all_read: bool) -> None:
     number = st.column_config.NumberColumn
+    among = "Among the neurons of its layer." + ("" if all_read else " Known once every neuron is read as words.")
     shown = pd.DataFrame({
         "role": words["role"], "tokens": [spoken(w, 10) for w in words["tokens"]],
         "negated": [spoken(w, 10) for w in words["negated_tokens"]],
         **{name: words[name] for name in ("entropy", "entropy_percentile", "norm", "norm_percentile")},
     })  # fmt: skip
-    st.dataframe(shown, hide_index=True, column_config={
+    st.dataframe(shown, hide_index=True, placeholder="–", column_config={
         "role": st.column_config.TextColumn("Its", width=60),
         "tokens": "Top words",
         "negated": "Top words, turned round",
         "entropy": number("Entropy, bits", format="%.2f", help=explain("entropy")),
-        "entropy_percentile": number("… percentile", format="%.0f", help="Among the neurons of its layer."),
+        "entropy_percentile": number("… percentile", format="%.0f", help=among),
         "norm": number("Norm", format="%.3g", help=explain("norm")),
         "norm_percentile": number("… percentile", format="%.0f", help="Among the neurons of its layer."),
     })  # fmt: skip

@@ -11,6 +11,7 @@ from visit import figures_neurons
 from visit.permalink import CHOICES
 from visit.promptfile import PromptSet
 from visit.ui.neurons import layer_of, take_neuron
+from visit.ui.neurons_all import every_neuron
 from visit.ui.prompt import Subject, plain
 from visit.ui.sets import choose_set, watched
 from visit.ui.state import field, state
@@ -22,8 +23,11 @@ def prompts(subject: Subject) -> PromptSet | None:
     return choose_set(subject.model)
 
 
-def statistics(subject: Subject, index: Any, chosen: PromptSet) -> tuple[Any, Any] | None:
-    """The set's statistics: (table, sums), or None before a run; with Figure 8 and the findings."""
+def statistics(subject: Subject, chosen: PromptSet) -> tuple[Any, Any] | bool:
+    """The set's statistics: (table, sums); with Figure 8 and the findings.
+
+    False before a run; True where they wait for every neuron to be read as words.
+    """
     from visit.neurons import NeuronRun, statistics_table
     from visit.neurons_card import regularization_findings, regularization_table
     from visit.promptset import run_key
@@ -33,9 +37,12 @@ def statistics(subject: Subject, index: Any, chosen: PromptSet) -> tuple[Any, An
                                       format_func=lambda s: f"{s} %", help=_SHARE, **field("nshare"))  # fmt: skip
     key = run_key("neurons 1", model, chosen, share)
     run = watched(("neurons", chosen.hash, share), key, lambda: NeuronRun(model, chosen.rows, float(share) / 100))
-    sums = None if run is None else run.result
-    if sums is None or not sums.prompts:
-        return None
+    if run is None:
+        return False
+    index = every_neuron(model, "What this set's neurons write, and Figure 8, are shown")
+    sums = run.result
+    if index is None or sums is None or not sums.prompts:
+        return index is None
     with st.container(horizontal=True, vertical_alignment="bottom"):
         measure: Any = st.segmented_control("Activity", ["activation", "weighted"], required=True, **field("activity"),
                                             format_func=lambda m: _MEASURES[m])  # fmt: skip

@@ -1,4 +1,4 @@
-"""Computed sentences on a page; each underlined part can be clicked."""
+"""Computed sentences on a page, each underlined part of which can be clicked; and lengths of time as one says them."""
 
 from __future__ import annotations
 
@@ -47,3 +47,10 @@ def sentences(found: list[Any], key: str, pick: Callable[[str], None]) -> None:
         data={"sentences": [[list(piece) for piece in sentence] for sentence in found]},
         on_pick_change=lambda: pick(st.session_state[key]["pick"]),
     )
+
+
+def duration(seconds: float) -> str:
+    """A length of time as one says it."""
+    if seconds < 90:
+        return f"{max(1, round(seconds)):,} s"
+    return f"{round(seconds / 60):,} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -15,7 +15,7 @@ from visit.promptset import Answering, fitting, run_key
 from visit.ui import graphs
 from visit.ui.prompt import plain
 from visit.ui.state import change, field, state
-from visit.worker import WORKER, Run
+from visit.worker import WORKER, Run, Worker
 
 OWN = "own"
 
@@ -105,34 +105,35 @@ def watched(name: Any, key: Any, make: Callable[[], Any], label: str = "Run") ->
         if run is not None and run.error is not None:
             st.error(str(run.error), icon=":material/error:")
         if st.button(label, key=f"run {name}", type="primary", icon=":material/play_arrow:"):
-            _begin(key, make)
+            begin(key, make)
         return None
     done, total = run.progress.done, run.progress.total
-    if run.alive and key in _left():
+    if run.alive and key in left():
         st.caption(f"The run goes on for others who watch it; the figures are of {done:,} of {total:,} prompts.")
         if st.button("Watch it again", key=f"again {name}"):
-            _begin(key, make)
+            begin(key, make)
     elif run.alive:
         _watch(key, str(name))
     elif run.state != "done":
         st.caption(f"Stopped after {done:,} of {total:,} prompts; the figures are of these.")
         if st.button("Go on", key=f"go {name}"):
-            _begin(key, make)
+            begin(key, make)
     return run
 
 
-def _begin(key: Any, make: Callable[[], Any]) -> None:
-    _left().discard(key)
-    WORKER.submit(key, make).watch(_visitor())
+def begin(key: Any, make: Callable[[], Any], worker: Worker = WORKER) -> None:
+    """Start a run, or go on with it, and look at it."""
+    left().discard(key)
+    worker.submit(key, make).watch(visitor())
     st.rerun()
 
 
-def _visitor() -> str:
+def visitor() -> str:
     """A name for this session among those who watch a run."""
     return st.session_state.setdefault("visit_visitor", uuid4().hex)
 
 
-def _left() -> set[Any]:
+def left() -> set[Any]:
     """Keys of the runs that this session has stopped while others watched them."""
     return st.session_state.setdefault("visit_left", set())
 
@@ -144,7 +145,7 @@ def _watch(key: Any, name: str) -> None:
     if run is None or not run.alive:
         st.rerun()
     assert run is not None
-    run.watch(_visitor())
+    run.watch(visitor())
     now, place = run.progress, run.place
     if place:
         text = f"Waits for {place} other run{'s' if place > 1 else ''}"
@@ -155,6 +156,6 @@ def _watch(key: Any, name: str) -> None:
     st.progress(min(1.0, now.done / max(now.total, 1)), text)
     shared = "Equal requests share one run: where somebody else watches this one, it goes on for them."
     if st.button("Stop, and keep what is done", key=f"stop {name}", help=shared):
-        if not run.leave(_visitor()):
-            _left().add(key)
+        if not run.leave(visitor()):
+            left().add(key)
         st.rerun()

@@ -18,6 +18,7 @@ from visit.studies.captions import SECOND, caption_of
 from visit.studies.settings import ALIGNED, FIGURES, Settings, settled
 from visit.ui import study_results
 from visit.ui.prompt import show_notes, shown_model
+from visit.ui.reading import duration
 from visit.ui.sets import choose_set, watched
 from visit.ui.shell import show_ledger
 from visit.ui.state import change, field, state
@@ -199,13 +200,6 @@ def forecast_sentence(table: pd.DataFrame, prompts: int) -> str:
     many = f"{prompts:,} prompt{'s' if prompts != 1 else ''}"
     return (f"**About {duration(seconds)}** for {many} on this machine, if it has nothing else to do; {share:.0%} "
             f"of it goes into {largest['part']}.")  # fmt: skip
-
-
-def duration(seconds: float) -> str:
-    """A length of time as one says it."""
-    if seconds < 90:
-        return f"{max(1, round(seconds)):,} s"
-    return f"{round(seconds / 60):,} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 # ---- what it found ---------------------------------------------------------------------------------------------------
