@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
+import re
 import time
 from dataclasses import replace
 
@@ -11,9 +14,22 @@ import numpy as np
 import pytest
 
 from visit import VisitError, capture, load_model
-from visit.promptfile import MAX_BYTES, MAX_CHARACTERS, MAX_RESTARTS, MAX_ROWS, NOTES_SHOWN
-from visit.promptset import answered, fitting, read_prompts, right, run_key, shipped, shipped_set
+from visit.promptfile import MAX_BYTES, MAX_CHARACTERS, MAX_RESTARTS, MAX_ROWS, NOTES_SHOWN, WORLD
+from visit.promptset import (
+    Answering,
+    all_shipped,
+    answered,
+    fitting,
+    named_prompts,
+    read_prompts,
+    right,
+    run_key,
+    shipped,
+    shipped_set,
+)
 from visit.streaming import Counts, Histogram, Moments, Top, join, part_into, read_arrays, write_arrays
+
+REAL = os.environ.get("VISIT_REAL", "")  # a folder of SmolLM2-135M-Instruct, where there is one
 
 
 # ---- files ---------------------------------------------------------------------------------------------------------
@@ -134,6 +150,55 @@ def test_the_shipped_sets():
     assert shipped_set("names").rows[0].distractor == " John"
     with pytest.raises(VisitError, match="facts, names"):
         shipped_set("../names")
+    with pytest.raises(VisitError, match="facts, names, world"):
+        shipped_set("plain", "any/model")
+
+
+def world() -> list[dict[str, str]]:
+    with open(WORLD, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_world_is_large_and_every_row_says_what_it_asks_and_where_it_is_from():
+    rows = world()
+    assert list(rows[0]) == ["prompt", "target", "distractor", "relation", "source"]
+    assert all(row[column].strip() for row in rows for column in row)
+    assert len({row["prompt"] for row in rows}) == len(rows), "no prompt stands twice"
+    facts, names = (shipped_set(name, "any/model").rows for name in ("facts", "names"))
+    assert len(facts) >= 300 and len(names) >= 60 and len(facts) + len(names) == len(rows)
+    assert len({row.relation for row in facts}) >= 12
+    for row in rows:
+        assert row["prompt"] == row["prompt"].strip() and row["target"] != row["distractor"]
+        for word in (row["target"], row["distractor"]):  # one word in the middle of a text
+            assert word[0] == " " and word[1:].isalpha(), row
+
+
+def test_in_two_names_one_is_said_twice_and_the_other_is_the_answer():
+    rows = shipped_set("names", "any/model").rows
+    orders = []
+    for row in rows:
+        words = re.findall(r"\w+", row.prompt)
+        target, repeated = row.target.strip(), row.distractor.strip()
+        assert words.count(target) == 1 and words.count(repeated) == 2, row
+        orders.append("ABBA" if words.index(target) < words.index(repeated) else "BABA")
+        assert row.relation == f"two names, {orders[-1]}"
+    assert orders.count("ABBA") == orders.count("BABA") >= 30
+    assert len({re.sub(f"{r.target}|{r.distractor}", " X", " " + r.prompt) for r in rows}) >= 8, "several sentences"
+
+
+def test_a_model_has_its_sets_and_a_name_is_as_good_as_a_file(tmp_path, monkeypatch):
+    assert shipped("any/model") == ("facts", "names", "world")
+    assert len(all_shipped("any/model").rows) == len(world()) == len(shipped_set("world", "any/model").rows)
+    assert {r.prompt for n in shipped() for r in shipped_set(n).rows} == {r.prompt for r in all_shipped().rows}
+    assert named_prompts("facts").prompts == shipped_set("facts").prompts
+    assert named_prompts("facts", "any/model").prompts == shipped_set("facts", "any/model").prompts
+    for name, model in (("plain", "any/model"), ("world", "visit-mini")):
+        with pytest.raises(VisitError, match="no file"):
+            named_prompts(name, model)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "facts").write_text("mine")
+    assert named_prompts("facts").prompts == ("mine",), "a file comes first"
+    assert read_prompts('{"prompt": "a", "relation": "b"}').rows[0].relation == "b"
 
 
 # ---- with a model --------------------------------------------------------------------------------------------------
@@ -156,6 +221,31 @@ def test_only_prompts_answered_correctly_are_kept():
     expected = [(p, t) for p, t in pairs if best[p] == model.token_id(t)]
     assert [(r.prompt, r.target) for r in found.kept.rows] == expected and 6 < len(expected) < 24
     assert f"{len(found.kept.rows)} of 24" in str(found)
+
+
+def test_what_is_answered_of_a_part_is_what_its_own_run_finds():
+    model = load_model("visit-mini")
+    plain = shipped_set("plain").rows  # some of them stand twice
+    whole = replace(all_shipped(), rows=tuple({row.prompt: row for row in (*all_shipped().rows[:60], *plain)}.values()))
+    part = fitting(model, replace(shipped_set("plain"), rows=shipped_set("plain").rows[::3]), targets=True)
+    assert answered(model, whole).among(part) == answered(model, part)
+    job = Answering(model, whole)
+    job.update(job.items[:70])
+    seen = job.snapshot().among(part)
+    assert 0 < seen.looked_at < seen.asked == len(part.rows)
+
+
+@pytest.mark.skipif(not REAL, reason="VISIT_REAL names no folder of SmolLM2")
+def test_the_world_is_asked_in_single_tokens_and_a_real_model_knows_half_of_it():
+    model = load_model(REAL)
+    everything = shipped_set("world", model.name)
+    found = answered(model, everything)
+    assert found.asked == len(everything.rows) and not found.kept.notes
+    for row in everything.rows:
+        model.token_id(row.distractor)  # raises unless it is one token
+    for name in ("facts", "names"):
+        part = found.among(shipped_set(name, model.name))
+        assert 0.5 <= len(part.kept.rows) / part.asked < 0.95, str(part)
 
 
 @pytest.mark.parametrize("name", models.KINDS)

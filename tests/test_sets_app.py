@@ -176,12 +176,29 @@ def test_a_set_through_the_norms_and_its_run_is_found_again(page):
 
 def test_only_answered_prompts_through_the_neurons(page):
     opened(page, "neurons?set=plain&answered=1&neuron=L7.mlp_value377")
-    page.get_by_role("button", name="Run").click()
     page.get_by_text("of 70 prompts are answered correctly").wait_for(timeout=60_000)
-    page.wait_for_timeout(3000)  # the first run's button goes with the next rerun
+    page.get_by_text("of 70 answered)").wait_for(timeout=60_000)
     page.get_by_role("button", name="Run").click()
     page.get_by_text("regularization neurons in").first.wait_for(timeout=60_000)
     page.get_by_text("Among its layer's most active on").wait_for(timeout=60_000)
+    assert page.errors == []
+
+
+def test_every_set_says_how_much_of_it_the_model_answers(page):
+    opened(page, "layernorm")
+    for label in ("facts (243 of 244 answered)", "repeats (", "names ("):
+        page.get_by_role("radio", name=label).wait_for(timeout=60_000)
+    page.get_by_role("radio", name="names (").click()
+    page.wait_for_function("() => location.search.includes('set=names')", timeout=20_000)
+    assert page.errors == []
+
+
+def test_a_set_that_does_not_come_with_the_model_gives_way_with_a_note(page):
+    opened(page, "layernorm?set=world")
+    page.get_by_text("“world” does not come with visit-mini; facts is taken").wait_for(timeout=60_000)
+    page.get_by_role("radio", name="plain (").click()
+    page.wait_for_function("() => location.search.includes('set=plain')", timeout=20_000)
+    page.get_by_text("does not come with").wait_for(state="detached", timeout=20_000)
     assert page.errors == []
 
 

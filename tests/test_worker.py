@@ -131,6 +131,26 @@ def test_runs_go_in_their_order_and_know_their_place(worker):
     assert order == ["a", "c", "d"] and runs[3].place is None and runs[1].result is None
 
 
+def test_a_run_in_the_background_makes_room_and_goes_on_where_it_was(worker):
+    gate, other = gate_of(0), gate_of(0)
+    quiet, made = None, Calls(gate=gate)
+    quiet = worker.submit("quiet", made, background=True)
+    later = worker.submit("later", Calls(), background=True)
+    gate.release(2)
+    until(lambda: quiet.progress.done > 0)
+    asked = worker.submit("asked", Calls(gate=other))
+    gate.release()
+    until(lambda: asked.place == 0)
+    assert quiet.alive and quiet.state == "waiting" and 0 < quiet.progress.done < 200
+    assert later.place == 1 and quiet.place == 2, "whoever came first goes on"
+    assert worker.submit("quiet", made) is quiet and quiet.place == 1, "now somebody waits for it"
+    other.release(1000)
+    gate.release(1000)
+    assert same(asked.wait(PATIENCE)) and same(quiet.wait(PATIENCE)) and same(later.wait(PATIENCE))
+    assert len(made) == 2 and made[0].seen + made[1].seen == 200, "nothing was done twice"
+    assert not quiet.background
+
+
 def test_progress_only_grows_and_partial_results_can_be_read(worker):
     gate = gate_of(0)
     run = worker.submit("a", lambda: Sums(gate=gate))

@@ -220,7 +220,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "norm": ("ln1", "post_attn", "ln2", "post_mlp", "final"),
     "lens": ("auto", "without"),
     "mean": ("probabilities", "vector"),
-    "set": ("facts", "names", "plain", "repeats", "own"),
+    "set": ("facts", "names", "plain", "repeats", "world", "own"),
     "answered": ("", "1"),
     "kind": ("mlp", "attention"),
     "nsort": ("norm", "contribution", "coefficient"),

@@ -13,25 +13,32 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from visit.errors import VisitError
+from visit.listed import MINI
 
 MAX_BYTES = 8 << 20
 MAX_ROWS = 20_000
 MAX_CHARACTERS = 16_384  # of one prompt
 MAX_RESTARTS = 100  # after a broken quote the rest of the file is searched for the next good row
 NOTES_SHOWN = 100
-SHIPPED = Path(__file__).parent / "mini" / "prompts"
-COLUMNS = ("prompt", "target", "distractor")
+SHIPPED_MINI = Path(__file__).parent / "mini" / "prompts"  # of its own world, which it alone knows
+WORLD = Path(__file__).parent / "data" / "prompts" / "world.csv"  # of ours, for every other model
+TWO_NAMES = "two names"  # how the relation of its two-name sentences begins; all others are facts
+COLUMNS = ("prompt", "target", "distractor", "relation")
 ENDINGS = (".txt", ".csv", ".jsonl")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One prompt, as it stands in the file: nothing is trimmed. `line` counts from 1."""
+    """One prompt, as it stands in the file: nothing is trimmed. `line` counts from 1.
+
+    `relation`: what kind of question it is ("capital of a country"), for those who count by kind.
+    """
 
     prompt: str
     target: str | None = None
     distractor: str | None = None
     line: int = 0
+    relation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ class PromptSet:
 
     @cached_property
     def hash(self) -> str:
-        """A fingerprint of prompts, targets and distractors in their order; neither name nor lines count."""
+        """A fingerprint of prompts, targets and distractors in their order; name, lines and relations do not count."""
         rows = [[r.prompt, r.target, r.distractor] for r in self.rows]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
@@ -77,25 +84,59 @@ class PromptSet:
         return replace(self, rows=kept, notes=self.notes + tuple(Note(self.rows[i].line, w) for i, w in notes.items()))
 
 
-def shipped() -> tuple[str, ...]:
-    """The names of the shipped sets, which visit-mini has never seen."""
-    return tuple(sorted(path.stem for path in SHIPPED.glob("*.csv")))
+def shipped(model: str = MINI) -> tuple[str, ...]:
+    """The names of the sets that come with VISIT for a model: visit-mini has its own, of a world it has learned.
+
+    Every other model is asked about ours: `facts`, `names` (who is given something: one of two names), and `world`,
+    which holds both.
+    """
+    if model == MINI:
+        return tuple(sorted(path.stem for path in SHIPPED_MINI.glob("*.csv")))
+    return "facts", "names", "world"
 
 
-@lru_cache(maxsize=8)
-def shipped_set(name: str) -> PromptSet:
-    """A shipped set by its name."""
-    if name not in shipped():
-        raise VisitError(f"The shipped prompt sets are {', '.join(shipped())}; {name!r} came.")
-    return replace(read_prompts(SHIPPED / f"{name}.csv"), name=name)
+@lru_cache(maxsize=16)
+def shipped_set(name: str, model: str = MINI) -> PromptSet:
+    """A shipped set by its name. Raises `VisitError` for one that does not come with this model."""
+    if name not in shipped(model):
+        raise VisitError(f"The prompt sets that come with {model} are {', '.join(shipped(model))}; got {name!r}.")
+    if model == MINI:
+        return replace(read_prompts(SHIPPED_MINI / f"{name}.csv"), name=name)
+    world = read_prompts(WORLD)
+    wanted = {"facts": (False,), "names": (True,), "world": (False, True)}[name]
+    rows = tuple(row for row in world.rows if (row.relation or "").startswith(TWO_NAMES) in wanted)
+    return PromptSet(name, rows, world.notes)
+
+
+@lru_cache(maxsize=4)
+def all_shipped(model: str = MINI) -> PromptSet:
+    """Every prompt that comes with a model, once."""
+    rows = (row for name in shipped(model) for row in shipped_set(name, model).rows)
+    return PromptSet("all", tuple({(row.prompt, row.target): row for row in rows}.values()))
+
+
+def named_prompts(source: str | Path, model: str = MINI) -> PromptSet:
+    """The prompts of a file, or of a shipped set by its name ("world"), as a command line gives them.
+
+    A file of that name comes first. Raises `VisitError` where there is neither.
+    """
+    path = Path(source)
+    if path.is_file() or path.suffix or path.parent != Path():
+        return read_prompts(path)
+    if str(source) in shipped(model):
+        return shipped_set(str(source), model)
+    raise VisitError(
+        f"There is no file {path}, and the prompt sets that come with {model} are {', '.join(shipped(model))}. "
+        "Give one of these names, or a .txt, .csv or .jsonl file."
+    )
 
 
 def read_prompts(source: Path | str | bytes, name: str | None = None) -> PromptSet:
     """The prompts of a file (a `Path`) or of its content (text or bytes; text is never taken for a path).
 
     The ending of `name` says what it is: `.txt` one prompt a line; `.csv` and `.jsonl` with `prompt` and, if wanted,
-    `target` and `distractor`. Without an ending (pasted text) the first line says it. Raises `VisitError` for a file
-    that cannot be read, is too large, or holds no usable prompt. Source: ours.
+    `target`, `distractor` and `relation`; other columns are passed over. Without an ending (pasted text) the first line
+    says it. Raises `VisitError` for a file that cannot be read, is too large, or holds no usable prompt. Source: ours.
     """
     if isinstance(source, Path):
         name, source = name or source.name, _content(source)
@@ -167,10 +208,11 @@ def _jsonl(text: str, name: str) -> Iterator[Row | Note]:
             continue
         if not isinstance(found, dict) or "prompt" not in found:
             yield Note(number, 'an object with "prompt" is needed, such as {"prompt": "Paris is", "target": " in"}')
-        elif wrong := [c for c in COLUMNS if not isinstance(found.get(c), str | None)]:
+        elif wrong := [c for c in COLUMNS[:3] if not isinstance(found.get(c), str | None)]:
             yield Note(number, f"{wrong[0]} must be text in quotes")
         else:
-            yield Row(found["prompt"] or "", found.get("target"), found.get("distractor"), number)
+            relation = found.get("relation") if isinstance(found.get("relation"), str) else None
+            yield Row(found["prompt"] or "", found.get("target"), found.get("distractor"), number, relation)
 
 
 def _delimiter(header: str) -> str | None:
@@ -201,7 +243,7 @@ def _csv(text: str, name: str) -> Iterator[Row | Note]:
         elif cells:
             cells += [""] * (len(header) - len(cells))
             row = {column: cells[header.index(column)] for column in COLUMNS if column in header}
-            yield Row(row["prompt"], row.get("target"), row.get("distractor"), number)
+            yield Row(row["prompt"], row.get("target"), row.get("distractor"), number, row.get("relation"))
 
 
 def _records(lines: Sequence[str], start: int, sign: str) -> Iterator[tuple[int, list[str] | str]]:
@@ -222,7 +264,7 @@ def _records(lines: Sequence[str], start: int, sign: str) -> Iterator[tuple[int,
 
 def _checked(row: Row) -> Row | Note:
     """The row, with blank words as None; a note when it cannot be run by any model."""
-    texts = (row.prompt, row.target or "", row.distractor or "")
+    texts = (row.prompt, row.target or "", row.distractor or "", row.relation or "")
     if not row.prompt.strip():
         return Note(row.line, "the prompt is empty")
     if any("\ud800" <= c <= "\udfff" for text in texts if not text.isascii() for c in text):
@@ -231,7 +273,7 @@ def _checked(row: Row) -> Row | Note:
         return Note(row.line, "a zero byte; this is no text")
     if max(map(len, texts)) > MAX_CHARACTERS:
         return Note(row.line, f"{max(map(len, texts)):,} characters; a prompt may have {MAX_CHARACTERS:,}")
-    return replace(row, target=row.target or None, distractor=row.distractor or None)
+    return replace(row, target=row.target or None, distractor=row.distractor or None, relation=row.relation or None)
 
 
 def _shortened(notes: list[Note]) -> tuple[Note, ...]:

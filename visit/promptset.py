@@ -15,13 +15,13 @@ from visit.errors import VisitError
 from visit.forward import capture_many, tokenize
 from visit.lens import lens_logits
 from visit.model import Model
-from visit.promptfile import Note, PromptSet, Row, read_prompts, shipped, shipped_set
+from visit.promptfile import Note, PromptSet, Row, all_shipped, named_prompts, read_prompts, shipped, shipped_set
 from visit.streaming import State
 from visit.worker import steps
 
 __all__ = [
-    "Answered", "Answering", "Note", "PromptSet", "Row", "answered", "fitting", "read_prompts", "right", "run_key",
-    "shipped", "shipped_set",
+    "Answered", "Answering", "Note", "PromptSet", "Row", "all_shipped", "answered", "fitting", "named_prompts",
+    "read_prompts", "right", "run_key", "shipped", "shipped_set",
 ]  # fmt: skip
 _FINGERPRINTS: weakref.WeakKeyDictionary[Model, str] = weakref.WeakKeyDictionary()
 
@@ -93,14 +93,26 @@ def right(model: Model, rows: Sequence[Row]) -> list[bool]:
 
 @dataclass(frozen=True)
 class Answered:
-    """The prompts of a set that the model answers correctly. `asked`: those with a target that is one token."""
+    """The prompts of a set that the model answers correctly. `rows`: those with a target that is one token."""
 
     kept: PromptSet
-    asked: int
-    looked_at: int  # smaller than `asked` while a run goes on
+    rows: tuple[Row, ...]
+    looked_at: int  # of them; smaller than `asked` while a run goes on
 
     def __str__(self) -> str:
         return f"{len(self.kept.rows):,} of {self.looked_at:,} prompts are answered correctly"
+
+    @property
+    def asked(self) -> int:
+        return len(self.rows)
+
+    def among(self, promptset: PromptSet) -> Answered:
+        """The same for a smaller set, whose rows are all among these: one run answers for every shipped set."""
+        asked = {(row.prompt, row.target): i < self.looked_at for i, row in enumerate(self.rows)}
+        right = {(row.prompt, row.target) for row in self.kept.rows}
+        rows = tuple(row for row in promptset.rows if (row.prompt, row.target) in asked)
+        kept = tuple(row for row in rows if (row.prompt, row.target) in right)
+        return Answered(replace(promptset, rows=kept), rows, sum(asked[row.prompt, row.target] for row in rows))
 
 
 class Answering:
@@ -115,7 +127,7 @@ class Answering:
 
     def snapshot(self) -> Answered:
         kept = tuple(row for row, good in zip(self.items, self.right, strict=False) if good)
-        return Answered(replace(self.set, rows=kept), len(self.items), len(self.right))
+        return Answered(replace(self.set, rows=kept), self.items, len(self.right))
 
     def state(self) -> State:
         return {"right": self.right}

@@ -3,7 +3,8 @@
 A run takes its items batch by batch; between two batches the model is free for everybody else. Equal keys share one
 run, others wait in a queue. What a run has done so far can be read, is kept when it is cancelled, and is written to a
 file now and then, so that a run that was cut off goes on from there. The file of a whole run stays, in a folder with a
-bound, and answers equal requests after the program was started again.
+bound, and answers equal requests after the program was started again. A run in the background, which nobody has asked
+for, makes room for every other between two batches.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ RESULT_BYTES = 256 << 20  # of ended runs' results, the least recently asked for
 class Run:
     """One run, seen from outside. `state`: waiting, running, done, cancelled or failed."""
 
-    def __init__(self, key: Hashable, make: Callable[[], Job], worker: Worker) -> None:
-        self.key, self._make, self._worker = key, make, worker
+    def __init__(self, key: Hashable, make: Callable[[], Job], worker: Worker, background: bool = False) -> None:
+        self.key, self._make, self._worker, self.background = key, make, worker, background
         self.state = "waiting"
         self.progress = Progress()
         self.error: VisitError | None = None
@@ -96,14 +97,15 @@ class Run:
             marks.append((time.monotonic(), at))
             self._publish(job, marks)
             checkpoint.write_if_due(job, at)
-            if self._stop.is_set():
+            if self._stop.is_set() or self._worker.wanted_by_others(self):
                 break
         before, done = done, self.progress.done
         if done or not len(job.items):
             self._result = job.snapshot()
         if done > before:
             checkpoint.write(job, done)
-        self.state = "done" if done == len(job.items) else "cancelled"
+        left = "cancelled" if self._stop.is_set() else "waiting"
+        self.state = "done" if done == len(job.items) else left
 
     def take(self, job: Job) -> None:
         """A job that is done already."""
@@ -142,8 +144,11 @@ class Worker:
         self._kept: OrderedDict[Hashable, tuple[Run, int]] = OrderedDict()
         self._thread: threading.Thread | None = None
 
-    def submit(self, key: Hashable, make: Callable[[], Job]) -> Run:
+    def submit(self, key: Hashable, make: Callable[[], Job], background: bool = False) -> Run:
         """The run of this key: the one that waits, goes on or is done already, else a new one in the queue.
+
+        `background`: it waits until nobody else's run does, and makes room for one that comes; it is taken out of the
+        background when it is submitted again without this.
 
         `make` builds the job, in the worker's thread. A cancelled or failed run is started again, from its
         checkpoint where there is one; where that is whole, nothing is left to do. `key` says all that the result
@@ -152,11 +157,14 @@ class Worker:
         with self._change:
             found = self.find(key)
             if found and (found.state == "done" or found.alive):
+                found.background = found.background and background
+                self._sort()
                 return found
             if len(self._queue) >= MAX_WAITING:
                 raise VisitError(f"{MAX_WAITING} runs are waiting already. Come back when some of them are done.")
-            run = Run(key, make, self)
+            run = Run(key, make, self, background)
             self._queue.append(run)
+            self._sort()
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._work, name="visit-worker", daemon=True)
                 self._thread.start()
@@ -201,6 +209,15 @@ class Worker:
         with self._change:
             return [*([self._current] if self._current else []), *self._queue]
 
+    def _sort(self) -> None:
+        """Those in the background go last; among equals who came first."""
+        self._queue = deque(sorted(self._queue, key=lambda run: run.background))
+
+    def wanted_by_others(self, run: Run) -> bool:
+        """Whether a run in the background should make room."""
+        with self._change:
+            return run.background and any(not other.background for other in self._queue)
+
     def place(self, run: Run) -> int | None:
         with self._change:
             if run is self._current:
@@ -235,8 +252,11 @@ class Worker:
             error = self._attempt(run)
             with self._change:
                 self._current = None
-                run.end("failed" if error else run.state, error)
-                self._keep(run)
+                if error is None and run.state == "waiting":  # it has made room
+                    self._queue.append(run)
+                else:
+                    run.end("failed" if error else run.state, error)
+                    self._keep(run)
                 self._change.notify_all()
             del run, error  # nothing of it stays alive while the queue is empty
 

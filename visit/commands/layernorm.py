@@ -18,7 +18,8 @@ def add(commands: Any) -> None:
     model_options(norms)
     source = norms.add_mutually_exclusive_group(required=True)
     source.add_argument("--prompt", help="the text to run")
-    source.add_argument("--prompts", type=Path, metavar="FILE", help=".txt, a prompt a line; .csv, .jsonl: `prompt`")
+    source.add_argument("--prompts", type=Path, metavar="FILE", help=".txt, a prompt a line; .csv, .jsonl: "
+                        "`prompt`; or a shipped set by its name, such as facts")  # fmt: skip
     chat_options(norms)
     norms.add_argument("--pos", type=int, default=-1, help="position, from 0, negative from the end (default -1)")
     norms.add_argument("--layer", type=int, help="default: where the words change most (a set: of the tables' layers)")
@@ -118,9 +119,9 @@ def _text(path: Path) -> str:
 
 def _prompts(model: Any, path: Path) -> list[str]:
     """The prompts of a file that this model can read; the others are listed on standard error, with their lines."""
-    from visit.promptset import fitting, read_prompts
+    from visit.promptset import fitting, named_prompts
 
-    chosen = fitting(model, read_prompts(path))
+    chosen = fitting(model, named_prompts(path, model.name))
     for note in chosen.notes:
         print(f"visit: left out: {note}", file=sys.stderr)
     if not chosen.rows:

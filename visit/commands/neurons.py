@@ -27,7 +27,8 @@ def add(commands: Any) -> None:
     model_options(neurons)
     what = neurons.add_mutually_exclusive_group()
     what.add_argument("--prompt", help="the most active neurons of one text")
-    what.add_argument("--prompts", type=Path, metavar="FILE", help="statistics over a .txt, .csv or .jsonl prompt file")
+    what.add_argument("--prompts", type=Path, metavar="FILE", help="statistics over a .txt, .csv or .jsonl "
+                      "prompt file, or a shipped set by its name, such as facts")  # fmt: skip
     what.add_argument("--search", metavar="WORD", help="all rows of the weights whose top words hold this token")
     chat_options(neurons)
     neurons.add_argument("--layer", type=int, help="this layer only (default: all)")
@@ -152,10 +153,10 @@ def _set(options: argparse.Namespace, model: Any) -> int:
     from visit.neurons import neuron_sums, statistics_table
     from visit.neurons_card import neuron_card, regularization_findings, regularization_table
     from visit.neurons_tokens import neuron_tokens
-    from visit.promptset import fitting, read_prompts
+    from visit.promptset import fitting, named_prompts
     from visit.tables import to_text
 
-    chosen = fitting(model, read_prompts(options.prompts))
+    chosen = fitting(model, named_prompts(options.prompts, model.name))
     for note in chosen.notes:
         print(f"visit: left out, {note}", file=sys.stderr)
     sums = neuron_sums(model, chosen.prompts, options.share, options.pos)

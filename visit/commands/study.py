@@ -21,7 +21,8 @@ def add(commands: Any) -> None:
     study.set_defaults(run=run)
     model_options(study)
     study.add_argument("--prompts", type=Path, metavar="FILE", required=True,
-                       help=".txt, a prompt a line; .csv, .jsonl: `prompt` and, if there is one, `target`")  # fmt: skip
+                       help=".txt, a prompt a line; .csv, .jsonl: `prompt` and, if there is one, `target`; "
+                       "or a shipped set by its name, such as facts")  # fmt: skip
     study.add_argument("--limit", type=int, metavar="N", help="only the first N prompts of the file")
     study.add_argument("--figures", default=",".join(FIGURES), help=f"such as 2b,3 (default all: {','.join(FIGURES)})")
     study.add_argument("--layers", help="only these: 3, 3-5 or 0,3,7-9 (default all)")
@@ -82,9 +83,9 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _prompts(options: argparse.Namespace) -> Any:
-    from visit.promptset import read_prompts
+    from visit.promptset import named_prompts
 
-    chosen = read_prompts(options.prompts)
+    chosen = named_prompts(options.prompts, options.model)
     if options.limit is None or options.limit >= len(chosen.rows):
         return chosen
     name = f"{chosen.name} (first {options.limit:,} of {len(chosen.rows):,})"

@@ -1,8 +1,12 @@
-"""Prompt sets on a page: choose, paste or upload one, keep what the model answers, and watch the run of it."""
+"""Prompt sets on a page: choose, paste or upload one, keep what the model answers, and watch the run of it.
+
+How many of its shipped prompts a model answers is counted once, by one run in the background, and kept on disk.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -10,14 +14,15 @@ import streamlit as st
 
 from visit.errors import VisitError
 from visit.model import Model
-from visit.promptfile import MAX_BYTES, NOTES_SHOWN, PromptSet, read_prompts, shipped, shipped_set
-from visit.promptset import Answering, fitting, run_key
+from visit.promptfile import MAX_BYTES, NOTES_SHOWN, PromptSet, all_shipped, read_prompts, shipped, shipped_set
+from visit.promptset import Answered, Answering, fitting, run_key
 from visit.ui import graphs
 from visit.ui.prompt import plain
 from visit.ui.state import change, field, state
 from visit.worker import WORKER, Run, Worker
 
 OWN = "own"
+COUNTED_UNASKED = 1_000_000_000  # parameters; what a larger model answers is counted when somebody wants it
 
 
 def choose_set(model: Model, filtered: bool = True) -> PromptSet | None:
@@ -25,32 +30,39 @@ def choose_set(model: Model, filtered: bool = True) -> PromptSet | None:
 
     `filtered`: offer to keep only what the model answers correctly.
     """
+    names = [*shipped(model.name), OWN]
+    name = state().set if state().set in names else names[0]
+    count = _count(model)
     with graphs.beside("sets"):
         left, right = st.columns([3, 2], gap="medium", vertical_alignment="bottom")
     with left:
-        names = [*shipped(), OWN]
-        st.segmented_control("Prompt set", names, required=True, wrap=True, format_func=_named, **field("set"),
-                             help="A set of prompts; every number below is about the last token of each.")  # fmt: skip
+        st.segmented_control("Prompt set", names, required=True, wrap=True, format_func=_labels(model, count),
+                             help="A set of prompts; every number below is about the last token of each. Answered: "
+                                  "the model's most probable next word is the one that the set expects.",
+                             **field("set", names))  # fmt: skip
     if filtered:
         right.checkbox("Only prompts that the model answers correctly", help="As in the paper: needs a target for each "
                                                                              "prompt.",
                        **_checked("answered"))  # fmt: skip
+    if name != state().set:
+        st.info(f"The set “{plain(state().set)}” does not come with {_short(model)}; {name} is taken.",
+                icon=":material/link:")  # fmt: skip
+    only = filtered and bool(state().answered)
+    if count and count.alive and not (only and name != OWN):
+        _counting(count.key, _short(model))
     try:
-        found = _own() if state().set == OWN else shipped_set(state().set)
+        found = _own() if name == OWN else shipped_set(name, model.name)
     except VisitError as problem:
         st.error(str(problem), icon=":material/error:")
         return None
     if found is None:
         return None
-    only = filtered and bool(state().answered)
     found = fitting(model, found, targets=only)
     if only:
-        asked = found
-        run = watched(("answered", asked.hash), run_key("answered", model, asked), lambda: Answering(model, asked))
-        if run is None or run.result is None:
+        part = _answered(model, found, of=found if name == OWN else all_shipped(model.name))
+        if part is None:
             return None
-        st.caption(f"{run.result}.")
-        found = run.result.kept
+        found = part.kept
     _notes(found)
     if not found.rows:
         st.info("No prompt of this set is left to run.", icon=":material/info:")
@@ -58,8 +70,60 @@ def choose_set(model: Model, filtered: bool = True) -> PromptSet | None:
     return found
 
 
-def _named(name: str) -> str:
-    return "paste or upload" if name == OWN else f"{name} ({len(shipped_set(name).rows)})"
+def _answered(model: Model, asked: PromptSet, of: PromptSet) -> Answered | None:
+    """What the model answers of a set, found by a run over `of`, which holds it; None before every row was asked."""
+    key, make = run_key("answered", model, of), lambda: Answering(model, of)
+    run = WORKER.find(key)
+    if run is not None and run.alive and run.background:
+        WORKER.submit(key, make)  # somebody waits for it now
+    run = watched(("answered", of.hash), key, make)
+    if run is None or run.result is None:
+        return None
+    part = run.result.among(asked)
+    st.caption(f"{part}.")
+    return None if run.alive and part.looked_at < part.asked else part
+
+
+def _count(model: Model) -> Run | None:
+    """The run that counts which shipped prompts a model answers: found, remembered on disk, or begun."""
+    every = all_shipped(model.name)
+    key, make = run_key("answered", model, every), lambda: Answering(model, every)
+    run = WORKER.find(key) or WORKER.recall(key, make)
+    if run is None and sum(weight.numel() for weight in model.hf.parameters()) <= COUNTED_UNASKED:
+        with suppress(VisitError):  # too many runs wait; another time
+            run = WORKER.submit(key, make, background=True)
+    return run
+
+
+@st.fragment(run_every=1.5)
+def _counting(key: Any, name: str) -> None:
+    """How far the count is; when it ends the page follows, and every set says its number."""
+    run = WORKER.find(key)
+    if run is None or not run.alive:
+        st.rerun()
+    assert run is not None
+    now = run.progress
+    st.caption(f":material/hourglass_top: What {name} answers of its sets is being counted: {now.done:,} of "
+               f"{now.total:,} prompts. Go on meanwhile.")  # fmt: skip
+
+
+def _labels(model: Model, count: Run | None) -> Callable[[str], str]:
+    """Every set's name with its size and, once that is known, how many of its prompts the model answers."""
+
+    def label(name: str) -> str:
+        if name == OWN:
+            return "paste or upload"
+        own = shipped_set(name, model.name)
+        if count is None or count.state != "done":
+            return f"{name} ({len(own.rows):,})"
+        part = count.result.among(own)
+        return f"{name} ({len(part.kept.rows):,} of {part.asked:,} answered)"
+
+    return label
+
+
+def _short(model: Model) -> str:
+    return plain(model.name.rstrip("/").split("/")[-1])
 
 
 def _checked(name: str) -> dict[str, Any]:
