@@ -4,9 +4,9 @@ import os
 
 import pytest
 from hub_double import hub_cache, hub_folder, served
-from wheel_double import slow_pip, wheel
+from wheel_double import gguf_wheel, slow_pip, wheel
 
-__all__ = ["hub_cache", "hub_folder", "served", "slow_pip", "smollm2", "wheel"]
+__all__ = ["gguf_wheel", "hub_cache", "hub_folder", "served", "slow_pip", "smollm2", "wheel"]
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,9 @@ from dataclasses import replace
 
 import psutil
 import pytest
+import torch
 
-from visit import VisitError, load_model, wheels
+from visit import VisitError, capture, load_model, wheels
 from visit.__main__ import main
 from visit.download import Downloads
 from visit.listed import LISTED, REAL, Listed, check_hosted
@@ -209,6 +210,20 @@ def path_with_visit() -> str:
     from pathlib import Path
 
     return os.pathsep.join([os.environ["PYTHONPATH"], str(Path(wheels.__file__).parent.parent)])
+
+
+# ---- loading ---------------------------------------------------------------------------------------------------------
+def test_its_name_and_its_path_are_one_model_everywhere(gguf_wheel, capsys, monkeypatch):
+    path = fetch()
+    model, same = load_model(REAL), load_model(str(path))
+    assert (model.name, same.name) == (REAL, str(path)) and model.revision == same.revision
+    assert model.quantization.startswith("4-bit")
+    ids = [5, 9, 7]
+    assert torch.equal(capture(model, ids).logits, capture(same, ids).logits)
+    assert main(["graph", "--model", REAL, "--prompt", "The capital", "--layers", "1", "--json"]) == 0
+    assert f'"model": "{REAL}"' in capsys.readouterr().out
+    monkeypatch.setenv("VISIT_HOSTED", "1")
+    assert load_model(REAL).revision == model.revision
 
 
 # ---- the command line ------------------------------------------------------------------------------------------------

