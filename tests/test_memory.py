@@ -13,7 +13,7 @@ import visit
 from visit import Keep, VisitError, alignment, build_flow_graph, capture, head_memory, intersection, read_vectors
 from visit.alignment import alignment_scores
 from visit.circuits import as_seen, key_readings, query_readings
-from visit.decompose import attribution, written
+from visit.decompose import attribution, memory_values, value_norms, written
 from visit.heads import head_map
 from visit.memory import head_summary, value_life
 from visit.recall import query_key_readings, terms
@@ -235,6 +235,23 @@ def test_a_values_life_is_what_each_head_remembers(model, acts):
         memory = head_memory(model, acts, row["layer"], row["head"], target=9, k=4, sources=[5]).iloc[5]
         same(row, memory, ["tokens", "probs", "prob", "rank", "entropy", "source_prob", "source_rank"])
         assert row["norm"] == pytest.approx(memory["value_norm"], rel=1e-12)
+
+
+def test_the_numbers_of_all_heads_are_the_same_without_their_words(model, acts):
+    whole, numbers = head_map(model, acts, 6, target=9), head_map(model, acts, 6, target=9, words=False)
+    assert list(whole.columns.drop(list(numbers.columns))) == [
+        "intersection_attn_out", "intersection_block", "intersection_final", "tokens", "probs", "entropy",
+        "prob", "rank",
+    ]  # fmt: skip
+    pd.testing.assert_frame_equal(whole[numbers.columns], numbers)
+
+
+def test_lengths_of_few_and_of_many_memory_values_are_those_of_the_vectors(model):
+    acts = capture(model, [7 * i % 2100 for i in range(60)])
+    for t in (3, 59):
+        everywhere = torch.arange(t + 1).expand(model.n_heads, -1)
+        true = memory_values(model, acts, 1, everywhere, t).norm(dim=-1)
+        assert (value_norms(model, acts, 1, t) - true).abs().max() <= 1e-9 * true.max()
 
 
 # ---- alignment -------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 import visit
 from visit import VisitError, capture
 from visit.alignment import alignment_scores
-from visit.heads import head_map
+from visit.heads import _readings, head_map
 from visit.memory import head_memory, head_summary
 from visit.recollection import FINDINGS, figure_findings, head_graph, memory_meta, memory_story, strongest_head
 
@@ -21,15 +21,17 @@ NAMES = "When Mary and John went to the store, John gave a drink to"
 PROMPT = [5, 17, 3, 99, 41, 17, 8]
 
 
-def start(**params: str) -> AppTest:
+def start(opened: tuple[str, ...] = (), **params: str) -> AppTest:
     app = AppTest.from_file("../streamlit_app.py", default_timeout=60)
+    for name in opened:
+        app.session_state[name] = True
     for name, value in params.items():
         app.query_params[name] = value
     return app.run().switch_page("pages/memory.py").run()
 
 
 def rows(app: AppTest) -> pd.DataFrame:
-    return app.dataframe[1].value
+    return next(d.value for d in app.dataframe if "pattern" in d.value)
 
 
 def test_the_page_opens_on_the_head_that_pushes_hardest():
@@ -64,6 +66,40 @@ def test_the_address_names_head_order_and_source():
     assert any("The life of a memory value: ·John" in s.value for s in app.subheader)
     plain = rows(start(**where))
     assert plain["key"].tolist() != table["key"].tolist() and plain["value"].tolist() == table["value"].tolist()
+
+
+def never(*_given, **_named):
+    raise AssertionError("computed though nobody looks at it")
+
+
+def test_what_is_folded_away_is_not_computed(monkeypatch):
+    """By default: the numbers of all heads, the words of one. Lists, lives and figures are read when opened."""
+    prompt = "The capital of Norway is the city of"
+    with monkeypatch.context() as patch:
+        for place in ("heads._readings", "memory.value_life", "alignment.alignment_scores"):
+            patch.setattr(f"visit.{place}", never)
+        app = start(prompt=prompt)
+        assert not app.exception and len(rows(app)) == 9 and rows(app)["value"].iloc[:-1].notna().all()
+        assert [e.label for e in app.expander if "Ledger" not in e.label] == [
+            "The same as a list: top words, main source, role hints",
+            "What it reads in every head of every layer",
+            "Figures 2, 3 and 5: whose words are whose?",
+        ]
+        for name in ("heads_listed", "life_open", "paper_open"):
+            broken = start(prompt=prompt, opened=(name,))
+            assert broken.exception or broken.error, f"{name}: what it shows is computed now"
+    app = start(prompt=prompt, opened=("heads_listed", "life_open", "paper_open"))
+    assert not app.exception and len([d for d in app.dataframe if "words" in d.value]) == 1
+    assert any("(Fig. 3)" in m.value for m in app.markdown)
+    assert any("What any head would write if it looked at" in c.value for c in app.caption)
+
+
+@pytest.mark.parametrize("measure", ["intersection_final", "rank", "norm"])
+def test_a_measure_that_rests_on_words_has_them_read(measure, monkeypatch):
+    wanted, reads = measure != "norm", []
+    monkeypatch.setattr("visit.heads._readings", lambda *given: reads.append(1) or _readings(*given))
+    app = start(measure=measure, prompt=f"The capital of Italy is the city of {measure}")
+    assert not app.exception and bool(reads) == wanted
 
 
 def test_a_head_that_does_not_exist_is_said():

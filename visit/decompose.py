@@ -62,8 +62,14 @@ def memory_values(
 
 
 def value_norms(model: Model, acts: Activations, layer: int, upto: int) -> Float[Tensor, "head source"]:
-    """‖v_i W_O[j]‖ as written at `upto`, for sources 0..upto, from `W_O W_Oᵀ`: never all vectors at once."""
+    """‖v_i W_O[j]‖ as written at `upto`, for sources 0..upto.
+
+    Of many sources from `W_O W_Oᵀ`, never all vectors at once; of few the vectors themselves are less work.
+    """
     v = _values(model, acts, layer, upto)
+    if len(v) <= model.d_head:
+        norms = torch.einsum("ihe,hed->hid", v, model.W_O(layer)).norm(dim=-1)
+        return norms * post_scale(model, acts, layer, "attn", upto)
     gram = torch.einsum("hed,hfd->hef", model.W_O(layer), model.W_O(layer))
     squares = torch.einsum("ihe,hef,ihf->hi", v, gram, v)
     return squares.clamp_min(0).sqrt() * post_scale(model, acts, layer, "attn", upto)

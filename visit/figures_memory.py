@@ -18,7 +18,8 @@ def heads_map(table: pd.DataFrame, measure: str, chosen: str) -> Any:
     """Layers × heads, coloured by one measure; a click selects `node` under "head". `table`: `visit.heads.head_map`.
 
     Towards the target blue-green, away vermilion; every other measure from 0 in blue-green. A dot marks the three
-    longest heads of a layer, a frame the chosen one.
+    longest heads of a layer, a frame the chosen one. A table without words (`head_map(…, words=False)`) has none in its
+    tooltips.
     """
     import altair as alt
 
@@ -29,7 +30,7 @@ def heads_map(table: pd.DataFrame, measure: str, chosen: str) -> Any:
                                       labelExpr="'H' + datum.label"))  # fmt: skip
     y = alt.Y("row:N", sort=rows, axis=alt.Axis(title=None, ticks=False, domain=False))
     pick = alt.selection_point(name="head", fields=["node"], on="click", empty=False)
-    tips = [alt.Tooltip(f"{name}:N", title=title) for name, title in _HEAD_TIPS.items()]
+    tips = [alt.Tooltip(f"{name}:N", title=title) for name, title in _HEAD_TIPS.items() if name in shown]
     base = alt.Chart(shown).encode(x=x, y=y, tooltip=tips)
     cells = base.mark_rect(cornerRadius=3, cursor="pointer", strokeWidth=2.5).encode(
         color=alt.condition(alt.datum.value < 0, alt.value(_AWAY_HUE), alt.value(HUE)),
@@ -61,16 +62,19 @@ def _head_cells(table: pd.DataFrame, measure: str) -> pd.DataFrame:
         text = [f"{v:+.2f}" if measure == "contribution" else f"{v:.2f}" for v in value]
     dots = ["●\u2009" if top else "" for top in table["top3"]]
     sources = zip(table["source_token"], table["source_pos"], table["source_pattern"], strict=True)
+    reads = {} if "tokens" not in table else {
+        "words": [", ".join(visible(w) for w in words[:5]) for words in table["tokens"]],
+        "rank": [f"{r:,}" for r in table["rank"]],
+    }  # fmt: skip
     return pd.DataFrame({
         "node": table["node"], "layer": table["layer"], "head": table["head"],
         "row": [f"layer {n}" for n in table["layer"]], "value": value, "strength": strength.clip(0, 1),
         "text": [d + t for d, t in zip(dots, text, strict=True)],
         "name": [f"L{layer} H{head}" for layer, head in zip(table["layer"], table["head"], strict=True)],
-        "words": [", ".join(visible(w) for w in words[:5]) for words in table["tokens"]],
         "source": [f"{visible(t)} (position {p}, pattern {a:.2f})" for t, p, a in sources],
         "contribution": [f"{c:+.3f}" for c in table["contribution"]], "norm": [f"{n:.3g}" for n in table["norm"]],
-        "share": [f"{s:.1%}" for s in table["share"]], "rank": [f"{r:,}" for r in table["rank"]],
-        "role": [r if isinstance(r, str) else "no simple rule" for r in table["role"]],
+        "share": [f"{s:.1%}" for s in table["share"]],
+        "role": [r if isinstance(r, str) else "no simple rule" for r in table["role"]], **reads,
     })  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import torch
@@ -28,6 +29,7 @@ def head_map(
     target: int | str | None = None,
     distractor: int | str | None = None,
     k: int = 50,
+    words: bool = True,
 ) -> pd.DataFrame:
     """Every head at one position: a row per layer and head.
 
@@ -37,36 +39,50 @@ def head_map(
     (10), `entropy` (bits), `prob` and `rank` of the target (None: the prediction at `pos`), `contribution` (logits);
     the source that moves most, by pattern · ‖v_i W_O‖: `source_pos`, `source_token`, `source_pattern`, `source_share`
     (of Σ moved); over the whole prompt `previous_token`, `same_token`, `first_position`, `induction` and the `role`
-    that they carry (`visit.roles.role_scores`). Raises `VisitError` for a wrong position, k or word.
+    that they carry (`visit.roles.role_scores`). `words=False` reads no head: the columns from `intersection_attn_out`
+    to `rank` are left out, and with them a product over the vocabulary of all heads, nearly all of the time.
+    Raises `VisitError` for a wrong position, k or word.
     Source: paper sections 3.1, 3.2; contribution and roles ours.
     """
     t, wanted, frozen = aimed(model, acts, pos, target, distractor)
     counted(model, k, most=True)
-    layers, heads = model.n_layers, model.n_heads
     with torch.no_grad():
-        results = torch.cat([head_results(model, acts, layer, t) for layer in range(layers)])
-        states = [needed(acts, name)[:, t].to(model.wide) for name in ("attn_out", "resid_post")]
-        found = read(model, torch.cat([results, *states]), wanted, max(k, WORDS))
-        contribution = frozen.of(results).tolist()
-        sources = [_main_source(model, acts, layer, t) for layer in range(layers)]
-    n = layers * heads
-    norm = found.norm[:n].view(layers, heads)
-    tops = found.top_ids[:, :k]
-    own, attn_out, block = tops[:n].view(layers, heads, k), tops[n : n + layers, None], tops[n + layers :, None]
-    first = replace(found, top_ids=found.top_ids[:, :WORDS], top_probs=found.top_probs[:, :WORDS])
-    words = columns_of(model, first)
+        results = torch.stack([head_results(model, acts, layer, t) for layer in range(model.n_layers)])
+        contribution = frozen.of(results).flatten().tolist()
+        sources = [_main_source(model, acts, layer, t) for layer in range(model.n_layers)]
+        norm = results.norm(dim=-1)
+        read_too = _readings(model, acts, t, results, wanted, k) if words else {}
     table = places(model)
     table.insert(0, "node", [f"L{layer}.head{head}" for layer, head in table.itertuples(index=False)])
     columns = {
         "norm": norm, "share": norm / norm.sum(1, keepdim=True).clamp_min(1e-30), "rank_in_layer": ranks(norm),
-        "top3": ranks(norm) <= TOP_HEADS, "intersection_attn_out": shared(own, attn_out),
-        "intersection_block": shared(own, block), "intersection_final": shared(own, block[-1:]),
+        "top3": ranks(norm) <= TOP_HEADS,
     }  # fmt: skip
-    table = table.assign(**{name: column.flatten().tolist() for name, column in columns.items()})
-    table = table.assign(**{name: words[name][:n] for name in ("tokens", "probs", "entropy", "prob", "rank")})
+    table = table.assign(**{name: column.flatten().tolist() for name, column in columns.items()}, **read_too)
     table["contribution"] = contribution
     windows = [window(model, layer) for layer in range(model.n_layers)]
     return pd.concat([table, pd.concat(sources, ignore_index=True), role_scores(acts, windows).iloc[:, 2:]], axis=1)
+
+
+def _readings(
+    model: Model, acts: Activations, t: int, results: Float[Tensor, "layer head d_model"], wanted: int, k: int
+) -> dict[str, list[Any]]:
+    """What every head reads, and I_k of it with what it is added to."""
+    layers, heads = results.shape[:2]
+    n = layers * heads
+    states = [needed(acts, name)[:, t].to(model.wide) for name in ("attn_out", "resid_post")]
+    found = read(model, torch.cat([results.flatten(0, 1), *states]), wanted, max(k, WORDS))
+    tops = found.top_ids[:, :k]
+    own, attn_out, block = tops[:n].view(layers, heads, k), tops[n : n + layers, None], tops[n + layers :, None]
+    first = replace(found, top_ids=found.top_ids[:, :WORDS], top_probs=found.top_probs[:, :WORDS])
+    columns = columns_of(model, first)
+    return {
+        **{
+            f"intersection_{name}": shared(own, other).flatten().tolist()
+            for name, other in (("attn_out", attn_out), ("block", block), ("final", block[-1:]))
+        },
+        **{name: columns[name][:n] for name in ("tokens", "probs", "entropy", "prob", "rank")},
+    }
 
 
 def places(model: Model) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -18,8 +19,8 @@ from visit.aim import aimed, check_head, counted, seen, word
 from visit.decompose import Attribution, head_results, memory_values
 from visit.errors import VisitError
 from visit.forward import Activations
-from visit.heads import places
-from visit.lens import columns_of, intersection, read
+from visit.heads import places, shared
+from visit.lens import columns_of, lens_logits, read, top_of
 from visit.model import Model
 from visit.recall import query_key_readings, read_blocks, terms, value_columns
 
@@ -135,11 +136,14 @@ def value_life(
         everywhere = torch.full((model.n_heads, 1), i, device=model.device)
         values = [memory_values(model, acts, layer, everywhere, t)[:, 0] for layer in range(model.n_layers)]
         asked = torch.tensor([wanted, acts.token_ids[i]], device=model.device).expand(len(table), -1)
-        found = read(model, torch.cat(values), asked, counted(model, k))
-        table = table.assign(norm=found.norm.tolist(), **value_columns(model, found))
+        k, compared = counted(model, k), min(50, model.d_vocab)
+        found = read(model, torch.cat(values), asked, k if t is None else max(k, compared))
+        few = replace(found, top_ids=found.top_ids[:, :k], top_probs=found.top_probs[:, :k])
+        table = table.assign(norm=found.norm.tolist(), **value_columns(model, few))
         if t is not None:
             heads = torch.cat([head_results(model, acts, layer, t) for layer in range(model.n_layers)])
-            table["intersection_head"] = intersection(model, torch.cat(values), heads, min(50, model.d_vocab)).tolist()
+            tops = torch.cat([top_of(logits, compared)[1] for _, logits in lens_logits(model, heads)])
+            table["intersection_head"] = shared(found.top_ids[:, :compared], tops).tolist()
     return table
 
 

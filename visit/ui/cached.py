@@ -185,10 +185,11 @@ def st_parting(name: str, prompt: Prompt, name_b: str, prompt_b: Prompt, align: 
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def st_head_map(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None) -> Any:
+def st_heads(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, words: bool = False) -> Any:
+    """All heads: their numbers at once, their words where something on screen needs them."""
     from visit.heads import head_map
 
-    return head_map(st_model(name), st_capture(name, prompt), pos, target, distractor)
+    return head_map(st_model(name), st_capture(name, prompt), pos, target, distractor, words=words)
 
 
 @st.cache_resource(max_entries=128, show_spinner=False)
@@ -204,11 +205,11 @@ def st_head(
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def st_life(name: str, prompt: Prompt, pos: int, source: int, target: int) -> Any:
+def st_life(name: str, prompt: Prompt, pos: int | None, source: int, target: int) -> Any:
+    """`pos`: None where no value is compared with its head."""
     from visit.memory import value_life
 
-    seen = pos if pos >= source else None  # a head looks back only
-    return value_life(st_model(name), st_capture(name, prompt), source, target, pos=seen)
+    return value_life(st_model(name), st_capture(name, prompt), source, target, pos=pos)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)

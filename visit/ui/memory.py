@@ -11,7 +11,7 @@ import streamlit as st
 
 from visit import figures_memory
 from visit.glossary import explain
-from visit.ui.cached import st_head_map
+from visit.ui.cached import st_heads
 from visit.ui.prompt import Subject, plain
 from visit.ui.state import change, field, state
 from visit.words import visible
@@ -21,6 +21,7 @@ MEASURES = {
     "intersection_attn_out": "I₅₀ with attn_out", "intersection_block": "I₅₀ with the block",
     "intersection_final": "I₅₀ with the last state", "rank": "rank of the target",
 }  # fmt: skip
+_NUMBERS = ("contribution", "norm", "share")  # for which no head has to be read as words
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,7 @@ def chosen_head(subject: Subject) -> Chosen:
         st.info(f"The link's head “{state().head}” does not exist here (heads go up to {last}); the strongest is "
                 "shown.",
                 icon=":material/link:")  # fmt: skip
-    found = _numbers(strongest_head(st_head_map(*subject.about)))
+    found = _numbers(strongest_head(st_heads(*subject.about)))
     assert found
     return Chosen(subject, *found)
 
@@ -80,11 +81,13 @@ def take_head(node: str | None) -> None:
 def overview(chosen: Chosen) -> None:
     """All heads as a map, and as a list."""
     subject = chosen.subject
-    table = st_head_map(*subject.about)
     target = plain(visible(subject.model.vocabulary[subject.target]))
     st.subheader("All heads", anchor=False, help=explain("head"))
     measure: Any = st.segmented_control("Colour", list(MEASURES), format_func=lambda m: MEASURES[m], required=True,
                                         wrap=True, **field("measure"))  # fmt: skip
+    listed = bool(st.session_state.get("heads_listed"))
+    worded = listed or measure not in _NUMBERS
+    table = st_heads(*subject.about, words=True) if worded else st_heads(*subject.about)
     st.altair_chart(
         figures_memory.heads_map(table, measure, chosen.node), key="heads", selection_mode="head", width="stretch",
         on_select=lambda: take_head(_picked("heads", "head", "node")),
@@ -93,8 +96,11 @@ def overview(chosen: Chosen) -> None:
     st.caption(f"{_ABOUT[measure].format(target=target)} A dot marks the three longest heads of a layer; click a "
                "head to "
                "open it below.")  # fmt: skip
-    with st.expander("The same as a list: top words, main source, role hints", icon=":material/list:"):
-        _list(table, measure)
+    box = st.expander("The same as a list: top words, main source, role hints", icon=":material/list:",
+                      key="heads_listed", on_change="rerun")  # fmt: skip
+    if box.open:
+        with box:
+            _list(table, measure)
 
 
 _ABOUT = {

@@ -10,7 +10,7 @@ import streamlit as st
 
 from visit.glossary import explain
 from visit.permalink import CHOICES
-from visit.ui.cached import st_head, st_head_map
+from visit.ui.cached import st_head, st_heads
 from visit.ui.memory import Chosen, spoken
 from visit.ui.prompt import plain
 from visit.ui.reading import sentences
@@ -26,7 +26,7 @@ def story(chosen: Chosen) -> None:
 
     subject = chosen.subject
     summary, table = st_head(*subject.about, chosen.layer, chosen.head, _best(chosen))
-    role = st_head_map(*subject.about).set_index("node").loc[chosen.node, "role"]
+    role = st_heads(*subject.about).set_index("node").loc[chosen.node, "role"]
     found = memory_story(summary, table, role if isinstance(role, str) else None, subject.model.d_vocab)
     sentences(found, "memory_story", lambda node: change(node=node))
 
@@ -160,3 +160,4 @@ def _take_source(positions: list[Any]) -> None:
     rows = st.session_state["memory_rows"]["selection"]["rows"]
     if rows and rows[0] < len(positions) and not pd.isna(positions[rows[0]]):
         change(source=str(int(positions[rows[0]])))
+        st.session_state["life_open"] = True

@@ -10,7 +10,7 @@ import streamlit as st
 from visit import figures_memory
 from visit.glossary import explain
 from visit.ui import graphs
-from visit.ui.cached import st_alignment, st_head, st_head_graph, st_head_map, st_life
+from visit.ui.cached import st_alignment, st_head, st_head_graph, st_heads, st_life
 from visit.ui.memory import Chosen, take_head
 from visit.ui.prompt import plain
 from visit.ui.state import change, field, state
@@ -105,12 +105,23 @@ def life(chosen: Chosen) -> None:
     st.selectbox("Source token", range(len(tokens)), index=source, key=key, width=260,
                  format_func=lambda i: f"{i}  {visible(tokens[i])}",
                  on_change=lambda: change(source=str(st.session_state[key])))  # fmt: skip
-    table = st_life(*subject.key, subject.pos, source, subject.target)
+    st.session_state.setdefault("life_open", bool(state().source))
+    box = st.expander("What it reads in every head of every layer", icon=":material/grid_on:", key="life_open",
+                      on_change="rerun")  # fmt: skip
+    if box.open:
+        with box:
+            _life(chosen, source)
+
+
+def _life(chosen: Chosen, source: int) -> None:
+    subject = chosen.subject
+    token = subject.acts.tokens[source]
     by = "source_prob"
-    if "intersection_head" in table:
+    if subject.pos >= source:  # a head looks back only
         choice: Any = st.segmented_control("Colour of the cells", ["own", "head"], required=True, wrap=True,
                                            format_func=lambda c: _LIFE[c], **field("life"))  # fmt: skip
         by = "source_prob" if choice == "own" else "intersection_head"
+    table = st_life(*subject.key, None if by == "source_prob" else subject.pos, source, subject.target)
     st.altair_chart(
         figures_memory.life_map(table, token, chosen.node, by), key="life", selection_mode="life", width="stretch",
         on_select=lambda: _take_life(), alt="What the token's memory value reads in every head",
@@ -159,14 +170,28 @@ def _take_life() -> None:
         change(head=found[0]["node"], node="")
 
 
+def _whole_life(chosen: Chosen) -> Any:
+    """The table with both of its measures, for a file."""
+    subject, source = chosen.subject, _chosen_source(chosen)
+    return st_life(*subject.key, subject.pos if subject.pos >= source else None, source, subject.target)
+
+
 # ---- the paper's figures ---------------------------------------------------------------------------------------------
 
 
 def paper(chosen: Chosen) -> None:
-    """Figures 2, 3 and 5 of the paper for this prompt."""
+    """Figures 2, 3 and 5 of the paper for this prompt, for those who open them: they read every head twice."""
+    st.subheader("The paper's figures, for this prompt", anchor=False)
+    box = st.expander("Figures 2, 3 and 5: whose words are whose?", icon=":material/bar_chart:", key="paper_open",
+                      on_change="rerun")  # fmt: skip
+    if box.open:
+        with box:
+            _paper(chosen)
+
+
+def _paper(chosen: Chosen) -> None:
     from visit.recollection import FINDINGS, figure_findings
 
-    st.subheader("The paper's figures, for this prompt", anchor=False)
     subject = chosen.subject
     scores = st_alignment(*subject.key, subject.pos)
     said = figure_findings(scores)
@@ -208,8 +233,8 @@ def _file(chosen: Chosen, kind: str) -> bytes | str:
         everything = tuple(range(subject.pos + 1))
         summary, rows = st_head(*subject.about, chosen.layer, chosen.head, everything)
         both = {
-            "memory": rows, "heads": st_head_map(*subject.about),
-            "life": st_life(*subject.key, subject.pos, _chosen_source(chosen), subject.target),
+            "memory": rows, "heads": st_heads(*subject.about, words=True),
+            "life": _whole_life(chosen),
             "figures": st_alignment(*subject.key, subject.pos),
         }  # fmt: skip
         meta = memory_meta(*about, summary)
