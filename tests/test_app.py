@@ -23,6 +23,17 @@ def start(**params: str) -> AppTest:
     return app.run()
 
 
+def drawn(app: AppTest) -> list[str]:
+    """The reading and the graph."""
+    names = [c.proto.component_name for c in app.get("bidi_component")]
+    return [name for name in names if name not in ("visit_tokens", "visit_enter")]
+
+
+def tokens(app: AppTest) -> dict:
+    """What the box of tokens is given."""
+    return next(d for c in app.get("bidi_component") if "tokens" in (d := json.loads(c.proto.json or "{}")))
+
+
 def url(app: AppTest) -> dict[str, str]:
     return {k: v[0] if isinstance(v, list) else v for k, v in app.query_params.items()}
 
@@ -30,7 +41,7 @@ def url(app: AppTest) -> dict[str, str]:
 def test_the_page_opens_on_a_finished_example():
     app = start()
     assert not app.exception and not app.error
-    assert app.text_input(key="w_prompt").value == DEFAULT_PROMPT
+    assert app.text_area(key="w_prompt").value == DEFAULT_PROMPT
     assert "Ledger: exact" in app.sidebar.expander[0].label
     assert [c.proto.component_name for c in app.get("bidi_component")] != []
     assert url(app) == {}
@@ -38,10 +49,10 @@ def test_the_page_opens_on_a_finished_example():
 
 def test_a_new_prompt_runs_and_is_in_the_address():
     app = start()
-    app.text_input(key="w_prompt").set_value("Lionel Messi plays the sport of").run()
+    app.text_area(key="w_prompt").set_value("Lionel Messi plays the sport of").run()
     assert not app.exception and not app.error
     assert url(app) == {"prompt": "Lionel Messi plays the sport of"}
-    assert "Tokens (" in app.get("button_group")[0].proto.label
+    assert any("Tokens (" in c.value for c in app.caption)
 
 
 def test_a_link_opens_what_it_names():
@@ -56,7 +67,7 @@ def test_a_link_opens_what_it_names():
     assert not app.exception and not app.error
     assert app.text_input(key="w_target").value == " Argentina"
     assert app.text_input(key="w_layers").value == "0-1"
-    assert app.session_state["w_chip"] == 1
+    assert tokens(app)["chosen"] == 1
     assert url(app)["layers"] == "0-1"
 
 
@@ -75,11 +86,11 @@ def test_a_hostile_link_opens_the_defaults_with_a_note():
 )  # fmt: skip
 def test_a_prompt_that_cannot_run_leaves_the_controls(key, value, says):
     app = start()
-    app.text_input(key=key).set_value(value).run()
+    app.text_area(key=key).set_value(value).run()
     assert not app.exception and len(app.error) == 1 and says in app.error[0].value
-    assert "Shown meanwhile" in app.error[0].value and len(app.get("bidi_component")) == 2, "the last result stays"
+    assert "Shown meanwhile" in app.error[0].value and len(drawn(app)) == 2, "the last result stays"
     assert not app.status
-    app.text_input(key=key).set_value("The capital of France is the city of").run()
+    app.text_area(key=key).set_value("The capital of France is the city of").run()
     assert not app.error and not app.exception
 
 
@@ -97,13 +108,13 @@ def test_a_wrong_field_is_said_beside_it_and_the_rest_stands(key, value, says):
     assert not app.exception
     said = [w.value for w in [*app.warning, *app.error]]
     assert len(said) == 1 and says in said[0]
-    assert app.text_input(key="w_prompt").value == DEFAULT_PROMPT
+    assert app.text_area(key="w_prompt").value == DEFAULT_PROMPT
 
 
 def test_a_position_beyond_the_prompt_is_said_and_the_last_is_shown():
     app = start(pos="400")
     assert not app.exception and not app.error
-    assert "0 to" in app.info[0].value and app.session_state["w_chip"] == 7
+    assert "0 to" in app.info[0].value and tokens(app)["chosen"] == 7
 
 
 def test_a_target_without_its_space_is_read_with_it():
@@ -127,9 +138,9 @@ def test_any_prompt_simply_works(prompt):
 def test_a_folder_that_is_no_model_is_a_sentence(tmp_path):
     app = start(model=str(tmp_path))
     assert not app.exception and len(app.error) == 1 and "config.json" in app.error[0].value
-    assert app.sidebar.selectbox(key="w_model").value == "visit-mini" and len(app.get("bidi_component")) == 2
+    assert app.sidebar.selectbox(key="w_model").value == "visit-mini" and len(drawn(app)) == 2
     assert url(app) == {}, "a link to what is shown, not to what could not be had"
-    app.text_input(key="w_prompt").set_value("The capital of France is the city of").run()
+    app.text_area(key="w_prompt").set_value("The capital of France is the city of").run()
     assert not app.error and not app.exception
 
 
@@ -168,10 +179,13 @@ def test_pins_that_do_not_exist_here_are_said_and_left_out():
     assert any("2 kept or hidden nodes" in c.value for c in app.caption)
 
 
-def test_a_long_prompt_is_paged_not_cut():
-    app = start(prompt="the city of" + " the city of" * 69)
-    assert not app.exception and not app.error
-    assert app.number_input(key="w_number").max > 200
+def test_a_long_prompt_is_whole_and_its_line_breaks_stay():
+    app = start(prompt="the city of\n" + " the city of" * 69)
+    assert not app.exception and not app.error and app.text_area(key="w_prompt").value.startswith("the city of\n the")
+    shown = tokens(app)["tokens"]
+    assert len(shown) > 200 and [text for text, _, _, breaks in shown if breaks] == ["⏎"]
+    app.text_area(key="w_prompt").set_value("one\ntwo").run()
+    assert url(app)["prompt"] == "one\ntwo" and not app.exception
 
 
 @pytest.fixture(autouse=True)

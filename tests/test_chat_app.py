@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import browser
 import pytest
-from test_app import fresh_caches, start, url  # noqa: F401
+from test_app import fresh_caches, start, tokens, url  # noqa: F401
 from test_chat import chatty
 from test_tokens import llama
 
@@ -29,15 +30,11 @@ def test_a_prompt_to_a_chat_model_is_wrapped_on_request_and_the_address_says_so(
     app.toggle(key="w_chat").set_value(True).run()
     assert not app.exception and not app.error and url(app)["chat"] == "1"
     assert "adds a system message by itself: “You are of help”" in said(app) and "out of its habit" not in said(app)
-    assert "Tokens (" in app.get("button_group")[0].proto.label
-    chips = [o.content for o in app.get("button_group")[0].proto.options]
-    assert sum("data_object" in c for c in chips) == 5, "begin, end, begin, end, begin"
+    assert [kind for _, kind, _, _ in tokens(app)["tokens"]].count("control") == 5, "begin, end, begin, end, begin"
     app.text_area(key="w_system").set_value("Be terse.").run()
     assert url(app)["system"] == "Be terse." and "adds a system" not in said(app) and not app.exception
     app.toggle(key="w_chat").set_value(False).run()
-    assert "chat" not in url(app) and not any(
-        "data_object" in o.content for o in app.get("button_group")[0].proto.options
-    )
+    assert "chat" not in url(app) and {kind for _, kind, _, _ in tokens(app)["tokens"]} == {""}
 
 
 @pytest.mark.parametrize("page", ["compare", "memory", "layernorm", "neurons"])
@@ -51,7 +48,7 @@ def test_every_page_of_a_prompt_runs_it_as_a_chat_message(folder, page):
 def test_a_model_without_a_template_runs_a_plain_prompt_and_says_so():
     app = start(chat="1")
     assert not app.exception and not app.error and "visit\\-mini has no chat template" in said(app)
-    assert not app.toggle and app.text_input(key="w_prompt").value == DEFAULT_PROMPT
+    assert not app.toggle and app.text_area(key="w_prompt").value == DEFAULT_PROMPT
 
 
 def test_a_template_that_fails_is_said_and_the_plain_prompt_shown(tmp_path):
@@ -72,3 +69,30 @@ def test_a_start_token_that_stands_twice_is_told(tmp_path):
     model.tokenizer.save_pretrained(tmp_path)
     app = start(model=str(tmp_path), prompt="<s>Tokyo")
     assert not app.exception and "stands twice" in said(app)
+
+
+@pytest.mark.browser
+def test_enter_runs_shift_enter_begins_a_line_and_a_long_prompt_stays_three_lines_high():
+    with browser.visitor() as page:
+        page.goto(page.address)
+        browser.ready(page)
+        field = page.get_by_label("Prompt", exact=True)
+        low = field.bounding_box()["height"]
+        field.fill("one")
+        field.press("Shift+Enter")
+        field.type("two")
+        field.press("Enter")
+        page.wait_for_function("new URLSearchParams(location.search).get('prompt') === 'one\\ntwo'")
+        assert low < field.bounding_box()["height"] < 3 * low
+        field.fill("the city of" + " the city of" * 40)
+        field.press("Enter")
+        page.wait_for_function("new URLSearchParams(location.search).get('prompt').length > 400")
+        browser.idle(page)
+        box = page.get_by_role("radiogroup", name="Tokens (")
+        assert box.bounding_box()["height"] < 130 and box.get_by_role("radio").count() > 100
+        assert box.get_by_role("radio", checked=True).is_visible()
+        box.get_by_role("radio", checked=True).focus()
+        page.keyboard.press("Home")
+        page.keyboard.press("Enter")
+        page.wait_for_function("new URLSearchParams(location.search).get('pos') === '0'")
+        assert not page.errors

@@ -10,6 +10,7 @@ import torch
 from hub_double import NAME
 from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
+from test_app import drawn, tokens
 
 from visit.download import DOWNLOADS
 from visit.listed import LISTED, REAL
@@ -52,7 +53,7 @@ def test_a_model_that_is_not_here_waits_for_its_download_and_the_old_one_stays(h
     app.sidebar.selectbox(key="w_model").set_value(XL).run()
     assert not app.exception and not app.error
     assert app.sidebar.selectbox(key="w_model").value == "visit-mini" and "model" not in app.query_params
-    assert "is not on this machine yet" in app.info[0].value and len(app.get("bidi_component")) == 2
+    assert "is not on this machine yet" in app.info[0].value and len(drawn(app)) == 2
     assert any("a download of about 6.4 GB" in c.value for c in app.sidebar.caption)
     button(app, "Not now").click().run()
     assert not app.info and not any("download of" in c.value for c in app.sidebar.caption)
@@ -154,7 +155,7 @@ def test_the_doctors_panel_says_what_the_command_says(tmp_path):
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     app = start(model=str(tmp_path))
     assert not app.exception and len(app.error) == 1 and "The ledger fails" in app.error[0].value
-    assert not app.get("bidi_component") and not app.get("arrow_vega_lite_chart")
+    assert not drawn(app) and not app.get("arrow_vega_lite_chart")
     button(app, "Doctor").click().run()
     assert not app.exception
     assert any("transformer.h.1.mlp.c_fc.weight is NaN or infinite in 1 place." in e.value for e in app.error)
@@ -171,6 +172,6 @@ def test_a_tokenizer_with_a_start_token_is_marked(tmp_path):
     words.save_pretrained(tmp_path)
     app = start(model=str(tmp_path), prompt="The city €")
     assert not app.exception and not app.error
-    chips = [o.content for o in app.get("button_group")[0].proto.options]
-    assert chips[0] == "\\<s\\> :material/anchor:" and chips[-1].endswith(" = €")
+    shown = tokens(app)["tokens"]
+    assert shown[0][:2] == ["<s>", "start"] and shown[-1][0].endswith(" = €") and shown[-1][1] == ""
     assert any("attention sink" in c.value and "%" in c.value for c in app.caption)

@@ -35,8 +35,8 @@ def captions(app: AppTest) -> str:
 def test_the_page_opens_on_two_capitals():
     app = start()
     assert not app.exception and not app.error and not app.warning
-    assert app.text_input(key="w_prompt").value == DEFAULT_PROMPT
-    assert app.text_input(key="w_prompt_b").value == DEFAULT_PROMPT_B
+    assert app.text_area(key="w_prompt").value == DEFAULT_PROMPT
+    assert app.text_area(key="w_prompt_b").value == DEFAULT_PROMPT_B
     assert len(drawings(app)) == 2 and url(app) == {}
     answers = app.dataframe[0].value
     assert answers["word"].tolist() == ["·Tokyo", "·Paris"] and answers["rank_a"].tolist()[0] == 1
@@ -63,10 +63,10 @@ def test_a_link_opens_what_it_names():
 def test_swap_and_copy():
     app = start(prompt_b=NOT, target_b=" Tokyo")
     next(b for b in app.button if b.label == "Swap A and B").click().run()
-    assert app.text_input(key="w_prompt").value == NOT and app.text_input(key="w_prompt_b").value == DEFAULT_PROMPT
+    assert app.text_area(key="w_prompt").value == NOT and app.text_area(key="w_prompt_b").value == DEFAULT_PROMPT
     assert app.text_input(key="w_target").value == " Tokyo" and app.text_input(key="w_target_b").value == ""
     next(b for b in app.button if b.label == "Copy A to B").click().run()
-    assert app.text_input(key="w_prompt_b").value == NOT and not app.exception and not app.error
+    assert app.text_area(key="w_prompt_b").value == NOT and not app.exception and not app.error
 
 
 def test_identical_prompts_are_said_and_differ_in_nothing():
@@ -79,9 +79,9 @@ def test_identical_prompts_are_said_and_differ_in_nothing():
 
 def test_a_prompt_that_is_too_long_leaves_the_other_on_screen():
     app = start()
-    app.text_input(key="w_prompt_b").set_value("word " * 700).run()
+    app.text_area(key="w_prompt_b").set_value("word " * 700).run()
     assert not app.exception and len(app.error) == 1 and "Shown meanwhile" in app.error[0].value
-    assert len(drawings(app)) == 2 and app.text_input(key="w_prompt").value == DEFAULT_PROMPT
+    assert len(drawings(app)) == 2 and app.text_area(key="w_prompt").value == DEFAULT_PROMPT
 
 
 @pytest.mark.parametrize(
@@ -125,10 +125,10 @@ def saved(folder, **shape) -> str:
 
 def test_a_click_on_compare_with_opens_the_page():
     app = AppTest.from_file("../streamlit_app.py", default_timeout=60).run()
-    other = next(t for t in app.text_input if t.label == "Change a word and press Enter")
+    other = next(t for t in app.text_area if t.label == "Change a word and press Enter")
     other.set_value("The capital of Italy is the city of").run()
     assert not app.exception and app.title[0].value == "Compare"
-    assert app.text_input(key="w_prompt_b").value == "The capital of Italy is the city of"
+    assert app.text_area(key="w_prompt_b").value == "The capital of Italy is the city of"
 
 
 # ---- in a browser --------------------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ def test_a_hidden_node_that_is_chosen_is_shown_again(monkeypatch):
 
 def test_a_prompt_past_the_limit_is_said():
     app = start()
-    app.text_input(key="w_prompt").set_value("word " * 2000).run()
+    app.text_area(key="w_prompt").set_value("word " * 2000).run()
     assert not app.exception and any("8,000 characters; 10,000 came" in e.value for e in app.error)
     assert "Prompt A: " in app.error[0].value and "prompt" not in url(app)
 

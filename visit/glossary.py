@@ -7,7 +7,8 @@ TERMS: dict[str, str] = {
     "shown as ·.",
     "position": "The place of a token in the prompt, from 0. Everything on this page is about one position: the "
     "model's guess of the token that follows it.",
-    "prompt": "The text the model reads. It is passed on exactly as typed; Enter runs it.",
+    "prompt": "The text the model reads. It is passed on exactly as typed. Enter runs it, Shift+Enter begins a "
+    "new line.",
     "chat message": "Models of today are trained on chats: what is typed stands between control tokens that say who "
     "speaks, and the model's answer begins after them. The tokenizer's chat template writes them; control tokens typed "
     "inside a message stay text.",

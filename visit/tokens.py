@@ -135,7 +135,8 @@ def start_tokens(tokenizer: Any) -> tuple[int, ...]:
 def special_ids(tokenizer: Any) -> frozenset[int]:
     """The ids of control tokens: they mark beginnings, ends and turns, and are no text."""
     named = {int(i) for i in tokenizer.all_special_ids if i is not None}
-    return frozenset(named | {int(i) for i, t in tokenizer.added_tokens_decoder.items() if t.special})
+    added = tokenizer.added_tokens_decoder.items()
+    return frozenset(named | {int(i) for i, t in added if t.special and not _BYTE_PIECE.fullmatch(t.content)})
 
 
 def doubled_start(tokenizer: Any, ids: Sequence[int]) -> str | None:

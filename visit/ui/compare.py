@@ -22,6 +22,7 @@ from visit.ui.prompt import Subject, chat_line, plain, position, run, show_notes
 from visit.ui.reading import sentences
 from visit.ui.shell import need_numbers, show_ledger
 from visit.ui.state import change, field, state
+from visit.ui.tokens import enter_runs
 from visit.words import visible
 
 COLUMNS = 14  # pairs of the map on screen at once
@@ -49,12 +50,13 @@ class Two:
 def two_prompts() -> Two:
     """Both prompts with their words, the presets, and the aligned tokens."""
     show_notes()
+    enter_runs()
     _tools()
     columns, line = st.columns(2, gap="medium"), st.container()
     subjects = []
     for column, side, name in zip(columns, ("", "_b"), "AB", strict=True):
         with column:
-            st.text_input(f"Prompt {name}", help=explain("prompt"), **field(f"prompt{side}"))
+            st.text_area(f"Prompt {name}", help=explain("prompt"), height="content", **field(f"prompt{side}"))
             model, acts = run(side, f"Prompt {name}: ")
             if state().model_b and state().model_b != state().model:
                 st.caption(_about(model))
@@ -74,7 +76,8 @@ def two_prompts() -> Two:
         align, pairing = "", st_pairing(*a.key, *b.key, "")
     two = Two(a, b, pairing, align)
     token_pairs(
-        pairing, (a.acts.tokens, b.acts.tokens), (a.pos, b.pos), bool(align), partial(_pick, two), partial(_fix, two),
+        pairing, (a.acts.tokens, b.acts.tokens), (_control(a), _control(b)), (a.pos, b.pos), bool(align),
+        partial(_pick, two), partial(_fix, two),
         lambda: change(align=""),
     )  # fmt: skip
     st.caption(
@@ -82,6 +85,14 @@ def two_prompts() -> Two:
         "that only one prompt has. Click a token to look at the predictions after it."
     )
     return two
+
+
+def _control(subject: Subject) -> frozenset[int]:
+    """The positions of control tokens."""
+    from visit.tokens import special_ids
+
+    special = special_ids(subject.model.tokenizer)
+    return frozenset(i for i, token in enumerate(subject.acts.token_ids) if token in special)
 
 
 def _about(model: Any) -> str:

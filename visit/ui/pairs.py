@@ -53,7 +53,12 @@ export default function ({ data, parentElement, setTriggerValue }) {
     for (const side of ['a', 'b']) {
       const cell = pair[side];
       if (cell === null) { column.append(make('span', 'none', '–')); continue; }
-      const chip = make('button', 'chip'), text = make('bdi', '', cell[1]);
+      const chip = make('button', cell[2] ? 'chip control' : 'chip'), text = make('bdi', '', cell[1]);
+      if (cell[2]) {
+        const sign = make('i', '', 'data_object');
+        sign.setAttribute('aria-hidden', 'true');
+        chip.append(sign);
+      }
       chip.append(text, make('small', '', String(cell[0])));
       chip.title = `${side.toUpperCase()}, position ${cell[0]}: ${pair.what}`;
       chip.onclick = () => press(side, cell[0]);
@@ -95,6 +100,9 @@ _CSS = """
 button { font: inherit; color: inherit; cursor: pointer; }
 .chip { display: flex; align-items: center; justify-content: center; gap: 5px; padding: 0 9px; border-radius: 8px;
   background: var(--st-secondary-background-color); border: 1px solid transparent; white-space: pre; }
+.chip.control { background: none; border: 1px dashed color-mix(in srgb, var(--st-text-color) 55%, transparent);
+  font-size: 0.84rem; }
+.chip i { font-family: 'Material Symbols Rounded'; font-style: normal; opacity: 0.75; }
 .chip small { font-size: 0.72rem; opacity: 0.7; }
 .chip:hover { border-color: var(--st-primary-color); }
 .chip:focus-visible, .tool:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: 1px; }
@@ -117,10 +125,14 @@ def _component() -> Any:
 
 
 def token_pairs(
-    pairing: Pairing, tokens: tuple[tuple[str, ...], tuple[str, ...]], chosen: tuple[int, int], fixed: bool,
+    pairing: Pairing, tokens: tuple[tuple[str, ...], tuple[str, ...]], control: tuple[frozenset[int], frozenset[int]],
+    chosen: tuple[int, int], fixed: bool,
     pick: Callable[[str, int], None], fix: Callable[[int | None, int | None], None], undo: Callable[[], None],
 ) -> None:  # fmt: skip
-    """The aligned tokens of two prompts. `pick(side, pos)`: a token was chosen; `fix(a, b)`: two belong together."""
+    """The aligned tokens of two prompts. `pick(side, pos)`: a token was chosen; `fix(a, b)`: two belong together.
+
+    `control`: the positions of control tokens on each side.
+    """
 
     def fixing() -> None:
         found = st.session_state["pairs"]["fix"]
@@ -135,7 +147,7 @@ def token_pairs(
             pick(found["side"], int(found["pos"]))
 
     def cell(side: int, at: int | None) -> list[Any] | None:
-        return None if at is None else [at, visible(tokens[side][at])]
+        return None if at is None else [at, visible(tokens[side][at]), at in control[side]]
 
     pairs = [{"a": cell(0, p.a), "b": cell(1, p.b), "kind": p.kind, "what": _WHAT[p.kind]} for p in pairing.pairs]
     data = {"pairs": pairs, "chosen": {"a": chosen[0], "b": chosen[1]}, "fixed": fixed, "version": str(tokens)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,13 +20,12 @@ from visit.ui.cached import About, Prompt, st_capture, st_model_watched
 from visit.ui.chooser import give_back, lead_to_real
 from visit.ui.shell import show_ledger
 from visit.ui.state import change, field, state
+from visit.ui.tokens import Token, enter_runs, token_box
 from visit.words import visible
 
 if TYPE_CHECKING:
     from visit.forward import Activations
     from visit.model import Model
-
-CHIPS = 200  # tokens offered as chips at once; a number field reaches all of a longer prompt
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +52,9 @@ class Subject:
 def prompt_bar() -> Subject:
     """The shared bar on top of a page: prompt, examples, token chips, prediction, target and distractor."""
     show_notes()
+    enter_runs()
     left, right, with_ = st.columns([4, 2, 2], vertical_alignment="bottom")
-    left.text_input("Prompt", help=explain("prompt"), **field("prompt"))
+    left.text_area("Prompt", help=explain("prompt"), height="content", **field("prompt"))
     right.selectbox(
         "Examples", list(_examples()), index=None, placeholder="Try one", key="example", on_change=_take_example
     )
@@ -78,9 +79,9 @@ def _compare_with() -> None:
     """The way to the compare page: change a word of this prompt, and look at both."""
     with st.popover("Compare", width="stretch"):
         now = state().prompt
-        key = f"with {now}"
-        st.text_input("Change a word and press Enter", now, key=key, on_change=_take_other,
-                      args=(key,))  # fmt: skip
+        key = f"w_prompt with {now}"
+        st.text_area("Change a word and press Enter", now, key=key, on_change=_take_other, height="content",
+                     args=(key,))  # fmt: skip
         st.caption("Opens both prompts side by side: what changes inside the model?")
     if page := st.session_state.pop("visit_open", None):
         st.switch_page(page)
@@ -260,24 +261,18 @@ def _chips(model: Model, acts: Activations) -> int:
     starts = starts if starts and acts.token_ids[: len(starts)] == starts else ()
     special = special_ids(model.tokenizer)
     pos = position(acts)
-    if count > CHIPS:
-        st.session_state["w_number"] = pos
-        st.number_input(f"Position (of {count} tokens)", 0, count - 1, key="w_number", on_change=_take_number)
-        first = max(0, min(pos - CHIPS // 2, count - CHIPS))
-        st.caption(f"Tokens {first} to {first + CHIPS - 1} of {count}; the number field reaches all of them.")
-    else:
-        first = 0
-    st.session_state["w_chip"] = pos
-    st.pills(
-        f"Tokens ({count}), position {pos} is looked at",
-        range(first, min(first + CHIPS, count)),
-        format_func=lambda i: _chip_label(acts, i, spelled, i < len(starts), acts.token_ids[i] in special),
-        help=f"{explain('token')} {explain('position')}",
-        key="w_chip",
-        wrap=True,
-        on_change=_take_chip,
-        args=(count,),
-    )
+
+    def shown(i: int) -> Token:
+        """The last of several tokens that spell one character says which."""
+        text = visible(acts.tokens[i]) + (f" = {visible(spelled[i][1])}" if i in spelled else "")
+        if i < len(starts):
+            return text, "start", ": put in front by the tokenizer", False
+        if acts.token_ids[i] in special:
+            return text, "control", ": a control token", False
+        return text, "", "", acts.tokens[i].endswith("\n")
+
+    st.caption(f"Tokens ({count}), position {pos} is looked at", help=f"{explain('token')} {explain('position')}")
+    token_box([shown(i) for i in range(count)], pos, f"Tokens ({count})", partial(_take_token, count))
     if starts and count > 1 and acts.pattern is not None:
         rest = float(acts.pattern[:, :, 1:, 0].float().mean())
         st.caption(
@@ -285,15 +280,6 @@ def _chips(model: Model, acts: Activations) -> int:
             f"sink, on which heads with nothing to fetch rest. Here {rest:.0%} of all attention lies on it."
         )
     return pos
-
-
-def _chip_label(
-    acts: Activations, i: int, spelled: dict[int, tuple[int, str]], start: bool, special: bool
-) -> str:  # fmt: skip
-    """A token; the last of several that spell one character says which; control tokens have a sign of their own."""
-    sign = " :material/anchor:" if start else " :material/data_object:" if special else ""
-    label = chip(acts.tokens[i]) + sign
-    return f"{label} = {chip(spelled[i][1])}" if i in spelled else label
 
 
 def plain(text: str) -> str:
@@ -306,14 +292,8 @@ def chip(token: str) -> str:
     return plain(visible(token))
 
 
-def _take_chip(count: int) -> None:
-    chosen = st.session_state["w_chip"]
-    if chosen is not None:  # a second click on the chosen chip changes nothing
-        change(pos=-1 if chosen == count - 1 else chosen, node="")
-
-
-def _take_number() -> None:
-    change(pos=int(st.session_state["w_number"]), node="")
+def _take_token(count: int, pos: int) -> None:
+    change(pos=-1 if pos == count - 1 else pos, node="")
 
 
 def _word(model: Model, place: Any, name: str, empty: str) -> int | None:
