@@ -12,7 +12,7 @@ from torch import Tensor
 from visit.decompose import needed
 from visit.errors import VisitError
 from visit.forward import Activations
-from visit.lens import lens_logits, top_of
+from visit.lens import TILE_BYTES, lens_logits, top_of
 from visit.model import Model
 from visit.pairing import Pairing
 from visit.scoring import soft_cap
@@ -52,14 +52,19 @@ def part(
         )
     both = [(n, p) for n, p in list(enumerate(pairing.pairs))[pairs] if p.a is not None and p.b is not None]
     at_a, at_b = [p.a for _, p in both], [p.b for _, p in both]
+    depths = range(model_a.n_layers + 1)
+    streams = [(_stream(model_a, a, depth), _stream(model_b, b, depth)) for depth in depths]
+    # all depths are read together: a product of a few rows costs as much as one of a hundred
+    x, y = (torch.cat([stream[side][at] for stream in streams]) for side, at in ((0, at_a), (1, at_b)))
+    read = _distances(model_a, model_b, x, y, k)
     rows = []
-    for depth in range(model_a.n_layers + 1):
-        all_a, all_b = _stream(model_a, a, depth), _stream(model_b, b, depth)
-        x, y = all_a[at_a], all_b[at_b]
-        columns = _distances(model_a, model_b, x, y, k) | _angles(x, y, all_a, all_b)
+    for depth in depths:
+        all_a, all_b = streams[depth]
+        angles = _angles(all_a[at_a], all_b[at_b], all_a, all_b)
         for i, (n, p) in enumerate(both):
             row = {"depth": depth, "pair": n, "pos_a": p.a, "pos_b": p.b}
-            rows.append(row | {name: values[i] for name, values in columns.items()})
+            row |= {name: values[depth * len(both) + i] for name, values in read.items()}
+            rows.append(row | {name: values[i] for name, values in angles.items()})
     names = ["depth", "pair", "pos_a", "pos_b", "word_a", "word_b", *MEASURES]
     table = pd.DataFrame(rows, columns=names)
     table.insert(4, "token_a", [a.tokens[p] for p in table["pos_a"]])
@@ -118,10 +123,13 @@ def _read_both(model_a: Model, model_b: Model, x: Tensor, y: Tensor, k: int) -> 
     tops: tuple[list[Tensor], list[Tensor]] = ([x.new_empty((0, k), dtype=torch.long)], [])
     tops[1].append(tops[0][0])
     found = [torch.zeros(0, dtype=torch.float64, device=x.device)]
+    tile = max(1, TILE_BYTES // (model_a.d_vocab * x.element_size()))
     for (_, p), (_, q) in zip(lens_logits(model_a, x), lens_logits(model_b, y), strict=True):
-        tops[0].append(top_of(p, k)[1])
-        tops[1].append(top_of(q, k)[1])
-        found.append(divergence(_log_probs(model_a, p), _log_probs(model_b, q)).double())
+        for i in range(0, len(p), tile):  # a few rows at a time: what stays in the processor's cache is read only once
+            left, right = p[i : i + tile], q[i : i + tile]
+            tops[0].append(top_of(left, k)[1])
+            tops[1].append(top_of(right, k)[1])
+            found.append(divergence(_log_probs(model_a, left), _log_probs(model_b, right)).double())
     return torch.cat(tops[0]), torch.cat(tops[1]), torch.cat(found)
 
 
