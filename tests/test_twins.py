@@ -6,13 +6,16 @@ import re
 import xml.etree.ElementTree as ET
 from functools import cache
 
+import pandas as pd
 import pytest
 
 import visit
 from visit.contrast import contrast
-from visit.difference import Comparison, compare, own_id
+from visit.difference import Comparison, compare, own_id, single_parts
 from visit.export import difference_file
+from visit.graph import build_folded_graph
 from visit.parting import part
+from visit.standing import Asked
 from visit.twins import both_data, common_detail, difference_data, difference_flow
 
 JAPAN = "The capital of Japan is the city of"
@@ -130,6 +133,42 @@ def test_the_sentences_name_the_head_and_what_it_takes_instead():
     assert "first diverge (by 0.1 bit or more) at “·Japan” / “·France” (position 3), in the embedding" in text
     head = found(JAPAN, FRANCE).nodes.query("kind == 'head'").set_index("id")["contribution_a"].idxmax()
     assert head.replace("L", "L").replace(".head", " H") in text
+
+
+def test_a_comparison_of_folded_graphs_says_the_same_from_all_single_parts():
+    one = found(JAPAN, FRANCE)
+    records = [visit.capture(mini(), text) for text in (JAPAN, FRANCE)]
+    targets = [one.meta["target"]["id"], one.meta["b"]["target"]["id"]]
+    asked = [Asked(mini(), acts, acts.index(-1), word) for acts, word in zip(records, targets, strict=True)]
+    parts = single_parts(*asked, one.pairing)
+    heads = parts[parts["kind"] == "head"].set_index("id")
+    truth = one.nodes[one.nodes["kind"] == "head"].set_index("id")
+    assert len(heads) == len(truth) == mini().n_layers * mini().n_heads
+    for name in ("contribution_a", "contribution_b", "difference"):
+        assert heads[name].to_list() == pytest.approx(truth.loc[heads.index, name].to_list(), abs=1e-4)
+    kept = one.tables["changes"].query("kind == 'mlp_value'")["difference"].abs().max()
+    assert parts.query("kind == 'mlp_value'")["difference"].abs().max() >= kept - 1e-4
+    graphs = [build_folded_graph(mini(), acts) for acts in records]
+    folded = compare(*graphs, one.pairing)
+    assert len(folded.nodes) < 0.3 * len(one.nodes)
+    first, second = (["".join(t for t, _ in s) for s in c] for c in (contrast(one), contrast(folded, None, parts)))
+    assert second[:-1] == first[:-1] and second[-1].startswith("Of single heads and neurons, ")
+
+
+def test_a_folded_comparison_has_the_whole_ones_rows():
+    records = [visit.capture(mini(), text) for text in (JAPAN, FRANCE)]
+    whole = found(JAPAN, FRANCE)
+    graphs = [build_folded_graph(mini(), acts, opened=[4]) for acts in records]
+    folded = compare(*graphs, whole.pairing)
+    ids = [i for i in folded.nodes["id"] if not i.endswith(".heads.rest")]
+    assert set(whole.nodes.loc[whole.nodes["layer"] == 4, "id"]) <= set(ids)
+    names = ["contribution_a", "contribution_b", "prob_a", "prob_b", "difference"]
+    one, two = (c.nodes.set_index("id").loc[ids, names].astype(float) for c in (whole, folded))
+    pd.testing.assert_frame_equal(one, two, atol=1e-4, rtol=1e-4)
+    assert all(g.meta["ledger"]["holds"] for g in (folded.a, folded.b))
+    detail = dict.fromkeys(whole.meta["layers"], "states") | {4: "words"}
+    pictures = [[[n["id"] for n in side["nodes"]] for side in both_data(c, detail)] for c in (whole, folded)]
+    assert pictures[0] == pictures[1]
 
 
 def test_one_prompt_twice_is_said_to_be_one_prompt():

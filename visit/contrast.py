@@ -15,11 +15,14 @@ NOTHING = 1e-6  # logits: a head that was switched off
 _NAMED = 6  # differences of the prompts that are listed; more are counted
 
 
-def contrast(found: Comparison, parting: pd.DataFrame | None = None) -> list[Sentence]:
+def contrast(
+    found: Comparison, parting: pd.DataFrame | None = None, singles: pd.DataFrame | None = None
+) -> list[Sentence]:
     """What the two prompts share, what each side answers, where the runs part, and which head took what instead.
 
-    `parting`: `visit.parting.part` of the same two passes. A sentence is a list of (text, node id or None); ids are
-    those of the difference graph.
+    `parting`: `visit.parting.part` of the same two passes. `singles`: `visit.difference.single_parts` of them, which
+    knows all heads and neurons; None: those that the two graphs show. A sentence is a list of (text, node id or None);
+    ids are those of the difference graph.
     """
     if _identical(found):
         return [[("Both sides run the same prompt on the same model: there is nothing to tell apart. ", None),
@@ -27,7 +30,7 @@ def contrast(found: Comparison, parting: pd.DataFrame | None = None) -> list[Sen
     sentences = [_prompts(found), _answers(found), _scales(found)]
     if parting is not None:
         sentences.append(_parting(found, parting))
-    return [s for s in (*sentences, _strongest(found), _largest(found)) if s]
+    return [s for s in (*sentences, _strongest(found, singles), _largest(found, singles)) if s]
 
 
 def _identical(found: Comparison) -> bool:
@@ -122,9 +125,10 @@ def _depth(depth: int) -> str:
     return "in the embedding" if depth == 0 else f"after block {depth - 1}"
 
 
-def _strongest(found: Comparison) -> Sentence:
+def _strongest(found: Comparison, singles: pd.DataFrame | None) -> Sentence:
     """The head that pushes hardest towards A's target: from which token it takes its words in A, and in B."""
-    heads = found.nodes[found.nodes["kind"] == "head"]
+    heads = found.nodes if singles is None else singles
+    heads = heads[heads["kind"] == "head"]
     if heads["contribution_a"].isna().all() or not heads["contribution_a"].max() > 0:
         return []
     head = heads.loc[heads["contribution_a"].idxmax()]
@@ -154,8 +158,11 @@ def _strongest(found: Comparison) -> Sentence:
     return [*sentence, (".", None)]
 
 
-def _source(found: Comparison, head: pd.Series, side: str) -> pd.Series | None:
-    """The shown memory value that gives most to the head's push on one side."""
+def _source(found: Comparison, head: pd.Series, side: str) -> Any:
+    """The memory value that gives most to the head's push on one side, of the shown ones where it is not known yet."""
+    if f"source_id_{side}" in head:
+        names = (f"word_{side}", f"source_token_{side}")
+        return {"id": head[f"source_id_{side}"], **{name: head[name] for name in names}}
     values = found.nodes[(found.nodes["kind"] == "value") & (found.nodes["layer"] == head["layer"])]
     values = values[(values["head"] == head["head"]) & values[f"contribution_{side}"].notna()]
     if values.empty:
@@ -164,12 +171,12 @@ def _source(found: Comparison, head: pd.Series, side: str) -> pd.Series | None:
     return values.loc[pushed.idxmax()]
 
 
-def _largest(found: Comparison) -> Sentence:
-    table = found.tables["changes"]
+def _largest(found: Comparison, singles: pd.DataFrame | None) -> Sentence:
+    table = found.tables["changes"] if singles is None else singles
     table = table[table["kind"].isin(["head", "mlp_value"])]  # sums of many would always win
-    if table.empty or not abs(table["difference"].iloc[0]) > 0:
+    if table.empty or not table["difference"].abs().max() > 0:
         return []
-    row = table.iloc[0]
+    row = table.loc[table["difference"].abs().idxmax()]
     numbers = f"{row['contribution_a']:+.2f} in A, {row['contribution_b']:+.2f} in B".replace("-", "−")
     same = found.meta["target"]["token"] == found.meta["b"]["target"]["token"]
     own = "" if same else ", each towards its own side's target"

@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import pandas as pd
+import torch
 
+from visit.decompose import attribution, memory_values, needed, written
 from visit.errors import VisitError
 from visit.graph import FlowGraph, extend
+from visit.lens import read
 from visit.model import Model
+from visit.overview import movers
 from visit.pairing import Pairing, pair, pair_tokens
 from visit.standing import Asked, answers
 
@@ -79,6 +83,59 @@ def compare(graph_a: FlowGraph, graph_b: FlowGraph, pairing: Pairing | None = No
         "edges": edges,
     }
     return Comparison(a, b, pairing, nodes, edges, tables, meta)
+
+
+def single_parts(a: Asked, b: Asked, pairing: Pairing) -> pd.DataFrame:
+    """What single heads and neurons of two passes of one shape do, without a graph: all heads, and of every block the
+    neuron whose contribution changes most.
+
+    Columns: `id`, `component`, `kind`, `layer`, `head`, `contribution_a`, `contribution_b`, `difference` (B − A,
+    logits), `position` (the memory value that gives most of a head's push, per side `source_pos_`, `source_token_`,
+    `source_id_`), and `word_` of that value, read for the head alone that pushes hardest in A.
+    """
+    sides = {s: movers(o.model, o.acts, o.pos, o.target, o.distractor) for s, o in (("a", a), ("b", b))}
+    heads = [table[table["kind"] == "head"].set_index("node") for table in sides.values()]
+    names = ["contribution", "source_pos", "source_token"]
+    table = heads[0][["kind", "layer", "head"]].join(
+        [one[names].add_suffix(f"_{s}") for s, one in zip(sides, heads, strict=True)]
+    )
+    for side in sides:
+        own = [f"{i}.value{p}" for i, p in zip(table.index, table[f"source_pos_{side}"], strict=True)]
+        table[f"source_id_{side}"] = [common_id(i, side, pairing) for i in own]  # type: ignore[arg-type]
+    first = table["contribution_a"].idxmax()
+    for side, asked in (("a", a), ("b", b)):
+        table[f"word_{side}"] = None
+        table.loc[first, f"word_{side}"] = _recalled(asked, table.loc[first], side)
+    table = pd.concat([table.rename_axis("id").reset_index(), _neurons(a, b)], ignore_index=True)
+    table["component"] = [
+        f"L{layer} H{head}" if kind == "head" else f"L{layer} N{i.partition('mlp_value')[2]}"
+        for i, kind, layer, head in zip(table["id"], table["kind"], table["layer"], table["head"], strict=True)
+    ]
+    return table.assign(difference=table["contribution_b"] - table["contribution_a"])
+
+
+def _recalled(asked: Asked, head: pd.Series, side: str) -> str:
+    """The top word of the memory value that gives most of a head's push."""
+    j, source = int(head["head"]), int(head[f"source_pos_{side}"])
+    sources = torch.full((asked.model.n_heads, 1), source, device=asked.model.device)
+    value = memory_values(asked.model, asked.acts, int(head["layer"]), sources, asked.acts.index(asked.pos))[j]
+    return asked.model.vocabulary[int(read(asked.model, value, k=1).top_ids[0, 0])]
+
+
+def _neurons(a: Asked, b: Asked) -> pd.DataFrame:
+    """Of every block the neuron whose contribution changes most between two passes."""
+    rows = []
+    frozen = [attribution(o.model, o.acts, o.acts.index(o.pos), o.target, o.distractor) for o in (a, b)]
+    for layer in range(a.model.n_layers):
+        moved = []
+        for asked, aim in zip((a, b), frozen, strict=True):
+            t = asked.acts.index(asked.pos)
+            weights = written(asked.model, asked.acts, layer, "mlp", t)[0]
+            moved.append(needed(asked.acts, "neurons")[layer, t].to(asked.model.wide) * aim.of(weights))
+        n = int((moved[1] - moved[0].to(moved[1].device)).abs().argmax())
+        row = {"id": f"L{layer}.mlp_value{n}", "kind": "mlp_value", "layer": layer}
+        rows.append(row | {"contribution_a": float(moved[0][n]), "contribution_b": float(moved[1][n])})
+    return pd.DataFrame(rows)
 
 
 def shape(model: Model) -> dict[str, Any]:

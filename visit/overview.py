@@ -39,17 +39,16 @@ def lens_map(
     return head.join(table)
 
 
-def most_moving(
+def block_moves(
     model: Model, acts: Activations, pos: int, target: int, distractor: int | None = None,
     layers: Sequence[int] | None = None,
-) -> int:  # fmt: skip
-    """The block whose attention and MLP outputs move the target most: the largest sum of the two |contributions|."""
+) -> dict[int, float]:  # fmt: skip
+    """How much every block moves the target: the |contributions| of its attention and MLP outputs, added, in logits."""
     t = acts.index(pos)
     among = list(range(model.n_layers)) if layers is None else list(layers)
     frozen = attribution(model, acts, t, target, distractor)
-    moved = sum(frozen.of(needed(acts, name)[among, t]).abs() for name in ("attn_out", "mlp_out"))
-    sizes = dict(zip(among, moved.tolist(), strict=True))  # type: ignore[union-attr]
-    return max(among, key=sizes.__getitem__)
+    parts = torch.stack([needed(acts, name)[among, t] for name in ("attn_out", "mlp_out")])
+    return dict(zip(among, frozen.of(parts).abs().sum(0).tolist(), strict=True))
 
 
 def predictions(model: Model, acts: Activations, pos: int = -1, k: int = 10) -> pd.DataFrame:

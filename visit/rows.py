@@ -61,5 +61,5 @@ def _like(nodes: list[Node], order: Flow | None, by: str) -> list[Node]:
     """The nodes in another graph's order; those it does not have come last."""
     if order is None:
         return nodes
-    rank = {n.id: i for i, n in enumerate(ordered(order.nodes.values(), by))}
+    rank = {n.id: i for i, n in enumerate(ordered((order.nodes[n.id] for n in nodes if n.id in order.nodes), by))}
     return sorted(nodes, key=lambda n: rank.get(n.id, len(rank)))

@@ -131,14 +131,14 @@ def st_graph(
     return replace(graph, source=None)  # a cached graph must not hold a pass: the store of passes has a bound
 
 
-def st_opened(about: About, layers: tuple[int, ...] | None) -> dict[int, Any]:
-    """How a graph is drawn when nobody has chosen: folded, but for the block that moves the target most."""
+def st_opened(layers: tuple[int, ...] | None, *sides: About) -> dict[int, Any]:
+    """How graphs are drawn when nobody has chosen: folded, but for the block that moves the targets most."""
     from visit.graph import shown_layers
-    from visit.overview import most_moving
+    from visit.overview import block_moves
 
-    model, acts = st_model(about[0]), st_capture(*about[:2])
-    shown = shown_layers(model, layers)
-    most = most_moving(model, acts, *about[2:], layers=shown)
+    shown = shown_layers(st_model(sides[0][0]), layers)
+    moves = [block_moves(st_model(a[0]), st_capture(*a[:2]), *a[2:], layers=shown) for a in sides]
+    most = max(shown, key=lambda layer: sum(found[layer] for found in moves))
     return {layer: "words" if layer == most else "states" for layer in shown}
 
 
@@ -162,17 +162,34 @@ def st_pairing(name: str, prompt: Prompt, name_b: str, prompt_b: Prompt, align: 
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
-def st_compare(a: About, b: About, layers: tuple[int, ...] | None, keep: Keep, keep_b: Keep, align: str) -> Any:
-    """The difference of two passes; each side's own graph comes from the cache of the flow page."""
+def st_compare(
+    a: About, b: About, layers: tuple[int, ...] | None, keep: Keep, keep_b: Keep, align: str,
+    opened: tuple[int, ...] | None,
+) -> Any:  # fmt: skip
+    """The difference of two passes in the blocks `opened` (None: all, for files); each side's graph as on its page."""
     from visit.difference import compare
 
     pairing = st_pairing(*a[:2], *b[:2], align)
     graphs = []
     for side, kept in ((a, keep), (b, keep_b)):
-        graph = st_whole_graph(*side[:3], layers, *side[3:], kept)
+        about = *side[:3], layers, *side[3:], kept
+        graph = st_whole_graph(*about) if opened is None else st_graph(*about, opened)
         graphs.append(replace(graph, source=(st_model(side[0]), st_capture(*side[:2]))))
     found = compare(graphs[0], graphs[1], pairing)
+    for side, graph in ((a, found.a), (b, found.b)):
+        if opened is not None:  # a twin that came in from the other side is not read again either
+            _known(side[0], graph.meta["revision"], side[1], side[2], side[3]).add(graph.nodes)
     return replace(found, a=replace(found.a, source=None), b=replace(found.b, source=None))
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def st_single_parts(a: About, b: About, align: str) -> Any:
+    """What heads and neurons of all blocks do on both sides, for the sentences."""
+    from visit.difference import single_parts
+    from visit.standing import Asked
+
+    one, two = (Asked(st_model(side[0]), st_capture(*side[:2]), *side[2:]) for side in (a, b))
+    return single_parts(one, two, st_pairing(*a[:2], *b[:2], align))
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)

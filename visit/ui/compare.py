@@ -16,7 +16,7 @@ from visit.errors import VisitError
 from visit.glossary import explain
 from visit.listed import LISTED, is_hosted, title
 from visit.ui import graphs
-from visit.ui.cached import Prompt, st_compare, st_ledger, st_pairing, st_parting
+from visit.ui.cached import Prompt, st_compare, st_ledger, st_opened, st_pairing, st_parting, st_single_parts
 from visit.ui.pairs import token_pairs
 from visit.ui.prompt import Subject, chat_line, plain, position, run, show_notes, words
 from visit.ui.reading import sentences
@@ -218,11 +218,20 @@ def answers(two: Two) -> None:
     if (why := why_apart(two)) is not None:
         st.info(why, icon=":material/info:")
         return
-    found = st_compare(two.a.about, two.b.about, None, Keep(), Keep(), two.align)
+    about = two.a.about, two.b.about
+    with st.spinner("Comparing every state and every head of the two runs…"):
+        opened = tuple(layer for layer, level in st_opened(None, *about).items() if level != "states")
+        found = st_compare(*about, None, Keep(), Keep(), two.align, opened)
+        singles = st_single_parts(*about, two.align)
+        parting = _all_parting(two)
+    sentences(contrast(found, parting, singles), "contrast", graphs.select)
+
+
+def _all_parting(two: Two) -> Any:
+    """The parting map of all pairs, or, of long prompts, of those that the map shows."""
     count = len(two.pairing.pairs)
     first, last = (0, count) if count <= ALL else _window(two)
-    parting = st_parting(*two.keys, first, last)
-    sentences(contrast(found, parting), "contrast", graphs.select)
+    return st_parting(*two.keys, first, last)
 
 
 _LOGIT = (

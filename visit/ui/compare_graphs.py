@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -38,14 +39,14 @@ def _both(a: About, b: About, align: str, alike: bool) -> None:
 
 
 def _compared(a: About, b: About, align: str, layers: tuple[int, ...] | None, keep: Any) -> None:
-    from visit.twins import both_data, common_detail, difference_data
+    from visit.twins import both_data, difference_data
 
-    found = _found(a, b, align, layers, keep)
+    with st.spinner("Reading the words of both flows…"):
+        found, shown, whole = _found(a, b, align, layers, keep)
     view: Any = st.segmented_control(
         "View", ["graphs", "difference"], required=True, label_visibility="collapsed",
         format_func=lambda v: {"graphs": "Two graphs", "difference": "The difference, B − A"}[v], **field("view"),
     )  # fmt: skip
-    shown = levels(state().detail, found.meta["layers"], common_detail(found))
     st.session_state["visit_levels"] = shown
     now: Any = state()
     look = {"width_by": now.width, "sort_by": now.sort, "parts": now.parts}
@@ -61,25 +62,49 @@ def _compared(a: About, b: About, align: str, layers: tuple[int, ...] | None, ke
                     graphs.show(one, f"flow_{side}", partial(_common, found, side), "" if side == "a" else "_b")
     _explain(found, view)
     _changes(found)
-    graphs.downloads(partial(_file, found, shown, look), "compare")
+    graphs.downloads(lambda kind: _file(whole(), shown, look, kind), "compare")
 
 
-def _found(a: About, b: About, align: str, layers: tuple[int, ...] | None, keep: Any) -> Any:
-    """The comparison with the kept, hidden and selected nodes of both sides."""
+def _found(
+    a: About, b: About, align: str, layers: tuple[int, ...] | None, keep: Any
+) -> tuple[Any, dict[int, Any], Callable[[], Any]]:
+    """The comparison with the kept, hidden and selected nodes of both sides, its levels, and how to get all of it."""
+    shown = _levels(a, b, layers)
+
+    def build(node: str, whole: bool = False) -> Any:
+        pins = [_pins(side, keep.pin, node, a, b, align, tuple(shown)) for side in ("a", "b")]
+        keeps = replace(keep, pin=pins[0]), replace(keep, pin=pins[1])
+        opened = None if whole else tuple(layer for layer, level in shown.items() if level != "states")
+        return st_compare(a, b, layers, keeps[0], keeps[1], align, opened)
+
+    node = state().node
+    layer = graphs.layer_of(node) if node else None
+    found = build("" if shown.get(layer) == "states" else node)  # type: ignore[arg-type]
+    absent = shown.get(layer) == "states" and node not in set(found.nodes["id"])  # type: ignore[arg-type]
+    if absent and any(_pins(side, (), node, a, b, align, tuple(shown)) for side in ("a", "b")):
+        shown = {**shown, layer: "words"}  # type: ignore[dict-item]
+        found = build(node)
+    return found, shown, partial(build, node, True)
+
+
+def _levels(a: About, b: About, layers: tuple[int, ...] | None) -> dict[int, Any]:
+    default = st_opened(layers, a, b)
+    return levels(state().detail, list(default), default)
+
+
+def _pins(
+    side: Any, kept: tuple[str, ...], node: str, a: About, b: About, align: str, drawn: tuple[int, ...]
+) -> tuple[str, ...]:
+    """The kept and hidden nodes and the selected one under their names on one side, as far as it has them."""
     from visit.difference import own_id
     from visit.draft import is_pin
 
-    pairing = st_pairing(a[0], a[1], b[0], b[1], align)
-    model = st_model(a[0])
-    drawn = list(range(model.n_layers)) if layers is None else list(layers)
-    keeps = []
-    wanted = [*keep.pin, *([state().node] if state().node else [])]
-    for side, about in (("a", a), ("b", b)):
-        one: Any = side
-        own = [(p.startswith("-"), own_id(p.removeprefix("-"), one, pairing)) for p in wanted]
-        pins = tuple(("-" if hide else "") + i for hide, i in own if i and is_pin(model, i, drawn, about[2]))
-        keeps.append(replace(keep, pin=tuple(p for p in dict.fromkeys(pins) if _adds(p))))
-    return st_compare(a, b, layers, keeps[0], keeps[1], align)
+    pairing, about = st_pairing(a[0], a[1], b[0], b[1], align), a if side == "a" else b
+    wanted = [*kept, *([node] if node else [])]
+    own = [(p.startswith("-"), own_id(p.removeprefix("-"), side, pairing)) for p in wanted]
+    model, pos = st_model(a[0]), about[2]
+    pins = tuple(("-" if hide else "") + i for hide, i in own if i and is_pin(model, i, list(drawn), pos))
+    return tuple(p for p in dict.fromkeys(pins) if _adds(p))
 
 
 def _adds(pin: str) -> bool:
@@ -113,7 +138,9 @@ def _explain(found: Any, view: str) -> None:
         else "Every band is as wide as what it carries has changed (B − A), solid where B carries more, dashed where "
         "it carries less. Click a node for both sides' words and numbers."
     )
-    st.caption(f"{how} {'; '.join(parts)}.")
+    folded = len(found.meta["layers"]) - len(found.a.meta["opened"])
+    less = " Folded blocks stand with their states and largest heads until they are unfolded." if folded else ""
+    st.caption(f"{how} {'; '.join(parts)}.{less}")
 
 
 def _side_by_side(a: About, b: About, layers: tuple[int, ...] | None, keep: Any) -> None:
@@ -129,7 +156,7 @@ def _side_by_side(a: About, b: About, layers: tuple[int, ...] | None, keep: Any)
                 if layers is not None and max(layers) >= count:
                     st.caption(f"{about[0]} has {count} blocks; all of them are shown.")
                     shown_layers = None
-                detail = st_opened(about, shown_layers)
+                detail = st_opened(shown_layers, about)
                 opened = tuple(layer for layer, level in detail.items() if level != "states")
                 graph = st_graph(*about[:3], shown_layers, *about[3:], replace(keep, pin=()), opened)
                 look = {"width_by": now.width, "color_by": now.color, "sort_by": now.sort, "parts": now.parts}

@@ -95,7 +95,7 @@ def _graph(name: str, prompt: Prompt, pos: int, target: int, distractor: int | N
                 f"{len(keep.pin) - len(pins)} kept or hidden nodes do not exist here (other blocks or positions)."
             )
         about, keep = (name, prompt, pos, target, distractor), replace(keep, pin=pins)
-        shown = levels(state().detail, drawn, st_opened(about, layers))
+        shown = levels(state().detail, drawn, st_opened(layers, about))
         with st.spinner("Reading the words of the flow…"):
             built, shown, found = _with_selected(about, layers, keep, shown)
         if not found:
