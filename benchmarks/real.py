@@ -30,9 +30,9 @@ UNFOLDED = (3, 11, 17)  # blocks that no page opens by itself
 REPEATS = 3
 
 
-def shortest(call: Callable[[], object]) -> float:
+def shortest(call: Callable[[], object], repeats: int = REPEATS) -> float:
     times = []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         started = time.perf_counter()
         call()
         times.append(time.perf_counter() - started)
@@ -64,6 +64,7 @@ def products(name: str) -> Table:
     model = visit.load_model(name)
     ids = tokenize(model, PROMPT)
     plain_logits(model, ids)
+    long_capture(model)
     table = Table(shortest(lambda: plain_logits(model, ids)))
     table.line("capture", shortest(lambda: visit.capture(model, PROMPT)))
     acts = visit.capture(model, PROMPT)
@@ -74,10 +75,71 @@ def products(name: str) -> Table:
     table.line(f"lens map, {model.n_layers + 1} × {len(ids)}", shortest(lambda: lens_map(model, acts, target)))
     table.line("graph of one block", shortest(lambda: visit.build_flow_graph(model, acts, layers=[block])))
     table.line("whole graph", shortest(lambda: visit.build_flow_graph(model, acts)))
+    memory_products(model, acts, table)
+    neuron_products(model, acts, table)
     return table
 
 
-# The neurons of many prompts, the memory tables, and the capture of 600 tokens belong here (lines of `products`).
+def memory_products(model: Any, acts: Any, table: Table) -> None:
+    """What the memory page computes when it opens, and what it leaves until somebody asks."""
+    from visit.alignment import alignment_scores
+    from visit.heads import head_map
+    from visit.memory import head_memory, head_summary, value_life
+    from visit.recollection import head_graph
+
+    layer, head = 2 * model.n_layers // 3, 1
+    heads = f"{model.n_layers * model.n_heads} heads"
+    table.line(f"memory: numbers of {heads}", shortest(lambda: head_map(model, acts, words=False)))
+    table.line("memory: one head as a whole", shortest(lambda: head_summary(model, acts, layer, head)))
+    table.line("memory: one head, every source", shortest(lambda: head_memory(model, acts, layer, head)))
+    table.line("memory: one head as a drawing", shortest(lambda: head_graph(model, acts, layer, head)))
+    table.line(f"memory, on demand: words of {heads}", shortest(lambda: head_map(model, acts)))
+    table.line("memory, on demand: a value's life", shortest(lambda: value_life(model, acts, 1)))
+    table.line("memory, on demand: Figures 2, 3 and 5", shortest(lambda: alignment_scores(model, acts)))
+
+
+def neuron_products(model: Any, acts: Any, table: Table) -> None:
+    """What the neuron page computes when it opens; the whole index is said by a chunk of it."""
+    from visit.neurons_card import neuron_card
+    from visit.neurons_one import active_neurons
+    from visit.static import forecast_seconds, rows_in_all
+
+    last = model.n_layers - 1
+    table.line("neurons: the first table, 30 of a layer", shortest(lambda: active_neurons(model, acts, last, top=30)))
+    table.line("neurons: a card", shortest(lambda: neuron_card(model, None, last, 1)))
+    forecast_seconds(model)
+    table.line(f"neurons, on demand: {rows_in_all(model):,} rows", forecast_seconds(model))
+
+
+def long_capture(model: Any, tokens: int = 600) -> None:
+    """Time and memory of a long prompt's record beside the plain eager forward pass, in turns."""
+    import torch
+
+    from visit.forward import capture, plain_logits
+    from visit.store import weight
+
+    ids = torch.randint(1000, (tokens,), generator=torch.Generator().manual_seed(0)).tolist()
+    before = _resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak of loading is not the record's
+    acts = capture(model, ids)
+    peak, record = _resident("VmHWM") - before, weight(acts) / 2**20
+    del acts
+    times: dict[str, list[float]] = {"plain": [], "capture": []}
+    for _ in range(REPEATS):
+        times["plain"].append(shortest(lambda: plain_logits(model, ids), 1))
+        times["capture"].append(shortest(lambda: capture(model, ids), 1))
+    plain, ours = (min(found) for found in times.values())
+    print(
+        f"capture of {tokens} tokens: {ours:.2f} s, {ours / plain:.2f} × the plain eager forward pass (allowed 1.5); "
+        f"record {record:.0f} MB, peak {peak / record:.2f} × it (allowed 2)",
+        flush=True,
+    )
+
+
+def _resident(which: str) -> float:
+    """This process's memory, MB: VmRSS now, VmHWM the largest so far."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(which)) / 1024
 
 
 # ---- pages, through a server and a browser ---------------------------------------------------------------------------
@@ -103,13 +165,15 @@ def settled(page: Any, act: Callable[[], None]) -> float:
     return page.wait_for_function(_QUIET, arg=begun, timeout=180_000).json_value() / 1000
 
 
-def opened(chromium: Any, address: str, name: str, path: str, **query: str) -> tuple[Any, float]:
-    """A tab on one page of the app, and how long it took to settle."""
+def opened(
+    chromium: Any, address: str, name: str, path: str, sign: str = ".nodes .n", **query: str
+) -> tuple[Any, float]:
+    """A tab on one page of the app, and how long it took to settle. `sign`: what its end shows."""
     page = chromium.new_page(viewport={"width": 1440, "height": 1300})
     started = time.perf_counter()
     page.goto(f"{address}/{path}?{urlencode({'model': name, **query})}")
     page.evaluate(_WATCH)
-    page.locator(".nodes .n").first.wait_for(timeout=180_000)
+    page.locator(sign).first.wait_for(timeout=180_000)
     page.wait_for_function(_QUIET, arg=0, timeout=180_000)
     return page, time.perf_counter() - started - 0.7
 
@@ -143,13 +207,29 @@ def compare_page(chromium: Any, address: str, name: str, table: Table) -> None:
     page.close()
 
 
-PAGES = {"flow": flow_page, "compare": compare_page}  # the memory and neuron pages belong here
+def memory_page(chromium: Any, address: str, name: str, table: Table) -> None:
+    page, first = opened(chromium, address, name, "memory", prompt=PROMPT)
+    table.line("memory page: the first visit", first)
+    times = [settled(page, lambda text=text: type_prompt(page, "Prompt", text)) for text in OTHERS]
+    table.line("memory page: changed prompt, settled", sorted(times)[1], 1.5)
+    page.close()
+
+
+def neuron_page(chromium: Any, address: str, name: str, table: Table) -> None:
+    page, first = opened(chromium, address, name, "neurons", "[data-testid=stDataFrame]", prompt=PROMPT)
+    table.line("neuron page: the first visit", first)
+    times = [settled(page, lambda text=text: type_prompt(page, "Prompt", text)) for text in OTHERS]
+    table.line("neuron page: changed prompt, settled", sorted(times)[1], 1.5)
+    page.close()
+
+
+PAGES = {"flow": flow_page, "compare": compare_page, "memory": memory_page, "neurons": neuron_page}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="smollm2", help="a listed model, a folder, or a name of the hub")
-    parser.add_argument("--only", default=",".join(["products", *PAGES]), help="products, flow, compare: some of them")
+    parser.add_argument("--only", default=",".join(["products", *PAGES]), help="some of them")
     chosen = parser.parse_args()
     wanted = chosen.only.split(",")
     if "products" in wanted:
