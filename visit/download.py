@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,7 @@ from visit.machine import memory_at_hand, size_text
 _STEP = 0.2  # seconds between two lines of the child
 _PATIENCE = 5.0  # seconds that the child has to end by itself
 AT_ONCE = 2  # downloads that a server runs at the same time
+WATCHING = 15.0  # seconds for which somebody who has looked at a download counts as one who waits for it
 
 
 # ---- the child -------------------------------------------------------------------------------------------------------
@@ -149,6 +151,7 @@ class Download:
     recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=25), repr=False)  # the last seconds
     process: Any = field(default=None, repr=False)
     ended: threading.Event = field(default_factory=threading.Event, repr=False)
+    _waiting: dict[Hashable, float] = field(default_factory=dict, repr=False)  # who -> when they last looked
 
     @property
     def rate(self) -> float:
@@ -157,6 +160,19 @@ class Download:
             return 0.0
         (then, before), (now, done) = self.recent[0], self.recent[-1]
         return (done - before) / max(1e-3, now - then)
+
+    def look(self, who: Hashable) -> None:
+        """Say, again and again, that `who` waits for it."""
+        self._waiting[who] = time.monotonic()
+
+    def leave(self, who: Hashable) -> bool:
+        """`who` waits no longer. If nobody else does, it is stopped; True then."""
+        self._waiting.pop(who, None)
+        since = time.monotonic() - WATCHING
+        if any(seen > since for seen in list(self._waiting.values())):
+            return False
+        self.cancel()
+        return True
 
     def cancel(self) -> None:
         """Stop it. Returns when the process is gone."""

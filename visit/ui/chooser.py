@@ -12,7 +12,7 @@ from visit.errors import VisitError
 from visit.forecast import least, need
 from visit.listed import LISTED, MINI, REAL, is_hosted, title
 from visit.machine import memory_at_hand, size_text
-from visit.ui.state import change, choose_model, field, state, write_url
+from visit.ui.state import change, choose_model, field, state, visitor, write_url
 
 
 def choose() -> None:
@@ -171,13 +171,20 @@ def _drop(name: str) -> None:
 def _watch(name: str) -> None:
     """How far a download is, looked at again and again; when it ends, the whole page follows."""
     download = DOWNLOADS.find(name)
-    if download is None or download.state != "running":
+    if download is None or download.state != "running" or "visit_pending" not in st.session_state:
         st.rerun()
     assert download is not None
+    download.look(visitor())
     rate = f", {size_text(download.rate)} a second" if download.rate > 0 else ""
     text = download.doing or (f"{_bytes(download)}{rate}" if download.total else "Asking the hub…")
     st.progress(download.done / max(1, download.total), text)
-    st.button("Stop the download", key=f"stop {name}", on_click=download.cancel, help=_kept(name))
+    st.button("Stop the download", key=f"stop {name}", on_click=_stop, args=(name, download),
+              help=f"{_kept(name)} Where somebody else waits for it, it goes on for them.")  # fmt: skip
+
+
+def _stop(name: str, download: Download) -> None:
+    if not download.leave(visitor()):
+        _drop(name)
 
 
 def _bytes(download: Download) -> str:

@@ -11,7 +11,8 @@ from visit.errors import VisitError
 from visit.model import Model
 from visit.ui.prompt import plain
 from visit.ui.reading import duration
-from visit.ui.sets import begin, left, visitor
+from visit.ui.sets import begin, left
+from visit.ui.state import visitor
 from visit.worker import SLOW, Run
 
 AT_ONCE = 3.0  # seconds of forecast up to which nobody is asked: visit-mini is read while one looks

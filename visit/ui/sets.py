@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
-from uuid import uuid4
 
 import streamlit as st
 
@@ -18,7 +17,7 @@ from visit.promptfile import MAX_BYTES, NOTES_SHOWN, PromptSet, all_shipped, rea
 from visit.promptset import Answered, Answering, fitting, run_key
 from visit.ui import graphs
 from visit.ui.prompt import plain
-from visit.ui.state import change, field, state
+from visit.ui.state import change, field, state, visitor
 from visit.worker import WORKER, Run, Worker
 
 OWN = "own"
@@ -190,11 +189,6 @@ def begin(key: Any, make: Callable[[], Any], worker: Worker = WORKER) -> None:
     left().discard(key)
     worker.submit(key, make).watch(visitor())
     st.rerun()
-
-
-def visitor() -> str:
-    """A name for this session among those who watch a run."""
-    return st.session_state.setdefault("visit_visitor", uuid4().hex)
 
 
 def left() -> set[Any]:

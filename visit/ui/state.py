@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import streamlit as st
 
@@ -80,6 +81,11 @@ def _store(name: str) -> None:
         return
     value = st.session_state[f"w_{name}"]
     change(**{name: "" if value is None else value}, **_FORGOTTEN.get(name, {}))
+
+
+def visitor() -> str:
+    """A name for this session among those who watch a run, or a download, that they share."""
+    return st.session_state.setdefault("visit_visitor", uuid4().hex)
 
 
 def choose_model(name: str) -> None:
