@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import models
@@ -10,8 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from visit.__main__ import main
-from visit.doctor import examine, verdict
+from visit.doctor import _on_cpu, against_cpu, examine, verdict, wrong_device
 from visit.identities import model_ledger
+from visit.model import wrap
 
 
 def saved(path, name, **broken):
@@ -27,6 +29,7 @@ def saved(path, name, **broken):
 
 
 def doctor(capsys, *arguments):
+    capsys.readouterr()  # what saving a model says
     status = main(["doctor", *map(str, arguments)])
     caught = capsys.readouterr()
     return status, caught.out, caught.err
@@ -76,3 +79,48 @@ def test_what_is_no_model_exits_2_with_one_sentence(capsys, tmp_path):
     assert status == 2 and out == "" and err.startswith("visit: ") and err.count("\n") == 1
     status, _, err = doctor(capsys, "visit-mini", "--device", "banana")
     assert status == 2 and "banana" in err
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma3"])
+def test_a_device_that_computes_what_the_cpu_computes_passes_and_one_that_inverts_the_logits_does_not(name):
+    model = models.small(name, torch.float32)
+    good = against_cpu(model, _on_cpu(model))
+    assert good["holds"] and good["max_rel_error"] == 0 and good["same_word"] == good["words"] == 8
+    assert wrong_device(good) == []
+    broken = wrap(copy.deepcopy(model.hf), model.tokenizer, name)  # stands for a device whose kernels are wrong
+    broken.hf.get_output_embeddings().register_forward_hook(lambda _m, _a, out: -out)
+    found = against_cpu(broken, _on_cpu(model))
+    assert not found["holds"] and found["same_word"] < 8 and found["max_rel_error"] > 0.5
+    assert wrong_device(found)[0].startswith("This device computes wrongly: cpu and CPU differ by ")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_differs_from_its_copy_in_float32_by_its_rounding_only(dtype):
+    model = models.small("llama", dtype)
+    copied = _on_cpu(model)
+    assert {p.dtype for p in copied.parameters()} == {torch.float32} and model.dtype == dtype, "the model is left alone"
+    found = against_cpu(model, copied)
+    assert found["holds"] and 0 < found["max_rel_error"] < found["allowed"]
+
+
+def test_a_device_that_gives_no_numbers_fails():
+    model = models.small("gpt2", torch.float32)
+    broken = wrap(copy.deepcopy(model.hf), model.tokenizer, "gpt2")
+    broken.hf.get_output_embeddings().register_forward_hook(lambda _m, _a, out: out * torch.nan)
+    assert not against_cpu(broken, _on_cpu(model))["holds"]
+
+
+def test_on_the_cpu_there_is_nothing_to_compare_and_a_wrong_device_is_exit_status_1(capsys, monkeypatch):
+    status, out, _ = doctor(capsys, "visit-mini")
+    assert status == 0 and "CPU: nothing to compare" in out and out.splitlines()[-1] == "All identities hold."
+    wrong = {"device": "mps", "holds": False, "max_rel_error": 2.0, "sentence": "mps and CPU differ by 2e+00"}
+    monkeypatch.setattr("visit.doctor.against_cpu", lambda _model: wrong)
+    status, out, _ = doctor(capsys, "visit-mini")
+    assert status == 1 and "This device computes wrongly: mps and CPU differ" in out.splitlines()[-1]
+
+
+def test_an_apple_gpu_that_is_not_there_is_a_sentence(capsys):
+    if torch.backends.mps.is_available():
+        pytest.skip("this machine has one")
+    status, _, err = doctor(capsys, "visit-mini", "--device", "mps")
+    assert status == 2 and "torch finds no Apple GPU here" in err

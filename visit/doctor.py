@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pandas as pd
 import torch
 
 from visit.forecast import TOKENS, Dimensions, Forecast, forecast
-from visit.forward import Activations, capture
+from visit.forward import Activations, capture, plain_logits, tokenize
 from visit.graph import build_flow_graph, sums_gap, versions
 from visit.identities import SAMPLE, ledger, summary, tolerance
 from visit.machine import memory_at_hand, size_text
@@ -22,19 +23,21 @@ _CHUNK = 1 << 22  # numbers looked at together when a weight is searched for NaN
 def examine(model: Model) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """(meta, tables) of one model: the tables `model`, `memory` (property, value) and `ledger` (a row per identity).
 
-    Runs two forward passes of a short prompt. `meta["ledger"]["holds"]` is the verdict and `meta["verdict"]` the same
-    in a sentence, which names, where an identity fails, the first layer and the weight that is to blame.
+    Runs two forward passes of a short prompt, and on a GPU one more on the CPU. `meta["ledger"]["holds"]` says whether
+    the identities hold, `meta["device"]["holds"]` whether the device computes what the CPU computes, and
+    `meta["verdict"]` both in a sentence, which names, where an identity fails, the first layer and the weight to blame.
     """
     acts = capture(model, SAMPLE)
     table = pd.concat([ledger(model, acts), _pruned(model, acts)], ignore_index=True)
     per_identity = _per_identity(table)
-    found = summary(per_identity)
+    found, device = summary(per_identity), against_cpu(model)
     meta = {
         **model.provenance,
-        "prompt": acts.prompt, "tokens": list(acts.tokens), "ledger": found, "verdict": verdict(model, table),
+        "prompt": acts.prompt, "tokens": list(acts.tokens), "ledger": found,
+        "device": device, "verdict": " ".join([verdict(model, table), *wrong_device(device)]),
         "versions": versions(),
     }  # fmt: skip
-    return meta, {"model": _properties(model), "memory": _memory(model), "ledger": per_identity}
+    return meta, {"model": _properties(model, device), "memory": _memory(model), "ledger": per_identity}
 
 
 def verdict(model: Model, table: pd.DataFrame) -> str:
@@ -53,6 +56,64 @@ def verdict(model: Model, table: pd.DataFrame) -> str:
         f"Identities that fail: {numbers}{at} (identity {where['identity']}: {where['name']}; error "
         f"{where['max_rel_error']:.0e}, allowed {where['tolerance']:.0e}). Do not trust its numbers.{cause}"
     )
+
+
+# how far a device's logits may lie from the CPU's, relative to the largest: rounding differs, above all in half
+# precision, and TF32 rounds float32; a wrong kernel is off by the size of the logits themselves
+_ALLOWED = {torch.float64: 1e-9, torch.float32: 5e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+
+
+def against_cpu(model: Model, twin: Any = None) -> dict[str, Any]:
+    """Whether the model's device computes what the CPU computes, on a short prompt: an Apple GPU once did not.
+
+    `twin`: the Hugging Face model to compare with (None: a copy on the CPU in float32 at least, of a model that lies
+    elsewhere). Keys: `device`, `holds`, `max_rel_error` = max |Δlogit| / max |logit|, `allowed`, `same_word` and
+    `words` (positions whose most probable word agrees, of how many), `sentence`. Source: ours.
+    """
+    where = model.device.type
+    if twin is None and where == "cpu":
+        return {"device": "cpu", "holds": True, "max_rel_error": None, "sentence": "CPU: nothing to compare"}
+    size = sum(p.numel() for p in model.hf.parameters()) * model.wide.itemsize
+    if twin is None and size > memory_at_hand():
+        short = f"not compared: a copy on the CPU takes {size_text(size)}, {size_text(memory_at_hand())} are free"
+        return {"device": where, "holds": True, "max_rel_error": None, "sentence": short}
+    ids = torch.tensor([tokenize(model, SAMPLE)])
+    there = plain_logits(model, ids[0].tolist()).cpu().to(torch.float64)
+    with torch.no_grad():
+        here = (_on_cpu(model) if twin is None else twin)(ids, use_cache=False).logits[0].to(torch.float64)
+    error = float((there - here).abs().max() / here.abs().max())
+    same, words, allowed = int((there.argmax(-1) == here.argmax(-1)).sum()), len(here), _ALLOWED[model.dtype]
+    holds = error <= allowed  # NaN does not
+    sentence = (
+        f"{where} and CPU differ by {error:.0e} of the largest logit (allowed {allowed:.0e}); the most probable word "
+        f"is the same at {same} of {words} positions"
+    )
+    found = {"device": where, "holds": holds, "max_rel_error": error, "allowed": allowed}
+    return found | {"same_word": same, "words": words, "sentence": sentence}
+
+
+def wrong_device(device: dict[str, Any]) -> list[str]:
+    """The sentence that a device which computes something else deserves; none for a good one."""
+    if device["holds"]:
+        return []
+    return [f"This device computes wrongly: {device['sentence']}. Load the model with device='cpu'."]
+
+
+def _on_cpu(model: Model) -> Any:
+    """A copy of the Hugging Face model on the CPU, float32 at least; nothing is copied on the device itself."""
+    memo: dict[int, Any] = {}
+    for tensor in [*model.hf.parameters(), *model.hf.buffers()]:
+        kind = model.wide if tensor.is_floating_point() else tensor.dtype
+        moved = tensor.detach().to("cpu", kind, copy=True)
+        if isinstance(tensor, torch.nn.Parameter):
+            moved = torch.nn.Parameter(moved, requires_grad=False)
+        memo[id(tensor)] = moved
+    twin = copy.deepcopy(model.hf, memo)
+    if hasattr(model.hf, "hf_device_map"):  # spread over cards: accelerate's hooks would carry the states back to them
+        from accelerate.hooks import remove_hook_from_module
+
+        twin = remove_hook_from_module(twin, recurse=True)
+    return twin.eval()
 
 
 def _not_numbers(model: Model, most: int = 3) -> list[tuple[str, int]]:
@@ -86,7 +147,7 @@ def _per_identity(table: pd.DataFrame) -> pd.DataFrame:
     return worst.assign(holds=[bool(holds[i]) for i in worst["identity"]])
 
 
-def _properties(model: Model) -> pd.DataFrame:
+def _properties(model: Model, device: dict[str, Any]) -> pd.DataFrame:
     count = sum(p.numel() for p in model.hf.parameters())
     return _table({
         "family": f"{model.family.name} ({model.hf.config.model_type})",
@@ -103,6 +164,7 @@ def _properties(model: Model) -> pd.DataFrame:
         "tokenizer": _tokenizer(model),
         "start token": _start(model),
         "device": ", ".join(sorted({str(p.device) for p in model.hf.parameters()})),
+        "device and CPU": device["sentence"],
     })  # fmt: skip
 
 

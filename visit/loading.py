@@ -163,7 +163,10 @@ def _check_vocabulary(name: str, tokenizer: Any, rows: int) -> None:
 
 
 def _device(device: str | None) -> str:
-    """Where the model goes: the GPU when there is one; "auto" leaves it to accelerate."""
+    """Where the model goes: the CUDA GPU when there is one; "auto" leaves it to accelerate.
+
+    An Apple GPU ("mps") is taken only when asked for: one gave inverted logits without an error (doctor tells).
+    """
     if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device == "auto":
@@ -173,9 +176,11 @@ def _device(device: str | None) -> str:
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
-        raise VisitError(f"The device must be 'cpu', 'cuda', 'cuda:1' or 'auto'; {device!r} came.") from error
+        raise VisitError(f"The device must be 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'; {device!r} came.") from error
     if kind == "cuda" and not torch.cuda.is_available():
         raise VisitError(f"The device {device!r} was asked for, and torch finds no GPU here. Use device='cpu'.")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise VisitError("The device 'mps' was asked for, and torch finds no Apple GPU here. Use device='cpu'.")
     return device
 
 
@@ -191,6 +196,8 @@ def _dtype(name: str, wanted: str | torch.dtype | None, config: Any, where: str,
     if text is not None and text not in _DTYPES:
         raise VisitError(f"The dtype must be one of {', '.join(_DTYPES)}; {wanted!r} came.")
     kinds = [text] if text else [str(_stored(config)).removeprefix("torch.")] if cuda else ["float32", "bfloat16"]
+    if where.startswith("mps") and text == "float64":
+        raise VisitError("An Apple GPU has no float64. Use dtype='float32', or device='cpu'.")
     size = dimensions(config, parameters)
     found = choose_dtype(name, [forecast(parameters, size, k) for k in kinds], _at_hand(where, cuda), _place(cuda))
     return _DTYPES[found]

@@ -275,7 +275,7 @@ def load_model(
 
     Only safetensors and GGUF are read (quantised weights are turned back into numbers), and no code of the repository
     is run. `dtype=None`: float32 on the CPU (bfloat16 only when float32 does not fit into memory), the checkpoint's own
-    type on a GPU. `device=None`: the GPU if there is one.
+    type on a GPU. `device=None`: the CUDA GPU if there is one ("mps", an Apple GPU, only when asked for).
     Raises `VisitError` for a folder that is no model, an unknown architecture, pickled weights, or a hub that
     cannot be reached. Source: ours.
     """

@@ -182,7 +182,7 @@ def activations(
     batch = max(1, tokens // max(map(len, ids), default=1))
     for acts, prompt in zip(capture_many(model, ids, PARTS, batch=batch), prompts, strict=True):
         assert acts.neurons is not None
-        x = acts.neurons[layer, :, neuron].double().cpu().numpy()
+        x = acts.neurons[layer, :, neuron].cpu().double().numpy()
         if not np.isfinite(x).all():
             raise VisitError(f"{model.name} computes no numbers (NaN or infinite) for {prompt!r}. Leave it out.")
         yield acts.token_ids, x

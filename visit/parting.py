@@ -99,7 +99,7 @@ def _distances(model_a: Model, model_b: Model, x: Tensor, y: Tensor, k: int) -> 
     x, y = x[~same], y[~same]
     if model_a.vocabulary == model_b.vocabulary:
         top_a, top_b, js_now = _read_both(model_a, model_b, x, y, min(k, model_a.d_vocab))
-        shared = (top_a[:, :, None] == top_b[:, None, :]).any(-1).double().mean(-1)
+        shared = (top_a[:, :, None] == top_b[:, None, :]).any(-1).cpu().double().mean(-1)
         fresh = [[m.vocabulary[i] for i in top[:, 0].tolist()] for m, top in ((model_a, top_a), (model_b, top_b))]
         apart_now = 1 - shared
     else:
@@ -122,14 +122,14 @@ def _read_both(model_a: Model, model_b: Model, x: Tensor, y: Tensor, k: int) -> 
     """Top ids `[n, k]` of both sides and the Jensen–Shannon divergence `[n]` of their distributions, in bits."""
     tops: tuple[list[Tensor], list[Tensor]] = ([x.new_empty((0, k), dtype=torch.long)], [])
     tops[1].append(tops[0][0])
-    found = [torch.zeros(0, dtype=torch.float64, device=x.device)]
+    found = [torch.zeros(0, dtype=torch.float64)]  # an Apple GPU has no float64
     tile = max(1, TILE_BYTES // (model_a.d_vocab * x.element_size()))
     for (_, p), (_, q) in zip(lens_logits(model_a, x), lens_logits(model_b, y), strict=True):
         for i in range(0, len(p), tile):  # a few rows at a time: what stays in the processor's cache is read only once
             left, right = p[i : i + tile], q[i : i + tile]
             tops[0].append(top_of(left, k)[1])
             tops[1].append(top_of(right, k)[1])
-            found.append(divergence(_log_probs(model_a, left), _log_probs(model_b, right)).double())
+            found.append(divergence(_log_probs(model_a, left), _log_probs(model_b, right)).cpu().double())
     return torch.cat(tops[0]), torch.cat(tops[1]), torch.cat(found)
 
 

@@ -15,12 +15,15 @@ def add(commands: Any) -> None:
     doctor.add_argument("model", metavar="MODEL", help="visit-mini, smollm2, a folder or .gguf file, or a hub id")
     doctor.add_argument("--revision", help="of a hub model")
     doctor.add_argument("--dtype", help="float64, float32, bfloat16 or float16")
-    doctor.add_argument("--device", help="cpu, cuda, cuda:1, or auto (spread over several by accelerate)")
+    doctor.add_argument("--device", help="cpu, cuda, cuda:1, mps (Apple), or auto (spread over several by accelerate)")
     out_options(doctor, TABLES)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check that VISIT reads a model exactly. Exit status: 0 all identities hold, 1 one fails, 2 not a model."""
+    """Check that VISIT reads a model exactly, and on a GPU that it computes what the CPU computes.
+
+    Exit status: 0 all identities hold, 1 one fails or the device computes wrongly, 2 not a model.
+    """
     from visit.doctor import examine
     from visit.model import load_model
     from visit.tables import to_text
@@ -33,4 +36,4 @@ def run(options: argparse.Namespace) -> int:
         print(to_text(tables["ledger"], ["identity", "name", "max_rel_error", "tolerance", "holds"]))
         print("\nversions: " + ", ".join(f"{name} {number}" for name, number in meta["versions"].items()))
         print(f"\n{meta['verdict']}")
-    return 0 if meta["ledger"]["holds"] else 1
+    return 0 if meta["ledger"]["holds"] and meta["device"]["holds"] else 1

@@ -72,8 +72,9 @@ def _doctor(name: str) -> None:
     """What `python -m visit doctor` prints."""
     with st.spinner("Two forward passes and every identity…"):
         meta, tables = st_examination(name)
-    tell = st.success if meta["ledger"]["holds"] else st.error
-    tell(meta["verdict"], icon=":material/verified:" if meta["ledger"]["holds"] else ":material/warning:")
+    good = meta["ledger"]["holds"] and meta["device"]["holds"]
+    tell = st.success if good else st.error
+    tell(meta["verdict"], icon=":material/verified:" if good else ":material/warning:")
     st.text(f"{meta['model']}, {meta['revision']}, {meta['dtype']}")
     left, right = st.columns(2, gap="medium")
     left.markdown("**Model**")
