@@ -70,7 +70,7 @@ def products(table: Table) -> None:
     from visit.story import story
 
     model = table.model
-    long_capture(model)
+    long_capture(model, min(600, model.max_tokens))
     table.line("capture", shortest(lambda: visit.capture(model, PROMPT)))
     acts, other = visit.capture(model, PROMPT), visit.capture(model, OTHERS[0])
     pos, target, block = acts.index(-1), int(acts.logits[-1].argmax()), 2 * model.n_layers // 3
