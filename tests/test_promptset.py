@@ -8,11 +8,13 @@ import os
 import re
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import models
 import numpy as np
 import pytest
 
+import visit
 from visit import VisitError, capture, load_model
 from visit.promptfile import MAX_BYTES, MAX_CHARACTERS, MAX_RESTARTS, MAX_ROWS, NOTES_SHOWN, WORLD
 from visit.promptset import (
@@ -362,3 +364,16 @@ def test_a_damaged_or_foreign_file_is_none(tmp_path):
     assert read_arrays(path) is None
     np.savez(path, **{"header.json": np.frombuffer(json.dumps([1]).encode(), np.uint8)})
     assert read_arrays(path) is None
+
+
+# ---- what is shown first -------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("folder", ["mini", "data"])
+def test_every_example_says_what_it_shows_and_every_pair_what_to_look_for(folder):
+    home = Path(visit.__file__).parent / folder
+    for name, said in (("examples", "shows"), ("presets", "look")):
+        with open(home / f"{name}.csv", encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert len({row["label"] for row in rows}) == len(rows) >= 4
+        for row in rows:
+            assert None not in row and row[said].rstrip()[-1] in ".?", row
+            assert not row["prompt"].endswith(" ") and (row["target"] + row["distractor"]).startswith(" ")

@@ -14,7 +14,7 @@ import visit
 from visit import figures
 from visit.errors import VisitError
 from visit.glossary import explain
-from visit.listed import LISTED, is_hosted, title
+from visit.listed import LISTED, MINI, is_hosted, title
 from visit.ui import graphs
 from visit.ui.cached import Prompt, st_compare, st_ledger, st_opened, st_pairing, st_parting, st_single_parts
 from visit.ui.pairs import token_pairs
@@ -108,7 +108,8 @@ def _about(model: Any) -> str:
 def _tools() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.selectbox(
-            "Presets", list(presets()), index=None, placeholder="Try a pair…", key="preset", on_change=_take_preset,
+            "Presets", list(presets(state().model == MINI)), index=None, placeholder="Try a pair…", key="preset",
+            on_change=_take_preset,
             width=300,
         )  # fmt: skip
         st.button("Swap A and B", icon=":material/swap_horiz:", on_click=_swap)
@@ -125,9 +126,9 @@ def _tools() -> None:
 
 
 @st.cache_resource(show_spinner=False)
-def presets() -> dict[str, dict[str, str]]:
-    """label → a row of the embedded model's list of pairs."""
-    file = Path(visit.__file__).parent / "mini" / "presets.csv"
+def presets(mini: bool) -> dict[str, dict[str, str]]:
+    """label → a row of the list of pairs: visit-mini's own, or the one for real models."""
+    file = Path(visit.__file__).parent / ("mini" if mini else "data") / "presets.csv"
     with file.open(encoding="utf-8", newline="") as rows:
         return {row["label"]: {k: v or "" for k, v in row.items()} for row in csv.DictReader(rows)}
 
@@ -138,7 +139,7 @@ _FRESH = {"pos": -1, "pos_b": -1, "node": "", "detail": "", "pin": "", "align": 
 def _take_preset() -> None:
     label = st.session_state["preset"]
     if label is not None:
-        row = presets()[label]
+        row = presets(state().model == MINI)[label]
         taken = {name: row[name] for name in row if name not in ("label", "look")}
         change(**{**_FRESH, **taken})
         st.session_state["visit_look"] = {(row["prompt"], row["prompt_b"]): row["look"]}

@@ -55,11 +55,16 @@ def prompt_bar() -> Subject:
     enter_runs()
     left, right, with_ = st.columns([4, 2, 2], vertical_alignment="bottom")
     left.text_area("Prompt", help=explain("prompt"), height="content", **field("prompt"))
-    right.selectbox(
-        "Examples", list(_examples()), index=None, placeholder="Try one", key="example", on_change=_take_example
-    )
+    examples = _examples(state().model == MINI)
+    now = state().prompt, state().target, state().distractor
+    chosen = next((label for label, example in examples.items() if example[:3] == now), None)
+    st.session_state["example"] = chosen
+    right.selectbox("Examples", list(examples), index=None, placeholder="Try one", key="example",
+                    on_change=_take_example)  # fmt: skip
     with with_:
         _compare_with()
+    if chosen:
+        st.caption(f":material/lightbulb: {examples[chosen][3]}")
     line = st.container()
     model, acts = run()
     with line:
@@ -147,19 +152,21 @@ def words(model: Model, acts: Activations, pos: int, side: str = "") -> Subject:
 
 
 @st.cache_resource(show_spinner=False)
-def _examples() -> dict[str, tuple[str, str, str]]:
-    """label → (prompt, target, distractor): the embedded model's own list."""
-    file = Path(visit.__file__).parent / "mini" / "examples.csv"
+def _examples(mini: bool) -> dict[str, tuple[str, str, str, str]]:
+    """label → (prompt, target, distractor, what it shows): of visit-mini's own world, or of ours for real models."""
+    file = Path(visit.__file__).parent / ("mini" if mini else "data") / "examples.csv"
     with file.open(encoding="utf-8", newline="") as rows:
-        return {r["label"]: (r["prompt"], r["target"] or "", r["distractor"] or "") for r in csv.DictReader(rows)}
+        return {
+            r["label"]: (r["prompt"], r["target"] or "", r["distractor"] or "", r["shows"])
+            for r in csv.DictReader(rows)
+        }
 
 
 def _take_example() -> None:
     label = st.session_state["example"]
     if label is not None:
-        prompt, target, distractor = _examples()[label]
+        prompt, target, distractor, _ = _examples(state().model == MINI)[label]
         change(prompt=prompt, target=target, distractor=distractor, pos=-1, node="", detail="", pin="", align="")
-        st.session_state["example"] = None
 
 
 def shown_model(side: str = "", name: str = "") -> Model:

@@ -102,8 +102,8 @@ def _counting(key: Any, name: str) -> None:
         st.rerun()
     assert run is not None
     now = run.progress
-    st.caption(f":material/hourglass_top: What {name} answers of its sets is being counted: {now.done:,} of "
-               f"{now.total:,} prompts. Go on meanwhile.")  # fmt: skip
+    far = f": {now.done:,} of {now.total:,} prompts" if now.total else ""
+    st.caption(f":material/hourglass_top: What {name} answers of its sets is being counted{far}. Go on meanwhile.")
 
 
 def _labels(model: Model, count: Run | None) -> Callable[[str], str]:
