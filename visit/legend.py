@@ -125,7 +125,7 @@ def _provenance(flow: Flow) -> list[str]:
     lines = []
     revision = meta.get("revision")
     setting = [f"revision {visible(str(revision))[:12]}" if revision else "", visible(str(meta.get("dtype") or ""))]
-    setting.append(visible(str(meta.get("quantization") or "")))
+    setting += [visible(str(meta["quantization"]))] if meta.get("quantization") else []
     versions = meta.get("versions") or {}
     setting += [f"{visible(str(name))} {visible(str(version))}" for name, version in versions.items()]
     lines.append(" · ".join(part for part in setting if part))
