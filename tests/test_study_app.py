@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 import zipfile
 
 import pytest
+import streamlit as st
 from browser import idle, visitor
 from streamlit.testing.v1 import AppTest
 
 from visit.permalink import State, parse, to_params
 from visit.ui.study import duration
+from visit.worker import WORKER
 
 
 def start(**params: str) -> AppTest:
@@ -69,6 +72,109 @@ def test_a_length_of_time_is_said_as_people_do():
     assert [duration(s) for s in (0.2, 59, 300, 7200)] == ["1 s", "59 s", "5 min", "2.0 h"]
 
 
+# ---- a run, looked at while it goes on -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """A run that stands still in front of its fourth prompt until it is told to go on; counted: charts and studies."""
+    from threading import Event
+
+    from visit.studies import run as running
+    from visit.ui import study_results
+
+    go, drawn, take, made = Event(), [], running.StudyRun._take, study_results.panels
+
+    def waits(self, rows):
+        if self.sums.prompts >= 3:
+            go.wait(60)
+        take(self, rows)
+
+    monkeypatch.setattr(running, "FLOP", 1.0)
+    monkeypatch.setattr("visit.job.AIM", 1e-9)
+    monkeypatch.setattr(running.StudyRun, "_take", waits)
+    monkeypatch.setattr(
+        study_results, "panels", lambda run, figure, *more: drawn.append(figure) or made(run, figure, *more)
+    )
+    yield go, drawn
+    go.set()
+    WORKER.reset()
+
+
+def begun(app: AppTest) -> AppTest:
+    app.session_state["visit_study_go"] = True  # AppTest loses clicks on a page that it was switched to
+    app.run()
+    for _ in range(100):
+        if "3 of 20 prompts" in " ".join(e.proto.text for e in app.get("progress")):
+            return app
+        time.sleep(0.1)
+        app.run()
+    raise AssertionError("the run did not come to its third prompt")
+
+
+def test_charts_are_drawn_when_figures_are_complete_or_opened_and_not_with_every_batch(held, monkeypatch):
+    """One bar, one button to stop, nothing to lay over, and no chart while the prompts run; then each chart once."""
+    go, drawn = held
+    app = begun(start(figures="2b,14", count="20", draws="20"))
+    for _ in range(3):
+        app.run()
+        assert len(app.get("progress")) == 1 and [b.label for b in app.button].count("Stop, and keep what is done") == 1
+        assert not [box for box in app.selectbox if box.label == "Lay over"] and not app.exception
+    assert drawn == [], "nobody has opened a figure"
+    opened, pills = ["14"], st.pills
+    monkeypatch.setattr(st, "pills", lambda *a, key, **k: opened[0] if key == "so_far" else pills(*a, key=key, **k))
+    app.run()
+    assert drawn == ["14"] and "Fig. 14. When" in " ".join(e.value for e in app.subheader)
+    opened[0] = None
+    app.run()
+    drawn.clear()
+    go.set()
+    for _ in range(100):
+        app.run()
+        if app.get("download_button"):
+            break
+        time.sleep(0.1)
+    for _ in range(3):
+        app.run()
+    assert sorted(drawn) == ["14", "2b"] and not app.exception
+    assert not app.get("progress") and len([box for box in app.selectbox if box.label == "Lay over"]) == 1
+
+
+def test_a_stopped_run_says_where_and_can_be_resumed(held):
+    go, drawn = held
+    app = begun(start(figures="2b,8,14", count="20", draws="20"))
+    next(run for run in WORKER.runs() if run.key[0].startswith("study")).cancel()
+    go.set()
+    app.run()
+    for _ in range(100):
+        if any(b.label == "Resume" for b in app.button):
+            break
+        time.sleep(0.1)
+        app.run()
+    assert "Stopped after 4 of 20 prompts" in text(app).replace("\\", "")
+    assert set(drawn) == {"2b", "14"}, "Figure 8 needs all rows of the weights, which no page reads"
+    app.session_state["visit_study_go"] = True
+    app.run()
+    for _ in range(300):
+        if app.get("download_button") and "Fig. 8. " in " ".join(e.value for e in app.subheader):
+            return
+        time.sleep(0.1)
+        app.run()
+    raise AssertionError("the run did not go on to its end")
+
+
+def test_beside_a_long_run_stands_a_cheaper_one_with_its_time(monkeypatch):
+    from visit.studies import forecast
+
+    monkeypatch.setattr(forecast, "LONG", 0.01)
+    app = start(figures="2b,8,14,16,19", count="100", draws="20")
+    labels = [b.label for b in app.button]
+    quick = next(b for b in app.button if b.label.startswith("Quick run"))
+    assert quick.label.startswith("Quick run: 2 figures, 20 prompts, about ")
+    assert any(label.startswith("Run all: about ") for label in labels) and "Run" not in labels
+    assert "Fig. 2b, Fig. 14" in quick.proto.help
+
+
 # ---- runs, in a browser ----------------------------------------------------------------------------------------------
 
 SMALL = "count=20&draws=50&figures=2b,14,16,21,tables"
@@ -84,13 +190,13 @@ def opened(page, query: str) -> None:
     page.goto(f"{page.address}/study?{query}")
     page.get_by_role("heading", name="Paper studies").wait_for(timeout=60_000)
     run, report = page.get_by_role("button", name="Run", exact=True), page.get_by_role("button", name="Report")
-    run.or_(report).first.wait_for(timeout=90_000)
+    run.or_(page.get_by_role("button", name="Run all")).or_(report).first.wait_for(timeout=90_000)
     idle(page)
 
 
 def run(page, query: str) -> None:
     opened(page, query)
-    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_role("button", name="Run", exact=True).or_(page.get_by_role("button", name="Run all")).first.click()
     page.get_by_role("button", name="Report").wait_for(timeout=180_000)
     idle(page)
 
@@ -110,11 +216,15 @@ def test_a_run_shows_figures_with_verdicts_and_is_found_again(page):
     assert page.get_by_role("heading", name="Fig. 21. Words").is_visible() and "#fig-21" in page.url
 
 
-def test_figures_appear_while_the_run_goes_on(page):
-    opened(page, "count=all&draws=50&figures=2b,3,5,14,16,17,18")
-    page.get_by_role("button", name="Run", exact=True).click()
+def test_a_figure_opened_while_the_run_goes_on_is_drawn_and_a_stop_keeps_what_is_done(page):
+    opened(page, "count=all&draws=50&figures=2b,3,5,14,16,17,18,19,20")
+    page.get_by_role("button", name="Run", exact=True).or_(page.get_by_role("button", name="Run all")).first.click()
+    page.get_by_role("button", name="Stop, and keep what is done").wait_for(timeout=60_000)
+    assert page.locator("[data-testid=stVegaLiteChart]:visible").count() == 0
+    page.get_by_text("Fig. 2b", exact=True).last.click()
     page.get_by_role("heading", name="Fig. 2b. Heads read").wait_for(timeout=120_000)
     assert page.get_by_role("button", name="Stop, and keep what is done").count() == 1, "still running"
+    assert page.locator("[data-testid=stProgress]").count() == 1
     page.get_by_role("button", name="Stop, and keep what is done").click()
     page.get_by_text("the figures are of these").wait_for(timeout=60_000)
     page.get_by_role("button", name="Report").wait_for(timeout=60_000)

@@ -28,7 +28,12 @@ FORMAT = 2  # of the checkpoint's header
 
 
 class Job(Protocol):
-    """What a run does. `items` are taken in order; those with a `prompt` are weighed by its length."""
+    """What a run does. `items` are taken in order; those with a `prompt` are weighed by its length.
+
+    A job may also have `work`, the seconds that every item is expected to take (items of several kinds), `stops`, the
+    numbers of items after which a batch may end (what is computed together must not depend on a clock), and
+    `doing(done)`, words for where it is.
+    """
 
     @property
     def items(self) -> Sequence[Any]: ...
@@ -48,27 +53,57 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is. `rate` in items per second, `seconds_left` by that rate; None before it is known."""
+    """How far a run is: items, and `share` of the work. `rate` in items per second; None before it is known."""
 
     done: int = 0
     total: int = 0
     rate: float | None = None
     seconds_left: float | None = None
+    share: float = 0.0
+    doing: str = ""
+
+
+def how_far(job: Job, marks: Sequence[tuple[float, int]]) -> Progress:
+    """The progress of a job that had done some items at some times: (`time.monotonic()`, items done), oldest first."""
+    (then, before), (now, done) = marks[0], marks[-1]
+    total, work = len(job.items), getattr(job, "work", None)
+    ends = np.arange(total + 1.0) if work is None else np.append(0.0, np.cumsum(work))
+    share = float(ends[done] / ends[-1]) if ends[-1] > 0 else 1.0
+    doing = job.doing(done) if hasattr(job, "doing") else ""
+    if done == before or ends[done] <= ends[before]:
+        return Progress(done, total, share=share, doing=doing)
+    seconds = max(now - then, 1e-9)
+    left = float(ends[-1] - ends[done]) * seconds / float(ends[done] - ends[before])
+    return Progress(done, total, (done - before) / seconds, left, share, doing)
 
 
 def steps(job: Job, done: int = 0) -> Iterator[int]:
     """Run a job here and now, in batches of about a quarter of a second; yields how many items are done."""
-    budget = FIRST * _cost(job.items[done]) if done < len(job.items) else 0.0
+    work, stops = getattr(job, "work", None), getattr(job, "stops", None)
+    budget = AIM if work is not None else FIRST * _cost(job.items[done]) if done < len(job.items) else 0.0
     while done < len(job.items):
-        stop, weight = _next_batch(job.items, done, budget)
+        stop, weight = _next_batch(job.items, done, budget) if work is None else _worth(work, stops, done, budget)
         started = time.perf_counter()
         job.update(job.items[done:stop])
         seconds = time.perf_counter() - started
         # towards the aim, at most twofold at once: one slow moment of a busy machine must not decide the next minute
-        budget = max(1.0, weight * min(2.0, max(0.25, AIM / max(seconds, 1e-9))))
+        budget = weight * min(2.0, max(0.25, AIM / max(seconds, 1e-9)))
+        budget = max(1.0, budget) if work is None else budget
         done = stop
         yield done
         time.sleep(PAUSE)
+
+
+def _worth(work: Sequence[float], stops: Sequence[int] | None, start: int, budget: float) -> tuple[int, float]:
+    """(where the next batch ends, its work): as many items as the budget pays for, but one group at least."""
+    ends = range(start + 1, len(work) + 1) if stops is None else [stop for stop in stops if stop > start]
+    found, weight = ends[0], sum(work[start : ends[0]])
+    for stop in ends[1:]:
+        more = weight + sum(work[found:stop])
+        if more > budget:
+            break
+        found, weight = stop, more
+    return found, weight
 
 
 def _cost(item: Any) -> int:
@@ -143,11 +178,12 @@ class Checkpoint:
             cost = time.monotonic() - now
             self.due = now + max(self.seconds, SPARE * cost)
 
-    def write(self, job: Job, done: int) -> None:
+    def write(self, job: Job, done: int, state: State | None = None) -> None:
+        """`state`: of the job after `done` items (default: its state now)."""
         if not done:
             return
         try:
-            write_arrays(self.path, job.state(), self._header(len(job.items), done))
+            write_arrays(self.path, job.state() if state is None else state, self._header(len(job.items), done))
         except OSError as error:  # a full or read-only disk does not stop the run
             logging.getLogger("visit").warning("no checkpoint could be written: %s", error)
         _bound(self.path)

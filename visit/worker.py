@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from visit.errors import VisitError
-from visit.job import Checkpoint, Job, Progress, steps, weigh
+from visit.job import Checkpoint, Job, Progress, how_far, steps, weigh
 from visit.streaming import cache_folder
 
 CHECKPOINT_SECONDS = 10.0
@@ -91,7 +91,7 @@ class Run:
         """In the worker's thread: all batches, or as many as there are before somebody cancels."""
         job, done = checkpoint.resume(self._make)
         marks = deque([(time.monotonic(), done)], maxlen=30)
-        self.progress = Progress(done, len(job.items))
+        self.progress = how_far(job, marks)
         self._result = job.snapshot() if done else None
         for at in () if self._stop.is_set() else steps(job, done):
             marks.append((time.monotonic(), at))
@@ -109,15 +109,13 @@ class Run:
 
     def take(self, job: Job) -> None:
         """A job that is done already."""
-        self.progress, self._result = Progress(len(job.items), len(job.items)), job.snapshot()
+        self.progress, self._result = how_far(job, [(0.0, len(job.items))]), job.snapshot()
 
     def _publish(self, job: Job, marks: deque[tuple[float, int]]) -> None:
-        (then, before), (now, done) = marks[0], marks[-1]
-        rate = (done - before) / max(now - then, 1e-9)
         if self._looked_at:
             self._looked_at = False
             self._result = job.snapshot()
-        self.progress = Progress(done, len(job.items), rate, (len(job.items) - done) / rate)
+        self.progress = how_far(job, marks)
 
     def end(self, state: str, error: VisitError | None = None) -> None:
         """Let everybody know, and let go of what made the job (a model, perhaps)."""

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
-import time
-from collections.abc import Callable
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from visit.commands.options import model_options
 from visit.errors import VisitError
 from visit.studies.settings import CORRECT, FIGURES, SECONDS, Settings
+
+if TYPE_CHECKING:
+    from visit.job import Progress
+
+EVERY = 30.0  # seconds after which the command says where it is, terminal or not
 
 
 def add(commands: Any) -> None:
@@ -45,15 +52,24 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure what the paper measured (section 3, appendices D and E) on a model and prompts of your own."""
+    """Measure what the paper measured (section 3, appendices D and E) on a model and prompts of your own.
+
+    A run that is stopped (Ctrl-C, kill) keeps what is done; the same command goes on from there.
+    """
     from visit.model import load_model
     from visit.studies.record import study
 
     settings = _settings(options)
     _check(options)
     other = None if options.over is None else _other(options.over)
-    model = load_model(options.model, options.revision, options.dtype)
-    found = study(model, _prompts(options), _progress(), **settings)
+    with _told() as teller, _stoppable() as signals:
+        try:
+            model = load_model(options.model, options.revision, options.dtype)
+            teller.say("counting what is to be done")
+            found = study(model, _prompts(options), teller.step, resume=True, **settings)
+        except KeyboardInterrupt:
+            teller.end(f"stopped at: {teller.text}. The same command goes on from the last step that was done.")
+            return 128 + (signals[0] if signals else signal.SIGINT)
     if options.json:
         print(_json(found))
     if options.out is not None:
@@ -101,18 +117,69 @@ def _other(path: Path) -> Any:
         raise VisitError(f"{str(path)!r} cannot be read ({error.strerror or error}). Give a study.json.") from error
 
 
-def _progress() -> Callable[[int, int], None] | None:
-    """How far the run is, on a terminal; nothing where standard error is a file."""
-    if not sys.stderr.isatty():
-        return None
-    started = time.monotonic()
+class _Teller:
+    """Where the run is, on standard error: one line that changes on a terminal, a line every 30 s in a file."""
 
-    def progress(done: int, total: int) -> None:
-        left = (time.monotonic() - started) * (total - done) / done
-        text = f"{done:,} of {total:,} prompts, about {int(left) // 60}:{int(left) % 60:02d} min left"
-        print(f"\r{text:<60}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+    def __init__(self) -> None:
+        self.text, self.terminal, self.begun = "loading the model", sys.stderr.isatty(), False
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._tell, daemon=True)
 
-    return progress
+    def _tell(self) -> None:
+        while not self.over.wait(EVERY):
+            if not self.terminal:
+                print(self.text, file=sys.stderr, flush=True)
+
+    def say(self, text: str) -> None:
+        self.text = text
+        if self.terminal:
+            print(f"\r{text:<100}", end="", file=sys.stderr, flush=True)
+
+    def step(self, now: Progress) -> None:
+        if not self.begun and now.rate is None:  # told before the first step: some were done by an earlier run
+            print(f"goes on from: {now.doing}", file=sys.stderr, flush=True)
+        self.begun = True
+        left = now.seconds_left
+        more = "" if left is None else f", about {int(left) // 60}:{int(left) % 60:02d} min left"
+        self.say(f"{now.doing}: {now.share:.0%}{more}")
+
+    def end(self, text: str = "") -> None:
+        self.over.set()
+        if self.terminal:
+            print(file=sys.stderr)
+        if text:
+            print(f"visit: {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _told() -> Iterator[_Teller]:
+    teller = _Teller()
+    teller.thread.start()
+    try:
+        yield teller
+    finally:
+        if not teller.over.is_set():
+            teller.end()
+
+
+@contextmanager
+def _stoppable() -> Iterator[list[int]]:
+    """Being told to end (kill, a closed terminal) is like Ctrl-C; the signal that came is in the list."""
+    came: list[int] = []
+
+    def stop(number: int, _frame: Any) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    names = [n for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+    if threading.current_thread() is not threading.main_thread():
+        names = []  # only there can they be caught
+    before = {getattr(signal, name): signal.signal(getattr(signal, name), stop) for name in names}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _json(found: Any) -> str:

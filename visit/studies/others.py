@@ -7,19 +7,36 @@ import pandas as pd
 from visit.layernorm import extremes
 from visit.layernorm_set import ShiftSums, control_sums, falling_words, layer_words, quarters, set_shift, top_words
 from visit.layernorm_steps import has_norm
+from visit.layernorm_words import class_shifts, filter_test
 from visit.model import Model
 from visit.neurons import statistics_table
 from visit.neurons_card import weight_profile
 from visit.static import static_index
-from visit.studies.sums import StudySums
+from visit.studies.settings import ALIGNED, FIGURES
+from visit.studies.sums import StudySums, Words
 
 EXTREMES = 50  # words of each kind in Figures 7 and 23
+
+
+def words_of(model: Model, sums: StudySums) -> Words:
+    """All of them that the study asks for, made at once."""
+    tables: dict[str, pd.DataFrame] = {}
+    for figure in (figure for figure in FIGURES if figure in sums.settings.figures and figure not in ALIGNED):
+        if figure not in tables:  # 8 and 9 come together
+            tables |= other_tables(model, sums, figure)
+    return Words(tables, norm_test(model, sums) if "7" in tables else None)
+
+
+def norm_test(model: Model, sums: StudySums) -> pd.DataFrame:
+    """Whether function words fall more than content words at ln1, layer by layer and over all."""
+    return filter_test(class_shifts(model, sums.more["shifts"], "ln1"), seed=sums.settings.seed)
 
 
 def other_tables(model: Model, sums: StudySums, figure: str) -> dict[str, pd.DataFrame]:
     """The tables of Figure 7, 8, 9, 21, 22, 23 or of the paper's tables; none where the model has no such norm.
 
-    Figures 8 and 9 need the model's static index, which the first call computes (and keeps on disk).
+    Figures 8 and 9 come together, where both are asked for, and need the model's static index, which the first call
+    computes (and keeps on disk).
     """
     more = sums.more
     shifts, plain, neurons = more.get("shifts"), more.get("plain"), more.get("neurons")
@@ -36,7 +53,8 @@ def other_tables(model: Model, sums: StudySums, figure: str) -> dict[str, pd.Dat
     if neurons is None:
         return {}
     stats = statistics_table(model, neurons, static_index(model))
-    return {figure: stats if figure == "8" else weight_profile(model, stats, neurons, model.n_layers - 1)}
+    made = {"8": lambda: stats, "9": lambda: weight_profile(model, stats, neurons, model.n_layers - 1)}
+    return {name: make() for name, make in made.items() if name in sums.settings.figures}
 
 
 def _real_and_random(model: Model, sums: ShiftSums, seed: int) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,20 +13,24 @@ import pandas as pd
 from visit.errors import VisitError
 from visit.forward import tokenize
 from visit.graph import versions
-from visit.job import steps
-from visit.layernorm_words import class_shifts, filter_sentence, filter_test
+from visit.job import Checkpoint, Progress, how_far, steps
+from visit.layernorm_words import filter_sentence
 from visit.model import Model
 from visit.neurons_card import regularization_findings, regularization_table
-from visit.promptset import PromptSet, Row, fitting
+from visit.promptset import PromptSet, Row, fitting, run_key
 from visit.scoring import window
+from visit.streaming import cache_folder
 from visit.studies.baseline import chance, random_pairs
-from visit.studies.forecast import forecast
+from visit.studies.forecast import CHARTS, forecast
+from visit.studies.others import norm_test
 from visit.studies.plan import plan
-from visit.studies.run import StudyRun
+from visit.studies.run import VERSION, StudyRun
 from visit.studies.settings import Settings, settled
 from visit.studies.summary import tables
 from visit.studies.sums import StudySums
 from visit.studies.verdicts import FEW_PROMPTS, Verdict, verdicts
+
+EVERY = 10.0  # seconds between two checkpoints
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,27 +43,69 @@ class Study:
 
 
 def study(
-    model: Model, prompts: PromptSet | Sequence[str | Row], progress: Callable[[int, int], None] | None = None,
-    **settings: Any,
+    model: Model, prompts: PromptSet | Sequence[str | Row], progress: Callable[[Progress], None] | None = None,
+    resume: bool = False, **settings: Any,
 ) -> Study:  # fmt: skip
     """The paper's section 3, appendix D and the figures of norms and neurons, for this model and these prompts.
 
     `prompts`: strings, rows with targets (`visit.promptset.Row`), or a `PromptSet`; `settings`: the fields of
     `visit.studies.settings.Settings` (`figures`, `k`, `pos`, `layers`, `values`, `second`, `draws`, `seed`, `correct`,
-    `sources`); `progress(done, total)` in prompts. Scores are shares between 0 and 1, bands 95 % bootstrap over
+    `sources`); `progress`: called with a `visit.job.Progress` after every step, the last time when all is done, tables
+    and verdicts included; `resume`: what is done is kept in the user's cache folder, now and then and when the run is
+    interrupted, and an equal call goes on from there to the same numbers. `meta["seconds"]` is of the whole run, breaks
+    left out. Scores are shares between 0 and 1, bands 95 % bootstrap over
     prompts. Prompts that the model cannot read are left out and named in `meta["left_out"]`. Raises `VisitError` where
     none is left, or a setting is out of range. Source: paper section 3, App. D; verdicts, bands and RBO ours.
     """
+    started = time.perf_counter()
     wanted = settled(Settings(**_known(settings)), model)
     usable = studied(model, prompt_set(prompts), wanted)
-    expected = forecast(model, usable.rows, wanted)
-    job = StudyRun(model, usable.rows, wanted)
-    started = time.perf_counter()
-    for done in steps(job):
-        if progress is not None:
-            progress(done, len(usable.rows))
-    seconds = time.perf_counter() - started
-    return study_of(model, usable, job.snapshot(), seconds, float(expected["seconds"].sum()))
+    parts = forecast(model, usable.rows, wanted)
+    expected = float(parts.loc[parts["part"] != CHARTS, "seconds"].sum())
+    checkpoint = Checkpoint(cache_folder() / "runs", study_key(model, usable, wanted), EVERY) if resume else None
+
+    def make() -> StudyRun:
+        return StudyRun(model, usable.rows, wanted)
+
+    job, done = (make(), 0) if checkpoint is None else checkpoint.resume(make)
+    assert isinstance(job, StudyRun)
+    before = job.sums.seconds
+    marks = deque([(time.monotonic(), done)], maxlen=30)
+    if progress is not None and done:
+        progress(how_far(job, marks))
+    _finish(job, done, checkpoint, marks, progress)
+    found = study_of(model, usable, job.snapshot(), None, expected)
+    found.meta["seconds"] = before + time.perf_counter() - started
+    if progress is not None:
+        progress(how_far(job, marks))
+    return found
+
+
+def study_key(model: Model, usable: PromptSet, settings: Settings) -> tuple[Any, ...]:
+    """What makes two runs of a study equal: the app's and the command's go on from each other."""
+    return run_key(VERSION, model, usable, repr(settings))
+
+
+def _finish(
+    job: StudyRun, done: int, checkpoint: Checkpoint | None, marks: deque[tuple[float, int]],
+    progress: Callable[[Progress], None] | None,
+) -> None:  # fmt: skip
+    """All steps that are left. Whatever ends them early (Ctrl-C, an exit), the last whole one is kept.
+
+    The last step of all is not told: tables and verdicts follow.
+    """
+    state = job.state()
+    try:
+        for at in steps(job, done):
+            state = job.state()
+            marks.append((time.monotonic(), at))
+            if checkpoint is not None:
+                checkpoint.write_if_due(job, at)
+            if progress is not None and at < len(job.items):
+                progress(how_far(job, marks))
+    finally:
+        if checkpoint is not None:
+            checkpoint.write(job, marks[-1][1], state)
 
 
 def _known(settings: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +155,7 @@ def study_of(
         raise VisitError(f"No prompt of {usable.name} can be counted: {why}. Give others.")
     meta = study_meta(model, usable, sums, seconds, expected)
     made = tables(model, sums, figures)
-    found = {figure: own for figure, own in verdicts(sums, meta).items() if figure in made}
+    found = verdicts(sums, meta, made)
     found |= _of_others(model, sums, made)
     return Study(made, found, meta)
 
@@ -132,7 +179,7 @@ def study_meta(
         "layers": list(planned.layers), "thinned": _thinned(model, settings), "figures_left_out": planned.left_out,
         "pairs": f"Figures 19 and 20: {heads}, the query as that position sees it, the key as the query's sees it; "
                  "naively: before any rotation",
-        "seconds": seconds, "seconds_expected": expected,
+        "seconds": sums.seconds if seconds is None else seconds, "seconds_expected": expected,
     }  # fmt: skip
 
 
@@ -163,7 +210,8 @@ def _of_others(model: Model, sums: StudySums, made: dict[str, pd.DataFrame]) -> 
     """What the norm and neuron analyses themselves say of the paper's claims."""
     found: dict[str, list[Verdict]] = {}
     if "7" in made:
-        test = filter_test(class_shifts(model, sums.more["shifts"], "ln1"), seed=sums.settings.seed)
+        test = sums.words.test if sums.words is not None else norm_test(model, sums)
+        assert test is not None
         found["7"] = [_filters(test, sums.prompts)]
     if "8" in made:
         summary = regularization_table(made["8"])

@@ -1,9 +1,17 @@
-"""The study as a job of the worker: one pass over the prompts feeds all figures."""
+"""The study as a job of the worker: one pass over the prompts feeds all figures, and what follows is part of the run.
+
+Its items are the prompts, then (for Figures 8 and 9) the rows of the weights that no run of this model has read yet,
+and last the words of norms and neurons. Which prompts are computed together is a matter of the set, not of a clock:
+a run that was stopped and goes on adds the same numbers in the same order, and its results are equal to the last bit.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -16,15 +24,28 @@ from visit.layernorm_steps import has_norm
 from visit.model import Model
 from visit.neurons import NeuronRun
 from visit.promptfile import Row
+from visit.static import StaticRun, found_index, is_ready, rows_in_all
 from visit.streaming import State
+from visit.studies.forecast import part_seconds, prompt_seconds, vectors_of
 from visit.studies.measure import Read, final_words, measure
+from visit.studies.others import words_of
 from visit.studies.plan import plan
-from visit.studies.settings import NEURONS, Settings, settled
+from visit.studies.settings import NEURONS, NORMS, Settings, settled
 from visit.studies.sums import StudySums, add_prompts, empty, state_of, sums_of, weights
 from visit.studies.vectors import PARTS
 
+VERSION = "study 2"  # of what a run's numbers mean: another one is another run
+FLOP = 2e10  # of products with W_U in one group of prompts: after each a run can be stopped
+ROWS = 256  # of the weights, read in one step
 VECTORS = 4096  # memory values of one layer held at once, of all prompts that are read together
 RECORD_BYTES = 64 << 20  # of captured quantities held at once
+
+
+@dataclass(frozen=True)
+class Part:
+    """A step of a run that is no prompt: some rows of the static index, or (`rows` None) the words at the end."""
+
+    rows: range | None
 
 
 class StudyRun:
@@ -34,35 +55,84 @@ class StudyRun:
     """
 
     def __init__(self, model: Model, rows: Sequence[Row], settings: Settings | None = None) -> None:
-        self.model, self.items = model, rows
+        self.model, self.rows = model, rows
         self.settings = settled(settings or Settings(), model)
         self.targets = _targets(model, rows, self.settings)
-        lengths = [len(tokenize(model, row.prompt)) for row in rows]
-        self.seen = [_seen(length, self.settings.pos, row) for length, row in zip(lengths, rows, strict=True)]
+        self.lengths = [len(tokenize(model, row.prompt)) for row in rows]
+        self.seen = [_seen(n, self.settings.pos, row) for n, row in zip(self.lengths, rows, strict=True)]
         known = any(target is not None for target in self.targets.values())
         self.plan = plan(model, self.settings, max(self.seen, default=1), known)
         self.others = _others(model, rows, self.settings)
+        self.static: StaticRun | None = None
+        self.items: Sequence[Row | Part] = [*rows, *_parts(model, self.settings)]
         self.sums = empty(self.plan.blocks, self.settings)
         self._with_others()
 
-    def update(self, rows: Sequence[Row]) -> None:
+    @cached_property
+    def work(self) -> list[float]:
+        """The seconds that every item will take, by a speed that is measured here and now."""
+        parts = [part.rows for part in self.items if isinstance(part, Part)]
+        return prompt_seconds(self.model, self.lengths, self.seen, self.settings) + part_seconds(
+            self.model, parts, self.settings
+        )
+
+    @cached_property
+    def stops(self) -> list[int]:
+        """Where a group of prompts that are computed together ends, and every other step."""
+        found = list(accumulate(len(group) for group in self._groups(self.rows)))
+        return [*found, *range(len(self.rows) + 1, len(self.items) + 1)]
+
+    def doing(self, done: int) -> str:
+        """Where a run is, in words."""
+        prompts = len(self.rows)
+        if done < prompts:
+            return f"{done:,} of {prompts:,} prompts"
+        part = self.items[done] if done < len(self.items) else None
+        if isinstance(part, Part) and part.rows is not None:
+            every = rows_in_all(self.model)
+            return f"all {prompts:,} prompts; {part.rows.start:,} of {every:,} rows of the weights, once per model"
+        return f"all {prompts:,} prompts" + ("" if part is None else "; the words of norms and neurons")
+
+    def update(self, items: Sequence[Row | Part]) -> None:
+        started = time.perf_counter()
+        rows = [item for item in items if not isinstance(item, Part)]
         for some in self._groups(rows):
             self._take(some)
-        self._with_others()
+        if rows:
+            self._with_others()
+        for part in items[len(rows) :]:
+            assert isinstance(part, Part)
+            if part.rows is None:
+                self.sums = replace(self.sums, words=words_of(self.model, self.sums) if self.sums.prompts else None)
+            elif not is_ready(self.model):
+                self._read_rows(part.rows)
+        self.sums = replace(self.sums, seconds=self.sums.seconds + time.perf_counter() - started)
+
+    def _read_rows(self, rows: range) -> None:
+        """Rows of the static index, unless it lies on the disk already."""
+        if found_index(self.model) is not None:
+            return
+        if self.static is None:
+            self.static = StaticRun(self.model)
+        self.static.update(range(self.static.done, rows.stop))
 
     def _groups(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
-        """Prompts that are run and read together: as many as memory allows, whatever the worker hands over."""
-        model = self.model
+        """Prompts that are run and read together, as many as memory allows and a moment's work.
+
+        The same whatever part of the set it is, if that begins where a group does.
+        """
+        model, settings = self.model, self.settings
         per_token = model.n_layers * (len(PARTS) - 1) * model.d_model * model.wide.itemsize
         room = min(VECTORS // model.n_heads, RECORD_BYTES // per_token)  # tokens
         group: list[Row] = []
-        width = 0
+        width, flop = 0, 0.0
         for row in rows:
             length = len(tokenize(model, row.prompt))
-            width = max(width, length)
-            if group and width * (len(group) + 1) > room:
+            more = 2.0 * model.d_model * model.d_vocab * vectors_of(model, _seen(length, settings.pos, row), settings)
+            width, flop = max(width, length), flop + more
+            if group and (width * (len(group) + 1) > room or flop > FLOP):
                 yield group
-                group, width = [], length
+                group, width, flop = [], length, more
             group.append(row)
         if group:
             yield group
@@ -109,7 +179,10 @@ class StudyRun:
         return self.sums  # frozen: a later update makes another
 
     def state(self) -> State:
+        """Arrays that later updates leave as they are: whoever is interrupted may still write them."""
         state = state_of(self.sums)
+        if self.static is not None:
+            state |= {f"static|{key}": array for key, array in self.static.state().items()}
         for name, other in self.others.items():
             state |= {f"{name}|{key}": array for key, array in other.state().items()}
         return state
@@ -117,8 +190,24 @@ class StudyRun:
     def load(self, state: State) -> None:
         self.sums = sums_of(self.sums, state)
         for name, other in self.others.items():
-            other.load({key.removeprefix(f"{name}|"): a for key, a in state.items() if key.startswith(f"{name}|")})
+            other.load(_own(state, name))
         self._with_others()
+        if static := _own(state, "static"):
+            self.static = StaticRun(self.model)
+            self.static.load(static)
+
+
+def _own(state: State, name: str) -> State:
+    return {key.removeprefix(f"{name}|"): array for key, array in state.items() if key.startswith(f"{name}|")}
+
+
+def _parts(model: Model, settings: Settings) -> list[Part]:
+    """What follows the prompts: the same steps whether or not the rows have been read, so that a run can go on."""
+    found: list[Part] = []
+    if settings.asks(*NEURONS):
+        every = range(rows_in_all(model))
+        found += [Part(every[start : start + ROWS]) for start in range(0, len(every), ROWS)]
+    return found + ([Part(None)] if settings.asks(*NORMS, *NEURONS) else [])
 
 
 def _seen(length: int, pos: int, row: Row) -> int:

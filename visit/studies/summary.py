@@ -31,10 +31,18 @@ def tables(model: Model, sums: StudySums, figures: Iterable[str] | None = None) 
     found: dict[str, pd.DataFrame] = {}
     for figure in wanted:
         if figure not in ALIGNED:
-            found |= other_tables(model, sums, figure)
+            if figure not in found:
+                found |= _of_words(model, sums, figure)
         elif not (table := figure_table(sums, figure)).empty:
             found[figure] = table
     return found
+
+
+def _of_words(model: Model, sums: StudySums, figure: str) -> dict[str, pd.DataFrame]:
+    """The tables of norms and neurons: those that the run's last step made, else made now."""
+    if sums.words is None:
+        return other_tables(model, sums, figure)
+    return {name: table for name, table in sums.words.tables.items() if name.partition("-")[0] == figure}
 
 
 def figure_table(sums: StudySums, figure: str) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int
 
 from visit.errors import VisitError
@@ -39,12 +40,21 @@ class Cells:
 
 
 @dataclass(frozen=True, eq=False)
+class Words:
+    """The figures of norms and neurons, by id, and the test of function words (None where it was not asked for)."""
+
+    tables: dict[str, pd.DataFrame]
+    test: pd.DataFrame | None
+
+
+@dataclass(frozen=True, eq=False)
 class StudySums:
     """The sums of `prompts` prompts, a frozen record: `added` and `merge` make the next one.
 
     `correct`, `incorrect`: how many were answered so (of those with a target); `skipped`: not run, for being answered
     incorrectly or having no target where only correct ones are wanted; `broken`: lines of prompts for which the model
-    computes no numbers, which are in no sum. `more`: sums of the norm and neuron analyses, by name.
+    computes no numbers, which are in no sum. `more`: sums of the norm and neuron analyses, by name. `words`: what the
+    run's last step made of them, None before. `seconds`: what the run took so far, breaks left out.
     """
 
     blocks: tuple[Block, ...]
@@ -56,6 +66,8 @@ class StudySums:
     skipped: int = 0
     broken: tuple[int, ...] = ()
     more: dict[str, Any] = field(default_factory=dict)
+    words: Words | None = None
+    seconds: float = 0.0
 
     def block(self, name: str) -> Block:
         return next(block for block in self.blocks if block.name == name)
@@ -118,7 +130,7 @@ def merge(a: StudySums, b: StudySums) -> StudySums:
     blocks = tuple(x if x.ranks >= y.ranks else y for x, y in zip(a.blocks, b.blocks, strict=True))
     cells = {block.name: _added(a.cells[block.name], b.cells[block.name], block) for block in blocks}
     more = {name: _MERGE[name](a.more[name], b.more[name]) for name in a.more}
-    numbers: dict[str, Any] = {name: getattr(a, name) + getattr(b, name) for name in (*_COUNTED, "broken")}
+    numbers: dict[str, Any] = {name: getattr(a, name) + getattr(b, name) for name in (*_COUNTED, "broken", "seconds")}
     return StudySums(blocks, cells, a.settings, **numbers, more=more)
 
 
@@ -156,7 +168,7 @@ _MERGE = {"shifts": _merge_shifts, "plain": _merge_shifts, "neurons": _merge_neu
 def state_of(sums: StudySums) -> State:
     """The cells and counts as arrays; of `more` the analyses themselves know their own."""
     state: State = {"broken": np.array(sums.broken, np.int64)}
-    state |= {name: np.array(getattr(sums, name)) for name in _COUNTED}
+    state |= {name: np.array(getattr(sums, name)) for name in (*_COUNTED, "seconds")}
     for name, cells in sums.cells.items():
         state |= {f"total:{name}": cells.total, f"count:{name}": cells.count}
     return state
@@ -173,4 +185,4 @@ def sums_of(like: StudySums, state: State) -> StudySums:
         cells[name] = Cells(found[0], found[1])
     broken = tuple(int(line) for line in state["broken"])
     counts: dict[str, Any] = {name: int(state[name]) for name in _COUNTED}
-    return replace(like, cells=cells, broken=broken, **counts)
+    return replace(like, cells=cells, broken=broken, seconds=float(state["seconds"]), **counts)

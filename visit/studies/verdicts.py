@@ -8,7 +8,7 @@ of the noise are not ranked: what lies below a limit counts as equal.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,14 +51,17 @@ class Verdict:
         return f"{self.sentence} ({self.numbers})" if self.numbers else self.sentence
 
 
-def verdicts(sums: StudySums, meta: dict[str, Any]) -> dict[str, list[Verdict]]:
-    """Figure id → verdicts, for the figures of section 3 and appendix D that were asked for.
+def verdicts(
+    sums: StudySums, meta: dict[str, Any], figures: Collection[str] | None = None
+) -> dict[str, list[Verdict]]:  # fmt: skip
+    """Figure id → verdicts, for the figures of section 3 and appendix D that were asked for. `figures`: some of them.
 
     `meta`: what has `random_pairs` (measure → what random vectors score), `n_heads` and `d_vocab`: `study_meta`.
     """
     asked = {block.figure for block in sums.blocks} & set(sums.settings.figures)
     if any(len(block.groups) > 1 for block in sums.blocks) and "13" in sums.settings.figures:
         asked.add("13")
+    asked &= set(_FIGURES if figures is None else figures)
     return {figure: _FIGURES[figure](sums, meta) for figure in _FIGURES if figure in asked and sums.prompts}
 
 

@@ -12,11 +12,13 @@ from typing import Any
 import streamlit as st
 
 from visit.errors import VisitError
+from visit.job import Progress
 from visit.model import Model
 from visit.promptfile import MAX_BYTES, NOTES_SHOWN, PromptSet, all_shipped, read_prompts, shipped, shipped_set
 from visit.promptset import Answered, Answering, fitting, run_key
 from visit.ui import graphs
 from visit.ui.prompt import plain
+from visit.ui.reading import duration
 from visit.ui.state import change, field, state, visitor
 from visit.worker import WORKER, Run, Worker
 
@@ -157,31 +159,41 @@ def _notes(found: PromptSet) -> None:
                 st.caption(plain(str(note)))
 
 
-def watched(name: Any, key: Any, make: Callable[[], Any], label: str = "Run") -> Run | None:
+def watched(
+    name: Any, key: Any, make: Callable[[], Any], label: str = "Run", start: Callable[[], None] | None = None,
+    follow: int | None = None,
+) -> Run | None:  # fmt: skip
     """The run of a key, started by a button, watched while it goes on, its result so far shown meanwhile.
 
     Returns None before it was started. A run lives in the process: closing the tab does not stop it. One that was
-    finished before, by whomever, needs no button: its result is on disk.
+    finished before, by whomever, needs no button: its result is on disk. `start`: what stands in the button's place;
+    `follow`: items done after which the whole page is run anew, because it then shows more.
     """
     run = WORKER.find(key) or WORKER.recall(key, make)
     if run is None or (run.state in ("cancelled", "failed") and run.result is None):
         if run is not None and run.error is not None:
             st.error(str(run.error), icon=":material/error:")
-        if st.button(label, key=f"run {name}", type="primary", icon=":material/play_arrow:"):
+        if start is not None:
+            start()
+        elif st.button(label, key=f"run {name}", type="primary", icon=":material/play_arrow:"):
             begin(key, make)
         return None
-    done, total = run.progress.done, run.progress.total
+    done = _where(run.progress)
     if run.alive and key in left():
-        st.caption(f"The run goes on for others who watch it; the figures are of {done:,} of {total:,} prompts.")
+        st.caption(f"The run goes on for others who watch it; the figures are of {done}.")
         if st.button("Watch it again", key=f"again {name}"):
             begin(key, make)
     elif run.alive:
-        _watch(key, str(name))
+        _watch(key, str(name), None if follow is None or run.progress.done >= follow else follow)
     elif run.state != "done":
-        st.caption(f"Stopped after {done:,} of {total:,} prompts; the figures are of these.")
-        if st.button("Go on", key=f"go {name}"):
+        st.caption(f"Stopped after {done}; the figures are of these.")
+        if st.button("Resume", key=f"go {name}"):
             begin(key, make)
     return run
+
+
+def _where(now: Progress) -> str:
+    return now.doing or f"{now.done:,} of {now.total:,} prompts"
 
 
 def begin(key: Any, make: Callable[[], Any], worker: Worker = WORKER) -> None:
@@ -197,10 +209,10 @@ def left() -> set[Any]:
 
 
 @st.fragment(run_every=0.7)
-def _watch(key: Any, name: str) -> None:
-    """A progress bar that looks again by itself; when the run ends the whole page follows."""
+def _watch(key: Any, name: str, follow: int | None) -> None:
+    """A progress bar that looks again by itself; when the run ends, or comes to `follow`, the whole page follows."""
     run = WORKER.find(key)
-    if run is None or not run.alive:
+    if run is None or not run.alive or (follow is not None and run.progress.done >= follow):
         st.rerun()
     assert run is not None
     run.watch(visitor())
@@ -208,10 +220,10 @@ def _watch(key: Any, name: str) -> None:
     if place:
         text = f"Waits for {place} other run{'s' if place > 1 else ''}"
     elif now.rate:
-        text = f"{now.done:,} of {now.total:,} prompts, {now.rate:,.0f} a second, {now.seconds_left or 0:,.0f} s left"
+        text = f"{_where(now)}; about {duration(now.seconds_left or 0)} left"
     else:
         text = "Begins…"
-    st.progress(min(1.0, now.done / max(now.total, 1)), text)
+    st.progress(min(1.0, now.share), text)
     shared = "Equal requests share one run: where somebody else watches this one, it goes on for them."
     if st.button("Stop, and keep what is done", key=f"stop {name}", help=shared):
         if not run.leave(visitor()):

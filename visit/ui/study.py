@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import streamlit as st
 
 from visit import figures_study
@@ -19,24 +19,25 @@ from visit.studies.settings import ALIGNED, FIGURES, Settings, settled
 from visit.ui import study_results
 from visit.ui.prompt import show_notes, shown_model
 from visit.ui.reading import duration
-from visit.ui.sets import choose_set, watched
+from visit.ui.sets import begin, choose_set, watched
 from visit.ui.shell import show_ledger
 from visit.ui.state import change, field, state
-from visit.worker import WORKER
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from visit.worker import Run
 
-VERSION = "study 1"  # of what a run's numbers mean: another one is another run
+_GO = "visit_study_go"  # of the session: start the run that the controls now ask for
 _CORRECT = {"split": "all, and apart by right and wrong", "only": "only those answered correctly",
             "all": "all, targets ignored"}  # fmt: skip
 _SECOND = {"rbo": "rank-biased overlap", "none": "none"}
-_FIRST, _LIVE = 0.7, 5.0  # seconds between two looks for the first figures, and at figures that are there
+_LIVE = 5.0  # seconds between two looks at an opened figure
 
 
 def page() -> None:
     """The whole page below its title."""
-    from visit.studies.record import studied
+    from visit.studies.record import studied, study_key
 
     st.caption(
         "Section 3 and appendices D and E of the paper, live: one run over a set of prompts feeds every figure, and "
@@ -50,25 +51,38 @@ def page() -> None:
         return
     prompts, settings = _asked(model, chosen)
     prompts = studied(model, prompts, settings)
-    key = _key(model, prompts, settings)
-    started = WORKER.find(key)
-    if started is None or started.result is None:
-        _forecast(model, prompts, settings)
-    run = watched(("study", *key[1:]), key, partial(_job, model, prompts, settings))
-    if run is not None:
-        _results(run, model, prompts, settings)
-
-
-def _key(model: Model, prompts: PromptSet, settings: Settings) -> tuple[Any, ...]:
-    from visit.promptset import run_key
-
-    return run_key(VERSION, model, prompts, repr(settings))
+    key = study_key(model, prompts, settings)
+    make = partial(_job, model, prompts, settings)
+    if st.session_state.pop(_GO, False):
+        begin(key, make)
+    place = st.container()  # of the bar, or of what the run will take: nothing below it changes its place
+    with place:
+        run = watched(("study", *key[1:]), key, make, follow=len(prompts.rows),
+                      start=partial(_start, model, chosen, prompts, settings, partial(begin, key, make)))  # fmt: skip
+    if run is None:
+        return
+    if run.alive and run.progress.done < len(prompts.rows):
+        st.fragment(partial(_so_far, run, model, prompts, settings), run_every=_LIVE)()
+    else:
+        other = study_results.laid_over(run.key) if set(settings.figures) & set(ALIGNED) else (None, None)
+        study_results.show(run, model, prompts, other)
 
 
 def _job(model: Model, prompts: PromptSet, settings: Settings) -> Any:
     from visit.studies.run import StudyRun
 
     return StudyRun(model, prompts.rows, settings)
+
+
+def _so_far(run: Run, model: Model, prompts: PromptSet, settings: Settings) -> None:
+    """While the prompts run nothing is drawn but the figure that is opened: drawing takes as much time as they do."""
+    names = [figure for figure in settings.figures if figure in ALIGNED]
+    if not names:
+        return
+    figure = st.pills("The charts follow when all prompts are done. Look at one so far:", names, key="so_far",
+                      format_func=_called)  # fmt: skip
+    if figure is not None:
+        study_results.show_one(run, model, prompts, figure)
 
 
 # ---- what is asked ---------------------------------------------------------------------------------------------------
@@ -124,9 +138,13 @@ def _figures() -> None:
     if key not in st.session_state:
         st.session_state[key] = list(_chosen())
     st.pills("Figures", FIGURES, selection_mode="multi", key=key, wrap=True, on_change=_take_figures,
-             format_func=lambda f: "Tables 1–6" if f == "tables" else caption_of(f).name,
+             format_func=_called,
              help="Figures 5 and 16 to 20 read keys and values of every head at many positions: they take most of the "
              "time.")  # fmt: skip
+
+
+def _called(figure: str) -> str:
+    return "Tables 1–6" if figure == "tables" else caption_of(figure).name
 
 
 def _take_figures() -> None:
@@ -175,21 +193,46 @@ def _layers(text: str) -> tuple[int, ...] | None:
 # ---- what it will take -----------------------------------------------------------------------------------------------
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
-def _st_forecast(key: tuple[Any, ...], _model: Model, _prompts: PromptSet, _settings: Settings) -> pd.DataFrame:
-    from visit.studies.forecast import forecast
+@st.cache_resource(max_entries=64, show_spinner="Counting what is to be done…")
+def _st_forecast(key: tuple[Any, ...], _model: Model, _prompts: PromptSet, _settings: Settings) -> Any:
+    from visit.studies.forecast import cheaper, forecast
 
-    return forecast(_model, _prompts.rows, _settings)
+    return forecast(_model, _prompts.rows, _settings), cheaper(_model, _prompts.rows, _settings)
 
 
-def _forecast(model: Model, prompts: PromptSet, settings: Settings) -> None:
-    """How long the run will take on this machine, and what takes it."""
-    table = _st_forecast(_key(model, prompts, settings), model, prompts, settings)
+def _start(
+    model: Model, chosen: PromptSet, prompts: PromptSet, settings: Settings, run: Callable[[], None]
+) -> None:  # fmt: skip
+    """How long the run will take on this machine, what takes it, and, where that is long, a cheaper one beside it."""
+    from visit.studies.record import study_key
+
+    table, quick = _st_forecast(study_key(model, prompts, settings), model, prompts, settings)
     st.markdown(forecast_sentence(table, len(prompts.rows)))
-    if float(table["seconds"].sum()) < 2:
-        return
-    with st.container(width=620):
-        st.altair_chart(figures_study.forecast_bars(table), width="stretch", alt="What takes how long")
+    seconds = float(table["seconds"].sum())
+    with st.container(horizontal=True):
+        if quick is None:
+            if st.button("Run", key="run study", type="primary", icon=":material/play_arrow:"):
+                run()
+        else:
+            few, count, takes = quick
+            figures = f"{len(few.figures)} figure{'s' if len(few.figures) > 1 else ''}"
+            st.button(
+                f"Quick run: {figures}, {count} prompts, about {duration(takes)}", key="quick study", type="primary",
+                icon=":material/bolt:", on_click=_take_quick, args=(few, count, len(chosen.rows)),
+                help="Figures: " + ", ".join(map(_called, few.figures)) + ". The controls above then say so.",
+            )  # fmt: skip
+            if st.button(f"Run all: about {duration(seconds)}", key="run study", icon=":material/play_arrow:"):
+                run()
+    if seconds >= 2:
+        with st.expander("What takes the time", icon=":material/timer:"), st.container(width=620):
+            st.altair_chart(figures_study.forecast_bars(table), width="stretch", alt="What takes how long")
+
+
+def _take_quick(settings: Settings, count: int, of: int) -> None:
+    """Ask for the cheaper run, in the address and in the controls, and start it."""
+    st.session_state["w_figures"] = list(settings.figures)
+    change(figures=",".join(settings.figures), count=str(count) if count < of else "all")
+    st.session_state[_GO] = True
 
 
 def forecast_sentence(table: pd.DataFrame, prompts: int) -> str:
@@ -200,20 +243,3 @@ def forecast_sentence(table: pd.DataFrame, prompts: int) -> str:
     many = f"{prompts:,} prompt{'s' if prompts != 1 else ''}"
     return (f"**About {duration(seconds)}** for {many} on this machine, if it has nothing else to do; {share:.0%} "
             f"of it goes into {largest['part']}.")  # fmt: skip
-
-
-# ---- what it found ---------------------------------------------------------------------------------------------------
-
-
-def _results(run: Run, model: Model, prompts: PromptSet, settings: Settings) -> None:
-    """The figures, looked at again and again while the run goes on."""
-    other = study_results.laid_over(run.key) if set(settings.figures) & set(ALIGNED) else (None, None)
-
-    waits = run.alive and run.result is None
-
-    def show() -> None:
-        if waits and run.result is not None:
-            st.rerun()  # from here on the figures are looked at less often: drawing them takes time
-        study_results.show(run, model, prompts, other)
-
-    st.fragment(show, run_every=_FIRST if waits else _LIVE if run.alive else None)()

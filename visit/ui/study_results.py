@@ -18,7 +18,7 @@ from visit.chart_svg import chart_spec
 from visit.errors import VisitError
 from visit.figures_study import panels
 from visit.studies.captions import ANSWERS, caption_of
-from visit.studies.settings import ALIGNED
+from visit.studies.settings import ALIGNED, NORMS
 from visit.studies.stored import MAX_BYTES, read_study, without_words
 from visit.ui import graphs
 from visit.ui.prompt import plain
@@ -38,14 +38,13 @@ _WIDE = "<style>[class*='st-key-wide_']{overflow-x:auto;max-width:100%}</style>"
 
 
 def show(run: Run, model: Model, prompts: PromptSet, over: tuple[Any, Study | None]) -> None:
-    """All that is known by now. `over`: of `laid_over`."""
+    """All figures that are complete. `over`: of `laid_over`."""
     name, other = over
     study = _study(run, model, prompts)
     if study is None:
-        st.caption("The first figures come with the first prompts.")
         return
     if run.alive and not set(study.meta["settings"]["figures"]) <= set(ALIGNED):
-        st.caption("The figures of norms and neurons follow when all prompts are done.")
+        st.caption("The figures of norms and neurons follow; those below are complete.")
     if not run.alive:
         _keep(run.key, study)
         _files(study, other)
@@ -54,10 +53,25 @@ def show(run: Run, model: Model, prompts: PromptSet, over: tuple[Any, Study | No
     if other is not None:
         first, second = report.run_name(study.meta), report.run_name(other.meta)
         st.markdown(f"Solid: **{plain(first)}**. Dashed: **{plain(second)}**, {plain(report.short(other.meta))}.")
-    drawn = None if run.alive else (run.key, run.progress.done, name)
     for figure in study.tables:
-        _figure(study, figure, other, drawn)
+        _figure(study, figure, other, (run.key, study.meta["prompts"], name))
     _elsewhere(study)
+
+
+def show_one(run: Run, model: Model, prompts: PromptSet, figure: str) -> None:
+    """One figure of the prompts that are done so far."""
+    from visit.studies.record import study_of
+
+    sums = run.result
+    if sums is None or not sums.prompts:
+        st.caption("It comes with the first prompts.")
+        return
+    study = study_of(model, prompts, sums, figures=[figure])
+    if figure not in study.tables:
+        st.caption("These prompts cannot give it.")
+        return
+    st.html(_WIDE)
+    _figure(study, figure, None, None)
 
 
 # ---- the contents and the figures ------------------------------------------------------------------------------------
@@ -236,20 +250,23 @@ def _label(found: dict[Any, Any], key: Any) -> str:
 
 
 def _study(run: Run, model: Model, prompts: PromptSet) -> Study | None:
-    """The study of what a run has done; while it goes on, without words and neurons, which take longer."""
-    from visit.studies.record import study_of
+    """The study of what a run has done; words and neurons only where the run has made them, or they are quickly made.
 
-    alive, sums = run.alive, run.result
-    if sums is None or (alive and not sums.prompts):
+    A run that was stopped before the rows of the weights were read has no Figures 8 and 9.
+    """
+    from visit.static import is_ready
+
+    sums, alive = run.result, run.alive
+    if sums is None or not sums.prompts:
         return None
-    if alive:
-        return study_of(model, prompts, sums, figures=ALIGNED)
-    with st.spinner("Reading the words of norms and neurons…"):
-        return _st_study(run.key, run.progress.done, model, prompts, sums)
+    whole = sums.words is not None or (not alive and (run.state == "done" or is_ready(model)))
+    figures = None if whole else tuple(ALIGNED) if alive else (*ALIGNED, *NORMS)
+    with st.spinner("Making the tables…"):
+        return _st_study(run.key, sums.prompts, figures, model, prompts, sums)
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
-def _st_study(key: Any, done: int, _model: Model, _prompts: PromptSet, _sums: Any) -> Study:
+@st.cache_resource(max_entries=6, show_spinner=False)
+def _st_study(key: Any, done: int, figures: Any, _model: Model, _prompts: PromptSet, _sums: Any) -> Study:
     from visit.studies.record import study_of
 
-    return study_of(_model, _prompts, _sums)
+    return study_of(_model, _prompts, _sums, figures=figures)
