@@ -3,11 +3,11 @@
 import streamlit as st
 
 from visit import ui
-from visit.ui import flow
+from visit.ui import flow, lens_map
 
 ui.ensure_entrypoint("pages/flow.py")
 st.title("Flow graph", anchor=False)
 subject = ui.prompt_bar()
 flow.reading(subject)
-flow.lens_map(subject)
+lens_map.lens_map(subject)
 flow.graph(subject)

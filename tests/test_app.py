@@ -88,7 +88,7 @@ def test_a_prompt_that_cannot_run_leaves_the_controls(key, value, says):
     app = start()
     app.text_area(key=key).set_value(value).run()
     assert not app.exception and len(app.error) == 1 and says in app.error[0].value
-    assert "Shown meanwhile" in app.error[0].value and len(drawn(app)) == 2, "the last result stays"
+    assert "Shown meanwhile" in app.error[0].value and len(drawn(app)) == 3, "the last result stays"
     assert not app.status
     app.text_area(key=key).set_value("The capital of France is the city of").run()
     assert not app.error and not app.exception
@@ -138,7 +138,7 @@ def test_any_prompt_simply_works(prompt):
 def test_a_folder_that_is_no_model_is_a_sentence(tmp_path):
     app = start(model=str(tmp_path))
     assert not app.exception and len(app.error) == 1 and "config.json" in app.error[0].value
-    assert app.sidebar.selectbox(key="w_model").value == "visit-mini" and len(drawn(app)) == 2
+    assert app.sidebar.selectbox(key="w_model").value == "visit-mini" and len(drawn(app)) == 3
     assert url(app) == {}, "a link to what is shown, not to what could not be had"
     app.text_area(key="w_prompt").set_value("The capital of France is the city of").run()
     assert not app.error and not app.exception

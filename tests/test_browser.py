@@ -87,14 +87,14 @@ def test_a_chip_chooses_the_position_and_a_cell_of_the_map_does_too(app, page):
     page.get_by_role("radio", name="·Japan").click()
     until(page, "q.get('pos') === '3'")
     browser.ready(page)
-    cells = page.locator("[data-testid=stVegaLiteChart] [role=graphics-symbol][aria-roledescription='rect mark']")
-    page.wait_for_timeout(2000)  # the map is drawn again for the new position
-    cells.nth(9).scroll_into_view_if_needed()
-    page.mouse.wheel(0, -100)
-    page.wait_for_timeout(500)
-    box = cells.nth(9).bounding_box()
-    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)  # on the word, as people do
-    until(page, "/resid/.test(q.get('node'))")
+    page.locator("tr:has(th:text-is('block 2')) td button").nth(1).click()
+    until(page, "q.get('node') === 'L2.resid_post' && q.get('pos') === '1' && q.get('detail') === '2w'")
+    row = page.locator("tr:has(th:text-is('block 2')) td button")
+    row.nth(1).focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    until(page, "q.get('node') === 'L3.resid_post' && q.get('pos') === '2'")
 
 
 def test_enter_runs_a_prompt_and_typing_does_not(app, page):

@@ -7,7 +7,7 @@ import pytest
 
 import visit
 from visit import build_flow_graph, capture
-from visit.overview import lens_map, predictions
+from visit.overview import predictions
 
 PROMPT = "<b>Mary</b> and John"
 
@@ -22,21 +22,6 @@ def test_the_sankey_carries_contributions_and_escapes_words():
     assert len(sankey["link"]["source"]) == (edges["contribution"] != 0).sum()
     text = str(figure)
     assert "<b>" not in text and "&lt;b&gt;" in text
-
-
-def test_the_lens_map_is_coloured_by_what_was_asked():
-    model = models.small("gpt2")
-    table = lens_map(model, capture(model, PROMPT), 9)
-    strengths = {}
-    for color in ("target", "rank", "top"):
-        chart = visit.figures.lens_map(table, 2, model.d_vocab, color).to_dict()
-        rows = next(iter(chart["datasets"].values()))
-        strengths[color] = [row["strength"] for row in rows]
-        assert len(rows) == len(table) and all(0 <= s <= 1 for s in strengths[color])
-    assert strengths["target"] == pytest.approx(table["prob"].tolist())
-    assert strengths["top"] == pytest.approx(table["word_prob"].tolist())
-    best = min(range(len(table)), key=lambda i: table["rank"][i])
-    assert strengths["rank"][best] == max(strengths["rank"])
 
 
 def test_predictions_are_the_models_own():

@@ -169,6 +169,23 @@ def test_a_new_drawing_is_centred_on_its_open_block(page):
     assert page.locator(".frame").bounding_box()["x"] <= page.get_by_text("block 2", exact=True).bounding_box()["x"]
 
 
+def test_whole_words_only_leaves_pieces_out_of_the_lists_and_says_how_many(page):
+    graph = make_graph()
+    row = graph.nodes.index[graph.nodes["id"] == "L9.head1"][0]
+    graph.nodes.at[row, "tokens"] = [" ", "ation", " Paris", "\\xe6", ",", " Rome"]
+    data = flow_data(graph, "words")
+    show(page, data | {"selected": "L9.head1"})
+    rows = page.locator(".inspector .row bdi")
+    assert rows.all_inner_texts()[:6] == ["␣", "…ation", "·Paris", "\\xe6", ",", "·Rome"]
+    assert [n for n in range(6) if "q" in (rows.nth(n).get_attribute("class") or "")] == [0, 3]
+    assert "␣ a space" in page.locator(".legend").inner_text()
+    page.get_by_label("Find a word").fill("ation")
+    assert page.locator(".found").inner_text() == "1 node"
+    rerun(page, data | {"selected": "L9.head1", "whole": 1})
+    assert rows.all_inner_texts()[:2] == ["·Paris", "·Rome"]
+    assert "4 of 6 left out" in page.locator(".inspector").inner_text()
+
+
 def test_missing_numbers_are_a_dash_with_a_reason(page):
     data = flow_data(make_graph(), "everything")
     show(page, data)

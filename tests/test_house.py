@@ -30,7 +30,7 @@ LEVELS = [
     {"detail", "figures", "contrast", "neurons", "neurons_one"},
     {"palette", "sheet", "figures_memory", "figures_neurons", "neurons_card", "figures_layernorm", "recollection"},
     {"neurons_tokens", "studies"},
-    {"rows", "paths", "inspector"},
+    {"rows", "paths", "inspector", "lens_rows"},
     {"layout", "bands"},
     {"legend"},
     {"svg"},

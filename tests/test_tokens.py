@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from visit import VisitError, capture, ledger, load_model
 from visit.doctor import examine
-from visit.tokens import single_token, split_characters, start_tokens, token_strings, token_text
+from visit.tokens import character_parts, single_token, split_characters, start_tokens, token_strings, token_text
 
 TEXTS = ["The capital of Japan is the city of Tokyo. a test of café here", "Tokyo and Paris are capitals often"] * 9
 BYTES = [f"<0x{i:02X}>" for i in range(256)]
@@ -81,6 +81,7 @@ def test_bytes_that_are_no_text_belong_to_no_character(words):
     assert split_characters(words, [byte[0x82], byte[0xE2], byte[0x82]]) == {}
     ids = [byte[0xE2], byte[0x41], byte[0xE2], byte[0x82], byte[0xAC]]
     assert split_characters(words, ids) == {4: (2, "€")}
+    assert character_parts(words, ids) == {2: ("€", 1, 3), 3: ("€", 2, 3), 4: ("€", 3, 3)}
 
 
 def test_a_target_is_the_token_that_reads_like_it(words):

@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from visit.words import fit, isolate, text_width, visible
+from visit.words import as_word, explained, fit, isolate, text_width, visible, word_kind, word_list
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,12 @@ from visit.words import fit, isolate, text_width, visible
         (" Mary", "·Mary"),
         ("  two", "··two"),
         ("end ", "end·"),
-        ("   ", "···"),
+        ("   ", "␣␣␣"),
+        (" ", "␣"),
+        (" " * 8, "␣×8"),
+        ("\n" + " " * 7, "⏎␣×7"),
+        (" \n", "␣⏎"),
+        ("\t", "⇥"),
         ("in side", "in side"),
         ("\n", "⏎"),
         ("\n\n", "⏎⏎"),
@@ -88,3 +93,39 @@ def test_a_word_that_fits_is_left_alone():
 
 def test_widths_are_those_of_arial():
     assert text_width("Mary", 1000) == pytest.approx(833 + 556 + 334 + 500)
+
+
+@pytest.mark.parametrize(
+    ("token", "kind", "shown"),
+    [
+        (" Tokyo", "word", "·Tokyo"),
+        ("Tokyo", "word", "Tokyo"),  # at the start of a text: no space, and no piece
+        ("ation", "piece", "…ation"),
+        ("\u0301", "piece", "…◌\u0301"),
+        (" don't", "word", "·don't"),
+        (" U-Boot", "word", "·U-Boot"),
+        ("東京", "word", "東京"),
+        (" ,", "sign", "·,"),
+        ("1989", "sign", "1989"),
+        (" foo(", "sign", "·foo("),
+        ("-", "sign", "-"),
+        (" ", "space", "␣"),
+        ("\n\n", "space", "⏎⏎"),
+        ("\\xe6\\x9d", "byte", "\\xe6\\x9d"),
+        (" \\xf0", "byte", "·\\xf0"),
+        ("xe6", "piece", "…xe6"),
+    ],
+)
+def test_a_reading_says_whether_it_is_a_word(token, kind, shown):
+    assert (word_kind(token), as_word(token)) == (kind, shown)
+
+
+def test_a_list_of_whole_words_leaves_out_the_others_and_keeps_the_order():
+    tokens = [" the", "ation", " ", "\\xe6", " Paris", ",", " Rome"]
+    assert word_list(tokens, 2) == ["·the", "…ation"]
+    assert word_list(tokens, 2, whole=True) == ["·the", "·Paris"]
+
+
+def test_only_signs_that_occur_are_explained():
+    assert explained([" the", "Paris", "…"]) == []
+    assert [sign for sign, _ in explained([" the", " ", "ation", "\\xe6"])] == ["␣", "…", "\\x…"]

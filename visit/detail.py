@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from pandas import NA
 
-from visit.words import visible
+from visit.words import as_word
 
 Level = Literal["states", "words", "everything"]
 Parts = Literal["both", "attention", "mlp"]
@@ -71,7 +71,7 @@ class Node:
         """The top word of the vector, as the tokenizer spells it; of a difference, both sides' words."""
         own = self.tokens[0] if self.tokens else (self.label or "")
         other = self.twin.word if self.twin is not None else own
-        return own if other == own else f"{own}→{visible(other)}"
+        return own if other == own else f"{own}→{as_word(other)}"
 
     @property
     def share(self) -> float | None:

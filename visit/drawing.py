@@ -59,7 +59,8 @@ def compose(graph: FlowTables, detail: Detail = "words", **look: Unpack[Look]) -
     measure = gauge(flow, look.get("width_by", "norm"), beside)
     looks = {p.id: class_of(p.node) for p in sheet.pills.values()}
     bands = route(flow, sheet, measure, class_of)
-    return Picture(flow, sheet, bands, looks, legend(flow, measure, color_by, largest), measure)
+    notes = legend(flow, measure, color_by, largest, [p.node.word for p in sheet.pills.values() if p.word])
+    return Picture(flow, sheet, bands, looks, notes, measure)
 
 
 def _largest_part(flow: Flow) -> float:

@@ -2,59 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from html import escape
 from typing import Any, Literal
 
 import pandas as pd
 
-from visit.words import visible
+from visit.words import as_word, visible
 
 HUE = "#0b7a75"  # near the top; the drawing's blue-green
 INK = "currentColor"  # the page's own text colour, light or dark
 ROW = 26  # height of a cell of the lens map, px
 SHORT = 9  # columns that fit any page: up to here a map fills it, beyond its cells keep a width and the map scrolls
 CELL = 68  # width of a cell of a map that scrolls, px
-MapColor = Literal["target", "rank", "top"]
-
-
-def lens_map(table: pd.DataFrame, pos: int, d_vocab: int, color: MapColor) -> Any:
-    """Layers × positions, the top word in each cell; a click selects `depth` and `pos` under the name "cell".
-
-    `table`: `visit.overview.lens_map`. `color`: probability of the target, its rank (log scale from both ends), or
-    the probability of the cell's own top word. The column of the chosen position is outlined.
-    """
-    import altair as alt
-
-    shown = _cells(table, d_vocab, color)
-    depth = sorted(shown["depth"].unique(), reverse=True)
-    names = [_row_name(d) for d in depth]
-    columns = shown.drop_duplicates("pos").sort_values("pos")["column"].tolist()
-    width, limit = _widths(len(columns))
-    x = alt.X(
-        "column:N",
-        sort=columns,
-        axis=alt.Axis(
-            orient="bottom", title=None, labelAngle=0, labelLimit=limit, ticks=False, domain=False,
-            labelFlush=False,
-            labelExpr="split(datum.label, '\\u2003')[1]",
-        ),
-    )  # fmt: skip
-    rows = alt.Axis(title=None, ticks=False, domain=False, labelLimit=110, labelFlush=False)
-    y = alt.Y("row:N", sort=names, axis=rows)
-    pick = alt.selection_point(name="cell", fields=["depth", "pos"], on="click", empty=False)
-    tips = [alt.Tooltip(f"{name}:N", title=title) for name, title in _TIPS.items()]
-    base = alt.Chart(shown).encode(x=x, y=y, tooltip=tips)
-    cells = base.mark_rect(cornerRadius=3, stroke="transparent", cursor="pointer", color=HUE).encode(
-        opacity=alt.Opacity("strength:Q", scale=alt.Scale(domain=[0, 1], range=[0.04, 1], clamp=True), legend=None),
-        stroke=alt.condition(alt.datum.pos == pos, alt.value("#888888"), alt.value("transparent")),
-    ).add_params(pick)  # fmt: skip
-    words = base.mark_text(fontSize=12, limit=limit, cursor="pointer", color=INK)
-    words = words.transform_filter("datum.strength <= 0.5")
-    strong = base.mark_text(fontSize=12, limit=limit, cursor="pointer", color="white", fontWeight=600)
-    strong = strong.transform_filter("datum.strength > 0.5")
-    layers = alt.layer(cells, words.encode(text="cell:N"), strong.encode(text="cell:N"))
-    return layers.properties(width=width, height={"step": ROW}, padding={"left": 0, "right": 8})
 
 
 def map_width(columns: int) -> Literal["stretch", "content"]:
@@ -134,7 +93,7 @@ def _parting_cells(table: pd.DataFrame, measure: str) -> pd.DataFrame:
         "shown": ["" if v != v or v < 0.005 * top else f"{v:.2f}" for v in table[measure]],
         "place": [_row_name(d) for d in table["depth"]],
         "tokens": [f"{t} ({a} / {b})" for t, a, b in zip(tokens, table["pos_a"], table["pos_b"], strict=True)],
-        "word_a": [visible(w) for w in table["word_a"]], "word_b": [visible(w) for w in table["word_b"]], **numbers,
+        "word_a": [as_word(w) for w in table["word_a"]], "word_b": [as_word(w) for w in table["word_b"]], **numbers,
     })  # fmt: skip
 
 
@@ -142,37 +101,8 @@ def _three(value: float) -> str:
     return "–" if value != value else f"{value:.3f}"
 
 
-_TIPS = {
-    "cell": "top word", "share": "its probability", "next": "next words", "place": "after", "token": "at",
-    "target_prob": "probability of the target", "target_rank": "rank of the target", "bits": "entropy",
-}  # fmt: skip
-
-
 def _row_name(depth: int) -> str:
     return "embedding" if depth == 0 else f"block {depth - 1}"
-
-
-def _cells(table: pd.DataFrame, d_vocab: int, color: MapColor) -> pd.DataFrame:
-    """The table with words made visible and a `strength` in [0, 1] for the colour."""
-    strength = {
-        "target": table["prob"],
-        "rank": 1 - table["rank"].map(math.log) / math.log(d_vocab),
-        "top": table["word_prob"],
-    }[color]
-    tokens = [visible(t) for t in table["token"]]
-    return pd.DataFrame({
-        "depth": table["depth"], "pos": table["pos"], "strength": strength.clip(0, 1),
-        "row": [_row_name(d) for d in table["depth"]],
-        "column": [f"{p}\u2003{t}" for p, t in zip(table["pos"], tokens, strict=True)],
-        "cell": [visible(w) for w in table["word"]],
-        "share": [f"{p:.1%}" for p in table["word_prob"]],
-        "next": [", ".join(visible(w) for w in words[1:5]) for words in table["tokens"]],
-        "place": [_row_name(d) for d in table["depth"]],
-        "token": [f"{t} (position {p})" for p, t in zip(table["pos"], tokens, strict=True)],
-        "target_prob": [f"{p:.2%}" for p in table["prob"]],
-        "target_rank": [f"{r:,}" for r in table["rank"]],
-        "bits": [f"{e:.1f} bits" for e in table["entropy"]],
-    })  # fmt: skip
 
 
 def predictions(table: pd.DataFrame, target: int) -> Any:
@@ -180,7 +110,7 @@ def predictions(table: pd.DataFrame, target: int) -> Any:
     import altair as alt
 
     shown = table.assign(
-        word=[f"{i + 1}\u2003{visible(t)}" for i, t in enumerate(table["token"])],
+        word=[f"{i + 1}\u2003{as_word(t)}" for i, t in enumerate(table["token"])],
         share=[_percent(p) for p in table["prob"]],
         chosen=table["id"] == target,
     )
@@ -225,7 +155,7 @@ def flow_graph(graph: Any, height: int = 700) -> Any:
     used = graph.nodes[graph.nodes["id"].isin({*edges["source"], *edges["target"]})]
     place = {node: i for i, node in enumerate(used["id"])}
     hover = [
-        f"{escape(row.id)}<br>{escape(', '.join(visible(t) for t in row.tokens[:5]))}<br>{row.contribution:+.2f} logits"
+        f"{escape(row.id)}<br>{escape(', '.join(map(as_word, row.tokens[:5])))}<br>{row.contribution:+.2f} logits"
         for row in used.itertuples()
     ]
     target = escape(visible(graph.meta["target"]["token"]))
@@ -238,7 +168,7 @@ def flow_graph(graph: Any, height: int = 700) -> Any:
         "hovertemplate": "%{customdata}<extra></extra>",
     }
     nodes = {
-        "label": [escape(visible(label)) for label in used["label"]],
+        "label": [escape(as_word(label)) for label in used["label"]],
         "customdata": hover,
         "hovertemplate": "%{customdata}<extra></extra>",
         "color": "#8a929c",

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from visit.figures import HUE, INK
-from visit.words import visible
+from visit.words import as_word
 
 FALL = "#c24a08"  # what loses, as in the drawing
 POINTS = 1500  # of a scatter: the words that move most; the others lie on the line at 0
@@ -52,7 +52,7 @@ def _line_ends(table: pd.DataFrame, k: int) -> pd.DataFrame:
         target = bool(row.get("is_target", False))
         for side, rank in (("before", b), ("after", a)):
             own = rank <= k or target
-            word = visible(row["token"])
+            word = as_word(row["token"])
             rows.append({
                 "id": row["id"], "side": side, "height": min(rank, k + 1.2), "own": own, "word": word,
                 "label": f"{word}  {rank:,}", "is_target": target, "way": "rises" if a < b else "falls" if a > b else
@@ -71,7 +71,7 @@ def target_chart(table: pd.DataFrame, norm: str, chosen: int | None = None) -> A
 
     rows = table[table["norm"] == norm].assign(
         prob_before=lambda t: t["before_prob"], prob_after=lambda t: t["after_prob"],
-        words=[f"{visible(b)} → {visible(a)}" for b, a in
+        words=[f"{as_word(b)} → {as_word(a)}" for b, a in
                zip(table.loc[table["norm"] == norm, "before_token"], table.loc[table["norm"] == norm, "after_token"],
                    strict=True)],
         ranks=lambda t: [f"{b:,} → {a:,}" for b, a in zip(t["before_rank"], t["after_rank"], strict=True)],
@@ -114,7 +114,7 @@ def shift_scatter(real: pd.DataFrame, control: pd.DataFrame, named: int = 6) -> 
         shown = table.loc[table["delta"].abs().nlargest(POINTS).index]
         extreme = _apart(shown.nsmallest(named, "falls"), most) | _apart(shown.nsmallest(named, "rises"), most)
         points = pd.DataFrame({
-            "id": shown["id"], "delta": shown["delta"], "word": [visible(t) for t in shown["token"]],
+            "id": shown["id"], "delta": shown["delta"], "word": [as_word(t) for t in shown["token"]],
             "way": ["falls" if d < 0 else "rises" for d in shown["delta"]], "extreme": shown["id"].isin(extreme),
             "probs": [f"{b:.3%} → {a:.3%}" for b, a in zip(shown["before_prob"], shown["after_prob"], strict=True)],
         })  # fmt: skip
@@ -146,7 +146,7 @@ def layer_panels(table: pd.DataFrame) -> Any:
     """Figures 21 and 22: before, after and their difference per layer, a line a word. `table`: `layer_words`."""
     import altair as alt
 
-    words = {i: f"{visible(t)}" for i, t in zip(table["id"], table["token"], strict=True)}
+    words = {i: f"{as_word(t)}" for i, t in zip(table["id"], table["token"], strict=True)}
     twice = [w for w in words.values() if list(words.values()).count(w) > 1]
     names = {i: f"{w} [{i}]" if w in twice else w for i, w in words.items()}
     shown = table.assign(word=[names[i] for i in table["id"]])

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from visit.figures import HUE, INK, ROW
-from visit.words import visible
+from visit.words import as_word, visible
 
 CHOSEN = "#d0871e"  # the frame of what is chosen
 GOLD = "#c8901e"  # the pattern, as in the drawing
@@ -63,7 +63,7 @@ def _head_cells(table: pd.DataFrame, measure: str) -> pd.DataFrame:
     dots = ["●\u2009" if top else "" for top in table["top3"]]
     sources = zip(table["source_token"], table["source_pos"], table["source_pattern"], strict=True)
     reads = {} if "tokens" not in table else {
-        "words": [", ".join(visible(w) for w in words[:5]) for words in table["tokens"]],
+        "words": [", ".join(as_word(w) for w in words[:5]) for words in table["tokens"]],
         "rank": [f"{r:,}" for r in table["rank"]],
     }  # fmt: skip
     return pd.DataFrame({
@@ -139,8 +139,8 @@ def life_map(table: pd.DataFrame, token: str, chosen: str, by: str = "source_pro
     cells = pd.DataFrame({
         "node": [f"L{n}.head{j}" for n, j in zip(table["layer"], table["head"], strict=True)],
         "head": table["head"], "row": [f"layer {n}" for n in table["layer"]], "own": table[by],
-        "word": [visible(words[0]) for words in table["tokens"]],
-        "words": [", ".join(visible(w) for w in words) for words in table["tokens"]],
+        "word": [as_word(words[0]) for words in table["tokens"]],
+        "words": [", ".join(as_word(w) for w in words) for words in table["tokens"]],
         "standing": [f"{visible(token)} at rank {r:,}, {p:.1%}"
                      for r, p in zip(table["source_rank"], table["source_prob"], strict=True)],
         "norm": [f"{n:.3g}" for n in table["norm"]],

@@ -8,7 +8,7 @@ import pandas as pd
 
 from visit.figures import HUE, INK
 from visit.figures_memory import CHOSEN
-from visit.words import visible
+from visit.words import as_word
 
 GREY = "#8a8a8a"
 SHOWN = 2000  # dots of the scatter: every neuron often active, and as many of the others as a page draws at ease
@@ -76,7 +76,7 @@ def _dots(stats: pd.DataFrame, chosen: str, threshold: float) -> pd.DataFrame:
 
 
 def _words(tokens: list[str]) -> str:
-    return ", ".join(visible(token) for token in tokens[:5])
+    return ", ".join(as_word(token) for token in tokens[:5])
 
 
 def weight_lines(profile: pd.DataFrame) -> Any:

@@ -380,15 +380,21 @@ function showTip(view, node, i) {
   view.tip.style.top = box.bottom - page.top + 6 + over + "px";
 }
 
+/** Characters that were typed as a pill shows them: `·` for a space beside a word, `␣` for spaces alone. */
+function spelled(text) {
+  if (/^ +$/.test(text)) return text.length < 4 ? "␣".repeat(text.length) : "␣×" + text.length;
+  return text.replace(/^ +| +$/g, (spaces) => "·".repeat(spaces.length));
+}
+
 /** Light the nodes with a word in their top 10; quotes ask for exactly these characters, spaces included. */
 function search(view) {
   const typed = view.search.value;
   const quoted = typed.length > 2 && /^".*"$/.test(typed);
-  const fold = (word) => word.replace(/^·+|·+$/g, "").toLowerCase();
-  const wanted = quoted ? typed.slice(1, -1).replace(/^ +| +$/g, (s) => "·".repeat(s.length)) : fold(typed.trim());
+  const fold = (word) => word.replace(/^…|^·+|·+$/g, "").toLowerCase();
+  const wanted = quoted ? spelled(typed.slice(1, -1)) : fold(typed.trim());
   const nodes = new Set();
   if (wanted) view.data.nodes.forEach((node, i) => {
-    if (node.w.some((word) => (quoted ? word : fold(word)) === wanted)) nodes.add(i);
+    if (node.w.some((word) => (quoted ? word.replace(/^…(?=.)/, "") : fold(word)) === wanted)) nodes.add(i);
   });
   view.found.textContent = wanted ? (nodes.size === 1 ? "1 node" : `${nodes.size} nodes`) : "";
   view.sticky = wanted ? { nodes, edges: new Set() } : null;
@@ -487,8 +493,8 @@ function show(view) {
     acts.append(button);
   }
   view.traced = make("div");
-  view.inspector.replaceChildren(close, make("h4", "", node.title), make("p", "", node.how + (node.lens ? view.data.lens : "")), ...(node.kept === undefined ? [words(node.w, node.p), facts(view, node)] : bothSides(view, node)), acts, view.traced);
-  if (node.b.length && node.kept === undefined) view.inspector.append(make("h5", "", "The least probable words"), words(node.b, []));
+  view.inspector.replaceChildren(close, make("h4", "", node.title), make("p", "", node.how + (node.lens ? view.data.lens : "")), ...(node.kept === undefined ? [words(view, node.w, node.p, node.k), facts(view, node)] : bothSides(view, node)), acts, view.traced);
+  if (node.b.length && node.kept === undefined) view.inspector.append(make("h5", "", "The least probable words"), words(view, node.b, [], node.kb));
 }
 
 /** The node's numbers; of a difference, both sides' in two columns. */
@@ -510,9 +516,9 @@ function facts(view, node) {
 /** Both sides of a node of a difference: words beside words, numbers beside numbers, and what changed. */
 function bothSides(view, node) {
   const columns = make("div", "sides");
-  for (const [name, tokens, probs] of [["A", node.w, node.p], ["B", node.w2, node.p2]]) {
+  for (const [name, tokens, probs, kinds] of [["A", node.w, node.p, node.k], ["B", node.w2, node.p2, node.k2]]) {
     const side = make("div");
-    side.append(make("h5", "", name), tokens.length ? words(tokens.slice(0, 6), probs) : make("p", "", "absent"));
+    side.append(make("h5", "", name), tokens.length ? words(view, tokens.slice(0, 6), probs, kinds) : make("p", "", "absent"));
     columns.append(side);
   }
   const parts = [make("p", "kept", node.kept), columns, facts(view, node)];
@@ -520,14 +526,20 @@ function bothSides(view, node) {
   return parts;
 }
 
-/** Words with their probabilities as bars; without probabilities, words alone. */
-function words(tokens, probs) {
+/** Words with their probabilities as bars; without probabilities, words alone. White space and bytes are grey; where
+ *  whole words are asked for, the others are left out and counted. */
+function words(view, tokens, probs, kinds) {
   const list = make("div");
+  let hidden = 0;
   const top = Math.max(...probs.map((p) => p || 0), 1e-12);
   tokens.forEach((token, n) => {
-    const p = probs[n];
-    list.append(row(token, p === null || p === undefined ? "" : percent(p), (p || 0) / top, "div"));
+    const p = probs[n], kind = kinds[n];
+    if (view.data.whole && kind !== "w") { hidden++; return; }
+    const line = row(token, p === null || p === undefined ? "" : percent(p), (p || 0) / top, "div");
+    line.children[1].classList.toggle("q", kind === "q");
+    list.append(line);
   });
+  if (hidden) list.append(make("p", "", `Whole words only: ${hidden} of ${tokens.length} left out`));
   return list;
 }
 
@@ -701,6 +713,7 @@ function legend(view, data) {
   for (const [look, dashed, text] of data.signs) signs.append(labelled(sample(look, 4, dashed), text));
   signs.append(labelled(make("span", "chip rest", "rest"), data.rest));
   signs.append(make("span", "word", data.sources));
+  if (data.words) signs.append(make("span", "word", data.words));
   view.legend.replaceChildren(fill, widths, signs);
   view.caption.replaceChildren(...[data.caption, ...data.provenance].map((line) => make("div", "", line)));
 }

@@ -5,6 +5,9 @@ from __future__ import annotations
 TERMS: dict[str, str] = {
     "token": "What the model reads: a word, a part of a word, or a byte. A leading space belongs to the token and is "
     "shown as ·.",
+    "whole words": "A vocabulary holds pieces of words (…tion), signs, white space (␣ a space, ⏎ a line break) and "
+    "bytes (\\xe6) beside words, and a vector may read any of them. Switched on, lists of top words show whole words "
+    "only; no number changes, and states, maps and predictions still show what is first.",
     "position": "The place of a token in the prompt, from 0. Everything on this page is about one position: the "
     "model's guess of the token that follows it.",
     "prompt": "The text the model reads. It is passed on exactly as typed. Enter runs it, Shift+Enter begins a "

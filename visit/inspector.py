@@ -11,7 +11,7 @@ from typing import Any
 from visit.detail import Flow, FlowTables, Node, read, rest_share
 from visit.glossary import explain
 from visit.sheet import percent_text
-from visit.words import visible
+from visit.words import QUIET, as_word, visible, word_kind
 
 _ADDS_NOTHING = "adds nothing to the stream"
 _SILENT = {"ln1_out", "ln2_out", "query", "key", "mlp_key", "ln_final", "logits"}
@@ -86,7 +86,8 @@ def entries(flow: Flow, ids: Iterable[str]) -> list[dict[str, Any]]:
     """The inspector's entries for many nodes, with short keys: they are sent with every drawing.
 
     `how` goes on with `LENS` where `lens` is 1; `w`, `p`: top tokens and probabilities; `b`: the least probable
-    tokens; `f`: values (with a reason where one is missing) in the order of `fact_names`.
+    tokens; `k`, `kb`: what kinds of words these are (`_kinds`); `f`: values (with a reason where one is missing) in the
+    order of `fact_names`.
     """
     return [_entry(flow, flow.nodes[i]) for i in ids]
 
@@ -97,9 +98,11 @@ def _entry(flow: Flow, node: Node) -> dict[str, Any]:
         "title": title(flow, node),
         "how": how(flow, node),
         "lens": int(node.kind not in _NO_LENS),
-        "w": [visible(t) for t in (node.tokens or [])[:10]],
+        "w": [as_word(t) for t in (node.tokens or [])[:10]],
+        "k": _kinds(node.tokens, 10),
         "p": [_brief(p) for p in (node.probs or [])[:10]],
-        "b": [visible(t) for t in (node.bottom_tokens or [])[:5]],
+        "b": [as_word(t) for t in (node.bottom_tokens or [])[:5]],
+        "kb": _kinds(node.bottom_tokens, 5),
         "f": facts(node, flow.d_vocab_text),
     }
     if node.absent:
@@ -112,19 +115,26 @@ def _entry(flow: Flow, node: Node) -> dict[str, Any]:
     return entry
 
 
+def _kinds(tokens: list[str] | None, count: int) -> str:
+    """A letter a token: `w` a whole word, `q` white space or bytes (drawn in grey), `p` a piece, `s` a sign."""
+    kinds = [word_kind(t) for t in (tokens or [])[:count]]
+    return "".join("q" if kind in QUIET else kind[0] for kind in kinds)
+
+
 def _both_sides(flow: Flow, node: Node) -> dict[str, Any]:
     """The second column of a node of a difference: `w2`, `p2`, `f2` of side B; `d`: B − A in logits; `kept`."""
     missing = [["–", "absent"]] * 6
     b = node.twin
     both: dict[str, Any] = {
         "kept": _KEPT[node.status or ""],
-        "w2": [visible(t) for t in (b.tokens or [])[:10]] if b else [],
+        "w2": [as_word(t) for t in (b.tokens or [])[:10]] if b else [],
+        "k2": _kinds(b.tokens if b else None, 10),
         "p2": [_brief(p) for p in (b.probs or [])[:10]] if b else [],
         "f2": facts(b, flow.d_vocab_text) if b else missing,
         "d": _brief(difference(node)),
     }
     if node.only_b:  # A's column is empty
-        both |= {"w": [], "p": [], "b": [], "f": missing}
+        both |= {"w": [], "p": [], "b": [], "k": "", "kb": "", "f": missing}
     return both
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from unicodedata import bidirectional
@@ -9,7 +10,7 @@ from unicodedata import bidirectional
 from visit.bands import Gauge, WidthBy
 from visit.detail import Flow
 from visit.palette import ColorBy, Swatch, scale
-from visit.words import visible
+from visit.words import explained, visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Legend:
     signs: list[tuple[str, bool, str]]  # look of a band, dashed or not, label
     rest: str
     sources: str
+    words: str  # what the signs in the drawn words mean; empty where none occur
     caption: str
     provenance: list[str]
 
@@ -46,8 +48,8 @@ def _apart(text: str) -> str:
     return f"\u2066{text}\u2069" if any(bidirectional(c) in ("R", "AL", "AN") for c in text) else text
 
 
-def legend(flow: Flow, measure: Gauge, color_by: ColorBy, largest: float) -> Legend:
-    """Everything the reader must be told to read the picture, in units."""
+def legend(flow: Flow, measure: Gauge, color_by: ColorBy, largest: float, drawn: Iterable[str] = ()) -> Legend:
+    """Everything the reader must be told to read the picture, in units. `drawn`: the words that stand in it."""
     target = _apart(token_text(flow.meta.get("target")) or "the target")
     direction = f"logit of {target}"
     if flow.meta.get("distractor"):
@@ -76,6 +78,7 @@ def legend(flow: Flow, measure: Gauge, color_by: ColorBy, largest: float) -> Leg
         signs=signs,
         rest="left out: its share",
         sources="← the token a key or memory value was made at, |← at the first position",
+        words=" · ".join(f"{sign} {meaning}" for sign, meaning in explained(drawn)),
         caption=_caption(flow),
         provenance=_provenance(flow),
     )
@@ -124,8 +127,8 @@ def _provenance(flow: Flow) -> list[str]:
     meta = flow.meta
     lines = []
     revision = meta.get("revision")
-    setting = [f"revision {visible(str(revision))[:12]}" if revision else "", visible(str(meta.get("dtype") or ""))]
-    setting += [visible(str(meta["quantization"]))] if meta.get("quantization") else []
+    setting = [f"revision {visible(str(revision))[:12]}"] if revision else []
+    setting += [visible(str(meta[name])) for name in ("dtype", "quantization") if meta.get(name)]
     versions = meta.get("versions") or {}
     setting += [f"{visible(str(name))} {visible(str(version))}" for name, version in versions.items()]
     lines.append(" · ".join(part for part in setting if part))

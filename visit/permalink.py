@@ -45,6 +45,7 @@ class State:
     sort: str = "norm"
     parts: str = "both"
     node: str = ""
+    whole: str = ""
     prompt_b: str = DEFAULT_PROMPT_B
     model_b: str = ""
     pos_b: int = -1
@@ -202,6 +203,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "width": ("norm", "contribution"),
     "sort": ("norm", "contribution", "index"),
     "parts": ("both", "attention", "mlp"),
+    "whole": ("", "1"),
     "view": ("graphs", "difference"),
     "apart": ("js", "apart", "cosine", "cosine_centred"),
     "measure": (

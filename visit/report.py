@@ -17,7 +17,7 @@ from visit.figures_study import Run, is_study_table, panels
 from visit.palette import page_colours
 from visit.studies.captions import ANSWERS, SECOND, caption_of
 from visit.studies.settings import ALIGNED
-from visit.words import visible
+from visit.words import as_word, visible
 
 WIDTH, WIDE = 400, 640  # of a chart, of one that stands alone, px
 ROWS = 100  # of a figure's table in the page; its CSV has all
@@ -219,7 +219,7 @@ def _numbers(table: pd.DataFrame, figure: str, files: bool) -> str:
 
 def _cell(value: Any) -> str:
     if isinstance(value, (list, tuple)):
-        return " ".join(visible(str(v)) for v in value[:10])
+        return " ".join(as_word(str(v)) for v in value[:10])
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return "–"
     if isinstance(value, float):

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from visit.detail import Level, Node
-from visit.words import fit, text_width, visible
+from visit.words import QUIET, as_word, fit, text_width, visible, word_kind
 
 MARGIN = 14.0
 STREAM_Y = 66.0  # centre of the stream
@@ -40,6 +40,7 @@ class Pill:
     word: str = ""
     tag: str = ""
     pad: float = 7.0  # from the box to its texts
+    quiet: bool = False  # the word is white space or bytes
 
     @property
     def right(self) -> float:
@@ -107,7 +108,9 @@ class Sheet:
         """Put a node in its place; the tag gives way when the word needs the room."""
         pad = pad or (8.0 if role == "state" else 7.0)
         word, tag = _texts(node, role, w - 2 * pad, tag)
-        placed = self.pills[node.id] = Pill(node.id, node, role, x, y, w, h, word, tag, pad)
+        placed = self.pills[node.id] = Pill(
+            node.id, node, role, x, y, w, h, word, tag, pad, word_kind(node.word) in QUIET
+        )
         return placed
 
 
@@ -119,7 +122,7 @@ def _texts(node: Node, role: Role, room: float, tag: str) -> tuple[str, str]:
     if role == "rest":
         return fit(tag, room, TAG_SIZE), ""
     size = WORD_SIZE * (1.08 if role == "state" else 1.0)  # a state's word is bold, which is wider
-    word = visible(node.word)
+    word = as_word(node.word)
     if not tag:
         return fit(word, room, size), ""
     # the tag may take what the word leaves, but never more than half of the pill; two words leave it nothing

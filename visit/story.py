@@ -13,7 +13,7 @@ from visit.forward import Activations
 from visit.lens import read_vectors
 from visit.model import Model
 from visit.overview import lens_map, movers
-from visit.words import visible
+from visit.words import as_word, visible
 
 Sentence = list[tuple[str, str | None]]
 CARRIES = 0.08  # of the sum of all pushes towards the target: from here on a part is named as the strongest
@@ -25,8 +25,8 @@ def story(model: Model, acts: Activations, pos: int, target: int, distractor: in
     t = acts.index(pos)
     states = lens_map(model, acts, target, [t])
     moved = movers(model, acts, t, target, distractor)
-    word = quoted(model.vocabulary[target])
-    against = "" if distractor is None else f" over {quoted(model.vocabulary[distractor])}"
+    word = f"“{as_word(model.vocabulary[target])}”"
+    against = "" if distractor is None else f" over “{as_word(model.vocabulary[distractor])}”"
     sentences = [_rise(states, word), *_sources(model, acts, t, target, moved, word, against)]
     return [[piece for piece in sentence if piece[0]] for sentence in sentences]
 
@@ -50,7 +50,7 @@ def _rise(states: pd.DataFrame, word: str) -> Sentence:
     ranks, probs, ids = (states[c].tolist() for c in ("rank", "prob", "state"))
     if ranks[-1] != 1:
         best = min(range(len(ranks)), key=lambda d: (ranks[d], -probs[d]))
-        winner = quoted(states["word"].iloc[-1])
+        winner = f"“{as_word(states['word'].iloc[-1])}”"
         first: Sentence = [
             (f"{word} is not the model's choice here: it ends at ", None),
             (f"rank {ranks[-1]} ({percent(probs[-1])})", ids[-1]),
@@ -142,7 +142,7 @@ def _taken(model: Model, acts: Activations, t: int, target: int, row: pd.Series,
         *name,
         (f"{' ' if named else ', which '}{how} {where}", None),
         ("memory value", value),
-        (f" reads {', '.join(quoted(w) for w in words[:3])}.", None),
+        (f" reads {', '.join(f'“{as_word(w)}”' for w in words[:3])}.", None),
     ]
 
 

@@ -15,7 +15,7 @@ from visit.bands import Band
 from visit.legend import Legend
 from visit.palette import PaletteName, band_colours, page_colours, pill_colours
 from visit.sheet import LOGITS_LINE, NAME_Y, TAG_SIZE, WORD_SIZE, Caption, Pill, Sheet, percent_text
-from visit.words import fit, text_width, visible
+from visit.words import as_word, fit, text_width
 
 FONT = "'Source Sans 3', 'Source Sans Pro', 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
 PLAIN_FONT = (
@@ -51,10 +51,11 @@ class Ink:
     def _edge(self, role: str, border: str) -> str:
         return self.page["quiet"] if role in ("state", "bead", "rest") else border
 
-    def word(self, look: str, role: str) -> str:
+    def word(self, look: str, role: str, quiet: bool = False) -> str:
         if not self.plain:
-            return ""
-        colour = self.page["tag"] if role == "rest" else self.pills[look][2]
+            return " class='q'" if quiet else ""
+        grey = role == "rest" or (quiet and look in "go")  # on a coloured pill grey could not be read
+        colour = self.page["tag"] if grey else self.pills[look][2]
         return f" fill='{colour}'" + (" font-weight='600'" if role == "state" else "")
 
     def tag(self, look: str) -> str:
@@ -108,7 +109,7 @@ def _label(pill: Pill, look: str, ink: Ink) -> str:
     x = pill.x + pill.w / 2 if centred else pill.x + pill.pad
     anchor = " text-anchor='middle'" if centred else ""
     size = f" font-size='{TAG_SIZE:g}'" if centred and ink.plain else ""
-    text = f"<text x='{_n(x)}' y='{y}'{anchor}{size}{ink.word(look, role)}>{escape(pill.word)}</text>"
+    text = f"<text x='{_n(x)}' y='{y}'{anchor}{size}{ink.word(look, role, pill.quiet)}>{escape(pill.word)}</text>"
     if pill.tag:
         text += f"<text x='{_n(pill.right - 7)}' y='{y}' text-anchor='end'{ink.tag(look)}>{escape(pill.tag)}</text>"
     return text
@@ -130,7 +131,7 @@ def _predictions(pill: Pill, target: str | None, ink: Ink) -> str:
         size = f"width='{_n(bar)}' height='{LOGITS_LINE - 3:g}' rx='3'"
         lines.append(
             f"<rect x='{_n(pill.x + 6)}' y='{_n(y + 2)}' {size}{look}/>"
-            f"<text x='{_n(pill.x + 10)}' y='{_n(y + 14)}'{words}>{escape(fit(visible(token), room))}</text>"
+            f"<text x='{_n(pill.x + 10)}' y='{_n(y + 14)}'{words}>{escape(fit(as_word(token), room))}</text>"
             f"<text x='{_n(pill.right - 8)}' y='{_n(y + 14)}' text-anchor='end'{ink.tag('g')}>{number}</text>"
         )
     return "".join(lines)
@@ -244,7 +245,10 @@ def draw_legend(legend: Legend, y: float, width: float, ink: Ink) -> tuple[str, 
     x = text(x + 40, legend.rest) + 14
     if x + text_width(legend.sources, TAG_SIZE) > width - 14:
         x, y = left, y + 24
-    text(x, legend.sources)
+    x = text(x, legend.sources) + 14
+    if x + text_width(legend.words, TAG_SIZE) > width - 14:
+        x, y = left, y + (24 if legend.words else 0)
+    text(x, legend.words)
     y += 30
     for i, line in enumerate([legend.caption, *legend.provenance]):
         kind = "note" if i else "column"

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from visit.errors import VisitError
-from visit.words import visible
+from visit.words import as_word, visible
 
 
 def to_json(meta: dict[str, Any], tables: dict[str, pd.DataFrame], flat: bool = False) -> str:
@@ -101,7 +101,7 @@ def to_text(table: pd.DataFrame, columns: list[str] | None = None) -> str:
 
 def _cell(value: Any) -> str:
     if isinstance(value, (list, tuple)):
-        return " ".join(_cell(v) for v in value[:5])
+        return " ".join(as_word(v) if isinstance(v, str) else _cell(v) for v in value[:5])
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, float):

@@ -78,6 +78,15 @@ def split_characters(tokenizer: Any, ids: Sequence[int]) -> dict[int, tuple[int,
     return found
 
 
+def character_parts(tokenizer: Any, ids: Sequence[int]) -> dict[int, tuple[str, int, int]]:
+    """Position → (the text that several tokens spell, which part of it this token is, from 1, of how many)."""
+    return {
+        i: (text, i - first + 1, last - first + 1)
+        for last, (first, text) in split_characters(tokenizer, ids).items()
+        for i in range(first, last + 1)
+    }
+
+
 def _complete(data: bytes) -> tuple[str, bytes | None]:
     """(the whole characters, the bytes of one that has only begun; None where the bytes are no text)."""
     decoder = codecs.getincrementaldecoder("utf-8")()

@@ -2,14 +2,22 @@
 
 Everything that shows a token goes through `visible`. It makes spaces, line breaks and broken bytes readable and
 keeps characters out of files that XML forbids even when escaped; escaping for XML or HTML is a second, separate step.
+What a vector reads is a token with nothing before it: `as_word` also says which of those are pieces of words.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from collections.abc import Iterable
 from functools import lru_cache
+from itertools import groupby
+from typing import Literal
 
 EMPTY = "∅"
+Kind = Literal["word", "piece", "sign", "space", "byte"]
+QUIET = ("space", "byte")  # kinds that are drawn in grey
+_BYTES = re.compile(r" ?(\\x[0-9a-f]{2})+")  # as `visit.tokens.token_strings` writes bytes that are no whole character
 _NAMED = {"\n": "⏎", "\t": "⇥", "\r": "␍", "\x7f": "␡"}
 _JOINERS = "\u200c\u200d"  # real letters of Persian, Indic scripts and emoji when they stand between two others
 
@@ -35,7 +43,7 @@ _WIDTHS = {
         833: "Mm",
         889: "%",
         944: "W",
-        1015: "@←→⏎⇥…—",
+        1015: "@←→⏎⇥␣…—",
     }.items()
     for character in characters
 }
@@ -44,9 +52,10 @@ _WIDTHS = {
 def visible(token: str | bytes) -> str:
     """Spell a token so that every character of it can be seen, on one line.
 
-    Outer spaces become `·`, a line break `⏎`, a tab `⇥`, other control characters their control picture, bytes that
-    are no UTF-8 (given as bytes or as Python's surrogate escapes) `\\xe9`, direction marks and other characters
-    without a shape `\\u202e`. An empty token is `∅`. Letters of every script are left alone.
+    Outer spaces become `·`, those of a token that is white space alone `␣` (`␣×8` from four on), a line break `⏎`, a
+    tab `⇥`, other control characters their control picture, bytes that are no UTF-8 (given as bytes or as Python's
+    surrogate escapes) `\\xe9`, direction marks and other characters without a shape `\\u202e`. An empty token is `∅`.
+    Letters of every script are left alone.
 
     The result holds no character that XML forbids; it is not escaped.
     """
@@ -58,12 +67,25 @@ def visible(token: str | bytes) -> str:
 def _visible(text: str) -> str:
     if not text:
         return EMPTY
+    if not text.strip(_WHITE):
+        return "".join(_run(sign, len(list(run))) for sign, run in groupby(_blank(c) for c in text))
     head = len(text) - len(text.lstrip(" "))
     tail = len(text) - len(text.rstrip(" ")) if head < len(text) else 0
     inner = text[head : len(text) - tail]
     if not (inner.isascii() and inner.isprintable()):
         inner = "".join(_spell(inner, i) for i in range(len(inner)))
     return "·" * head + inner + "·" * tail
+
+
+_WHITE = " \n\t\r\v\f"
+
+
+def _blank(character: str) -> str:
+    return "␣" if character == " " else _NAMED.get(character, chr(0x2400 + ord(character)))
+
+
+def _run(sign: str, count: int) -> str:
+    return sign * count if count < 4 else f"{sign}×{count}"
 
 
 def _spell(text: str, i: int) -> str:
@@ -84,6 +106,47 @@ def _spell(text: str, i: int) -> str:
     if i == 0 and category in ("Mn", "Me", "Mc"):
         return "◌" + character
     return character
+
+
+@lru_cache(maxsize=65536)
+def word_kind(token: str) -> Kind:
+    """What a token of the vocabulary is, as far as its own text tells.
+
+    "space": white space and control characters alone; "byte": bytes of a character that takes several tokens; "piece":
+    it goes on with a word, for it begins with a lower-case letter (or an accent) and without the space that in
+    byte-level and SentencePiece vocabularies belongs to a word's first token; "word": letters, perhaps with `'` or `-`
+    inside; "sign": everything else, as punctuation, figures and code. A piece that begins a word (" affili") cannot be
+    told from a whole word.
+    """
+    if all(unicodedata.category(c) in ("Zs", "Cc", "Zl", "Zp") for c in token):
+        return "space"
+    if _BYTES.fullmatch(token):
+        return "byte"
+    text = token.removeprefix(" ")
+    if text == token and unicodedata.category(text[0]) in ("Ll", "Mn", "Mc", "Me"):
+        return "piece"
+    inner = [c for i, c in enumerate(text) if not (c in "'’-" and 0 < i < len(text) - 1)]
+    return "word" if all(unicodedata.category(c)[0] in "LM" for c in inner) else "sign"
+
+
+def as_word(token: str) -> str:
+    """A token as what a vector reads: `visible`, and `…` in front of a piece that goes on with a word (`…tion`)."""
+    return ("…" if word_kind(token) == "piece" else "") + visible(token)
+
+
+def word_list(tokens: Iterable[str], count: int, whole: bool = False) -> list[str]:
+    """The first `count` of a list of top words, spelled by `as_word`. `whole`: of those that are whole words."""
+    return [as_word(t) for t in tokens if not whole or word_kind(t) == "word"][:count]
+
+
+def explained(tokens: Iterable[str]) -> list[tuple[str, str]]:
+    """(sign, meaning) of the signs of `as_word` that occur in these tokens, for a line of legend."""
+    seen = "".join({as_word(t) for t in tokens if word_kind(t) in ("space", "piece")})
+    found = [(sign, meaning) for sign, meaning in _SIGNS.items() if sign in seen]
+    return found + [("\\x…", "a byte of a character")] * any(word_kind(t) == "byte" for t in tokens)
+
+
+_SIGNS = {"␣": "a space", "⏎": "a line break", "⇥": "a tab", "…": "in front: goes on with a word"}
 
 
 def isolate(text: str) -> str:

@@ -23,7 +23,7 @@ from visit.ui.reading import sentences
 from visit.ui.shell import need_numbers, show_ledger
 from visit.ui.state import change, field, state
 from visit.ui.tokens import enter_runs
-from visit.words import visible
+from visit.words import as_word
 
 COLUMNS = 14  # pairs of the map on screen at once
 ALL = 64  # pairs that are all read for the sentences; of longer prompts those that the map shows
@@ -200,7 +200,7 @@ def answers(two: Two) -> None:
 
     asked = [Asked(s.model, s.acts, s.pos, s.target, s.distractor) for s in (two.a, two.b)]
     table = standings(*asked)
-    shown = table.assign(word=[visible(w) for w in table["word"]])
+    shown = table.assign(word=[as_word(w) for w in table["word"]])
     for side in ("a", "b"):
         shown[f"prob_{side}"] = ["no such token" if p != p or p is None else percent(p) for p in table[f"prob_{side}"]]
     st.dataframe(

@@ -1,4 +1,4 @@
-"""The parts of the flow page: the reading in sentences, the lens map, the graph with its controls."""
+"""The parts of the flow page: the reading in sentences, the graph with its controls."""
 
 from __future__ import annotations
 
@@ -9,66 +9,19 @@ from typing import Any
 
 import streamlit as st
 
-from visit import figures
 from visit.glossary import explain
 from visit.permalink import levels
 from visit.ui import graphs
-from visit.ui.cached import About, Prompt, st_graph, st_lens_map, st_model, st_opened, st_story, st_whole_graph
+from visit.ui.cached import About, Prompt, st_graph, st_model, st_opened, st_story, st_whole_graph
 from visit.ui.prompt import Subject, plain
 from visit.ui.reading import sentences
-from visit.ui.state import change, shown_errors, state, write_url
+from visit.ui.state import shown_errors, state, write_url
 from visit.words import visible
-
-COLUMNS = 14  # positions of the lens map on screen at once; a longer prompt is paged
 
 
 def reading(subject: Subject) -> None:
     """Computed sentences; each underlined part selects its node."""
     sentences(st_story(*subject.key, subject.pos, subject.target, subject.distractor), "story", graphs.select)
-
-
-# ---- the lens map ----------------------------------------------------------------------------------------------------
-
-
-def lens_map(subject: Subject) -> None:
-    """Layers × positions: the top word of every state, a click picks position and block."""
-    count = len(subject.acts.token_ids)
-    target = visible(subject.model.vocabulary[subject.target])
-    st.subheader("The stream, read after every block", anchor=False, help=explain("lens map"))
-    names = {"target": f"probability of {target}", "rank": f"rank of {target}", "top": "probability of the top word"}
-    color: Any = st.segmented_control(
-        "Colour", list(names), format_func=lambda c: plain(names[c]), default="target", required=True, key="map_color",
-        wrap=True,
-    )  # fmt: skip
-    first = 0
-    if count > COLUMNS:
-        last_start = count - COLUMNS
-        if st.session_state.get("map_for") != (subject.key, subject.pos):
-            st.session_state["map_for"] = (subject.key, subject.pos)
-            st.session_state["map_first"] = min(last_start, max(0, subject.pos - COLUMNS + 1))
-        first = st.slider(f"First of {COLUMNS} positions shown (of {count})", 0, last_start, key="map_first")
-    table = st_lens_map(*subject.key, subject.target, tuple(range(first, min(count, first + COLUMNS))))
-    chart = figures.lens_map(table, subject.pos, subject.model.d_vocab, color)
-    with st.container(height=figures.map_height(subject.model.n_layers), border=False):  # scrolls where it is narrow
-        st.altair_chart(
-            chart, width=figures.map_width(min(count, COLUMNS)), key="map", selection_mode="cell",
-            on_select=lambda: _take_cell(count),
-            alt="The top word of the residual stream after every block at every position",
-        )  # fmt: skip
-    st.caption(
-        "Each cell is the residual stream at one position (column) after one block (row, upwards), passed through the "
-        "final norm and the unembedding: the word it reads. The stronger the colour, the closer the stream is to "
-        f"“{plain(target)}” there. Read a column upwards to see an answer form; click a cell to open its block below."
-    )
-
-
-def _take_cell(count: int) -> None:
-    chosen = st.session_state["map"]["selection"].get("cell") or []
-    if not chosen:
-        return
-    pos, depth = int(chosen[0]["pos"]), int(chosen[0]["depth"])
-    node = "L0.resid_pre" if depth == 0 else f"L{depth - 1}.resid_post"
-    change(pos=-1 if pos == count - 1 else pos, detail=f"{max(0, depth - 1)}w", node=node)
 
 
 # ---- the graph -----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import streamlit as st
 from visit.errors import VisitError
 from visit.glossary import explain
 from visit.permalink import CHOICES, amount, level_text
-from visit.ui.state import change, field, state
+from visit.ui.state import change, field, state, whole_words
 
 _FIELD = 172  # width of a control, px: they wrap into a second line where the page is narrow
 _LEVELS = ("states", "words", "everything")
@@ -54,7 +54,8 @@ def show(data: dict[str, Any], key: str, name: Callable[[str], str] = str, side:
         change(node=name(chosen) if chosen else "")
 
     flow_component()(
-        key=key, data=data, default={"selected": data["selected"]}, on_selected_change=selected,
+        key=key, data=data | {"whole": int(whole_words())}, default={"selected": data["selected"]},
+        on_selected_change=selected,
         on_action_change=lambda: act(st.session_state[key]["action"], name, side),
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from visit.ui.cached import st_target_shifts, st_token_shift
 from visit.ui.prompt import Subject, plain
 from visit.ui.sets import choose_set, watched
 from visit.ui.state import change, field, state
-from visit.words import visible
+from visit.words import as_word, visible
 
 _NORMS = {
     "ln1": "before attention (ln1)", "post_attn": "after attention", "ln2": "before the MLP (ln2)",
@@ -99,7 +99,7 @@ def _extremes(table: pd.DataFrame, final: bool) -> None:
     falling = table[(table["falls"] <= 8) & (table["delta"] < 0)].sort_values("falls")
     both = pd.concat([falling, table[(table["rises"] <= 8) & (table["delta"] > 0)].sort_values("rises")])
     shown = pd.DataFrame({
-        "word": [visible(t) for t in both["token"]], "before": both["before_prob"], "after": both["after_prob"],
+        "word": [as_word(t) for t in both["token"]], "before": both["before_prob"], "after": both["after_prob"],
         "delta": both["delta"], **{s: both[s] for s in steps},
     })  # fmt: skip
     number = partial(st.column_config.NumberColumn, format="%+.4f")
@@ -217,7 +217,7 @@ def _word_list() -> None:
 
 def _small(place: Any, table: pd.DataFrame, title: str) -> None:
     texts = [c for c in table.columns if table[c].map(lambda v: isinstance(v, str)).all()]
-    shown = table.assign(**{c: [visible(v) for v in table[c]] for c in texts})
+    shown = table.assign(**{c: [visible(v) if c == "place" else as_word(v) for v in table[c]] for c in texts})
     place.markdown(f"**{title}**")
     number = st.column_config.NumberColumn
     place.dataframe(shown, hide_index=True, placeholder="–", height=388, column_config={

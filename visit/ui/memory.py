@@ -13,8 +13,8 @@ from visit import figures_memory
 from visit.glossary import explain
 from visit.ui.cached import st_heads
 from visit.ui.prompt import Subject, plain
-from visit.ui.state import change, field, state
-from visit.words import visible
+from visit.ui.state import change, field, state, whole_words
+from visit.words import visible, word_list
 
 MEASURES = {
     "contribution": "contribution", "norm": "norm", "share": "share of the layer's lengths",
@@ -169,4 +169,4 @@ def _take_row(nodes: list[str]) -> None:
 
 def spoken(tokens: Any, count: int = 4) -> str | None:
     """A list of tokens for a table's cell."""
-    return ", ".join(visible(t) for t in tokens[:count]) if isinstance(tokens, list) else None
+    return ", ".join(word_list(tokens, count, whole_words())) if isinstance(tokens, list) else None

@@ -14,8 +14,8 @@ from visit.ui import graphs
 from visit.ui.cached import st_active
 from visit.ui.neurons_all import every_neuron
 from visit.ui.prompt import Subject, plain
-from visit.ui.state import change, field, state
-from visit.words import visible
+from visit.ui.state import change, field, state, whole_words
+from visit.words import visible, word_list
 
 SHOWN = 30  # of the most active neurons
 _KINDS = {"mlp": "MLP neurons", "attention": "rows of W_O"}
@@ -39,7 +39,7 @@ def neuron_of(subject: Subject) -> tuple[int, int] | None:
 
 def spoken(tokens: Any, count: int = 5) -> str | None:
     """A list of tokens for a table's cell."""
-    return ", ".join(visible(t) for t in tokens[:count]) if isinstance(tokens, (list, tuple)) else None
+    return ", ".join(word_list(tokens, count, whole_words())) if isinstance(tokens, (list, tuple)) else None
 
 
 # ---- one prompt ------------------------------------------------------------------------------------------------------

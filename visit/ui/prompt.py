@@ -260,18 +260,21 @@ def position(acts: Activations, side: str = "") -> int:
 
 def _chips(model: Model, acts: Activations) -> int:
     """The prompt's tokens as chips; the chosen one is the position that everything is about."""
-    from visit.tokens import special_ids, split_characters, start_tokens
+    from visit.tokens import character_parts, special_ids, start_tokens
 
     count = len(acts.token_ids)
-    spelled = split_characters(model.tokenizer, acts.token_ids)
+    spelled = character_parts(model.tokenizer, acts.token_ids)
     starts = start_tokens(model.tokenizer)
     starts = starts if starts and acts.token_ids[: len(starts)] == starts else ()
     special = special_ids(model.tokenizer)
     pos = position(acts)
 
     def shown(i: int) -> Token:
-        """The last of several tokens that spell one character says which."""
-        text = visible(acts.tokens[i]) + (f" = {visible(spelled[i][1])}" if i in spelled else "")
+        """One of several tokens that spell a character says which and what part of it it is."""
+        text = visible(acts.tokens[i])
+        if i in spelled:
+            character, part, parts = spelled[i]
+            text = f"{visible(character)}, part {part} of {parts}"
         if i < len(starts):
             return text, "start", ": put in front by the tokenizer", False
         if acts.token_ids[i] in special:

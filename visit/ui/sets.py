@@ -19,7 +19,7 @@ from visit.promptset import Answered, Answering, fitting, run_key
 from visit.ui import graphs
 from visit.ui.prompt import plain
 from visit.ui.reading import duration
-from visit.ui.state import change, field, state, visitor
+from visit.ui.state import checked, field, state, visitor
 from visit.worker import WORKER, Run, Worker
 
 OWN = "own"
@@ -44,7 +44,7 @@ def choose_set(model: Model, filtered: bool = True) -> PromptSet | None:
     if filtered:
         right.checkbox("Only prompts that the model answers correctly", help="As in the paper: needs a target for each "
                                                                              "prompt.",
-                       **_checked("answered"))  # fmt: skip
+                       **checked("answered"))  # fmt: skip
     if name != state().set:
         st.info(f"The set “{plain(state().set)}” does not come with {_short(model)}; {name} is taken.",
                 icon=":material/link:")  # fmt: skip
@@ -125,15 +125,6 @@ def _labels(model: Model, count: Run | None) -> Callable[[str], str]:
 
 def _short(model: Model) -> str:
     return plain(model.name.rstrip("/").split("/")[-1])
-
-
-def _checked(name: str) -> dict[str, Any]:
-    """A checkbox tied to a field of the state, which holds "1" or nothing."""
-    key = f"w_{name}"
-    wanted = bool(getattr(state(), name))
-    if st.session_state.get(key) != wanted:
-        st.session_state[key] = wanted
-    return {"key": key, "on_change": lambda: change(**{name: "1" if st.session_state[key] else ""})}
 
 
 def _own() -> PromptSet | None:

@@ -10,6 +10,7 @@ from visit.errors import VisitError
 from visit.glossary import explain
 from visit.ui.cached import st_examination, st_ledger
 from visit.ui.chooser import choose
+from visit.ui.state import checked, whole_words
 
 if TYPE_CHECKING:
     from visit.model import Model
@@ -20,6 +21,9 @@ def sidebar() -> None:
     with st.sidebar:
         choose()
         st.session_state["visit_ledger"] = st.empty()
+        st.toggle("Whole words only", help=explain("whole words"), **checked("whole"))
+        if whole_words():
+            st.caption("Lists of top words leave out pieces, signs and bytes. The numbers are the same.")
 
 
 def show_ledger(model: Model) -> None:

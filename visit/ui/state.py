@@ -53,6 +53,11 @@ def state() -> State:
     return st.session_state["visit_state"]
 
 
+def whole_words() -> bool:
+    """Whether lists of top words leave out what is no whole word: pieces, signs, white space, bytes."""
+    return bool(state().whole)
+
+
 def change(**values: Any) -> None:
     """Change the state and the address, and let the widgets follow. Only from callbacks, before widgets are made."""
     st.session_state["visit_state"] = replace(state(), **values)
@@ -72,6 +77,15 @@ def field(name: str, among: Sequence[str] | None = None) -> dict[str, Any]:
     if st.session_state.get(key) != value:
         st.session_state[key] = value
     return {"key": key, "on_change": _store, "args": (name,)}
+
+
+def checked(name: str) -> dict[str, Any]:
+    """A checkbox tied to a field of the state, which holds "1" or nothing."""
+    key = f"w_{name}"
+    wanted = bool(getattr(state(), name))
+    if st.session_state.get(key) != wanted:
+        st.session_state[key] = wanted
+    return {"key": key, "on_change": lambda: change(**{name: "1" if st.session_state[key] else ""})}
 
 
 def _store(name: str) -> None:

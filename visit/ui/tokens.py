@@ -26,7 +26,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
       sign.setAttribute('aria-hidden', 'true');
       chip.append(sign);
     }
-    const outer = kind === '' ? /^(·*)(.*?)([·⏎]*)$/s.exec(text) : null;
+    const outer = kind === '' ? /^([·␣]*)(.*?)([·⏎␣⇥]*)$/s.exec(text) : null;
     if (outer) chip.append(make('s', '', outer[1]), make('bdi', '', outer[2]), make('s', '', outer[3]));
     else chip.append(make('bdi', '', text));
     chip.setAttribute('role', 'radio');
