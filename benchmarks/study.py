@@ -1,5 +1,8 @@
 """Speed and memory of a study at GPT-2 medium's width: `python benchmarks/study.py [speed|4|16|all]`.
 
+`python benchmarks/study.py forecast MODEL FILE N…` compares the forecast with the run, tables and charts included, for
+the first N prompts of a file (allowed: a factor of 1.5 either way).
+
 4 prompts of 11 to 14 tokens (as long as the paper's), 6 layers of GPT-2 medium's size with its 50,257 words, random
 weights; all figures of section 3 and appendix D. The time is compared with what cannot be saved: the batched forward
 passes of the same prompts, and the bare products `[vectors, d_model] @ [d_model, d_vocab]` of all vectors that are
@@ -127,11 +130,48 @@ def memory(count: int) -> None:
     print(f"  peak memory, {count:2d} prompts: {peak() - before:5.0f} MB over the loaded model and one forward pass")
 
 
+def foretold(name: str, file: str, count: int, cold: bool) -> None:
+    """The forecast of all figures against the run and its charts. `cold`: no row of the weights was read before."""
+    from dataclasses import replace
+
+    from visit import load_model, report, study
+    from visit.chart_svg import chart_spec
+    from visit.figures_study import panels
+    from visit.promptset import read_prompts
+    from visit.studies.forecast import CHARTS, forecast
+
+    model, chosen = load_model(name), read_prompts(Path(file))
+    chosen = replace(chosen, rows=chosen.rows[:count])
+    parts = forecast(model, chosen.rows)
+    started = time.perf_counter()
+    found = study(model, chosen)
+    run = time.perf_counter() - started
+    started = time.perf_counter()
+    for figure in found.tables:
+        for panel in panels(report.study_run(found, figure), figure):
+            chart_spec(panel.chart)
+    drawn = time.perf_counter() - started
+    seconds = parts.set_index("part")["seconds"]
+    expected = float(seconds.sum() - seconds[CHARTS])
+    print(f"{model.name}, {count} prompts{', rows of the weights included' if cold else ''}")
+    print(parts.to_string(index=False))
+    print(f"  run    {run:7.1f} s   forecast {expected:7.1f} s   factor {run / expected:.2f} (allowed 0.67 to 1.5)")
+    print(f"  charts {drawn:7.1f} s in Python alone; forecast with the browser {seconds[CHARTS]:7.1f} s", flush=True)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="?", default="all", choices=["speed", "4", "16", "all"])
-    chosen = parser.parse_args().what
-    if chosen == "speed":
+    parser.add_argument("what", nargs="?", default="all", choices=["speed", "4", "16", "all", "forecast"])
+    parser.add_argument("more", nargs="*", help="of forecast: model, file, numbers of prompts")
+    options = parser.parse_args()
+    chosen = options.what
+    if chosen == "forecast":
+        import tempfile
+
+        os.environ["VISIT_CACHE"] = tempfile.mkdtemp()
+        for place, number in enumerate(options.more[2:]):
+            foretold(options.more[0], options.more[1], int(number), place == 0)
+    elif chosen == "speed":
         speed()
     elif chosen == "all":
         for what in ("speed", "4", "16"):  # a process each, so that peaks do not add up
