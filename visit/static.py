@@ -26,6 +26,7 @@ from visit.streaming import State
 
 TOP = 20  # words kept of each sign
 ROWS = 1024  # of one matrix read between two reports of progress
+STEP = 128  # rows of a run's item: fewer at once would read W_U for next to nothing, on a busy machine above all
 Progress = Callable[[int, int], None]  # rows done, rows in all
 
 _BUILT: weakref.WeakKeyDictionary[Model, StaticIndex] = weakref.WeakKeyDictionary()
@@ -102,7 +103,7 @@ def found_index(model: Model) -> StaticIndex | None:
 
 
 class StaticRun:
-    """The static index as a job of `visit.worker`: its items are rows, read a few hundred at a time.
+    """The static index as a job of `visit.worker`: an item is `STEP` rows, named by the first of them.
 
     It takes no lock of the model: rows are read from the weights, not by a forward pass. A part of it is kept like that
     of any run; the whole lies in the index's own file, where every process finds it, and is not written a second time.
@@ -110,13 +111,13 @@ class StaticRun:
 
     def __init__(self, model: Model) -> None:
         self.model, self._shapes, self._turn = model, _shapes(model), _turn(model)
-        self.items = range(rows_in_all(model))
-        self.done = 0
+        self.total, self.done = rows_in_all(model), 0
+        self.items = range(0, self.total, STEP)
         self._arrays = {name: np.empty(shape, kind) for name, (shape, kind) in self._shapes.items()}
 
     @torch.no_grad()
-    def update(self, rows: Sequence[int]) -> None:
-        first, last = rows[0], rows[-1] + 1
+    def update(self, items: Sequence[int]) -> None:
+        first, last = items[0], min(items[-1] + STEP, self.total)
         start = 0
         for layer in range(self.model.n_layers):
             for matrix, count in matrices(self.model).items():
@@ -126,16 +127,16 @@ class StaticRun:
                     _read_into(self.model, part, self._arrays, a, self._turn)
                 start += count
         self.done = last
-        if last == len(self.items):
+        if last == self.total:
             save(weights_key(self.model), self._arrays)
             _BUILT[self.model] = _index(self.model, self._arrays)
 
     def snapshot(self) -> StaticIndex | None:
         """The index once it is whole; a part of it answers no question about all neurons."""
-        return _BUILT.get(self.model) if self.done == len(self.items) else None
+        return _BUILT.get(self.model) if self.done == self.total else None
 
     def state(self) -> State:
-        if self.done == len(self.items):
+        if self.done == self.total:
             return {}
         return {name: array[: self.done] for name, array in self._arrays.items()}
 
@@ -144,7 +145,7 @@ class StaticRun:
             arrays = load(weights_key(self.model), self._shapes)
             if arrays is None:
                 raise VisitError("The file of the static index is gone. It can be made again.")
-            self._arrays, self.done = arrays, len(self.items)
+            self._arrays, self.done = arrays, self.total
             _BUILT.setdefault(self.model, _index(self.model, arrays))
             return
         self.done = len(state["norm"])

@@ -51,14 +51,14 @@ def every_neuron(model: Model, why: str) -> Any:
     if run.state == "done":
         return run.result
     if run.alive:
-        _watch(key, _short(model))
+        _watch(key, _short(model), rows)
     elif run.error is not None:
         st.error(str(run.error), icon=":material/error:")
         _offer(model, f"{why} once every neuron is read as words.", "Try again")
     else:
         now = run.progress
         left = _st_forecast(model.name, model.revision, model) * (1 - now.done / max(1, now.total))
-        _offer(model, f"Stopped after {now.done:,} of {now.total:,} rows, which are kept. {why} when all are read: "
+        _offer(model, f"Stopped after {_read(run):,} of {rows:,} rows, which are kept. {why} when all are read: "
                f"about {duration(left)} more.", "Go on")  # fmt: skip
     return None
 
@@ -86,13 +86,13 @@ def _offer(model: Model, text: str, label: str) -> None:
 
 
 @st.fragment(run_every=1.0)
-def _watch(key: Any, name: str) -> None:
+def _watch(key: Any, name: str, rows: int) -> None:
     """How far it is, looked at again and again; when it ends the whole page follows."""
     run = SLOW.find(key)
     if run is None or not run.alive:
         st.rerun()
     assert run is not None
-    st.progress(min(1.0, run.progress.done / max(run.progress.total, 1)), said(run, name))
+    st.progress(min(1.0, run.progress.done / max(run.progress.total, 1)), said(run, name, rows))
     if key in left():
         st.caption("It goes on for others who wait for it.")
         return
@@ -104,11 +104,18 @@ def _watch(key: Any, name: str) -> None:
         st.rerun()
 
 
-def said(run: Run, name: str) -> str:
+def _read(run: Run) -> int:
+    """Rows: an item of the run is several of them."""
+    from visit.static import STEP
+
+    return run.progress.done * STEP
+
+
+def said(run: Run, name: str, rows: int) -> str:
     """`Reading every neuron of SmolLM2 as words: 41,472 of 155,520 rows, about 70 s left`."""
     now = run.progress
     start = f"Reading every neuron of {plain(name)} as words"
     if run.place:
         return f"{start}: waits for {run.place} other model{'s' if run.place > 1 else ''}"
     left = "" if now.seconds_left is None else f", about {duration(now.seconds_left)} left"
-    return f"{start}: {now.done:,} of {now.total:,} rows{left}"
+    return f"{start}: {min(rows, _read(run)):,} of {rows:,} rows{left}"
