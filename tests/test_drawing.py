@@ -347,6 +347,22 @@ def test_svg_holds_its_provenance_and_a_caption():
         assert part in texts
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("/home/ada/models/my-llama/", "my-llama"), ("C:\\models\\tiny.Q8_0.gguf", "tiny.Q8_0"), ("./own", "own"),
+        ("openai-community/gpt2", "openai-community/gpt2"), ("tiny.gguf", "tiny"),
+    ],
+)  # fmt: skip
+def test_no_file_names_a_folder_of_the_machine_that_made_it(name, shown):
+    graph = make_graph()
+    graph.meta["model"] = name
+    for text in (draw(graph), flow_html(graph)):
+        assert shown in text
+        if shown != name:
+            assert name not in text and "/home/ada" not in text and "models" + chr(92) not in text
+
+
 def test_only_text_from_right_to_left_is_set_apart():
     marks = {"\u2066", "\u2069"}
     assert not marks & set(draw(make_graph()))

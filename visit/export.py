@@ -11,6 +11,7 @@ from visit.detail import LEVELS, Detail, Flow, FlowTables, Level, levels, read
 from visit.difference import Comparison
 from visit.drawing import Look, component_source, compose, default_detail, draw, drawing_data, flow_data, node_entries
 from visit.errors import VisitError
+from visit.listed import portable
 from visit.palette import page_colours
 from visit.svg import PLAIN_FONT, visible_tree
 from visit.twins import common_detail, difference_picture
@@ -146,7 +147,7 @@ def flow_html(graph: FlowTables, detail: Detail | None = None, **look: Any) -> s
 <style>{_page_style()}{source["css"]}</style></head>
 <body>{source["html"]}
 <noscript>This page draws its graph with JavaScript, which is switched off.</noscript>
-<script type="application/json" id="provenance">{script_json(visible_tree(graph.meta))}</script>
+<script type="application/json" id="provenance">{script_json(visible_tree(portable(graph.meta)))}</script>
 <script type="application/json" id="data">{script_json(data)}</script>
 <script type="module">{head}function flow({body}
 flow({{data: JSON.parse(document.getElementById("data").textContent), parentElement: document.body}});

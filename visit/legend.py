@@ -9,6 +9,7 @@ from unicodedata import bidirectional
 
 from visit.bands import Gauge, WidthBy
 from visit.detail import Flow
+from visit.listed import display_name
 from visit.palette import ColorBy, Swatch, scale
 from visit.words import explained, visible
 
@@ -111,7 +112,7 @@ def _caption_of(meta: dict[str, Any]) -> str:
     tokens = meta.get("tokens") or []
     position = meta.get("position")
     parts = [
-        f"{_apart(visible(str(meta.get('model', 'model'))))}",
+        f"{_apart(visible(display_name(str(meta.get('model', 'model')))))}",
         f"“{_apart(visible(str(meta.get('prompt', ''))))}”" + (" as a chat message" if meta.get("chat") else ""),
     ]
     if position is not None and tokens:

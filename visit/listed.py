@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from visit.errors import VisitError
 
@@ -91,6 +93,29 @@ LISTED: dict[str, Listed] = {
 def title(name: str) -> str:
     """What people call a model: short, without the owner of a hub's repository or the folders of a path."""
     return (LISTED[name].title if name in LISTED else "") or name.rstrip("/").split("/")[-1]
+
+
+def display_name(name: str) -> str:
+    """A model's name in captions and files that are handed on: no folders of the machine that made them.
+
+    A listed model's title; of a folder its last part, of a GGUF file its stem; a hub id as it is. The revision, which
+    stands beside it, says which weights these are.
+    """
+    if name in LISTED:
+        return LISTED[name].title or name
+    parts = name.replace("\\", "/").rstrip("/").split("/")
+    local = len(parts) > 2 or parts[0] in ("", ".", "..", "~") or ":" in parts[0] or name.lower().endswith(".gguf")
+    return re.sub(r"(?i)\.gguf$", "", parts[-1]) if local else name
+
+
+def portable(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file is of, with the model (of both sides, where it has two) by its `display_name`."""
+    found = dict(meta)
+    if isinstance(found.get("model"), str):
+        found["model"] = display_name(found["model"])
+    if isinstance(found.get("b"), Mapping):
+        found["b"] = portable(found["b"])
+    return found
 
 
 def is_hosted() -> bool:

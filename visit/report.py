@@ -14,6 +14,7 @@ from visit import tables
 from visit.chart_svg import chart_svg
 from visit.errors import VisitError
 from visit.figures_study import Run, is_study_table, panels
+from visit.listed import display_name, portable, title
 from visit.palette import page_colours
 from visit.studies.captions import ANSWERS, SECOND, caption_of
 from visit.studies.settings import ALIGNED
@@ -74,8 +75,7 @@ def _verdicts(study: Any, figure: str) -> list[dict[str, Any]]:
 
 def run_name(meta: dict[str, Any]) -> str:
     """What a legend calls a study: its model and its prompt set."""
-    model = str(meta.get("model", "a model")).rstrip("/").split("/")[-1]
-    return f"{visible(model)}, {visible(set_name(meta))}"
+    return f"{visible(title(str(meta.get('model', 'a model'))))}, {visible(set_name(meta))}"
 
 
 def set_name(meta: dict[str, Any]) -> str:
@@ -236,7 +236,7 @@ def summary(meta: dict[str, Any]) -> str:
     skipped = f"; {meta['skipped']:,} not answered correctly and not counted" if meta.get("skipped") else ""
     out = f"; {len(meta['left_out']):,} rows left out" if meta.get("left_out") else ""
     k = (meta.get("settings") or {}).get("k", 50)
-    return (f"{visible(str(meta.get('model')))} ({meta.get('dtype')}) on {visible(set_name(meta))}: "
+    return (f"{visible(display_name(str(meta.get('model'))))} ({meta.get('dtype')}) on {visible(set_name(meta))}: "
             f"{meta.get('prompts', 0):,} prompts{right}{skipped}{out}; k = {k}")  # fmt: skip
 
 
@@ -279,7 +279,9 @@ def _readable(name: str) -> str:
 
 def _about(meta: dict[str, Any]) -> str:
     """Everything that is known about the run, so that it can be repeated."""
-    rows = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(_plain(v))}</dd>" for k, v in meta.items() if v is not None)
+    rows = "".join(
+        f"<dt>{escape(str(k))}</dt><dd>{escape(_plain(v))}</dd>" for k, v in portable(meta).items() if v is not None
+    )
     return f'<section id="about"><h2>What this is of</h2><dl>{rows}</dl></section>'
 
 

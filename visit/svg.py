@@ -13,6 +13,7 @@ from xml.sax.saxutils import escape
 
 from visit.bands import Band
 from visit.legend import Legend
+from visit.listed import portable
 from visit.palette import PaletteName, band_colours, page_colours, pill_colours
 from visit.sheet import LOGITS_LINE, NAME_Y, TAG_SIZE, WORD_SIZE, Caption, Pill, Sheet, percent_text
 from visit.words import as_word, fit, text_width
@@ -182,7 +183,7 @@ def document(
     fill = f"fill='{ink.page['page']}'" if ink.plain else "class='page'"
     page = f"<rect width='100%' height='100%' {fill}/>"
     font = PLAIN_FONT if ink.plain else FONT
-    provenance = escape(json.dumps(visible_tree(meta), ensure_ascii=True, default=str))
+    provenance = escape(json.dumps(visible_tree(portable(meta)), ensure_ascii=True, default=str))
     return (
         f"<svg xmlns='http://www.w3.org/2000/svg' width='{width:.0f}' height='{height:.0f}'"
         f" viewBox='0 0 {width:.0f} {height:.0f}' class='visit' font-family=\"{font}\""
