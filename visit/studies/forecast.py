@@ -29,7 +29,7 @@ from visit.studies.settings import ALIGNED, ATTENDED, NEURONS, Settings, settled
 from visit.studies.vectors import PARTS, has_places, has_resid_mid
 
 ROWS = 256  # vectors read to measure the speed
-WORD, NEURON, PANEL = 2e-6, 7e-5, 0.1  # seconds: per word and layer of the norms' tables, per neuron, per chart
+WORD, NEURON, PANEL = 5e-7, 7e-5, 0.1  # seconds: per word and layer of the norms' tables, per neuron, per chart
 TOKENS = 12  # of the prompt whose forward pass is measured: the paper's longest has 14
 LONG, SHORT = 90.0, 60.0  # seconds from which on a cheaper run is offered, and which that should take at most
 CHEAP = (  # figures that a cheaper run keeps, the most first; queries, keys and all memory values take the time
