@@ -48,7 +48,7 @@ def test_every_page_of_a_prompt_runs_it_as_a_chat_message(folder, page):
 def test_a_model_without_a_template_runs_a_plain_prompt_and_says_so():
     app = start(chat="1")
     assert not app.exception and not app.error and "visit\\-mini has no chat template" in said(app)
-    assert not app.toggle and app.text_area(key="w_prompt").value == DEFAULT_PROMPT
+    assert not [t for t in app.toggle if t.key == "w_chat"] and app.text_area(key="w_prompt").value == DEFAULT_PROMPT
 
 
 def test_a_template_that_fails_is_said_and_the_plain_prompt_shown(tmp_path):
