@@ -538,7 +538,11 @@ def test_a_planted_rise_is_a_yes_a_fall_a_no_and_noise_undecided():
         assert found.holds is expected and found.sentence.startswith(claim)
         assert {True: ": yes,", False: ": no,", None: ": undecided,"}[expected] in found.sentence
     found = next(v for v in verdicts(planted(rising), META)["2b"] if v.claim == claim)
-    assert "ρ = 1.00 [1.00, 1.00]" in found.numbers and found.whole == f"{found.sentence} ({found.numbers})"
+    assert (
+        "ρ = 1.00" in found.sentence
+        and "interval [1.00, 1.00]" in found.numbers
+        and found.whole == f"{found.sentence} ({found.numbers})"
+    )
 
 
 def test_overlap_is_compared_with_random_vectors():
@@ -590,6 +594,10 @@ def test_ranks_of_noise_do_not_hide_that_the_prediction_rises():
         found.holds is True and "half of its 0.50 after layer 25 is there from layer 23 [23, 23] on" in found.sentence
     )
     assert "below 0.0002 layers count as equal" in found.numbers
+    late = np.append(np.full(28, 1e-8), [0.1, 0.5])
+    assert float(spearman(np.maximum(late, 2e-4)[None], list(range(30)))[0]) < 0.5, "so many ties allow no more"
+    found = verdicts(probable(late, 1e-9), meta)["14"][0]
+    assert found.holds is True and "ρ = 1.00" in found.sentence, "a share of what the ties allow"
     nothing = verdicts(probable(np.linspace(1e-8, 9e-8, 8), 1e-9), meta)["14"][0]
     assert nothing.holds is None and nothing.sentence.endswith("no layer reads more than 0.0002, which is noise")
     falls = verdicts(probable(np.linspace(0.5, 0.1, 8), 1e-3), meta)["14"][0]

@@ -100,7 +100,7 @@ def judged(claim: str, what: str, draws: list[Draws], prompts: int, above: float
     else:
         why = "too few numbers"
     said = [] if not known else [f"{what} {_short(value)}" if size is None else size(value, holds)]
-    numbers = f"{what} {_figures(value, low, high)}" if known else ""
+    numbers = (f"{what} " if size else "95 % interval ") + _figures(value, low, high, bool(size)) if known else ""
     if len(draws) > 1 and known:
         numbers += f", by RBO {_figures(*interval(draws[1]))}"
     sentence = ", ".join([f"{claim}: {_WORDS[holds]}", *said])
@@ -137,8 +137,9 @@ def _shift(k: int) -> Size:
     return size
 
 
-def _figures(value: float, low: float, high: float) -> str:
-    return f"{_short(value)} [{_short(low)}, {_short(high)}]"
+def _figures(value: float, low: float, high: float, estimate: bool = True) -> str:
+    """`0.25 [0.15, 0.33]`; without the estimate, where the sentence has said it, the interval alone."""
+    return (f"{_short(value)} " if estimate else "") + f"[{_short(low)}, {_short(high)}]"
 
 
 def _few(layers: int) -> str:
@@ -179,8 +180,11 @@ def _rises(sums: StudySums, name: str, claim: str, floor: float | None = None) -
         if not float(curves[0][0].max()) > floor:
             return Verdict(claim, None, f"{claim}: undecided, no layer reads more than {_short(floor)}, which is noise")
         curves = [np.maximum(curve, floor) for curve in curves]
-        note += f"; below {_short(floor)} layers count as equal"
+        note += f"; below {_short(floor)} layers count as equal, and ρ is a share of the largest that such ties allow"
     found = [spearman(curve, layers) for curve in curves]
+    if floor is not None:  # or a curve that leaves the noise in the last two of thirty layers could not reach the limit
+        largest = [spearman(np.sort(curve, axis=1), layers) for curve in curves]
+        found = [np.divide(x, y, out=np.full_like(x, np.nan), where=y > 0) for x, y in zip(found, largest, strict=True)]
     return judged(claim, "Spearman ρ =", found, prompts, CLEAR, against=0, note=note)
 
 
