@@ -24,7 +24,7 @@ from visit.inspector import inspect
 from visit.layout import place
 from visit.overview import block_moves
 from visit.palette import band_colours, page_colours, pill_class, pill_colours, rank_bounds
-from visit.sheet import NAME_Y, STREAM_Y, WORK_Y, share_text
+from visit.sheet import BAR_Y, NAME_Y, STREAM_Y, WORK_Y, share_text
 from visit.words import text_width
 
 FAMILIES = {
@@ -206,6 +206,21 @@ def test_twelve_folded_blocks_fit_one_screen_and_a_block_at_words_a_thousand_pix
     assert sheet.width <= 1075  # the column that a 1,440 px window leaves beside the sidebar
     _, sheet = layout("words", heads=12, neurons=12, final=False)
     assert sheet.width <= 1000
+
+
+def test_bars_over_folded_states_show_where_the_target_rises():
+    graph = make_graph(layers=tuple(range(12)))
+    states = graph.nodes["kind"].isin(["resid_pre", "resid_post"])
+    graph.nodes.loc[states, "prob"] = [0.0 if n < 8 else 0.9 for n in graph.nodes.loc[states, "layer"]]
+    sheet = compose(graph, "states").sheet
+    assert [bar.share for bar in sheet.bars] == [0.0] * 9 + [0.9] * 4  # what enters block 0, and what leaves each
+    pills = {p.x: p for p in sheet.pills.values() if p.role == "state"}
+    assert all(pills[bar.x].w == bar.w and pills[bar.x].y >= BAR_Y for bar in sheet.bars)
+    data = flow_data(graph, "states")
+    assert data["open"] == [] and data["rise"][0] == 8
+    assert "bar over a folded block" in data["legend"]["words"]
+    opened = compose(graph, "words")
+    assert opened.sheet.bars == [] and opened.legend.words == ""
 
 
 def test_a_wide_frame_begins_with_whole_pills_before_the_open_block():
@@ -407,7 +422,7 @@ def test_a_page_holds_the_drawings_that_python_would_have_sent():
         chosen = {int(layer): level for layer, level in view["levels"].items()}
         sent = flow_data(graph, chosen, color_by="entropy")
         assert [data["entries"][i] for i in view["nodes"]] == sent["nodes"]
-        assert all(view[part] == sent[part] for part in ("svg", "links", "junctions", "open"))
+        assert all(view[part] == sent[part] for part in ("svg", "links", "junctions", "open", "rise"))
     assert len({entry["id"] for entry in data["entries"]}) == len(data["entries"]) == len(graph.nodes)
 
 

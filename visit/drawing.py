@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -59,7 +60,8 @@ def compose(graph: FlowTables, detail: Detail = "words", **look: Unpack[Look]) -
     measure = gauge(flow, look.get("width_by", "norm"), beside)
     looks = {p.id: class_of(p.node) for p in sheet.pills.values()}
     bands = route(flow, sheet, measure, class_of)
-    notes = legend(flow, measure, color_by, largest, [p.node.word for p in sheet.pills.values() if p.word])
+    words = [p.node.word for p in sheet.pills.values() if p.word]
+    notes = legend(flow, measure, color_by, largest, words, bool(sheet.bars))
     return Picture(flow, sheet, bands, looks, notes, measure)
 
 
@@ -145,6 +147,7 @@ def drawing_data(picture: Picture) -> dict[str, Any]:
         "junctions": len(sheet.junctions),
         "links": [_link(band, numbers) for band in picture.bands],
         "open": _open_blocks(sheet),
+        "rise": _rise(sheet),
     }
 
 
@@ -198,6 +201,15 @@ def _open_blocks(sheet: Sheet) -> list[list[float]]:
         for n, block in enumerate(sheet.blocks)
         if block.level != "states"
     ]  # fmt: skip
+
+
+def _rise(sheet: Sheet) -> list[float] | None:
+    """As `_open_blocks`, of the block over which the target's probability rises most; looked at when all are folded."""
+    steps = [(b.share - a.share, b) for a, b in pairwise(sheet.bars)]
+    if not steps:
+        return None
+    _, bar = max(steps, key=lambda step: step[0])
+    return [bar.layer, bar.x, bar.x + bar.w, bar.x]
 
 
 def default_detail(graph: FlowTables) -> dict[int, Level]:

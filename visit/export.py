@@ -18,7 +18,7 @@ from visit.twins import common_detail, difference_picture
 
 PNG_SCALE = 2.0
 _ROOM = {"one": 850_000, "many": 2_800_000}  # bytes of all drawings of a page: 1 MB for one block, 3 MB for several
-_OF_ONE_DRAWING = ("svg", "nodes", "links", "junctions", "open")
+_OF_ONE_DRAWING = ("svg", "nodes", "links", "junctions", "open", "rise")
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"  # nothing is fetched
 
 

@@ -195,7 +195,7 @@ function redraw(view, data) {
   view.sticky = null;
   view.current = null;
   zoom(view, view.zoom, true);
-  if (fresh) centre(view, data.open[0]);
+  if (fresh) centre(view, data.open[0] || data.rise);
   else if (before && view.index.has(before.id)) view.frame.scrollLeft += place(view, view.index.get(before.id))[0] - before.x;
   const opened = data.open.find((block) => !open.has(block[0]));
   if (!fresh && opened && !seen(view, opened)) centre(view, opened);

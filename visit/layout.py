@@ -29,6 +29,7 @@ from visit.sheet import (
     QUERY_W,
     REST_H,
     REST_LINE,
+    SHARE_Y,
     STATE_H,
     STATE_W,
     STREAM_Y,
@@ -36,6 +37,7 @@ from visit.sheet import (
     TAG_SIZE,
     VALUE_W,
     WORK_Y,
+    Bar,
     Block,
     Caption,
     Junction,
@@ -80,9 +82,11 @@ def _state(sheet: Sheet, node: Node, x: float) -> None:
 
 
 def _folded_state(sheet: Sheet, node: Node, x: float) -> None:
-    """A narrow state: its number stands above it."""
+    """A narrow state: its number stands above it, over a bar, so that all of them show where the target rises."""
     sheet.pill(node, "state", x, STREAM_Y - STATE_H / 2, sheet.fold_w, STATE_H, pad=_FOLD_PAD)
-    sheet.captions.append(Caption(x + sheet.fold_w / 2, 44, percent_text(node.share), "note", middle=True))
+    sheet.captions.append(Caption(x + sheet.fold_w / 2, SHARE_Y, percent_text(node.share), "note", middle=True))
+    if node.share is not None and node.layer is not None:
+        sheet.bars.append(Bar(node.layer, x, sheet.fold_w, node.share))
 
 
 def _start(sheet: Sheet, flow: Flow, group: dict[str, list[Node]], layer: int, level: Level, x: float) -> float:

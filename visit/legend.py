@@ -49,8 +49,13 @@ def _apart(text: str) -> str:
     return f"\u2066{text}\u2069" if any(bidirectional(c) in ("R", "AL", "AN") for c in text) else text
 
 
-def legend(flow: Flow, measure: Gauge, color_by: ColorBy, largest: float, drawn: Iterable[str] = ()) -> Legend:
-    """Everything the reader must be told to read the picture, in units. `drawn`: the words that stand in it."""
+def legend(
+    flow: Flow, measure: Gauge, color_by: ColorBy, largest: float, drawn: Iterable[str] = (), folded: bool = False
+) -> Legend:
+    """Everything the reader must be told to read the picture, in units.
+
+    `drawn`: the words that stand in it; `folded`: bars stand over folded blocks.
+    """
     target = _apart(token_text(flow.meta.get("target")) or "the target")
     direction = f"logit of {target}"
     if flow.meta.get("distractor"):
@@ -71,6 +76,7 @@ def legend(flow: Flow, measure: Gauge, color_by: ColorBy, largest: float, drawn:
             ("s", True, "neuron with activation below 0"),
             ("e4" if color_by == "entropy" else "t4", False, "in the hue of its source"),
         ]
+    bars = [("bar over a folded block:", f"probability of {target} after it")] if folded else []
     return Legend(
         fill_title=titles[color_by],
         fill=scale(color_by, flow.d_vocab, largest),
@@ -79,7 +85,7 @@ def legend(flow: Flow, measure: Gauge, color_by: ColorBy, largest: float, drawn:
         signs=signs,
         rest="left out: its share",
         sources="← the token a key or memory value was made at, |← at the first position",
-        words=" · ".join(f"{sign} {meaning}" for sign, meaning in explained(drawn)),
+        words=" · ".join(f"{sign} {meaning}" for sign, meaning in [*explained(drawn), *bars]),
         caption=_caption(flow),
         provenance=_provenance(flow),
     )

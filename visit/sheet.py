@@ -18,6 +18,7 @@ ROW_GAP = 9.0
 PILL_H, REST_H, STATE_H, TAG_H = 20.0, 15.0, 26.0, 17.0
 STATE_W, VALUE_W, HEAD_W, NEURON_W, NORM_W, QUERY_W = 112.0, 136.0, 108.0, 120.0, 92.0, 104.0
 FOLD_W, FOLD_GAP = 72.0, 12.0
+BAR_Y, BAR_H, SHARE_Y = 51.0, 14.0, 33.0  # over folded states: foot and height of bars, baseline of their numbers
 COMPACT, COMPACT_W = 10, 58.0  # from so many blocks on, folded ones are narrow: twelve fit beside the app's sidebar
 FAN = 62.0  # room in which the bands of a column bend into their sum
 LOGITS_W, LOGITS_LINE = 128.0, 19.0
@@ -91,6 +92,16 @@ class Block:
 
 
 @dataclass(slots=True)
+class Bar:
+    """The target's probability over a folded state, as a bar that stands on `BAR_Y` and is at most `BAR_H` high."""
+
+    layer: int
+    x: float
+    w: float
+    share: float
+
+
+@dataclass(slots=True)
 class Sheet:
     """A finished layout."""
 
@@ -98,6 +109,7 @@ class Sheet:
     captions: list[Caption] = field(default_factory=list)
     junctions: dict[str, Junction] = field(default_factory=dict)
     blocks: list[Block] = field(default_factory=list)
+    bars: list[Bar] = field(default_factory=list)
     fold_w: float = FOLD_W  # width of a folded block's pills
     width: float = 0.0
     height: float = 0.0

@@ -15,7 +15,7 @@ from visit.bands import Band
 from visit.legend import Legend
 from visit.listed import portable
 from visit.palette import PaletteName, band_colours, page_colours, pill_colours
-from visit.sheet import LOGITS_LINE, NAME_Y, TAG_SIZE, WORD_SIZE, Caption, Pill, Sheet, percent_text
+from visit.sheet import BAR_H, BAR_Y, LOGITS_LINE, NAME_Y, TAG_SIZE, WORD_SIZE, Bar, Caption, Pill, Sheet, percent_text
 from visit.words import as_word, fit, text_width
 
 FONT = "'Source Sans 3', 'Source Sans Pro', 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
@@ -74,6 +74,9 @@ class Ink:
         if not self.plain:
             return " class='share t2'" if of_target else " class='share'"
         return f" fill='{self.bands['t2' if of_target else 'r']}'"
+
+    def bar(self, look: str) -> str:
+        return f" fill='{self.pills[look][0]}'" if self.plain else f" class='bar {look}'"
 
     def text(self, kind: str) -> str:
         if not self.plain:
@@ -138,6 +141,16 @@ def _predictions(pill: Pill, target: str | None, ink: Ink) -> str:
     return "".join(lines)
 
 
+def draw_bar(bar: Bar, ink: Ink) -> str:
+    """A folded state's bar: pale, with a strong edge on top, which makes steps of neighbours."""
+    height = max(BAR_H * bar.share, 1.0)
+    y = BAR_Y - height
+    return (
+        f"<rect x='{_n(bar.x)}' y='{y:.1f}' width='{_n(bar.w)}' height='{height:.1f}'{ink.bar('t2')}/>"
+        f"<rect x='{_n(bar.x)}' y='{y:.1f}' width='{_n(bar.w)}' height='1.6'{ink.bar('t4')}/>"
+    )
+
+
 def draw_caption(caption: Caption, ink: Ink) -> str:
     anchor = " text-anchor='middle'" if caption.middle else ""
     layer = f" data-layer='{caption.layer}'" if caption.layer is not None and not ink.plain else ""
@@ -149,7 +162,8 @@ def drawing(sheet: Sheet, bands: Iterable[Band], looks: Mapping[str, str], ink: 
     """Bands, pills and names of a layout, without the frame around them."""
     paths = "".join(f"<path d='{b.d}'{ink.band(b, i)}/>" for i, b in enumerate(bands) if b.d)
     pills = "".join(draw_pill(p, looks[p.id], i, ink, target) for i, p in enumerate(sheet.pills.values()))
-    names = [draw_caption(c, ink) for c in sheet.captions if c.y != NAME_Y]
+    names = [draw_bar(bar, ink) for bar in sheet.bars]
+    names += [draw_caption(c, ink) for c in sheet.captions if c.y != NAME_Y]
     columns = [draw_caption(c, ink) for c in sheet.captions if c.y == NAME_Y]
     if ink.plain:
         return f"<g fill='none'>{paths}</g>{''.join(names)}{''.join(columns)}{pills}"
