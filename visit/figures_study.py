@@ -163,7 +163,9 @@ def _lines(
     dashes = rows["dash"].drop_duplicates().tolist()
     legend = None
     if len(names) > 1 or plan.color == "group":
-        columns = 3 if len(names) == 3 and max(map(len, names)) < 19 and not plan.panel else 2
+        columns = (
+            1 if plan.color == "group" else 3 if len(names) == 3 and max(map(len, names)) < 19 and not plan.panel else 2
+        )
         legend = alt.Legend(title=None, orient="top", columns=columns, labelLimit=190, symbolOpacity=1)
     colour = alt.Color("line:N", legend=legend, scale=alt.Scale(domain=names, range=_range(len(names))))
     shape = alt.Shape("line:N", legend=legend, scale=alt.Scale(domain=names))

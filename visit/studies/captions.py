@@ -90,7 +90,7 @@ _ALL = (
         "alike whether or not the answer is right.",
         "Correct and random prompts give almost the same lines.",
         "The paper runs twice, on prompts that are answered correctly and on random ones; here one run serves both, so "
-        "that the correct prompts are among all. The answer below compares the correct with the incorrect ones.",
+        "that the correct prompts are among all. The answer compares the correct with the incorrect ones.",
     ),
     Caption(
         "14",
