@@ -47,7 +47,7 @@ HOVER = """async (step) => {
   const times = [];
   for (let i = 0; i < groups.length; i += step) {
     const start = performance.now();
-    groups[i].dispatchEvent(new PointerEvent("pointerover", { bubbles: true, pointerType: "mouse" }));
+    groups[i].dispatchEvent(new PointerEvent("pointermove", { bubbles: true, pointerType: "mouse", clientX: i + 1 }));
     await new Promise((done) => requestAnimationFrame(() => {
       const channel = new MessageChannel();
       channel.port1.onmessage = done;
@@ -61,7 +61,7 @@ WORK = """(step) => {
   const groups = [...document.querySelectorAll(".nodes .n")], times = [];
   for (let i = 0; i < groups.length; i += step) {
     const start = performance.now();
-    groups[i].dispatchEvent(new PointerEvent("pointerover", { bubbles: true, pointerType: "mouse" }));
+    groups[i].dispatchEvent(new PointerEvent("pointermove", { bubbles: true, pointerType: "mouse", clientX: i + 1 }));
     times.push(performance.now() - start);
   }
   return times;

@@ -494,7 +494,7 @@ function show(view) {
   }
   view.traced = make("div");
   view.inspector.replaceChildren(close, make("h4", "", node.title), make("p", "", node.how + (node.lens ? view.data.lens : "")), ...(node.kept === undefined ? [words(view, node.w, node.p, node.k), facts(view, node)] : bothSides(view, node)), acts, view.traced);
-  if (node.b.length && node.kept === undefined) view.inspector.append(make("h5", "", "The least probable words"), words(view, node.b, [], node.kb));
+  if (node.b.length && node.kept === undefined) view.inspector.append(make("h5", "", "The least probable words"), words(view, node.b, [], node.k.slice(node.w.length)));
 }
 
 /** The node's numbers; of a difference, both sides' in two columns. */

@@ -86,7 +86,7 @@ def entries(flow: Flow, ids: Iterable[str]) -> list[dict[str, Any]]:
     """The inspector's entries for many nodes, with short keys: they are sent with every drawing.
 
     `how` goes on with `LENS` where `lens` is 1; `w`, `p`: top tokens and probabilities; `b`: the least probable
-    tokens; `k`, `kb`: what kinds of words these are (`_kinds`); `f`: values (with a reason where one is missing) in the
+    tokens; `k`: what kinds of words `w` and `b` are (`_kinds`); `f`: values (with a reason where one is missing) in the
     order of `fact_names`.
     """
     return [_entry(flow, flow.nodes[i]) for i in ids]
@@ -99,10 +99,9 @@ def _entry(flow: Flow, node: Node) -> dict[str, Any]:
         "how": how(flow, node),
         "lens": int(node.kind not in _NO_LENS),
         "w": [as_word(t) for t in (node.tokens or [])[:10]],
-        "k": _kinds(node.tokens, 10),
+        "k": _kinds(node.tokens, 10) + _kinds(node.bottom_tokens, 5),
         "p": [_brief(p) for p in (node.probs or [])[:10]],
         "b": [as_word(t) for t in (node.bottom_tokens or [])[:5]],
-        "kb": _kinds(node.bottom_tokens, 5),
         "f": facts(node, flow.d_vocab_text),
     }
     if node.absent:
@@ -134,7 +133,7 @@ def _both_sides(flow: Flow, node: Node) -> dict[str, Any]:
         "d": _brief(difference(node)),
     }
     if node.only_b:  # A's column is empty
-        both |= {"w": [], "p": [], "b": [], "k": "", "kb": "", "f": missing}
+        both |= {"w": [], "p": [], "b": [], "k": "", "f": missing}
     return both
 
 
