@@ -15,7 +15,7 @@ from visit.ui.sets import begin, left
 from visit.ui.state import visitor
 from visit.worker import SLOW, Run
 
-AT_ONCE = 3.0  # seconds of forecast up to which nobody is asked: visit-mini is read while one looks
+AT_ONCE = 8.0  # seconds of forecast up to which nobody is asked: visit-mini is read while one looks
 PATIENCE = 2.0  # … and for which the page waits for it
 
 
