@@ -1,7 +1,7 @@
 """Nothing changes unseen: what every command prints, two drawings, and what addresses mean, as they were recorded.
 
 Numbers are compared within 1e-5 relative (and 1e-6 absolute: what is noise in float32), texts exactly. After a change
-that is meant, `VISIT_GOLDEN=write python -m pytest tests/golden` records anew; read the difference before you commit it.
+that is meant, `VISIT_GOLDEN=write python -m pytest tests/golden` records anew; read the difference before you commit.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ SET = "prompt,target,distractor\n" + "\n".join(
     f"The capital of {country} is the city of, {capital}, Rome"
     for country, capital in [("Japan", "Tokyo"), ("France", "Paris"), ("Egypt", "Cairo"), ("Norway", "Oslo")]
 )
-WHAT_CHANGES = ("versions", "seconds", "seconds_expected", "made", "date", "weights", "hash", "revision")  # of a machine, or of a day
+# of a machine, or of a day
+WHAT_CHANGES = ("versions", "seconds", "seconds_expected", "made", "date", "weights", "hash", "revision")
 
 
 def commands(layer: str, head: str) -> dict[str, list[str]]:
@@ -88,7 +89,7 @@ def differs(old: Any, new: Any, where: str = "") -> str:
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (old, new))
     if numbers and math.isclose(old, new, rel_tol=1e-5, abs_tol=1e-6):
         return ""
-    return "" if old == new else f"{where}: {old!r} was recorded, {new!r} came"
+    return "" if old == new else f"{where}: {old!r:.200} was recorded, {new!r:.200} came"
 
 
 def check(name: str, found: Any) -> None:
@@ -143,7 +144,7 @@ def test_drawings(detail):
     graph.meta["versions"] = {}
     for name in ("max_rel_error", "tolerance"):
         graph.meta["ledger"][name] = 0.0
-    check(f"drawing-{detail}", visit.draw(graph, detail=detail).splitlines())
+    check(f"drawing-{detail}", visit.draw(graph, detail=detail).replace("><", ">\n<").splitlines())
 
 
 ADDRESSES = [
