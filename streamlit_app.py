@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from visit import ui
+from visit import app as ui
 
 st.set_page_config(page_title="VISIT", page_icon=":material/network_node:", layout="wide")
 flow = st.Page("pages/flow.py", title="Flow graph", icon=":material/account_tree:")

@@ -18,8 +18,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from graphs import make_graph  # noqa: E402
 
-from visit.drawing import component_source, draw, flow_data  # noqa: E402
-from visit.export import flow_html  # noqa: E402
+from visit.drawing.draw import component_source, draw, flow_data  # noqa: E402
+from visit.files.flow_page import flow_html  # noqa: E402
 
 CASES: dict[str, tuple[dict[str, Any], str, int]] = {
     "one block at words": ({"heads": 12, "neurons": 12}, "words", 100),

@@ -45,9 +45,9 @@ def measure(size: str) -> None:
     from transformers import AutoModelForCausalLM, GPT2Config
 
     from visit import Keep, build_flow_graph, capture
-    from visit.forward import plain_logits
-    from visit.listed import MINI_FOLDER
-    from visit.model import wrap
+    from visit.activations.forward import plain_logits
+    from visit.models.catalog import MINI_FOLDER
+    from visit.models.model import wrap
 
     layers, heads, width = SIZES[size]
     torch.manual_seed(0)

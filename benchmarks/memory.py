@@ -43,12 +43,12 @@ def measure(length: int, every_value: bool) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
 
     from visit import capture, head_memory
-    from visit.alignment import alignment_scores
-    from visit.heads import head_map
-    from visit.listed import MINI_FOLDER
-    from visit.memory import head_summary, value_life
-    from visit.model import wrap
-    from visit.roles import role_scores
+    from visit.analyses.attention_memory import head_summary, value_life
+    from visit.analyses.head_roles import role_scores
+    from visit.analyses.heads import head_map
+    from visit.analyses.overlap import alignment_scores
+    from visit.models.catalog import MINI_FOLDER
+    from visit.models.model import wrap
 
     torch.manual_seed(0)
     config = GPT2Config(n_layer=LAYERS, n_head=HEADS, n_embd=WIDTH, vocab_size=50257)

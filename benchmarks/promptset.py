@@ -35,8 +35,8 @@ def jobs(model: Any) -> tuple[Any, Any]:
     """Two classes of jobs over rows of prompts: the counts, and the bare pass."""
     import torch
 
-    from visit.forward import _fit, capture_many, tokenize
-    from visit.streaming import Counts, join, part_into
+    from visit.activations.forward import _fit, capture_many, tokenize
+    from visit.cache import Counts, join, part_into
 
     class Bare:
         def __init__(self, items: Sequence[Any], logits: int = 1) -> None:
@@ -84,9 +84,9 @@ def jobs(model: Any) -> tuple[Any, Any]:
 
 def measure(n: int) -> None:
     from visit import load_model
-    from visit.job import steps
-    from visit.promptset import shipped, shipped_set
-    from visit.worker import Worker
+    from visit.runs.job import steps
+    from visit.runs.promptset import shipped, shipped_set
+    from visit.runs.worker import Worker
 
     model = load_model("visit-mini")
     rows = [row for name in shipped() for row in shipped_set(name).rows]

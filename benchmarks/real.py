@@ -44,7 +44,7 @@ class Table:
 
     def __init__(self, name: str) -> None:
         import visit
-        from visit.forward import plain_logits, tokenize
+        from visit.activations.forward import plain_logits, tokenize
 
         self.model = visit.load_model(name)
         ids = tokenize(self.model, PROMPT)
@@ -63,11 +63,11 @@ class Table:
 def products(table: Table) -> None:
     """Capture, graphs and map of one prompt."""
     import visit
-    from visit.graph import build_folded_graph
-    from visit.overview import lens_map, predictions
-    from visit.pairing import pair
-    from visit.parting import part
-    from visit.story import story
+    from visit.analyses.divergence import part
+    from visit.analyses.overview import lens_map, predictions
+    from visit.analyses.token_alignment import pair
+    from visit.graph.build import build_folded_graph
+    from visit.narrate.flow import story
 
     model = table.model
     long_capture(model, min(600, model.max_tokens))
@@ -93,10 +93,10 @@ def products(table: Table) -> None:
 
 def memory_products(model: Any, acts: Any, table: Table) -> None:
     """What the memory page computes when it opens, and what it leaves until somebody asks."""
-    from visit.alignment import alignment_scores
-    from visit.heads import head_map
-    from visit.memory import head_memory, head_summary, value_life
-    from visit.recollection import head_graph
+    from visit.analyses.attention_memory import head_memory, head_summary, value_life
+    from visit.analyses.heads import head_map
+    from visit.analyses.overlap import alignment_scores
+    from visit.narrate.memory import head_graph
 
     layer, head = 2 * model.n_layers // 3, 1
     heads = f"{model.n_layers * model.n_heads} heads"
@@ -111,9 +111,9 @@ def memory_products(model: Any, acts: Any, table: Table) -> None:
 
 def neuron_products(model: Any, acts: Any, table: Table) -> None:
     """What the neuron page computes when it opens; the whole index is said by a chunk of it."""
-    from visit.neurons_card import neuron_card
-    from visit.neurons_one import active_neurons
-    from visit.static import forecast_seconds, rows_in_all
+    from visit.analyses.neurons import neuron_card
+    from visit.analyses.neurons_one import active_neurons
+    from visit.lenses.weights import forecast_seconds, rows_in_all
 
     last = model.n_layers - 1
     table.line("neurons: the first table, 30 of a layer", shortest(lambda: active_neurons(model, acts, last, top=30)))
@@ -126,8 +126,8 @@ def long_capture(model: Any, tokens: int = 600) -> None:
     """Time and memory of a long prompt's record beside the plain eager forward pass, in turns."""
     import torch
 
-    from visit.forward import capture, plain_logits
-    from visit.store import weight
+    from visit.activations.forward import capture, plain_logits
+    from visit.cache import weight
 
     ids = torch.randint(1000, (tokens,), generator=torch.Generator().manual_seed(0)).tolist()
     before = _resident("VmRSS")

@@ -27,10 +27,10 @@ def main() -> None:
     from engine import peak, row
     from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
 
-    from visit import static
-    from visit.listed import MINI_FOLDER
-    from visit.model import wrap
-    from visit.static_disk import weights_key
+    from visit.lenses import weights as static
+    from visit.lenses.weights_disk import weights_key
+    from visit.models.catalog import MINI_FOLDER
+    from visit.models.model import wrap
 
     torch.manual_seed(0)
     config = GPT2Config(n_layer=12, n_head=12, n_embd=768, vocab_size=50257)

@@ -6,7 +6,7 @@ the first N prompts of a file (allowed: a factor of 1.5 either way).
 4 prompts of 11 to 14 tokens (as long as the paper's), 6 layers of GPT-2 medium's size with its 50,257 words, random
 weights; all figures of section 3 and appendix D. The time is compared with what cannot be saved: the batched forward
 passes of the same prompts, and the bare products `[vectors, d_model] @ [d_model, d_vocab]` of all vectors that are
-read (counted by `visit.studies.forecast`, in chunks as large as the lens takes them). Wanted: 3 times these or less,
+read (counted by `visit.studies.duration`, in chunks as large as the lens takes them). Wanted: 3 times these or less,
 and as much memory for 16 prompts as for 4.
 """
 
@@ -38,8 +38,8 @@ def wide_model() -> Any:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
 
-    from visit.listed import MINI_FOLDER
-    from visit.model import wrap
+    from visit.models.catalog import MINI_FOLDER
+    from visit.models.model import wrap
 
     torch.manual_seed(0)
     config = GPT2Config(n_layer=LAYERS, n_head=16, n_embd=1024, vocab_size=50257)
@@ -49,13 +49,13 @@ def wide_model() -> Any:
 
 def prompts(count: int) -> list[Any]:
     """Rows of token ids: the embedded tokenizer's words are not this model's."""
-    from visit.promptfile import Row
+    from visit.runs.prompts import Row
 
     return [Row([(7919 * n + 131 * i) % 2000 for i in range(LENGTHS[n % 4])], line=n + 1) for n in range(count)]
 
 
 def run(model: Any, rows: list[Any]) -> None:
-    from visit.job import steps
+    from visit.runs.job import steps
     from visit.studies.run import StudyRun
     from visit.studies.settings import ALIGNED, Settings
 
@@ -77,7 +77,7 @@ def products(model: Any, count: int) -> None:
     """The bare products of as many vectors, a chunk at a time."""
     import torch
 
-    from visit.lens import CHUNK_BYTES
+    from visit.lenses.logit import CHUNK_BYTES
 
     table, chunk = model.unembedding.weight.detach(), CHUNK_BYTES // (4 * model.d_vocab)
     x = torch.randn(chunk, model.d_model)
@@ -93,7 +93,7 @@ def timed(call: Any) -> float:
 
 
 def speed() -> None:
-    from visit.studies.forecast import counts, forecast
+    from visit.studies.duration import counts, forecast
     from visit.studies.settings import ALIGNED, Settings
 
     model, rows = wide_model(), prompts(4)
@@ -134,11 +134,12 @@ def foretold(name: str, file: str, count: int, cold: bool) -> None:
     """The forecast of all figures against the run and its charts. `cold`: no row of the weights was read before."""
     from dataclasses import replace
 
-    from visit import load_model, report, study
-    from visit.chart_svg import chart_spec
-    from visit.figures_study import panels
-    from visit.promptset import read_prompts
-    from visit.studies.forecast import CHARTS, forecast
+    from visit import load_model, study
+    from visit.figures.study import panels
+    from visit.figures.svg import chart_spec
+    from visit.files import study_report as report
+    from visit.runs.promptset import read_prompts
+    from visit.studies.duration import CHARTS, forecast
 
     model, chosen = load_model(name), read_prompts(Path(file))
     chosen = replace(chosen, rows=chosen.rows[:count])

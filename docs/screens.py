@@ -67,7 +67,7 @@ def models(folder: Path) -> dict[str, str]:
         Olmo2Config,
     )
 
-    from visit.listed import MINI_FOLDER
+    from visit.models.catalog import MINI_FOLDER
 
     words = AutoTokenizer.from_pretrained(MINI_FOLDER)
     ids = {"bos_token_id": 0, "eos_token_id": 0}

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from visit import ui
-from visit.ui import compare, compare_graphs
+from visit import app as ui
+from visit.app import compare, compare_graphs
 
 ui.ensure_entrypoint("pages/compare.py")
 st.title("Compare", anchor=False)

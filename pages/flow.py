@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from visit import ui
-from visit.ui import flow, lens_map
+from visit import app as ui
+from visit.app import flow, lens_map
 
 ui.ensure_entrypoint("pages/flow.py")
 st.title("Flow graph", anchor=False)

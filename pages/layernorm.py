@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from visit import ui
-from visit.ui import layernorm
+from visit import app as ui
+from visit.app import layernorm
 
 ui.ensure_entrypoint("pages/layernorm.py")
 st.title("Layer norm", anchor=False)

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from visit import ui
-from visit.ui import memory, memory_head, memory_more
+from visit import app as ui
+from visit.app import memory, memory_head, memory_more
 
 ui.ensure_entrypoint("pages/memory.py")
 st.title("Attention memory", anchor=False)

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from visit import ui
-from visit.ui import neurons, neurons_card, neurons_many
+from visit import app as ui
+from visit.app import neurons, neurons_card, neurons_many
 
 ui.ensure_entrypoint("pages/neurons.py")
 st.title("Neurons", anchor=False)

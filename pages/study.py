@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from visit import ui
-from visit.ui import study
+from visit import app as ui
+from visit.app import study
 
 ui.ensure_entrypoint("pages/study.py")
 st.title("Paper studies", anchor=False)

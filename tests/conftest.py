@@ -12,7 +12,8 @@ __all__ = ["gguf_wheel", "hub_cache", "hub_folder", "served", "slow_pip", "smoll
 @pytest.fixture(scope="session")
 def smollm2():
     """The trained model of the tests in `real/`; skipped where it was not fetched, unless VISIT_REAL=required."""
-    from visit import load_model, wheels
+    from visit import load_model
+    from visit.models import wheels
 
     if wheels.find("smollm2") is None:
         missing = "SmolLM2 is not on this machine: python -m visit models fetch smollm2"

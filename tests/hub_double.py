@@ -145,6 +145,6 @@ def served(hub_folder, hub_cache, monkeypatch):
             "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
             double.address + "/{repo_id}/resolve/{revision}/{filename}",
         )
-        monkeypatch.setattr("visit.hub.HfApi", lambda: __import__("huggingface_hub").HfApi(double.address))
+        monkeypatch.setattr("visit.models.hub.HfApi", lambda: __import__("huggingface_hub").HfApi(double.address))
 
     return serve

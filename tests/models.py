@@ -11,8 +11,8 @@ import transformers as hf
 from torch.overrides import TorchFunctionMode
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from visit.listed import MINI_FOLDER
-from visit.model import Model, wrap
+from visit.models.catalog import MINI_FOLDER
+from visit.models.model import Model, wrap
 
 IDS = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
 # as the config classes call them: three blocks, 24 wide, 4 heads; the odd numbers are on purpose

@@ -10,8 +10,8 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import visit
-from visit.permalink import DEFAULT_PROMPT
-from visit.ui import flow
+from visit.app import flow
+from visit.app.address import DEFAULT_PROMPT
 
 APP = "../streamlit_app.py"
 
@@ -153,12 +153,12 @@ def test_hosted_refuses_a_folder_in_the_link(monkeypatch, tmp_path):
 
 def test_a_selection_needs_no_forward_pass(monkeypatch):
     app = start()
-    import visit.forward
+    import visit.activations.forward
 
     def boom(*_args, **_kwargs):
         raise AssertionError("a forward pass")
 
-    monkeypatch.setattr(visit.forward, "capture", boom)
+    monkeypatch.setattr(visit.activations.forward, "capture", boom)
     app.text_input(key="w_values").set_value("3").run()
     assert not app.exception
     app.query_params["node"] = "L3.head2"

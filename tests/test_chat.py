@@ -13,10 +13,10 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from visit import VisitError, build_flow_graph, capture, capture_many, chat_prompt
 from visit.__main__ import main
-from visit.chat import ChatPrompt, Message
-from visit.pairing import pair
-from visit.rendering import render
-from visit.tokens import doubled_start, special_ids
+from visit.analyses.token_alignment import pair
+from visit.models.chat import ChatPrompt, Message
+from visit.models.rendering import render
+from visit.models.tokens import doubled_start, special_ids
 
 CHATML = (  # SmolLM2's, with a shorter system message of its own
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
@@ -136,7 +136,7 @@ def test_one_message_in_two_templates_is_aligned_by_its_words():
     ],
 )
 def test_a_template_that_fails_or_does_not_end_is_a_sentence(monkeypatch, template, said):
-    monkeypatch.setattr("visit.rendering.SECONDS", 0.5)
+    monkeypatch.setattr("visit.models.rendering.SECONDS", 0.5)
     with pytest.raises(VisitError, match=said) as problem:
         chat_prompt(chatty(template), "Hi you there")
     assert str(problem.value).startswith("The chat template ")
@@ -192,7 +192,7 @@ def test_chat_options_that_mean_nothing_are_refused(capsys, folder):
         (["graph", *prompt, "--chat"], "no chat template"),
         (["graph", *prompt, *model, "--system", "x"], "--system belongs to --chat"),
         (["neurons", "--search", " Paris", "--chat"], "--chat belongs to --prompt"),
-        (["layernorm", "--prompts", "visit/mini/prompts/facts.csv", "--chat"], "--chat belongs to --prompt"),
+        (["layernorm", "--prompts", "visit/data/visit-mini/prompts/facts.csv", "--chat"], "--chat belongs to --prompt"),
     ):
         assert main(arguments) == 2
         assert said in capsys.readouterr().err

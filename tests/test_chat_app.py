@@ -8,7 +8,7 @@ from test_app import fresh_caches, start, tokens, url  # noqa: F401
 from test_chat import chatty
 from test_tokens import llama
 
-from visit.permalink import DEFAULT_PROMPT
+from visit.app.address import DEFAULT_PROMPT
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 import visit
 from visit import VisitError, capture, load_model
-from visit.checkpoint import inspect
-from visit.loading import read_checkpoint
+from visit.models.checkpoint import inspect
+from visit.models.load import read_checkpoint
 
 IDS = [5, 9, 7]
 

@@ -14,7 +14,7 @@ import pytest
 
 from visit import build_flow_graph, capture
 from visit.__main__ import main
-from visit.tables import to_zip
+from visit.files.tables import to_zip
 
 PROMPT = "The capital of Japan is the city of"
 

@@ -8,7 +8,7 @@ from browser import idle, visitor
 from streamlit.testing.v1 import AppTest
 from transformers import AutoModelForCausalLM
 
-from visit.permalink import DEFAULT_PROMPT, DEFAULT_PROMPT_B
+from visit.app.address import DEFAULT_PROMPT, DEFAULT_PROMPT_B
 
 NOT = "The capital of Japan is not the city of"
 
@@ -242,8 +242,8 @@ def test_a_click_in_a_sentence_brings_the_graph_into_sight(page):
 
 
 def test_a_hidden_node_that_is_chosen_is_shown_again(monkeypatch):
-    from visit.permalink import State
-    from visit.ui import graphs
+    from visit.app import graph_panel as graphs
+    from visit.app.address import State
 
     kept: dict[str, str] = {}
     monkeypatch.setattr(graphs, "state", lambda: State(pin="-L4.head1,L2.head3"))

@@ -9,9 +9,9 @@ from transformers import AutoTokenizer
 
 import visit
 from visit import Keep, VisitError, build_flow_graph, capture, compare
-from visit.difference import common_id, own_id
-from visit.listed import MINI_FOLDER
-from visit.pairing import Pair, Pairing, describe, pair, pair_tokens, parse_fixes
+from visit.analyses.graph_difference import common_id, own_id
+from visit.analyses.token_alignment import Pair, Pairing, describe, pair, pair_tokens, parse_fixes
+from visit.models.catalog import MINI_FOLDER
 
 A = [5, 17, 3, 99, 41, 17, 8]
 B = [5, 3, 77, 41, 60, 17, 8]  # 17 deleted, 99 replaced, 60 inserted
@@ -78,7 +78,7 @@ def test_two_tokenizers_are_aligned_where_their_tokens_end():
     text = "The capital of Japan"
     whole = capture(model, text)
     letters = [model.tokenizer.encode(c, add_special_tokens=False)[0] for c in text]
-    other = visit.model.wrap(model.hf, _Letters(letters), "letters")
+    other = visit.models.model.wrap(model.hf, _Letters(letters), "letters")
     fine = capture(other, text)
     assert len(fine.token_ids) == len(text)
     found = pair(model, whole, other, fine)

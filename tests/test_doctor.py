@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from visit.__main__ import main
-from visit.doctor import _on_cpu, against_cpu, examine, verdict, wrong_device
-from visit.identities import model_ledger
-from visit.model import wrap
+from visit.analyses.doctor import _on_cpu, against_cpu, examine, verdict, wrong_device
+from visit.exact.ledger import model_ledger
+from visit.models.model import wrap
 
 
 def saved(path, name, **broken):
@@ -114,7 +114,7 @@ def test_on_the_cpu_there_is_nothing_to_compare_and_a_wrong_device_is_exit_statu
     status, out, _ = doctor(capsys, "visit-mini")
     assert status == 0 and "CPU: nothing to compare" in out and out.splitlines()[-1] == "All identities hold."
     wrong = {"device": "mps", "holds": False, "max_rel_error": 2.0, "sentence": "mps and CPU differ by 2e+00"}
-    monkeypatch.setattr("visit.doctor.against_cpu", lambda _model: wrong)
+    monkeypatch.setattr("visit.analyses.doctor.against_cpu", lambda _model: wrong)
     status, out, _ = doctor(capsys, "visit-mini")
     assert status == 1 and "This device computes wrongly: mps and CPU differ" in out.splitlines()[-1]
 

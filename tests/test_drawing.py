@@ -14,18 +14,18 @@ import pytest
 from graphs import HOSTILE, make_graph
 
 from visit import build_flow_graph, capture
-from visit.bands import gauge, route
-from visit.detail import LEVELS, levels, read, shown
-from visit.drawing import component_source, compose, default_detail, draw, flow_data
+from visit.analyses.overview import block_moves
+from visit.drawing.draw import component_source, compose, default_detail, draw, flow_data
+from visit.drawing.edges import gauge, route
+from visit.drawing.inspector import inspect
+from visit.drawing.layout import place
+from visit.drawing.records import LEVELS, levels, read, shown
+from visit.drawing.sheet import BAR_Y, NAME_Y, STREAM_Y, WORK_Y, share_text
+from visit.drawing.style import band_colours, page_colours, pill_class, pill_colours, rank_bounds
 from visit.errors import VisitError
-from visit.export import _has_fonts, flow_html, flow_png, flow_svg, script_json
-from visit.graph import build_folded_graph
-from visit.inspector import inspect
-from visit.layout import place
-from visit.overview import block_moves
-from visit.palette import band_colours, page_colours, pill_class, pill_colours, rank_bounds
-from visit.sheet import BAR_Y, NAME_Y, STREAM_Y, WORK_Y, share_text
-from visit.words import text_width
+from visit.files.flow_page import _has_fonts, flow_html, flow_png, flow_svg, script_json
+from visit.graph.build import build_folded_graph
+from visit.text.visible import text_width
 
 FAMILIES = {
     "sequential": {},

@@ -9,9 +9,9 @@ import transformers as hf
 from transformers import AutoModelForCausalLM
 
 from visit import VisitError, capture
-from visit.families import FAMILIES, family_of
-from visit.model import wrap
-from visit.scoring import first_visible, score_scale, vector_norm, window
+from visit.models.attention import first_visible, score_scale, vector_norm, window
+from visit.models.families import FAMILIES, family_of
+from visit.models.model import wrap
 
 
 def test_every_row_is_some_small_models_row_and_the_other_way_round():

@@ -7,8 +7,8 @@ from browser import browser as chromium
 from browser import need_browser
 from graphs import HOSTILE, make_graph
 
-from visit.drawing import component_source, flow_data
-from visit.export import flow_html, script_json
+from visit.drawing.draw import component_source, flow_data
+from visit.files.flow_page import flow_html, script_json
 
 pytestmark = pytest.mark.browser
 

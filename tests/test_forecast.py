@@ -8,12 +8,12 @@ import torch
 from transformers import AutoConfig
 
 from visit import VisitError, capture, load_model
-from visit.checkpoint import inspect
-from visit.doctor import sizes_of
-from visit.forecast import Forecast, choose_dtype, dimensions, forecast, need, record_bytes
-from visit.listed import LISTED, MINI, MINI_FOLDER
-from visit.machine import memory_at_hand, size_text
-from visit.store import weight
+from visit.analyses.doctor import sizes_of
+from visit.cache import weight
+from visit.models.catalog import LISTED, MINI, MINI_FOLDER
+from visit.models.catalog_memory import Forecast, choose_dtype, dimensions, forecast, need, record_bytes
+from visit.models.checkpoint import inspect
+from visit.models.machine import memory_at_hand, size_text
 
 GB = 10**9
 
@@ -21,7 +21,7 @@ GB = 10**9
 @pytest.fixture
 def memory(monkeypatch):
     """Set what the machine has free."""
-    return lambda free: monkeypatch.setattr("visit.loading.memory_at_hand", lambda *_a: int(free))
+    return lambda free: monkeypatch.setattr("visit.models.load.memory_at_hand", lambda *_a: int(free))
 
 
 @pytest.mark.parametrize("name", models.NAMES)
@@ -55,7 +55,7 @@ def test_precision_falls_to_half_only_where_float32_does_not_fit(memory):
 
 def test_loading_never_starts_when_it_does_not_fit(memory, monkeypatch):
     memory(50 << 20)
-    monkeypatch.setattr("visit.loading.read_weights", lambda *_a: pytest.fail("the weights were read"))
+    monkeypatch.setattr("visit.models.load.read_weights", lambda *_a: pytest.fail("the weights were read"))
     with pytest.raises(VisitError, match=r"'visit-mini' is not loaded: it needs 2\d\d MB in float32 or 2\d\d MB in bf"):
         load_model(MINI)
 
@@ -136,7 +136,7 @@ def test_a_container_of_version_1_whose_path_is_the_hosts(tmp_path):
 
 
 def test_without_a_limit_the_free_memory_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr("visit.machine.psutil.virtual_memory", lambda: type("M", (), {"available": 123}))
+    monkeypatch.setattr("visit.models.machine.psutil.virtual_memory", lambda: type("M", (), {"available": 123}))
     root = groups(tmp_path, ["8:memory:/"], {
         "memory/memory.limit_in_bytes": 9223372036854771712, "memory/memory.usage_in_bytes": 1,
     })  # fmt: skip

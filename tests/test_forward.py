@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from visit import Edit, VisitError, capture, capture_many, ledger
-from visit.forward import PARTS, Activations, plain_logits
-from visit.lens import read
+from visit.activations.forward import PARTS, Activations, plain_logits
+from visit.lenses.logit import read
 
 PROMPT = [5, 17, 3, 99, 41, 17, 8, 200, 31]
 
@@ -58,12 +58,12 @@ def test_the_ledger_forgives_an_unsteady_machine_but_no_hook_that_changes_the_pa
     assert not found["holds"] and 0 < found["max_rel_error"] < 1e-6, "a record that differs says by how much"
     passes = iter([acts.logits, noisy.logits])
     with monkeypatch.context() as unsteady:
-        unsteady.setattr("visit.identities.plain_logits", lambda *_: next(passes))
+        unsteady.setattr("visit.exact.ledger.plain_logits", lambda *_: next(passes))
         assert ledger(model, noisy).query("identity == 1")["holds"].all()
     scale = model.hf.lm_head.register_forward_hook(lambda _m, _a, out: out * (1 + 1e-6) if capturing else out)
     capturing = True
     changed = capture(model, PROMPT)
-    monkeypatch.setattr("visit.identities.plain_logits", lambda *_: acts.logits)
+    monkeypatch.setattr("visit.exact.ledger.plain_logits", lambda *_: acts.logits)
     assert not ledger(model, changed).query("identity == 1")["holds"].any()
     scale.remove()
 

@@ -12,7 +12,8 @@ from gguf_files import Q, random_model, write
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import visit
-from visit import VisitError, gguf, load_model
+from visit import VisitError, load_model
+from visit.models import gguf
 
 IDS = [5, 90, 7, 33, 12, 64]
 WRITTEN = list(files.CONFIGS)
@@ -110,7 +111,7 @@ def test_what_quantisation_costs_is_said_wherever_the_model_is_named(tmp_path):
     graph = visit.build_flow_graph(model, visit.capture(model, IDS), layers=[0])
     assert graph.meta["quantization"] == note
     assert note in visit.draw(graph)
-    from visit.doctor import examine
+    from visit.analyses.doctor import examine
 
     meta, tables = examine(model)
     assert meta["quantization"] == note
@@ -266,6 +267,6 @@ def test_a_file_without_a_tokenizer_is_refused(tmp_path):
 
 def test_a_model_that_does_not_fit_is_refused_before_its_weights_are_read(tmp_path, monkeypatch):
     file = write(tmp_path / "small.gguf", "llama", random_model("llama"))
-    monkeypatch.setattr("visit.loading.memory_at_hand", lambda *_: 1 << 20)
+    monkeypatch.setattr("visit.models.load.memory_at_hand", lambda *_: 1 << 20)
     monkeypatch.setattr(gguf.Weights, "read", lambda *_: pytest.fail("weights were read"))
     assert "is not loaded: it needs" in refused(file)

@@ -11,14 +11,14 @@ import torch
 
 import visit
 from visit import Keep, VisitError, build_flow_graph, capture, capture_many, ledger
-from visit.blocks import add_block, add_gap
-from visit.decompose import attribution, head_results
-from visit.draft import Draft
-from visit.forward import PARTS
-from visit.graph import FlowGraph, build_folded_graph, parse_layers, sums_gap
-from visit.keep import select
-from visit.lens import final_norm, unembed
-from visit.overview import lens_map, predictions
+from visit.activations.forward import PARTS
+from visit.analyses.overview import lens_map, predictions
+from visit.exact.decompose import attribution, head_results
+from visit.graph.blocks import add_block, add_gap
+from visit.graph.build import FlowGraph, build_folded_graph, parse_layers, sums_gap
+from visit.graph.draft import Draft
+from visit.graph.prune import select
+from visit.lenses.logit import final_norm, unembed
 
 PROMPT = [5, 17, 3, 99, 41, 17, 8, 200, 31]
 KEEPS = {
@@ -104,7 +104,7 @@ def test_published_count_of_a_gpt2_small_block():
     """The authors' first settings on GPT-2 small: 184 nodes and 267 edges in the first shown block."""
     from transformers import AutoModelForCausalLM, GPT2Config
 
-    from visit.model import wrap
+    from visit.models.model import wrap
 
     config = GPT2Config(n_layer=2, n_embd=768, n_head=12, vocab_size=300, n_positions=32, **models.IDS)
     torch.manual_seed(0)
@@ -498,8 +498,8 @@ def test_a_wrong_question_gets_a_sentence(wrong, says):
 
 def test_too_many_nodes_says_what_to_lower(monkeypatch):
     model = models.small("gpt2")
-    monkeypatch.setattr("visit.graph.MAX_NODES", 200)
-    monkeypatch.setattr("visit.draft.MAX_NODES", 200)
+    monkeypatch.setattr("visit.graph.build.MAX_NODES", 200)
+    monkeypatch.setattr("visit.graph.draft.MAX_NODES", 200)
     with pytest.raises(VisitError, match="mlp_neurons"):
         build_flow_graph(model, capture(model, PROMPT), keep=Keep(mlp_neurons=None))
     with pytest.raises(VisitError, match="more than 200 nodes"):
@@ -529,13 +529,13 @@ def test_an_extended_graph_is_the_graph_built_with_these_pins(name):
     graph = build_flow_graph(model, acts, keep=keep, target=7)
     last = model.n_heads - 1
     pins = [f"L1.head{last}.value6", "L0.mlp_value3", "L1.attn_neuron1", "L0.head0"]
-    extended = visit.graph.extend(graph, pins)
+    extended = visit.graph.build.extend(graph, pins)
     whole = build_flow_graph(model, acts, keep=Keep(1, 1, 2, 2, pin=tuple(pins)), target=7)
     pd.testing.assert_frame_equal(extended.edges, whole.edges)
     pd.testing.assert_frame_equal(extended.nodes, whole.nodes, rtol=1e-12)
     assert set(pins) <= set(extended.nodes["id"]) and not set(pins) <= set(graph.nodes["id"])
     with pytest.raises(VisitError, match="separated from its pass"):
-        visit.graph.extend(FlowGraph(graph.nodes, graph.edges, graph.meta), pins)
+        visit.graph.build.extend(FlowGraph(graph.nodes, graph.edges, graph.meta), pins)
 
 
 def rows_of(table, ids):
@@ -572,8 +572,8 @@ def test_unfolding_reads_nothing_twice_and_opens_the_whole_graph_in_the_end(name
     whole = build_flow_graph(model, acts)
     folded = build_folded_graph(model, acts)
     count = []
-    read = visit.graph.read
-    monkeypatch.setattr(visit.graph, "read", lambda m, x, *rest: count.append(len(x)) or read(m, x, *rest))
+    read = visit.graph.build.read
+    monkeypatch.setattr(visit.graph.build, "read", lambda m, x, *rest: count.append(len(x)) or read(m, x, *rest))
     full = build_folded_graph(model, acts, opened=range(model.n_layers), known=folded.nodes)
     pd.testing.assert_frame_equal(full.nodes, whole.nodes, rtol=1e-12)
     pd.testing.assert_frame_equal(full.edges, whole.edges, rtol=1e-12)

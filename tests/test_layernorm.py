@@ -11,10 +11,18 @@ import pytest
 import torch
 
 import visit
-from visit import VisitError, capture, capture_many, figures_layernorm, read_vectors, token_shift
+from visit import VisitError, capture, capture_many, read_vectors, token_shift
 from visit.__main__ import main
-from visit.layernorm import extremes, probs_of, target_shifts
-from visit.layernorm_set import (
+from visit.analyses.function_words import (
+    class_shifts,
+    class_summary,
+    filter_sentence,
+    filter_test,
+    function_words,
+    is_function_word,
+    word_classes,
+)
+from visit.analyses.norm_sets import (
     MEANS,
     PARTS,
     control_sums,
@@ -26,17 +34,10 @@ from visit.layernorm_set import (
     shift_sums,
     top_words,
 )
-from visit.layernorm_steps import NORMS, STEPS, norm_sites, parts_for
-from visit.layernorm_words import (
-    class_shifts,
-    class_summary,
-    filter_sentence,
-    filter_test,
-    function_words,
-    is_function_word,
-    word_classes,
-)
-from visit.promptfile import shipped_set
+from visit.analyses.norm_steps import NORMS, STEPS, norm_sites, parts_for
+from visit.analyses.norms import extremes, probs_of, target_shifts
+from visit.figures import norms as figures_layernorm
+from visit.runs.prompts import shipped_set
 
 PROMPT = [5, 17, 3, 99, 41, 17, 8, 200, 31]
 PROMPTS = [PROMPT, [7, 300, 12], [44, 44, 900, 1], [2, 1000, 17, 31, 6], [1999, 5], [8]]

@@ -8,8 +8,9 @@ import models
 import pytest
 import torch
 
-from visit import VisitError, capture, intersection, lens, read_vectors
-from visit.lens import final_norm, read, top_of, unembed
+from visit import VisitError, capture, intersection, read_vectors
+from visit.lenses import logit as lens
+from visit.lenses.logit import final_norm, read, top_of, unembed
 
 PROMPT = [5, 17, 3, 99, 41]
 

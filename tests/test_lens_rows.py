@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from visit.lens_rows import empty_runs, rows_of
-from visit.palette import page_colours, pill_colours
+from visit.drawing.style import page_colours, pill_colours
+from visit.figures.lens_rows import empty_runs, rows_of
 
 WORDS = {"the", "of", "and"}
 

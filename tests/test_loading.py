@@ -13,8 +13,8 @@ from transformers import AutoConfig, BertConfig
 
 import visit
 from visit import VisitError, capture, load_model
-from visit.listed import MINI_FOLDER, check_hosted
-from visit.tokens import single_token, token_strings
+from visit.models.catalog import MINI_FOLDER, check_hosted
+from visit.models.tokens import single_token, token_strings
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_remote_code_is_never_run(folder, tmp_path):
 
 def test_a_hub_that_cannot_be_reached_says_so_in_seconds(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("visit.hub.HfApi", lambda: __import__("huggingface_hub").HfApi("http://127.0.0.1:9"))
+    monkeypatch.setattr("visit.models.hub.HfApi", lambda: __import__("huggingface_hub").HfApi("http://127.0.0.1:9"))
     started = time.monotonic()
     with pytest.raises(VisitError, match=r"neither a folder nor whole in the local cache.*did not answer"):
         load_model("some-org/some-model-that-is-not-cached")
@@ -129,7 +129,7 @@ def test_a_hosted_app_loads_listed_models_only(folder, monkeypatch):
 def test_sdpa_is_refused_because_it_has_no_patterns():
     from transformers import AutoModelForCausalLM
 
-    from visit.model import wrap
+    from visit.models.model import wrap
 
     hf = AutoModelForCausalLM.from_config(models.CONFIGS["gpt2"](50), attn_implementation="sdpa")
     with pytest.raises(VisitError, match="eager"):

@@ -10,14 +10,15 @@ import pytest
 import torch
 
 import visit
-from visit import Keep, VisitError, alignment, build_flow_graph, capture, head_memory, intersection, read_vectors
-from visit.alignment import alignment_scores
-from visit.circuits import as_seen, key_readings, query_readings
-from visit.decompose import attribution, memory_values, value_norms, written
-from visit.heads import head_map
-from visit.memory import head_summary, value_life
-from visit.recall import query_key_readings, terms
-from visit.scoring import first_visible, norm_module
+from visit import Keep, VisitError, build_flow_graph, capture, head_memory, intersection, read_vectors
+from visit.analyses import overlap as alignment
+from visit.analyses.attention_memory import head_summary, value_life
+from visit.analyses.heads import head_map
+from visit.analyses.overlap import alignment_scores
+from visit.analyses.recall import query_key_readings, terms
+from visit.exact.circuits import as_seen, key_readings, query_readings
+from visit.exact.decompose import attribution, memory_values, value_norms, written
+from visit.models.attention import first_visible, norm_module
 
 PROMPT = [5, 17, 3, 99, 41, 17, 8, 200, 31]
 TWO_NAMES = "When Mary and John went to the store, John gave a drink to"
@@ -345,7 +346,7 @@ def test_a_wrong_call_gets_a_sentence(call, says):
 def test_records_that_cannot_answer_are_refused():
     model = models.small("llama")
     (single,) = visit.capture_many(model, [PROMPT], pos=-1)
-    parts = [p for p in visit.forward.PARTS if p != "rotary"]
+    parts = [p for p in visit.activations.forward.PARTS if p != "rotary"]
     for call in (head_map, alignment_scores, lambda m, a: head_memory(m, a, 0, 0), lambda m, a: value_life(m, a, 1)):
         with pytest.raises(VisitError, match="kept position 8 only"):
             call(model, single)

@@ -12,10 +12,10 @@ from streamlit.testing.v1 import AppTest
 
 import visit
 from visit import VisitError, capture
-from visit.alignment import alignment_scores
-from visit.heads import _readings, head_map
-from visit.memory import head_memory, head_summary
-from visit.recollection import FINDINGS, figure_findings, head_graph, memory_meta, memory_story, strongest_head
+from visit.analyses.attention_memory import head_memory, head_summary
+from visit.analyses.heads import _readings, head_map
+from visit.analyses.overlap import alignment_scores
+from visit.narrate.memory import FINDINGS, figure_findings, head_graph, memory_meta, memory_story, strongest_head
 
 NAMES = "When Mary and John went to the store, John gave a drink to"
 PROMPT = [5, 17, 3, 99, 41, 17, 8]
@@ -76,8 +76,8 @@ def test_what_is_folded_away_is_not_computed(monkeypatch):
     """By default: the numbers of all heads, the words of one. Lists, lives and figures are read when opened."""
     prompt = "The capital of Norway is the city of"
     with monkeypatch.context() as patch:
-        for place in ("heads._readings", "memory.value_life", "alignment.alignment_scores"):
-            patch.setattr(f"visit.{place}", never)
+        for place in ("heads._readings", "attention_memory.value_life", "overlap.alignment_scores"):
+            patch.setattr(f"visit.analyses.{place}", never)
         app = start(prompt=prompt)
         assert not app.exception and len(rows(app)) == 9 and rows(app)["value"].iloc[:-1].notna().all()
         assert [e.label for e in app.expander if "Ledger" not in e.label] == [
@@ -97,7 +97,7 @@ def test_what_is_folded_away_is_not_computed(monkeypatch):
 @pytest.mark.parametrize("measure", ["intersection_final", "rank", "norm"])
 def test_a_measure_that_rests_on_words_has_them_read(measure, monkeypatch):
     wanted, reads = measure != "norm", []
-    monkeypatch.setattr("visit.heads._readings", lambda *given: reads.append(1) or _readings(*given))
+    monkeypatch.setattr("visit.analyses.heads._readings", lambda *given: reads.append(1) or _readings(*given))
     app = start(measure=measure, prompt=f"The capital of Italy is the city of {measure}")
     assert not app.exception and bool(reads) == wanted
 

@@ -5,19 +5,19 @@ import json
 import random
 import re
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
-from visit.mini import evaluate, measure, prompts, words
-from visit.mini.batches import SPELLED, encode
-from visit.mini.held_out import fact_cases, name_cases
-from visit.mini.text import held_out_pair, held_out_phrasing, sentences
-from visit.mini.tokenizer import LEAST, count_words
-from visit.mini.world import facts, phrasings, rows
-from visit.model import load_model
+from training.mini import evaluate, measure, prompts, words
+from training.mini.batches import SPELLED, encode
+from training.mini.held_out import fact_cases, name_cases
+from training.mini.text import held_out_pair, held_out_phrasing, sentences
+from training.mini.tokenizer import LEAST, count_words
+from training.mini.world import facts, phrasings, rows
+from visit.models.catalog import MINI_FOLDER
+from visit.models.model import load_model
 
-MINI = Path(prompts.__file__).parent
+MINI = MINI_FOLDER
 HOSTILE = [
     "  two  spaces and\ttabs\r\n\n",
     "naïve café — Ωμέγα",
@@ -93,11 +93,11 @@ def test_any_text_comes_back_from_the_tokenizer(model):
 
 
 def test_the_vocabulary_is_bytes_and_whole_words_each_seen_often(model, corpus):
-    vocab = json.loads((MINI / "model" / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    vocab = json.loads((MINI / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
     known = [token for token, i in vocab.items() if i > 255]
     assert len(vocab) - len(known) == 256
     assert [token for token in known if not re.fullmatch(r"Ġ?[A-Za-z]+", token)] == []
-    with open(MINI / "model" / "word_counts.csv", encoding="utf-8", newline="") as file:
+    with open(MINI / "word_counts.csv", encoding="utf-8", newline="") as file:
         recorded = {row["word"]: int(row["count"]) for row in csv.DictReader(file)}
     assert set(recorded) == set(known)
     assert min(recorded.values()) >= LEAST
@@ -138,7 +138,7 @@ def test_the_shown_examples_are_completed_right(model):
 
 
 def test_the_weights_are_small():
-    assert (MINI / "model" / "model.safetensors").stat().st_size <= 12e6
+    assert (MINI / "model.safetensors").stat().st_size <= 12e6
 
 
 def test_it_completes_what_it_must(model):

@@ -14,10 +14,9 @@ import torch
 
 import visit
 from visit import VisitError, __main__, capture, neuron_statistics
-from visit.decompose import attribution
-from visit.figures_neurons import activation_histogram, norm_entropy, weight_lines
-from visit.neurons import NeuronRun, neuron_sums, rogue_dims, statistics_table
-from visit.neurons_card import (
+from visit.analyses.neuron_sets import NeuronRun, neuron_sums, rogue_dims, statistics_table
+from visit.analyses.neuron_sums import BINS, added, empty_sums, merged, state_of, sums_of
+from visit.analyses.neurons import (
     histogram,
     neuron_card,
     regularization_findings,
@@ -25,10 +24,11 @@ from visit.neurons_card import (
     similar_neurons,
     weight_profile,
 )
-from visit.neurons_one import active_neurons
-from visit.neurons_set import BINS, added, empty_sums, merged, state_of, sums_of
-from visit.promptset import shipped_set
-from visit.static import static_index
+from visit.analyses.neurons_one import active_neurons
+from visit.exact.decompose import attribution
+from visit.figures.neurons import activation_histogram, norm_entropy, weight_lines
+from visit.lenses.weights import static_index
+from visit.runs.promptset import shipped_set
 
 PROMPT = [5, 17, 3, 99, 41, 17, 8, 200, 31]
 SET = [[(7 * i + 3 * j * j) % 2100 for j in range(1 + i % 9)] for i in range(40)] + [[5, 17, 3], [5, 17, 3]]
@@ -189,7 +189,7 @@ def test_outliers_and_rogue_dimensions_are_found():
         hf.transformer.h[1].mlp.c_proj.weight[8, 11] = -5.0
         hf.transformer.h[1].mlp.c_proj.bias[11] += 40.0  # every prompt's stream is long in dimension 11
     hf.config._attn_implementation = "eager"
-    model = visit.model.wrap(hf, models.tokenizer(), "rogue")
+    model = visit.models.model.wrap(hf, models.tokenizer(), "rogue")
     sums = neuron_sums(model, SET)
     assert rogue_dims(sums, 1) == [11] and rogue_dims(sums, 0) == []
     row = statistics_table(model, sums, static_index(model)).set_index(["layer", "neuron"]).loc[(1, 8)]

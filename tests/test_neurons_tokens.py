@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from visit import VisitError, __main__, capture, load_model
-from visit.neurons_tokens import (
+from visit.analyses.neuron_tokens import (
     CONTEXTS,
     WINDOW,
     Contexts,
@@ -142,7 +142,7 @@ def test_batches_stay_small_however_large_the_model(monkeypatch):
     whole = token_tables(model, run_of(model).snapshot(), SET)
     plain = model.hf.forward
     monkeypatch.setattr(model.hf, "forward", lambda ids, **more: sizes.append(ids.numel()) or plain(ids, **more))
-    monkeypatch.setattr("visit.neurons_tokens.NUMBERS", 50 * model.n_layers * model.d_mlp)
+    monkeypatch.setattr("visit.analyses.neuron_tokens.NUMBERS", 50 * model.n_layers * model.d_mlp)
     few = token_tables(model, run_of(model).snapshot(), SET)
     assert max(sizes) <= 50 and len(sizes) > 10
     assert few["tokens"]["activation"].tolist() == pytest.approx(
@@ -156,7 +156,7 @@ def test_no_numbers_and_foreign_states_and_wrong_neurons_are_refused():
     with torch.no_grad():
         broken.transformer.wte.weight[17] = math.nan
     broken.config._attn_implementation = "eager"
-    from visit.model import wrap
+    from visit.models.model import wrap
 
     broken = wrap(broken, models.tokenizer(), "broken")
     with pytest.raises(VisitError, match=r"no numbers .* for \[5, 17\]"):

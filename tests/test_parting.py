@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from visit import VisitError, capture
-from visit.lens import final_norm, intersection, unembed
-from visit.pairing import pair, pair_tokens
-from visit.parting import MEASURES, first_parting, part
+from visit.analyses.divergence import MEASURES, first_parting, part
+from visit.analyses.token_alignment import pair, pair_tokens
+from visit.lenses.logit import final_norm, intersection, unembed
 
 A = [5, 17, 3, 99, 41, 17, 8]
 B = [5, 17, 3, 77, 60, 41, 17, 8]
@@ -48,7 +48,7 @@ def test_the_divergence_is_its_formula():
 
 
 def test_the_centred_distance_leaves_out_a_dimension_that_drowns_the_others():
-    from visit.parting import _angles
+    from visit.analyses.divergence import _angles
 
     torch.manual_seed(0)
     states = torch.randn(12, 40, dtype=torch.float64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from visit import VisitError
-from visit.permalink import State, amount, level_text, levels, parse, to_params
+from visit.app.address import State, amount, level_text, levels, parse, to_params
 
 
 def test_a_state_survives_its_own_address():

@@ -16,8 +16,9 @@ import pytest
 
 import visit
 from visit import VisitError, capture, load_model
-from visit.promptfile import MAX_BYTES, MAX_CHARACTERS, MAX_RESTARTS, MAX_ROWS, NOTES_SHOWN, WORLD
-from visit.promptset import (
+from visit.cache import Counts, Histogram, Moments, Top, join, part_into, read_arrays, write_arrays
+from visit.runs.prompts import MAX_BYTES, MAX_CHARACTERS, MAX_RESTARTS, MAX_ROWS, NOTES_SHOWN, WORLD
+from visit.runs.promptset import (
     Answering,
     all_shipped,
     answered,
@@ -29,7 +30,6 @@ from visit.promptset import (
     shipped,
     shipped_set,
 )
-from visit.streaming import Counts, Histogram, Moments, Top, join, part_into, read_arrays, write_arrays
 
 REAL = os.environ.get("VISIT_REAL", "")  # a folder of SmolLM2-135M-Instruct, where there is one
 
@@ -367,7 +367,7 @@ def test_a_damaged_or_foreign_file_is_none(tmp_path):
 
 
 # ---- what is shown first -------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("folder", ["mini", "data"])
+@pytest.mark.parametrize("folder", ["data/visit-mini", "data"])
 def test_every_example_says_what_it_shows_and_every_pair_what_to_look_for(folder):
     home = Path(visit.__file__).parent / folder
     for name, said in (("examples", "shows"), ("presets", "look")):

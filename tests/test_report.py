@@ -14,15 +14,16 @@ import pytest
 from models import small
 
 import visit
-from visit import VisitError, report
-from visit.chart_svg import chart_spec
-from visit.figures_study import COLUMNS, Run, forecast_bars, panels
-from visit.palette import SERIES
-from visit.promptfile import PromptSet, Row, shipped_set
+from visit import VisitError
+from visit.drawing.style import SERIES
+from visit.figures.study import COLUMNS, Run, forecast_bars, panels
+from visit.figures.svg import chart_spec
+from visit.files import study_report as report
+from visit.files.recording import MAX_BYTES, read_study, without_words
+from visit.runs.prompts import PromptSet, Row, shipped_set
 from visit.studies.captions import FIGURES as CAPTIONS
 from visit.studies.captions import caption_of
 from visit.studies.settings import ALIGNED, FIGURES
-from visit.studies.stored import MAX_BYTES, read_study, without_words
 from visit.studies.verdicts import Verdict
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -245,7 +246,7 @@ def test_a_chart_whose_data_another_thread_took_is_made_again(study, monkeypatch
     import altair as alt
 
     chart = panels(report.study_run(study, "5"), "5")[0].chart
-    monkeypatch.setattr("visit.chart_svg.TRIES", 2)
+    monkeypatch.setattr("visit.figures.svg.TRIES", 2)
     alt.data_transformers.register("elsewhere", lambda data, **_: {"name": "elsewhere"})
     with alt.data_transformers.enable("elsewhere"), pytest.raises(VisitError, match="busy"):
         chart_spec(chart)

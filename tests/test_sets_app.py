@@ -9,13 +9,13 @@ import pytest
 from browser import idle, server, visitor
 from streamlit.testing.v1 import AppTest
 
-from visit import static
-from visit.neurons import NeuronRun
-from visit.promptset import shipped_set
-from visit.static import StaticRun, rows_in_all
-from visit.ui import neurons_all
-from visit.ui.cached import st_model
-from visit.worker import SLOW, WORKER
+from visit.analyses.neuron_sets import NeuronRun
+from visit.app import neurons_all
+from visit.app.cache import st_model
+from visit.lenses import weights as static
+from visit.lenses.weights import StaticRun, rows_in_all
+from visit.runs.promptset import shipped_set
+from visit.runs.worker import SLOW, WORKER
 
 
 def start(name: str, **params: str) -> AppTest:
@@ -59,8 +59,8 @@ def every_neuron_of_the_mini() -> None:
     """A page that needs all neurons and nothing else."""
     import streamlit as st
 
-    from visit.ui.cached import st_model
-    from visit.ui.neurons_all import every_neuron
+    from visit.app.cache import st_model
+    from visit.app.neurons_all import every_neuron
 
     index = every_neuron(st_model("visit-mini"), "They are shown")
     st.caption("nothing yet" if index is None else f"{len(index.norm)} rows")

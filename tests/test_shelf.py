@@ -8,8 +8,8 @@ import weakref
 import pytest
 
 from visit import VisitError
-from visit.listed import MINI
-from visit.shelf import Shelf
+from visit.models.catalog import MINI
+from visit.models.pool import Shelf
 
 
 class Double:

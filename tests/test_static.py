@@ -15,10 +15,11 @@ import pytest
 import torch
 
 import visit
-from visit import VisitError, static, static_disk
-from visit.lens import read
-from visit.model import wrap
-from visit.static import (
+from visit import VisitError
+from visit.lenses import weights as static
+from visit.lenses import weights_disk as static_disk
+from visit.lenses.logit import read
+from visit.lenses.weights import (
     StaticRun,
     compute,
     forecast_seconds,
@@ -30,8 +31,9 @@ from visit.static import (
     search,
     static_index,
 )
-from visit.static_disk import index_file, weights_key
-from visit.worker import Worker
+from visit.lenses.weights_disk import index_file, weights_key
+from visit.models.model import wrap
+from visit.runs.worker import Worker
 
 
 @pytest.fixture(autouse=True)
@@ -232,7 +234,7 @@ def test_threads_build_once_and_an_interrupted_reading_keeps_nothing(monkeypatch
 
 def test_two_processes_at_once_do_no_harm(folder):
     code = (
-        "import sys, json, visit; from visit.static import static_index; m = visit.load_model('visit-mini');"
+        "import sys, json, visit; from visit.lenses.weights import static_index; m = visit.load_model('visit-mini');"
         "print(json.dumps([int(static_index(m, rebuild=True).ids.astype('int64').sum()) for _ in range(3)]))"
     )
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from visit.store import Store, weight
+from visit.cache import Store, weight
 
 
 @dataclass

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from visit import capture
-from visit.decompose import attribution
-from visit.lens import final_norm, unembed
-from visit.overview import lens_map, movers, predictions
-from visit.story import percent, signed, story
+from visit.analyses.overview import lens_map, movers, predictions
+from visit.exact.decompose import attribution
+from visit.lenses.logit import final_norm, unembed
+from visit.narrate.flow import percent, signed, story
 
 PROMPT = [5, 17, 3, 99, 41, 17, 8]
 
@@ -74,7 +74,7 @@ def test_where_nothing_carries_it_says_so(monkeypatch):
     assert min(pushed.values()) < 0 < max(pushed.values())
     for target, contribution in pushed.items():
         assert ("No head and no MLP" in text(story(model, quiet, -1, target))) == (contribution <= 0)
-    monkeypatch.setattr("visit.story.CARRIES", 0.5)  # a small model has few parts, so that each is large
+    monkeypatch.setattr("visit.narrate.flow.CARRIES", 0.5)  # a small model has few parts, so that each is large
     spread = [t for t in range(60) if "No single part" in text(story(model, acts, -1, t))]
     assert 0 < len(spread) < 60
 

@@ -13,20 +13,20 @@ import torch
 
 import visit
 from visit import VisitError, capture, intersection
-from visit.alignment import alignment_scores
-from visit.circuits import as_seen
-from visit.decompose import post_scale
-from visit.job import steps
-from visit.layernorm_words import filter_test
-from visit.promptfile import Row
-from visit.scoring import vector_norm
+from visit.analyses.function_words import filter_test
+from visit.analyses.overlap import alignment_scores
+from visit.exact.circuits import as_seen
+from visit.exact.decompose import post_scale
+from visit.lenses.similarity import agreement, patience, rank_weights, read_tops
+from visit.models.attention import vector_norm
+from visit.runs.job import steps
+from visit.runs.prompts import Row
 from visit.studies.baseline import chance, random_pairs
-from visit.studies.forecast import counts, forecast, pairs
+from visit.studies.duration import counts, forecast, pairs
 from visit.studies.plan import GROUPS
-from visit.studies.reading import agreement, patience, rank_weights, read_tops
-from visit.studies.record import _filters, studied, study_meta, study_of
 from visit.studies.run import StudyRun
 from visit.studies.settings import ALIGNED, FIGURES, Settings, settled
+from visit.studies.study import _filters, studied, study_meta, study_of
 from visit.studies.summary import figure_table, tables
 from visit.studies.sums import Cells, empty, merge, weights
 from visit.studies.verdicts import interval, judged, spearman, verdicts
@@ -380,7 +380,7 @@ def test_a_prompt_that_computes_no_numbers_is_left_out_and_named(model, rows, su
         ranks = cells.total.shape[-1]
         assert np.allclose(found.cells[name].total[..., :ranks], cells.total, atol=1e-9)
         assert np.isfinite(found.cells[name].total).all()
-    usable = studied(model, visit.studies.record.prompt_set(rows), found.settings)
+    usable = studied(model, visit.studies.study.prompt_set(rows), found.settings)
     assert any("line 77" in note and "no numbers" in note for note in study_meta(model, usable, found)["left_out"])
 
 
@@ -419,7 +419,7 @@ def test_most_weight_lies_within_the_words_compared():
 
 
 def test_agreement_broadcasts_and_is_chunked_without_a_seam(monkeypatch):
-    monkeypatch.setattr("visit.studies.reading.CELLS", 100 * 999)
+    monkeypatch.setattr("visit.lenses.similarity.CELLS", 100 * 999)
     generator = torch.Generator().manual_seed(0)
     a = torch.stack([torch.randperm(40, generator=generator)[:10] for _ in range(2500)]).view(50, 50, 10)
     b = a[:, :1].flip(-1)
@@ -734,8 +734,8 @@ def test_a_study_has_every_figure_and_says_what_it_is_of(tmp_path, monkeypatch):
 
 def test_the_norm_and_neuron_figures_are_those_of_their_own_analyses(tmp_path, monkeypatch):
     monkeypatch.setenv("VISIT_CACHE", str(tmp_path))
-    from visit.layernorm_tables import set_tables
-    from visit.neurons import neuron_statistics
+    from visit.analyses.neuron_sets import neuron_statistics
+    from visit.analyses.norm_tables import set_tables
 
     model = models.small("gpt2", torch.float32)
     found = visit.study(model, list(TEXTS), figures=["7", "8", "21", "tables"], draws=5).tables
@@ -753,7 +753,7 @@ def test_the_norm_and_neuron_figures_are_those_of_their_own_analyses(tmp_path, m
 def test_a_study_of_sums_half_way_has_figures_already(model, rows):
     job = StudyRun(model, rows, Settings(figures=ALIGNED, k=K, draws=20))
     job.update(rows[:2])
-    usable = studied(model, visit.studies.record.prompt_set(rows), job.settings)
+    usable = studied(model, visit.studies.study.prompt_set(rows), job.settings)
     found = study_of(model, usable, job.snapshot(), figures=["2b"])
     assert set(found.tables) == {"2b"} == set(found.verdicts) and found.meta["prompts"] == 2
 

@@ -11,9 +11,9 @@ import streamlit as st
 from browser import idle, visitor
 from streamlit.testing.v1 import AppTest
 
-from visit.permalink import State, parse, to_params
-from visit.ui.study import duration
-from visit.worker import WORKER
+from visit.app.address import State, parse, to_params
+from visit.app.study import duration
+from visit.runs.worker import WORKER
 
 
 def start(**params: str) -> AppTest:
@@ -80,8 +80,8 @@ def held(monkeypatch):
     """A run that stands still in front of its fourth prompt until it is told to go on; counted: charts and studies."""
     from threading import Event
 
+    from visit.app import study_results
     from visit.studies import run as running
-    from visit.ui import study_results
 
     go, drawn, take, made = Event(), [], running.StudyRun._take, study_results.panels
 
@@ -91,7 +91,7 @@ def held(monkeypatch):
         take(self, rows)
 
     monkeypatch.setattr(running, "FLOP", 1.0)
-    monkeypatch.setattr("visit.job.AIM", 1e-9)
+    monkeypatch.setattr("visit.runs.job.AIM", 1e-9)
     monkeypatch.setattr(running.StudyRun, "_take", waits)
     monkeypatch.setattr(
         study_results, "panels", lambda run, figure, *more: drawn.append(figure) or made(run, figure, *more)
@@ -164,7 +164,7 @@ def test_a_stopped_run_says_where_and_can_be_resumed(held):
 
 
 def test_beside_a_long_run_stands_a_cheaper_one_with_its_time(monkeypatch):
-    from visit.studies import forecast
+    from visit.studies import duration as forecast
 
     monkeypatch.setattr(forecast, "LONG", 0.01)
     app = start(figures="2b,8,14,16,19", count="100", draws="20")

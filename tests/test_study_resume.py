@@ -16,14 +16,14 @@ import torch
 
 import visit
 from visit.__main__ import main
-from visit.commands import study as command
-from visit.job import how_far, steps
-from visit.promptfile import Row
-from visit.studies import forecast as forecasting
+from visit.cli import study as command
+from visit.runs.job import how_far, steps
+from visit.runs.prompts import Row
+from visit.studies import duration as forecasting
 from visit.studies import run as running
-from visit.studies.record import prompt_set, study_of
 from visit.studies.run import Part, StudyRun
 from visit.studies.settings import ALIGNED, FIGURES, Settings
+from visit.studies.study import prompt_set, study_of
 
 TEXTS = ("The capital of Japan is", "Mary and John went to the store and", "Paris is in", "The", "She gave the book to")
 FILE = "prompt,target\n" + "".join(f"{text}, the\n" for text in TEXTS)
@@ -42,7 +42,7 @@ def groups(monkeypatch):
 
 def slow(monkeypatch):
     monkeypatch.setattr(running, "FLOP", 1.0)
-    monkeypatch.setattr("visit.job.AIM", 1e-9)
+    monkeypatch.setattr("visit.runs.job.AIM", 1e-9)
 
 
 def tables_of(job, model, rows):
@@ -108,7 +108,7 @@ def test_batches_of_any_size_give_the_same_bits(monkeypatch):
     monkeypatch.setattr(running, "FLOP", 3 * one)
     found = []
     for aim in (1e-9, 0.002, 1e9):
-        monkeypatch.setattr("visit.job.AIM", aim)
+        monkeypatch.setattr("visit.runs.job.AIM", aim)
         job, batches = StudyRun(model, rows, settings), []
         for done in steps(job):
             batches.append(done)
@@ -172,7 +172,11 @@ def test_the_run_itself_reads_the_rows_and_makes_the_words(monkeypatch):
     def never(*_arguments):
         pytest.fail("made again")
 
-    for name in ("visit.studies.summary.other_tables", "visit.studies.others.static_index", "visit.static.compute"):
+    for name in (
+        "visit.studies.summary.other_tables",
+        "visit.studies.others.static_index",
+        "visit.lenses.weights.compute",
+    ):
         monkeypatch.setattr(name, never)
     found = study_of(model, prompt_set([Row(text) for text in TEXTS]), job.snapshot())
     assert {figure.split("-")[0] for figure in found.tables} == set(FIGURES) - {"13"}  # no prompt has a target
@@ -221,11 +225,11 @@ def test_the_forecast_counts_passes_norms_rows_and_sums(figures, monkeypatch):
     settings = Settings(figures=figures, k=20, draws=1000)
     table = forecasting.forecast(model, rows, settings).set_index("part")["vectors"]
     seen = dict.fromkeys(("passes", "norms", "rows", "sums"), 0)
-    capture, probs, add = running.capture_many, visit.layernorm_set.probs_of, running.add_prompts
-    read = visit.static._read_into
+    capture, probs, add = running.capture_many, visit.analyses.norm_sets.probs_of, running.add_prompts
+    read = visit.lenses.weights._read_into
 
     def captured(model, prompts, *more, **options):
-        seen["passes"] += sum(len(visit.forward.tokenize(model, prompt)) for prompt in prompts)
+        seen["passes"] += sum(len(visit.activations.forward.tokenize(model, prompt)) for prompt in prompts)
         return capture(model, prompts, *more, **options)
 
     def norms(model, x, *more):
@@ -242,10 +246,10 @@ def test_the_forecast_counts_passes_norms_rows_and_sums(figures, monkeypatch):
         return add(sums, numbers, members, drawn)
 
     job = StudyRun(model, rows, settings)
-    for module in ("visit.studies.run", "visit.layernorm_job", "visit.neurons"):
+    for module in ("visit.studies.run", "visit.analyses.norm_job", "visit.analyses.neuron_sets"):
         monkeypatch.setattr(f"{module}.capture_many", captured)
-    monkeypatch.setattr("visit.layernorm_set.probs_of", norms)
-    monkeypatch.setattr("visit.static._read_into", static)
+    monkeypatch.setattr("visit.analyses.norm_sets.probs_of", norms)
+    monkeypatch.setattr("visit.lenses.weights._read_into", static)
     monkeypatch.setattr(running, "add_prompts", added)
     job.update(rows)
     expected = dict(seen)
@@ -259,8 +263,8 @@ def test_the_forecast_counts_passes_norms_rows_and_sums(figures, monkeypatch):
 
 @pytest.mark.parametrize("second", ["rbo", "none"])
 def test_the_forecast_counts_the_charts_that_the_page_draws(second):
-    from visit import report
-    from visit.figures_study import panels
+    from visit.figures.study import panels
+    from visit.files import study_report as report
 
     model = models.small("gpt2", torch.float32)
     answer = model.vocabulary[int(visit.capture(model, TEXTS[0]).logits[-1].argmax())]

@@ -10,8 +10,8 @@ from tokenizers import models as kinds
 from transformers import PreTrainedTokenizerFast
 
 from visit import VisitError, capture, ledger, load_model
-from visit.doctor import examine
-from visit.tokens import character_parts, single_token, split_characters, start_tokens, token_strings, token_text
+from visit.analyses.doctor import examine
+from visit.models.tokens import character_parts, single_token, split_characters, start_tokens, token_strings, token_text
 
 TEXTS = ["The capital of Japan is the city of Tokyo. a test of café here", "Tokyo and Paris are capitals often"] * 9
 BYTES = [f"<0x{i:02X}>" for i in range(256)]

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 import visit
-from visit.contrast import contrast
-from visit.difference import Comparison, compare, own_id, single_parts
-from visit.export import difference_file
-from visit.graph import build_folded_graph
-from visit.parting import part
-from visit.standing import Asked
-from visit.twins import both_data, common_detail, difference_data, difference_flow
+from visit.analyses.divergence import part
+from visit.analyses.graph_difference import Comparison, compare, own_id, single_parts
+from visit.analyses.standing import Asked
+from visit.drawing.pair import both_data, common_detail, difference_data, difference_flow
+from visit.files.flow_page import difference_file
+from visit.graph.build import build_folded_graph
+from visit.narrate.comparison import contrast
 
 JAPAN = "The capital of Japan is the city of"
 NOT = "The capital of Japan is not the city of"

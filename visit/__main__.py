@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import NoReturn
 
-from visit.commands import compare, doctor, graph, layernorm, memory, models, neurons, study
+from visit.cli import compare, doctor, graph, layernorm, memory, models, neurons, study
 from visit.errors import VisitError
 
 

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import visit
-from visit import wheels
+from visit.models import wheels
 
 JAPAN, FRANCE = "The capital of Japan is the city of", "The capital of France is the city of"
 NAMES = "When Mary and John went to the store, John gave a drink to"

@@ -22,8 +22,8 @@ Tables of the figures of section 3 and appendix D ("2a" … "20"): columns `figu
 | 19, 20 | naive, circuit, gain (mean over each head's most attended sources: `Settings.sources`) | | mean |
 
 Tables of the norm and neuron analyses have the columns of the functions that make them, and are made once the run is
-done: "7" (`visit.layernorm_set.set_shift`, extremes of ln1 at the last layer of the first quarter, column `vectors`:
-"real" or "random"), "8" (`visit.neurons.statistics_table`), "9" (`visit.neurons_card.weight_profile` of the last
+done: "7" (`norm_sets.set_shift`, extremes of ln1 at the last layer of the first quarter, column `vectors`:
+"real" or "random"), "8" (`neuron_sets.statistics_table`), "9" (`neurons.weight_profile` of the last
 layer), "21", "22" (`layer_words` of ln1, ln2), "23" (as "7", read without the final norm), "tables-1" to "tables-6":
 "tables-1", "tables-2" (`top_words` of ln1, at the last layers of the first and of the second quarter), "tables-3"
 (`falling_words` of ln1), "tables-4" (`top_words` of ln2), "tables-5" (`falling_words` of ln2), "tables-6"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from visit.model import Model
-from visit.studies.reading import agreement, rank_weights, read_tops
+from visit.lenses.similarity import agreement, rank_weights, read_tops
+from visit.models.model import Model
 
 VECTORS = 64  # random vectors, every two of them compared
 LONG = 200  # words from which on each is compared with one other alone: the time goes with k squared

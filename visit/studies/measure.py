@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from visit.forward import Activations
-from visit.heads import ranks as ranked
-from visit.model import Model
+from visit.activations.forward import Activations
+from visit.analyses.heads import ranks as ranked
+from visit.lenses.similarity import Tops, agreement, read_tops
+from visit.models.model import Model
 from visit.studies import vectors
 from visit.studies.plan import OTHERS, Plan, readings
-from visit.studies.reading import Tops, agreement, read_tops
 from visit.studies.settings import ATTENDED, LONGEST
 
 Numbers = dict[str, Float[Tensor, "measure layer head rank"]]  # by block; ranks that a short prompt lacks are cut off

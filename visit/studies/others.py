@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pandas as pd
 
-from visit.layernorm import extremes
-from visit.layernorm_set import ShiftSums, control_sums, falling_words, layer_words, quarters, set_shift, top_words
-from visit.layernorm_steps import has_norm
-from visit.layernorm_words import class_shifts, filter_test
-from visit.model import Model
-from visit.neurons import statistics_table
-from visit.neurons_card import weight_profile
-from visit.static import static_index
+from visit.analyses.function_words import class_shifts, filter_test
+from visit.analyses.neuron_sets import statistics_table
+from visit.analyses.neurons import weight_profile
+from visit.analyses.norm_sets import ShiftSums, control_sums, falling_words, layer_words, quarters, set_shift, top_words
+from visit.analyses.norm_steps import has_norm
+from visit.analyses.norms import extremes
+from visit.lenses.weights import static_index
+from visit.models.model import Model
 from visit.studies.settings import ALIGNED, FIGURES
 from visit.studies.sums import StudySums, Words
 

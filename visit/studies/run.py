@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from visit.activations.forward import capture_many, tokenize
+from visit.analyses.neuron_sets import NeuronRun
+from visit.analyses.norm_job import ShiftRun
+from visit.analyses.norm_steps import has_norm
+from visit.cache import State
 from visit.errors import VisitError
-from visit.forward import capture_many, tokenize
-from visit.layernorm_job import ShiftRun
-from visit.layernorm_steps import has_norm
-from visit.model import Model
-from visit.neurons import NeuronRun
-from visit.promptfile import Row
-from visit.static import StaticRun, found_index, is_ready, rows_in_all
-from visit.streaming import State
-from visit.studies.forecast import part_seconds, prompt_seconds, vectors_of
+from visit.lenses.weights import StaticRun, found_index, is_ready, rows_in_all
+from visit.models.model import Model
+from visit.runs.prompts import Row
+from visit.studies.duration import part_seconds, prompt_seconds, vectors_of
 from visit.studies.measure import Read, final_words, measure
 from visit.studies.others import words_of
 from visit.studies.plan import plan
@@ -49,7 +49,7 @@ class Part:
 
 
 class StudyRun:
-    """All figures of a study over prompts (`visit.worker`). Rows that the model cannot read must not come.
+    """All figures of a study over prompts (`visit.runs.worker`). Rows that the model cannot read must not come.
 
     `fitting(model, promptset)` takes those out; a prompt shorter than `settings.pos` is refused here.
     """

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from visit.model import Model
+from visit.models.model import Model
 from visit.studies.others import other_tables
 from visit.studies.plan import GROUPS, OTHERS, Block
 from visit.studies.settings import ALIGNED, FIGURES

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from visit.cache import State
 from visit.errors import VisitError
-from visit.promptfile import Row
-from visit.streaming import State
+from visit.runs.prompts import Row
 from visit.studies.plan import Block
 from visit.studies.settings import Settings
 
@@ -147,13 +147,13 @@ def _added(a: Cells, b: Cells, block: Block) -> Cells:
 
 
 def _merge_shifts(a: Any, b: Any) -> Any:
-    from visit.layernorm_set import merge_sums
+    from visit.analyses.norm_sets import merge_sums
 
     return merge_sums(a, b)
 
 
 def _merge_neurons(a: Any, b: Any) -> Any:
-    from visit.neurons_set import merged
+    from visit.analyses.neuron_sums import merged
 
     later = b.example_prompts  # each half numbers its prompts from 0
     return merged(a, replace(b, example_prompts=later + a.prompts * (later >= 0)))

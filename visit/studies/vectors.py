@@ -1,6 +1,7 @@
 """The vectors that the study compares, one layer of one prompt at a time: the only place that knows how they are made.
 
-Everything comes from `visit.decompose` and `visit.circuits`, which know what a family adds on the way into the stream.
+Everything comes from `visit.exact` (`decompose`, `circuits`), which knows what a family adds on the way into the
+stream.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from visit.aim import kv_head
-from visit.circuits import key_readings, query_readings
-from visit.decompose import head_results, memory_values, needed
-from visit.forward import Activations
-from visit.model import Model
+from visit.activations.forward import Activations
+from visit.exact.circuits import key_readings, query_readings
+from visit.exact.decompose import head_results, memory_values, needed
+from visit.exact.question import kv_head
+from visit.models.model import Model
 
 PARTS = ("resid_pre", "q", "k", "v", "pattern", "z", "attn_out", "resid_mid", "resid_post", "rotary")
 

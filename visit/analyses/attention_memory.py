@@ -1,0 +1,174 @@
+"""The attention memory: what one head recalls from every past position, and what one token is remembered as.
+
+A head's output is a sum of memory values, `Σ_i pattern[t, i] · v_i W_O`. Each is read with the lens, next to the key
+it was found by and the query that looked for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from visit.activations.forward import Activations
+from visit.analyses.heads import places, shared
+from visit.analyses.recall import query_key_readings, read_blocks, terms, value_columns
+from visit.errors import VisitError
+from visit.exact.decompose import Attribution, head_results, memory_values
+from visit.exact.question import aimed, check_head, counted, seen, word
+from visit.lenses.logit import columns_of, lens_logits, read, top_of
+from visit.models.model import Model
+
+_LISTS = [f"{name}{part}" for name in ("key_", "key_gain_", "query_", "query_gain_") for part in ("tokens", "probs")]
+_COLUMNS = [
+    "source_pos", "source_token", "is_sink", "pattern", "value_norm", "moved", "share", "contribution",
+    "tokens", "probs", "entropy", "prob", "rank", "source_prob", "source_rank", "negated_tokens", "negated_probs",
+    *_LISTS,
+]  # fmt: skip
+
+
+def head_memory(
+    model: Model,
+    acts: Activations,
+    layer: int,
+    head: int,
+    pos: int = -1,
+    target: int | str | None = None,
+    distractor: int | str | None = None,
+    k: int = 10,
+    sources: Iterable[int] | None = None,
+) -> pd.DataFrame:
+    """What one head at one position recalls: a row per past position, and a last row for what their sum misses.
+
+    Columns: `source_pos` (missing in the last row), `source_token`, `is_sink` (the first position), `pattern`,
+    `value_norm` (‖v_i W_O‖), `moved` (pattern · value_norm), `share` (of Σ moved), `contribution` (logits, of
+    pattern · value). What the memory value reads: `tokens`, `probs` (top k), `entropy` (bits), `prob` and `rank` of the
+    target (None: the prediction at `pos`), `source_prob` and `source_rank` of the source token; `negated_tokens`,
+    `negated_probs` of −value where the whole head pushes the target away, else missing. The key as `pos` sees it and
+    the query as the source sees it: `key_tokens`, `key_probs`, `query_tokens`, `query_probs`, which pair with
+    `ln1_out`; with the gain of ln1 folded in (`key_gain_…`, `query_gain_…`) they pair with the stream.
+    Last row: the head's output minus the sum of the rows: `moved` is its length, `share` that length over the head's;
+    with its `contribution` the column adds up to the head's.
+    In a layer with a window the positions outside it have pattern 0 and add nothing.
+    `sources`: positions whose words are read (None = all). The others keep their numbers, so that sums hold.
+    Raises `VisitError` for a wrong layer, head, position, k or word. Source: paper sections 3.3, D.2, D.3; sums ours.
+    """
+    t, wanted, frozen = aimed(model, acts, pos, target, distractor)
+    check_head(model, layer, head)
+    shown, k = seen(acts, t, sources), counted(model, k)
+    with torch.no_grad():
+        values, pattern, result = terms(model, acts, layer, head, t)
+        table = _sum_of_rows(acts, values, pattern, result, frozen)
+        blocks = {"": values[shown]}
+        if float(frozen.of(result)) < 0:
+            blocks["negated_"] = -values[shown]
+        blocks |= query_key_readings(model, acts, layer, head, t, shown)
+        asked = torch.tensor([[wanted, acts.token_ids[i]] for i in shown], device=model.device)
+        columns = read_blocks(model, blocks, asked, k) if shown else {}
+    for name in _COLUMNS[table.shape[1] :]:
+        found = dict(zip(shown, columns.get(name, []), strict=False))
+        table[name] = pd.Series([found.get(i) for i in range(len(table))], dtype=_dtype(name))
+    return table
+
+
+def head_summary(
+    model: Model,
+    acts: Activations,
+    layer: int,
+    head: int,
+    pos: int = -1,
+    target: int | str | None = None,
+    distractor: int | str | None = None,
+    k: int = 10,
+) -> dict[str, Any]:
+    """What one head writes at one position, as a whole: the totals of `head_memory`.
+
+    Keys: `node` (id in the flow graph), `layer`, `head`, `pos`, `target`, `distractor` (`{"id", "token"}` or None),
+    `norm`, `share` (of Σ norms of the layer's heads), `contribution` (logits), `tokens`, `probs` (top k), `entropy`
+    (bits), `prob` and `rank` of the target; `negated_tokens`, `negated_probs` of −head where it pushes the target away,
+    else None; `miss` = ‖head − Σ pattern · value‖, `relative_miss` (over `norm`). Raises `VisitError` as `head_memory`.
+    """
+    t, wanted, frozen = aimed(model, acts, pos, target, distractor)
+    check_head(model, layer, head)
+    with torch.no_grad():
+        values, pattern, result = terms(model, acts, layer, head, t)
+        norms = head_results(model, acts, layer, t).norm(dim=-1)
+        miss = float((result - pattern @ values).norm())
+        both = columns_of(model, read(model, torch.stack([result, -result]), wanted, counted(model, k)))
+        contribution = float(frozen.of(result))
+    norm = float(result.norm())
+    away = contribution < 0
+    return {
+        "node": f"L{layer}.head{head}", "layer": int(layer), "head": int(head), "pos": t,
+        "target": word(model, wanted), "distractor": word(model, distractor),
+        "norm": norm, "share": float(norms[head] / norms.sum().clamp_min(1e-30)), "contribution": contribution,
+        **{name: both[name][0] for name in ("tokens", "probs", "entropy", "prob", "rank")},
+        "negated_tokens": both["tokens"][1] if away else None, "negated_probs": both["probs"][1] if away else None,
+        "miss": miss, "relative_miss": miss / max(norm, 1e-30),
+    }  # fmt: skip
+
+
+def value_life(
+    model: Model, acts: Activations, source_pos: int, target: int | str | None = None, k: int = 5,
+    pos: int | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """What one source token is remembered as: its memory value in every head of every layer, a row each.
+
+    Columns: `layer`, `head`, `norm` (‖v_i W_O‖; before a post-norm as written at `pos`, or times its gain only),
+    `tokens`, `probs` (top k), `entropy` (bits), `prob` and `rank` of the target (None: the prediction at the
+    last position), `source_prob` and `source_rank` of the source token itself.
+    Attention takes no part: who looks at the value is another question. `pos`: a position that sees the token; then
+    `intersection_head`, too: I_50 of the value with what its head writes there. Raises `VisitError` for a wrong
+    position, k or word. Source: paper App. D.2, Fig. 18 and, for I_50, Fig. 17, for one prompt.
+    """
+    i = acts.index(source_pos)
+    t = None if pos is None else acts.index(pos)
+    if t is not None and t < i:
+        raise VisitError(f"Position {t} does not see the token at position {i}: a head looks back only.")
+    wanted = aimed(model, acts, -1, target)[1]
+    table = places(model)
+    with torch.no_grad():
+        everywhere = torch.full((model.n_heads, 1), i, device=model.device)
+        values = [memory_values(model, acts, layer, everywhere, t)[:, 0] for layer in range(model.n_layers)]
+        asked = torch.tensor([wanted, acts.token_ids[i]], device=model.device).expand(len(table), -1)
+        k, compared = counted(model, k), min(50, model.d_vocab)
+        found = read(model, torch.cat(values), asked, k if t is None else max(k, compared))
+        few = replace(found, top_ids=found.top_ids[:, :k], top_probs=found.top_probs[:, :k])
+        table = table.assign(norm=found.norm.tolist(), **value_columns(model, few))
+        if t is not None:
+            heads = torch.cat([head_results(model, acts, layer, t) for layer in range(model.n_layers)])
+            tops = torch.cat([top_of(logits, compared)[1] for _, logits in lens_logits(model, heads)])
+            table["intersection_head"] = shared(found.top_ids[:, :compared], tops).tolist()
+    return table
+
+
+def _sum_of_rows(
+    acts: Activations, values: Tensor, pattern: Tensor, result: Tensor, frozen: Attribution
+) -> pd.DataFrame:
+    """The numbers of every source, and of what the sum of all misses."""
+    missing = result - pattern @ values
+    norms, n = values.norm(dim=-1), len(values)
+    moved = pattern * norms
+    miss = float(missing.norm())
+    columns = {
+        "source_pos": pd.array([*range(n), None], dtype="Int64"),
+        "source_token": [*acts.tokens[:n], None],
+        "is_sink": [True] + [False] * n,
+        "pattern": [*pattern.tolist(), math.nan],
+        "value_norm": [*norms.tolist(), math.nan],
+        "moved": [*moved.tolist(), miss],
+        "share": [*(moved / moved.sum().clamp_min(1e-30)).tolist(), miss / max(float(result.norm()), 1e-30)],
+        "contribution": [*(pattern * frozen.of(values)).tolist(), float(frozen.of(missing))],
+    }
+    return pd.DataFrame(columns)
+
+
+def _dtype(name: str) -> str:
+    if name in ("rank", "source_rank"):
+        return "Int64"
+    return "float64" if name in ("entropy", "prob", "source_prob") else "object"

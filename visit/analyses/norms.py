@@ -1,0 +1,158 @@
+"""What a norm does to the words: the lens before it, after it, and after each of its steps.
+
+`Δ_w = LL(ln(x))[w] − LL(x)[w]` (paper 5.2). A norm recentres, rescales, multiplies with a gain and adds a bias; read
+after each step, the differences add up to Δ. The lens' own final norm recentres and rescales too, so that with it the
+first two steps change nothing (but for the norms' ε): the filter is the gain and the bias, not the normalising.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from visit.activations.forward import Activations
+from visit.analyses.norm_steps import (  # fmt: skip
+    STEPS,
+    Site,
+    node_of,
+    norm_module,
+    norm_sites,
+    norm_steps,
+    normed,
+    state_before,
+    with_final,
+)
+from visit.exact.decompose import needed
+from visit.exact.question import counted
+from visit.lenses.logit import columns_of, lens_logits, read, read_logits, unembed
+from visit.models.attention import soft_cap
+from visit.models.model import Model
+
+
+def logits_of(model: Model, x: Float[Tensor, "n d_model"], final: bool) -> Float[Tensor, "n d_vocab"]:
+    """Logits of a few vectors before any soft-cap, by the lens with (`final`) or without its final norm."""
+    if not final:
+        return unembed(model, x.to(model.wide))
+    return torch.cat([logits for _, logits in lens_logits(model, x)])
+
+
+def probs_of(model: Model, x: Float[Tensor, "n d_model"], final: bool, dtype: torch.dtype | None = None) -> Tensor:
+    """Probabilities of a few vectors `[n, d_vocab]`, past the soft-cap where the family has one."""
+    logits = logits_of(model, x, final)
+    return soft_cap(logits.to(dtype or logits.dtype), model.logit_cap).softmax(-1)
+
+
+def ranks_of(values: Float[Tensor, " d_vocab"]) -> Int[Tensor, " d_vocab"]:
+    """1 + how many are larger, for every word: 1 = largest, equal ones share a rank."""
+    return 1 + torch.searchsorted((-values).sort().values, -values)
+
+
+def token_shift(
+    model: Model, acts: Activations, layer: int | None, norm: str = "ln1", pos: int = -1,
+    target: int | str | None = None, k: int | None = 10, final_norm: bool | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """What one norm does to the words at one position: a row per word, the most probable before it first.
+
+    Rows: the k top words before and after, the k that lose and that gain most, the target; k=None: every word.
+    Columns: `id`, `token`, `before_prob`, `before_rank`, `after_prob`, `after_rank` (1 = most probable of d_vocab),
+    `delta` (after − before, probability), its steps `centring`, `scaling`, `gain`, `bias`, which add up to it (missing
+    where the norm has no such step), `falls`, `rises` (place among all words: 1 = loses, gains most), `is_target`.
+    `norm`: "ln1", "ln2", "final" (`layer` is then not looked at), "post_attn", "post_mlp" (between a sub-layer and the
+    stream, where a family has them); in a block with one shared norm that one is ln1, and ln2 a `VisitError`.
+    `target` None: the prediction at `pos`. `final_norm`: whether the lens applies the final norm; None: yes, but for
+    "final" no, so that its `after` is the model's prediction and no norm is applied twice.
+    Needs resid_pre, resid_mid or resid_post (a post-norm z or neurons), and logits where no target is given. Raises
+    `VisitError` for a wrong norm, layer, position, word or k. Source: paper section 5.2, App. E; the steps are ours.
+    """
+    norm_module(model, layer, norm)
+    t = acts.index(pos)
+    wanted = int(needed(acts, "logits")[t].argmax()) if target is None else model.token_id(target)
+    with torch.no_grad():
+        steps = norm_steps(model, layer, norm, state_before(model, acts, layer, norm)[t : t + 1])
+        logits = logits_of(model, torch.cat(list(steps.values())), with_final(norm, final_norm))
+        probs = soft_cap(logits.cpu().double(), model.logit_cap).softmax(
+            -1
+        )  # the differences are to add up, whatever the model's precision
+        ranks = ranks_of(logits[0]), ranks_of(logits[-1])
+    changes = dict(zip(list(steps)[1:], probs.diff(dim=0), strict=True))
+    table = word_table(model, probs[0], probs[-1], ranks, changes)
+    table["is_target"] = table["id"] == wanted
+    return table if k is None else extremes(table, counted(model, k))
+
+
+def word_table(
+    model: Model, before: Tensor, after: Tensor, ranks: tuple[Tensor, Tensor], changes: dict[str, Tensor] | None = None
+) -> pd.DataFrame:
+    """Every word of the vocabulary before and after, as `token_shift` documents; ordered by what stood before."""
+    delta = after - before
+    columns: dict[str, Any] = {
+        "id": range(model.d_vocab), "token": model.vocabulary,
+        "before_prob": before.cpu().double(), "before_rank": ranks[0].cpu(),
+        "after_prob": after.cpu().double(), "after_rank": ranks[1].cpu(), "delta": delta.cpu().double(),
+    }  # fmt: skip
+    if changes is not None:
+        missing = torch.full_like(delta, torch.nan)
+        columns |= {name: changes.get(name, missing).cpu().double() for name in STEPS}
+    columns |= {"falls": ranks_of(-delta).cpu(), "rises": ranks_of(delta).cpu()}
+    table = pd.DataFrame({name: column.numpy() if isinstance(column, Tensor) else column
+                          for name, column in columns.items()})  # fmt: skip
+    return table.sort_values(["before_rank", "id"], ignore_index=True)
+
+
+def extremes(table: pd.DataFrame, k: int) -> pd.DataFrame:
+    """The rows of a word table that name something: top k before and after, the k that fall and rise most, target.
+
+    Only words that do fall fall, however few they are.
+    """
+    named = set(table.index[table["is_target"]]) if "is_target" in table else set()
+    falling, rising = table[table["delta"] < 0], table[table["delta"] > 0]
+    for rows, column in ((table, "before_rank"), (table, "after_rank"), (falling, "falls"), (rising, "rises")):
+        named |= set(rows.nsmallest(k, column).index)
+    return table.loc[sorted(named)].reset_index(drop=True)
+
+
+def target_shifts(
+    model: Model, acts: Activations, pos: int = -1, target: int | str | None = None, final_norm: bool | None = None
+) -> pd.DataFrame:
+    """The target before and after every norm of the model at one position: a row per norm, in the order of the data.
+
+    Columns: `layer` (missing for the final norm), `norm`, `node` (id of its output in the flow graph), `before_prob`,
+    `before_rank`, `after_prob`, `after_rank`, `delta` (probability), `before_token`, `after_token` (the top words).
+    A block with one shared norm has no ln2 row. Arguments and errors as `token_shift`. Source: paper App. E; ours.
+    """
+    t = acts.index(pos)
+    wanted = int(needed(acts, "logits")[t].argmax()) if target is None else model.token_id(target)
+    sites = norm_sites(model)
+    with torch.no_grad():
+        before = torch.cat([state_before(model, acts, layer, norm)[t : t + 1] for layer, norm in sites]).to(model.wide)
+        parts = [normed(model, *site, x[None]) for site, x in zip(sites, before, strict=True)]
+        both = [_target_columns(model, x, sites, wanted, final_norm) for x in (before, torch.cat(parts))]
+    table = pd.DataFrame(sites, columns=["layer", "norm"]).astype({"layer": "Int64"})
+    table["node"] = [node_of(*site) for site in sites]
+    for side, columns in zip(("before", "after"), both, strict=True):
+        table[f"{side}_prob"], table[f"{side}_rank"] = columns["prob"], columns["rank"]
+        table[f"{side}_token"] = [words[0] for words in columns["tokens"]]
+    table["delta"] = table["after_prob"] - table["before_prob"]
+    order = ["layer", "norm", "node", "before_prob", "before_rank", "after_prob", "after_rank", "delta"]
+    return table[[*order, "before_token", "after_token"]]
+
+
+def _target_columns(
+    model: Model, x: Tensor, sites: list[Site], target: int, final_norm: bool | None
+) -> dict[str, list[Any]]:
+    """What vectors read, each with the lens of its site."""
+    final = torch.tensor([with_final(norm, final_norm) for _, norm in sites], device=x.device)
+    parts = []
+    for lens in (True, False):
+        rows = x[final == lens]
+        found = (
+            read(model, rows, target, 1) if lens
+            else read_logits(model, unembed(model, rows), target, 1, model.logit_cap)
+        )  # fmt: skip
+        parts.append(pd.DataFrame(columns_of(model, found)))
+    places = torch.cat([(final == lens).nonzero()[:, 0] for lens in (True, False)]).cpu().numpy()
+    return pd.concat(parts).set_index(places).sort_index().to_dict("list")

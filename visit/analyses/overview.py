@@ -1,0 +1,101 @@
+"""The whole pass at a glance: what every state of the stream reads, and what every head and MLP adds to the target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+
+from visit.activations.forward import Activations
+from visit.exact.decompose import attribution, head_results, needed, value_parts, written
+from visit.lenses.logit import columns_of, read, read_logits
+from visit.models.model import Model
+
+
+def lens_map(
+    model: Model, acts: Activations, target: int | str | None = None, positions: Sequence[int] | None = None, k: int = 5
+) -> pd.DataFrame:
+    """Read the stream after every block at every position: layers × positions, a row a cell.
+
+    Columns: `depth` (0 = what enters the first block, n = after n blocks), `layer` (−1 for depth 0), `state` (node
+    id), `pos`, `token`, `word` and `word_prob` (the top word), `tokens`, `probs` (top k), `prob`, `rank` (of the
+    target; None = the prediction at the last position), `entropy` (bits). Source: the logit lens, paper eq. 2.
+    """
+    acts.index(0)
+    at = list(range(len(acts.token_ids))) if positions is None else [acts.index(p) for p in positions]
+    wanted = int(needed(acts, "logits")[-1].argmax()) if target is None else model.token_id(target)
+    stream = torch.cat([needed(acts, "resid_pre")[:1, at], needed(acts, "resid_post")[:-1, at]])
+    columns = columns_of(model, read(model, stream.flatten(0, 1), wanted, k))
+    for name, values in columns_of(model, read_logits(model, needed(acts, "logits")[at], wanted, k)).items():
+        columns[name] += values  # the last state is the model's prediction, as the model itself rounds it
+    table = pd.DataFrame({name: columns[name] for name in ("tokens", "probs", "prob", "rank", "entropy")})
+    depth = [d for d in range(model.n_layers + 1) for _ in at]
+    head = pd.DataFrame({"depth": depth, "layer": [d - 1 for d in depth], "pos": at * (model.n_layers + 1)})
+    head["state"] = ["L0.resid_pre" if d == 0 else f"L{d - 1}.resid_post" for d in depth]
+    head["token"] = [acts.tokens[p] for p in head["pos"]]
+    head["word"] = [words[0] for words in table["tokens"]]
+    head["word_prob"] = [probs[0] for probs in table["probs"]]
+    return head.join(table)
+
+
+def block_moves(
+    model: Model, acts: Activations, pos: int, target: int, distractor: int | None = None,
+    layers: Sequence[int] | None = None,
+) -> dict[int, float]:  # fmt: skip
+    """How much every block moves the target: the |contributions| of its attention and MLP outputs, added, in logits."""
+    t = acts.index(pos)
+    among = list(range(model.n_layers)) if layers is None else list(layers)
+    frozen = attribution(model, acts, t, target, distractor)
+    parts = torch.stack([needed(acts, name)[among, t] for name in ("attn_out", "mlp_out")])
+    return dict(zip(among, frozen.of(parts).abs().sum(0).tolist(), strict=True))
+
+
+def predictions(model: Model, acts: Activations, pos: int = -1, k: int = 10) -> pd.DataFrame:
+    """The model's own next-token prediction at a position: columns `token`, `id`, `prob`, most probable first."""
+    probs = needed(acts, "logits")[acts.index(pos)].to(model.wide).softmax(-1)
+    top = probs.topk(min(k, model.d_vocab))
+    ids = top.indices.tolist()
+    return pd.DataFrame({"token": [model.vocabulary[i] for i in ids], "id": ids, "prob": top.values.tolist()})
+
+
+def movers(model: Model, acts: Activations, pos: int, target: int, distractor: int | None = None) -> pd.DataFrame:
+    """What every part of the pass adds to the target, in logits: all heads, all MLPs, the embedding, the biases.
+
+    Columns: `node` (id), `kind` (head, mlp_out, attn_bias, resid_pre, constant), `layer`, `head`, `contribution`
+    (the rows add up to the target's logit minus the mean logit, or minus the distractor's), and for heads
+    `source_pos`, `source_token`, `pattern`, `source_contribution`: the memory value that gives most of the head's push
+    in the head's own direction.
+    """
+    t = acts.index(pos)
+    frozen = attribution(model, acts, t, target, distractor)
+    rows: list[dict[str, object]] = [
+        {"node": "L0.resid_pre", "kind": "resid_pre", "layer": 0,
+         "contribution": float(frozen.of(needed(acts, "resid_pre")[0, t]))},
+        {"node": None, "kind": "constant", "layer": None, "contribution": frozen.constant},
+    ]  # fmt: skip
+    for layer in range(model.n_layers):
+        rows += _heads(model, acts, layer, t, frozen.direction)
+        bias = written(model, acts, layer, "attn", t)[1]
+        if bias is not None:
+            added = float(frozen.of(bias))
+            rows.append({"node": f"L{layer}.attn_bias", "kind": "attn_bias", "layer": layer, "contribution": added})
+        added = float(frozen.of(needed(acts, "mlp_out")[layer, t]))
+        rows.append({"node": f"L{layer}.mlp_out", "kind": "mlp_out", "layer": layer, "contribution": added})
+    table = pd.DataFrame(rows)
+    return table.astype({"layer": "Int64", "head": "Int64", "source_pos": "Int64"})
+
+
+def _heads(model: Model, acts: Activations, layer: int, t: int, direction: torch.Tensor) -> list[dict[str, object]]:
+    added = head_results(model, acts, layer, t) @ direction
+    pattern = needed(acts, "pattern")[layer, :, t, : t + 1].to(model.wide)
+    parts = pattern * value_parts(model, acts, layer, t, direction[:, None])[..., 0]
+    best = torch.where(added[:, None] >= 0, parts, -parts).argmax(-1).tolist()
+    return [
+        {
+            "node": f"L{layer}.head{j}", "kind": "head", "layer": layer, "head": j, "contribution": float(added[j]),
+            "source_pos": i, "source_token": acts.tokens[i], "pattern": float(pattern[j, i]),
+            "source_contribution": float(parts[j, i]),
+        }
+        for j, i in enumerate(best)
+    ]  # fmt: skip

@@ -1,0 +1,7 @@
+"""The app's side of VISIT: the only code of the package that imports Streamlit."""
+
+from visit.app.prompt_bar import Subject, prompt_bar
+from visit.app.sidebar import sidebar
+from visit.app.state import begin, ensure_entrypoint, shown_errors
+
+__all__ = ["Subject", "begin", "ensure_entrypoint", "prompt_bar", "shown_errors", "sidebar"]

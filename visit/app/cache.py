@@ -1,0 +1,272 @@
+"""The analyses with their caches: one computation for all users of a server who ask the same. Bounded, frozen."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import streamlit as st
+
+from visit.models.catalog import title
+
+if TYPE_CHECKING:
+    from visit.activations.forward import Activations
+    from visit.graph.build import FlowGraph
+    from visit.graph.prune import Keep
+    from visit.models.chat import Message
+    from visit.models.model import Model
+    from visit.models.pool import Shelf
+
+Prompt: TypeAlias = "str | Message"  # as typed; to be wrapped by the model's chat template
+About = tuple[str, Prompt, int, int, int | None]  # model, prompt, position, target, distractor
+RECORD_BYTES = 256 << 20  # of captured passes, for all users of one server together
+
+
+@st.cache_resource(show_spinner=False)
+def _shelf() -> Shelf:
+    from visit.models.pool import Shelf
+
+    return Shelf()
+
+
+def st_model(name: str) -> Model:
+    """One model for all users; a bounded number stays in memory."""
+    return _shelf().get(name)
+
+
+def st_model_watched(name: str, place: Any) -> Model:
+    """The same, with how far the reading is shown in `place`; it goes on if the visitor leaves meanwhile."""
+    short = title(name)
+    loading = _shelf().begin(name)
+    while not loading.ended.wait(0.1):
+        if loading.total:
+            share = loading.done / loading.total
+            place.progress(share, f"Loading {short}: {loading.done:,} of {loading.total:,} weights are read")
+    place.empty()
+    return loading.result()
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def st_examination(name: str) -> Any:
+    from visit.analyses.doctor import examine
+
+    return examine(st_model(name))
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def st_ledger(name: str) -> Any:
+    from visit.exact.ledger import model_ledger
+
+    return model_ledger(st_model(name))
+
+
+@st.cache_resource(show_spinner=False)
+def _records() -> Any:
+    from visit.cache import Store
+
+    return Store(RECORD_BYTES)
+
+
+def st_capture(name: str, prompt: Prompt) -> Activations:
+    """One pass of one prompt, shared by all users who ask for it."""
+    from visit.activations.forward import capture
+    from visit.models.chat import Message, chat_prompt
+
+    model = st_model(name)
+
+    def run() -> Activations:
+        return capture(model, chat_prompt(model, prompt.text, prompt.system) if isinstance(prompt, Message) else prompt)
+
+    return _records().get((name, model.revision, prompt), run)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def st_lens_map(name: str, prompt: Prompt, target: int, positions: tuple[int, ...]) -> Any:
+    from visit.analyses.overview import lens_map
+
+    return lens_map(st_model(name), st_capture(name, prompt), target, positions)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def st_story(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None) -> Any:
+    from visit.narrate.flow import story
+
+    return story(st_model(name), st_capture(name, prompt), pos, target, distractor)
+
+
+@dataclass(eq=False)
+class _Known:
+    """The nodes of one pass, position and target that were read so far: unfolding a block reads only that block."""
+
+    nodes: Any = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, nodes: Any) -> None:
+        import pandas as pd
+
+        with self.lock:
+            both = nodes if self.nodes is None else pd.concat([self.nodes, nodes])
+            both = both[both["kind"] != "rest"]  # a rest changes with what is shown beside it
+            self.nodes = both.loc[~both.duplicated(["id", "source_pos"])]
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _known(name: str, revision: str, prompt: Prompt, pos: int, target: int) -> _Known:
+    return _Known()
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def st_graph(
+    name: str, prompt: Prompt, pos: int, layers: tuple[int, ...] | None, target: int, distractor: int | None,
+    keep: Keep, opened: tuple[int, ...],
+) -> FlowGraph:  # fmt: skip
+    """The graph as far as it is looked at: the blocks `opened` are taken apart, and nothing is read twice."""
+    from visit.graph.build import build_folded_graph
+
+    model, acts = st_model(name), st_capture(name, prompt)
+    known = _known(name, model.revision, prompt, pos, target)
+    graph = build_folded_graph(model, acts, pos, layers, target, distractor, keep, opened, known.nodes)
+    known.add(graph.nodes)
+    return replace(graph, source=None)  # a cached graph must not hold a pass: the store of passes has a bound
+
+
+def st_opened(layers: tuple[int, ...] | None, *sides: About) -> dict[int, Any]:
+    """How graphs are drawn when nobody has chosen: folded, but for the block that moves the targets most."""
+    from visit.analyses.overview import block_moves
+    from visit.graph.build import shown_layers
+
+    shown = shown_layers(st_model(sides[0][0]), layers)
+    moves = [block_moves(st_model(a[0]), st_capture(*a[:2]), *a[2:], layers=shown) for a in sides]
+    most = max(shown, key=lambda layer: sum(found[layer] for found in moves))
+    return {layer: "words" if layer == most else "states" for layer in shown}
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def st_whole_graph(
+    name: str, prompt: Prompt, pos: int, layers: tuple[int, ...] | None, target: int, distractor: int | None, keep: Keep
+) -> FlowGraph:
+    """All of it, for files."""
+    from visit.graph.build import build_flow_graph
+
+    graph = build_flow_graph(st_model(name), st_capture(name, prompt), pos, layers, target, distractor, keep)
+    return replace(graph, source=None)  # a cached graph must not hold a pass: the store of passes has a bound
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def st_pairing(name: str, prompt: Prompt, name_b: str, prompt_b: Prompt, align: str) -> Any:
+    from visit.analyses.token_alignment import pair, parse_fixes
+
+    a, b = (st_model(name), st_capture(name, prompt)), (st_model(name_b), st_capture(name_b, prompt_b))
+    return pair(*a, *b, parse_fixes(align))
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def st_compare(
+    a: About, b: About, layers: tuple[int, ...] | None, keep: Keep, keep_b: Keep, align: str,
+    opened: tuple[int, ...] | None,
+) -> Any:  # fmt: skip
+    """The difference of two passes in the blocks `opened` (None: all, for files); each side's graph as on its page."""
+    from visit.analyses.graph_difference import compare
+
+    pairing = st_pairing(*a[:2], *b[:2], align)
+    graphs = []
+    for side, kept in ((a, keep), (b, keep_b)):
+        about = *side[:3], layers, *side[3:], kept
+        graph = st_whole_graph(*about) if opened is None else st_graph(*about, opened)
+        graphs.append(replace(graph, source=(st_model(side[0]), st_capture(*side[:2]))))
+    found = compare(graphs[0], graphs[1], pairing)
+    for side, graph in ((a, found.a), (b, found.b)):
+        if opened is not None:  # a twin that came in from the other side is not read again either
+            _known(side[0], graph.meta["revision"], side[1], side[2], side[3]).add(graph.nodes)
+    return replace(found, a=replace(found.a, source=None), b=replace(found.b, source=None))
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def st_single_parts(a: About, b: About, align: str) -> Any:
+    """What heads and neurons of all blocks do on both sides, for the sentences."""
+    from visit.analyses.graph_difference import single_parts
+    from visit.analyses.standing import Asked
+
+    one, two = (Asked(st_model(side[0]), st_capture(*side[:2]), *side[2:]) for side in (a, b))
+    return single_parts(one, two, st_pairing(*a[:2], *b[:2], align))
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def st_parting(name: str, prompt: Prompt, name_b: str, prompt_b: Prompt, align: str, first: int, last: int) -> Any:
+    from visit.analyses.divergence import part
+
+    pairing = st_pairing(name, prompt, name_b, prompt_b, align)
+    a, b = (st_model(name), st_capture(name, prompt)), (st_model(name_b), st_capture(name_b, prompt_b))
+    return part(*a, *b, pairing, slice(first, last))
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def st_heads(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, words: bool = False) -> Any:
+    """All heads: their numbers at once, their words where something on screen needs them."""
+    from visit.analyses.heads import head_map
+
+    return head_map(st_model(name), st_capture(name, prompt), pos, target, distractor, words=words)
+
+
+@st.cache_resource(max_entries=128, show_spinner=False)
+def st_head(
+    name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layer: int, head: int,
+    sources: tuple[int, ...],
+) -> Any:  # fmt: skip
+    """(summary, rows) of one head; words are read for `sources` only, numbers are there for all."""
+    from visit.analyses.attention_memory import head_memory, head_summary
+
+    about = st_model(name), st_capture(name, prompt), layer, head, pos, target, distractor
+    return head_summary(*about), head_memory(*about, sources=sources)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def st_life(name: str, prompt: Prompt, pos: int | None, source: int, target: int) -> Any:
+    """`pos`: None where no value is compared with its head."""
+    from visit.analyses.attention_memory import value_life
+
+    return value_life(st_model(name), st_capture(name, prompt), source, target, pos=pos)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def st_alignment(name: str, prompt: Prompt, pos: int) -> Any:
+    from visit.analyses.overlap import alignment_scores
+
+    return alignment_scores(st_model(name), st_capture(name, prompt), pos)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def st_head_graph(
+    name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layer: int, head: int
+) -> FlowGraph:
+    from visit.narrate.memory import head_graph
+
+    graph = head_graph(st_model(name), st_capture(name, prompt), layer, head, pos, target, distractor)
+    return replace(graph, source=None)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def st_token_shift(
+    name: str, prompt: Prompt, pos: int, target: int, layer: int | None, norm: str, final: bool | None
+) -> Any:
+    from visit.analyses.norms import token_shift
+
+    return token_shift(st_model(name), st_capture(name, prompt), layer, norm, pos, target, final_norm=final)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def st_target_shifts(name: str, prompt: Prompt, pos: int, target: int, final: bool | None) -> Any:
+    from visit.analyses.norms import target_shifts
+
+    return target_shifts(st_model(name), st_capture(name, prompt), pos, target, final)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def st_active(
+    name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layer: int, kind: str, by: str, top: int
+) -> Any:
+    from visit.analyses.neurons_one import active_neurons
+
+    about: Any = {"kind": kind, "top": top, "by": by, "target": target, "distractor": distractor}
+    return active_neurons(st_model(name), st_capture(name, prompt), layer, pos, **about)

@@ -1,0 +1,227 @@
+"""The parts of the layer norm page: one prompt before and after a norm, and the norms over a set of prompts."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from visit.app import graph_panel as graphs
+from visit.app.cache import st_target_shifts, st_token_shift
+from visit.app.prompt_bar import Subject, plain
+from visit.app.prompt_sets import choose_set, watched
+from visit.app.state import change, field, state
+from visit.figures import norms as figures_layernorm
+from visit.text.glossary import explain
+from visit.text.visible import as_word, visible
+
+_NORMS = {
+    "ln1": "before attention (ln1)", "post_attn": "after attention", "ln2": "before the MLP (ln2)",
+    "post_mlp": "after the MLP", "final": "the final norm",
+}  # fmt: skip
+_LENSES = {"auto": "as everywhere", "without": "without the final norm (Fig. 23)"}
+
+
+def chosen_site(subject: Subject) -> tuple[int | None, str, bool | None]:
+    """(layer, norm, whether the lens applies the final norm) that the page is about, with their controls."""
+    from visit.analyses.norm_sets import quarters
+    from visit.analyses.norm_steps import has_norm
+
+    model = subject.model
+    names = [n for n in _NORMS if has_norm(model, n)]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        norm: Any = st.segmented_control("Norm", names, format_func=lambda n: _NORMS[n], required=True,
+                                         **field("norm", names))  # fmt: skip
+        layer = int(state().layer) if state().layer else quarters(model.n_layers)[0]
+        layer = min(layer, model.n_layers - 1)
+        if norm != "final":
+            key = "w_site_layer"
+            if st.session_state.get(key) != layer:
+                st.session_state[key] = layer
+            st.selectbox("Layer", range(model.n_layers), key=key, width=110,
+                         on_change=lambda: change(layer=str(st.session_state[key])))  # fmt: skip
+        lens: Any = st.segmented_control("The lens", list(_LENSES), format_func=lambda n: _LENSES[n], required=True,
+                                         help=explain("lens"), **field("lens"))  # fmt: skip
+    if special := _what_norms(model.family):
+        st.caption(special)
+    return (None if norm == "final" else layer), norm, (False if lens == "without" else None)
+
+
+def _what_norms(family: Any) -> str | None:
+    """What is special about this family's norms, in a sentence; None where they are as in GPT-2."""
+    if family.post_attn:
+        own = "" if family.ln1 else " Attention and MLP read the stream as it is."
+        return (f"{family.name} norms what attention and MLP give before it joins the stream.{own} Everywhere in VISIT "
+                "the gain of these norms is part of what a head or neuron writes.")  # fmt: skip
+    if family.shared_norm:
+        return f"In {family.name} attention and MLP stand side by side and read one norm, ln1."
+    if family.parallel:
+        return f"In {family.name} attention and MLP stand side by side: ln1 and ln2 read the same stream."
+    if family.norm == "rms":
+        return f"{family.name} has RMSNorms: they rescale and have a gain, but neither recentre nor add a bias."
+    return None
+
+
+def one_prompt(subject: Subject, layer: int | None, norm: str, final: bool | None) -> None:
+    """One vector before and after one norm: words, ranks, steps, and the target in every layer."""
+    from visit.analyses.norm_steps import with_final
+
+    names = {"post_attn": "the norm after attention", "post_mlp": "the norm after the MLP"}
+    where = "the final norm" if layer is None else f"{names.get(norm, norm)}, layer {layer}"
+    token = plain(visible(subject.acts.tokens[subject.pos]))
+    st.subheader(f"This prompt at position {subject.pos} ({token}): {where}", anchor=False, help=explain("ln1_out"))
+    table = st_token_shift(*subject.key, subject.pos, subject.target, layer, norm, final)
+    target = plain(visible(subject.model.vocabulary[subject.target]))
+    with graphs.beside("norm"):
+        left, right = st.columns(2, gap="large")
+    with left:
+        st.altair_chart(figures_layernorm.rank_lines(table), width="stretch", alt="Top words before and after the norm")
+        st.caption("The ten most probable words before and after the norm. A line leads each word to its rank on "
+                   "the other "
+                   "side; blue-green rises in rank, vermilion falls, the thick line is the target.")  # fmt: skip
+    with right:
+        _extremes(table, with_final(norm, final))
+    if norm != "final":
+        shifts = st_target_shifts(*subject.key, subject.pos, subject.target, final)
+        st.altair_chart(figures_layernorm.target_chart(shifts, norm, layer), width="stretch", key="norm_layers",
+                        on_select=_take_layer, selection_mode="place", alt="The target before and after, all "
+                                                                           "layers")  # fmt: skip
+        st.caption(
+            f"The probability of {target} before and after this norm in every layer; click a layer to look at it."
+        )
+    graphs.downloads(partial(_file, subject, table), "layernorm", ("zip", "json"))
+
+
+def _extremes(table: pd.DataFrame, final: bool) -> None:
+    steps = [c for c in ("centring", "scaling", "gain", "bias") if table[c].notna().any()]
+    falling = table[(table["falls"] <= 8) & (table["delta"] < 0)].sort_values("falls")
+    both = pd.concat([falling, table[(table["rises"] <= 8) & (table["delta"] > 0)].sort_values("rises")])
+    shown = pd.DataFrame({
+        "word": [as_word(t) for t in both["token"]], "before": both["before_prob"], "after": both["after_prob"],
+        "delta": both["delta"], **{s: both[s] for s in steps},
+    })  # fmt: skip
+    number = partial(st.column_config.NumberColumn, format="%+.4f")
+    st.dataframe(shown, hide_index=True, height=420, placeholder="–", column_config={
+        "word": "Word", "before": st.column_config.NumberColumn("P before", format="%.4f"),
+        "after": st.column_config.NumberColumn("P after", format="%.4f"), "delta": number("Change Δ"),
+        **{s: number(f"by {s}") for s in steps},
+    })  # fmt: skip
+    first = "Centring and scaling change" if "centring" in steps else "Scaling changes"
+    if final:
+        moved = float(table[[s for s in ("centring", "scaling") if s in steps]].abs().max().max())
+        short = "" if moved < 1e-5 else " but for the ε in the norms, which weighs where a vector is this short"
+        why = (f"{first} nothing here by construction{short}, as the lens does that anyway: what filters is the norm's "
+               f"gain{' and bias' if 'bias' in steps else ''}.")  # fmt: skip
+    else:
+        why = "The lens leaves the final norm out here, so all steps are seen."
+    st.caption(
+        "The words that lose and gain most probability (a word may rise in rank and lose probability), and the norm's "
+        f"steps, which add up to Δ exactly. {why}"
+    )
+
+
+def _take_layer() -> None:
+    found = st.session_state["norm_layers"]["selection"].get("place") or []
+    if found:
+        change(layer=str(int(found[0]["layer"])))
+
+
+def _file(subject: Subject, table: pd.DataFrame, kind: str) -> bytes | str:
+    from visit.files import tables
+    from visit.narrate.memory import memory_meta
+
+    meta = memory_meta(subject.model, subject.acts, subject.pos, subject.target, None)
+    meta |= {"norm": state().norm, "layer": state().layer, "lens": state().lens}
+    made = {"shift": table}
+    return tables.to_json(meta, made) if kind == "json" else tables.to_zip(meta, made)
+
+
+# ---- a set of prompts ------------------------------------------------------------------------------------------------
+
+
+def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | None) -> None:
+    """The paper's section 5.2 and appendix E on a set of prompts: Figures 7, 21, 22, Tables 1 to 6, and the test."""
+    from visit.analyses.norm_job import ShiftRun
+    from visit.runs.promptset import run_key
+
+    st.subheader("Over a set of prompts", anchor=False)
+    model = subject.model
+    chosen = choose_set(model)
+    if chosen is None:
+        return
+    key = run_key("layernorm 1", model, chosen, norm, str(final))
+    run = watched(
+        ("layernorm", chosen.hash, norm, str(final)), key, lambda: ShiftRun(model, chosen.rows, (norm,), final)
+    )
+    sums = None if run is None else run.result
+    if sums is None or not sums.count:
+        return
+    mean: Any = st.segmented_control(
+        "The mean", ["probabilities", "vector"], required=True, format_func=lambda m: _MEANS[m], **field("mean"),
+        help="What a set reads can be taken in two ways. The paper's tables use the second.",
+    )  # fmt: skip
+    tables, verdict = _set_tables(model, sums, norm, layer, mean)
+    st.markdown(f"**Are function words filtered?** {plain(verdict)}")
+    with graphs.beside("classes"):
+        left, right = st.columns(2, gap="large")
+    left.altair_chart(figures_layernorm.class_distributions(tables["classes"]), width="stretch",
+                      alt="The change of function and content words per layer")  # fmt: skip
+    right.altair_chart(figures_layernorm.interval_chart(tables["test"]), width="stretch",
+                       alt="Function words minus content words, with 95 % intervals")  # fmt: skip
+    st.caption(f"{sums.count:,} prompts, last token. Left: how much probability words of either kind gain or lose "
+               "(bar: the "
+               "middle half; ◆: the mean). Right: the mean of function words minus that of content words, with a 95 % "
+               "bootstrap interval over words.")  # fmt: skip
+    _word_list()
+    st.markdown("**Figure 7**")
+    chart = figures_layernorm.shift_scatter(tables["shift"], tables["control"])
+    with st.container(height=430, border=False):  # scrolls where it is narrow
+        st.altair_chart(chart, width="content", alt="Token id against the change of its probability")
+    st.caption("Every dot is a word: its id against how much its probability changes through the norm. Right: as "
+               "many random "
+               "vectors with the same mean and standard deviation per dimension.")  # fmt: skip
+    if "layers" in tables:
+        st.markdown(
+            f"**{ {'ln1': 'Figure 21', 'ln2': 'Figure 22'}.get(norm, 'As Figures 21 and 22, for this norm') }**"
+        )
+        with st.container(height=430, border=False):
+            st.altair_chart(figures_layernorm.layer_panels(tables["layers"]), width="content", alt="Words over layers")
+        st.caption("The words that change most, before the norm, after it, and the difference, in every layer.")
+    with graphs.beside("tables"):
+        left, right = st.columns(2, gap="large")
+    _small(left, tables["top"], "The ten top words before and after (Tables 1, 2, 4)")
+    _small(right, tables["falling"], "What loses most, at the end of each quarter of the model (Tables 3, 5, 6)")
+
+
+_MEANS = {"probabilities": "mean of the probabilities", "vector": "probabilities of the mean vector"}
+
+
+def _set_tables(model: Any, sums: Any, norm: str, layer: int | None, mean: str) -> Any:
+    from visit.analyses.function_words import function_words
+    from visit.analyses.norm_tables import tables_of
+
+    words = function_words(st.session_state.get("function_words") or None)
+    return tables_of(model, sums, norm, layer, mean, words)
+
+
+def _word_list() -> None:
+    from visit.analyses.function_words import FILE
+
+    with st.expander("The list of function words: look at it, change it", icon=":material/list:"):
+        if "function_words" not in st.session_state:
+            st.session_state["function_words"] = FILE.read_text(encoding="utf-8")
+        st.text_area("Function words, separated by spaces", key="function_words", height=220)
+
+
+def _small(place: Any, table: pd.DataFrame, title: str) -> None:
+    texts = [c for c in table.columns if table[c].map(lambda v: isinstance(v, str)).all()]
+    shown = table.assign(**{c: [visible(v) if c == "place" else as_word(v) for v in table[c]] for c in texts})
+    place.markdown(f"**{title}**")
+    number = st.column_config.NumberColumn
+    place.dataframe(shown, hide_index=True, placeholder="–", height=388, column_config={
+        "layer": "Layer", "place": "Place", "id": "Id", "token": "Word", "before": "Before", "after": "After",
+        "before_prob": number("P before", format="%.4f"), "after_prob": number("P after", format="%.4f"),
+        "delta": number("Change Δ", format="%+.4f"),
+    })  # fmt: skip

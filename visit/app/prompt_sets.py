@@ -1,0 +1,222 @@
+"""Prompt sets on a page: choose, paste or upload one, keep what the model answers, and watch the run of it.
+
+How many of its shipped prompts a model answers is counted once, by one run in the background, and kept on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import streamlit as st
+
+from visit.app import graph_panel as graphs
+from visit.app.prompt_bar import plain
+from visit.app.sentences import duration
+from visit.app.state import checked, field, state, visitor
+from visit.errors import VisitError
+from visit.models.model import Model
+from visit.runs.job import Progress
+from visit.runs.prompts import MAX_BYTES, NOTES_SHOWN, PromptSet, all_shipped, read_prompts, shipped, shipped_set
+from visit.runs.promptset import Answered, Answering, fitting, run_key
+from visit.runs.worker import WORKER, Run, Worker
+
+OWN = "own"
+COUNTED_UNASKED = 1_000_000_000  # parameters; what a larger model answers is counted when somebody wants it
+
+
+def choose_set(model: Model, filtered: bool = True) -> PromptSet | None:
+    """The set that a page's figures are about; None while there is nothing usable to run.
+
+    `filtered`: offer to keep only what the model answers correctly.
+    """
+    names = [*shipped(model.name), OWN]
+    name = state().set if state().set in names else names[0]
+    count = _count(model)
+    with graphs.beside("sets"):
+        left, right = st.columns([3, 2], gap="medium", vertical_alignment="bottom")
+    with left:
+        st.segmented_control("Prompt set", names, required=True, wrap=True, format_func=_labels(model, count),
+                             help="A set of prompts; every number below is about the last token of each. Answered: "
+                                  "the model's most probable next word is the one that the set expects.",
+                             **field("set", names))  # fmt: skip
+    if filtered:
+        right.checkbox("Only prompts that the model answers correctly", help="As in the paper: needs a target for each "
+                                                                             "prompt.",
+                       **checked("answered"))  # fmt: skip
+    if name != state().set:
+        st.info(f"The set “{plain(state().set)}” does not come with {_short(model)}; {name} is taken.",
+                icon=":material/link:")  # fmt: skip
+    only = filtered and bool(state().answered)
+    if count and count.alive and not (only and name != OWN):
+        _counting(count.key, _short(model))
+    try:
+        found = _own() if name == OWN else shipped_set(name, model.name)
+    except VisitError as problem:
+        st.error(str(problem), icon=":material/error:")
+        return None
+    if found is None:
+        return None
+    found = fitting(model, found, targets=only)
+    if only:
+        part = _answered(model, found, of=found if name == OWN else all_shipped(model.name))
+        if part is None:
+            return None
+        found = part.kept
+    _notes(found)
+    if not found.rows:
+        st.info("No prompt of this set is left to run.", icon=":material/info:")
+        return None
+    return found
+
+
+def _answered(model: Model, asked: PromptSet, of: PromptSet) -> Answered | None:
+    """What the model answers of a set, found by a run over `of`, which holds it; None before every row was asked."""
+    key, make = run_key("answered", model, of), lambda: Answering(model, of)
+    run = WORKER.find(key)
+    if run is not None and run.alive and run.background:
+        WORKER.submit(key, make)  # somebody waits for it now
+    run = watched(("answered", of.hash), key, make)
+    if run is None or run.result is None:
+        return None
+    part = run.result.among(asked)
+    st.caption(f"{part}.")
+    return None if run.alive and part.looked_at < part.asked else part
+
+
+def _count(model: Model) -> Run | None:
+    """The run that counts which shipped prompts a model answers: found, remembered on disk, or begun."""
+    every = all_shipped(model.name)
+    key, make = run_key("answered", model, every), lambda: Answering(model, every)
+    run = WORKER.find(key) or WORKER.recall(key, make)
+    if run is None and sum(weight.numel() for weight in model.hf.parameters()) <= COUNTED_UNASKED:
+        with suppress(VisitError):  # too many runs wait; another time
+            run = WORKER.submit(key, make, background=True)
+    return run
+
+
+@st.fragment(run_every=1.5)
+def _counting(key: Any, name: str) -> None:
+    """How far the count is; when it ends the page follows, and every set says its number."""
+    run = WORKER.find(key)
+    if run is None or not run.alive:
+        st.rerun()
+    assert run is not None
+    now = run.progress
+    far = f": {now.done:,} of {now.total:,} prompts" if now.total else ""
+    st.caption(f":material/hourglass_top: What {name} answers of its sets is being counted{far}. Go on meanwhile.")
+
+
+def _labels(model: Model, count: Run | None) -> Callable[[str], str]:
+    """Every set's name with its size and, once that is known, how many of its prompts the model answers."""
+
+    def label(name: str) -> str:
+        if name == OWN:
+            return "paste or upload"
+        own = shipped_set(name, model.name)
+        if count is None or count.state != "done":
+            return f"{name} ({len(own.rows):,})"
+        part = count.result.among(own)
+        return f"{name} ({len(part.kept.rows):,} of {part.asked:,} answered)"
+
+    return label
+
+
+def _short(model: Model) -> str:
+    return plain(model.name.rstrip("/").split("/")[-1])
+
+
+def _own() -> PromptSet | None:
+    """A pasted or uploaded set. It stays in this visitor's session and goes nowhere else."""
+    left, right = st.columns(2, gap="medium")
+    text = left.text_area(
+        "Prompts, one a line (or CSV, JSON Lines with a column prompt)", key="own_prompts", height=140
+    )
+    file = right.file_uploader(f"Or a file: .txt, .csv, .jsonl, {MAX_BYTES >> 20} MB at most", ["txt", "csv", "jsonl"],
+                               max_upload_size=MAX_BYTES >> 20)  # fmt: skip
+    if file is not None:
+        return read_prompts(file.getvalue(), file.name)
+    if text.strip():
+        return read_prompts(text)
+    st.info("Paste prompts, or choose a file.", icon=":material/edit:")
+    return None
+
+
+def _notes(found: PromptSet) -> None:
+    if found.notes:
+        with st.expander(f"{len(found.notes)} rows are left out; {len(found.rows):,} run", icon=":material/warning:"):
+            for note in found.notes[:NOTES_SHOWN]:
+                st.caption(plain(str(note)))
+
+
+def watched(
+    name: Any, key: Any, make: Callable[[], Any], label: str = "Run", start: Callable[[], None] | None = None,
+    follow: int | None = None,
+) -> Run | None:  # fmt: skip
+    """The run of a key, started by a button, watched while it goes on, its result so far shown meanwhile.
+
+    Returns None before it was started. A run lives in the process: closing the tab does not stop it. One that was
+    finished before, by whomever, needs no button: its result is on disk. `start`: what stands in the button's place;
+    `follow`: items done after which the whole page is run anew, because it then shows more.
+    """
+    run = WORKER.find(key) or WORKER.recall(key, make)
+    if run is None or (run.state in ("cancelled", "failed") and run.result is None):
+        if run is not None and run.error is not None:
+            st.error(str(run.error), icon=":material/error:")
+        if start is not None:
+            start()
+        elif st.button(label, key=f"run {name}", type="primary", icon=":material/play_arrow:"):
+            begin(key, make)
+        return None
+    done = _where(run.progress)
+    if run.alive and key in left():
+        st.caption(f"The run goes on for others who watch it; the figures are of {done}.")
+        if st.button("Watch it again", key=f"again {name}"):
+            begin(key, make)
+    elif run.alive:
+        _watch(key, str(name), None if follow is None or run.progress.done >= follow else follow)
+    elif run.state != "done":
+        st.caption(f"Stopped after {done}; the figures are of these.")
+        if st.button("Resume", key=f"go {name}"):
+            begin(key, make)
+    return run
+
+
+def _where(now: Progress) -> str:
+    return now.doing or f"{now.done:,} of {now.total:,} prompts"
+
+
+def begin(key: Any, make: Callable[[], Any], worker: Worker = WORKER) -> None:
+    """Start a run, or go on with it, and look at it."""
+    left().discard(key)
+    worker.submit(key, make).watch(visitor())
+    st.rerun()
+
+
+def left() -> set[Any]:
+    """Keys of the runs that this session has stopped while others watched them."""
+    return st.session_state.setdefault("visit_left", set())
+
+
+@st.fragment(run_every=0.7)
+def _watch(key: Any, name: str, follow: int | None) -> None:
+    """A progress bar that looks again by itself; when the run ends, or comes to `follow`, the whole page follows."""
+    run = WORKER.find(key)
+    if run is None or not run.alive or (follow is not None and run.progress.done >= follow):
+        st.rerun()
+    assert run is not None
+    run.watch(visitor())
+    now, place = run.progress, run.place
+    if place:
+        text = f"Waits for {place} other run{'s' if place > 1 else ''}"
+    elif now.rate:
+        text = f"{_where(now)}; about {duration(now.seconds_left or 0)} left"
+    else:
+        text = "Begins…"
+    st.progress(min(1.0, now.share), text)
+    shared = "Equal requests share one run: where somebody else watches this one, it goes on for them."
+    if st.button("Stop, and keep what is done", key=f"stop {name}", help=shared):
+        if not run.leave(visitor()):
+            left().add(key)
+        st.rerun()

@@ -1,0 +1,245 @@
+"""The page of the paper's studies: what is asked, what it will take, the run, and what it found so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from visit.app import study_results
+from visit.app.address import CHOICES
+from visit.app.prompt_bar import show_notes, shown_model
+from visit.app.prompt_sets import begin, choose_set, watched
+from visit.app.sentences import duration
+from visit.app.sidebar import show_ledger
+from visit.app.state import change, field, state
+from visit.errors import VisitError
+from visit.figures import study as figures_study
+from visit.models.model import Model
+from visit.runs.prompts import PromptSet
+from visit.studies.captions import SECOND, caption_of
+from visit.studies.settings import ALIGNED, FIGURES, Settings, settled
+from visit.text.glossary import explain
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from visit.runs.worker import Run
+
+_GO = "visit_study_go"  # of the session: start the run that the controls now ask for
+_CORRECT = {"split": "all, and apart by right and wrong", "only": "only those answered correctly",
+            "all": "all, targets ignored"}  # fmt: skip
+_SECOND = {"rbo": "rank-biased overlap", "none": "none"}
+_LIVE = 5.0  # seconds between two looks at an opened figure
+
+
+def page() -> None:
+    """The whole page below its title."""
+    from visit.studies.study import studied, study_key
+
+    st.caption(
+        "Section 3 and appendices D and E of the paper, live: one run over a set of prompts feeds every figure, and "
+        "each stands next to what the paper found for GPT-2 medium."
+    )
+    show_notes()
+    model = shown_model()
+    show_ledger(model)
+    chosen = choose_set(model, filtered=False)
+    if chosen is None:
+        return
+    prompts, settings = _asked(model, chosen)
+    prompts = studied(model, prompts, settings)
+    key = study_key(model, prompts, settings)
+    make = partial(_job, model, prompts, settings)
+    if st.session_state.pop(_GO, False):
+        begin(key, make)
+    place = st.container()  # of the bar, or of what the run will take: nothing below it changes its place
+    with place:
+        run = watched(("study", *key[1:]), key, make, follow=len(prompts.rows),
+                      start=partial(_start, model, chosen, prompts, settings, partial(begin, key, make)))  # fmt: skip
+    if run is None:
+        return
+    if run.alive and run.progress.done < len(prompts.rows):
+        st.fragment(partial(_so_far, run, model, prompts, settings), run_every=_LIVE)()
+    else:
+        other = study_results.laid_over(run.key) if set(settings.figures) & set(ALIGNED) else (None, None)
+        study_results.show(run, model, prompts, other)
+
+
+def _job(model: Model, prompts: PromptSet, settings: Settings) -> Any:
+    from visit.studies.run import StudyRun
+
+    return StudyRun(model, prompts.rows, settings)
+
+
+def _so_far(run: Run, model: Model, prompts: PromptSet, settings: Settings) -> None:
+    """While the prompts run nothing is drawn but the figure that is opened: drawing takes as much time as they do."""
+    names = [figure for figure in settings.figures if figure in ALIGNED]
+    if not names:
+        return
+    figure = st.pills("The charts follow when all prompts are done. Look at one so far:", names, key="so_far",
+                      format_func=_called)  # fmt: skip
+    if figure is not None:
+        study_results.show_one(run, model, prompts, figure)
+
+
+# ---- what is asked ---------------------------------------------------------------------------------------------------
+
+
+def _asked(model: Model, chosen: PromptSet) -> tuple[PromptSet, Settings]:
+    """The prompts and settings that the controls say."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        counts = [c for c in CHOICES["count"] if c == "all" or int(c) < len(chosen.rows)]
+        st.selectbox("Prompts, evenly spread over the set", counts, width=250, filter_mode=None,
+                     format_func=lambda c: f"all {len(chosen.rows):,}" if c == "all" else c,
+                     help="The paper takes 100.", **field("count", counts[-1:] + counts))  # fmt: skip
+        st.selectbox("Which of them", list(_CORRECT), format_func=lambda c: _CORRECT[c], width=290,
+                     help="Right means that the target is the model's most probable next word. The paper takes only "
+                     "such prompts; its Figures 13 and 14 compare.", **field("correct"))  # fmt: skip
+    with st.expander("Figures, k, layers", icon=":material/tune:"):  # one label, or a change would shut it
+        _figures()
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            _number("k", "Words compared, k", model.d_vocab, "The paper compares the 50 most probable words.")
+            st.text_input("Layers", placeholder="all", width=130, help="All, or 3, 3-5, 0,3,7-9: fewer take less time.",
+                          **field("blocks"))  # fmt: skip
+            _number("ranks", "Memory values a head (Figs. 16, 18)", 10_000, "The most attended; empty: all. "
+                    + explain("value"), 250)  # fmt: skip
+            _number("sources", "Sources a head (Figs. 19, 20)", 1_000, "The most attended positions whose keys are "
+                    "compared with the query, and with their values.", 220)  # fmt: skip
+            st.selectbox("Second measure", list(_SECOND), width=210, format_func=lambda s: _SECOND[s], help=SECOND,
+                         **field("second"))  # fmt: skip
+            _number("draws", "Bootstrap draws", 10_000, "How often the prompts are drawn anew for the 95 % bands.")
+            _number("seed", "Seed", 999_999, "Of the bootstrap: the same seed gives the same bands.", 110, 0)
+    settings = _settings(model)
+    st.caption(f"Asked for: {_said(settings, model)}.")
+    return chosen.spread(None if state().count == "all" else int(state().count)), settings
+
+
+def _said(settings: Settings, model: Model) -> str:
+    """What the folded controls say, so that nobody must open them to know."""
+    figures = len(settings.figures)
+    which = "all figures" if figures == len(FIGURES) else f"{figures} of {len(FIGURES)} figures"
+    some = settings.layers is not None and len(settings.layers) < model.n_layers
+    layers = f"layers {', '.join(map(str, settings.layers or ()))}" if some else "all layers"
+    second = "rank-biased overlap beside I_k" if settings.second == "rbo" else "I_k alone"
+    return f"{which}, k = {settings.k}, {layers}, {second}"
+
+
+def _chosen() -> tuple[str, ...]:
+    """The figures of the address; none of them known means all."""
+    asked = state().figures.split(",")
+    return tuple(f for f in FIGURES if f in asked) or FIGURES
+
+
+def _figures() -> None:
+    key = "w_figures"
+    if key not in st.session_state:
+        st.session_state[key] = list(_chosen())
+    st.pills("Figures", FIGURES, selection_mode="multi", key=key, wrap=True, on_change=_take_figures,
+             format_func=_called,
+             help="Figures 5 and 16 to 20 read keys and values of every head at many positions: they take most of the "
+             "time.")  # fmt: skip
+
+
+def _called(figure: str) -> str:
+    return "Tables 1–6" if figure == "tables" else caption_of(figure).name
+
+
+def _take_figures() -> None:
+    found = [f for f in FIGURES if f in st.session_state["w_figures"]]
+    change(figures="" if len(found) in (0, len(FIGURES)) else ",".join(found))
+
+
+def _number(name: str, label: str, most: int, tip: str, width: int = 140, least: int = 1) -> None:
+    """A number field tied to a field of the state, which holds text; empty where the state is."""
+    key = f"w_{name}"
+    text = getattr(state(), name)
+    wanted = min(max(int(text), least), most) if text else None
+    if st.session_state.get(key, "") != wanted:
+        st.session_state[key] = wanted
+
+    def store() -> None:
+        found = st.session_state[key]
+        change(**{name: "" if found is None else str(found)})
+
+    st.number_input(label, least, most, key=key, width=width, help=tip, on_change=store,
+                    placeholder="all" if name == "ranks" else "default")  # fmt: skip
+
+
+def _settings(model: Model) -> Settings:
+    """The settings of the address; a number that is missing takes its default, layers that do not fit are said."""
+    now, usual = state(), Settings()
+    numbers = {
+        name: int(text) if text else getattr(usual, own)
+        for name, own, text in (("k", "k", now.k), ("values", "values", now.ranks), ("draws", "draws", now.draws),
+                                ("seed", "seed", now.seed), ("sources", "sources", now.sources))
+    }  # fmt: skip
+    made: Any = {"figures": _chosen(), "correct": now.correct, "second": now.second, **numbers}
+    try:
+        return settled(Settings(**made, layers=_layers(now.blocks)), model)
+    except VisitError as problem:
+        st.warning(f"{problem} All layers are taken instead.", icon=":material/edit:")
+        return settled(Settings(**made), model)
+
+
+def _layers(text: str) -> tuple[int, ...] | None:
+    from visit.graph.build import parse_layers
+
+    return None if text.strip().lower() in ("", "all") else tuple(parse_layers(text))
+
+
+# ---- what it will take -----------------------------------------------------------------------------------------------
+
+
+@st.cache_resource(max_entries=64, show_spinner="Counting what is to be done…")
+def _st_forecast(key: tuple[Any, ...], _model: Model, _prompts: PromptSet, _settings: Settings) -> Any:
+    from visit.studies.duration import cheaper, forecast
+
+    return forecast(_model, _prompts.rows, _settings), cheaper(_model, _prompts.rows, _settings)
+
+
+def _start(
+    model: Model, chosen: PromptSet, prompts: PromptSet, settings: Settings, run: Callable[[], None]
+) -> None:  # fmt: skip
+    """How long the run will take on this machine, what takes it, and, where that is long, a cheaper one beside it."""
+    from visit.studies.study import study_key
+
+    table, quick = _st_forecast(study_key(model, prompts, settings), model, prompts, settings)
+    st.markdown(forecast_sentence(table, len(prompts.rows)))
+    seconds = float(table["seconds"].sum())
+    with st.container(horizontal=True):
+        if quick is None:
+            if st.button("Run", key="run study", type="primary", icon=":material/play_arrow:"):
+                run()
+        else:
+            few, count, takes = quick
+            figures = f"{len(few.figures)} figure{'s' if len(few.figures) > 1 else ''}"
+            st.button(
+                f"Quick run: {figures}, {count} prompts, about {duration(takes)}", key="quick study", type="primary",
+                icon=":material/bolt:", on_click=_take_quick, args=(few, count, len(chosen.rows)),
+                help="Figures: " + ", ".join(map(_called, few.figures)) + ". The controls above then say so.",
+            )  # fmt: skip
+            if st.button(f"Run all: about {duration(seconds)}", key="run study", icon=":material/play_arrow:"):
+                run()
+    if seconds >= 2:
+        with st.expander("What takes the time", icon=":material/timer:"), st.container(width=620):
+            st.altair_chart(figures_study.forecast_bars(table), width="stretch", alt="What takes how long")
+
+
+def _take_quick(settings: Settings, count: int, of: int) -> None:
+    """Ask for the cheaper run, in the address and in the controls, and start it."""
+    st.session_state["w_figures"] = list(settings.figures)
+    change(figures=",".join(settings.figures), count=str(count) if count < of else "all")
+    st.session_state[_GO] = True
+
+
+def forecast_sentence(table: pd.DataFrame, prompts: int) -> str:
+    """`About 12 s for 100 prompts on this machine; 91 % of it goes into memory values.`"""
+    seconds = float(table["seconds"].sum())
+    largest = table.loc[table["seconds"].idxmax()]
+    share = float(largest["seconds"]) / max(seconds, 1e-12)
+    many = f"{prompts:,} prompt{'s' if prompts != 1 else ''}"
+    return (f"**About {duration(seconds)}** for {many} on this machine, if it has nothing else to do; {share:.0%} "
+            f"of it goes into {largest['part']}.")  # fmt: skip

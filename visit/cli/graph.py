@@ -1,0 +1,79 @@
+"""`python -m visit graph`: the flow graph of one prompt."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from visit.cli.options import (
+    DRAWN,
+    TABLES,
+    captured,
+    check_out,
+    draw_options,
+    keep_of,
+    keep_options,
+    ledger_line,
+    model_options,
+    out_options,
+    prompt_options,
+    wrote,
+)
+
+
+def add(commands: Any) -> None:
+    """The command's options."""
+    graph = commands.add_parser("graph", help="the flow graph of one prompt", description=run.__doc__)
+    graph.set_defaults(run=run)
+    model_options(graph)
+    prompt_options(graph)
+    graph.add_argument("--layers", help="as 3, 3-5 or 0,3,7-9 (default: all)")
+    keep_options(graph)
+    draw_options(graph)
+    out_options(graph, DRAWN)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Capture one prompt and print, or write, the flow graph of one position."""
+    from visit.graph.build import build_flow_graph, parse_layers
+    from visit.models.model import load_model
+    from visit.narrate.flow import story
+
+    check_out(options.out, DRAWN)
+    layers = None if options.layers is None else parse_layers(options.layers)
+    model = load_model(options.model, options.revision, options.dtype)
+    acts = captured(options, model, options.prompt)
+    graph = build_flow_graph(model, acts, options.pos, layers, options.target, options.distractor, keep_of(options))
+    tables = {"nodes": graph.nodes, "edges": graph.edges}
+    if options.out is not None and options.out.suffix not in TABLES:
+        write_drawing(options, graph)
+        if not options.json:
+            return 0
+        options.out = None
+    if wrote(options, graph.meta, tables, flat=True):
+        return 0
+    meta = graph.meta
+    other = None if meta["distractor"] is None else meta["distractor"]["id"]
+    for sentence in story(model, acts, meta["position"], meta["target"]["id"], other):
+        print("".join(text for text, _ in sentence))
+    from visit.files.tables import to_text
+
+    columns = ["id", "label", "tokens", "rank", "prob", "entropy", "norm", "coefficient", "contribution"]
+    print(f"\n{to_text(graph.nodes, columns)}\n")
+    print(f"{len(graph.nodes)} nodes, {len(graph.edges)} edges. {ledger_line(meta['ledger'])}")
+    return 0
+
+
+def write_drawing(options: argparse.Namespace, graph: Any) -> None:
+    from visit.files.flow_page import flow_html, flow_png, flow_svg
+    from visit.files.tables import write_bytes
+
+    if options.out.suffix == ".html":
+        content = flow_html(graph, options.detail).encode()
+    elif options.out.suffix == ".svg":
+        content = flow_svg(graph, options.theme, options.detail).encode()
+    else:
+        content = flow_png(graph, options.theme, options.detail)
+    write_bytes(options.out, content)
+    print(f"wrote {options.out}", file=sys.stderr)

@@ -1,0 +1,249 @@
+"""What the inspector says about one node: title, readings, numbers, and in one line how it was made.
+
+Made in Python for all shown nodes and sent along with the drawing, so that a click needs no round trip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from visit.drawing.records import Flow, FlowTables, Node, read, rest_share
+from visit.drawing.sheet import percent_text
+from visit.text.glossary import explain
+from visit.text.visible import QUIET, as_word, visible, word_kind
+
+_ADDS_NOTHING = "adds nothing to the stream"
+_SILENT = {"ln1_out", "ln2_out", "query", "key", "mlp_key", "ln_final", "logits"}
+
+_TITLES = {
+    "resid_pre": "Residual stream before block {layer}",
+    "resid_mid": "Residual stream after attention, block {layer}",
+    "resid_post": "Residual stream after block {layer}",
+    "ln1_out": "Norm before attention, block {layer}",
+    "ln2_out": "Norm before the MLP, block {layer}",
+    "query": "Query of head L{layer} H{head} at position {pos}",
+    "key": "Key of head L{layer} H{head} from position {source_pos} ({source})",
+    "value": "Memory value of head L{layer} H{head} from position {source_pos} ({source})",
+    "head": "Head L{layer} H{head} at position {pos}",
+    "attn_neuron": "Row {neuron} of W_O, block {layer}",
+    "attn_bias": "Attention bias, block {layer}",
+    "attn_out": "Attention output, block {layer}",
+    "mlp_key": "What neuron L{layer} N{neuron} reads",
+    "mlp_value": "What neuron L{layer} N{neuron} writes",
+    "mlp_bias": "MLP bias, block {layer}",
+    "mlp_out": "MLP output, block {layer}",
+    "ln_final": "Final norm",
+    "logits": "Prediction at position {pos}",
+}
+LENS = ", read with the final norm and the unembedding"
+_NO_LENS = ("ln_final", "logits")  # the model's own reading
+_HOWS = {
+    "resid_pre": "the stream as it enters the block",
+    "resid_mid": "resid_pre + attn_out",
+    "resid_post": "the stream as the block leaves it: all that was added so far",
+    "ln1_out": "ln1(stream): what queries, keys and values are computed from",
+    "ln2_out": "ln2(stream): what the neurons are computed from",
+    "query": "q{h} @ W_K[{head}]ᵀ: the direction that this head looks for in a key's input",
+    "key": "k{i} @ W_Q[{head}]ᵀ: the direction in a query's input that finds this position",
+    "value": "v{i} @ W_O[{head}]: enters the head times the pattern",
+    "head": "z{h} @ W_O[{head}]: what head {head} writes into the stream",
+    "attn_neuron": "sign(z) · W_O[{neuron}]: one row of W_O (rows inside a head have no preferred basis)",
+    "attn_bias": "b_O: the same for every prompt",
+    "attn_out": "all heads + b_O: what attention adds to the stream",
+    "mlp_key": "W_in[:, {neuron}]: the input direction that this neuron answers to, in every prompt",
+    "mlp_key.gate": "W_gate[:, {neuron}]: the input direction that opens this neuron",
+    "mlp_value": "sign(a) · W_out[{neuron}]: the direction that this neuron writes",
+    "mlp_bias": "b_out: the same for every prompt",
+    "mlp_out": "all neurons + b_out: what the MLP adds to the stream",
+    "ln_final": "ln_final(stream): the vector that the unembedding is applied to",
+    "logits": "softmax(ln_final(stream) @ W_U): the model's own output",
+}
+_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+
+
+def inspect(graph: FlowTables, node_id: str) -> dict[str, Any]:
+    """All that the inspector shows of one node.
+
+    Returns a dict of `id`, `title`, `how` (one line), `words` and `bottom` (pairs of visible token and probability),
+    `facts` (triples of name, value as text, reason if the value is missing) and `source` (visible token or None).
+    Units: probability 0 to 1, entropy in bits, contribution in logits. Raises KeyError for an unknown id.
+    """
+    flow = read(graph)
+    entry = entries(flow, [node_id])[0]
+    return {
+        "id": node_id,
+        "title": entry["title"],
+        "how": entry["how"] + (LENS if entry["lens"] else ""),
+        "words": list(zip(entry["w"], entry["p"], strict=False)),
+        "bottom": list(zip(entry["b"], flow.nodes[node_id].bottom_probs or [], strict=False)),
+        "facts": [(name, *fact, "")[:3] for name, fact in zip(fact_names(flow), entry["f"], strict=True)],
+        "source": entry.get("source"),
+    }
+
+
+def entries(flow: Flow, ids: Iterable[str]) -> list[dict[str, Any]]:
+    """The inspector's entries for many nodes, with short keys: they are sent with every drawing.
+
+    `how` goes on with `LENS` where `lens` is 1; `w`, `p`: top tokens and probabilities; `b`: the least probable
+    tokens; `k`: what kinds of words `w` and `b` are (`_kinds`); `f`: values (with a reason where one is missing) in the
+    order of `fact_names`.
+    """
+    return [_entry(flow, flow.nodes[i]) for i in ids]
+
+
+def _entry(flow: Flow, node: Node) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "id": node.id,
+        "title": title(flow, node),
+        "how": how(flow, node),
+        "lens": int(node.kind not in _NO_LENS),
+        "w": [as_word(t) for t in (node.tokens or [])[:10]],
+        "k": _kinds(node.tokens, 10) + _kinds(node.bottom_tokens, 5),
+        "p": [_brief(p) for p in (node.probs or [])[:10]],
+        "b": [as_word(t) for t in (node.bottom_tokens or [])[:5]],
+        "f": facts(node, flow.d_vocab_text),
+    }
+    if node.absent:
+        name = f"Absent: a {node.kind} of head L{node.layer} H{node.head}"
+        entry |= {"title": name, "how": _ABSENT, "lens": 0, "f": [["–", "absent"]] * len(entry["f"])}
+    if node.status is not None:
+        entry |= _both_sides(flow, node)
+    if node.source_token is not None:
+        entry["source"] = visible(node.source_token)
+    return entry
+
+
+def _kinds(tokens: list[str] | None, count: int) -> str:
+    """A letter a token: `w` a whole word, `q` white space or bytes (drawn in grey), `p` a piece, `s` a sign."""
+    kinds = [word_kind(t) for t in (tokens or [])[:count]]
+    return "".join("q" if kind in QUIET else kind[0] for kind in kinds)
+
+
+def _both_sides(flow: Flow, node: Node) -> dict[str, Any]:
+    """The second column of a node of a difference: `w2`, `p2`, `f2` of side B; `d`: B − A in logits; `kept`."""
+    missing = [["–", "absent"]] * 6
+    b = node.twin
+    both: dict[str, Any] = {
+        "kept": _KEPT[node.status or ""],
+        "w2": [as_word(t) for t in (b.tokens or [])[:10]] if b else [],
+        "k2": _kinds(b.tokens if b else None, 10),
+        "p2": [_brief(p) for p in (b.probs or [])[:10]] if b else [],
+        "f2": facts(b, flow.d_vocab_text) if b else missing,
+        "d": _brief(difference(node)),
+    }
+    if node.only_b:  # A's column is empty
+        both |= {"w": [], "p": [], "b": [], "k": "", "f": missing}
+    return both
+
+
+def difference(node: Node) -> float | None:
+    """B − A of the contributions of a node with a twin; what is absent adds nothing."""
+    a = 0.0 if node.only_b else node.contribution
+    b = 0.0 if node.twin is None else node.twin.contribution
+    return None if a is None or b is None else b - a
+
+
+_ABSENT = "absent: this prompt has no token that stands for the other's, so there is nothing to read"
+_KEPT = {
+    "only A": "Kept by the pruning in A alone.",
+    "only B": "Kept by the pruning in B alone.",
+    "word": "In both, with another top word.",
+    "alike": "In both, with the same top word.",
+}
+
+
+def _brief(p: float | None) -> float | None:
+    return None if p is None else float(f"{p:.4g}")
+
+
+def title(flow: Flow, node: Node) -> str:
+    """The node's name in the field's words: `Head L9 H6 at position 12`."""
+    if node.kind == "rest":
+        return _rest_title(flow, node)
+    text = _TITLES.get(node.kind, node.id).format(**_names(flow, node))
+    if node.id.endswith((".gate", ".up")):
+        text += f" ({node.id.rsplit('.', 1)[-1]})"
+    return text
+
+
+def _rest_title(flow: Flow, node: Node) -> str:
+    stem = node.id.removesuffix(".rest")
+    if stem.endswith(".heads"):
+        what = f"heads of block {node.layer} that are not shown"
+    elif stem.endswith(".mlp"):
+        what = f"neurons of block {node.layer} that are not shown"
+    elif ".head" in stem:
+        what = f"memory values of head L{node.layer} H{node.head} that are not shown"
+    else:
+        what = ("blocks " if "-" in stem else "block ") + stem.lstrip("L").replace("-", " to ") + " that are not shown"
+    share = rest_share(flow, node)
+    return f"The {what}" + (f": {100 * share:.0f} % of the sum" if share is not None else "")
+
+
+def how(flow: Flow, node: Node) -> str:
+    """In one line, how the vector that is read was made."""
+    if node.kind == "rest":
+        return "total − shown"
+    kind = "mlp_key.gate" if node.id.endswith(".gate") else node.kind
+    if kind == "resid_post" and f"L{node.layer}.resid_mid" in flow.nodes:
+        return "resid_mid + mlp_out"
+    if kind == "resid_post" and f"L{node.layer}.mlp_out" in flow.nodes:
+        return "resid_pre + attn_out + mlp_out"
+    return _HOWS.get(kind, "").format(**_names(flow, node))
+
+
+def _names(flow: Flow, node: Node) -> dict[str, Any]:
+    number = lambda n: str(n).translate(_SUBSCRIPTS) if n is not None else ""  # noqa: E731
+    return {
+        "layer": node.layer,
+        "head": node.head,
+        "neuron": node.neuron,
+        "pos": flow.meta.get("position"),
+        "source_pos": node.source_pos,
+        "source": visible(node.source_token) if node.source_token is not None else "?",
+        "h": number(node.head),
+        "i": number(node.source_pos),
+    }
+
+
+def fact_names(flow: Flow) -> list[str]:
+    """What the numbers of `facts` are, with their units."""
+    target = flow.meta.get("target")
+    name = visible(target["token"]) if isinstance(target, dict) and target.get("token") is not None else "the target"
+    other = (flow.meta.get("b") or {}).get("target")
+    if other and target and other["token"] != target["token"]:  # of a difference: each side's own word
+        name = f"each side's target ({name} / {visible(other['token'])})"
+    return [
+        f"rank of {name}",
+        f"probability of {name}",
+        "entropy in bits",
+        "norm",
+        "coefficient",
+        "contribution in logits",
+    ]
+
+
+def fact_terms() -> list[str]:
+    """What each of `fact_names` means: the glossary's words, shown on hover."""
+    return [explain(t) for t in ("rank", "probability", "entropy", "norm", "coefficient", "contribution")]
+
+
+def facts(node: Node, d_vocab: str) -> list[list[str]]:
+    """The node's numbers as texts, `[value]`, or `["–", reason]` where one is missing."""
+    silent = _ADDS_NOTHING if node.kind in _SILENT else "not given"
+    rows = [
+        (None if node.rank is None else f"{node.rank} of {d_vocab}", "no target"),
+        (_percent(node.prob), "no target"),
+        (None if node.entropy is None else f"{node.entropy:.2f}", "not given"),
+        (None if node.norm is None else f"{node.norm:.4g}", "not given"),
+        (None if node.coefficient is None else f"{node.coefficient:.4g}", "none: read as it is"),
+        (None if node.contribution is None else f"{node.contribution:+.3f}", silent),
+    ]
+    return [["–", reason] if value is None else [value] for value, reason in rows]
+
+
+def _percent(p: float | None) -> str | None:
+    if p is None:
+        return None
+    return percent_text(p) if p >= 0.001 else f"{100 * p:.2g} %"

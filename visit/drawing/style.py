@@ -1,0 +1,251 @@
+"""Colours of the flow graph: numbers become classes here, and classes become colours per theme and palette.
+
+A pill's class says what its number means ("t5": the target is ranked first), never a colour, so that one drawing
+serves a light page, a dark page and a printed file. The default palette is safe for colour-blind readers.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from math import isqrt, log2
+from typing import Literal
+
+from visit.drawing.records import Node
+
+Theme = Literal["light", "dark", "auto"]
+ColorBy = Literal["rank", "probability", "entropy", "contribution", "change"]
+PaletteName = Literal["safe", "paper"]
+Swatch = tuple[str, str]  # class, what it means
+
+# lines of a chart: at least 3 : 1 against a light and a dark page, and 23 apart (ΔE) for every kind of colour blindness
+SERIES = ("#077f6b", "#d8490b", "#7b52f0", "#b9389f")
+QUIET = "#808080"  # what a chart's lines are compared with: chance, zero
+
+_PROBABILITIES = (0.0001, 0.001, 0.01, 0.1, 0.5)
+
+# class -> (fill, border, word); a tag has the word's colour except on grey pills
+# of a difference: "da" kept in A alone, "db" in B alone, "dw" in both with another top word
+_LIGHT = {
+    "da": ("#cfe2f8", "#4d8fd1", "#0d2a4a"),
+    "db": ("#f7d3ec", "#c65cab", "#47103a"),
+    "dw": ("#e4e0f7", "#7a6cc4", "#1b1440"),
+    "g": ("#eef0f4", "#c9ced8", "#1b2330"),
+    "o": ("#ffffff", "#c9ced8", "#1b2330"),
+    "e1": ("#e9e8f8", "#c3c0e6", "#1b2330"),
+    "e2": ("#d0cdf0", "#a9a4de", "#1b2330"),
+    "e3": ("#b0abe4", "#8a83d0", "#14121f"),
+    "e4": ("#6f66c0", "#5a51a8", "#ffffff"),
+    "e5": ("#463c96", "#352c7c", "#ffffff"),
+}
+_DARK = {
+    "da": ("#1d3f66", "#3d76b8", "#eaf2fc"),
+    "db": ("#5a1f4c", "#b0539a", "#fceaf7"),
+    "dw": ("#322f5c", "#7a71c9", "#f1f0fb"),
+    "g": ("#262b36", "#454c5b", "#e8ebf1"),
+    "o": ("#0e1117", "#454c5b", "#e8ebf1"),
+    "e1": ("#26263d", "#3d3c66", "#e8ebf1"),
+    "e2": ("#322f5c", "#4c4889", "#f1f0fb"),
+    "e3": ("#47418a", "#625bb0", "#ffffff"),
+    "e4": ("#8f88dd", "#a9a3ea", "#0e0c1c"),
+    "e5": ("#c2bdfa", "#d9d6ff", "#0e0c1c"),
+}
+_HUES = {
+    ("light", "green-blue"): [
+        "#dcf0ea #b5d9cd",
+        "#b4decf #8cc3b0",
+        "#7fc6b0 #58a78f",
+        "#167e68 #0f6654",
+        "#005a48 #00443a",
+    ],
+    ("light", "vermilion"): [
+        "#fbe6da #eac3ad",
+        "#f7cbb0 #e0a583",
+        "#f0a47c #d5834f",
+        "#c24a08 #a03c04",
+        "#8f3300 #702700",
+    ],
+    ("light", "green"): ["#e0f1df #bcdcba", "#bde2b9 #96c792", "#8ccb87 #64ab5f", "#2b7d2f #1f6323", "#155a1c #0b4412"],
+    ("light", "red"): ["#fbe4e4 #eabfbf", "#f6c8c8 #e0a0a0", "#ee9f9f #d37878", "#c23838 #a12a2a", "#8d1f22 #6f1418"],
+    ("dark", "green-blue"): [
+        "#17332f #27514a",
+        "#1a4a42 #2b6e62",
+        "#1f6557 #369482",
+        "#35a98c #55c7aa",
+        "#6fe3c2 #a0f2da",
+    ],
+    ("dark", "vermilion"): [
+        "#3b2519 #5e3b28",
+        "#57301a #85492a",
+        "#7a3d19 #ab5c2e",
+        "#e07b3e #f09a66",
+        "#ffae7d #ffcfb0",
+    ],
+    ("dark", "green"): ["#1a331c #2c542f", "#1f4a22 #337238", "#276529 #419045", "#4fa853 #72c475", "#8fe08f #b8f2b7"],
+    ("dark", "red"): ["#3b2022 #5e3336", "#572629 #853e42", "#7a2e32 #ab484d", "#ea7a7a #f59c9c", "#ffabab #ffcdcd"],
+}
+_PALETTES = {"safe": ("green-blue", "vermilion"), "paper": ("green", "red")}
+_WORD_ON_HUE = {"light": ["#1b2330"] * 3 + ["#ffffff"] * 2, "dark": ["#f2f4f8"] * 3 + ["#07120f"] * 2}
+
+# everything that is not a pill: page, words, quiet words, panel, stream, neutral band, reading line, gold
+_PAGE = {
+    "light": {
+        "page": "#ffffff",
+        "ink": "#1b2330",
+        "quiet": "#576070",
+        "panel": "#f7f8fa",
+        "r": "#c3cad6",
+        "s": "#aeb6c4",
+        "m": "#c6ccd7",
+        "a": "#e0ac2b",
+        "tag": "#525b6b",
+    },
+    "dark": {
+        "page": "#0e1117",
+        "ink": "#e8ebf1",
+        "quiet": "#a3abba",
+        "panel": "#141820",
+        "r": "#4b5566",
+        "s": "#5f6a7d",
+        "m": "#444d5c",
+        "a": "#c99a2e",
+        "tag": "#b1b8c6",
+    },
+}
+
+
+def pill_colours(theme: str, palette: PaletteName) -> dict[str, tuple[str, str, str]]:
+    """Every pill class with its (fill, border, word) in one theme, "light" or "dark"."""
+    colours = dict(_LIGHT if theme == "light" else _DARK)
+    for letter, hue in zip("tb", _PALETTES[palette], strict=True):
+        for step, pair in enumerate(_HUES[theme, hue], start=1):
+            fill, border = pair.split()
+            colours[f"{letter}{step}"] = (fill, border, _WORD_ON_HUE[theme][step - 1])
+    return colours
+
+
+def page_colours(theme: str) -> dict[str, str]:
+    """Page, words, panels and bands that carry no number, in one theme."""
+    return _PAGE[theme]
+
+
+def band_colours(theme: str, palette: PaletteName) -> dict[str, str]:
+    """Every band class with its colour: hues for r(anks), `r` stream, `s` neutral, `m` reading line, `a` pattern."""
+    page = _PAGE[theme]
+    colours = {name: page[name] for name in "rsma"}
+    pills = pill_colours(theme, palette)
+    # a pale pill has a border to stand out by, a band has not: it takes the border's colour there
+    colours |= {name: pair[1] if name[1] in "123" else pair[0] for name, pair in pills.items() if name[0] in "tbe"}
+    colours |= {name: pills[name][1] for name in ("da", "db", "dw")}
+    return colours
+
+
+def rank_bounds(d_vocab: int) -> list[int]:
+    """The last rank of each step of the coloured range, strongest first; the range ends at max(10, √V)."""
+    reach = max(10, isqrt(max(d_vocab, 1)))
+    return [1, *(max(i + 2, int(reach**q)) for i, q in enumerate((0.25, 0.5, 0.75))), reach]
+
+
+_CHANGES = {
+    "only A": ("da", "kept in A alone"),
+    "only B": ("db", "kept in B alone"),
+    "word": ("dw", "in both, another top word"),
+    "alike": ("g", "in both, alike"),
+}
+
+
+def pill_class(color_by: ColorBy, d_vocab: int, largest: float) -> Callable[[Node], str]:
+    """The function that gives a node its class.
+
+    `largest` is the greatest |contribution| in the graph, in logits: the end of that scale.
+    Grey ("g"): in the middle of the scale; "o": the node has no such number.
+    """
+    bounds = rank_bounds(d_vocab)
+    bits = log2(max(d_vocab, 2))
+
+    def by_rank(node: Node) -> str:
+        if node.rank is None:
+            return "o"
+        for letter, rank in (("t", node.rank), ("b", d_vocab + 1 - node.rank)):
+            if rank <= bounds[-1]:
+                return f"{letter}{5 - bisect_left(bounds, rank)}"
+        return "g"
+
+    def by_probability(node: Node) -> str:
+        if node.prob is None:
+            return "o"
+        step = sum(node.prob >= bound for bound in _PROBABILITIES)
+        return f"t{step}" if step else "g"
+
+    def by_entropy(node: Node) -> str:
+        return "o" if node.entropy is None else f"e{5 - min(4, max(0, int(5 * node.entropy / bits)))}"
+
+    def by_contribution(node: Node) -> str:
+        if node.contribution is None:
+            return "o"
+        step = sum(abs(node.contribution) >= largest * 0.5**k for k in range(1, 6)) if largest > 0 else 0
+        return ("t" if node.contribution > 0 else "b") + str(step) if step else "g"
+
+    def by_change(node: Node) -> str:
+        return _CHANGES.get(node.status or "", ("g", ""))[0]
+
+    if color_by == "change":
+        return by_change
+    return {"rank": by_rank, "probability": by_probability, "entropy": by_entropy, "contribution": by_contribution}[
+        color_by
+    ]
+
+
+def scale(color_by: ColorBy, d_vocab: int, largest: float) -> list[Swatch]:
+    """The legend of the fill: classes with the numbers they stand for, in reading order."""
+    if color_by == "rank":
+        return _rank_scale(d_vocab)
+    if color_by == "probability":
+        names = ["under 0.01 %", "0.01 %", "0.1 %", "1 %", "10 %", "50 % or more"]
+        return [("t5", names[5]), *((f"t{i}", f"from {names[i]}") for i in (4, 3, 2, 1)), ("g", names[0])]
+    if color_by == "change":
+        return list(_CHANGES.values())
+    if color_by == "entropy":
+        bits = log2(max(d_vocab, 2))
+        return [(f"e{5 - i}", f"{bits * i / 5:.1f}–{bits * (i + 1) / 5:.1f}") for i in range(5)]
+    signed = [largest * 0.5**k for k in range(1, 6)]
+    up = [(f"t{5 - i}", f"+{value:.2g}") for i, value in enumerate(signed)]
+    down = [(f"b{5 - i}", f"−{value:.2g}") for i, value in enumerate(signed)]
+    return [*up, ("g", "about 0"), *reversed(down), ("o", "adds nothing to the stream")]
+
+
+def _span(first: int, last: int) -> str:
+    return f"{first}" if first == last else f"{first}–{last}"
+
+
+def _rank_scale(d_vocab: int) -> list[Swatch]:
+    bounds = rank_bounds(d_vocab)
+    top: list[Swatch] = []
+    bottom: list[Swatch] = []
+    for i, last in enumerate(bounds):
+        first = 1 if i == 0 else bounds[i - 1] + 1
+        top.append((f"t{5 - i}", _span(first, last)))
+        bottom.append((f"b{5 - i}", "last" if last == 1 else _span(d_vocab + 1 - last, d_vocab + 1 - first)))
+    return [*top, ("g", "between"), *reversed(bottom)]
+
+
+def style(theme: str, palette: PaletteName, scope: str, page_scope: str | None = None) -> str:
+    """CSS that gives every class its colours (`--f`, `--b`, `--w`, `--l`) and the page its own, under `scope`."""
+    page = page_colours(theme)
+    bands = band_colours(theme, palette)
+    rules = []
+    if page_scope is not None:
+        names = {"stream": "r", "neutral": "s", "reading": "m", "gold": "a", "quiet": "quiet", "tag": "tag"}
+        parts = [f"--{name}:{page[key]}" for name, key in names.items()]
+        parts += [
+            f"--page:var(--st-background-color,{page['page']})",
+            f"--ink:var(--st-text-color,{page['ink']})",
+            f"--panel:var(--st-secondary-background-color,{page['panel']})",
+            f"--line:var(--st-border-color,{page['m']})",
+            "--focus:var(--st-primary-color,#3b6fe0)",
+        ]
+        rules.append(f"{page_scope}{{{';'.join(parts)}}}")
+    for name, (fill, border, word) in pill_colours(theme, palette).items():
+        band = f";--l:{bands[name]}" if name in bands else ""
+        rules.append(f"{scope} .{name}{{--f:{fill};--b:{border};--w:{word}{band}}}")
+    return "".join(rules)

@@ -1,0 +1,198 @@
+"""The attention memory's tables as Altair charts: heads, patterns, a value's life, the paper's figures."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from visit.figures.maps import HUE, INK, ROW
+from visit.text.visible import as_word, visible
+
+CHOSEN = "#d0871e"  # the frame of what is chosen
+GOLD = "#c8901e"  # the pattern, as in the drawing
+
+
+def heads_map(table: pd.DataFrame, measure: str, chosen: str) -> Any:
+    """Layers × heads, coloured by one measure; a click selects `node` under "head". `table`: `heads.head_map`.
+
+    Towards the target blue-green, away vermilion; every other measure from 0 in blue-green. A dot marks the three
+    longest heads of a layer, a frame the chosen one. A table without words (`head_map(…, words=False)`) has none in its
+    tooltips.
+    """
+    import altair as alt
+
+    shown = _head_cells(table, measure)
+    shown["chosen"] = shown["node"] == chosen
+    rows = [f"layer {n}" for n in sorted(table["layer"].unique(), reverse=True)]
+    x = alt.X("head:O", axis=alt.Axis(orient="bottom", title=None, labelAngle=0, ticks=False, domain=False,
+                                      labelExpr="'H' + datum.label"))  # fmt: skip
+    y = alt.Y("row:N", sort=rows, axis=alt.Axis(title=None, ticks=False, domain=False))
+    pick = alt.selection_point(name="head", fields=["node"], on="click", empty=False)
+    tips = [alt.Tooltip(f"{name}:N", title=title) for name, title in _HEAD_TIPS.items() if name in shown]
+    base = alt.Chart(shown).encode(x=x, y=y, tooltip=tips)
+    cells = base.mark_rect(cornerRadius=3, cursor="pointer", strokeWidth=2.5).encode(
+        color=alt.condition(alt.datum.value < 0, alt.value(_AWAY_HUE), alt.value(HUE)),
+        opacity=alt.Opacity("strength:Q", scale=alt.Scale(domain=[0, 1], range=[0.04, 1], clamp=True), legend=None),
+        stroke=alt.condition("datum.chosen", alt.value(CHOSEN), alt.value("transparent")),
+    ).add_params(pick)  # fmt: skip
+    words = base.mark_text(fontSize=11, cursor="pointer").encode(text="text:N")
+    light = words.transform_filter("datum.strength <= 0.5").encode(color=alt.value(INK))
+    strong = words.transform_filter("datum.strength > 0.5").encode(color=alt.value("white"))
+    frame = base.mark_rect(cornerRadius=3, filled=False, stroke=CHOSEN, strokeWidth=2.5, cursor="pointer")
+    layers = alt.layer(cells, light, strong, frame.transform_filter("datum.chosen"))
+    return layers.properties(height={"step": ROW}, width="container")
+
+
+_AWAY_HUE = "#c24a08"
+_HEAD_TIPS = {
+    "name": "head", "words": "reads", "source": "takes most from", "contribution": "contribution in logits",
+    "norm": "norm", "share": "share of the layer", "rank": "rank of the target", "role": "over the whole prompt",
+}  # fmt: skip
+
+
+def _head_cells(table: pd.DataFrame, measure: str) -> pd.DataFrame:
+    value = table[measure].astype(float)
+    if measure == "rank":  # near the top strong, on a log scale
+        strength = 1 - value.map(math.log) / math.log(max(float(value.max()), 2.0))
+        text = [f"{int(v):,}" for v in value]
+    else:
+        strength = value.abs() / max(float(value.abs().max()), 1e-12)
+        text = [f"{v:+.2f}" if measure == "contribution" else f"{v:.2f}" for v in value]
+    dots = ["●\u2009" if top else "" for top in table["top3"]]
+    sources = zip(table["source_token"], table["source_pos"], table["source_pattern"], strict=True)
+    reads = {} if "tokens" not in table else {
+        "words": [", ".join(as_word(w) for w in words[:5]) for words in table["tokens"]],
+        "rank": [f"{r:,}" for r in table["rank"]],
+    }  # fmt: skip
+    return pd.DataFrame({
+        "node": table["node"], "layer": table["layer"], "head": table["head"],
+        "row": [f"layer {n}" for n in table["layer"]], "value": value, "strength": strength.clip(0, 1),
+        "text": [d + t for d, t in zip(dots, text, strict=True)],
+        "name": [f"L{layer} H{head}" for layer, head in zip(table["layer"], table["head"], strict=True)],
+        "source": [f"{visible(t)} (position {p}, pattern {a:.2f})" for t, p, a in sources],
+        "contribution": [f"{c:+.3f}" for c in table["contribution"]], "norm": [f"{n:.3g}" for n in table["norm"]],
+        "share": [f"{s:.1%}" for s in table["share"]],
+        "role": [r if isinstance(r, str) else "no simple rule" for r in table["role"]], **reads,
+    })  # fmt: skip
+
+
+def pattern_map(pattern: Any, tokens: list[str], first: int, pos: int) -> Any:
+    """One head's query × key map; a click selects `query` under "row". `pattern`: rows of numbers, from `first` on.
+
+    Rows are the positions that look, columns those looked at; the row of `pos` is framed.
+    """
+    import altair as alt
+
+    names = [f"{first + i}\u2003{visible(t)}" for i, t in enumerate(tokens)]
+    cells = pd.DataFrame([
+        {"query": first + i, "key": first + j, "row": names[i], "column": names[j], "pattern": float(pattern[i][j]),
+         "text": f"{visible(tokens[i])} looks at {visible(tokens[j])}"}
+        for i in range(len(names)) for j in range(i + 1)
+    ])  # fmt: skip
+    label = "split(datum.label, '\\u2003')[1]"
+    below = alt.Axis(title="looked at", labelExpr=label, labelAngle=-40, labelOverlap=False, ticks=False, domain=False,
+                     labelLimit=90)  # fmt: skip
+    x = alt.X("column:N", sort=names, axis=below)
+    y = alt.Y("row:N", sort=names, axis=alt.Axis(title="looks", labelExpr=label, ticks=False, domain=False))
+    pick = alt.selection_point(name="row", fields=["query"], on="click", empty=False)
+    tips = [alt.Tooltip("text:N", title="pattern"), alt.Tooltip("pattern:Q", format=".3f")]
+    base = alt.Chart(cells).encode(x=x, y=y, tooltip=tips)
+    rects = base.mark_rect(color=GOLD, cornerRadius=2, cursor="pointer").encode(
+        opacity=alt.Opacity("pattern:Q", scale=alt.Scale(domain=[0, 1], range=[0.03, 1]), legend=None),
+        stroke=alt.condition(alt.datum.query == pos, alt.value("#888888"), alt.value("transparent")),
+    ).add_params(pick)  # fmt: skip
+    step = max(16, min(44, 420 // len(names)))
+    return rects.properties(width={"step": step}, height={"step": min(step, 26)})
+
+
+def pattern_multiples(pattern: Any, tokens: list[str], first: int, chosen: int, columns: int = 4) -> Any:
+    """The patterns of all heads of a layer as small maps; a click selects `head` under "multiple"."""
+    import altair as alt
+
+    rows = [
+        {"head": f"H{j}", "number": j, "query": first + i, "key": first + k, "pattern": round(float(cell), 4)}
+        for j, one in enumerate(pattern) for i, line in enumerate(one) for k, cell in enumerate(line[: i + 1])
+        if cell >= 0.01
+    ]  # fmt: skip
+    size = 92
+    pick = alt.selection_point(name="multiple", fields=["number"], on="click", empty=False)
+    axis: dict[str, Any] = {"axis": None, "scale": alt.Scale(domain=list(range(first, first + len(tokens))))}
+    base = alt.Chart(pd.DataFrame(rows)).mark_rect(color=GOLD, cursor="pointer").encode(
+        x=alt.X("key:O", **axis), y=alt.Y("query:O", **axis),
+        opacity=alt.Opacity("pattern:Q", scale=alt.Scale(domain=[0, 1], range=[0.05, 1]), legend=None),
+        tooltip=[alt.Tooltip("head:N"), alt.Tooltip("query:O"), alt.Tooltip("key:O"), alt.Tooltip("pattern:Q")],
+    ).add_params(pick).properties(width=size, height=size)  # fmt: skip
+    header = alt.Header(title=None, labelExpr=f"datum.label == 'H{chosen}' ? 'H{chosen} (chosen)' : datum.label")
+    order = [f"H{j}" for j in range(len(pattern))]
+    return base.facet(facet=alt.Facet("head:N", sort=order, header=header), columns=columns, spacing=8)
+
+
+def life_map(table: pd.DataFrame, token: str, chosen: str, by: str = "source_prob") -> Any:
+    """What one token's memory value reads, layers × heads, coloured by one of its columns between 0 and 1.
+
+    `table`: `visit.analyses.attention_memory.value_life`; a click selects `node` under "life".
+    """
+    import altair as alt
+
+    cells = pd.DataFrame({
+        "node": [f"L{n}.head{j}" for n, j in zip(table["layer"], table["head"], strict=True)],
+        "head": table["head"], "row": [f"layer {n}" for n in table["layer"]], "own": table[by],
+        "word": [as_word(words[0]) for words in table["tokens"]],
+        "words": [", ".join(as_word(w) for w in words) for words in table["tokens"]],
+        "standing": [f"{visible(token)} at rank {r:,}, {p:.1%}"
+                     for r, p in zip(table["source_rank"], table["source_prob"], strict=True)],
+        "norm": [f"{n:.3g}" for n in table["norm"]],
+    })  # fmt: skip
+    cells["chosen"] = cells["node"] == chosen
+    heads = int(table["head"].max()) + 1
+    rows = [f"layer {n}" for n in sorted(table["layer"].unique(), reverse=True)]
+    limit = alt.ExprRef(f"width / {heads} - 4")
+    x = alt.X("head:O", axis=alt.Axis(orient="bottom", title=None, labelAngle=0, ticks=False, domain=False,
+                                      labelExpr="'H' + datum.label"))  # fmt: skip
+    y = alt.Y("row:N", sort=rows, axis=alt.Axis(title=None, ticks=False, domain=False))
+    pick = alt.selection_point(name="life", fields=["node"], on="click", empty=False)
+    tips = [alt.Tooltip(f"{name}:N", title=title) for name, title in
+            (("words", "reads"), ("standing", "its own token"), ("norm", "norm of the value"))]  # fmt: skip
+    base = alt.Chart(cells).encode(x=x, y=y, tooltip=tips)
+    rects = base.mark_rect(color=HUE, cornerRadius=3, cursor="pointer").encode(
+        opacity=alt.Opacity("own:Q", scale=alt.Scale(domain=[0, 1], range=[0.04, 1]), legend=None),
+        stroke=alt.condition("datum.chosen", alt.value(CHOSEN), alt.value("transparent")),
+    ).add_params(pick)  # fmt: skip
+    words = base.mark_text(fontSize=11, limit=limit, cursor="pointer").encode(text="word:N")
+    light = words.transform_filter("datum.own <= 0.5").encode(color=alt.value(INK))
+    strong = words.transform_filter("datum.own > 0.5").encode(color=alt.value("white"))
+    return alt.layer(rects, light, strong).properties(height={"step": ROW}, width="container")
+
+
+def alignment_chart(scores: pd.DataFrame, figure: int, chance: float) -> Any:
+    """The paper's Figure 2, 3 or 5 for one prompt, mean I_50 per layer. scores: `overlap.alignment_scores`."""
+    import altair as alt
+
+    names = {"attn_out": "attention out", "block": "the block's output", "final": "the last state", "head": "its head"}
+    rows = scores[scores["figure"] == figure]
+    keys = ["layer", "other", "with_w_o"] if figure != 5 else ["layer", "source_rank"]
+    mean = rows.groupby(keys, as_index=False)["score"].mean()
+    if figure == 5:
+        mean["series"] = [f"{('most', 'second', 'third')[int(r) - 1]} attended" for r in mean["source_rank"]]
+        mean["without"] = False
+    else:
+        mean["series"] = [names[o] for o in mean["other"]]
+        mean["without"] = ~mean["with_w_o"].astype(bool)
+    mean["kind"] = ["without W_O" if w else "with W_O" for w in mean["without"]]
+    tips = [alt.Tooltip("series:N", title="with"), alt.Tooltip("kind:N", title="projected"), alt.Tooltip("layer:O"),
+            alt.Tooltip("score:Q", title="mean I₅₀", format=".3f")]  # fmt: skip
+    base = alt.Chart(mean).encode(
+        x=alt.X("layer:Q", axis=alt.Axis(tickMinStep=1, title="layer", grid=False)),
+        y=alt.Y("score:Q", axis=alt.Axis(title="mean I₅₀"), scale=alt.Scale(domainMin=0)),
+        color=alt.Color("series:N", scale=alt.Scale(range=["#0b7a75", GOLD, "#6a4fb3"]),
+                        legend=alt.Legend(title=None, orient="top", columns=2, labelLimit=130)),
+        tooltip=tips,
+    )  # fmt: skip
+    both = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=90) if mean["without"].any() else None
+    kinds = alt.Scale(domain=["with W_O", "without W_O"], range=[[1, 0], [5, 4]])
+    line = base.mark_line(point=True).encode(strokeDash=alt.StrokeDash("kind:N", scale=kinds, legend=both))
+    rule = alt.Chart(pd.DataFrame({"chance": [chance]})).mark_rule(strokeDash=[2, 3], color="#888888")
+    rule = rule.encode(y="chance:Q")
+    return alt.layer(line, rule).properties(height=300)

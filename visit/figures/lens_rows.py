@@ -1,0 +1,147 @@
+"""The lens map as rows and cells: which rows say nothing and are folded, and what class a cell has. No torch.
+
+A real model's lens reads punctuation for most of its depth (SmolLM2: until block 23 of 30). A block says nothing when
+at four of five shown positions it reads a sign, white space, a byte, or a function word that the model does not predict
+there, or no token above 5 %, and the target is below 5 % everywhere. Three or more such blocks in a row are one row;
+the last quarter of the blocks, where the answer forms, and the embedding always stand as they are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any, Literal
+
+import pandas as pd
+
+from visit.drawing.records import Node
+from visit.drawing.sheet import percent_text
+from visit.drawing.style import Swatch, pill_class, scale
+from visit.text.visible import QUIET, as_word, explained, visible, word_kind, word_list
+
+MapColor = Literal["target", "rank", "top"]
+FAINT = 0.05  # below it a word is grey, and a probability has no colour
+EMPTY = 0.8  # of the positions: from here on a row says nothing
+RUN = 3  # rows that are folded together, at least
+_STEPS = (FAINT, 0.1, 0.25, 0.5, 0.9)
+
+
+def rows_of(
+    table: pd.DataFrame, d_vocab: int, color: MapColor, target: str, function_word: Callable[[str], bool],
+    whole: bool = False, names: Sequence[str] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Rows from the last block down to the embedding, as the component `visit.app.lens_map` takes them.
+
+    table: `overview.lens_map`. color: what fills a cell: the target's probability, its rank (in the classes of
+    the graph) or the probability of the cell's own word. target: the token followed. whole: the next words named of a
+    cell are whole words only. names: what the columns are called (their tokens).
+
+    Returns `heads` and `positions` of the columns, `rows` (each `depth`, `name`, `state` and `cells`: word, class, grey
+    or not, hint), `folds` (first and last depth, name, what is read), `title` and `fill` (class and meaning: the
+    legend), and `words` (sign and meaning of the signs that occur).
+    """
+    depths = sorted(table["depth"].unique(), reverse=True)
+    records = {d: rows.to_dict("records") for d, rows in table.groupby("depth")}
+    look = _look(color, d_vocab)
+    folds = [_fold(run, records, function_word) for run in empty_runs(table, function_word)]
+    tokens = [cell["token"] for cell in records[depths[0]]]
+    return {
+        "heads": list(names or map(visible, tokens)),
+        "positions": [int(cell["pos"]) for cell in records[depths[0]]],
+        "rows": [
+            {
+                "depth": int(d), "name": name_of(d), "state": records[d][0]["state"],
+                "cells": [_cell(cell, look, name_of(d), target, whole) for cell in records[d]],
+            }
+            for d in depths
+        ],
+        "folds": folds,
+        "title": {"target": f"Fill: probability of {as_word(target)}", "rank": f"Fill: rank of {as_word(target)}",
+                  "top": "Fill: probability of the word in the cell"}[color],
+        "fill": scale("rank", d_vocab, 0.0) if color == "rank" else _shares("e" if color == "top" else "t"),
+        "words": explained(table["word"]),
+    }  # fmt: skip
+
+
+def name_of(depth: int) -> str:
+    """What a row of the map is called."""
+    return "embedding" if depth == 0 else f"block {depth - 1}"
+
+
+def empty_runs(table: pd.DataFrame, function_word: Callable[[str], bool]) -> list[list[int]]:
+    """The runs of depths that say nothing, by the rule above; depth n is the stream after block n − 1."""
+    last = int(table["depth"].max())
+    final = dict(zip(table["pos"], table["word"], strict=True))  # the last row stands last
+    said = [
+        cell.prob >= FAINT or (cell.word_prob >= FAINT and _says(cell.word, final[cell.pos], function_word))
+        for cell in table.itertuples()
+    ]
+    rows = table.assign(said=said, seen=table["prob"] >= FAINT).groupby("depth").agg({"said": "mean", "seen": "any"})
+    shown = range(1, last - last // 4)  # the last quarter stands as it is
+    silent = [d for d in shown if rows["said"][d] <= 1 - EMPTY + 1e-9 and not rows["seen"][d]]
+    runs = [[d for _, d in run] for _, run in groupby(enumerate(silent), lambda pair: pair[1] - pair[0])]
+    return [run for run in runs if len(run) >= RUN]
+
+
+def _says(word: str, final: str, function_word: Callable[[str], bool]) -> bool:
+    """Whether a top word tells anything: a word or a piece of one; a function word only where the model predicts it."""
+    return word_kind(word) in ("word", "piece") and (word == final or not function_word(word))
+
+
+def _fold(
+    run: list[int], records: dict[int, list[dict[str, Any]]], function_word: Callable[[str], bool]
+) -> dict[str, Any]:
+    cells = [cell for d in run for cell in records[d]]
+    kinds = Counter(_reads(cell, function_word) for cell in cells)
+    named = [kind for kind, n in kinds.most_common(3) if n >= 0.15 * len(cells)]
+    return {
+        "first": run[0], "last": run[-1], "name": f"blocks {run[0] - 1}–{run[-1] - 1}", "reads": _and(named),
+    }  # fmt: skip
+
+
+def _reads(cell: dict[str, Any], function_word: Callable[[str], bool]) -> str:
+    kind = word_kind(cell["word"])
+    if cell["word_prob"] < FAINT:
+        return "nothing above 5 %"
+    if kind in ("word", "piece"):
+        return "function words" if function_word(cell["word"]) else "other words"
+    return {"space": "white space", "byte": "bytes", "sign": "punctuation"}[kind]
+
+
+def _and(names: list[str]) -> str:
+    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
+
+
+def _look(color: MapColor, d_vocab: int) -> Callable[[dict[str, Any]], str]:
+    if color == "rank":
+        by_rank = pill_class("rank", d_vocab, 0.0)
+        return lambda cell: by_rank(Node("", "", rank=int(cell["rank"])))
+    column, letter = ("prob", "t") if color == "target" else ("word_prob", "e")
+
+    def by_share(cell: dict[str, Any]) -> str:
+        step = sum(cell[column] >= bound for bound in _STEPS)
+        return f"{letter}{step}" if step else "g"
+
+    return by_share
+
+
+def _shares(letter: str) -> list[Swatch]:
+    ends = [f"{100 * low:g}–{100 * high:g} %" for low, high in zip(_STEPS, [*_STEPS[1:], 1.0], strict=True)]
+    return [("g", "under 5 %"), *((f"{letter}{n}", text) for n, text in enumerate(ends, start=1))]
+
+
+def _cell(
+    cell: dict[str, Any], look: Callable[[dict[str, Any]], str], name: str, target: str, whole: bool
+) -> dict[str, Any]:
+    word, kind = as_word(cell["word"]), look(cell)
+    following = ", ".join(word_list(cell["tokens"][1:], 4, whole))
+    # grey words where they can be read: on no fill and on the palest
+    grey = kind in ("g", "t1", "e1", "b1") and (cell["word_prob"] < FAINT or word_kind(cell["word"]) in QUIET)
+    hint = (
+        f"{word} {percent_text(cell['word_prob'])}\n"
+        f"after {name}, at {visible(cell['token'])} (position {cell['pos']})\n"
+        f"next: {following or 'no whole word among the first'}\n{as_word(target)}: {percent_text(cell['prob'])}, "
+        f"rank {cell['rank']:,}\nentropy {cell['entropy']:.1f} bits"
+    )
+    return {"w": word, "c": kind, "q": int(grey), "t": hint}

@@ -1,0 +1,175 @@
+"""The flow graph as files: a page that stands alone, SVG, and PNG. Each holds what it is a picture of."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from html import escape
+from typing import Any, Literal
+
+from visit.analyses.graph_difference import Comparison
+from visit.drawing.draw import (
+    Look,
+    component_source,
+    compose,
+    default_detail,
+    draw,
+    drawing_data,
+    flow_data,
+    node_entries,
+)
+from visit.drawing.pair import common_detail, difference_picture
+from visit.drawing.records import LEVELS, Detail, Flow, FlowTables, Level, levels, read
+from visit.drawing.style import page_colours
+from visit.drawing.svg import PLAIN_FONT, visible_tree
+from visit.errors import VisitError
+from visit.models.catalog import portable
+
+PNG_SCALE = 2.0
+_ROOM = {"one": 850_000, "many": 2_800_000}  # bytes of all drawings of a page: 1 MB for one block, 3 MB for several
+_OF_ONE_DRAWING = ("svg", "nodes", "links", "junctions", "open", "rise")
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"  # nothing is fetched
+
+
+def flow_svg(
+    graph: FlowTables, theme: Literal["light", "dark"] = "light", detail: Detail | None = None, **look: Any
+) -> str:
+    """A flow graph as an SVG file of one theme with plain attributes, for Inkscape, LaTeX and browsers alike.
+
+    detail: as in `visit.draw`; None: all blocks folded but the one that matters most. `look`: the options of
+    `visit.draw`.
+    """
+    return draw(graph, detail or default_detail(graph), theme=theme, **look)
+
+
+def flow_png(
+    graph: FlowTables, theme: Literal["light", "dark"] = "light", detail: Detail | None = None, **look: Any
+) -> bytes:
+    """A flow graph as a PNG file with two pixels per unit of the drawing.
+
+    detail and `look`: as in `flow_svg`. Raises VisitError where the library that draws it, or every font, is missing.
+    """
+    svg = draw(graph, detail or default_detail(graph), theme=theme, **look)
+    if not _has_fonts():
+        raise VisitError(
+            "PNG files need a font, and this system has none: install one (Liberation Sans), or save as .svg"
+        )
+    return _rasterise(svg, PNG_SCALE)
+
+
+def _rasterise(svg: str, scale: float) -> bytes:
+    try:
+        import resvg_py
+    except ImportError as error:
+        raise VisitError(
+            "PNG files need the package resvg-py: pip install resvg-py, or save as .svg instead"
+        ) from error
+    return bytes(resvg_py.svg_to_bytes(svg_string=svg, zoom=scale))
+
+
+@cache
+def _has_fonts() -> bool:
+    """Whether a word leaves a mark: without any font the library draws everything but the words, and says nothing."""
+    frame = f"<svg xmlns='http://www.w3.org/2000/svg' width='40' height='20' font-family='{PLAIN_FONT}'>{{}}</svg>"
+    return _rasterise(frame.format("<text x='2' y='15'>word</text>"), 1) != _rasterise(frame.format(""), 1)
+
+
+def script_json(value: Any) -> str:
+    """JSON that can stand inside a <script> element: it cannot close it, open a comment or break a line of script."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _page_style() -> str:
+    """The page around the drawing, on the drawing's own backgrounds."""
+    light, dark = (page_colours(theme)["page"] for theme in ("light", "dark"))
+    return (
+        f":root{{color-scheme:light dark}}body{{margin:16px;background:{light}}}"
+        f"@media(prefers-color-scheme:dark){{body{{background:{dark}}}}}"
+    )
+
+
+def _wanted(flow: Flow, detail: Detail) -> list[tuple[str, dict[int, Level]]]:
+    """Names and levels of the drawings that a page should hold: what is saved, then the most useful first."""
+    saved, folded = levels(flow, detail), levels(flow, "states")
+    several, found = len(saved) > 1, []
+    for level in LEVELS:
+        if several and level != "states":
+            found += [(f"block {layer} at {level}", {**folded, layer: level}) for layer in folded]
+        name = "folded" if level == "states" else f"at {level}"
+        found.append((f"all {name}" if several else name, levels(flow, level)))
+    known = [one for one in found if one[1] == saved] or [("as saved", saved)]
+    return known[:1] + [one for one in found if one[1] != saved]
+
+
+def _with_views(graph: FlowTables, detail: Detail, **look: Any) -> dict[str, Any]:
+    """The data of `flow_data` with several drawings; what the inspector says of a node stands there once for all."""
+    flow = read(graph)
+    page = {k: v for k, v in flow_data(flow, detail, **look).items() if k not in _OF_ONE_DRAWING}
+    drawn = {name: value for name, value in look.items() if name in Look.__annotations__}
+    wanted, room = _wanted(flow, detail), _ROOM["one" if len(flow.layers) == 1 else "many"]
+    numbers: dict[str, int] = {}
+    held: list[dict[str, Any]] = []
+    views: list[dict[str, Any]] = []
+    for name, chosen in wanted:
+        picture = compose(flow, chosen, **drawn)
+        new = node_entries(flow, (i for i in picture.sheet.pills if i not in numbers))
+        known = numbers | {entry["id"]: len(held) + i for i, entry in enumerate(new)}
+        view = {"name": name, "levels": chosen, "nodes": [known[i] for i in picture.sheet.pills]}
+        view |= drawing_data(picture)
+        size = len(script_json([view, new]).encode())
+        if views and size > room:
+            continue
+        room, numbers, held, views = room - size, known, held + new, [*views, view]
+    page["legend"]["provenance"] = [*page["legend"]["provenance"], _contents(flow, len(views), len(wanted))]
+    return page | {"views": views, "entries": held}
+
+
+def _contents(flow: Flow, held: int, wanted: int) -> str:
+    """What a page holds, for its caption."""
+    if len(flow.layers) == 1 and held == wanted:
+        kinds = "the block folded, at words and at everything"
+    else:
+        kinds = f"{held} drawings, the blocks unfolded one at a time and together"
+    more = f" ({wanted - held} with more unfolded would make it too large)" if held < wanted else ""
+    return f"This file holds {kinds}{more}: choose one above it, or click a block's title"
+
+
+def flow_html(graph: FlowTables, detail: Detail | None = None, **look: Any) -> str:
+    """A flow graph as an HTML page that works offline, with the app's interactions and inspector.
+
+    It opens at `detail` (as in `flow_svg`) and holds further drawings to switch to: one block at every level; several
+    blocks all at one level and each unfolded alone, as far as they fit (1 MB for one block, 3 MB for several).
+    It follows the reader's light or dark system. `look`: the options of `visit.drawing.draw.flow_data`.
+    """
+    source = component_source()
+    head, exported, body = source["js"].partition("export default function flow(")
+    assert exported, "flow.js must export its function by this name"
+    data = _with_views(graph, detail or default_detail(graph), **look)
+    title = escape(data["legend"]["caption"])
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<title>{title}</title>
+<style>{_page_style()}{source["css"]}</style></head>
+<body>{source["html"]}
+<noscript>This page draws its graph with JavaScript, which is switched off.</noscript>
+<script type="application/json" id="provenance">{script_json(visible_tree(portable(graph.meta)))}</script>
+<script type="application/json" id="data">{script_json(data)}</script>
+<script type="module">{head}function flow({body}
+flow({{data: JSON.parse(document.getElementById("data").textContent), parentElement: document.body}});
+</script></body></html>
+"""
+
+
+def difference_file(
+    found: Comparison, kind: str, detail: Detail | None = None, theme: Literal["light", "dark"] = "light", **look: Any
+) -> str | bytes:
+    """The difference graph of `visit.compare` as a file. `kind`: "html", "svg" or "png"; the rest as in `flow_svg`."""
+    flow, options = difference_picture(found, **look)
+    detail = detail or common_detail(found)
+    if kind == "html":
+        return flow_html(flow, detail, **options)
+    return flow_svg(flow, theme, detail, **options) if kind == "svg" else flow_png(flow, theme, detail, **options)

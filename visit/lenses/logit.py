@@ -1,0 +1,230 @@
+"""The logit lens: which words is a vector about? One batched product over the vocabulary, in chunks.
+
+The lens (paper eq. 2) is `softmax(ln_final(x) @ W_U)` with the norm's statistics computed fresh for x. It discards the
+vector's length. What a vector does to the answer is another question, answered by `visit.exact.decompose`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from visit.errors import VisitError
+from visit.models.attention import soft_cap
+from visit.models.model import Model
+
+CHUNK_BYTES = 64 << 20  # of logits held at once: a block fits into one product, and more gains nothing
+_STRETCH = 64  # words looked at together when the largest are searched
+TILE_BYTES = 4 << 20  # of logits per reading step: what stays in the processor's cache is read only once
+
+
+@dataclass(frozen=True, eq=False)
+class Readings:
+    """What n vectors read, as tensors. `prob` and `rank` are of the target (`[n, word]` of several), None without."""
+
+    top_ids: Int[Tensor, "n k"]
+    top_probs: Float[Tensor, "n k"]
+    bottom_ids: Int[Tensor, "n k"]
+    bottom_probs: Float[Tensor, "n k"]
+    entropy: Float[Tensor, " n"]  # bits
+    norm: Float[Tensor, " n"]
+    prob: Float[Tensor, "n ..."] | None
+    rank: Int[Tensor, "n ..."] | None
+
+
+def final_norm(model: Model, x: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_model"]:
+    """The final norm of x, its statistics fresh. Runs the module's own forward, past any hook of another thread."""
+    module: Any = model.ln_final
+    if module is None:
+        return x
+    weight = getattr(module, "weight", None)
+    if weight is None or weight.dtype == x.dtype:
+        return module.forward(x).to(x.device)  # of a model spread over cards it may lie on another
+    x = x - x.mean(-1, keepdim=True) if model.family.norm == "layer" else x
+    x = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + model.final_eps) * model.final_gain
+    return x if model.final_bias is None else x + model.final_bias
+
+
+def unembed(model: Model, x: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_vocab"]:
+    """Logits of normed vectors, `x @ W_U + b`, in float32 at least, never holding a second copy of W_U.
+
+    Before the soft-cap where the family has one: it changes no rank, and contributions add up to these.
+    """
+    x = x if model.project_out is None else x @ model.project_out
+    weight = model.unembedding.weight.detach()
+    if weight.dtype == x.dtype:
+        return functional.linear(x, weight, model.b_U)
+    out = x.new_empty(len(x), len(weight))
+    for start in range(0, len(weight), 8192):  # half-precision weights are widened a slice of words at a time
+        out[:, start : start + 8192] = x @ weight[start : start + 8192].to(x.dtype).T
+    return out if model.b_U is None else out.add_(model.b_U)
+
+
+def lens_logits(model: Model, x: Float[Tensor, "n d_model"]) -> Iterator[tuple[slice, Float[Tensor, "chunk d_vocab"]]]:
+    """Logits of the lens before any soft-cap, rows in chunks: (which rows, their logits)."""
+    x = x.to(model.wide)
+    rows = max(1, CHUNK_BYTES // (model.d_vocab * x.element_size()))
+    rows = -(-len(x) // max(1, -(-len(x) // rows)))  # equal chunks: a last chunk of a few rows wastes a whole pass
+    for start in range(0, len(x), max(1, rows)):
+        part = x[start : start + rows]
+        yield slice(start, start + len(part)), unembed(model, final_norm(model, part))
+
+
+def read(
+    model: Model, x: Float[Tensor, "n d_model"], target: int | Int[Tensor, "n word"] | None = None, k: int = 10
+) -> Readings:
+    """Everything the lens says about each row of x: top and bottom words, entropy in bits, rank of the target.
+
+    `target` may also be words of each row's own `[n, word]`: a memory value is asked for its source token.
+    """
+    with torch.no_grad():
+        k = min(k, model.d_vocab)
+        found: tuple[Tensor, ...] = ()
+        for rows, logits in lens_logits(model, x):
+            tile = max(1, TILE_BYTES // (model.d_vocab * logits.element_size()))
+            for i in range(0, len(logits), tile):
+                words = target[rows][i : i + tile] if isinstance(target, Tensor) else target
+                part = _read_tile(logits[i : i + tile], words, k, model.logit_cap)
+                # one place for all rows: small results that stay between large temporaries pin the heap (500 MB seen)
+                found = found or tuple(column.new_empty(len(x), *column.shape[1:]) for column in part)
+                for column, now in zip(found, part, strict=True):
+                    column[rows][i : i + tile] = now
+            del logits  # before the next chunk is made: one at a time is held
+        found = found or _read_tile(x.new_empty(0, model.d_vocab, dtype=model.wide), target, k)
+        top, top_p, bottom, bottom_p, entropy, prob, rank = found
+        known = target is not None
+        length = x.to(model.wide).norm(dim=-1)
+        return Readings(top, top_p, bottom, bottom_p, entropy, length, prob if known else None, rank if known else None)
+
+
+def read_logits(
+    model: Model, logits: Float[Tensor, "n d_vocab"], target: int | None = None, k: int = 10, cap: float | None = None
+) -> Readings:
+    """The same readings from the model's own logits: where its prediction is shown, nothing is computed again.
+
+    `cap`: a soft-cap that they have not passed yet.
+    """
+    logits = logits.to(model.wide).clone()
+    top, top_p, bottom, bottom_p, entropy, prob, rank = _read_tile(logits, target, min(k, model.d_vocab), cap)
+    known = target is not None
+    norm = torch.full_like(entropy, math.nan)
+    return Readings(top, top_p, bottom, bottom_p, entropy, norm, prob if known else None, rank if known else None)
+
+
+def _read_tile(logits: Tensor, target: int | Tensor | None, k: int, cap: float | None = None) -> tuple[Tensor, ...]:
+    """Places by the logits as they come, probabilities after the soft-cap `cap`. Works in place: the chunk is ours."""
+    high, top = top_of(logits, k)
+    low, bottom = top_of(logits, k, largest=False)
+    own = logits.gather(1, target) if isinstance(target, Tensor) else logits[:, [target or 0]]  # a copy
+    spare = torch.empty_like(logits)  # one for all passes
+    # counted as numbers: three times faster than as truth values, and whole numbers are exact below 2 ** 24
+    above = [torch.gt(logits, word[:, None], out=spare).sum(-1) for word in own.unbind(1)]
+    rank = 1 + torch.stack(above, dim=1).long()
+    rank = rank.masked_fill(own.isnan(), logits.shape[-1])  # no number is no first place
+    if cap is not None:
+        logits, high, low, own = (soft_cap(x, cap) for x in (logits, high, low, own))
+    logits = logits.sub_(high[:, :1])  # in place: the chunk is ours, and a pass over it costs as much as its product
+    weights = torch.exp(logits, out=spare)
+    total = weights.sum(-1, keepdim=True)
+    mean = torch.linalg.vecdot(weights, logits)[:, None] / total
+    entropy = ((total.log() - mean) / math.log(2)).clamp_(min=0)
+    scale = high[:, :1] + total.log()
+    prob = (own - scale).exp()
+    if not isinstance(target, Tensor):
+        prob, rank = prob[:, 0], rank[:, 0]
+    return top, (high - scale).exp(), bottom, (low - scale).exp(), entropy[:, 0], prob, rank
+
+
+def top_of(logits: Tensor, k: int, largest: bool = True) -> tuple[Tensor, Tensor]:
+    """The k largest (or smallest) of every row, in order: values and places, as `torch.topk`, three times faster.
+
+    They lie in the k stretches of the row whose own largest is largest, so that only these are searched.
+    """
+    rows, width = logits.shape
+    count = width // _STRETCH
+    if count < 4 * k:
+        found = logits.topk(k, dim=-1, largest=largest)
+        return found.values, found.indices
+    body = logits[:, : count * _STRETCH].unflatten(1, (count, _STRETCH))
+    best = (body.amax(-1) if largest else body.amin(-1)).topk(k, dim=-1, largest=largest).indices[:, :, None]
+    tail = torch.arange(count * _STRETCH, width, device=logits.device).expand(rows, -1)
+    places = torch.cat([(best * _STRETCH + torch.arange(_STRETCH, device=logits.device)).flatten(1), tail], dim=1)
+    values = torch.cat([body.gather(1, best.expand(-1, -1, _STRETCH)).flatten(1), logits.gather(1, tail)], dim=1)
+    found = values.topk(k, dim=-1, largest=largest)
+    return found.values, places.gather(1, found.indices)
+
+
+def read_vectors(
+    model: Model,
+    x: Any,
+    target: int | str | None = None,
+    distractor: int | str | None = None,
+    k: int = 10,
+) -> pd.DataFrame:
+    """Read vectors with the logit lens: a row per vector.
+
+    `x`: `[n, d_model]` or one vector `[d_model]`. Columns: `tokens`, `probs`, `bottom_tokens`, `bottom_probs` (lists
+    of k; bottom = least probable first), `entropy` (bits, between 0 and log2 d_vocab), `norm`; with a target also
+    `prob` and `rank` (1 = most probable), with a distractor `distractor_prob` and `distractor_rank`.
+    A vector used with a negative coefficient is read as `-x`. Raises `VisitError` for a wrong width or a target that
+    is not one token. Source: paper eq. 2.
+    """
+    rows = _rows(model, x)
+    if k < 1:
+        raise VisitError(f"k must be at least 1; {k} came.")
+    wanted = None if target is None else model.token_id(target)
+    found = read(model, rows, wanted, k)
+    table = pd.DataFrame(columns_of(model, found))
+    if distractor is not None:
+        other = read(model, rows, model.token_id(distractor, "distractor"), k=1)
+        assert other.prob is not None and other.rank is not None
+        table["distractor_prob"], table["distractor_rank"] = other.prob.tolist(), other.rank.tolist()
+    return table
+
+
+def columns_of(model: Model, found: Readings) -> dict[str, list[Any]]:
+    """Readings as plain lists, ids turned into words."""
+    words = model.vocabulary
+    columns: dict[str, list[Any]] = {
+        "tokens": [[words[i] for i in row] for row in found.top_ids.tolist()],
+        "probs": found.top_probs.tolist(),
+        "bottom_tokens": [[words[i] for i in row] for row in found.bottom_ids.tolist()],
+        "bottom_probs": found.bottom_probs.tolist(),
+        "entropy": found.entropy.tolist(),
+        "norm": found.norm.tolist(),
+    }
+    if found.prob is not None and found.rank is not None:
+        columns |= {"prob": found.prob.tolist(), "rank": found.rank.tolist()}
+    return columns
+
+
+def intersection(model: Model, a: Any, b: Any, k: int = 50) -> Any:
+    """Intersection score `I_k(a, b) = |top_k(LL(a)) ∩ top_k(LL(b))| / k`, between 0 and 1 (paper eq. 3).
+
+    `a`, `b`: two vectors `[d_model]` (returns a float) or two sets of as many, `[n, d_model]`, compared row by row
+    (returns a tensor `[n]`). Two random vectors give k / d_vocab on average.
+    """
+    left, right = _rows(model, a), _rows(model, b)
+    if left.shape != right.shape:
+        raise VisitError(f"Both sides must have as many vectors; {len(left)} and {len(right)} came.")
+    if not 1 <= k <= model.d_vocab:
+        raise VisitError(f"k must be from 1 to {model.d_vocab}; {k} came.")
+    tops = [torch.cat([top_of(logits, k)[1] for _, logits in lens_logits(model, x)]) for x in (left, right)]
+    shared = (tops[0][:, :, None] == tops[1][:, None, :]).any(-1).sum(-1) / k
+    return float(shared[0]) if torch.as_tensor(a).dim() == 1 else shared
+
+
+def _rows(model: Model, x: Any) -> Tensor:
+    x = torch.as_tensor(x, device=model.device)
+    x = x[None] if x.dim() == 1 else x
+    if x.dim() != 2 or x.shape[-1] != model.d_model:
+        raise VisitError(f"Vectors must be [n, {model.d_model}] (d_model of {model.name}); {list(x.shape)} came.")
+    return x.to(model.wide)

@@ -1,0 +1,322 @@
+"""Every row of the weights as words: what each neuron reads and writes, whatever the prompt.
+
+Rows of W_out (what a neuron writes), columns of W_in and W_gate (what it reads) and rows of W_O, of all layers, each
+with its 20 top words for either sign, entropy and norm. Computed once per set of weights and kept on disk.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from visit.cache import State
+from visit.errors import VisitError
+from visit.lenses.logit import CHUNK_BYTES, TILE_BYTES, lens_logits, top_of, unembed
+from visit.lenses.weights_disk import load, save, weights_key
+from visit.models.attention import soft_cap
+from visit.models.model import Model
+
+TOP = 20  # words kept of each sign
+ROWS = 1024  # of one matrix read between two reports of progress
+STEP = 128  # rows of a run's item: fewer at once would read W_U for next to nothing, on a busy machine above all
+Progress = Callable[[int, int], None]  # rows done, rows in all
+
+_BUILT: weakref.WeakKeyDictionary[Model, StaticIndex] = weakref.WeakKeyDictionary()
+_LOCKS: weakref.WeakKeyDictionary[Model, threading.Lock] = weakref.WeakKeyDictionary()
+_LOCKS_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class StaticIndex:
+    """All static rows of a model: `row = starts[matrix, layer] + n`, n the neuron (of W_O: head · d_head + place).
+
+    `ids[row, 0]` are the top words of the row, best first, `ids[row, 1]` those of the row turned round (a neuron used
+    with a negative coefficient). `entropy` in bits, of the lens of the row as it is.
+    """
+
+    ids: np.ndarray  # [row, sign, word] uint16, uint32 where the vocabulary is larger than 65,536
+    entropy: np.ndarray  # [row] float32
+    norm: np.ndarray  # [row] float32
+    starts: dict[tuple[str, int], int]
+    sizes: dict[str, int]  # rows of one layer
+    vocabulary: list[str]
+    d_head: int
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes that one row takes, in memory and on disk."""
+        return sum(a.nbytes for a in (self.ids, self.entropy, self.norm)) // max(1, len(self.norm))
+
+    def span(self, matrix: str, layer: int) -> slice:
+        """The rows of one matrix of one layer. Raises `VisitError` for one that the model does not have."""
+        if (matrix, layer) not in self.starts:
+            layers = 1 + max(layer for _, layer in self.starts)
+            raise VisitError(
+                f"Static rows are of {', '.join(self.sizes)}, layers 0 to {layers - 1}; {matrix}, layer {layer} came."
+            )
+        start = self.starts[matrix, layer]
+        return slice(start, start + self.sizes[matrix])
+
+
+def static_index(model: Model, progress: Progress | None = None, rebuild: bool = False) -> StaticIndex:
+    """The static index of a model: from memory, from disk, or computed now in chunks (and then kept).
+
+    `progress(done, total)` is called while rows are read; an exception of it ends the work and nothing is kept. One
+    thread of a process computes, the others that want the same model wait for it. A folder that cannot be written is
+    no error: the index then lasts as long as the process.
+    Source: method section 4 (static neurons); the idea of LM-Debugger (Geva et al. 2022a), here without a server.
+    """
+    with _LOCKS_LOCK:
+        own = _LOCKS.setdefault(model, threading.Lock())
+    with own:
+        if rebuild or model not in _BUILT:
+            key, shapes = weights_key(model), _shapes(model)
+            arrays = None if rebuild else load(key, shapes)
+            if arrays is None:
+                arrays = compute(model, progress)
+                save(key, arrays)
+            _BUILT[model] = _index(model, arrays)
+        return _BUILT[model]
+
+
+def is_ready(model: Model) -> bool:
+    """Whether the index is at hand in this process: a page may then show what needs it without a progress bar."""
+    return model in _BUILT
+
+
+def found_index(model: Model) -> StaticIndex | None:
+    """The static index where nothing must be computed for it: from memory or from disk. None where it is to be made."""
+    if model not in _BUILT:
+        arrays = load(weights_key(model), _shapes(model))
+        if arrays is None:
+            return None
+        _BUILT.setdefault(model, _index(model, arrays))
+    return _BUILT[model]
+
+
+class StaticRun:
+    """The static index as a job of `visit.runs.worker`: an item is `STEP` rows, named by the first of them.
+
+    It takes no lock of the model: rows are read from the weights, not by a forward pass. A part of it is kept like that
+    of any run; the whole lies in the index's own file, where every process finds it, and is not written a second time.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model, self._shapes, self._turn = model, _shapes(model), _turn(model)
+        self.total, self.done = rows_in_all(model), 0
+        self.items = range(0, self.total, STEP)
+        self._arrays = {name: np.empty(shape, kind) for name, (shape, kind) in self._shapes.items()}
+
+    @torch.no_grad()
+    def update(self, items: Sequence[int]) -> None:
+        first, last = items[0], min(items[-1] + STEP, self.total)
+        start = 0
+        for layer in range(self.model.n_layers):
+            for matrix, count in matrices(self.model).items():
+                a, b = max(first, start), min(last, start + count)
+                if a < b:
+                    part = rows_of(self.model, matrix, layer)[a - start : b - start]
+                    _read_into(self.model, part, self._arrays, a, self._turn)
+                start += count
+        self.done = last
+        if last == self.total:
+            save(weights_key(self.model), self._arrays)
+            _BUILT[self.model] = _index(self.model, self._arrays)
+
+    def snapshot(self) -> StaticIndex | None:
+        """The index once it is whole; a part of it answers no question about all neurons."""
+        return _BUILT.get(self.model) if self.done == self.total else None
+
+    def state(self) -> State:
+        if self.done == self.total:
+            return {}
+        return {name: array[: self.done] for name, array in self._arrays.items()}
+
+    def load(self, state: State) -> None:
+        if not state:  # it was whole: then the index's own file is
+            arrays = load(weights_key(self.model), self._shapes)
+            if arrays is None:
+                raise VisitError("The file of the static index is gone. It can be made again.")
+            self._arrays, self.done = arrays, self.total
+            _BUILT.setdefault(self.model, _index(self.model, arrays))
+            return
+        self.done = len(state["norm"])
+        for name, array in self._arrays.items():
+            array[: self.done] = state[name]
+
+
+@torch.no_grad()
+def forecast_seconds(model: Model) -> float:
+    """About how long the whole index takes on this machine, if it has nothing else to do: one chunk is read for it."""
+    rows = max(1, CHUNK_BYTES // (model.d_vocab * model.wide.itemsize))  # fewer at once would be slower a row
+    x, turn = rows_of(model, "W_out", 0)[:rows], _turn(model)
+    arrays = {name: np.empty((len(x), *shape[1:]), kind) for name, (shape, kind) in _shapes(model).items()}
+    started = time.perf_counter()
+    _read_into(model, x, arrays, 0, turn)
+    return (time.perf_counter() - started) * rows_in_all(model) / len(x)
+
+
+def rows_in_all(model: Model) -> int:
+    """How many rows the index has."""
+    return model.n_layers * sum(matrices(model).values())
+
+
+def matrices(model: Model) -> dict[str, int]:
+    """Name -> rows per layer of the matrices whose rows are read."""
+    gate = {} if model.family.w_gate is None else {"W_gate": model.d_mlp}
+    return {"W_out": model.d_mlp, "W_in": model.d_mlp, **gate, "W_O": model.n_heads * model.d_head}
+
+
+def rows_of(model: Model, matrix: str, layer: int) -> Tensor:
+    """`[n, d_model]`: the vectors that the index reads, a row per neuron (of W_O: per place of each head)."""
+    if matrix == "W_out":
+        return model.W_out(layer)
+    if matrix == "W_O":
+        return model.W_O(layer).flatten(0, 1)
+    weight = model.W_in(layer) if matrix == "W_in" else model.W_gate(layer)
+    assert weight is not None
+    return weight.T
+
+
+def _shapes(model: Model) -> dict[str, tuple[tuple[int, ...], str]]:
+    total = rows_in_all(model)
+    kind = "uint16" if model.d_vocab <= 1 << 16 else "uint32"
+    return {
+        "ids": ((total, 2, min(TOP, model.d_vocab)), kind), "entropy": ((total,), "float32"),
+        "norm": ((total,), "float32"),
+    }  # fmt: skip
+
+
+def _index(model: Model, arrays: dict[str, np.ndarray]) -> StaticIndex:
+    sizes, starts, row = matrices(model), {}, 0
+    for layer in range(model.n_layers):
+        for matrix, count in sizes.items():
+            starts[matrix, layer] = row
+            row += count
+    return StaticIndex(**arrays, starts=starts, sizes=sizes, vocabulary=model.vocabulary, d_head=model.d_head)
+
+
+@torch.no_grad()
+def compute(model: Model, progress: Progress | None = None) -> dict[str, np.ndarray]:
+    """The arrays of the index, by one product with W_U of every row. Memory: the arrays and one chunk of logits."""
+    shapes = _shapes(model)
+    arrays = {name: np.empty(shape, kind) for name, (shape, kind) in shapes.items()}
+    turn = _turn(model)
+    row, total = 0, len(arrays["norm"])
+    for layer in range(model.n_layers):
+        for matrix in matrices(model):
+            for part in rows_of(model, matrix, layer).split(ROWS):
+                _read_into(model, part, arrays, row, turn)
+                row += len(part)
+                if progress is not None:
+                    progress(row, total)
+    return arrays
+
+
+def _turn(model: Model) -> Tensor | None:
+    """Logits of −x are `turn − logits(x)`: the final norm is odd but for its bias, the unembedding but for its own.
+
+    None where both are without one: the top words of −x are then the bottom words of x.
+    """
+    if model.final_bias is None and model.b_U is None:
+        return None
+    bias = torch.zeros_like(model.final_gain) if model.final_bias is None else model.final_bias
+    return 2 * unembed(model, bias.to(model.wide)[None])
+
+
+def _read_into(model: Model, x: Tensor, arrays: dict[str, np.ndarray], row: int, turn: Tensor | None) -> None:
+    arrays["norm"][row : row + len(x)] = x.norm(dim=-1).float().cpu().numpy()
+    for rows, chunk in lens_logits(model, x):
+        tile = max(1, TILE_BYTES // (model.d_vocab * chunk.element_size()))
+        for start in range(0, len(chunk), tile):
+            logits = chunk[start : start + tile]
+            at = slice(row + rows.start + start, row + rows.start + start + len(logits))
+            ids, entropy = _read_tile(logits, turn, arrays["ids"].shape[-1], model.logit_cap)
+            arrays["ids"][at], arrays["entropy"][at] = ids.cpu().numpy(), entropy.float().cpu().numpy()
+        del chunk  # before the next one is made
+
+
+def _read_tile(logits: Tensor, turn: Tensor | None, k: int, cap: float | None) -> tuple[Tensor, Tensor]:
+    """Word ids `[row, sign, k]` and entropy in bits `[row]`. Works in place: the chunk is ours."""
+    high, top = top_of(logits, k)
+    capped = logits if cap is None else soft_cap(logits, cap)  # of no effect on any word's place
+    capped -= capped.amax(-1, keepdim=True) if cap else high[:, :1]
+    weights = capped.exp()
+    total = weights.sum(-1)
+    entropy = (total.log() - torch.linalg.vecdot(weights, capped) / total) / np.log(2)
+    if turn is not None:
+        logits -= turn
+    turned = top_of(logits, k, largest=False)[1]
+    return torch.stack([top, turned], dim=1), entropy.clamp_(min=0)
+
+
+def reading(index: StaticIndex, matrix: str, layer: int, numbers: Sequence[int], words: int = TOP) -> pd.DataFrame:
+    """What some rows of one matrix read: `layer`, `matrix`, `neuron`, `tokens`, `negated_tokens` (the row turned
+    round), `entropy` (bits), `norm`. `words`: how many of each. Raises `VisitError` for rows that do not exist.
+    """
+    span = index.span(matrix, layer)
+    wrong = [n for n in numbers if not 0 <= n < index.sizes[matrix]]
+    if wrong:
+        raise VisitError(f"Rows of {matrix} run from 0 to {index.sizes[matrix] - 1}; {wrong[0]} came.")
+    at = span.start + np.asarray(numbers, dtype=np.int64)
+    found = {"ids": index.ids[at], "entropy": index.entropy[at], "norm": index.norm[at]}
+    return _spoken(index.vocabulary, matrix, layer, numbers, found, words)
+
+
+@torch.no_grad()
+def read_rows(model: Model, matrix: str, layer: int, numbers: Sequence[int], words: int = TOP) -> pd.DataFrame:
+    """What `reading` says of a few rows, read here and now: where there is no index, none is made for them."""
+    rows = rows_of(model, matrix, layer)
+    wrong = [n for n in numbers if not 0 <= n < len(rows)]
+    if wrong:
+        raise VisitError(f"Rows of {matrix} run from 0 to {len(rows) - 1}; {wrong[0]} came.")
+    x = rows[torch.tensor(list(numbers), dtype=torch.long, device=rows.device)]
+    found = {name: np.empty((len(x), *shape[1:]), kind) for name, (shape, kind) in _shapes(model).items()}
+    _read_into(model, x, found, 0, _turn(model))
+    return _spoken(model.vocabulary, matrix, layer, numbers, found, words)
+
+
+def _spoken(
+    vocabulary: list[str], matrix: str, layer: int, numbers: Sequence[int], found: dict[str, np.ndarray], words: int
+) -> pd.DataFrame:
+    spoken = [[[vocabulary[i] for i in side] for side in row] for row in found["ids"][:, :, :words].tolist()]
+    return pd.DataFrame({
+        "layer": layer, "matrix": matrix, "neuron": list(numbers), "tokens": [row[0] for row in spoken],
+        "negated_tokens": [row[1] for row in spoken], "entropy": found["entropy"].tolist(),
+        "norm": found["norm"].tolist(),
+    })  # fmt: skip
+
+
+def search(index: StaticIndex, token: int, words: int = 5) -> pd.DataFrame:
+    """Every static row whose top words hold a token, over all layers and matrices, best place first.
+
+    Columns: `layer`, `matrix`, `neuron`, `head` (of W_O, else missing), `sign` (+1: the row itself, −1: the row turned
+    round reads the word), `place` (1 = top word), `tokens` (the first `words` of that sign), `entropy` (bits, of the
+    row as it is), `norm`. Raises `VisitError` for an id outside the vocabulary. Source: ours.
+    """
+    if not 0 <= token < len(index.vocabulary):
+        raise VisitError(f"A token id is from 0 to {len(index.vocabulary) - 1}; {token} came.")
+    row, side, place = np.unravel_index(np.flatnonzero(index.ids == index.ids.dtype.type(token)), index.ids.shape)
+    order = np.lexsort((row, place))
+    row, side, place = row[order], side[order], place[order]
+    names = list(index.starts)
+    begin = np.fromiter(index.starts.values(), np.int64)
+    part = np.searchsorted(begin, row, side="right") - 1
+    number = row - begin[part]
+    matrix = np.array([name for name, _ in names], dtype=object)[part]
+    layer = np.array([at for _, at in names])[part]
+    spoken = [[index.vocabulary[i] for i in ids] for ids in index.ids[row, side, :words].tolist()]
+    head = pd.array(number // index.d_head, dtype="Int64")
+    head[matrix != "W_O"] = pd.NA
+    return pd.DataFrame({
+        "layer": layer, "matrix": matrix, "neuron": number, "head": head, "sign": np.where(side == 0, 1, -1),
+        "place": place + 1, "tokens": spoken, "entropy": index.entropy[row], "norm": index.norm[row],
+    })  # fmt: skip

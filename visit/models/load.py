@@ -1,0 +1,227 @@
+"""Reading a checkpoint: embedded, a local folder or GGUF file, or the hub. Never pickled weights or remote code.
+
+Everything is read from a folder or a file: the hub's files are fetched into its cache first. Before the weights are
+touched, the files are judged by their headers and the memory that they will need is compared with what there is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
+
+from visit.errors import VisitError
+from visit.models import gguf, hub, wheels
+from visit.models.catalog import LISTED, MINI, MINI_FOLDER, check_hosted
+from visit.models.catalog_memory import choose_dtype, dimensions, forecast
+from visit.models.checkpoint import inspect
+from visit.models.families import family_of
+from visit.models.load_adapter import is_adapter, merged
+from visit.models.load_weights import first_line, read_weights
+from visit.models.machine import memory_at_hand, return_freed_memory
+
+_DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_LOCAL = {"local_files_only": True, "trust_remote_code": False}
+Report = Callable[[int, int], None]  # tensors read so far, of how many
+
+
+class Checkpoint(NamedTuple):
+    """What was read: the Hugging Face model (eager attention, evaluation mode), its tokenizer, the revision.
+
+    `quantization`: how the file stores the weights, as "4-bit (Q4_1)"; empty where they are the model's own numbers.
+    """
+
+    hf: Any
+    tokenizer: Any
+    revision: str
+    quantization: str = ""
+
+
+def read_checkpoint(
+    name: str,
+    revision: str | None,
+    dtype: str | torch.dtype | None,
+    device: str | None,
+    report: Report | None = None,
+) -> Checkpoint:
+    """Read a checkpoint by its name: the embedded model's, a folder, a GGUF file, or a hub id.
+
+    `report` is told how many of the weights' tensors are read. Raises `VisitError` for whatever cannot be read
+    exactly, and, before any weights are read, for a model that would need more memory than can be had.
+    """
+    check_hosted(name)
+    where = _device(device)
+    folder, found = _folder(name, revision, dtype, where)
+    if file := gguf.find(folder):
+        return _read_gguf(name, file, found, dtype, where, report)
+    if is_adapter(folder):
+
+        def read_base(base: str, at: str | None) -> tuple[Any, Any, str]:
+            return read_checkpoint(base, at, dtype, device, report)[:3]
+
+        return Checkpoint(*merged(folder, found, read_base, _tokenizer))
+    config = _config(folder, name)
+    family = family_of(config)
+    kind = _dtype(name, dtype, config, where, inspect(folder).parameters)
+    if where == "cpu" and kind.itemsize < 4:
+        return_freed_memory()
+    hf = read_weights(name, folder, config, family.blocks, kind, where, report)
+    tokenizer = _tokenizer(folder, name)
+    _check_vocabulary(name, tokenizer, len(hf.get_output_embeddings().weight))
+    return Checkpoint(hf.eval(), tokenizer, found)
+
+
+def _read_gguf(
+    name: str, file: Path, found: str, dtype: str | torch.dtype | None, where: str, report: Report | None
+) -> Checkpoint:
+    with gguf.opened(file) as header:
+        config = _config(header.folder, name)
+        family = family_of(config)
+        kind = _dtype(name, dtype, config, where, header.parameters)
+        if where == "cpu" and kind.itemsize < 4:
+            return_freed_memory()
+        # as the file describes it: the automatic class splits texts by the habit of the family, whatever was saved
+        tokenizer = _tokenizer(header.folder, name, PreTrainedTokenizerFast)
+        hf = read_weights(name, gguf.Weights(header).state_dict(), config, family.blocks, kind, where, report)
+    _check_vocabulary(name, tokenizer, len(hf.get_output_embeddings().weight))
+    return Checkpoint(hf.eval(), tokenizer, found, header.quantization)
+
+
+def _folder(name: str, revision: str | None, dtype: Any, where: str) -> tuple[Path, str]:
+    """Where the files lie (a folder, or one GGUF file), fetched if need be, and which revision they are."""
+    if name in LISTED and LISTED[name].wheel is not None:
+        name = str(wheels.checked(name))
+    folder = MINI_FOLDER if name == MINI else Path(name).expanduser()
+    if name == MINI or folder.exists():
+        file = gguf.find(folder)
+        return folder, "sha256:" + gguf.content_key(file) if file else fingerprint(folder)
+    hub.check_id(name)
+    if cached := hub.cached_folder(name, revision):
+        return cached, cached.name
+    remote = hub.ask(name, revision)
+    for fetched, path in hub.fetch(name, revision, list(remote.files)):
+        folder = path.parent
+        if fetched == "config.json":
+            config = _config(folder, name)
+            family_of(config)
+            _dtype(name, dtype, config, where, _parameters(remote, config))
+    return folder, folder.name
+
+
+def _parameters(remote: hub.Remote, config: Any) -> int:
+    """As the hub counts them; where it does not, by the bytes of the weights."""
+    if remote.parameters:
+        return remote.parameters
+    weights = sum(size for file, size in remote.files.items() if file.endswith(".safetensors"))
+    return weights // _stored(config).itemsize
+
+
+def _config(folder: Path, name: str) -> Any:
+    try:
+        return AutoConfig.from_pretrained(str(folder), **_LOCAL)
+    except Exception as error:
+        if not (folder / "config.json").is_file():
+            inspect(folder)  # says what the folder lacks
+        raise VisitError(f"The config of {name!r} is not one VISIT can read: {first_line(error)}") from error
+
+
+def _tokenizer(folder: Path, name: str, kind: Any = AutoTokenizer) -> Any:
+    """The tokenizer of a folder. transformers makes an empty one where the vocabulary's file is missing: refused."""
+    if not any((folder / file).is_file() for file in _VOCABULARIES):
+        raise VisitError(f"The tokenizer of {name!r} is missing: no {' or '.join(_VOCABULARIES[:3])}. {_FILES}")
+    try:
+        tokenizer = kind.from_pretrained(str(folder), **_LOCAL)
+        ids = [i for i in tokenizer("a test", add_special_tokens=False)["input_ids"] if i != tokenizer.unk_token_id]
+        known = [piece for piece in tokenizer.convert_ids_to_tokens(ids) if piece.strip("▁Ġ ")]
+    except Exception as error:
+        raise VisitError(f"The tokenizer of {name!r} cannot be read: {first_line(error)} {_FILES}") from error
+    if not known:
+        raise VisitError(f"The tokenizer of {name!r} knows no words: the file of its vocabulary is missing. {_FILES}")
+    return tokenizer
+
+
+_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+_FILES = (
+    "The folder needs tokenizer.json (or tokenizer.model, or vocab.json and merges.txt) and tokenizer_config.json: "
+    "tokenizer.save_pretrained(folder) writes them."
+)
+
+
+def _check_vocabulary(name: str, tokenizer: Any, rows: int) -> None:
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= rows:
+        raise VisitError(
+            f"The tokenizer of {name!r} has token ids up to {largest:,}, and the model's embedding has {rows:,} rows: "
+            "some texts cannot be run. Use the tokenizer that the model was trained with, or resize the embedding "
+            f"(model.resize_token_embeddings({largest + 1})) and save it again."
+        )
+
+
+def _device(device: str | None) -> str:
+    """Where the model goes: the CUDA GPU when there is one; "auto" leaves it to accelerate.
+
+    An Apple GPU ("mps") is taken only when asked for: one gave inverted logits without an error (doctor tells).
+    """
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "auto":
+        if importlib.util.find_spec("accelerate") is None:
+            raise VisitError("device='auto' is the work of accelerate, which is not installed: pip install accelerate.")
+        return device
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise VisitError(f"The device must be 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'; {device!r} came.") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise VisitError(f"The device {device!r} was asked for, and torch finds no GPU here. Use device='cpu'.")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise VisitError("The device 'mps' was asked for, and torch finds no Apple GPU here. Use device='cpu'.")
+    return device
+
+
+def _stored(config: Any) -> torch.dtype:
+    stored = getattr(config, "dtype", None) or torch.float32
+    return stored if isinstance(stored, torch.dtype) else _DTYPES[str(stored).removeprefix("torch.")]
+
+
+def _dtype(name: str, wanted: str | torch.dtype | None, config: Any, where: str, parameters: int) -> torch.dtype:
+    """The type to load in: as asked, else float32 on the CPU (bfloat16 where it does not fit), as stored on a GPU."""
+    cuda = where.startswith("cuda") or (where == "auto" and torch.cuda.is_available())
+    text = str(wanted).removeprefix("torch.") if wanted is not None else None
+    if text is not None and text not in _DTYPES:
+        raise VisitError(f"The dtype must be one of {', '.join(_DTYPES)}; {wanted!r} came.")
+    kinds = [text] if text else [str(_stored(config)).removeprefix("torch.")] if cuda else ["float32", "bfloat16"]
+    if where.startswith("mps") and text == "float64":
+        raise VisitError("An Apple GPU has no float64. Use dtype='float32', or device='cpu'.")
+    size = dimensions(config, parameters)
+    found = choose_dtype(name, [forecast(parameters, size, k) for k in kinds], _at_hand(where, cuda), _place(cuda))
+    return _DTYPES[found]
+
+
+def _at_hand(where: str, cuda: bool) -> int:
+    if where == "auto":  # all cards together: what does not fit on them would be kept off them, which is refused
+        cards = [memory_at_hand(f"cuda:{i}") for i in range(torch.cuda.device_count())]
+        return sum(cards) if cuda else memory_at_hand()
+    return memory_at_hand(where)
+
+
+def _place(cuda: bool) -> str:
+    return "the GPU's memory" if cuda else "memory"
+
+
+def fingerprint(folder: Path) -> str:
+    """A short hash of a folder's weights: sizes, headers and samples of every safetensors file."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}".encode())
+        with file.open("rb") as data:
+            for start in range(0, size, max(1 << 20, size // 16)):
+                data.seek(start)
+                digest.update(data.read(1 << 20))
+    return "sha256:" + digest.hexdigest()[:12]

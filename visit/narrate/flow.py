@@ -1,0 +1,163 @@
+"""The reading of a graph in sentences. Every word is computed; where the numbers carry no story it says so.
+
+A sentence is a list of pieces (text, node id or None): a piece with an id can be clicked to select its node.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from visit.activations.forward import Activations
+from visit.analyses.overview import lens_map, movers
+from visit.lenses.logit import read_vectors
+from visit.models.model import Model
+from visit.text.visible import as_word, visible
+
+Sentence = list[tuple[str, str | None]]
+CARRIES = 0.08  # of the sum of all pushes towards the target: from here on a part is named as the strongest
+OPPOSES = 0.15  # of the same sum: from here on a pull the other way is worth a sentence
+
+
+def story(model: Model, acts: Activations, pos: int, target: int, distractor: int | None = None) -> list[Sentence]:
+    """What happened to the target on its way through the stream, and which parts did it."""
+    t = acts.index(pos)
+    states = lens_map(model, acts, target, [t])
+    moved = movers(model, acts, t, target, distractor)
+    word = f"“{as_word(model.vocabulary[target])}”"
+    against = "" if distractor is None else f" over “{as_word(model.vocabulary[distractor])}”"
+    sentences = [_rise(states, word), *_sources(model, acts, t, target, moved, word, against)]
+    return [[piece for piece in sentence if piece[0]] for sentence in sentences]
+
+
+def quoted(token: str) -> str:
+    """A token in a sentence: in quotation marks, its spaces and control characters visible."""
+    return f"“{visible(token)}”"
+
+
+def percent(p: float) -> str:
+    """A probability as people read it: two digits, and never 0 % or 100 % for what is neither."""
+    if p < 0.001:
+        return "under 0.1 %"
+    if 0.9995 < p < 1:
+        return "over 99.9 %"
+    return f"{100 * p:.2g} %" if p < 0.0995 else f"{100 * p:.3g} %" if p > 0.995 else f"{100 * p:.0f} %"
+
+
+def _rise(states: pd.DataFrame, word: str) -> Sentence:
+    """When the target becomes the first choice for good, and how sharply."""
+    ranks, probs, ids = (states[c].tolist() for c in ("rank", "prob", "state"))
+    if ranks[-1] != 1:
+        best = min(range(len(ranks)), key=lambda d: (ranks[d], -probs[d]))
+        winner = f"“{as_word(states['word'].iloc[-1])}”"
+        first: Sentence = [
+            (f"{word} is not the model's choice here: it ends at ", None),
+            (f"rank {ranks[-1]} ({percent(probs[-1])})", ids[-1]),
+            (f", behind {winner} ({percent(states['word_prob'].iloc[-1])}).", None),
+        ]
+        if ranks[best] < ranks[-1]:
+            first += [(" It stood highest ", None), (f"{_after(best)}, at rank {ranks[best]}", ids[best]), (".", None)]
+        return first
+    since = len(ranks) - 1
+    while since > 0 and ranks[since - 1] == 1:
+        since -= 1
+    if since == 0:
+        return [
+            (f"{word} is the first choice from the start: the ", None),
+            ("embedding", ids[0]),
+            (f" already reads it at {percent(probs[0])}, and the last state at {percent(probs[-1])}.", None),
+        ]
+    sentence: Sentence = [
+        (f"{word} becomes the first choice ", None),
+        (f"after block {since - 1}", ids[since]),
+        (f" ({percent(probs[since - 1])} → {percent(probs[since])})", None),
+    ]
+    earlier = [d for d in range(since - 1) if ranks[d] == 1]
+    if earlier:
+        sentence += [(", having led before, first ", None), (_after(earlier[0]), ids[earlier[0]])]
+    return [*sentence, (f", and ends at {percent(probs[-1])}.", None)]
+
+
+def _after(depth: int) -> str:
+    return "in the embedding" if depth == 0 else f"after block {depth - 1}"
+
+
+def _sources(
+    model: Model, acts: Activations, t: int, target: int, moved: pd.DataFrame, word: str, against: str
+) -> list[Sentence]:
+    """Which parts push towards the target, the strongest head's source, and what works against it."""
+    parts = moved[moved["kind"].isin(["head", "mlp_out", "resid_pre"])]
+    push = float(parts["contribution"].clip(lower=0).sum())
+    if not push > 0:
+        return [[(f"No head and no MLP pushes towards {word}{against}.", None)]]
+    ranked = parts.sort_values("contribution", ascending=False)
+    share = ranked.iloc[0]["contribution"] / push
+    sentences = [_strongest(ranked, share, f"{word}{against}")]
+    heads = ranked[ranked["kind"] == "head"]
+    if heads["contribution"].iloc[0] > 0:
+        named = share >= CARRIES and ranked.iloc[0]["kind"] == "head"
+        start: Sentence = [("It", None)] if named else [("Among the heads, the strongest is ", None)]
+        sentences.append([*start, *_taken(model, acts, t, target, heads.iloc[0], named)])
+    last = ranked.iloc[-1]
+    if last["contribution"] < -OPPOSES * push:
+        sentences.append([(_name(last, start=True), last["node"]), (f" works against it ({_logits(last)}).", None)])
+    return sentences
+
+
+def _strongest(ranked: pd.DataFrame, share: float, word: str) -> Sentence:
+    first = ranked.iloc[0]
+    heads, mlps = (float(ranked.loc[ranked["kind"] == k, "contribution"].sum()) for k in ("head", "mlp_out"))
+    together = f"all heads together {signed(heads)}, all MLPs {signed(mlps)}"
+    if share >= CARRIES:
+        how = "Most of the push" if share > 0.5 else "The largest push"
+        return [
+            (f"{how} towards {word} comes from ", None),
+            (_name(first), first["node"]),
+            (f" ({_logits(first)} logits; {together}).", None),
+        ]
+    sentence: Sentence = [(f"No single part carries {word} ({together} logits); the largest are ", None)]
+    for place, (_, row) in enumerate(ranked.head(3).iterrows()):
+        sentence += [(("", ", ", " and ")[place], None), (f"{_name(row)} ({_logits(row)})", row["node"])]
+    return [*sentence, (".", None)]
+
+
+def _taken(model: Model, acts: Activations, t: int, target: int, row: pd.Series, named: bool) -> Sentence:
+    """From which token a head takes what it writes, and what that memory value reads. `named`: it has been already."""
+    layer, head, source = int(row["layer"]), int(row["head"]), int(row["source_pos"])
+    value = f"{row['node']}.value{source}"
+    group = model.n_heads // model.n_kv_heads
+    assert acts.v is not None
+    vector = acts.v[layer, source, head // group].to(model.wide) @ model.W_O(layer)[head]
+    words = read_vectors(model, vector, k=10)["tokens"][0]
+    place = "this very position" if source == t else f"position {source}"
+    part = row["source_contribution"] / row["contribution"] if row["contribution"] else 0.0
+    held = (
+        "takes it from" if model.vocabulary[target] in words else "draws on"
+    )  # the word itself, or what moves towards it
+    how = held if part > 0.5 else f"gathers its push from several tokens, {percent(part)} of it from"
+    where = f"{quoted(row['source_token'])} ({place}, pattern {row['pattern']:.2f}), whose "
+    name: Sentence = [] if named else [(f"L{layer} H{head} ({_logits(row)})", row["node"])]
+    return [
+        *name,
+        (f"{' ' if named else ', which '}{how} {where}", None),
+        ("memory value", value),
+        (f" reads {', '.join(f'“{as_word(w)}”' for w in words[:3])}.", None),
+    ]
+
+
+def _name(row: pd.Series, start: bool = False) -> str:
+    if row["kind"] == "head":
+        return f"{'Head' if start else 'head'} L{row['layer']} H{row['head']}"
+    if row["kind"] == "mlp_out":
+        return f"{'The' if start else 'the'} MLP of block {row['layer']}"
+    return f"{'The' if start else 'the'} embedding"
+
+
+def _logits(row: pd.Series) -> str:
+    return signed(float(row["contribution"]))
+
+
+def signed(value: float) -> str:
+    size = math.fabs(value)
+    return f"{'+' if value >= 0 else '−'}{f'{size:.1f}' if size >= 0.95 else f'{size:.2g}'}"

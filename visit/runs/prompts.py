@@ -1,0 +1,281 @@
+"""Prompt sets: files of many prompts, read line by line. What cannot be used is listed with its line, the rest runs."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from visit.errors import VisitError
+from visit.models.catalog import MINI
+
+MAX_BYTES = 8 << 20
+MAX_ROWS = 20_000
+MAX_CHARACTERS = 16_384  # of one prompt
+MAX_RESTARTS = 100  # after a broken quote the rest of the file is searched for the next good row
+NOTES_SHOWN = 100
+SHIPPED_MINI = Path(__file__).parents[1] / "data" / "visit-mini" / "prompts"  # of its own world, which it alone knows
+WORLD = Path(__file__).parents[1] / "data" / "prompts" / "world.csv"  # of ours, for every other model
+TWO_NAMES = "two names"  # how the relation of its two-name sentences begins; all others are facts
+COLUMNS = ("prompt", "target", "distractor", "relation")
+ENDINGS = (".txt", ".csv", ".jsonl")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prompt, as it stands in the file: nothing is trimmed. `line` counts from 1.
+
+    `relation`: what kind of question it is ("capital of a country"), for those who count by kind.
+    """
+
+    prompt: str
+    target: str | None = None
+    distractor: str | None = None
+    line: int = 0
+    relation: str | None = None
+
+
+@dataclass(frozen=True)
+class Note:
+    """Why a row (or what is in it) is left out. `line` 0: the note is about the whole file."""
+
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.reason}" if self.line else self.reason
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """Prompts that can be used, and notes about the rows that cannot."""
+
+    name: str
+    rows: tuple[Row, ...]
+    notes: tuple[Note, ...] = ()
+
+    @cached_property
+    def hash(self) -> str:
+        """A fingerprint of prompts, targets and distractors in their order; name, lines and relations do not count."""
+        rows = [[r.prompt, r.target, r.distractor] for r in self.rows]
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        return tuple(row.prompt for row in self.rows)
+
+    def spread(self, count: int | None) -> PromptSet:
+        """`count` rows evenly spread over the set, which its name then says; None or too many: the set itself."""
+        have = len(self.rows)
+        if count is None or count >= have:
+            return self
+        rows = tuple(self.rows[i * have // count] for i in range(count))
+        return replace(self, rows=rows, name=f"{self.name} ({count:,} of {have:,})")
+
+    def without(self, notes: dict[int, str]) -> PromptSet:
+        """The set without the rows at these places, each with a note that says why."""
+        kept = tuple(row for i, row in enumerate(self.rows) if i not in notes)
+        return replace(self, rows=kept, notes=self.notes + tuple(Note(self.rows[i].line, w) for i, w in notes.items()))
+
+
+def shipped(model: str = MINI) -> tuple[str, ...]:
+    """The names of the sets that come with VISIT for a model: visit-mini has its own, of a world it has learned.
+
+    Every other model is asked about ours: `facts`, `names` (who is given something: one of two names), and `world`,
+    which holds both.
+    """
+    if model == MINI:
+        return tuple(sorted(path.stem for path in SHIPPED_MINI.glob("*.csv")))
+    return "facts", "names", "world"
+
+
+@lru_cache(maxsize=16)
+def shipped_set(name: str, model: str = MINI) -> PromptSet:
+    """A shipped set by its name. Raises `VisitError` for one that does not come with this model."""
+    if name not in shipped(model):
+        raise VisitError(f"The prompt sets that come with {model} are {', '.join(shipped(model))}; got {name!r}.")
+    if model == MINI:
+        return replace(read_prompts(SHIPPED_MINI / f"{name}.csv"), name=name)
+    world = read_prompts(WORLD)
+    wanted = {"facts": (False,), "names": (True,), "world": (False, True)}[name]
+    rows = tuple(row for row in world.rows if (row.relation or "").startswith(TWO_NAMES) in wanted)
+    return PromptSet(name, rows, world.notes)
+
+
+@lru_cache(maxsize=4)
+def all_shipped(model: str = MINI) -> PromptSet:
+    """Every prompt that comes with a model, once."""
+    rows = (row for name in shipped(model) for row in shipped_set(name, model).rows)
+    return PromptSet("all", tuple({(row.prompt, row.target): row for row in rows}.values()))
+
+
+def named_prompts(source: str | Path, model: str = MINI) -> PromptSet:
+    """The prompts of a file, or of a shipped set by its name ("world"), as a command line gives them.
+
+    A file of that name comes first. Raises `VisitError` where there is neither.
+    """
+    path = Path(source)
+    if path.is_file() or path.suffix or path.parent != Path():
+        return read_prompts(path)
+    if str(source) in shipped(model):
+        return shipped_set(str(source), model)
+    raise VisitError(
+        f"There is no file {path}, and the prompt sets that come with {model} are {', '.join(shipped(model))}. "
+        "Give one of these names, or a .txt, .csv or .jsonl file."
+    )
+
+
+def read_prompts(source: Path | str | bytes, name: str | None = None) -> PromptSet:
+    """The prompts of a file (a `Path`) or of its content (text or bytes; text is never taken for a path).
+
+    The ending of `name` says what it is: `.txt` one prompt a line; `.csv` and `.jsonl` with `prompt` and, if wanted,
+    `target`, `distractor` and `relation`; other columns are passed over. Without an ending (pasted text) the first line
+    says it. Raises `VisitError` for a file that cannot be read, is too large, or holds no usable prompt. Source: ours.
+    """
+    if isinstance(source, Path):
+        name, source = name or source.name, _content(source)
+    name = name or "pasted prompts"
+    text = _decoded(source if isinstance(source, bytes) else source.encode("utf-8", "surrogatepass"), name)
+    read = {".txt": _lines, ".csv": _csv, ".jsonl": _jsonl}[_ending(name, text)]
+    rows: list[Row] = []
+    notes: list[Note] = []
+    for found in read(text, name):
+        found = _checked(found) if isinstance(found, Row) else found
+        if isinstance(found, Row) and len(rows) == MAX_ROWS:
+            notes.append(Note(found.line, f"this row and all after it are left out: a set holds {MAX_ROWS:,} prompts"))
+            break
+        (rows if isinstance(found, Row) else notes).append(found)  # type: ignore[arg-type]
+    if not rows:
+        why = f" ({notes[0]})" if notes else ""
+        raise VisitError(f"{name} holds no prompt that can be used{why}. Give one prompt a line.")
+    return PromptSet(name, tuple(rows), _shortened(notes))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if not path.is_file():  # a pipe or a device would never end
+            raise VisitError(f"There is no file {path}. Give a .txt, .csv or .jsonl file.")
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise VisitError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+
+
+def _decoded(content: bytes, name: str) -> str:
+    """The text; bytes that are no UTF-8 stay visible as lone surrogates, so that only their rows are lost."""
+    if len(content) > MAX_BYTES:
+        raise VisitError(f"{name} is larger than {MAX_BYTES >> 20} MB, the most a prompt set may have. Split it.")
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):  # what spreadsheets call Unicode text
+        try:
+            return content.decode("utf-16", "surrogatepass")
+        except UnicodeDecodeError as error:
+            raise VisitError(f"{name} is cut off in the middle of a character. Save it as UTF-8.") from error
+    return content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+
+
+def _ending(name: str, text: str) -> str:
+    ending = Path(name).suffix.lower()
+    if ending in ENDINGS:
+        return ending
+    if ending:
+        raise VisitError(f"A prompt set is a {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]} file; {name} came.")
+    first = text.lstrip().split("\n", 1)[0]
+    if first.startswith("{"):
+        return ".jsonl"
+    return ".csv" if _delimiter(first) else ".txt"
+
+
+def _lines(text: str, name: str) -> Iterator[Row | Note]:
+    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
+        if line.strip():  # blank lines part paragraphs
+            yield Row(line.removesuffix("\n"), line=number)
+
+
+def _jsonl(text: str, name: str) -> Iterator[Row | Note]:
+    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
+        if not line.strip():
+            continue
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError):
+            yield Note(number, "this line is not JSON")
+            continue
+        if not isinstance(found, dict) or "prompt" not in found:
+            yield Note(number, 'an object with "prompt" is needed, such as {"prompt": "Paris is", "target": " in"}')
+        elif wrong := [c for c in COLUMNS[:3] if not isinstance(found.get(c), str | None)]:
+            yield Note(number, f"{wrong[0]} must be text in quotes")
+        else:
+            relation = found.get("relation") if isinstance(found.get("relation"), str) else None
+            yield Row(found["prompt"] or "", found.get("target"), found.get("distractor"), number, relation)
+
+
+def _delimiter(header: str) -> str | None:
+    """What parts the columns of this header; None when it has no column `prompt`."""
+    for sign in (",", ";", "\t"):
+        with suppress(csv.Error):  # a first line longer than a cell may be is no header
+            cells = next(csv.reader([header], delimiter=sign), [])
+            if "prompt" in [cell.strip().lower() for cell in cells]:
+                return sign
+    return None
+
+
+def _csv(text: str, name: str) -> Iterator[Row | Note]:
+    lines = list(io.StringIO(text, newline=""))
+    first = next((i for i, line in enumerate(lines) if line.strip()), 0)
+    sign = _delimiter(lines[first]) if lines else None
+    if not sign:
+        came = lines[first].strip()[:80] if lines else ""
+        raise VisitError(f"{name} needs a first row with a column named prompt; its first row is {came!r}.")
+    header = [cell.strip().lower() for cell in next(csv.reader([lines[first]], delimiter=sign))]
+    for number, cells in _records(lines, first + 1, sign):
+        if isinstance(cells, str):
+            yield Note(number, cells)
+        elif len(cells) > len(header):
+            yield Note(
+                number, f"{len(cells)} cells under {len(header)} columns: a prompt with {sign!r} in it needs quotes"
+            )
+        elif cells:
+            cells += [""] * (len(header) - len(cells))
+            row = {column: cells[header.index(column)] for column in COLUMNS if column in header}
+            yield Row(row["prompt"], row.get("target"), row.get("distractor"), number, row.get("relation"))
+
+
+def _records(lines: Sequence[str], start: int, sign: str) -> Iterator[tuple[int, list[str] | str]]:
+    """(line, cells) of every record, or (line, what is wrong with it): then reading goes on at the line below."""
+    for _ in range(MAX_RESTARTS):
+        reader = csv.reader(lines[start:], delimiter=sign, strict=True)
+        at = 0  # lines of this reader that stand before the record
+        try:
+            for cells in reader:
+                yield start + at + 1, cells
+                at = reader.line_num
+            return
+        except csv.Error:
+            yield start + at + 1, "a quote is not closed, or text follows it; write a quote inside a prompt twice"
+            start += at + 1
+    yield start + 1, f"after {MAX_RESTARTS} broken rows the rest is left out"
+
+
+def _checked(row: Row) -> Row | Note:
+    """The row, with blank words as None; a note when it cannot be run by any model."""
+    texts = (row.prompt, row.target or "", row.distractor or "", row.relation or "")
+    if not row.prompt.strip():
+        return Note(row.line, "the prompt is empty")
+    if any("\ud800" <= c <= "\udfff" for text in texts if not text.isascii() for c in text):
+        return Note(row.line, "bytes that are no text; save the file as UTF-8")
+    if any("\0" in text for text in texts):
+        return Note(row.line, "a zero byte; this is no text")
+    if max(map(len, texts)) > MAX_CHARACTERS:
+        return Note(row.line, f"{max(map(len, texts)):,} characters; a prompt may have {MAX_CHARACTERS:,}")
+    return replace(row, target=row.target or None, distractor=row.distractor or None, relation=row.relation or None)
+
+
+def _shortened(notes: list[Note]) -> tuple[Note, ...]:
+    more = len(notes) - NOTES_SHOWN
+    return (*notes[:NOTES_SHOWN], *([Note(0, f"{more:,} more rows are left out for such reasons")] if more > 0 else []))

@@ -1,0 +1,243 @@
+"""A finished study: tables, verdicts, and what they are of."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from visit.activations.forward import tokenize
+from visit.analyses.function_words import filter_sentence
+from visit.analyses.neurons import regularization_findings, regularization_table
+from visit.cache import cache_folder
+from visit.errors import VisitError
+from visit.graph.build import versions
+from visit.models.attention import window
+from visit.models.model import Model
+from visit.runs.job import Checkpoint, Progress, how_far, steps
+from visit.runs.promptset import PromptSet, Row, fitting, run_key
+from visit.studies.baseline import chance, random_pairs
+from visit.studies.duration import CHARTS, forecast
+from visit.studies.others import norm_test
+from visit.studies.plan import plan
+from visit.studies.run import VERSION, StudyRun
+from visit.studies.settings import Settings, settled
+from visit.studies.summary import tables
+from visit.studies.sums import StudySums
+from visit.studies.verdicts import FEW_PROMPTS, Verdict, verdicts
+
+EVERY = 10.0  # seconds between two checkpoints
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What a study found: figure id → table (columns: `visit.studies`), figure id → verdicts, and what they are of."""
+
+    tables: dict[str, pd.DataFrame]
+    verdicts: dict[str, list[Verdict]]
+    meta: dict[str, Any]
+
+
+def study(
+    model: Model, prompts: PromptSet | Sequence[str | Row], progress: Callable[[Progress], None] | None = None,
+    resume: bool = False, **settings: Any,
+) -> Study:  # fmt: skip
+    """The paper's section 3, appendix D and the figures of norms and neurons, for this model and these prompts.
+
+    `prompts`: strings, rows with targets (`visit.runs.promptset.Row`), or a `PromptSet`; `settings`: the fields of
+    `visit.studies.settings.Settings` (`figures`, `k`, `pos`, `layers`, `values`, `second`, `draws`, `seed`, `correct`,
+    `sources`); `progress`: called with a `Progress` (`visit.runs.job`) after every step, the last time when all is
+    done, tables and verdicts included; `resume`: what is done is kept in the user's cache folder, now and then and
+    when the run is interrupted, and an equal call goes on from there to the same numbers. `meta["seconds"]` is of the
+    whole run, breaks left out. Scores are shares between 0 and 1, bands 95 % bootstrap over prompts. Prompts that the
+    model cannot read are left out and named in `meta["left_out"]`. Raises `VisitError` where none is left, or a
+    setting is out of range. Source: paper section 3, App. D; verdicts, bands and RBO ours.
+    """
+    started = time.perf_counter()
+    wanted = settled(Settings(**_known(settings)), model)
+    usable = studied(model, prompt_set(prompts), wanted)
+    parts = forecast(model, usable.rows, wanted)
+    expected = float(parts.loc[parts["part"] != CHARTS, "seconds"].sum())
+    checkpoint = Checkpoint(cache_folder() / "runs", study_key(model, usable, wanted), EVERY) if resume else None
+
+    def make() -> StudyRun:
+        return StudyRun(model, usable.rows, wanted)
+
+    job, done = (make(), 0) if checkpoint is None else checkpoint.resume(make)
+    assert isinstance(job, StudyRun)
+    before = job.sums.seconds
+    marks = deque([(time.monotonic(), done)], maxlen=30)
+    if progress is not None and done:
+        progress(how_far(job, marks))
+    _finish(job, done, checkpoint, marks, progress)
+    found = study_of(model, usable, job.snapshot(), None, expected)
+    found.meta["seconds"] = before + time.perf_counter() - started
+    if progress is not None:
+        progress(how_far(job, marks))
+    return found
+
+
+def study_key(model: Model, usable: PromptSet, settings: Settings) -> tuple[Any, ...]:
+    """What makes two runs of a study equal: the app's and the command's go on from each other."""
+    return run_key(VERSION, model, usable, repr(settings))
+
+
+def _finish(
+    job: StudyRun, done: int, checkpoint: Checkpoint | None, marks: deque[tuple[float, int]],
+    progress: Callable[[Progress], None] | None,
+) -> None:  # fmt: skip
+    """All steps that are left. Whatever ends them early (Ctrl-C, an exit), the last whole one is kept.
+
+    The last step of all is not told: tables and verdicts follow.
+    """
+    state = job.state()
+    try:
+        for at in steps(job, done):
+            state = job.state()
+            marks.append((time.monotonic(), at))
+            if checkpoint is not None:
+                checkpoint.write_if_due(job, at)
+            if progress is not None and at < len(job.items):
+                progress(how_far(job, marks))
+    finally:
+        if checkpoint is not None:
+            checkpoint.write(job, marks[-1][1], state)
+
+
+def _known(settings: dict[str, Any]) -> dict[str, Any]:
+    unknown = sorted(set(settings) - set(Settings.__dataclass_fields__))
+    if unknown:
+        raise VisitError(f"A study's settings are {', '.join(Settings.__dataclass_fields__)}; {unknown[0]!r} came.")
+    return {name: tuple(v) if isinstance(v, list | range) else v for name, v in settings.items()}
+
+
+def prompt_set(prompts: PromptSet | Sequence[str | Row]) -> PromptSet:
+    """Prompts of any kind as a set."""
+    if isinstance(prompts, PromptSet):
+        return prompts
+    if isinstance(prompts, str) or not len(prompts):
+        raise VisitError("A study needs a list of at least one prompt.")
+    rows = [p if isinstance(p, Row) else Row(p, line=n) for n, p in enumerate(prompts, start=1)]
+    return PromptSet("prompts", tuple(rows))
+
+
+def studied(model: Model, promptset: PromptSet, settings: Settings) -> PromptSet:
+    """The prompts of a set that a study can run, the others in its notes. Raises `VisitError` where none is left.
+
+    Left out are those that the model cannot read, that have no such position and, where only correct answers are
+    wanted, those without a target of one token.
+    """
+    usable = fitting(model, promptset, targets=settings.correct == "only")
+    lengths = [len(tokenize(model, row.prompt)) for row in usable.rows]
+    short = {i: f"{n} tokens, so no position {settings.pos}" for i, n in enumerate(lengths)
+             if not -n <= settings.pos < n}  # fmt: skip
+    usable = usable.without(short)
+    if not usable.rows:
+        why = f" ({usable.notes[0]})" if usable.notes else ""
+        raise VisitError(f"{promptset.name} holds no prompt that this study can run{why}. Give others.")
+    return usable
+
+
+def study_of(
+    model: Model, usable: PromptSet, sums: StudySums, seconds: float | None = None, expected: float | None = None,
+    figures: Sequence[str] | None = None,
+) -> Study:  # fmt: skip
+    """The study of a run's sums so far. `usable`: of `studied`; `figures`: make these tables only.
+
+    Raises `VisitError` where no prompt was counted: none answered correctly, or the model computes no numbers.
+    """
+    if not sums.prompts:
+        why = "the model computes no numbers (NaN or infinite)" if sums.broken else "none is answered correctly"
+        raise VisitError(f"No prompt of {usable.name} can be counted: {why}. Give others.")
+    meta = study_meta(model, usable, sums, seconds, expected)
+    made = tables(model, sums, figures)
+    found = verdicts(sums, meta, made)
+    found |= _of_others(model, sums, made)
+    return Study(made, found, meta)
+
+
+def study_meta(
+    model: Model, usable: PromptSet, sums: StudySums, seconds: float | None = None, expected: float | None = None
+) -> dict[str, Any]:
+    """What a study's numbers are of. `baseline`: by chance; `random_pairs`: of random vectors through the lens."""
+    settings = sums.settings
+    planned = plan(model, settings, 1, any(len(block.groups) > 1 for block in sums.blocks))
+    broken = [f"line {line}: the model computes no numbers (NaN or infinite) for it" for line in sums.broken]
+    heads = f"each head's {settings.sources} most attended positions (fewer in shorter prompts)"
+    return {
+        **model.provenance,
+        "n_layers": model.n_layers, "n_heads": model.n_heads, "d_vocab": model.d_vocab, "versions": versions(),
+        "settings": asdict(settings), "prompt_set": {"name": usable.name, "hash": usable.hash},
+        "prompts": sums.prompts, "left_out": [*map(str, usable.notes), *broken], "skipped": sums.skipped,
+        "correct": sums.correct, "incorrect": sums.incorrect,
+        "baseline": {**chance(model.d_vocab, settings.k, settings.measures), "probability": 1 / model.d_vocab},
+        "random_pairs": random_pairs(model, settings.k, settings.measures, settings.seed),
+        "layers": list(planned.layers), "thinned": _thinned(model, settings), "figures_left_out": planned.left_out,
+        "pairs": f"Figures 19 and 20: {heads}, the query as that position sees it, the key as the query's sees it; "
+                 "naively: before any rotation",
+        "seconds": sums.seconds if seconds is None else seconds, "seconds_expected": expected,
+    }  # fmt: skip
+
+
+def _windows(model: Model) -> str | None:
+    """What a limited sight means for the ranks of attention; None where every position sees all before it."""
+    sizes = [size for layer in range(model.n_layers) if (size := window(model, layer)) is not None]
+    if not sizes:
+        return None
+    return (
+        f"Figures 16 and 18: {len(sizes)} of {model.n_layers} layers see {min(sizes)} positions only; in longer "
+        "prompts the positions outside have pattern 0 and stand last."
+    )
+
+
+def _thinned(model: Model, settings: Settings) -> list[str]:
+    """What was not looked at, in sentences for the figures."""
+    found = []
+    if settings.layers is not None and len(settings.layers) < model.n_layers:
+        found.append(f"{len(settings.layers)} of {model.n_layers} layers.")
+    if settings.values is not None and settings.asks("16", "18"):
+        found.append(f"Figures 16 and 18: each head's {settings.values} most attended memory values only.")
+    if settings.asks("16", "18") and (windows := _windows(model)):
+        found.append(windows)
+    return found
+
+
+def _of_others(model: Model, sums: StudySums, made: dict[str, pd.DataFrame]) -> dict[str, list[Verdict]]:
+    """What the norm and neuron analyses themselves say of the paper's claims."""
+    found: dict[str, list[Verdict]] = {}
+    if "7" in made:
+        test = sums.words.test if sums.words is not None else norm_test(model, sums)
+        assert test is not None
+        found["7"] = [_filters(test, sums.prompts)]
+    if "8" in made:
+        summary = regularization_table(made["8"])
+        late = summary.tail(max(1, len(summary) // 4))
+        few = sums.prompts < FEW_PROMPTS
+        have = None if few else bool((late["regularization"] > 0).all())
+        first, *rest = regularization_findings(summary, made["8"], sums.prompts)
+        first += f" {FEW_PROMPTS} prompts at least are needed to decide." if few else ""
+        found["8"] = [Verdict("Every late layer has a neuron that is nearly always among its most active", have, first)]
+        if rest:
+            reads = None if few else bool((late["function_neurons"].map(len) > 0).all())
+            found["8"].append(Verdict("In every late layer one of them reads as function words", reads, rest[0]))
+    return found
+
+
+def _filters(test: pd.DataFrame, prompts: int) -> Verdict:
+    """Whether ln1 filters function words: they lose, more than content words do, over all and in most layers.
+
+    That they merely gain less, or lose in a few layers, is no filter: undecided. The interval is over words.
+    """
+    every, layers = test.iloc[-1], test[test["layer"].notna()]
+    loses = (test["falls_more"] == "yes") & (test["function_mean"] < 0)
+    share = float(loses[layers.index].mean())
+    holds = True if loses.iloc[-1] and share >= 0.5 else False if every["falls_more"] == "no" else None
+    claim = "ln1 takes probability from function words and punctuation, more than from content words, in most layers"
+    sentence = filter_sentence(test)
+    if prompts < FEW_PROMPTS:
+        holds, sentence = None, f"{sentence} {FEW_PROMPTS} prompts at least are needed to decide."
+    return Verdict(claim, holds, sentence)
