@@ -44,8 +44,7 @@ def measure(length: int, every_value: bool) -> None:
 
     from visit import capture, head_memory
     from visit.analyses.attention_memory import head_summary, value_life
-    from visit.analyses.head_roles import role_scores
-    from visit.analyses.heads import head_map
+    from visit.analyses.heads import head_map, role_scores
     from visit.analyses.overlap import alignment_scores
     from visit.models.catalog import MINI_FOLDER
     from visit.models.model import wrap

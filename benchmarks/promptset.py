@@ -85,7 +85,7 @@ def jobs(model: Any) -> tuple[Any, Any]:
 def measure(n: int) -> None:
     from visit import load_model
     from visit.runs.job import steps
-    from visit.runs.promptset import shipped, shipped_set
+    from visit.runs.prompts import shipped, shipped_set
     from visit.runs.worker import Worker
 
     model = load_model("visit-mini")

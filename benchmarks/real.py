@@ -111,8 +111,7 @@ def memory_products(model: Any, acts: Any, table: Table) -> None:
 
 def neuron_products(model: Any, acts: Any, table: Table) -> None:
     """What the neuron page computes when it opens; the whole index is said by a chunk of it."""
-    from visit.analyses.neurons import neuron_card
-    from visit.analyses.neurons_one import active_neurons
+    from visit.analyses.neurons import active_neurons, neuron_card
     from visit.lenses.weights import forecast_seconds, rows_in_all
 
     last = model.n_layers - 1

@@ -28,7 +28,7 @@ def main() -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
 
     from visit.lenses import weights as static
-    from visit.lenses.weights_disk import weights_key
+    from visit.lenses.weights import weights_key
     from visit.models.catalog import MINI_FOLDER
     from visit.models.model import wrap
 

@@ -138,7 +138,7 @@ def foretold(name: str, file: str, count: int, cold: bool) -> None:
     from visit.figures.study import panels
     from visit.figures.svg import chart_spec
     from visit.files import study_report as report
-    from visit.runs.promptset import read_prompts
+    from visit.runs.prompts import read_prompts
     from visit.studies.duration import CHARTS, forecast
 
     model, chosen = load_model(name), read_prompts(Path(file))

@@ -3,7 +3,8 @@
 import streamlit as st
 
 from visit import app as ui
-from visit.app import compare, compare_graphs
+from visit.app import compare
+from visit.app import compare as compare_graphs
 
 ui.ensure_entrypoint("pages/compare.py")
 st.title("Compare", anchor=False)

@@ -3,7 +3,9 @@
 import streamlit as st
 
 from visit import app as ui
-from visit.app import memory, memory_head, memory_more
+from visit.app import memory
+from visit.app import memory as memory_head
+from visit.app import memory as memory_more
 
 ui.ensure_entrypoint("pages/memory.py")
 st.title("Attention memory", anchor=False)

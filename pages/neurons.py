@@ -3,7 +3,9 @@
 import streamlit as st
 
 from visit import app as ui
-from visit.app import neurons, neurons_card, neurons_many
+from visit.app import neurons
+from visit.app import neurons as neurons_card
+from visit.app import neurons as neurons_many
 
 ui.ensure_entrypoint("pages/neurons.py")
 st.title("Neurons", anchor=False)

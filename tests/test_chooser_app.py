@@ -12,9 +12,8 @@ from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 from test_app import drawn, tokens
 
-from visit.models.catalog import LISTED, REAL
-from visit.models.download import DOWNLOADS
-from visit.models.machine import size_text
+from visit.models.catalog import LISTED, REAL, size_text
+from visit.models.hub import DOWNLOADS
 
 APP = "../streamlit_app.py"
 XL = "openai-community/gpt2-xl"
@@ -48,7 +47,7 @@ def test_every_listed_model_is_offered_with_its_size_and_memory(hub_cache):
 
 
 def test_a_model_that_is_not_here_waits_for_its_download_and_the_old_one_stays(hub_cache, monkeypatch):
-    monkeypatch.setattr("visit.app.model_choice.memory_at_hand", lambda: 10**11)
+    monkeypatch.setattr("visit.app.sidebar.memory_at_hand", lambda: 10**11)
     app = start()
     app.sidebar.selectbox(key="w_model").set_value(XL).run()
     assert not app.exception and not app.error
@@ -60,7 +59,7 @@ def test_a_model_that_is_not_here_waits_for_its_download_and_the_old_one_stays(h
 
 
 def test_a_model_that_is_too_large_is_not_offered_for_download(hub_cache, monkeypatch):
-    monkeypatch.setattr("visit.app.model_choice.memory_at_hand", lambda: 10**9)
+    monkeypatch.setattr("visit.app.sidebar.memory_at_hand", lambda: 10**9)
     app = start(model=XL)
     assert not app.exception and "Too large for this machine" in app.sidebar.warning[0].value
     assert (

@@ -12,8 +12,7 @@ import torch
 from hub_double import COMMIT, NAME
 
 from visit import VisitError, capture, load_model
-from visit.models.download import AT_ONCE, Downloads
-from visit.models.hub import ask, cached_folder
+from visit.models.hub import AT_ONCE, Downloads, ask, cached_folder
 
 
 @pytest.fixture
@@ -97,7 +96,7 @@ def test_one_model_is_downloaded_once_and_a_server_runs_few_at_a_time(served, do
 
 def test_a_download_ends_with_the_program_that_started_it(served):
     with served(pause=0.3) as double:
-        program = f"from visit.models.download import DOWNLOADS as d; import time, sys; x = d.start({NAME!r}); "
+        program = f"from visit.models.hub import DOWNLOADS as d; import time, sys; x = d.start({NAME!r}); "
         program += "print(x.process.pid, flush=True); time.sleep(60)"
         parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
         child = int(parent.stdout.readline())

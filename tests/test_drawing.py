@@ -18,9 +18,8 @@ from visit.analyses.overview import block_moves
 from visit.drawing.draw import component_source, compose, default_detail, draw, flow_data
 from visit.drawing.edges import gauge, route
 from visit.drawing.inspector import inspect
-from visit.drawing.layout import place
+from visit.drawing.layout import BAR_Y, NAME_Y, STREAM_Y, WORK_Y, place, share_text
 from visit.drawing.records import LEVELS, levels, read, shown
-from visit.drawing.sheet import BAR_Y, NAME_Y, STREAM_Y, WORK_Y, share_text
 from visit.drawing.style import band_colours, page_colours, pill_class, pill_colours, rank_bounds
 from visit.errors import VisitError
 from visit.files.flow_page import _has_fonts, flow_html, flow_png, flow_svg, script_json

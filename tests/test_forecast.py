@@ -10,10 +10,20 @@ from transformers import AutoConfig
 from visit import VisitError, capture, load_model
 from visit.analyses.doctor import sizes_of
 from visit.cache import weight
-from visit.models.catalog import LISTED, MINI, MINI_FOLDER
-from visit.models.catalog_memory import Forecast, choose_dtype, dimensions, forecast, need, record_bytes
+from visit.models.catalog import (
+    LISTED,
+    MINI,
+    MINI_FOLDER,
+    Forecast,
+    choose_dtype,
+    dimensions,
+    forecast,
+    memory_at_hand,
+    need,
+    record_bytes,
+    size_text,
+)
 from visit.models.checkpoint import inspect
-from visit.models.machine import memory_at_hand, size_text
 
 GB = 10**9
 
@@ -136,7 +146,7 @@ def test_a_container_of_version_1_whose_path_is_the_hosts(tmp_path):
 
 
 def test_without_a_limit_the_free_memory_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr("visit.models.machine.psutil.virtual_memory", lambda: type("M", (), {"available": 123}))
+    monkeypatch.setattr("visit.models.catalog.psutil.virtual_memory", lambda: type("M", (), {"available": 123}))
     root = groups(tmp_path, ["8:memory:/"], {
         "memory/memory.limit_in_bytes": 9223372036854771712, "memory/memory.usage_in_bytes": 1,
     })  # fmt: skip

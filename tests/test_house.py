@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -53,6 +55,15 @@ def test_every_package_tells_what_it_is():
 def test_only_the_app_imports_streamlit():
     files = [p for p in (ROOT / "visit").rglob("*.py") if "app" not in p.relative_to(ROOT / "visit").parts]
     assert not [p.name for p in files if "streamlit" in imports(p)]
+
+
+def test_app_and_command_line_load_no_torch_before_they_are_used():
+    """Every page paints, and every command explains itself, before torch and transformers are imported."""
+    files = [*(ROOT / "visit" / "app").glob("*.py"), *(ROOT / "visit" / "cli").glob("*.py"), ROOT / "visit/__main__.py"]
+    names = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files]
+    code = f"import sys, {', '.join(names)}; print({{'torch', 'transformers'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "set()", done.stdout + done.stderr
 
 
 def test_pages_hold_no_maths():

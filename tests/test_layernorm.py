@@ -34,8 +34,7 @@ from visit.analyses.norm_sets import (
     shift_sums,
     top_words,
 )
-from visit.analyses.norm_steps import NORMS, STEPS, norm_sites, parts_for
-from visit.analyses.norms import extremes, probs_of, target_shifts
+from visit.analyses.norms import NORMS, STEPS, extremes, norm_sites, parts_for, probs_of, target_shifts
 from visit.figures import norms as figures_layernorm
 from visit.runs.prompts import shipped_set
 

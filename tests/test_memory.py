@@ -12,10 +12,9 @@ import torch
 import visit
 from visit import Keep, VisitError, build_flow_graph, capture, head_memory, intersection, read_vectors
 from visit.analyses import overlap as alignment
-from visit.analyses.attention_memory import head_summary, value_life
+from visit.analyses.attention_memory import head_summary, query_key_readings, terms, value_life
 from visit.analyses.heads import head_map
 from visit.analyses.overlap import alignment_scores
-from visit.analyses.recall import query_key_readings, terms
 from visit.exact.circuits import as_seen, key_readings, query_readings
 from visit.exact.decompose import attribution, memory_values, value_norms, written
 from visit.models.attention import first_visible, norm_module

@@ -14,9 +14,20 @@ import torch
 
 import visit
 from visit import VisitError, __main__, capture, neuron_statistics
-from visit.analyses.neuron_sets import NeuronRun, neuron_sums, rogue_dims, statistics_table
-from visit.analyses.neuron_sums import BINS, added, empty_sums, merged, state_of, sums_of
+from visit.analyses.neuron_sets import (
+    BINS,
+    NeuronRun,
+    added,
+    empty_sums,
+    merged,
+    neuron_sums,
+    rogue_dims,
+    state_of,
+    statistics_table,
+    sums_of,
+)
 from visit.analyses.neurons import (
+    active_neurons,
     histogram,
     neuron_card,
     regularization_findings,
@@ -24,11 +35,10 @@ from visit.analyses.neurons import (
     similar_neurons,
     weight_profile,
 )
-from visit.analyses.neurons_one import active_neurons
 from visit.exact.decompose import attribution
 from visit.figures.neurons import activation_histogram, norm_entropy, weight_lines
 from visit.lenses.weights import static_index
-from visit.runs.promptset import shipped_set
+from visit.runs.prompts import shipped_set
 
 PROMPT = [5, 17, 3, 99, 41, 17, 8, 200, 31]
 SET = [[(7 * i + 3 * j * j) % 2100 for j in range(1 + i % 9)] for i in range(40)] + [[5, 17, 3], [5, 17, 3]]

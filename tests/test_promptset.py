@@ -17,8 +17,13 @@ import pytest
 import visit
 from visit import VisitError, capture, load_model
 from visit.cache import Counts, Histogram, Moments, Top, join, part_into, read_arrays, write_arrays
-from visit.runs.prompts import MAX_BYTES, MAX_CHARACTERS, MAX_RESTARTS, MAX_ROWS, NOTES_SHOWN, WORLD
-from visit.runs.promptset import (
+from visit.runs.prompts import (
+    MAX_BYTES,
+    MAX_CHARACTERS,
+    MAX_RESTARTS,
+    MAX_ROWS,
+    NOTES_SHOWN,
+    WORLD,
     Answering,
     all_shipped,
     answered,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from visit import Activations, VisitError, capture_many
-from visit.analyses.head_roles import RULES, role_scores
+from visit.analyses.heads import RULES, role_scores
 
 IDS = (1, 5, 6, 7, 8, 9, 5, 6, 7, 8)  # 5 6 7 8, twice
 

@@ -10,11 +10,11 @@ from browser import idle, server, visitor
 from streamlit.testing.v1 import AppTest
 
 from visit.analyses.neuron_sets import NeuronRun
-from visit.app import neurons_all
+from visit.app import neurons as neurons_all
 from visit.app.cache import st_model
 from visit.lenses import weights as static
 from visit.lenses.weights import StaticRun, rows_in_all
-from visit.runs.promptset import shipped_set
+from visit.runs.prompts import shipped_set
 from visit.runs.worker import SLOW, WORKER
 
 
@@ -60,7 +60,7 @@ def every_neuron_of_the_mini() -> None:
     import streamlit as st
 
     from visit.app.cache import st_model
-    from visit.app.neurons_all import every_neuron
+    from visit.app.neurons import every_neuron
 
     index = every_neuron(st_model("visit-mini"), "They are shown")
     st.caption("nothing yet" if index is None else f"{len(index.norm)} rows")

@@ -17,21 +17,22 @@ import torch
 import visit
 from visit import VisitError
 from visit.lenses import weights as static
-from visit.lenses import weights_disk as static_disk
+from visit.lenses import weights as static_disk
 from visit.lenses.logit import read
 from visit.lenses.weights import (
     StaticRun,
     compute,
     forecast_seconds,
     found_index,
+    index_file,
     matrices,
     read_rows,
     reading,
     rows_of,
     search,
     static_index,
+    weights_key,
 )
-from visit.lenses.weights_disk import index_file, weights_key
 from visit.models.model import wrap
 from visit.runs.worker import Worker
 

@@ -21,14 +21,13 @@ from visit.lenses.similarity import agreement, patience, rank_weights, read_tops
 from visit.models.attention import vector_norm
 from visit.runs.job import steps
 from visit.runs.prompts import Row
-from visit.studies.baseline import chance, random_pairs
 from visit.studies.duration import counts, forecast, pairs
 from visit.studies.plan import GROUPS
 from visit.studies.run import StudyRun
 from visit.studies.settings import ALIGNED, FIGURES, Settings, settled
 from visit.studies.study import _filters, studied, study_meta, study_of
-from visit.studies.summary import figure_table, tables
 from visit.studies.sums import Cells, empty, merge, weights
+from visit.studies.tables import chance, figure_table, random_pairs, tables
 from visit.studies.verdicts import interval, judged, spearman, verdicts
 
 K = 12

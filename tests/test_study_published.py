@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from visit import capture, load_model, read_vectors
-from visit.runs.promptset import Row
+from visit.runs.prompts import Row
 from visit.studies import vectors
 from visit.studies.run import StudyRun
 from visit.studies.settings import Settings

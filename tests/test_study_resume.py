@@ -173,8 +173,8 @@ def test_the_run_itself_reads_the_rows_and_makes_the_words(monkeypatch):
         pytest.fail("made again")
 
     for name in (
-        "visit.studies.summary.other_tables",
-        "visit.studies.others.static_index",
+        "visit.studies.tables.other_tables",
+        "visit.studies.tables.static_index",
         "visit.lenses.weights.compute",
     ):
         monkeypatch.setattr(name, never)
@@ -246,7 +246,7 @@ def test_the_forecast_counts_passes_norms_rows_and_sums(figures, monkeypatch):
         return add(sums, numbers, members, drawn)
 
     job = StudyRun(model, rows, settings)
-    for module in ("visit.studies.run", "visit.analyses.norm_job", "visit.analyses.neuron_sets"):
+    for module in ("visit.studies.run", "visit.analyses.norm_sets", "visit.analyses.neuron_sets"):
         monkeypatch.setattr(f"{module}.capture_many", captured)
     monkeypatch.setattr("visit.analyses.norm_sets.probs_of", norms)
     monkeypatch.setattr("visit.lenses.weights._read_into", static)

@@ -11,8 +11,7 @@ import pytest
 
 import visit
 from visit.analyses.divergence import part
-from visit.analyses.graph_difference import Comparison, compare, own_id, single_parts
-from visit.analyses.standing import Asked
+from visit.analyses.graph_difference import Asked, Comparison, compare, own_id, single_parts
 from visit.drawing.pair import both_data, common_detail, difference_data, difference_flow
 from visit.files.flow_page import difference_file
 from visit.graph.build import build_folded_graph

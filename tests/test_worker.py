@@ -17,7 +17,7 @@ import pytest
 from visit import VisitError, capture
 from visit.cache import Moments, Top, join, part_into, read_arrays, write_arrays
 from visit.runs.job import MAX_FILES, _next_batch, steps, weigh
-from visit.runs.promptset import Answering, Row, read_prompts, shipped_set
+from visit.runs.prompts import Answering, Row, read_prompts, shipped_set
 from visit.runs.worker import MAX_WAITING, WORKER, Worker
 
 PATIENCE = 60  # seconds that nothing here should ever take

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from torch import Tensor
 
 State = dict[str, np.ndarray]
 
@@ -280,5 +279,5 @@ class Store:
 
 def weight(record: Any) -> int:
     """Bytes of the tensors of a record; views of one tensor count once."""
-    tensors = [v for v in vars(record).values() if isinstance(v, Tensor)]
+    tensors = [v for v in vars(record).values() if hasattr(v, "untyped_storage")]  # torch is not imported for this
     return sum({v.untyped_storage().data_ptr(): v.untyped_storage().nbytes() for v in tensors}.values())

@@ -11,8 +11,7 @@ import torch
 from visit.activations.forward import Activations, capture, plain_logits, tokenize
 from visit.exact.ledger import SAMPLE, ledger, summary, tolerance
 from visit.graph.build import build_flow_graph, sums_gap, versions
-from visit.models.catalog_memory import TOKENS, Dimensions, Forecast, forecast
-from visit.models.machine import memory_at_hand, size_text
+from visit.models.catalog import TOKENS, Dimensions, Forecast, forecast, memory_at_hand, size_text
 from visit.models.model import Model
 from visit.models.tokens import start_tokens
 

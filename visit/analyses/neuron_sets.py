@@ -7,20 +7,213 @@ function words, with a few outlier weights in the stream's rogue dimensions. Eve
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from visit.activations.forward import capture_many
+from visit.activations.forward import Activations, capture_many
 from visit.analyses.divergence import ROGUE
 from visit.analyses.function_words import function_words as listed_words
 from visit.analyses.function_words import is_function_word
-from visit.analyses.neuron_sums import PARTS, NeuronSums, added, empty_sums, state_of, sums_of
 from visit.errors import VisitError
+from visit.exact.decompose import needed
 from visit.lenses.weights import StaticIndex, reading, static_index
 from visit.models.model import Model
+
+# ---- neurons over a prompt set, one batch at a time ------------------------------------------------------------------
+PARTS = ("neurons", "resid_post")  # what a pass must capture
+EXAMPLES = 5  # prompts kept per neuron
+BINS = 64  # of a neuron's histogram, half of them below zero
+_SMALLEST = -40  # the narrowest histogram reaches ±2 ** this
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronSums:
+    """What is known of every neuron after `prompts` prompts. A frozen record of tensors: `added` makes the next one.
+
+    `counts[0]` counts by |a_n|, `counts[1]` by |a_n| · ‖W_out[n]‖. The histogram's bins are 2 ** (reach − 5) wide and
+    begin at −2 ** reach: it doubles its width whenever a value does not fit, which loses no count.
+    """
+
+    share: float
+    prompts: int
+    counts: Int[Tensor, "measure layer neuron"]
+    mean: Float[Tensor, "layer neuron"]
+    spread: Float[Tensor, "layer neuron"]  # sum of squared distances from the mean
+    largest: Float[Tensor, "layer neuron"]
+    smallest: Float[Tensor, "layer neuron"]
+    reach: Int[Tensor, "layer neuron"]
+    bins: Int[Tensor, "layer neuron bin"]
+    example_values: Float[Tensor, "layer neuron example"]  # of the largest |a_n|, with their signs; missing: NaN
+    example_prompts: Int[Tensor, "layer neuron example"]  # −1: missing
+    stream: Float[Tensor, "layer d_model"]  # sum of squares of resid_post
+
+    def edges(self, layer: int, neuron: int) -> list[float]:
+        """The BINS + 1 borders of a neuron's histogram."""
+        width = 2.0 ** (int(self.reach[layer, neuron]) + 1) / BINS
+        return [width * (i - BINS // 2) for i in range(BINS + 1)]
+
+
+def empty_sums(model: Model, share: float) -> NeuronSums:
+    """The record of no prompt. `share`: of a layer's neurons that count as its top, in (0, 1]."""
+    if not 0 < share <= 1:
+        raise VisitError(f"share must be above 0 and at most 1 (the paper: 0.0244); {share} came.")
+    shape, where = (model.n_layers, model.d_mlp), model.device
+    zeros = torch.zeros(shape, dtype=torch.float64, device=where)
+    return NeuronSums(
+        share=share, prompts=0, counts=torch.zeros((2, *shape), dtype=torch.int64, device=where),
+        mean=zeros, spread=zeros, largest=zeros - torch.inf, smallest=zeros + torch.inf,
+        reach=torch.full(shape, _SMALLEST, dtype=torch.int32, device=where),
+        bins=torch.zeros((*shape, BINS), dtype=torch.int32, device=where),
+        example_values=zeros[..., None].repeat(1, 1, EXAMPLES) + torch.nan,
+        example_prompts=torch.full((*shape, EXAMPLES), -1, dtype=torch.int64, device=where),
+        stream=torch.zeros((model.n_layers, model.d_model), dtype=torch.float64, device=where),
+    )  # fmt: skip
+
+
+def top_count(share: float, neurons: int) -> int:
+    """How many neurons of a layer are its top: 2.44 % of 4,096 are 100."""
+    return max(1, round(share * neurons))
+
+
+@torch.no_grad()
+def added(model: Model, sums: NeuronSums, records: Iterable[Activations], first: int | None = None) -> NeuronSums:
+    """The sums with some more prompts. `records`: captured with `PARTS` at one position each.
+
+    `first`: number of the first of these prompts in the set (default: those so far), by which examples are named.
+    """
+    records = list(records)
+    if not records:
+        return sums
+    wrong = next((r for r in records if len(r.positions) != 1), None)
+    if wrong is not None:
+        raise VisitError(f"Sums take one position a prompt; {wrong.prompt!r} came with {len(wrong.positions)}.")
+    a = torch.stack([needed(r, "neurons")[:, 0] for r in records])
+    broken = [r.prompt for r, fine in zip(records, a.isfinite().flatten(1).all(1).tolist(), strict=True) if not fine]
+    if broken:
+        raise VisitError(f"{model.name} computes no numbers (NaN or infinite) for {broken[0]!r}. Leave it out.")
+    stream = torch.stack([needed(r, "resid_post")[:, 0] for r in records]).double().pow(2).sum(0)
+    start = sums.prompts if first is None else first
+    now = _of_batch(model, sums, a.to(model.wide), start)
+    return replace(merged(sums, now), stream=sums.stream + stream)
+
+
+def _of_batch(model: Model, like: NeuronSums, a: Float[Tensor, "prompt layer neuron"], first: int) -> NeuronSums:
+    """The sums of one batch alone, its stream left at zero."""
+    mean = a.mean(0, dtype=torch.float64)
+    size = a.abs()
+    largest = size.amax(0)
+    reach = largest.frexp().exponent.clamp_min(_SMALLEST).masked_fill(largest == 0, _SMALLEST)  # 2 ** reach > |a|
+    order = _first(size.clone())
+    values, places = a.gather(0, order).double(), order + first
+    missing = max(0, EXAMPLES - len(a))
+    return NeuronSums(
+        share=like.share, prompts=len(a), counts=_counts(model, size, like.share), mean=mean,
+        spread=(a.double() - mean).pow(2).sum(0), largest=a.amax(0).double(), smallest=a.amin(0).double(),
+        reach=reach, bins=_histogram(a, reach),
+        example_values=torch.nn.functional.pad(values.movedim(0, -1), (0, missing), value=torch.nan),
+        example_prompts=torch.nn.functional.pad(places.movedim(0, -1), (0, missing), value=-1),
+        stream=torch.zeros_like(like.stream),
+    )  # fmt: skip
+
+
+def _first(size: Tensor) -> Int[Tensor, "example layer neuron"]:
+    """Places of the largest, in order, of equal ones the earliest. Five passes are faster than one sorting."""
+    found = []
+    for _ in range(min(EXAMPLES, len(size))):
+        found.append(size.argmax(0))
+        size.scatter_(0, found[-1][None], -1.0)
+    return torch.stack(found)
+
+
+def _counts(model: Model, size: Tensor, share: float) -> Int[Tensor, "measure layer neuron"]:
+    """In how many prompts each neuron is among the top of its layer, by |a_n| and by |a_n| · ‖W_out[n]‖."""
+    k = top_count(share, model.d_mlp)
+    found = size.new_zeros((2, *size.shape[1:]), dtype=torch.int64)
+    for measure, weight in enumerate((None, torch.stack(model.out_row_norms))):
+        measured = size if weight is None else size * weight
+        top = measured.topk(k, dim=-1, sorted=False).indices
+        found[measure] = torch.zeros_like(size, dtype=torch.bool).scatter_(-1, top, True).sum(0)
+    return found
+
+
+def _histogram(a: Tensor, reach: Tensor) -> Int[Tensor, "layer neuron bin"]:
+    width = torch.exp2(reach.double() + 1) / BINS
+    place = (a.double() / width).floor().long() + BINS // 2
+    flat = (place + torch.arange(reach.numel(), device=a.device).view(reach.shape) * BINS).flatten()
+    return torch.bincount(flat, minlength=reach.numel() * BINS).view(*reach.shape, BINS).int()
+
+
+def _widened(bins: Tensor, reach: Tensor, wanted: Tensor) -> Tensor:
+    """The histograms with wider bins: bin i of a reach holds bins 2i and 2i + 1 of half that reach, zero between."""
+    steps = (wanted - reach).clamp_max(BINS.bit_length())  # further on everything lies in the two middle bins
+    if not bool(steps.any()):
+        return bins
+    place = torch.arange(BINS, device=bins.device) - BINS // 2
+    target = (place >> steps[..., None].long()) + BINS // 2
+    return torch.zeros_like(bins).scatter_add_(-1, target, bins)
+
+
+def merged(a: NeuronSums, b: NeuronSums) -> NeuronSums:
+    """The sums of two sets of prompts together. Examples are equal in size: those of the lower prompt come first."""
+    if a.share != b.share:
+        raise VisitError(f"Sums of different shares cannot be merged; {a.share} and {b.share} came.")
+    if not a.prompts or not b.prompts:
+        return b if not a.prompts else a
+    n = a.prompts + b.prompts
+    apart = b.mean - a.mean
+    reach = torch.maximum(a.reach, b.reach)
+    values, prompts = _examples(a, b)
+    return NeuronSums(
+        share=a.share, prompts=n, counts=a.counts + b.counts, mean=a.mean + apart * (b.prompts / n),
+        spread=a.spread + b.spread + apart.pow(2) * (a.prompts * b.prompts / n),
+        largest=torch.maximum(a.largest, b.largest), smallest=torch.minimum(a.smallest, b.smallest),
+        reach=reach, bins=_widened(a.bins, a.reach, reach) + _widened(b.bins, b.reach, reach),
+        example_values=values, example_prompts=prompts, stream=a.stream + b.stream,
+    )  # fmt: skip
+
+
+def _examples(a: NeuronSums, b: NeuronSums) -> tuple[Tensor, Tensor]:
+    """The top examples of both, sorted only where the second set has one that belongs to them."""
+    values, prompts = a.example_values.clone(), a.example_prompts.clone()
+    least = a.example_values[..., -1].abs().nan_to_num(-1.0)
+    change = b.example_values[..., 0].abs() >= least
+    both = torch.cat([a.example_values[change], b.example_values[change]], dim=-1)
+    names = torch.cat([a.example_prompts[change], b.example_prompts[change]], dim=-1)
+    early = names.argsort(dim=-1, stable=True)
+    size = both.abs().nan_to_num(-1.0).gather(-1, early)
+    order = early.gather(-1, size.sort(dim=-1, descending=True, stable=True).indices)[..., :EXAMPLES]
+    values[change], prompts[change] = both.gather(-1, order), names.gather(-1, order)
+    return values, prompts
+
+
+# ---- to and from plain arrays: an interrupted run goes on from a file ------------------------------------------------
+
+_TENSORS = ("counts", "mean", "spread", "largest", "smallest", "reach", "bins", "example_values", "example_prompts",
+            "stream")  # fmt: skip
+
+
+def state_of(sums: NeuronSums) -> dict[str, np.ndarray]:
+    """The sums as arrays, to be written to a file."""
+    return {"prompts": np.asarray(sums.prompts)} | {name: getattr(sums, name).cpu().numpy() for name in _TENSORS}
+
+
+def sums_of(model: Model, share: float, state: dict[str, np.ndarray]) -> NeuronSums:
+    """The sums of `state_of`. Raises `VisitError` for the state of another model or of another program."""
+    start = empty_sums(model, share)
+    found: dict[str, Any] = {n: torch.tensor(state[n], device=model.device) for n in _TENSORS if n in state}
+    for name in _TENSORS:
+        now, like = found.get(name), getattr(start, name)
+        if now is None or now.shape != like.shape or now.dtype != like.dtype:
+            raise VisitError(f"This state of a run is of another model: its {name} does not fit. Start the run again.")
+    return replace(start, prompts=int(state["prompts"]), **found)
+
 
 Measure = Literal["activation", "weighted"]
 MEASURES: dict[str, str] = {
@@ -60,7 +253,7 @@ class NeuronRun:
     """The statistics as a job of `visit.runs.worker`: in batches, cancelled, resumed, looked at while it runs."""
 
     def __init__(self, model: Model, rows: Sequence[Any], share: float = SHARE, pos: int = -1) -> None:
-        """`rows`: anything with a `prompt` (`visit.runs.promptset.PromptSet.rows`)."""
+        """`rows`: anything with a `prompt` (`visit.runs.prompts.PromptSet.rows`)."""
         self.model, self.items, self.share, self.pos = model, rows, share, pos
         self.sums = empty_sums(model, share)
 

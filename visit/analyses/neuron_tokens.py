@@ -153,7 +153,7 @@ class TokensRun:
     """A neuron at every token of a prompt set, as a job of `visit.runs.worker`."""
 
     def __init__(self, model: Model, rows: Sequence[Any], layer: int, neuron: int) -> None:
-        """`rows`: anything with a `prompt` (`visit.runs.promptset.PromptSet.rows`)."""
+        """`rows`: anything with a `prompt` (`visit.runs.prompts.PromptSet.rows`)."""
         check_neuron(model, layer, neuron)
         self.model, self.items, self.layer, self.neuron = model, rows, layer, neuron
         self.sums = TokenSums(model.d_vocab)

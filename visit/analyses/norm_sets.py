@@ -11,26 +11,31 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from visit.activations.forward import Activations
-from visit.analyses.norm_steps import (  # fmt: skip
+from visit.activations.forward import Activations, capture_many
+from visit.analyses.norms import (
     NORMS,
     Site,
     norm_module,
     norm_sites,
     normed,
     parts_for,
+    probs_of,
+    ranks_of,
     state_before,
     with_final,
+    word_table,
 )
-from visit.analyses.norms import probs_of, ranks_of, word_table
+from visit.cache import State
 from visit.errors import VisitError
 from visit.exact.question import counted
 from visit.models.model import Model
+from visit.runs.prompts import Row
 
 PARTS = parts_for(NORMS)  # what `capture_many` must keep, at one position
 MEANS = ("probabilities", "vector")
@@ -216,3 +221,33 @@ def layer_words(
         for layer, both, change in zip(layers, sides, delta, strict=True) for word in chosen
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=["layer", "id", "token", "before_prob", "after_prob", "delta"])
+
+
+# ---- the norms of a prompt set as a job of the worker ----------------------------------------------------------------
+class ShiftRun:
+    """Every norm before and after, at one position of every prompt, the last by default (`visit.runs.worker`)."""
+
+    def __init__(
+        self, model: Model, rows: Sequence[Row], norms: Sequence[str], final_norm: bool | None, pos: int = -1
+    ) -> None:
+        self.model, self.items, self.pos = model, rows, pos
+        self.options: Any = {"norms": tuple(norms), "final_norm": final_norm}
+        self.sums: ShiftSums = shift_sums(model, [], **self.options)
+
+    def update(self, rows: Sequence[Row]) -> None:
+        parts = parts_for(self.options["norms"])
+        records = capture_many(self.model, [row.prompt for row in rows], parts=parts, pos=self.pos)
+        self.sums = merge_sums(self.sums, shift_sums(self.model, records, **self.options))
+
+    def snapshot(self) -> ShiftSums:
+        return self.sums  # frozen: a later update makes another
+
+    def state(self) -> State:
+        arrays = {name: getattr(self.sums, name).cpu().numpy() for name in ("probs", "vectors", "squares")}
+        return {**arrays, "count": np.array(self.sums.count)}
+
+    def load(self, state: State) -> None:
+        device = self.sums.probs.device
+        parts = [torch.from_numpy(state[name]).to(device) for name in ("probs", "vectors", "squares")]
+        found = ShiftSums(self.sums.sites, self.sums.final_norm, int(state["count"]), *parts)
+        self.sums = merge_sums(self.sums, found)  # which refuses sums of other norms or another vocabulary

@@ -19,8 +19,7 @@ from visit.analyses.norm_sets import (  # fmt: skip
     shift_sums,
     top_words,
 )
-from visit.analyses.norm_steps import norm_module, parts_for
-from visit.analyses.norms import extremes
+from visit.analyses.norms import extremes, norm_module, parts_for
 from visit.errors import VisitError
 from visit.graph.build import versions
 from visit.models.model import Model

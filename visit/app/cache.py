@@ -185,8 +185,7 @@ def st_compare(
 @st.cache_resource(max_entries=32, show_spinner=False)
 def st_single_parts(a: About, b: About, align: str) -> Any:
     """What heads and neurons of all blocks do on both sides, for the sentences."""
-    from visit.analyses.graph_difference import single_parts
-    from visit.analyses.standing import Asked
+    from visit.analyses.graph_difference import Asked, single_parts
 
     one, two = (Asked(st_model(side[0]), st_capture(*side[:2]), *side[2:]) for side in (a, b))
     return single_parts(one, two, st_pairing(*a[:2], *b[:2], align))
@@ -266,7 +265,7 @@ def st_target_shifts(name: str, prompt: Prompt, pos: int, target: int, final: bo
 def st_active(
     name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layer: int, kind: str, by: str, top: int
 ) -> Any:
-    from visit.analyses.neurons_one import active_neurons
+    from visit.analyses.neurons import active_neurons
 
     about: Any = {"kind": kind, "top": top, "by": by, "target": target, "distractor": distractor}
     return active_neurons(st_model(name), st_capture(name, prompt), layer, pos, **about)

@@ -27,7 +27,7 @@ _LENSES = {"auto": "as everywhere", "without": "without the final norm (Fig. 23)
 def chosen_site(subject: Subject) -> tuple[int | None, str, bool | None]:
     """(layer, norm, whether the lens applies the final norm) that the page is about, with their controls."""
     from visit.analyses.norm_sets import quarters
-    from visit.analyses.norm_steps import has_norm
+    from visit.analyses.norms import has_norm
 
     model = subject.model
     names = [n for n in _NORMS if has_norm(model, n)]
@@ -66,7 +66,7 @@ def _what_norms(family: Any) -> str | None:
 
 def one_prompt(subject: Subject, layer: int | None, norm: str, final: bool | None) -> None:
     """One vector before and after one norm: words, ranks, steps, and the target in every layer."""
-    from visit.analyses.norm_steps import with_final
+    from visit.analyses.norms import with_final
 
     names = {"post_attn": "the norm after attention", "post_mlp": "the norm after the MLP"}
     where = "the final norm" if layer is None else f"{names.get(norm, norm)}, layer {layer}"
@@ -143,8 +143,8 @@ def _file(subject: Subject, table: pd.DataFrame, kind: str) -> bytes | str:
 
 def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | None) -> None:
     """The paper's section 5.2 and appendix E on a set of prompts: Figures 7, 21, 22, Tables 1 to 6, and the test."""
-    from visit.analyses.norm_job import ShiftRun
-    from visit.runs.promptset import run_key
+    from visit.analyses.norm_sets import ShiftRun
+    from visit.runs.prompts import run_key
 
     st.subheader("Over a set of prompts", anchor=False)
     model = subject.model

@@ -13,13 +13,12 @@ import streamlit as st
 import visit
 from visit.app.address import DEFAULT_PROMPT, DEFAULT_PROMPT_B, PROMPT_CHARACTERS
 from visit.app.cache import About, Prompt, st_capture, st_model_watched
-from visit.app.model_choice import give_back, lead_to_real
-from visit.app.sidebar import show_ledger
+from visit.app.sidebar import give_back, lead_to_real, show_ledger
 from visit.app.state import change, field, state
 from visit.app.token_box import Token, enter_runs, token_box
 from visit.errors import VisitError
 from visit.models.catalog import LISTED, MINI, title
-from visit.models.download import DOWNLOADS
+from visit.models.hub import DOWNLOADS
 from visit.text.glossary import explain
 from visit.text.visible import visible
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -16,11 +16,24 @@ from visit.app.prompt_bar import plain
 from visit.app.sentences import duration
 from visit.app.state import checked, field, state, visitor
 from visit.errors import VisitError
-from visit.models.model import Model
 from visit.runs.job import Progress
-from visit.runs.prompts import MAX_BYTES, NOTES_SHOWN, PromptSet, all_shipped, read_prompts, shipped, shipped_set
-from visit.runs.promptset import Answered, Answering, fitting, run_key
+from visit.runs.prompts import (
+    MAX_BYTES,
+    NOTES_SHOWN,
+    Answered,
+    Answering,
+    PromptSet,
+    all_shipped,
+    fitting,
+    read_prompts,
+    run_key,
+    shipped,
+    shipped_set,
+)
 from visit.runs.worker import WORKER, Run, Worker
+
+if TYPE_CHECKING:
+    from visit.models.model import Model
 
 OWN = "own"
 COUNTED_UNASKED = 1_000_000_000  # parameters; what a larger model answers is counted when somebody wants it

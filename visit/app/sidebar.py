@@ -2,18 +2,198 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from visit.app.cache import st_examination, st_ledger
-from visit.app.model_choice import choose
-from visit.app.state import checked, whole_words
+from visit.app.state import change, checked, choose_model, field, state, visitor, whole_words, write_url
 from visit.errors import VisitError
+from visit.models import wheels
+from visit.models.catalog import LISTED, MINI, REAL, is_hosted, least, memory_at_hand, need, size_text, title
+from visit.models.hub import DOWNLOADS, Download
 from visit.text.glossary import explain
 
 if TYPE_CHECKING:
     from visit.models.model import Model
+
+
+# ---- choosing a model in the sidebar ---------------------------------------------------------------------------------
+def choose() -> None:
+    """The list of models, and below it what a choice still waits for. Call before any other widget."""
+    _settle("model")
+    _settle("model_b")
+    st.selectbox(
+        "Model",
+        list(dict.fromkeys([*LISTED, state().model])),
+        format_func=label,
+        accept_new_options=not is_hosted(),
+        help="Behind each name: its download / the memory it takes in float32. visit-mini works offline. "
+        + ("" if is_hosted() else "Or type a hub id (openai-community/gpt2), or the path of a model's folder or .gguf "
+           "file. ")
+        + "Only safetensors and GGUF are read, and no code of a model is run.",
+        **field("model"),
+    )  # fmt: skip
+    if pending := st.session_state.get("visit_pending"):
+        with st.container(border=True):
+            _pending(pending[1])
+
+
+def lead_to_real() -> None:
+    """While the embedded model is shown: one quiet line that leads to a real one."""
+    if state().model != MINI or st.session_state.get("visit_pending"):
+        return
+    size = "" if is_here(REAL) else f", {size_text(LISTED[REAL].download)}"
+    with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
+        st.caption("This is a toy world.", width="content")
+        st.button(
+            f":primary[See a real model: {title(REAL).split()[0]}{size}.]", type="tertiary", key="see real",
+            on_click=choose_model, args=(REAL,),
+        )  # fmt: skip
+
+
+def label(name: str) -> str:
+    """A model in the list: its name, what it is, its download, its memory."""
+    if name not in LISTED:
+        return name
+    listed = LISTED[name]
+    said = title(name) + (f" ({listed.about})" if listed.about else "")
+    if not listed.download:
+        return said
+    if listed.wheel is not None:
+        return f"{said} · {size_text(listed.download)}"
+    return f"{said} · {listed.download / 1e9:.1f} / {need(name) / 1e9:.1f} GB"
+
+
+def is_here(name: str) -> bool:
+    """True unless the model is one that has to be fetched first."""
+    if name in LISTED and LISTED[name].wheel is not None:
+        return wheels.find(name) is not None
+    from visit.models import hub
+
+    if name == MINI or Path(name).expanduser().exists() or hub.cached_folder(name) is not None:
+        return True
+    try:
+        hub.check_id(name)
+    except VisitError:  # loading says what is wrong with it
+        return True
+    return False
+
+
+def give_back(name: str, kept: str) -> None:
+    """Take a choice back that could not be had: the field `name` of the state is what it was."""
+    change(**{name: "" if name == "model_b" and kept == state().model else kept})
+    write_url()
+
+
+def _settle(name: str) -> None:
+    """A model that is not on this machine waits for its download, and the one before it stays."""
+    memory = st.session_state
+    pending = memory.get("visit_pending")
+    if pending and pending[0] == name and is_here(pending[1]):
+        DOWNLOADS.forget(pending[1])
+        del memory["visit_pending"]
+        change(**{name: pending[1]})
+        write_url()
+        return
+    wanted, kept = getattr(state(), name), memory.get(f"visit_{name}", MINI)
+    if wanted and wanted != kept and not is_here(wanted):
+        memory["visit_pending"] = (name, wanted)
+        give_back(name, kept)
+
+
+def _pending(name: str) -> None:
+    download = DOWNLOADS.find(name)
+    st.markdown(f"**{title(name)}**" if name in LISTED else "**Another model of the hub**")
+    if name not in LISTED:
+        st.text(name)
+    if download is not None and download.state == "running":
+        _watch(name)
+        return
+    refusal = _too_large(name)
+    if refusal:
+        st.warning(refusal, icon=":material/memory:")
+    elif download is None:
+        st.caption(_offer(name))
+    elif download.state == "cancelled":
+        st.caption(f"Stopped at {_bytes(download)}. {_kept(name)}")
+    else:
+        st.error(download.error, icon=":material/error:")
+    if problem := st.session_state.pop("visit_download_problem", None):
+        st.error(problem, icon=":material/error:")
+    with st.container(horizontal=True):
+        if not refusal:
+            stopped = "Go on" if _kept(name) == _KEPT else "Try again"
+            word = "Download" if download is None else "Try again" if download.state == "failed" else stopped
+            st.button(word, type="primary", icon=":material/download:", on_click=_start, args=(name,))
+        st.button("Not now", on_click=_drop, args=(name,))
+
+
+def _offer(name: str) -> str:
+    if name not in LISTED:
+        return "It is not on this machine yet. Its size is asked of the hub when the download begins."
+    size = LISTED[name].download
+    return (
+        f"Not on this machine yet: a download of about {size_text(size)}. In memory it takes {size_text(need(name))}."
+    )
+
+
+_KEPT = "Files that are whole stay and are not fetched again."
+
+
+def _kept(name: str) -> str:
+    """What stays of a download that is stopped."""
+    return "Nothing of it is kept." if name in LISTED and LISTED[name].wheel is not None else _KEPT
+
+
+def _too_large(name: str) -> str:
+    """Why a listed model cannot be loaded here, empty where it can."""
+    if name not in LISTED or (least(LISTED[name].parameters) <= memory_at_hand()):
+        return ""
+    free, least_here = memory_at_hand(), least(LISTED[name].parameters)
+    fit = [n for n in LISTED if need(n) < free]
+    best = max(fit, key=lambda n: LISTED[n].parameters, default=MINI)
+    return (
+        f"Too large for this machine: even at half precision it needs {size_text(least_here)}, and "
+        f"{size_text(free)} of memory can be had. {title(best)} ({size_text(need(best))}) would fit."
+    )
+
+
+def _start(name: str) -> None:
+    try:
+        DOWNLOADS.start(name)
+    except VisitError as problem:
+        st.session_state["visit_download_problem"] = str(problem)
+
+
+def _drop(name: str) -> None:
+    st.session_state.pop("visit_pending", None)
+    DOWNLOADS.forget(name)
+
+
+@st.fragment(run_every=0.7)
+def _watch(name: str) -> None:
+    """How far a download is, looked at again and again; when it ends, the whole page follows."""
+    download = DOWNLOADS.find(name)
+    if download is None or download.state != "running" or "visit_pending" not in st.session_state:
+        st.rerun()
+    assert download is not None
+    download.look(visitor())
+    rate = f", {size_text(download.rate)} a second" if download.rate > 0 else ""
+    text = download.doing or (f"{_bytes(download)}{rate}" if download.total else "Asking the hub…")
+    st.progress(download.done / max(1, download.total), text)
+    st.button("Stop the download", key=f"stop {name}", on_click=_stop, args=(name, download),
+              help=f"{_kept(name)} Where somebody else waits for it, it goes on for them.")  # fmt: skip
+
+
+def _stop(name: str, download: Download) -> None:
+    if not download.leave(visitor()):
+        _drop(name)
+
+
+def _bytes(download: Download) -> str:
+    return f"{size_text(download.done)} of {size_text(download.total)}"
 
 
 def sidebar() -> None:

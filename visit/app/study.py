@@ -17,11 +17,13 @@ from visit.app.sidebar import show_ledger
 from visit.app.state import change, field, state
 from visit.errors import VisitError
 from visit.figures import study as figures_study
-from visit.models.model import Model
 from visit.runs.prompts import PromptSet
 from visit.studies.captions import SECOND, caption_of
 from visit.studies.settings import ALIGNED, FIGURES, Settings, settled
 from visit.text.glossary import explain
+
+if TYPE_CHECKING:
+    from visit.models.model import Model
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,9 +20,8 @@ from visit.errors import VisitError
 from visit.figures.study import panels
 from visit.figures.svg import chart_spec
 from visit.files import study_report as report
-from visit.files.recording import MAX_BYTES, read_study, without_words
 from visit.studies.captions import ANSWERS, caption_of
-from visit.studies.settings import ALIGNED, NORMS
+from visit.studies.settings import ALIGNED, MAX_BYTES, NORMS
 from visit.text.visible import visible
 
 if TYPE_CHECKING:
@@ -217,6 +216,8 @@ def _own() -> _Finished:
 def _keep(key: Any, study: Study) -> None:
     """Remember a finished study, so that it can be laid over the next one."""
     place = _own() if state().set == "own" else _shared()
+    from visit.files.recording import without_words
+
     place.add(key, without_words(study))
 
 
@@ -235,6 +236,8 @@ def laid_over(now: Any) -> tuple[Any, Study | None]:
     if file is not None:
         try:
             content = file.getvalue()
+            from visit.files.recording import read_study
+
             return hashlib.sha256(content).hexdigest(), read_study(content)
         except VisitError as problem:
             st.error(f"{plain(visible(file.name))}: {problem}", icon=":material/error:")

@@ -119,7 +119,7 @@ def _text(path: Path) -> str:
 
 def _prompts(model: Any, path: Path) -> list[str]:
     """The prompts of a file that this model can read; the others are listed on standard error, with their lines."""
-    from visit.runs.promptset import fitting, named_prompts
+    from visit.runs.prompts import fitting, named_prompts
 
     chosen = fitting(model, named_prompts(path, model.name))
     for note in chosen.notes:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from visit.cli.options import TABLES, check_out, out_options, wrote
 from visit.errors import VisitError
-from visit.models.catalog import LISTED, MINI, MINI_FOLDER, title
-from visit.models.machine import size_text
+from visit.models.catalog import LISTED, MINI, MINI_FOLDER, size_text, title
 
 if TYPE_CHECKING:
-    from visit.models.download import Download
+    from visit.models.hub import Download
 
 
 def add(commands: Any) -> None:
@@ -34,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
 
     from visit.cache import cache_folder
     from visit.files.tables import to_text
-    from visit.models.catalog_memory import need
+    from visit.models.catalog import need
 
     check_out(options.out, TABLES)
     found = {name: _where(name) for name in LISTED}
@@ -59,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
 
 def run_fetch(options: argparse.Namespace) -> int:
     """Fetch a model, with a bar; one that is here already is left as it is. Ctrl-C stops it."""
-    from visit.models.download import DOWNLOADS
+    from visit.models.hub import DOWNLOADS
 
     name = options.model
     if (where := _where(name)) is not None:

@@ -99,7 +99,7 @@ def _search(options: argparse.Namespace, model: Any) -> int:
 def _one(options: argparse.Namespace, model: Any) -> int:
     import pandas as pd
 
-    from visit.analyses.neurons_one import Kind, active_neurons
+    from visit.analyses.neurons import Kind, active_neurons
     from visit.exact.ledger import ledger
     from visit.files.tables import to_text
     from visit.narrate.memory import memory_meta
@@ -145,7 +145,7 @@ def _set(options: argparse.Namespace, model: Any) -> int:
     from visit.analyses.neuron_tokens import neuron_tokens
     from visit.analyses.neurons import neuron_card, regularization_findings, regularization_table
     from visit.files.tables import to_text
-    from visit.runs.promptset import fitting, named_prompts
+    from visit.runs.prompts import fitting, named_prompts
 
     chosen = fitting(model, named_prompts(options.prompts, model.name))
     for note in chosen.notes:

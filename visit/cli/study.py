@@ -99,7 +99,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _prompts(options: argparse.Namespace) -> Any:
-    from visit.runs.promptset import named_prompts
+    from visit.runs.prompts import named_prompts
 
     chosen = named_prompts(options.prompts, options.model)
     if options.limit is None or options.limit >= len(chosen.rows):

@@ -11,11 +11,9 @@ from typing import Any, TypedDict, Unpack
 
 from visit.drawing.edges import Band, Gauge, WidthBy, gauge, route
 from visit.drawing.inspector import LENS, entries, fact_names, fact_terms
-from visit.drawing.layout import place
-from visit.drawing.legend import Legend, legend
+from visit.drawing.layout import Sheet, place
 from visit.drawing.records import STREAM, Detail, Flow, FlowTables, Level, Parts, levels, read
-from visit.drawing.sheet import Sheet
-from visit.drawing.style import ColorBy, PaletteName, Theme, pill_class, style
+from visit.drawing.style import ColorBy, Legend, PaletteName, Theme, legend, pill_class, style
 from visit.drawing.svg import Ink, document, draw_legend, drawing, frame, mark
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from visit.drawing.layout import percent_text
 from visit.drawing.records import Flow, FlowTables, Node, read, rest_share
-from visit.drawing.sheet import percent_text
 from visit.text.glossary import explain
 from visit.text.visible import QUIET, as_word, visible, word_kind
 

@@ -12,8 +12,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from visit.drawing.edges import Band
-from visit.drawing.legend import Legend
-from visit.drawing.sheet import (
+from visit.drawing.layout import (
     BAR_H,
     BAR_Y,
     LOGITS_LINE,
@@ -26,7 +25,7 @@ from visit.drawing.sheet import (
     Sheet,
     percent_text,
 )
-from visit.drawing.style import PaletteName, band_colours, page_colours, pill_colours
+from visit.drawing.style import Legend, PaletteName, band_colours, page_colours, pill_colours
 from visit.models.catalog import portable
 from visit.text.visible import as_word, fit, text_width
 

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from visit.drawing.layout import percent_text
 from visit.drawing.records import Node
-from visit.drawing.sheet import percent_text
 from visit.drawing.style import Swatch, pill_class, scale
 from visit.text.visible import QUIET, as_word, explained, visible, word_kind, word_list
 

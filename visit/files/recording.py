@@ -13,11 +13,10 @@ from typing import Any
 import pandas as pd
 
 from visit.errors import VisitError
-from visit.studies.settings import ALIGNED
+from visit.studies.settings import ALIGNED, MAX_BYTES
 from visit.studies.study import Study
-from visit.studies.summary import COLUMNS
+from visit.studies.tables import COLUMNS
 
-MAX_BYTES = 16 << 20
 MAX_ROWS = 200_000  # of one figure
 MAX_TEXT = 300  # characters of a name
 MAX_WHOLE = 1_000_000  # of a layer, head, rank or number of prompts

@@ -6,23 +6,86 @@ with its 20 top words for either sign, entropy and norm. Computed once per set o
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from visit.cache import State
+from visit.cache import State, cache_folder, read_arrays, write_arrays
 from visit.errors import VisitError
 from visit.lenses.logit import CHUNK_BYTES, TILE_BYTES, lens_logits, top_of, unembed
-from visit.lenses.weights_disk import load, save, weights_key
 from visit.models.attention import soft_cap
+from visit.models.fingerprint import fingerprint
 from visit.models.model import Model
+
+# ---- the static index on disk ----------------------------------------------------------------------------------------
+VERSION = 2  # of the format and of what is computed: a change of either makes old files foreign
+STALE = 3600.0  # seconds after which nobody is still writing a file
+HEADERS = 1 << 16  # bytes that a file may have beside its numbers
+
+
+def weights_key(model: Model) -> str:
+    """64 hexadecimal digits that name the weights which the index reads: every byte of them, and what is computed."""
+    return hashlib.sha256(f"{VERSION} {fingerprint(model)}".encode()).hexdigest()
+
+
+def index_file(key: str) -> Path:
+    """Where the index of these weights is kept."""
+    return cache_folder() / "static" / f"{key[:32]}.npz"
+
+
+def save(key: str, arrays: State) -> bool:
+    """Write the arrays whole or not at all; False where the folder cannot be written (the index then lives in memory).
+
+    Raises nothing for a full disk or a read-only place: the index can always be computed again.
+    """
+    file = index_file(key)
+    try:
+        for left in file.parent.glob("*.tmp"):  # of a process that was killed while it wrote
+            if time.time() - left.stat().st_mtime > STALE:
+                left.unlink(missing_ok=True)
+        write_arrays(file, arrays, _header(key, arrays))
+    except OSError:
+        return False
+    return True
+
+
+def load(key: str, shapes: dict[str, tuple[tuple[int, ...], str]]) -> State | None:
+    """The arrays of these weights, or None where there is no file, or one that is not whole and ours.
+
+    `shapes`: name -> (shape, dtype) that must be found. The size is looked at before anything is unpacked.
+    """
+    file = index_file(key)
+    expected = sum(int(np.prod(shape)) * np.dtype(kind).itemsize for shape, kind in shapes.values())
+    try:
+        size = file.stat().st_size
+    except OSError:
+        return None
+    if not expected <= size <= expected + HEADERS or (found := read_arrays(file)) is None:
+        return None
+    arrays, header = found
+    if {name: (a.shape, a.dtype.name) for name, a in arrays.items()} != shapes or header != _header(key, arrays):
+        return None
+    return arrays
+
+
+def _header(key: str, arrays: State) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    sizes = {name: [list(a.shape), a.dtype.str] for name, a in sorted(arrays.items())}
+    return {"format": "visit static index", "version": VERSION, "key": key, "sizes": sizes,
+            "sha256": digest.hexdigest()}  # fmt: skip
+
 
 TOP = 20  # words kept of each sign
 ROWS = 1024  # of one matrix read between two reports of progress

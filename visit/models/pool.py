@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from visit.models.fingerprint import fingerprint
 from visit.models.load import read_checkpoint
 from visit.models.model import Model, wrap
 
@@ -42,7 +43,9 @@ class Loading:
 def load(name: str, report: Report) -> Model:
     """Load one model as `load_model` does, telling `report` how far it is."""
     read = read_checkpoint(name, None, None, None, report)
-    return wrap(read.hf, read.tokenizer, name, read.revision, read.quantization)
+    model = wrap(read.hf, read.tokenizer, name, read.revision, read.quantization)
+    threading.Thread(target=fingerprint, args=(model,), daemon=True).start()  # not in the thread of a page that asks
+    return model
 
 
 class Shelf:

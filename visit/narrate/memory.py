@@ -28,7 +28,7 @@ def memory_story(summary: dict[str, Any], table: pd.DataFrame, role: str | None,
     """What a head does at one position: whom it looks at, what it recalls from there, and what that does.
 
     `summary`, `table`: `head_summary` and `head_memory` of one head, words of all rows read; `role`: its
-    hint (`visit.analyses.head_roles`). A piece with an id names the node of the flow graph that it is about.
+    hint (`visit.analyses.heads`). A piece with an id names the node of the flow graph that it is about.
     """
     rows = table[table["source_pos"].notna()]
     name, node = f"L{summary['layer']} H{summary['head']}", summary["node"]

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 
 from visit.activations.forward import capture_many, tokenize
-from visit.analyses.norm_steps import has_norm
+from visit.analyses.norms import has_norm
 from visit.lenses.similarity import agreement, read_tops
 from visit.lenses.weights import forecast_seconds, found_index, rows_in_all
 from visit.models.model import Model

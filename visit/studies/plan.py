@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from visit.analyses.norm_steps import has_norm
+from visit.analyses.norms import has_norm
 from visit.models.model import Model
 from visit.studies.settings import ATTENDED, LONGEST, Settings
 from visit.studies.vectors import has_places, has_resid_mid, ln1_gain

@@ -19,8 +19,8 @@ import torch
 
 from visit.activations.forward import capture_many, tokenize
 from visit.analyses.neuron_sets import NeuronRun
-from visit.analyses.norm_job import ShiftRun
-from visit.analyses.norm_steps import has_norm
+from visit.analyses.norm_sets import ShiftRun
+from visit.analyses.norms import has_norm
 from visit.cache import State
 from visit.errors import VisitError
 from visit.lenses.weights import StaticRun, found_index, is_ready, rows_in_all
@@ -28,10 +28,10 @@ from visit.models.model import Model
 from visit.runs.prompts import Row
 from visit.studies.duration import part_seconds, prompt_seconds, vectors_of
 from visit.studies.measure import Read, final_words, measure
-from visit.studies.others import words_of
 from visit.studies.plan import plan
 from visit.studies.settings import NEURONS, NORMS, Settings, settled
 from visit.studies.sums import StudySums, add_prompts, empty, state_of, sums_of, weights
+from visit.studies.tables import words_of
 from visit.studies.vectors import PARTS
 
 VERSION = "study 2"  # of what a run's numbers mean: another one is another run

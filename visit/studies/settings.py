@@ -15,6 +15,7 @@ SECONDS = ("rbo", "none")
 CORRECT = ("only", "split", "all")
 LONGEST = 3  # heads of a layer, by norm: Figure 3
 ATTENDED = 3  # memory values of a head, by attention: Figures 5 and 17
+MAX_BYTES = 16 << 20  # of a saved study that is read again
 
 
 @dataclass(frozen=True)

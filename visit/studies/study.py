@@ -19,15 +19,13 @@ from visit.graph.build import versions
 from visit.models.attention import window
 from visit.models.model import Model
 from visit.runs.job import Checkpoint, Progress, how_far, steps
-from visit.runs.promptset import PromptSet, Row, fitting, run_key
-from visit.studies.baseline import chance, random_pairs
+from visit.runs.prompts import PromptSet, Row, fitting, run_key
 from visit.studies.duration import CHARTS, forecast
-from visit.studies.others import norm_test
 from visit.studies.plan import plan
 from visit.studies.run import VERSION, StudyRun
 from visit.studies.settings import Settings, settled
-from visit.studies.summary import tables
 from visit.studies.sums import StudySums
+from visit.studies.tables import chance, norm_test, random_pairs, tables
 from visit.studies.verdicts import FEW_PROMPTS, Verdict, verdicts
 
 EVERY = 10.0  # seconds between two checkpoints
@@ -48,7 +46,7 @@ def study(
 ) -> Study:  # fmt: skip
     """The paper's section 3, appendix D and the figures of norms and neurons, for this model and these prompts.
 
-    `prompts`: strings, rows with targets (`visit.runs.promptset.Row`), or a `PromptSet`; `settings`: the fields of
+    `prompts`: strings, rows with targets (`visit.runs.prompts.Row`), or a `PromptSet`; `settings`: the fields of
     `visit.studies.settings.Settings` (`figures`, `k`, `pos`, `layers`, `values`, `second`, `draws`, `seed`, `correct`,
     `sources`); `progress`: called with a `Progress` (`visit.runs.job`) after every step, the last time when all is
     done, tables and verdicts included; `resume`: what is done is kept in the user's cache folder, now and then and

@@ -153,7 +153,7 @@ def _merge_shifts(a: Any, b: Any) -> Any:
 
 
 def _merge_neurons(a: Any, b: Any) -> Any:
-    from visit.analyses.neuron_sums import merged
+    from visit.analyses.neuron_sets import merged
 
     later = b.example_prompts  # each half numbers its prompts from 0
     return merged(a, replace(b, example_prompts=later + a.prompts * (later >= 0)))

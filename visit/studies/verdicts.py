@@ -17,8 +17,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from visit.studies.plan import OTHERS
-from visit.studies.summary import BAND
 from visit.studies.sums import StudySums
+from visit.studies.tables import BAND
 
 FEW_PROMPTS, FEW_LAYERS = 5, 4  # with fewer nothing is decided
 NEAR = 0.05  # above what random vectors score: what still counts as hardly any overlap
