@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -36,7 +38,6 @@ def jobs(model: Any) -> tuple[Any, Any]:
     import torch
 
     from visit.activations.forward import _fit, capture_many, tokenize
-    from visit.cache import Counts, join, part_into
 
     class Bare:
         def __init__(self, items: Sequence[Any], logits: int = 1) -> None:
@@ -62,22 +63,23 @@ def jobs(model: Any) -> tuple[Any, Any]:
     class Often(Bare):
         def __init__(self, items: Sequence[Any]) -> None:
             super().__init__(items)
-            self.counts = Counts()
+            self.n, self.often = 0, 0
 
         def update(self, rows: Sequence[Any]) -> None:
             records = capture_many(model, [row.prompt for row in rows], parts=("neurons",), pos=-1)
             a = torch.stack([record.neurons[:, 0] for record in records]).abs()  # [n, layer, d_mlp]
             limit = a.topk(round(SHARE * model.d_mlp), dim=-1).values[..., -1:]
-            self.counts.add_counted(len(a), (a >= limit).sum(0).numpy())
+            self.n += len(a)
+            self.often = self.often + (a >= limit).sum(0).numpy()
 
         def snapshot(self) -> Any:
-            return self.counts.share
+            return self.often / self.n
 
         def state(self) -> dict[str, Any]:
-            return join({"counts": self.counts})
+            return {"n": np.array(self.n), "often": np.asarray(self.often)}
 
         def load(self, state: dict[str, Any]) -> None:
-            part_into({"counts": self.counts}, state)
+            self.n, self.often = int(state["n"]), state["often"]
 
     return Bare, Often
 
@@ -89,7 +91,7 @@ def measure(n: int) -> None:
     from visit.runs.worker import Worker
 
     model = load_model("visit-mini")
-    rows = [row for name in shipped() for row in shipped_set(name).rows]
+    rows = [row for name in shipped(model.name) for row in shipped_set(name, model.name).rows]
     rows = (rows * -(-n // len(rows)))[:n]
     bare, often = jobs(model)
     worker = Worker(Path(tempfile.mkdtemp()))

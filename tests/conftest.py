@@ -2,6 +2,9 @@
 
 import os
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process per core: one thread each, set before torch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from hub_double import hub_cache, hub_folder, served
 from wheel_double import gguf_wheel, slow_pip, wheel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import models
@@ -47,7 +48,7 @@ def test_every_listed_model_is_offered_with_its_size_and_memory(hub_cache):
 
 
 def test_a_model_that_is_not_here_waits_for_its_download_and_the_old_one_stays(hub_cache, monkeypatch):
-    monkeypatch.setattr("visit.app.sidebar.memory_at_hand", lambda: 10**11)
+    monkeypatch.setattr(sys.modules["visit.app.sidebar"], "memory_at_hand", lambda: 10**11)
     app = start()
     app.sidebar.selectbox(key="w_model").set_value(XL).run()
     assert not app.exception and not app.error
@@ -59,7 +60,7 @@ def test_a_model_that_is_not_here_waits_for_its_download_and_the_old_one_stays(h
 
 
 def test_a_model_that_is_too_large_is_not_offered_for_download(hub_cache, monkeypatch):
-    monkeypatch.setattr("visit.app.sidebar.memory_at_hand", lambda: 10**9)
+    monkeypatch.setattr(sys.modules["visit.app.sidebar"], "memory_at_hand", lambda: 10**9)
     app = start(model=XL)
     assert not app.exception and "Too large for this machine" in app.sidebar.warning[0].value
     assert (

@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from visit.text.visible import as_word, explained, fit, isolate, text_width, visible, word_kind, word_list
+from visit.text.visible import as_word, explained, fit, text_width, visible, word_kind, word_list
 
 
 @pytest.mark.parametrize(
@@ -69,10 +69,6 @@ def test_every_character_can_stand_in_xml_and_cannot_reorder_its_line():
         visible(chr(code)) for code in [*range(0x300), *range(0x2000, 0x2100), *range(0xD800, 0xE000), 0xFFFE]
     )
     assert ElementTree.fromstring(f"<t>{escape(text)}</t>").text == text
-
-
-def test_isolates_are_balanced():
-    assert isolate("א") == "\u2068א\u2069"
 
 
 LONG = ["DragonMagazine", "iiiiiiiiiiiiiiiiiiiiiiiiii", "WWWWWWWWWWWW", "中文字幕中文字幕", "e\u0301" * 40]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from visit import VisitError, capture
-from visit.cache import Moments, Top, join, part_into, read_arrays, write_arrays
+from visit.cache import read_arrays, write_arrays
 from visit.runs.job import MAX_FILES, _next_batch, steps, weigh
 from visit.runs.prompts import Answering, Row, read_prompts, shipped_set
 from visit.runs.worker import MAX_WAITING, WORKER, Worker
@@ -28,7 +28,7 @@ class Sums:
 
     def __init__(self, n=200, gate=None, breaks_at=None):
         self.items = np.random.default_rng(1).normal(size=(n, 3)) + 100
-        self.parts = {"moments": Moments(), "top": Top(3, 3)}
+        self.n, self.sums, self.largest = 0, np.zeros(3), np.full(3, -np.inf)
         self.gate, self.breaks_at, self.batches, self.seen = gate, breaks_at, 0, 0
 
     def update(self, items):
@@ -36,20 +36,20 @@ class Sums:
             assert self.gate.acquire(timeout=PATIENCE)
         if self.batches == self.breaks_at:
             raise ZeroDivisionError("a bug")
-        at = self.parts["moments"].n
-        self.parts["top"].add(items, np.arange(at, at + len(items)))
-        self.parts["moments"].add(items)
+        self.n += len(items)
+        self.sums = self.sums + np.sum(items, 0)
+        self.largest = np.maximum(self.largest, np.max(items, 0))
         self.batches += 1
         self.seen += len(items)
 
     def snapshot(self):
-        return {name: array.copy() for name, array in join(self.parts).items()}
+        return {name: np.copy(array) for name, array in self.state().items()}
 
     def state(self):
-        return join(self.parts)
+        return {"n": np.array(self.n), "sums": self.sums, "largest": self.largest}
 
     def load(self, state):
-        part_into(self.parts, state)
+        self.n, self.sums, self.largest = int(state["n"]), state["sums"], state["largest"]
 
 
 class Calls(list):
@@ -94,7 +94,7 @@ for _ in steps(WHOLE):
 
 def same(found, n=200):
     whole = WHOLE.snapshot()
-    assert found["moments.n"] == n
+    assert found["n"] == n
     for name, array in whole.items():
         assert np.abs(found[name] - array).max() <= 1e-12 * np.abs(array).max(), name
     return True
@@ -188,7 +188,7 @@ def test_cancelling_keeps_what_is_done_and_a_new_run_goes_on_from_there(worker):
     again = worker.submit("a", made)  # before the batch at hand has ended
     gate.release(1000)
     partial = run.wait(PATIENCE)
-    assert run.state == "cancelled" and 0 < partial["moments.n"] == run.progress.done < 200
+    assert run.state == "cancelled" and 0 < partial["n"] == run.progress.done < 200
     assert same(again.wait(PATIENCE)) and worker.find("a") is again
     assert made[0].seen + made[1].seen == 200, "the second did the rest only"
     assert len(list(worker.folder.iterdir())) == 1, "one file, which the second has gone on with"
@@ -199,7 +199,7 @@ def test_a_bug_in_a_job_is_told_and_the_next_run_goes_on(worker, caplog):
     with pytest.raises(VisitError, match="mistake of the program: ZeroDivisionError: a bug"):
         run.wait(PATIENCE)
     assert run.state == "failed" and isinstance(run.error.__cause__, ZeroDivisionError) and "a bug" in caplog.text
-    assert run.result["moments.n"] > 0, "what was seen before stays"
+    assert run.result["n"] > 0, "what was seen before stays"
     refused = worker.submit("b", lambda: read_prompts(""))
     with pytest.raises(VisitError, match="no prompt"):
         refused.wait(PATIENCE)
@@ -241,11 +241,11 @@ def test_a_damaged_or_foreign_checkpoint_is_not_used(tmp_path, damage):
         n = 100
     else:
         with np.load(path) as file:
-            kept = {name: file[name] for name in file.files if not name.startswith("top.")}
+            kept = {name: file[name] for name in file.files if name != "largest"}
         np.savez(path, **kept)
     made = Calls(n=n)
     run = worker.submit("a", made)
-    assert run.wait(PATIENCE)["moments.n"] == n == made[-1].seen
+    assert run.wait(PATIENCE)["n"] == n == made[-1].seen
     assert n == 100 or same(run.result)
 
 
@@ -283,7 +283,7 @@ def test_a_result_on_disk_that_is_not_whole_or_not_ours_is_not_recalled(tmp_path
         path.write_bytes(path.read_bytes()[:-1])
     elif damage == "flipped":  # in an array: the archive's own checksum says so
         whole = bytearray(path.read_bytes())
-        whole[whole.index(b"moments.mean.npy") + 150] ^= 1
+        whole[whole.index(b"sums.npy") + 150] ^= 1
         path.write_bytes(whole)
     elif damage == "unfinished":
         path.unlink()
@@ -295,7 +295,7 @@ def test_a_result_on_disk_that_is_not_whole_or_not_ours_is_not_recalled(tmp_path
         monkeypatch.setattr("visit.runs.job.program", lambda: "of tomorrow")
     else:
         state, header = read_arrays(path)
-        write_arrays(path, {n: a for n, a in state.items() if not n.startswith("top.")}, header)
+        write_arrays(path, {n: a for n, a in state.items() if n != "largest"}, header)
     worker, made = Worker(tmp_path, seconds=0), Calls()
     assert worker.recall("a", made) is None
     assert worker.recall("a", made) is None and len(made) <= 2, "what only says that it is whole is gone"
@@ -420,7 +420,7 @@ def test_a_batch_counts_its_padding():
 
 
 def test_a_job_without_items_is_done_at_once(worker):
-    assert worker.submit("a", lambda: Sums(0)).wait(PATIENCE)["moments.n"] == 0
+    assert worker.submit("a", lambda: Sums(0)).wait(PATIENCE)["n"] == 0
 
 
 def test_resetting_stops_the_run_and_forgets(worker):

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 import visit
 from visit.models import wheels
+from visit.runs.prompts import answered, shipped_set
 
 JAPAN, FRANCE = "The capital of Japan is the city of", "The capital of France is the city of"
 NAMES = "When Mary and John went to the store, John gave a drink to"
@@ -126,3 +127,16 @@ def test_edits_change_the_answer_by_what_was_measured(smollm2, node, zero, sourc
 def test_the_graph_adds_up_at_every_node(smollm2):
     graph = visit.build_flow_graph(smollm2, visit.capture(smollm2, JAPAN), layers=[0, 22, 23, 29])
     assert graph.meta["ledger"]["holds"]
+
+
+# ---- the sets that are asked of it -----------------------------------------------------------------------------------
+def test_the_world_is_asked_in_single_tokens_and_a_real_model_knows_half_of_it(smollm2):
+    model = smollm2
+    everything = shipped_set("world", model.name)
+    found = answered(model, everything)
+    assert found.asked == len(everything.rows) and not found.kept.notes
+    for row in everything.rows:
+        model.token_id(row.distractor)  # raises unless it is one token
+    for name in ("facts", "names"):
+        part = found.among(shipped_set(name, model.name))
+        assert 0.5 <= len(part.kept.rows) / part.asked < 0.95, str(part)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from visit.activations.forward import TOKENS_PER_BATCH, capture_many, tokenize
 from visit.analyses.neurons import check_neuron
-from visit.cache import State, join, part_into
+from visit.cache import State
 from visit.errors import VisitError
 from visit.models.model import Model
 
@@ -142,11 +142,11 @@ class TokenSums:
         self.prompts += other.prompts
 
     def state(self) -> State:
-        return {"prompts": np.array(self.prompts), **join(self.parts)}
+        return {"prompts": np.array(self.prompts), **_flat(self.parts)}
 
     def load(self, state: State) -> None:
         self.prompts = int(state["prompts"])
-        part_into(self.parts, state)
+        _load(self.parts, state)
 
 
 class TokensRun:
@@ -248,3 +248,14 @@ def token_means(model: Model, sums: TokenSums, top: int = MEANS) -> pd.DataFrame
         "token_id": ids, "token": [model.vocabulary[i] for i in ids], "mean": means[best],
         "count": table.count[ids], "max": table.largest[ids], "min": table.smallest[ids],
     })  # fmt: skip
+
+
+def _flat(parts: dict[str, Any]) -> State:
+    """The state of several accumulators as one, names joined by a dot."""
+    return {f"{name}.{key}": array for name, part in parts.items() for key, array in part.state().items()}
+
+
+def _load(parts: dict[str, Any], state: State) -> None:
+    """The way back of `_flat`: each accumulator loads what is its own."""
+    for name, part in parts.items():
+        part.load({key.removeprefix(f"{name}."): a for key, a in state.items() if key.startswith(f"{name}.")})

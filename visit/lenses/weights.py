@@ -129,7 +129,7 @@ class StaticIndex:
         return slice(start, start + self.sizes[matrix])
 
 
-def static_index(model: Model, progress: Progress | None = None, rebuild: bool = False) -> StaticIndex:
+def static_index(model: Model, progress: Progress | None = None) -> StaticIndex:
     """The static index of a model: from memory, from disk, or computed now in chunks (and then kept).
 
     `progress(done, total)` is called while rows are read; an exception of it ends the work and nothing is kept. One
@@ -140,9 +140,9 @@ def static_index(model: Model, progress: Progress | None = None, rebuild: bool =
     with _LOCKS_LOCK:
         own = _LOCKS.setdefault(model, threading.Lock())
     with own:
-        if rebuild or model not in _BUILT:
+        if model not in _BUILT:
             key, shapes = weights_key(model), _shapes(model)
-            arrays = None if rebuild else load(key, shapes)
+            arrays = load(key, shapes)
             if arrays is None:
                 arrays = compute(model, progress)
                 save(key, arrays)

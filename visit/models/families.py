@@ -32,7 +32,6 @@ class Family:
     ln1: str | None
     ln2: str | None
     ln_final: str  # may be absent in a checkpoint (OPT)
-    embed: str
     pos_embed: str | None
     rotary: (
         str | None
@@ -81,7 +80,6 @@ GPT2 = Family(
     ln1="ln_1",
     ln2="ln_2",
     ln_final="transformer.ln_f",
-    embed="transformer.wte",
     pos_embed="transformer.wpe",
     rotary=None,
     norm="layer",
@@ -134,7 +132,6 @@ NEOX_SEQUENTIAL = replace(
     ln1="input_layernorm",
     ln2="post_attention_layernorm",
     ln_final="gpt_neox.final_layer_norm",
-    embed="gpt_neox.embed_in",
     pos_embed=None,
     rotary="gpt_neox.rotary_emb",
     float32_inside=True,
@@ -164,7 +161,6 @@ OPT = replace(
     ln1="self_attn_layer_norm",
     ln2="final_layer_norm",
     ln_final="model.decoder.final_layer_norm",
-    embed="model.decoder.embed_tokens",
     pos_embed="model.decoder.embed_positions",
     pos_offset=2,
     project_out="model.decoder.project_out",
@@ -192,7 +188,6 @@ BLOOM = replace(
     w_out="mlp.dense_4h_to_h",
     ln1="input_layernorm",
     ln2="post_attention_layernorm",
-    embed="transformer.word_embeddings",
     pos_embed=None,
     scale="d_head",
     alibi=True,
@@ -260,7 +255,6 @@ LLAMA = replace(
     ln1="input_layernorm",
     ln2="post_attention_layernorm",
     ln_final="model.norm",
-    embed="model.embed_tokens",
     pos_embed=None,
     rotary="model.rotary_emb",
     norm="rms",
@@ -358,7 +352,6 @@ PHI = replace(
     w_out="mlp.fc2",
     ln1="input_layernorm",
     ln_final="model.final_layernorm",
-    embed="model.embed_tokens",
     rotary="model.rotary_emb",
     q_norm="self_attn.q_layernorm",
     k_norm="self_attn.k_layernorm",

@@ -30,7 +30,6 @@ from visit.models.checkpoint import WEIGHTS, inspect
 
 HUB_SECONDS = 5.0  # how long the hub may take to answer before we say that it cannot be reached
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 _TOKENIZERS = (".json", ".txt", ".model")  # tokenizer.json, merges.txt, tokenizer.model, configs and the index
 
@@ -125,10 +124,6 @@ def fetch(name: str, revision: str | None, files: list[str], bar: Any = None) ->
         if file != "config.json":
             path = hf_hub_download(name, file, revision=config.parent.name, tqdm_class=bar)
             yield file, Path(path)
-
-
-def is_commit(revision: str | None) -> bool:
-    return revision is not None and _COMMIT.fullmatch(revision) is not None
 
 
 # ---- downloading a model in a process of its own, which can be watched and stopped -----------------------------------

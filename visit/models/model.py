@@ -114,10 +114,6 @@ class Model:
         """`[kv_head, d_model, d_head]`."""
         return self._qkv(1, layer)[0]
 
-    def W_V(self, layer: int) -> Tensor:
-        """`[kv_head, d_model, d_head]`."""
-        return self._qkv(2, layer)[0]
-
     def b_Q(self, layer: int) -> Tensor:
         """`[head, d_head]`, zeros where the family has no bias."""
         return self._qkv(0, layer)[1]

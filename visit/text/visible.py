@@ -151,11 +151,6 @@ def explained(tokens: Iterable[str]) -> list[tuple[str, str]]:
 _SIGNS = {"␣": "a space", "⏎": "a line break", "⇥": "a tab", "…": "in front: goes on with a word"}
 
 
-def isolate(text: str) -> str:
-    """Wrap a visible text so that its direction cannot reorder the plain text around it (for captions and tables)."""
-    return f"\u2068{text}\u2069"
-
-
 def text_width(text: str, size: float = 12.0) -> float:
     """Width in pixels of `text` set in Helvetica or Arial at `size` pixels; other scripts are estimated, generously."""
     return size * sum(map(_em, text)) / 1000
