@@ -41,6 +41,20 @@ def test_a_hostile_value_becomes_its_default_and_a_note(name, value):
     assert name == "target" or state.target == " Tokyo"
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "what"),
+    [
+        ("seed", "abc", "no seed"),
+        ("layer", "x", "no layer"),
+        ("source", "x", "no position"),
+        ("pos", "x", "no position"),
+    ],
+)
+def test_a_refusal_calls_a_number_what_it_is(name, value, what):
+    (note,) = parse({name: value})[1]
+    assert what in note and (what == "no position" or "position" not in note)
+
+
 def test_unknown_parameters_are_ignored():
     assert parse({"utm_source": "mail", "embed": "true"}) == (State(), [])
 

@@ -272,10 +272,15 @@ def _neuron(text: str) -> str:
     return text
 
 
-def _source(text: str) -> str:
-    if text and not re.fullmatch(r"\d{1,6}", text, re.ASCII):
-        raise ValueError("it is no position; positions are whole numbers")
-    return text
+def _number(what: str) -> Callable[[str], str]:
+    """A whole number from 0, of up to six digits, or nothing; a refusal calls it `what`."""
+
+    def read(text: str) -> str:
+        if text and not re.fullmatch(r"\d{1,6}", text, re.ASCII):
+            raise ValueError(f"it is no {what}; {what}s are whole numbers from 0")
+        return text
+
+    return read
 
 
 def _figures(text: str) -> str:
@@ -304,10 +309,10 @@ def _detail(text: str) -> str:
 
 _READ: dict[str, Callable[[str], Any]] = {
     "model": _model, "prompt": _prompt, "pos": _pos, "model_b": _model_b, "prompt_b": _prompt, "pos_b": _pos,
-    "system": _prompt, "align": _align, "head": _head, "source": _source, "layer": _source, "neuron": _neuron,
+    "system": _prompt, "align": _align, "head": _head, "source": _number("position"), "layer": _number("layer"), "neuron": _neuron,
     "layers": _layers, "node": _node, "pin": _pin, "detail": _detail,
     "figures": _figures, "blocks": _layers, "k": _positive, "ranks": lambda text: text and _positive(text),
-    "sources": _positive, "draws": _positive, "seed": _source,
+    "sources": _positive, "draws": _positive, "seed": _number("seed"),
     "heads": _amount, "values": _amount, "neurons": _amount, "rows": _amount,
     **{name: _one_of(choices) for name, choices in CHOICES.items()},
 }  # fmt: skip
