@@ -9,10 +9,13 @@ import time
 import models
 import pytest
 import torch
+from huggingface_hub import utils as hub_utils
 from transformers import AutoConfig, BertConfig
+from transformers.utils import logging as hf_logging
 
 import visit
 from visit import VisitError, capture, load_model
+from visit.models import load_weights
 from visit.models.catalog import MINI_FOLDER, check_hosted
 from visit.models.tokens import single_token, token_strings
 
@@ -166,3 +169,31 @@ def test_sentencepiece_pieces_are_read_as_text():
             return [known[i] for i in ids]
 
     assert token_strings(Pieces(), 4) == [" Tokyo", "\\xe9", "<s>", "A"]
+
+
+def said() -> tuple[int, bool, bool]:
+    return hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled(), hub_utils.are_progress_bars_disabled()
+
+
+def test_loading_leaves_the_progress_bars_and_reports_of_others_as_they_were():
+    before = said()
+    assert before[1], "nothing to lose"
+    load_model("visit-mini")
+    assert said() == before
+    hf_logging.disable_progress_bar()
+    try:
+        load_model("visit-mini")
+        assert not hf_logging.is_progress_bar_enabled() and hub_utils.are_progress_bars_disabled(), "a choice of theirs"
+    finally:
+        hf_logging.enable_progress_bar()
+
+
+def test_two_who_load_at_once_are_quiet_until_the_last_has_left():
+    before = said()
+    first, second = load_weights.quiet(), load_weights.quiet()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)  # the first to come is the first to go: it must not take the other's quiet along
+    assert said()[:2] == (hf_logging.CRITICAL, False)
+    second.__exit__(None, None, None)
+    assert said() == before

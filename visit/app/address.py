@@ -309,8 +309,8 @@ def _detail(text: str) -> str:
 
 _READ: dict[str, Callable[[str], Any]] = {
     "model": _model, "prompt": _prompt, "pos": _pos, "model_b": _model_b, "prompt_b": _prompt, "pos_b": _pos,
-    "system": _prompt, "align": _align, "head": _head, "source": _number("position"), "layer": _number("layer"), "neuron": _neuron,
-    "layers": _layers, "node": _node, "pin": _pin, "detail": _detail,
+    "system": _prompt, "align": _align, "head": _head, "source": _number("position"), "layer": _number("layer"),
+    "neuron": _neuron, "layers": _layers, "node": _node, "pin": _pin, "detail": _detail,
     "figures": _figures, "blocks": _layers, "k": _positive, "ranks": lambda text: text and _positive(text),
     "sources": _positive, "draws": _positive, "seed": _number("seed"),
     "heads": _amount, "values": _amount, "neurons": _amount, "rows": _amount,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import utils as hub_bars
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
 from transformers.utils import logging as hf_logging
 
@@ -105,16 +106,45 @@ def _check_unexpected(name: str, unexpected: list[str], blocks: str, layers: int
         )
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars and no reports on standard error: what matters of them is said in our own words."""
-    before = hf_logging.get_verbosity()
-    hf_logging.disable_progress_bar()
-    hf_logging.set_verbosity(hf_logging.CRITICAL)
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(before)
+class _Quiet:
+    """No progress bars and no reports on standard error while anybody is inside: what they say is the process's own.
+
+    Loading threads come and go in any order: the first in takes down what was set, the last out puts it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._before: tuple[int, bool, bool] = (0, True, True)
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if not self._inside:
+                bars = hf_logging.is_progress_bar_enabled()
+                self._before = hf_logging.get_verbosity(), bars, not hub_bars.are_progress_bars_disabled()
+                hf_logging.disable_progress_bar()  # the hub's, too
+                hf_logging.set_verbosity(hf_logging.CRITICAL)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    self._restore(*self._before)
+
+    @staticmethod
+    def _restore(verbosity: int, bars: bool, bars_of_hub: bool) -> None:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()
+        if bars_of_hub:
+            hub_bars.enable_progress_bars()
+        else:
+            hub_bars.disable_progress_bars()
+
+
+quiet = _Quiet()
 
 
 @contextmanager
