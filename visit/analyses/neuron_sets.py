@@ -252,6 +252,8 @@ def neuron_statistics(
 class NeuronRun:
     """The statistics as a job of `visit.runs.worker`: in batches, cancelled, resumed, looked at while it runs."""
 
+    version = "neurons 1"
+
     def __init__(self, model: Model, rows: Sequence[Any], share: float = SHARE, pos: int = -1) -> None:
         """`rows`: anything with a `prompt` (`visit.runs.prompts.PromptSet.rows`)."""
         self.model, self.items, self.share, self.pos = model, rows, share, pos

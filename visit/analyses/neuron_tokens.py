@@ -152,6 +152,8 @@ class TokenSums:
 class TokensRun:
     """A neuron at every token of a prompt set, as a job of `visit.runs.worker`."""
 
+    version = "neuron tokens 1"
+
     def __init__(self, model: Model, rows: Sequence[Any], layer: int, neuron: int) -> None:
         """`rows`: anything with a `prompt` (`visit.runs.prompts.PromptSet.rows`)."""
         check_neuron(model, layer, neuron)

@@ -227,6 +227,8 @@ def layer_words(
 class ShiftRun:
     """Every norm before and after, at one position of every prompt, the last by default (`visit.runs.worker`)."""
 
+    version = "layernorm 1"
+
     def __init__(
         self, model: Model, rows: Sequence[Row], norms: Sequence[str], final_norm: bool | None, pos: int = -1
     ) -> None:

@@ -151,7 +151,7 @@ def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | N
     chosen = choose_set(model)
     if chosen is None:
         return
-    key = run_key("layernorm 1", model, chosen, norm, str(final))
+    key = run_key(ShiftRun.version, model, chosen, norm, str(final))
     run = watched(
         ("layernorm", chosen.hash, norm, str(final)), key, lambda: ShiftRun(model, chosen.rows, (norm,), final)
     )

@@ -301,7 +301,7 @@ def _tokens(subject: Subject, prompts: PromptSet, layer: int, neuron: int) -> No
 
     st.markdown("**The tokens that activate it most**")
     model = subject.model
-    key = run_key("neuron tokens 1", model, prompts, layer, neuron)
+    key = run_key(TokensRun.version, model, prompts, layer, neuron)
     run = watched(("tokens", prompts.hash, layer, neuron), key,
                   lambda: TokensRun(model, prompts.rows, layer, neuron), "Look at every token of the set")  # fmt: skip
     sums = None if run is None else run.result
@@ -393,7 +393,7 @@ def statistics(subject: Subject, chosen: PromptSet) -> tuple[Any, Any] | bool:
     model = subject.model
     share: Any = st.segmented_control("Most active: so much of a layer", CHOICES["nshare"], required=True,
                                       format_func=lambda s: f"{s} %", help=_SHARE, **field("nshare"))  # fmt: skip
-    key = run_key("neurons 1", model, chosen, share)
+    key = run_key(NeuronRun.version, model, chosen, share)
     run = watched(("neurons", chosen.hash, share), key, lambda: NeuronRun(model, chosen.rows, float(share) / 100))
     if run is None:
         return False

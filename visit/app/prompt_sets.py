@@ -86,7 +86,7 @@ def choose_set(model: Model, filtered: bool = True) -> PromptSet | None:
 
 def _answered(model: Model, asked: PromptSet, of: PromptSet) -> Answered | None:
     """What the model answers of a set, found by a run over `of`, which holds it; None before every row was asked."""
-    key, make = run_key("answered", model, of), lambda: Answering(model, of)
+    key, make = run_key(Answering.version, model, of), lambda: Answering(model, of)
     run = WORKER.find(key)
     if run is not None and run.alive and run.background:
         WORKER.submit(key, make)  # somebody waits for it now
@@ -101,7 +101,7 @@ def _answered(model: Model, asked: PromptSet, of: PromptSet) -> Answered | None:
 def _count(model: Model) -> Run | None:
     """The run that counts which shipped prompts a model answers: found, remembered on disk, or begun."""
     every = all_shipped(model.name)
-    key, make = run_key("answered", model, every), lambda: Answering(model, every)
+    key, make = run_key(Answering.version, model, every), lambda: Answering(model, every)
     run = WORKER.find(key) or WORKER.recall(key, make)
     if run is None and sum(weight.numel() for weight in model.hf.parameters()) <= COUNTED_UNASKED:
         with suppress(VisitError):  # too many runs wait; another time

@@ -172,6 +172,8 @@ class StaticRun:
     of any run; the whole lies in the index's own file, where every process finds it, and is not written a second time.
     """
 
+    version = f"static {VERSION}"
+
     def __init__(self, model: Model) -> None:
         self.model, self._shapes, self._turn = model, _shapes(model), _turn(model)
         self.total, self.done = rows_in_all(model), 0

@@ -24,16 +24,22 @@ FIRST = 4  # items of the first batch, whose speed nobody knows yet
 PAUSE = 0.001  # seconds between batches, in which a waiting thread gets the model's lock for sure
 MAX_FILES, MAX_BYTES = 100, 512 << 20  # of runs on disk, those that nobody has asked for longest going first
 SPARE = 20  # times as long as writing a checkpoint took passes before the next one
-FORMAT = 2  # of the checkpoint's header
+FORMAT = 3  # of the checkpoint's header, and of what all kinds of runs keep alike
 
 
 class Job(Protocol):
     """What a run does. `items` are taken in order; those with a `prompt` are weighed by its length.
 
+    `version` says what its numbers mean and is part of the run's key: it is raised with every change of what a run
+    computes or keeps, so that files of before are not taken for results of now.
+
     A job may also have `work`, the seconds that every item is expected to take (items of several kinds), `stops`, the
     numbers of items after which a batch may end (what is computed together must not depend on a clock), and
     `doing(done)`, words for where it is.
     """
+
+    @property
+    def version(self) -> str: ...
 
     @property
     def items(self) -> Sequence[Any]: ...
@@ -124,10 +130,11 @@ def _next_batch(items: Sequence[Any], start: int, budget: float) -> tuple[int, i
 
 @cache
 def program() -> str:
-    """A hash of what computes: this package's modules and the libraries' versions. Other code has other results."""
+    """A hash of what computes beside the analysis itself, whose `version` is in a run's key: the libraries' versions.
+
+    No source file is in it: a changed caption must not throw away the runs of an hour.
+    """
     digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
-        digest.update(file.name.encode() + file.read_bytes())
     for library in ("torch", "transformers", "tokenizers", "numpy"):
         with suppress(metadata.PackageNotFoundError):
             digest.update(metadata.version(library).encode())

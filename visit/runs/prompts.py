@@ -381,6 +381,8 @@ class Answered:
 class Answering:
     """The job of finding them, for `visit.runs.worker`."""
 
+    version = "answered 1"
+
     def __init__(self, model: Model, promptset: PromptSet) -> None:
         self.model, self.set = model, fitting(model, promptset, targets=True)
         self.items, self.right = self.set.rows, np.zeros(0, bool)

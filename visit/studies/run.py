@@ -34,7 +34,6 @@ from visit.studies.sums import StudySums, add_prompts, empty, state_of, sums_of,
 from visit.studies.tables import words_of
 from visit.studies.vectors import PARTS
 
-VERSION = "study 2"  # of what a run's numbers mean: another one is another run
 FLOP = 2e10  # of products with W_U in one group of prompts: after each a run can be stopped
 ROWS = 256  # of the weights, read in one step
 VECTORS = 4096  # memory values of one layer held at once, of all prompts that are read together
@@ -53,6 +52,8 @@ class StudyRun:
 
     `fitting(model, promptset)` takes those out; a prompt shorter than `settings.pos` is refused here.
     """
+
+    version = "study 2"
 
     def __init__(self, model: Model, rows: Sequence[Row], settings: Settings | None = None) -> None:
         self.model, self.rows = model, rows

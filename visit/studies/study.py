@@ -22,7 +22,7 @@ from visit.runs.job import Checkpoint, Progress, how_far, steps
 from visit.runs.prompts import PromptSet, Row, fitting, run_key
 from visit.studies.duration import CHARTS, forecast
 from visit.studies.plan import plan
-from visit.studies.run import VERSION, StudyRun
+from visit.studies.run import StudyRun
 from visit.studies.settings import Settings, settled
 from visit.studies.sums import StudySums
 from visit.studies.tables import chance, norm_test, random_pairs, tables
@@ -81,7 +81,7 @@ def study(
 
 def study_key(model: Model, usable: PromptSet, settings: Settings) -> tuple[Any, ...]:
     """What makes two runs of a study equal: the app's and the command's go on from each other."""
-    return run_key(VERSION, model, usable, repr(settings))
+    return run_key(StudyRun.version, model, usable, repr(settings))
 
 
 def _finish(
