@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 
@@ -15,7 +14,7 @@ ROWS += "Buenos Aires is the capital of, Argentina\nno target here,\nLionel Mess
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("VISIT_CACHE", os.environ.get("VISIT_CACHE") or str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("VISIT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 @pytest.fixture
