@@ -12,6 +12,7 @@ from wheel_double import gguf_wheel, slow_pip, wheel
 __all__ = ["gguf_wheel", "hub_cache", "hub_folder", "served", "slow_pip", "smollm2", "wheel"]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """One process drives all browsers, one after the other: two at once on two cores are slower than anybody waits."""
     for item in items:
