@@ -12,15 +12,6 @@ from wheel_double import gguf_wheel, slow_pip, wheel
 __all__ = ["gguf_wheel", "hub_cache", "hub_folder", "served", "slow_pip", "smollm2", "wheel"]
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items):
-    """One process drives all browsers, one after the other: two at once on two cores are slower than anybody waits."""
-    for item in items:
-        drives = item.get_closest_marker("browser") or {"page", "site", "visitor"} & set(item.fixturenames)
-        group = "browser" if drives else item.nodeid.split("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session")
 def smollm2():
     """The trained model of the tests in `real/`; skipped where it was not fetched, unless VISIT_REAL=required."""
