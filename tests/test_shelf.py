@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 import weakref
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from visit import VisitError
-from visit.models.catalog import MINI
+from visit.models import pool
+from visit.models.catalog import MINI, MINI_FOLDER, TooLarge
 from visit.models.pool import Shelf
 
 
@@ -68,3 +73,82 @@ def test_a_real_model_is_read_tensor_by_tensor():
     loading = shelf.begin(MINI)
     model = loading.result()
     assert model.name == MINI and loading.done == loading.total > 50 and shelf.find(MINI) is model
+
+
+def test_a_third_model_does_not_part_the_two_of_a_comparison(monkeypatch):
+    loads, now = [], [1000.0]
+    monkeypatch.setattr(pool.time, "monotonic", lambda: now[0])
+    shelf = Shelf(2, lambda name, report: loads.append(name) or Double())
+
+    def compare():
+        shelf.get("a"), shelf.get("b"), shelf.together("a", "b")
+
+    compare()
+    for third in "cdc":
+        shelf.get(third)
+        compare()
+        assert len(shelf.names) == 3, "a bound holds"
+    assert loads == ["a", "b", "c", "d", "c"], "the comparison never loads its models again"
+    now[0] += pool.RECENT + 1
+    shelf.get("c")
+    assert len(shelf.names) == 2, "the third place goes with the comparison"
+
+
+def test_a_comparison_makes_room_where_memory_is_short():
+    def load(name, report):
+        if len(shelf.names) > 1 and name == "c":
+            raise TooLarge("no memory")
+        return Double()
+
+    shelf = Shelf(2, load)
+    shelf.get("a"), shelf.get("b"), shelf.together("a", "b")
+    shelf.get("c")
+    assert shelf.names == ["b", "c"]
+
+
+def changed(folder):
+    """Other weights in a file of the same size."""
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: -tensor if "mlp" in name else tensor for name, tensor in weights.items()},
+              folder / "model.safetensors", {"format": "pt"})  # fmt: skip
+    os.utime(folder / "model.safetensors", (1, 1))  # a clock may be coarse
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return shutil.copytree(MINI_FOLDER, tmp_path / "model")
+
+
+def test_a_folder_whose_weights_change_is_read_again_and_one_that_is_gone_stays(folder):
+    shelf = Shelf()
+    first = shelf.get(str(folder))
+    assert shelf.get(str(folder)) is first
+    before = shelf.edition(str(folder))
+    changed(folder)
+    assert shelf.find(str(folder)) is None
+    second = shelf.get(str(folder))
+    assert second is not first and shelf.edition(str(folder)) != before
+    shutil.rmtree(folder)
+    assert shelf.get(str(folder)) is second
+
+
+def test_pages_show_the_new_weights_of_a_folder(folder):
+    from visit.app.cache import st_capture, st_graph, st_ledger, st_lens_map, st_story
+    from visit.graph.prune import Keep
+
+    name, prompt = str(folder), "The capital of Japan is"
+
+    def shown():
+        return (
+            st_ledger(name), st_lens_map(name, prompt, 5, (-1,)), st_story(name, prompt, -1, 5, None),
+            st_graph(name, prompt, -1, None, 5, None, Keep(), (0,)),
+        )  # fmt: skip
+
+    before, again = shown(), shown()
+    logits = st_capture(name, prompt).logits
+    assert all(a is b for a, b in zip(before, again, strict=True)), "nothing is computed twice"
+    changed(folder)
+    after = shown()
+    assert not torch.equal(st_capture(name, prompt).logits, logits)
+    assert not any(a is b for a, b in zip(before, after, strict=True))
+    assert not after[3].nodes.equals(before[3].nodes)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
 import streamlit as st
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 Prompt: TypeAlias = "str | Message"  # as typed; to be wrapped by the model's chat template
 About = tuple[str, Prompt, int, int, int | None]  # model, prompt, position, target, distractor
+P = ParamSpec("P")
+R = TypeVar("R")
 RECORD_BYTES = 256 << 20  # of captured passes, for all users of one server together
 
 
@@ -47,14 +51,55 @@ def st_model_watched(name: str, place: Any) -> Model:
     return loading.result()
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
+def _kept(entries: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """An analysis whose latest results are kept, for the models as they are now: weights that change make it anew.
+
+    Its parameters `name`, `name_b` are names of models, `a`, `b` are `About`s; all of them are part of the key, and so
+    is each model's edition (`Shelf.edition`).
+    """
+
+    def keep(analysis: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(analysis)
+
+        def of_editions(editions: Any, /, *args: Any) -> R:
+            return analysis(*args)  # type: ignore[call-arg]
+
+        # Streamlit knows a cache by these
+        of_editions.__module__, of_editions.__qualname__ = analysis.__module__, analysis.__qualname__
+        found = st.cache_resource(max_entries=entries, show_spinner=False)(of_editions)
+
+        def asked(*args: P.args, **options: P.kwargs) -> R:
+            bound = signature.bind(*args, **options)
+            bound.apply_defaults()
+            given = bound.arguments
+            names = [given[key] for key in ("name", "name_b") if key in given]
+            names += [given[key][0] for key in ("a", "b") if key in given]
+            return found(_editions(*names), *given.values())
+
+        asked.__name__, asked.__qualname__, asked.__doc__ = analysis.__name__, analysis.__qualname__, analysis.__doc__
+        asked.__module__ = analysis.__module__
+        return asked
+
+    return keep
+
+
+def _editions(*names: str) -> tuple[Any, ...]:
+    """What the models of these names are now. Those of a comparison stay in memory together."""
+    shelf = _shelf()
+    found = tuple(shelf.edition(name) for name in names)
+    if len(set(names)) == 2:
+        shelf.together(*names)
+    return found
+
+
+@_kept(4)
 def st_examination(name: str) -> Any:
     from visit.analyses.doctor import examine
 
     return examine(st_model(name))
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
+@_kept(4)
 def st_ledger(name: str) -> Any:
     from visit.exact.ledger import model_ledger
 
@@ -78,17 +123,17 @@ def st_capture(name: str, prompt: Prompt) -> Activations:
     def run() -> Activations:
         return capture(model, chat_prompt(model, prompt.text, prompt.system) if isinstance(prompt, Message) else prompt)
 
-    return _records().get((name, model.revision, prompt), run)
+    return _records().get((*_editions(name), prompt), run)
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@_kept(64)
 def st_lens_map(name: str, prompt: Prompt, target: int, positions: tuple[int, ...]) -> Any:
     from visit.analyses.overview import lens_map
 
     return lens_map(st_model(name), st_capture(name, prompt), target, positions)
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@_kept(64)
 def st_story(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None) -> Any:
     from visit.narrate.flow import story
 
@@ -111,12 +156,12 @@ class _Known:
             self.nodes = both.loc[~both.duplicated(["id", "source_pos"])]
 
 
-@st.cache_resource(max_entries=16, show_spinner=False)
-def _known(name: str, revision: str, prompt: Prompt, pos: int, target: int) -> _Known:
+@_kept(16)
+def _known(name: str, prompt: Prompt, pos: int, target: int) -> _Known:
     return _Known()
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@_kept(64)
 def st_graph(
     name: str, prompt: Prompt, pos: int, layers: tuple[int, ...] | None, target: int, distractor: int | None,
     keep: Keep, opened: tuple[int, ...],
@@ -125,7 +170,7 @@ def st_graph(
     from visit.graph.build import build_folded_graph
 
     model, acts = st_model(name), st_capture(name, prompt)
-    known = _known(name, model.revision, prompt, pos, target)
+    known = _known(name, prompt, pos, target)
     graph = build_folded_graph(model, acts, pos, layers, target, distractor, keep, opened, known.nodes)
     known.add(graph.nodes)
     return replace(graph, source=None)  # a cached graph must not hold a pass: the store of passes has a bound
@@ -142,7 +187,7 @@ def st_opened(layers: tuple[int, ...] | None, *sides: About) -> dict[int, Any]:
     return {layer: "words" if layer == most else "states" for layer in shown}
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
+@_kept(4)
 def st_whole_graph(
     name: str, prompt: Prompt, pos: int, layers: tuple[int, ...] | None, target: int, distractor: int | None, keep: Keep
 ) -> FlowGraph:
@@ -153,7 +198,7 @@ def st_whole_graph(
     return replace(graph, source=None)  # a cached graph must not hold a pass: the store of passes has a bound
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@_kept(64)
 def st_pairing(name: str, prompt: Prompt, name_b: str, prompt_b: Prompt, align: str) -> Any:
     from visit.analyses.token_alignment import pair, parse_fixes
 
@@ -161,7 +206,7 @@ def st_pairing(name: str, prompt: Prompt, name_b: str, prompt_b: Prompt, align: 
     return pair(*a, *b, parse_fixes(align))
 
 
-@st.cache_resource(max_entries=32, show_spinner=False)
+@_kept(32)
 def st_compare(
     a: About, b: About, layers: tuple[int, ...] | None, keep: Keep, keep_b: Keep, align: str,
     opened: tuple[int, ...] | None,
@@ -178,11 +223,11 @@ def st_compare(
     found = compare(graphs[0], graphs[1], pairing)
     for side, graph in ((a, found.a), (b, found.b)):
         if opened is not None:  # a twin that came in from the other side is not read again either
-            _known(side[0], graph.meta["revision"], side[1], side[2], side[3]).add(graph.nodes)
+            _known(*side[:4]).add(graph.nodes)
     return replace(found, a=replace(found.a, source=None), b=replace(found.b, source=None))
 
 
-@st.cache_resource(max_entries=32, show_spinner=False)
+@_kept(32)
 def st_single_parts(a: About, b: About, align: str) -> Any:
     """What heads and neurons of all blocks do on both sides, for the sentences."""
     from visit.analyses.graph_difference import Asked, single_parts
@@ -191,7 +236,7 @@ def st_single_parts(a: About, b: About, align: str) -> Any:
     return single_parts(one, two, st_pairing(*a[:2], *b[:2], align))
 
 
-@st.cache_resource(max_entries=32, show_spinner=False)
+@_kept(32)
 def st_parting(name: str, prompt: Prompt, name_b: str, prompt_b: Prompt, align: str, first: int, last: int) -> Any:
     from visit.analyses.divergence import part
 
@@ -200,7 +245,7 @@ def st_parting(name: str, prompt: Prompt, name_b: str, prompt_b: Prompt, align: 
     return part(*a, *b, pairing, slice(first, last))
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@_kept(64)
 def st_heads(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, words: bool = False) -> Any:
     """All heads: their numbers at once, their words where something on screen needs them."""
     from visit.analyses.heads import head_map
@@ -208,7 +253,7 @@ def st_heads(name: str, prompt: Prompt, pos: int, target: int, distractor: int |
     return head_map(st_model(name), st_capture(name, prompt), pos, target, distractor, words=words)
 
 
-@st.cache_resource(max_entries=128, show_spinner=False)
+@_kept(128)
 def st_head(
     name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layer: int, head: int,
     sources: tuple[int, ...],
@@ -220,7 +265,7 @@ def st_head(
     return head_summary(*about), head_memory(*about, sources=sources)
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@_kept(64)
 def st_life(name: str, prompt: Prompt, pos: int | None, source: int, target: int) -> Any:
     """`pos`: None where no value is compared with its head."""
     from visit.analyses.attention_memory import value_life
@@ -228,14 +273,14 @@ def st_life(name: str, prompt: Prompt, pos: int | None, source: int, target: int
     return value_life(st_model(name), st_capture(name, prompt), source, target, pos=pos)
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@_kept(64)
 def st_alignment(name: str, prompt: Prompt, pos: int) -> Any:
     from visit.analyses.overlap import alignment_scores
 
     return alignment_scores(st_model(name), st_capture(name, prompt), pos)
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@_kept(64)
 def st_head_graph(
     name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layer: int, head: int
 ) -> FlowGraph:
@@ -245,7 +290,7 @@ def st_head_graph(
     return replace(graph, source=None)
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@_kept(64)
 def st_token_shift(
     name: str, prompt: Prompt, pos: int, target: int, layer: int | None, norm: str, final: bool | None
 ) -> Any:
@@ -254,14 +299,14 @@ def st_token_shift(
     return token_shift(st_model(name), st_capture(name, prompt), layer, norm, pos, target, final_norm=final)
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@_kept(64)
 def st_target_shifts(name: str, prompt: Prompt, pos: int, target: int, final: bool | None) -> Any:
     from visit.analyses.norms import target_shifts
 
     return target_shifts(st_model(name), st_capture(name, prompt), pos, target, final)
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@_kept(64)
 def st_active(
     name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layer: int, kind: str, by: str, top: int
 ) -> Any:

@@ -289,13 +289,17 @@ def dimensions(config: Any, parameters: int) -> Dimensions:
     )
 
 
+class TooLarge(VisitError):
+    """A model needs more memory than there is."""
+
+
 def choose_dtype(name: str, forecasts: list[Forecast], free: int, where: str = "memory") -> str:
     """The first forecast that fits into `free` bytes; none: a `VisitError` with the numbers and what fits instead."""
     for one in forecasts:
         if one.total + _RESERVE <= free:
             return one.dtype
     needs = " or ".join(f"{size_text(f.total)} in {f.dtype}" for f in forecasts)
-    raise VisitError(
+    raise TooLarge(
         f"{name!r} is not loaded: it needs {needs}, and {size_text(max(0, free - _RESERVE))} of {where} can be had. "
         + _offer(forecasts[-1], free)
     )
