@@ -27,7 +27,9 @@ if goto := st.session_state.pop("visit_goto", None):
     st.switch_page(goto, query_params=st.query_params.to_dict())
 st.html("<style>.stMainBlockContainer{padding:3.5rem 2rem 4rem}</style>")  # the graph needs the width
 ui.begin(page.url_path)
+ui.begin_page()
 ui.sidebar()
 st.session_state["visit_entry"] = True  # pages look for it: see ui.ensure_entrypoint
 with ui.shown_errors():
     page.run()
+ui.end_page()

@@ -59,11 +59,13 @@ def every_neuron_of_the_mini() -> None:
     """A page that needs all neurons and nothing else."""
     import streamlit as st
 
+    from visit.app import end_page
     from visit.app.cache import st_model
     from visit.app.neurons import every_neuron
 
     index = every_neuron(st_model("visit-mini"), "They are shown")
     st.caption("nothing yet" if index is None else f"{len(index.norm)} rows")
+    end_page()
 
 
 @pytest.fixture

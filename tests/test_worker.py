@@ -151,6 +151,30 @@ def test_a_run_in_the_background_makes_room_and_goes_on_where_it_was(worker):
     assert not quiet.background
 
 
+def test_a_run_that_is_asked_for_as_it_makes_room_goes_before_the_background(worker, monkeypatch):
+    gate, other, made = gate_of(0), gate_of(0), Calls()
+    made.how = {"gate": gate}
+    quiet = worker.submit("quiet", made, background=True)
+    until(lambda: quiet.place == 0)
+    later = worker.submit("later", Calls(), background=True)
+    asked = worker.submit("asked", Calls(gate=other))
+    wanted = worker.wanted_by_others
+
+    def and_asked_for(run):
+        room = wanted(run)
+        if room:
+            worker.submit("quiet", made)
+        return room
+
+    monkeypatch.setattr(worker, "wanted_by_others", and_asked_for)
+    gate.release()
+    until(lambda: asked.place == 0)
+    assert (quiet.place, later.place) == (1, 2)
+    other.release(1000)
+    gate.release(1000)
+    assert all(same(run.wait(PATIENCE)) for run in (asked, quiet, later))
+
+
 def test_progress_only_grows_and_partial_results_can_be_read(worker):
     gate = gate_of(0)
     run = worker.submit("a", lambda: Sums(gate=gate))

@@ -1,7 +1,10 @@
 """The app's side of VISIT: the only code of the package that imports Streamlit."""
 
+from visit.app.follow import begin_page, end_page
 from visit.app.prompt_bar import Subject, prompt_bar
 from visit.app.sidebar import sidebar
 from visit.app.state import begin, ensure_entrypoint, shown_errors
 
-__all__ = ["Subject", "begin", "ensure_entrypoint", "prompt_bar", "shown_errors", "sidebar"]
+__all__ = [
+    "Subject", "begin", "begin_page", "end_page", "ensure_entrypoint", "prompt_bar", "shown_errors", "sidebar",
+]  # fmt: skip

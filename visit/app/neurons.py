@@ -12,8 +12,9 @@ import streamlit as st
 from visit.app import graph_panel as graphs
 from visit.app.address import CHOICES
 from visit.app.cache import st_active
+from visit.app.follow import look_again
 from visit.app.prompt_bar import Subject, plain
-from visit.app.prompt_sets import begin, choose_set, left, watched
+from visit.app.prompt_sets import begin, choose_set, left, stop, watched
 from visit.app.sentences import duration
 from visit.app.state import change, field, state, visitor, whole_words
 from visit.errors import VisitError
@@ -511,7 +512,7 @@ def every_neuron(model: Model, why: str) -> Any:
     if run.state == "done":
         return run.result
     if run.alive:
-        _watch(key, _short(model), rows)
+        look_again(1.0, _watch, key, _short(model), rows)
     elif run.error is not None:
         st.error(str(run.error), icon=":material/error:")
         _offer(model, f"{why} once every neuron is read as words.", "Try again")
@@ -545,7 +546,6 @@ def _offer(model: Model, text: str, label: str) -> None:
         begin(_key(model), _job(model), SLOW)
 
 
-@st.fragment(run_every=1.0)
 def _watch(key: Any, name: str, rows: int) -> None:
     """How far it is, looked at again and again; when it ends the whole page follows."""
     run = SLOW.find(key)
@@ -558,10 +558,7 @@ def _watch(key: Any, name: str, rows: int) -> None:
         return
     run.watch(visitor())
     shared = "It goes on from there when somebody asks again. Where others wait for it, it goes on for them."
-    if st.button("Stop, and keep what is read", key="stop every neuron", help=shared):
-        if not run.leave(visitor()):
-            left().add(key)
-        st.rerun()
+    st.button("Stop, and keep what is read", key="stop every neuron", help=shared, on_click=stop, args=(run,))
 
 
 def _read(run: Run) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from visit.app import graph_panel as graphs
+from visit.app.follow import look_again
 from visit.app.prompt_bar import plain
 from visit.app.sentences import duration
 from visit.app.state import checked, field, state, visitor
@@ -63,7 +64,7 @@ def choose_set(model: Model, filtered: bool = True) -> PromptSet | None:
                 icon=":material/link:")  # fmt: skip
     only = filtered and bool(state().answered)
     if count and count.alive and not (only and name != OWN):
-        _counting(count.key, _short(model))
+        look_again(1.5, _counting, count.key, _short(model))
     try:
         found = _own() if name == OWN else shipped_set(name, model.name)
     except VisitError as problem:
@@ -109,7 +110,6 @@ def _count(model: Model) -> Run | None:
     return run
 
 
-@st.fragment(run_every=1.5)
 def _counting(key: Any, name: str) -> None:
     """How far the count is; when it ends the page follows, and every set says its number."""
     run = WORKER.find(key)
@@ -188,7 +188,7 @@ def watched(
         if st.button("Watch it again", key=f"again {name}"):
             begin(key, make)
     elif run.alive:
-        _watch(key, str(name), None if follow is None or run.progress.done >= follow else follow)
+        look_again(0.7, _watch, key, str(name), None if follow is None or run.progress.done >= follow else follow)
     elif run.state != "done":
         st.caption(f"Stopped after {done}; the figures are of these.")
         if st.button("Resume", key=f"go {name}"):
@@ -212,11 +212,10 @@ def left() -> set[Any]:
     return st.session_state.setdefault("visit_left", set())
 
 
-@st.fragment(run_every=0.7)
 def _watch(key: Any, name: str, follow: int | None) -> None:
     """A progress bar that looks again by itself; when the run ends, or comes to `follow`, the whole page follows."""
     run = WORKER.find(key)
-    if run is None or not run.alive or (follow is not None and run.progress.done >= follow):
+    if run is None or not run.alive or key in left() or (follow is not None and run.progress.done >= follow):
         st.rerun()
     assert run is not None
     run.watch(visitor())
@@ -229,7 +228,10 @@ def _watch(key: Any, name: str, follow: int | None) -> None:
         text = "Begins…"
     st.progress(min(1.0, now.share), text)
     shared = "Equal requests share one run: where somebody else watches this one, it goes on for them."
-    if st.button("Stop, and keep what is done", key=f"stop {name}", help=shared):
-        if not run.leave(visitor()):
-            left().add(key)
-        st.rerun()
+    st.button("Stop, and keep what is done", key=f"stop {name}", help=shared, on_click=stop, args=(run,))
+
+
+def stop(run: Run) -> None:
+    """This session watches a run no longer; where others do, it goes on for them."""
+    if not run.leave(visitor()):
+        left().add(run.key)

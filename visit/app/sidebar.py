@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from visit.app.cache import st_examination, st_ledger
+from visit.app.follow import look_again
 from visit.app.state import change, checked, choose_model, field, state, visitor, whole_words, write_url
 from visit.errors import VisitError
 from visit.models import wheels
@@ -109,7 +110,7 @@ def _pending(name: str) -> None:
     if name not in LISTED:
         st.text(name)
     if download is not None and download.state == "running":
-        _watch(name)
+        look_again(0.7, _watch, name)
         return
     refusal = _too_large(name)
     if refusal:
@@ -172,7 +173,6 @@ def _drop(name: str) -> None:
     DOWNLOADS.forget(name)
 
 
-@st.fragment(run_every=0.7)
 def _watch(name: str) -> None:
     """How far a download is, looked at again and again; when it ends, the whole page follows."""
     download = DOWNLOADS.find(name)

@@ -10,6 +10,7 @@ import streamlit as st
 
 from visit.app import study_results
 from visit.app.address import CHOICES
+from visit.app.follow import look_again
 from visit.app.prompt_bar import show_notes, shown_model
 from visit.app.prompt_sets import begin, choose_set, watched
 from visit.app.sentences import duration
@@ -64,7 +65,7 @@ def page() -> None:
     if run is None:
         return
     if run.alive and run.progress.done < len(prompts.rows):
-        st.fragment(partial(_so_far, run, model, prompts, settings), run_every=_LIVE)()
+        look_again(_LIVE, _so_far, run, model, prompts, settings)
     else:
         other = study_results.laid_over(run.key) if set(settings.figures) & set(ALIGNED) else (None, None)
         study_results.show(run, model, prompts, other)

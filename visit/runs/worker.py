@@ -252,6 +252,7 @@ class Worker:
                 self._current = None
                 if error is None and run.state == "waiting":  # it has made room
                     self._queue.append(run)
+                    self._sort()  # somebody may have asked for it meanwhile
                 else:
                     run.end("failed" if error else run.state, error)
                     self._keep(run)

@@ -1,0 +1,49 @@
+"""What goes on by itself is looked at again and again; a page follows when it has ended, and arrives whole.
+
+Streamlit throws away what a run of a page has not sent yet when a fragment's timer is heard of just as that run ends:
+it then starts another runner and no longer listens to the first (`AppSession.request_rerun`). The browser is left with
+half a page, or with an old one without a timer, and nobody asks again. Two rules keep this from happening. No timer
+starts before the whole page is drawn, so none can end in its drawing. A look that comes nevertheless right after a
+page's end, of a timer that the page before had started, has the page drawn once more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+UNSURE = 0.5  # seconds after the end of a page in which a look may have cut off what the browser gets of it
+_LATER, _DRAWN = "visit_later", "visit_drawn"  # of the session: what is to be looked at; when the page was drawn
+
+
+def begin_page() -> None:
+    """Call where a run of the whole page begins."""
+    st.session_state[_LATER], st.session_state[_DRAWN] = [], None
+
+
+def look_again(every: float, draw: Callable[..., None], *args: Any) -> None:
+    """Have `draw(*args)` at this place when the page is drawn, and from then on every `every` seconds (> UNSURE).
+
+    `draw` runs the page anew (`st.rerun()`) when it has something else to show. What its buttons do belongs in their
+    `on_click`, which comes first.
+    """
+    assert every > UNSURE
+    st.session_state.setdefault(_LATER, []).append((st.container(), every, draw, args))
+
+
+def end_page() -> None:
+    """Call where a run of the whole page ends: draws what is looked at again."""
+    for place, every, draw, args in st.session_state.pop(_LATER, []):
+        with place:
+            st.fragment(_look, run_every=every)(draw, args)
+    st.session_state[_DRAWN] = time.monotonic()
+
+
+def _look(draw: Callable[..., None], args: tuple[Any, ...]) -> None:
+    drawn = st.session_state.get(_DRAWN)  # None in a run of the whole page
+    if drawn is not None and time.monotonic() - drawn < UNSURE:
+        st.rerun()
+    draw(*args)
