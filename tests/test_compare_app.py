@@ -223,7 +223,11 @@ def test_fields_keep_their_values_when_the_page_changes(page):
     page.get_by_text("What comes next").wait_for(timeout=60_000)
     idle(page)
     assert page.get_by_label("Prompt", exact=True).input_value() == DEFAULT_PROMPT and values() == ["all", "3"]
-    page.go_back()
+    for _ in range(3):  # an address that was completed on a slow page is an entry of its own in the browser's history
+        page.go_back()
+        page.wait_for_timeout(5_000)
+        if page.get_by_label("Prompt B", exact=True).count():
+            break
     page.get_by_label("Prompt B", exact=True).wait_for(timeout=60_000)
     idle(page)
     assert page.get_by_label("Prompt B", exact=True).input_value() == DEFAULT_PROMPT_B and values() == ["all", "3"]

@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from visit.app.address import State, parse, to_params
 from visit.app.study import duration
+from visit.lenses import weights
 from visit.runs.worker import WORKER
 
 
@@ -78,6 +79,7 @@ def test_a_length_of_time_is_said_as_people_do():
 @pytest.fixture
 def held(monkeypatch):
     """A run that stands still in front of its fourth prompt until it is told to go on; counted: charts and studies."""
+    weights._BUILT.clear()  # whatever another file of this process has read
     from threading import Event
 
     from visit.app import study_results
