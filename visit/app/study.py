@@ -64,7 +64,7 @@ def page() -> None:
                       start=partial(_start, model, chosen, prompts, settings, partial(begin, key, make)))  # fmt: skip
     if run is None:
         return
-    if run.alive and run.progress.done < len(prompts.rows):
+    if run.alive and not _all_in(run, prompts):
         look_again(_LIVE, _so_far, run, model, prompts, settings)
     else:
         other = study_results.laid_over(run.key) if set(settings.figures) & set(ALIGNED) else (None, None)
@@ -77,8 +77,16 @@ def _job(model: Model, prompts: PromptSet, settings: Settings) -> Any:
     return StudyRun(model, prompts.rows, settings)
 
 
+def _all_in(run: Run, prompts: PromptSet) -> bool:
+    """Whether the result has all prompts; what is told of the progress may be a batch ahead of it."""
+    sums = run.result
+    return sums is not None and sums.seen == len(prompts.rows)
+
+
 def _so_far(run: Run, model: Model, prompts: PromptSet, settings: Settings) -> None:
     """While the prompts run nothing is drawn but the figure that is opened: drawing takes as much time as they do."""
+    if run.progress.done >= len(prompts.rows) and _all_in(run, prompts):
+        st.rerun()
     names = [figure for figure in settings.figures if figure in ALIGNED]
     if not names:
         return

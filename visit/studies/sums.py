@@ -72,6 +72,11 @@ class StudySums:
     def block(self, name: str) -> Block:
         return next(block for block in self.blocks if block.name == name)
 
+    @property
+    def seen(self) -> int:
+        """How many rows of the prompt set are done, run or not."""
+        return self.prompts + self.skipped + len(self.broken)
+
 
 def empty(blocks: Iterable[Block], settings: Settings) -> StudySums:
     """The sums of no prompt."""

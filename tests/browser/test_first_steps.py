@@ -8,20 +8,12 @@ from urllib.parse import parse_qs, quote, urlparse
 import browser
 import pytest
 
-pytestmark = pytest.mark.browser
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror='window.hacked=1'> \" ' ]]> {{x}} **b** $x$"
 
 
-@pytest.fixture(scope="module")
-def app():
-    browser.need_browser()
-    with browser.server() as address, browser.browser() as chromium:
-        yield address, chromium
-
-
 @pytest.fixture
-def page(app):
-    context = app[1].new_context(viewport={"width": 1440, "height": 1000})
+def page(chromium):
+    context = chromium.new_context(viewport={"width": 1440, "height": 1000})
     found = context.new_page()
     errors: list[str] = []
     found.on("pageerror", lambda error: errors.append(str(error)))
@@ -42,9 +34,14 @@ def until(page, condition: str, *names: str) -> None:
     )
 
 
-def test_a_cold_server_answers_a_deep_link_with_its_page(app, page):
-    """Must stay the first test of this file: the fault it guards against shows on a server's first request only."""
-    page.goto(f"{app[0]}/flow?prompt={quote('Buenos Aires is the capital of')}&layers=0-2&values=1")
+def test_a_cold_server_answers_a_deep_link_with_its_page(page):
+    """The fault it guards against shows on a server's first request only."""
+    with browser.server() as address:
+        deep_link(page, address)
+
+
+def deep_link(page, address):
+    page.goto(f"{address}/flow?prompt={quote('Buenos Aires is the capital of')}&layers=0-2&values=1")
     browser.ready(page)
     assert page.get_by_label("Prompt", exact=True).input_value() == "Buenos Aires is the capital of"
     assert page.get_by_label("Blocks", exact=True).input_value() == "0-2"
@@ -54,15 +51,15 @@ def test_a_cold_server_answers_a_deep_link_with_its_page(app, page):
 
 
 @pytest.mark.parametrize("path", ["/", "/flow"])
-def test_every_address_leads_to_the_page(app, page, path):
-    page.goto(app[0] + path + "?values=1")
+def test_every_address_leads_to_the_page(address, page, path):
+    page.goto(address + path + "?values=1")
     browser.ready(page)
     assert urlparse(page.url).path == "/flow" and query(page) == {"values": "1"}
     assert page.get_by_text("Page not found").count() == 0
 
 
-def test_a_piece_of_the_reading_selects_its_node(app, page):
-    page.goto(app[0])
+def test_a_piece_of_the_reading_selects_its_node(address, page):
+    page.goto(address)
     browser.ready(page)
     page.locator(".story button").last.click()
     until(page, "q.get('node')")
@@ -70,8 +67,8 @@ def test_a_piece_of_the_reading_selects_its_node(app, page):
     assert re.match(r"L\d+\.", query(page)["node"])
 
 
-def test_a_click_in_the_drawing_opens_the_inspector_and_is_in_the_address(app, page):
-    page.goto(app[0] + "/?detail=0w&heads=2")
+def test_a_click_in_the_drawing_opens_the_inspector_and_is_in_the_address(address, page):
+    page.goto(address + "/?detail=0w&heads=2")
     browser.ready(page)
     page.locator(".nodes .n", has_text=re.compile(r"H\d")).first.click()
     inspector = page.locator(".inspector:not([hidden])")
@@ -81,8 +78,8 @@ def test_a_click_in_the_drawing_opens_the_inspector_and_is_in_the_address(app, p
     assert head and re.search(rf"L{head[1]} H{head[2]}", inspector.inner_text())
 
 
-def test_a_chip_chooses_the_position_and_a_cell_of_the_map_does_too(app, page):
-    page.goto(app[0])
+def test_a_chip_chooses_the_position_and_a_cell_of_the_map_does_too(address, page):
+    page.goto(address)
     browser.ready(page)
     page.get_by_role("radio", name="·Japan").click()
     until(page, "q.get('pos') === '3'")
@@ -97,8 +94,8 @@ def test_a_chip_chooses_the_position_and_a_cell_of_the_map_does_too(app, page):
     until(page, "q.get('node') === 'L3.resid_post' && q.get('pos') === '2'")
 
 
-def test_enter_runs_a_prompt_and_typing_does_not(app, page):
-    page.goto(app[0])
+def test_enter_runs_a_prompt_and_typing_does_not(address, page):
+    page.goto(address)
     browser.ready(page)
     field = page.get_by_label("Prompt", exact=True)
     field.fill("Lionel Messi plays the sport of")
@@ -108,12 +105,12 @@ def test_enter_runs_a_prompt_and_typing_does_not(app, page):
     until(page, "q.get('prompt') === 'Lionel Messi plays the sport of'")
 
 
-def test_hostile_text_is_shown_and_never_run(app, page):
+def test_hostile_text_is_shown_and_never_run(address, page):
     page.goto(
-        f"{app[0]}/flow?prompt={quote(HOSTILE)}&target={quote('<b>')}&model={quote('<img src=x onerror=alert(1)>')}"
+        f"{address}/flow?prompt={quote(HOSTILE)}&target={quote('<b>')}&model={quote('<img src=x onerror=alert(1)>')}"
     )
     page.get_by_text("no hub id either").wait_for(timeout=60_000)
-    page.goto(f"{app[0]}/flow?prompt={quote(HOSTILE)}&target={quote('<b>')}&detail=everything&layers=0")
+    page.goto(f"{address}/flow?prompt={quote(HOSTILE)}&target={quote('<b>')}&detail=everything&layers=0")
     browser.ready(page)
     page.get_by_role("radio").nth(4).click()
     until(page, "q.get('pos')")

@@ -1,12 +1,10 @@
-"""Chat models and long prompts in the app: the script without a browser, and what only a browser can see."""
+"""Chat models in the app, and a start token that stands twice."""
 
 from __future__ import annotations
 
-import browser
 import pytest
+from chats import chatty, llama
 from test_app import fresh_caches, start, tokens, url  # noqa: F401
-from test_chat import chatty
-from test_tokens import llama
 
 from visit.app.address import DEFAULT_PROMPT
 
@@ -69,30 +67,3 @@ def test_a_start_token_that_stands_twice_is_told(tmp_path):
     model.tokenizer.save_pretrained(tmp_path)
     app = start(model=str(tmp_path), prompt="<s>Tokyo")
     assert not app.exception and "stands twice" in said(app)
-
-
-@pytest.mark.browser
-def test_enter_runs_shift_enter_begins_a_line_and_a_long_prompt_stays_three_lines_high():
-    with browser.visitor() as page:
-        page.goto(page.address)
-        browser.ready(page)
-        field = page.get_by_label("Prompt", exact=True)
-        low = field.bounding_box()["height"]
-        field.fill("one")
-        field.press("Shift+Enter")
-        field.type("two")
-        field.press("Enter")
-        page.wait_for_function("new URLSearchParams(location.search).get('prompt') === 'one\\ntwo'")
-        assert low < field.bounding_box()["height"] < 3 * low
-        field.fill("the city of" + " the city of" * 40)
-        field.press("Enter")
-        page.wait_for_function("new URLSearchParams(location.search).get('prompt').length > 400")
-        browser.idle(page)
-        box = page.get_by_role("radiogroup", name="Tokens (")
-        assert box.bounding_box()["height"] < 130 and box.get_by_role("radio").count() > 100
-        assert box.get_by_role("radio", checked=True).is_visible()
-        box.get_by_role("radio", checked=True).focus()
-        page.keyboard.press("Home")
-        page.keyboard.press("Enter")
-        page.wait_for_function("new URLSearchParams(location.search).get('pos') === '0'")
-        assert not page.errors

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import models
 import pytest
-import test_tokens
 import torch
+from chats import CHATML, GEMMA, LLAMA, ODD, WORDS, chatty, llama
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from visit import VisitError, build_flow_graph, capture, capture_many, chat_prompt
@@ -18,48 +18,8 @@ from visit.models.chat import ChatPrompt, Message
 from visit.models.rendering import render
 from visit.models.tokens import doubled_start, special_ids
 
-CHATML = (  # SmolLM2's, with a shorter system message of its own
-    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
-    "{{ '<|im_start|>system\nYou are of help<|im_end|>\n' }}{% endif %}"
-    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-LLAMA = (  # trims, writes the start token, and puts the system message inside the first turn
-    "{% if messages[0]['role'] == 'system' %}{% set system = '<<SYS>>' + messages[0]['content'] + '<</SYS>>' %}"
-    "{% set messages = messages[1:] %}{% else %}{% set system = '' %}{% endif %}"
-    "{% for m in messages %}{{ bos_token + '[INST] ' + system + m['content'] | trim + ' [/INST]' }}{% endfor %}"
-)
-GEMMA = (  # refuses a system message
-    "{{ bos_token }}"
-    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] | trim + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{'<|im_start|>model\n'}}{% endif %}"
-)
-ODD = (  # what else the sandbox of transformers offers
-    "{%- set ns = namespace(n=0) -%}{% for m in messages %}{% if m.role == 'tool' %}{% continue %}{% endif %}"
-    "{% generation %}{{ dict(a=m.content) | tojson }}{% endgeneration %}{% set ns.n = ns.n + 1 %}{% endfor %}\n"
-    "  {% if tools is none and ns.n %}\n{{ strftime_now('%Y') }} é{% endif %}"
-)
 TEMPLATES = {"chatml": CHATML, "llama": LLAMA, "gemma": GEMMA, "odd": ODD}
 TEXTS = ["Hi", "  What is\n2 + 2? \n", "a | b > c", "The capital of Japan", "日本 café ☕"]
-
-
-def byte_level():
-    words = models.tokenizer()
-    words.add_special_tokens({"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"})
-    return words
-
-
-WORDS = {
-    "byte-level": byte_level, "metaspace": lambda: test_tokens.llama(False), "legacy": lambda: test_tokens.llama(True)
-}  # fmt: skip
-
-
-def chatty(template=CHATML, words=byte_level):
-    """A small model whose tokenizer has a chat template."""
-    made = words()
-    made.chat_template = template
-    return replace(models.small("llama", torch.float32), tokenizer=made, name="chatty")
 
 
 @pytest.mark.parametrize("words", WORDS)
@@ -118,7 +78,7 @@ def test_a_record_of_a_message_knows_what_was_typed_and_what_the_template_made_o
 
 
 def test_one_message_in_two_templates_is_aligned_by_its_words():
-    a, b = chatty(), chatty(GEMMA, lambda: test_tokens.llama(False))
+    a, b = chatty(), chatty(GEMMA, lambda: llama(False))
     left, right = (capture(m, chat_prompt(m, "The capital of Japan")) for m in (a, b))
     found = pair(a, left, b, right)
     assert {p.a for p in found.pairs} >= set(range(len(left.token_ids)))
@@ -151,13 +111,13 @@ def test_what_cannot_be_a_message_is_refused_in_a_sentence():
 
 
 def test_a_start_token_that_stands_twice_is_told():
-    model = replace(models.small("llama", torch.float32), tokenizer=test_tokens.llama(False))
+    model = replace(models.small("llama", torch.float32), tokenizer=llama(False))
     for text, twice in (("<s>Tokyo", True), ("Tokyo", False), ("Tokyo<s>", False)):
         said = doubled_start(model.tokenizer, capture(model, text).token_ids)
         assert bool(said) == twice and (not twice or said.startswith("<s> stands twice"))
     assert doubled_start(models.tokenizer(), [0, 0, 1]) is None, "this tokenizer adds none"
-    wrapped = chat_prompt(chatty(LLAMA, lambda: test_tokens.llama(False)), "Tokyo")
-    assert doubled_start(test_tokens.llama(False), wrapped) is None
+    wrapped = chat_prompt(chatty(LLAMA, lambda: llama(False)), "Tokyo")
+    assert doubled_start(llama(False), wrapped) is None
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +160,6 @@ def test_chat_options_that_mean_nothing_are_refused(capsys, folder):
 
 def test_a_start_token_typed_before_a_prompt_is_told_on_the_command_line(capsys, tmp_path):
     models.small("llama", torch.float32).hf.save_pretrained(tmp_path)
-    test_tokens.llama(False).save_pretrained(tmp_path)
+    llama(False).save_pretrained(tmp_path)
     assert main(["graph", "--model", str(tmp_path), "--layers", "0", "--prompt", "<s>Tokyo"]) == 0
     assert "visit: note: <s> stands twice" in capsys.readouterr().err

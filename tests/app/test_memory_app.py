@@ -7,7 +7,6 @@ import json
 import models
 import pandas as pd
 import pytest
-from browser import idle, visitor
 from streamlit.testing.v1 import AppTest
 
 import visit
@@ -22,7 +21,7 @@ PROMPT = [5, 17, 3, 99, 41, 17, 8]
 
 
 def start(opened: tuple[str, ...] = (), **params: str) -> AppTest:
-    app = AppTest.from_file("../streamlit_app.py", default_timeout=60)
+    app = AppTest.from_file("../../streamlit_app.py", default_timeout=60)
     for name in opened:
         app.session_state[name] = True
     for name, value in params.items():
@@ -46,7 +45,7 @@ def test_the_page_opens_on_the_head_that_pushes_hardest():
 
 def test_a_newcomer_finds_the_name_mover_by_opening_the_page():
     """Choose the example (two clicks), open the page (the third): its first line names the head and the name."""
-    app = AppTest.from_file("../streamlit_app.py", default_timeout=60).run()
+    app = AppTest.from_file("../../streamlit_app.py", default_timeout=60).run()
     app.selectbox(key="example").set_value("Two names: to whom does John give?").run()
     app.switch_page("pages/memory.py").run()
     assert not app.exception and not app.error
@@ -172,47 +171,6 @@ def test_meta_says_what_the_tables_are_of():
     meta = memory_meta(model, acts, -1, None, 9, head_summary(model, acts, 0, 1, distractor=9))
     assert meta["ledger"]["holds"] and meta["position"] == 6 and meta["distractor"]["id"] == 9
     assert meta["head"]["node"] == "L0.head1" and {"model", "revision", "versions", "prompt"} <= set(meta)
-
-
-# ---- in a browser --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def page():
-    with visitor() as page:
-        yield page
-
-
-def test_a_memory_value_of_the_flow_graph_leads_here(page):
-    page.goto(f"{page.address}/flow?node=L4.head1.value3&detail=4w")
-    page.locator(".inspector:visible").wait_for(timeout=60_000)
-    page.get_by_text("Open in attention memory").click()
-    page.wait_for_url("**/memory*")
-    page.get_by_text("L4 H1 at position 7").first.wait_for(timeout=30_000)
-    idle(page)
-    assert "head=L4.head1" in page.url and "source=3" in page.url and "node=L4.head1.value3" in page.url
-
-
-def test_a_click_on_the_map_opens_a_head(page):
-    page.goto(f"{page.address}/memory")
-    page.get_by_text("L4 H1 at position 7").first.wait_for(timeout=60_000)
-    idle(page)
-    chart = page.locator("[data-testid=stVegaLiteChart]").nth(1)
-    box = chart.bounding_box()
-    chart.click(position={"x": box["width"] * 0.95, "y": 26 * 3 + 13})  # layer 4, the last head
-    page.get_by_text("L4 H7 at position 7").first.wait_for(timeout=20_000)
-    assert page.errors == []
-
-
-def test_a_long_prompt_has_pages(page):
-    page.goto(f"{page.address}/memory?order=source_pos&prompt={'the city of ' * 30}")
-    page.get_by_text("positions each").wait_for(timeout=60_000)
-    idle(page)
-    shown = page.get_by_text("what is shown makes").inner_text()
-    page.locator("[data-testid=stNumberInput] button").nth(1).click()
-    idle(page)
-    assert page.locator("[data-testid=stNumberInput] input").input_value() == "2"
-    assert page.get_by_text("what is shown makes").inner_text() != shown and page.errors == []
 
 
 def test_the_public_name():

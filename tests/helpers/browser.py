@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
 
 
@@ -74,17 +74,6 @@ def ready(page, timeout: float = 60_000) -> None:
     """Wait until the flow graph stands and Streamlit is idle."""
     page.locator(".nodes .n").first.wait_for(timeout=timeout)
     page.wait_for_function("() => !document.querySelector('[data-testid=stStatusWidget]')", timeout=timeout)
-
-
-@contextlib.contextmanager
-def visitor(**env: str) -> Iterator:
-    """One tab on a fresh server, with `page.address` and the errors that its scripts threw in `page.errors`."""
-    need_browser()
-    with server(**env) as address, browser() as chromium:
-        page = chromium.new_page(viewport={"width": 1440, "height": 1300})
-        page.address, page.errors = address, []
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        yield page
 
 
 def idle(page) -> None:

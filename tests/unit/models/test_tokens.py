@@ -5,30 +5,14 @@ from __future__ import annotations
 import models
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
+from chats import TEXTS, llama
+from tokenizers import Tokenizer, decoders, pre_tokenizers, processors, trainers
 from tokenizers import models as kinds
 from transformers import PreTrainedTokenizerFast
 
 from visit import VisitError, capture, ledger, load_model
 from visit.analyses.doctor import examine
 from visit.models.tokens import character_parts, single_token, split_characters, start_tokens, token_strings, token_text
-
-TEXTS = ["The capital of Japan is the city of Tokyo. a test of café here", "Tokyo and Paris are capitals often"] * 9
-BYTES = [f"<0x{i:02X}>" for i in range(256)]
-
-
-def llama(legacy: bool) -> PreTrainedTokenizerFast:
-    """Byte-pair pieces with byte fallback and `<s>` in front. `legacy`: as Llama 1 and 2 prepend a space to all."""
-    words = Tokenizer(kinds.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
-    if legacy:
-        words.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    else:
-        words.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
-    words.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
-    special = ["<unk>", "<s>", "</s>", *BYTES]
-    words.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=330, special_tokens=special, show_progress=False))
-    words.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    return PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
 
 
 def unigram() -> PreTrainedTokenizerFast:

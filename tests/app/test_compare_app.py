@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import models
 import pytest
-from browser import idle, visitor
 from streamlit.testing.v1 import AppTest
 from transformers import AutoModelForCausalLM
 
@@ -14,7 +13,7 @@ NOT = "The capital of Japan is not the city of"
 
 
 def start(**params: str) -> AppTest:
-    app = AppTest.from_file("../streamlit_app.py", default_timeout=60)
+    app = AppTest.from_file("../../streamlit_app.py", default_timeout=60)
     for name, value in params.items():
         app.query_params[name] = value
     return app.run().switch_page("pages/compare.py").run()
@@ -124,125 +123,11 @@ def saved(folder, **shape) -> str:
 
 
 def test_a_click_on_compare_with_opens_the_page():
-    app = AppTest.from_file("../streamlit_app.py", default_timeout=60).run()
+    app = AppTest.from_file("../../streamlit_app.py", default_timeout=60).run()
     other = next(t for t in app.text_area if t.label == "Change a word and press Enter")
     other.set_value("The capital of Italy is the city of").run()
     assert not app.exception and app.title[0].value == "Compare"
     assert app.text_area(key="w_prompt_b").value == "The capital of Italy is the city of"
-
-
-# ---- in a browser --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def page():
-    with visitor() as page:
-        page.goto(f"{page.address}/compare?detail=4w")
-        page.locator(".nodes").nth(1).wait_for(timeout=60_000)
-        idle(page)
-        yield page
-
-
-def test_pointing_at_a_node_lights_its_twin(page):
-    frames = page.locator(".frame")
-    frames.nth(0).locator(".nodes .n", has_text="H1").last.hover()
-    page.wait_for_timeout(300)
-    lit = [frames.nth(i).locator(".lit .n").count() for i in range(2)]
-    assert lit[0] > 3 and lit[1] > 3
-    page.mouse.move(5, 5)
-
-
-def test_both_graphs_scroll_and_zoom_together(page):
-    frames = page.locator(".frame")
-    for leader in (0, 1):
-        frames.nth(leader).hover(position={"x": 20, "y": 8})
-        frames.nth(leader).evaluate("(f, to) => { f.scrollLeft = to; }", 120 + 200 * leader)
-        page.wait_for_timeout(200)
-        assert [frames.nth(i).evaluate("f => f.scrollLeft") for i in range(2)] == [120 + 200 * leader] * 2
-    page.locator("button[aria-label='zoom in']").nth(1).click()
-    page.wait_for_timeout(200)
-    widths = [frames.nth(i).locator("svg").first.evaluate("s => s.style.width") for i in range(2)]
-    assert widths[0] == widths[1]
-    page.get_by_text("120 %").first.click()
-
-
-def test_a_click_selects_on_both_sides_and_a_row_of_changes_does_too(page):
-    frames = page.locator(".frame")
-    frames.nth(1).locator(".nodes .n", has_text="H7").last.click()
-    page.locator(".inspector:visible h4").nth(1).wait_for(timeout=20_000)
-    idle(page)
-    titles = page.locator(".inspector:visible h4").all_inner_texts()
-    assert len(titles) == 2 and titles[0] == titles[1] and titles[0].startswith("Head L")
-    assert "node=L" in page.url
-
-
-def test_the_user_corrects_the_alignment(page):
-    chips = page.locator(".grid .chip")
-    page.get_by_text("Correct the alignment").click()
-    assert "partner is wrong" in page.locator(".say").inner_text()
-    chips.nth(6).click()
-    chips.nth(6).click()
-    idle(page)
-    assert "align=3%3A" in page.url and page.locator(".col.deleted, .col.inserted").count() == 2
-    page.get_by_text("Undo my corrections").click()
-    idle(page)
-    assert "align" not in page.url and page.locator(".col.replaced").count() == 1
-
-
-def test_below_1100_pixels_the_graphs_stack(page):
-    page.set_viewport_size({"width": 1000, "height": 1300})
-    page.wait_for_timeout(800)
-    boxes = [page.locator(".frame").nth(i).bounding_box() for i in range(2)]
-    assert boxes[1]["y"] > boxes[0]["y"] + 100 and abs(boxes[0]["x"] - boxes[1]["x"]) < 5
-    page.set_viewport_size({"width": 1440, "height": 1300})
-    page.wait_for_timeout(800)
-    boxes = [page.locator(".frame").nth(i).bounding_box() for i in range(2)]
-    assert abs(boxes[1]["y"] - boxes[0]["y"]) < 5
-
-
-def test_nothing_was_thrown_and_nothing_runs(page):
-    page.goto(f"{page.address}/compare?prompt=<img src=x onerror=window.hit=1>&prompt_b=<script>window.hit=1</script>")
-    page.locator(".nodes").nth(1).wait_for(timeout=60_000)
-    idle(page)
-    assert page.evaluate("window.hit") is None and page.errors == []
-
-
-def test_fields_keep_their_values_when_the_page_changes(page):
-    def values() -> list[str]:
-        return [page.get_by_label(name, exact=True).input_value() for name in ("Heads per block", "Values per head")]
-
-    page.goto(f"{page.address}/flow?prompt=The capital of Japan is the city of&values=3")
-    page.locator(".nodes").first.wait_for(timeout=60_000)
-    idle(page)
-    assert values() == ["all", "3"]
-    page.get_by_role("link", name="Compare").click()
-    page.locator(".nodes").nth(1).wait_for(timeout=60_000)
-    idle(page)
-    assert page.get_by_label("Prompt A", exact=True).input_value() == DEFAULT_PROMPT and values() == ["all", "3"]
-    page.get_by_role("link", name="Flow graph").click()
-    page.get_by_text("What comes next").wait_for(timeout=60_000)
-    idle(page)
-    assert page.get_by_label("Prompt", exact=True).input_value() == DEFAULT_PROMPT and values() == ["all", "3"]
-    for _ in range(3):  # an address that was completed on a slow page is an entry of its own in the browser's history
-        page.go_back()
-        page.wait_for_timeout(5_000)
-        if page.get_by_label("Prompt B", exact=True).count():
-            break
-    page.get_by_label("Prompt B", exact=True).wait_for(timeout=60_000)
-    idle(page)
-    assert page.get_by_label("Prompt B", exact=True).input_value() == DEFAULT_PROMPT_B and values() == ["all", "3"]
-
-
-def test_a_click_in_a_sentence_brings_the_graph_into_sight(page):
-    page.set_viewport_size({"width": 1440, "height": 900})
-    page.goto(f"{page.address}/flow")
-    page.locator(".nodes").first.wait_for(timeout=60_000)
-    idle(page)
-    top = page.locator(".frame").bounding_box()["y"]
-    assert top > 900, "the graph lies below"
-    page.locator(".story button").first.click()
-    page.wait_for_timeout(2500)
-    assert page.locator(".frame").bounding_box()["y"] < 700
 
 
 def test_a_hidden_node_that_is_chosen_is_shown_again(monkeypatch):

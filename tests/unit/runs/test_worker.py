@@ -514,7 +514,7 @@ class Slow:
 def test_a_program_that_ends_leaves_what_it_has_done(tmp_path, end):
     (tmp_path / "test_worker_job.py").write_text(SLOW)
     program = ANOTHER.format(tests=str(tmp_path), end=end)
-    env = {**os.environ, "VISIT_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(Path(__file__).parent.parent)}
+    env = {**os.environ, "VISIT_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(Path(__file__).parents[3])}
     subprocess.run([sys.executable, "-c", program], env=env, timeout=PATIENCE, check=False)
     files = list((tmp_path / "cache" / "runs").glob("*.npz"))
     assert len(files) == 1

@@ -13,7 +13,7 @@ import visit
 from visit.app import flow
 from visit.app.address import DEFAULT_PROMPT
 
-APP = "../streamlit_app.py"
+APP = "../../streamlit_app.py"
 
 
 def start(**params: str) -> AppTest:

@@ -16,7 +16,7 @@ from test_app import drawn, tokens
 from visit.models.catalog import LISTED, REAL, size_text
 from visit.models.hub import DOWNLOADS
 
-APP = "../streamlit_app.py"
+APP = "../../streamlit_app.py"
 XL = "openai-community/gpt2-xl"
 
 
@@ -173,7 +173,7 @@ def test_the_doctors_panel_says_what_the_command_says(tmp_path):
 
 
 def test_a_tokenizer_with_a_start_token_is_marked(tmp_path):
-    from test_tokens import llama
+    from chats import llama
     from transformers import AutoModelForCausalLM, LlamaConfig
 
     words = llama(legacy=False)

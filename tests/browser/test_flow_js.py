@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from browser import browser as chromium
-from browser import need_browser
 from graphs import HOSTILE, make_graph
 
 from visit.drawing.draw import component_source, flow_data
 from visit.files.flow_page import flow_html, script_json
 
-pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    need_browser()
-    with chromium() as found:
-        yield found
-
 
 @pytest.fixture
-def page(browser):
+def page(chromium):
     """A page of 1,200 × 800 pixels that fails its test for every error on it."""
-    context = browser.new_context(viewport={"width": 1200, "height": 800}, has_touch=True)
+    context = chromium.new_context(viewport={"width": 1200, "height": 800}, has_touch=True)
     found = context.new_page()
     errors = []
     found.on("pageerror", lambda error: errors.append(str(error)))

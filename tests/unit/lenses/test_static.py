@@ -239,7 +239,7 @@ def test_two_processes_at_once_do_no_harm(folder):
         "m = visit.load_model('visit-mini'); made = [compute(m) for _ in range(3)];"
         "print(json.dumps([int(a['ids'].astype('int64').sum()) for a in made if save(key(m), a)]))"
     )
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
     both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=env) for _ in range(2)]
     sums = [n for p in both for n in json.loads(p.communicate(timeout=120)[0])]
     model = visit.load_model("visit-mini")
