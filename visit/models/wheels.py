@@ -177,9 +177,10 @@ def _download(name: str, wheel: Wheel, folder: Path, told: Told) -> Path:
 def _bytes_in(folder: Path, name: str) -> int:
     """How large the file is by now: pip writes it to a temporary folder, and copies it when it is whole."""
     sizes = [0]
-    for path in folder.rglob(name):
-        with suppress(OSError):
-            sizes.append(path.stat().st_size)
+    for where, _, files in os.walk(folder):  # unlike rglob it is content with folders that pip removes meanwhile
+        if name in files:
+            with suppress(OSError):
+                sizes.append((Path(where) / name).stat().st_size)
     return max(sizes)
 
 

