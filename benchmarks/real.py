@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 
 PROMPT = "When Mary and John went to the store, John gave a drink to"
 OTHERS = [

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 
 from browser import browser, idle, ready, server  # noqa: E402
 
