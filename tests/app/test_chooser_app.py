@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 from test_app import drawn, tokens
 
-from visit.models.catalog import LISTED, REAL, size_text
+from visit.models.catalog import LISTED, REAL
 from visit.models.hub import DOWNLOADS
+from visit.text.numbers import size_text
 
 APP = "../../streamlit_app.py"
 XL = "openai-community/gpt2-xl"

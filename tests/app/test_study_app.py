@@ -9,7 +9,6 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from visit.app.address import State, parse, to_params
-from visit.app.study import duration
 from visit.lenses import weights
 from visit.runs.worker import WORKER
 
@@ -64,10 +63,6 @@ def test_the_state_goes_round_through_the_address():
     state, notes = parse({"figures": "2b,5,tables", "k": "20", "blocks": "1-3", "ranks": "4", "count": "all"})
     assert not notes and (state.figures, state.k, state.count) == ("2b,5,tables", "20", "all")
     assert parse(to_params(state))[0] == state and to_params(State()) == {}
-
-
-def test_a_length_of_time_is_said_as_people_do():
-    assert [duration(s) for s in (0.2, 59, 300, 7200)] == ["1 s", "59 s", "5 min", "2.0 h"]
 
 
 # ---- a run, looked at while it goes on -------------------------------------------------------------------------------

@@ -11,9 +11,10 @@ import torch
 from visit.activations.forward import Activations, capture, plain_logits, tokenize
 from visit.exact.ledger import SAMPLE, ledger, summary, tolerance
 from visit.graph.build import build_flow_graph, sums_gap, versions
-from visit.models.catalog import TOKENS, Dimensions, Forecast, forecast, memory_at_hand, size_text
+from visit.models.catalog import TOKENS, Dimensions, Forecast, forecast, memory_at_hand
 from visit.models.model import Model
 from visit.models.tokens import start_tokens
+from visit.text.numbers import size_text
 
 _LONG = 1024  # tokens of the long prompt whose memory is forecast too
 _CHUNK = 1 << 22  # numbers looked at together when a weight is searched for NaN

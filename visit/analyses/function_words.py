@@ -16,6 +16,7 @@ import pandas as pd
 from visit.analyses.norm_sets import ShiftSums, set_shift
 from visit.errors import VisitError
 from visit.models.model import Model
+from visit.text.numbers import signed
 
 FILE = Path(__file__).parents[1] / "data" / "function_words.txt"
 DRAWS = 1000  # of the bootstrap
@@ -169,14 +170,8 @@ def _than(row: pd.Series) -> str:
 
 
 def _interval(row: pd.Series) -> str:
-    numbers = f"{_points(row['difference'])}, 95 % interval {_points(row['low'])} to {_points(row['high'])}"
-    return f"({numbers} percentage points a word)"
-
-
-def _points(value: float) -> str:
-    number = f"{100 * value:+.2g}".replace("-", "−")
-    size, _, power = number.partition("e")
-    return f"{size}·10^{int(power.replace('−', '-'))}" if power else size
+    size, low, high = (signed(100 * row[name]) for name in ("difference", "low", "high"))
+    return f"({size}, 95 % interval {low} to {high} percentage points a word)"
 
 
 def _sites(sums: ShiftSums, norm: str) -> list[tuple[int | None, str]]:

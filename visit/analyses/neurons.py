@@ -19,6 +19,7 @@ from visit.exact.question import aimed, counted
 from visit.lenses.logit import columns_of, read
 from visit.lenses.weights import StaticIndex, matrices, read_rows, reading, rows_of
 from visit.models.model import Model
+from visit.text.numbers import percent
 from visit.text.visible import visible
 
 # ---- neurons in one prompt -------------------------------------------------------------------------------------------
@@ -336,4 +337,4 @@ def _most_so(always: pd.DataFrame) -> str:
 
 
 def _mean(table: pd.DataFrame, name: str) -> str:
-    return f"{table[name].mean():.0%}"
+    return f"{percent(table[name].mean())}"

@@ -36,6 +36,7 @@ from visit.errors import VisitError
 from visit.figures import maps as figures
 from visit.models.catalog import LISTED, MINI, is_hosted, title
 from visit.text.glossary import explain
+from visit.text.numbers import percent
 from visit.text.visible import as_word, visible
 
 COLUMNS = 14  # pairs of the map on screen at once
@@ -209,7 +210,6 @@ def answers(two: Two) -> None:
     from visit.analyses.graph_difference import answers as standings
     from visit.graph.prune import Keep
     from visit.narrate.comparison import contrast
-    from visit.narrate.flow import percent
 
     asked = [Asked(s.model, s.acts, s.pos, s.target, s.distractor) for s in (two.a, two.b)]
     table = standings(*asked)

@@ -16,6 +16,7 @@ from visit.app.prompt_bar import Subject, plain
 from visit.app.sentences import sentences
 from visit.app.state import shown_errors, state, write_url
 from visit.text.glossary import explain
+from visit.text.numbers import percent
 from visit.text.visible import visible
 
 
@@ -126,10 +127,10 @@ def _blocks(opened: list[int]) -> str:
 
 
 def _range(shares: list[float]) -> str:
-    low, high = (f"{100 * s:.0f}" for s in (min(shares), max(shares)))
-    if low == "100":
+    if min(shares) >= 1:
         return "all"
-    return f"{low} % of the" if low == high else f"{low} to {high} % of the"
+    low, high = percent(min(shares)), percent(max(shares))
+    return f"{low} of the" if low == high else f"{low} to {high} of the"
 
 
 def _file(built: Any, shown: Any, look: dict[str, Any], kind: str) -> bytes | str:

@@ -17,6 +17,7 @@ from visit.app.sentences import sentences
 from visit.app.state import change, field, state, whole_words
 from visit.figures import heads as figures_memory
 from visit.text.glossary import explain
+from visit.text.numbers import percent, short
 from visit.text.visible import visible, word_list
 
 MEASURES = {
@@ -233,9 +234,9 @@ def drill_down(chosen: Chosen) -> None:
     aside = "" if state().sink == "shown" else f" (the first position, {_share(numbers)} of what moves, is set aside)"
     st.caption(
         f"One row per position up to this one.{near} {chosen.name} writes the sum of these memory values, each "
-        f"times its pattern; what is shown makes {share:.0%} of what it moves{aside}. The last row is what the sum "
-        f"misses: {error:.0e} of the head's length. Words: what each vector reads with the logit lens. Choose a row "
-        "for that token's life below."
+        f"times its pattern; what is shown makes {percent(share)} of what it moves{aside}. The last row is what the "
+        f"sum misses: {error:.0e} of the head's length. Words: what each vector reads with the logit lens. Choose a "
+        "row for that token's life below."
     )
 
 
@@ -251,7 +252,7 @@ _ORDERS = {"moved": "by what it moves", "pattern": "by attention", "contribution
 
 
 def _share(numbers: pd.DataFrame) -> str:
-    return f"{float(numbers.loc[numbers['is_sink'], 'share'].iloc[0]):.0%}"
+    return f"{percent(float(numbers.loc[numbers['is_sink'], 'share'].iloc[0]))}"
 
 
 def _ordered(rows: pd.DataFrame) -> pd.DataFrame:
@@ -447,16 +448,13 @@ def _life_caption(table: Any, by: str, token: str, d_vocab: int) -> str:
     if by == "source_prob":
         return (
             f"{start} The stronger the colour, the more probable its own token: on average over heads "
-            f"{mean.iloc[0]:.1%} in "
-            f"layer 0 and most, {mean.max():.1%}, in layer {best} (chance: {1 / d_vocab:.2%}). The paper finds "
-            "higher values "
-            f"in later layers (Fig. 18). {end}"
+            f"{percent(mean.iloc[0])} in layer 0 and most, {percent(mean.max())}, in layer {best} (chance: "
+            f"{percent(1 / d_vocab, fine=True)}). The paper finds higher values in later layers (Fig. 18). {end}"
         )
     return (
         f"{start} The stronger the colour, the more of its fifty top words it shares with what its head writes at the "
-        f"position looked at: on average {table[by].mean():.2f}, most in layer {best} ({mean.max():.2f}). The paper "
-        "finds "
-        f"this for the most attended values of all heads (Fig. 17). {end}"
+        f"position looked at: on average {short(table[by].mean())}, most in layer {best} ({short(mean.max())}). The "
+        f"paper finds this for the most attended values of all heads (Fig. 17). {end}"
     )
 
 

@@ -15,13 +15,13 @@ from visit.app.cache import st_active
 from visit.app.follow import look_again
 from visit.app.prompt_bar import Subject, plain
 from visit.app.prompt_sets import begin, choose_set, left, stop, watched
-from visit.app.sentences import duration
 from visit.app.state import change, field, state, visitor, whole_words
 from visit.errors import VisitError
 from visit.figures import neurons as figures_neurons
 from visit.runs.prompts import PromptSet
 from visit.runs.worker import SLOW, Run
 from visit.text.glossary import explain
+from visit.text.numbers import duration, percent, signed
 from visit.text.visible import visible, word_list
 
 if TYPE_CHECKING:
@@ -227,8 +227,10 @@ def card(subject: Subject, prompts: PromptSet | None, found: tuple[Any, Any] | N
     st.subheader(f"Neuron L{chosen[0]} N{chosen[1]}", anchor=False)
     if "freq" in made:
         always = ", a regularization neuron" if made["is_regularization"] else ""
-        st.markdown(f"Among its layer's most active on **{made['freq']:.0%}** of {made['prompts']:,} prompts{always}; "
-                    f"activation {made['mean']:+.3f} on average, {made['max']:+.3f} at most.")  # fmt: skip
+        st.markdown(
+            f"Among its layer's most active on **{percent(made['freq'])}** of {made['prompts']:,} prompts{always}; "
+            f"activation {signed(made['mean'])} on average, {signed(made['max'])} at most."
+        )
     _weights(made["tables"]["words"], index is not None)
     with graphs.beside("card"):
         left, right = st.columns(2, gap="large")

@@ -20,6 +20,7 @@ from visit.errors import VisitError
 from visit.models.catalog import LISTED, MINI, title
 from visit.models.hub import DOWNLOADS
 from visit.text.glossary import explain
+from visit.text.numbers import percent
 from visit.text.visible import visible
 
 if TYPE_CHECKING:
@@ -286,7 +287,7 @@ def _chips(model: Model, acts: Activations) -> int:
         rest = float(acts.pattern[:, :, 1:, 0].float().mean())
         st.caption(
             f":material/anchor: The tokenizer puts {chip(acts.tokens[0])} in front. It is kept: it is the attention "
-            f"sink, on which heads with nothing to fetch rest. Here {rest:.0%} of all attention lies on it."
+            f"sink, on which heads with nothing to fetch rest. Here {percent(rest)} of all attention lies on it."
         )
     return pos
 

@@ -14,7 +14,6 @@ import streamlit as st
 from visit.app import graph_panel as graphs
 from visit.app.follow import look_again
 from visit.app.prompt_bar import plain
-from visit.app.sentences import duration
 from visit.app.state import checked, field, state, visitor
 from visit.errors import VisitError
 from visit.runs.job import Progress
@@ -32,6 +31,7 @@ from visit.runs.prompts import (
     shipped_set,
 )
 from visit.runs.worker import WORKER, Run, Worker
+from visit.text.numbers import duration
 
 if TYPE_CHECKING:
     from visit.models.model import Model

@@ -47,10 +47,3 @@ def sentences(found: list[Any], key: str, pick: Callable[[str], None]) -> None:
         data={"sentences": [[list(piece) for piece in sentence] for sentence in found]},
         on_pick_change=lambda: pick(st.session_state[key]["pick"]),
     )
-
-
-def duration(seconds: float) -> str:
-    """A length of time as one says it."""
-    if seconds < 90:
-        return f"{max(1, round(seconds)):,} s"
-    return f"{round(seconds / 60):,} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -12,9 +12,10 @@ from visit.app.follow import look_again
 from visit.app.state import change, checked, choose_model, field, state, visitor, whole_words, write_url
 from visit.errors import VisitError
 from visit.models import wheels
-from visit.models.catalog import LISTED, MINI, REAL, is_hosted, least, memory_at_hand, need, size_text, title
+from visit.models.catalog import LISTED, MINI, REAL, is_hosted, least, memory_at_hand, need, title
 from visit.models.hub import DOWNLOADS, Download
 from visit.text.glossary import explain
+from visit.text.numbers import size_text
 
 if TYPE_CHECKING:
     from visit.models.model import Model

@@ -13,7 +13,6 @@ from visit.app.address import CHOICES
 from visit.app.follow import look_again
 from visit.app.prompt_bar import show_notes, shown_model
 from visit.app.prompt_sets import begin, choose_set, watched
-from visit.app.sentences import duration
 from visit.app.sidebar import show_ledger
 from visit.app.state import change, field, state
 from visit.errors import VisitError
@@ -22,6 +21,7 @@ from visit.runs.prompts import PromptSet
 from visit.studies.captions import SECOND, caption_of
 from visit.studies.settings import ALIGNED, FIGURES, Settings, settled
 from visit.text.glossary import explain
+from visit.text.numbers import duration, percent
 
 if TYPE_CHECKING:
     from visit.models.model import Model
@@ -252,5 +252,5 @@ def forecast_sentence(table: pd.DataFrame, prompts: int) -> str:
     largest = table.loc[table["seconds"].idxmax()]
     share = float(largest["seconds"]) / max(seconds, 1e-12)
     many = f"{prompts:,} prompt{'s' if prompts != 1 else ''}"
-    return (f"**About {duration(seconds)}** for {many} on this machine, if it has nothing else to do; {share:.0%} "
+    return (f"**About {duration(seconds)}** for {many} on this machine, if it has nothing else to do; {percent(share)} "
             f"of it goes into {largest['part']}.")  # fmt: skip

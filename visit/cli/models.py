@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from visit.cli.options import TABLES, check_out, out_options, wrote
 from visit.errors import VisitError
-from visit.models.catalog import LISTED, MINI, MINI_FOLDER, size_text, title
+from visit.models.catalog import LISTED, MINI, MINI_FOLDER, title
+from visit.text.numbers import percent, size_text
 
 if TYPE_CHECKING:
     from visit.models.hub import Download
@@ -101,7 +102,7 @@ class _Bar:
         if not download.total:
             return
         share = download.done / download.total
-        text = f"{share:4.0%}  {size_text(download.done)} of {size_text(download.total)}"
+        text = f"{percent(share):>6}  {size_text(download.done)} of {size_text(download.total)}"
         text += f"  {size_text(download.rate)} a second" if download.rate > 0 else ""
         text = download.doing or text
         if self.live:

@@ -9,6 +9,7 @@ from typing import Any
 
 from visit.cli.options import TABLES, captured, chat_options, check_out, ledger_line, model_options, out_options, wrote
 from visit.errors import VisitError
+from visit.text.numbers import percent
 
 
 def add(commands: Any) -> None:
@@ -72,7 +73,7 @@ def _index(model: Any) -> Any:
     from visit.lenses.weights import static_index
 
     def progress(done: int, total: int) -> None:
-        print(f"\rreading the weights as words, once per model: {done / total:4.0%}", end="", file=sys.stderr)
+        print(f"\rreading the weights as words, once per model: {percent(done / total):>6}", end="", file=sys.stderr)
         if done == total:
             print(file=sys.stderr)
 

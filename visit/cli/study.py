@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from visit.cli.options import model_options
 from visit.errors import VisitError
 from visit.studies.settings import CORRECT, FIGURES, SECONDS, Settings
+from visit.text.numbers import percent
 
 if TYPE_CHECKING:
     from visit.runs.job import Progress
@@ -141,7 +142,7 @@ class _Teller:
         self.begun = True
         left = now.seconds_left
         more = "" if left is None else f", about {int(left) // 60}:{int(left) % 60:02d} min left"
-        self.say(f"{now.doing}: {now.share:.0%}{more}")
+        self.say(f"{now.doing}: {percent(now.share)}{more}")
 
     def end(self, text: str = "") -> None:
         self.over.set()

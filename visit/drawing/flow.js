@@ -550,9 +550,12 @@ function row(text, number, part, tag) {
   return line;
 }
 
+/** As `visit.text.numbers.percent`, and finer below 0.1 %. */
 function percent(p) {
   const x = 100 * p;
-  return (x >= 9.95 ? x.toFixed(0) : x >= 0.1 ? x.toFixed(1) : x >= 0.001 ? x.toPrecision(1) : "<0.001") + " %";
+  if (p > 0 && x < 0.001) return "< 0.001 %";
+  if (p < 1 && x > 99.9) return "> 99.9 %";
+  return (x < 0.1 && x > 0 ? x.toPrecision(1) : x.toFixed(x < 9.95 || (x >= 99 && x < 100) ? 1 : 0)) + " %";
 }
 
 function traceFrom(view) {

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from visit.drawing.layout import percent_text
 from visit.drawing.records import Flow, FlowTables, Node, read, rest_share
 from visit.text.glossary import explain
+from visit.text.numbers import number, percent
 from visit.text.visible import QUIET, as_word, visible, word_kind
 
 _ADDS_NOTHING = "adds nothing to the stream"
@@ -178,7 +178,7 @@ def _rest_title(flow: Flow, node: Node) -> str:
     else:
         what = ("blocks " if "-" in stem else "block ") + stem.lstrip("L").replace("-", " to ") + " that are not shown"
     share = rest_share(flow, node)
-    return f"The {what}" + (f": {100 * share:.0f} % of the sum" if share is not None else "")
+    return f"The {what}" + (f": {percent(share)} of the sum" if share is not None else "")
 
 
 def how(flow: Flow, node: Node) -> str:
@@ -234,16 +234,10 @@ def facts(node: Node, d_vocab: str) -> list[list[str]]:
     silent = _ADDS_NOTHING if node.kind in _SILENT else "not given"
     rows = [
         (None if node.rank is None else f"{node.rank} of {d_vocab}", "no target"),
-        (_percent(node.prob), "no target"),
+        (percent(node.prob, fine=True) or None, "no target"),
         (None if node.entropy is None else f"{node.entropy:.2f}", "not given"),
         (None if node.norm is None else f"{node.norm:.4g}", "not given"),
         (None if node.coefficient is None else f"{node.coefficient:.4g}", "none: read as it is"),
-        (None if node.contribution is None else f"{node.contribution:+.3f}", silent),
+        (None if node.contribution is None else number(node.contribution, sign=True), silent),
     ]
     return [["–", reason] if value is None else [value] for value, reason in rows]
-
-
-def _percent(p: float | None) -> str | None:
-    if p is None:
-        return None
-    return percent_text(p) if p >= 0.001 else f"{100 * p:.2g} %"

@@ -8,11 +8,11 @@ straight on and never through another pill.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from visit.drawing.records import Flow, Level, Node, Parts, ordered, rest_share, shown
+from visit.text.numbers import percent
 from visit.text.visible import QUIET, as_word, fit, text_width, visible, word_kind
 
 # ---- the paper the flow graph is laid out on -------------------------------------------------------------------------
@@ -156,22 +156,7 @@ def _texts(node: Node, role: Role, room: float, tag: str) -> tuple[str, str]:
 
 def share_text(share: float | None) -> str:
     """`rest 12 %`, or `rest` where the share is unknown."""
-    if share is None:
-        return "rest"
-    percent = 100 * share
-    return "rest <1 %" if percent < 1 else f"rest {percent:.0f} %"  # never 0: a rest stands where something is left out
-
-
-def percent_text(p: float | None) -> str:
-    """A probability as a short text: `23 %`, `4.1 %`, `<0.1 %`; empty when missing."""
-    if p is None:
-        return ""
-    percent = 100 * p
-    if percent < 0.1:
-        return "<0.1 %"
-    if 99 <= percent < 100:  # what is not certain is not rounded to it
-        return f"{math.floor(10 * percent) / 10:.1f} %"
-    return f"{percent:.0f} %" if percent >= 9.95 else f"{percent:.1f} %"
+    return "rest" if share is None else f"rest {percent(share, narrow=True)}"
 
 
 def source_tag(node: Node) -> str:
@@ -272,13 +257,13 @@ def place(
 
 
 def _state(sheet: Sheet, node: Node, x: float) -> None:
-    sheet.pill(node, "state", x, STREAM_Y - STATE_H / 2, STATE_W, STATE_H, percent_text(node.share))
+    sheet.pill(node, "state", x, STREAM_Y - STATE_H / 2, STATE_W, STATE_H, percent(node.share, narrow=True))
 
 
 def _folded_state(sheet: Sheet, node: Node, x: float) -> None:
     """A narrow state: its number stands above it, over a bar, so that all of them show where the target rises."""
     sheet.pill(node, "state", x, STREAM_Y - STATE_H / 2, sheet.fold_w, STATE_H, pad=_FOLD_PAD)
-    sheet.captions.append(Caption(x + sheet.fold_w / 2, SHARE_Y, percent_text(node.share), "note", middle=True))
+    sheet.captions.append(Caption(x + sheet.fold_w / 2, SHARE_Y, percent(node.share, narrow=True), "note", middle=True))
     if node.share is not None and node.layer is not None:
         sheet.bars.append(Bar(node.layer, x, sheet.fold_w, node.share))
 
@@ -348,7 +333,7 @@ def _give_back(
     """A workshop's sum and, right above it, the state it is added to."""
     for node in group.get(out, []):
         sheet.captions.append(Caption(x, NAME_Y, name, "column"))
-        sheet.pill(node, "state", x, WORK_Y - 3, STATE_W, STATE_H, percent_text(node.share))
+        sheet.pill(node, "state", x, WORK_Y - 3, STATE_W, STATE_H, percent(node.share, narrow=True))
     for node in group.get(state, []):
         sheet.captions.append(Caption(x, 42, state_name, "column"))
         _state(sheet, node, x)
@@ -466,7 +451,7 @@ def _end(sheet: Sheet, flow: Flow, x: float) -> float:
     x += 20
     if final is not None:
         sheet.captions.append(Caption(x, 42, "final norm", "column"))
-        sheet.pill(final, "state", x, STREAM_Y - STATE_H / 2, LOGITS_W, STATE_H, percent_text(final.share))
+        sheet.pill(final, "state", x, STREAM_Y - STATE_H / 2, LOGITS_W, STATE_H, percent(final.share, narrow=True))
     if logits is not None and logits.status:  # two predictions: the inspector lists them side by side
         _column(sheet, x, "predictions")
         sheet.pill(logits, "state", x, WORK_Y - 3, LOGITS_W, STATE_H)

@@ -114,8 +114,8 @@ class Flow:
 
     @property
     def d_vocab_text(self) -> str:
-        """The vocabulary's size with thin spaces."""
-        return f"{self.d_vocab:,}".replace(",", "\u202f")
+        """The vocabulary's size in words."""
+        return f"{self.d_vocab:,}"
 
 
 def read(graph: FlowTables) -> Flow:

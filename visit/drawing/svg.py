@@ -23,10 +23,10 @@ from visit.drawing.layout import (
     Caption,
     Pill,
     Sheet,
-    percent_text,
 )
 from visit.drawing.style import Legend, PaletteName, band_colours, page_colours, pill_colours
 from visit.models.catalog import portable
+from visit.text.numbers import percent
 from visit.text.visible import as_word, fit, text_width
 
 FONT = "'Source Sans 3', 'Source Sans Pro', 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
@@ -139,7 +139,7 @@ def _predictions(pill: Pill, target: str | None, ink: Ink) -> str:
     lines = []
     for i, (token, p) in enumerate(zip(tokens, probs, strict=False)):
         y = pill.y + 4 + i * LOGITS_LINE
-        number = escape(percent_text(p))
+        number = escape(percent(p, narrow=True))
         bar = max(1.0, (pill.w - 12) * (p or 0.0) / top)
         room = pill.w - 22 - text_width(number, TAG_SIZE)
         look = ink.share(token == target)

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from visit.figures.maps import HUE, INK, ROW
+from visit.text.numbers import number, percent, short
 from visit.text.visible import as_word, visible
 
 CHOSEN = "#d0871e"  # the frame of what is chosen
@@ -71,9 +72,9 @@ def _head_cells(table: pd.DataFrame, measure: str) -> pd.DataFrame:
         "row": [f"layer {n}" for n in table["layer"]], "value": value, "strength": strength.clip(0, 1),
         "text": [d + t for d, t in zip(dots, text, strict=True)],
         "name": [f"L{layer} H{head}" for layer, head in zip(table["layer"], table["head"], strict=True)],
-        "source": [f"{visible(t)} (position {p}, pattern {a:.2f})" for t, p, a in sources],
-        "contribution": [f"{c:+.3f}" for c in table["contribution"]], "norm": [f"{n:.3g}" for n in table["norm"]],
-        "share": [f"{s:.1%}" for s in table["share"]],
+        "source": [f"{visible(t)} (position {p}, pattern {short(a)})" for t, p, a in sources],
+        "contribution": [number(c, True) for c in table["contribution"]], "norm": [f"{n:.3g}" for n in table["norm"]],
+        "share": [percent(s) for s in table["share"]],
         "role": [r if isinstance(r, str) else "no simple rule" for r in table["role"]], **reads,
     })  # fmt: skip
 
@@ -141,7 +142,7 @@ def life_map(table: pd.DataFrame, token: str, chosen: str, by: str = "source_pro
         "head": table["head"], "row": [f"layer {n}" for n in table["layer"]], "own": table[by],
         "word": [as_word(words[0]) for words in table["tokens"]],
         "words": [", ".join(as_word(w) for w in words) for words in table["tokens"]],
-        "standing": [f"{visible(token)} at rank {r:,}, {p:.1%}"
+        "standing": [f"{visible(token)} at rank {r:,}, {percent(p)}"
                      for r, p in zip(table["source_rank"], table["source_prob"], strict=True)],
         "norm": [f"{n:.3g}" for n in table["norm"]],
     })  # fmt: skip

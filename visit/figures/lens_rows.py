@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from visit.drawing.layout import percent_text
 from visit.drawing.records import Node
 from visit.drawing.style import Swatch, pill_class, scale
+from visit.text.numbers import bits, percent
 from visit.text.visible import QUIET, as_word, explained, visible, word_kind, word_list
 
 MapColor = Literal["target", "rank", "top"]
@@ -139,9 +139,9 @@ def _cell(
     # grey words where they can be read: on no fill and on the palest
     grey = kind in ("g", "t1", "e1", "b1") and (cell["word_prob"] < FAINT or word_kind(cell["word"]) in QUIET)
     hint = (
-        f"{word} {percent_text(cell['word_prob'])}\n"
+        f"{word} {percent(cell['word_prob'])}\n"
         f"after {name}, at {visible(cell['token'])} (position {cell['pos']})\n"
-        f"next: {following or 'no whole word among the first'}\n{as_word(target)}: {percent_text(cell['prob'])}, "
-        f"rank {cell['rank']:,}\nentropy {cell['entropy']:.1f} bits"
+        f"next: {following or 'no whole word among the first'}\n{as_word(target)}: {percent(cell['prob'])}, "
+        f"rank {cell['rank']:,}\nentropy {bits(cell['entropy'])}"
     )
     return {"w": word, "c": kind, "q": int(grey), "t": hint}

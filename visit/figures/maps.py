@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from visit.text.numbers import bits, number, percent
 from visit.text.visible import as_word, visible
 
 HUE = "#0b7a75"  # near the top; the drawing's blue-green
@@ -83,8 +84,8 @@ def _parting_cells(table: pd.DataFrame, measure: str) -> pd.DataFrame:
 
     top = 1.0 if measure in ("js", "apart") else max(float(table[measure].max()), 1e-12)
     tokens = joined(("token_a", "token_b"))
-    numbers = {name: [_three(v) for v in table[name]] for name in ("js", "apart", "cosine", "cosine_centred")}
-    numbers["js"] = [f"{v} bit" for v in numbers["js"]]
+    numbers = {name: [number(v) for v in table[name]] for name in ("js", "apart", "cosine", "cosine_centred")}
+    numbers["js"] = [bits(v) for v in table["js"]]
     return pd.DataFrame({
         "depth": table["depth"], "pair": table["pair"], "pos_a": table["pos_a"], "pos_b": table["pos_b"],
         "strength": (table[measure] / top).clip(0, 1), "row": [_row_name(d) for d in table["depth"]],
@@ -94,10 +95,6 @@ def _parting_cells(table: pd.DataFrame, measure: str) -> pd.DataFrame:
         "tokens": [f"{t} ({a} / {b})" for t, a, b in zip(tokens, table["pos_a"], table["pos_b"], strict=True)],
         "word_a": [as_word(w) for w in table["word_a"]], "word_b": [as_word(w) for w in table["word_b"]], **numbers,
     })  # fmt: skip
-
-
-def _three(value: float) -> str:
-    return "–" if value != value else f"{value:.3f}"
 
 
 def _row_name(depth: int) -> str:
@@ -110,7 +107,7 @@ def predictions(table: pd.DataFrame, target: int) -> Any:
 
     shown = table.assign(
         word=[f"{i + 1}\u2003{as_word(t)}" for i, t in enumerate(table["token"])],
-        share=[_percent(p) for p in table["prob"]],
+        share=[percent(p, narrow=True) for p in table["prob"]],
         chosen=table["id"] == target,
     )
     y = alt.Y(
@@ -135,7 +132,3 @@ def predictions(table: pd.DataFrame, target: int) -> Any:
     ).add_params(pick)  # fmt: skip
     texts = base.mark_text(align="left", dx=5, fontSize=12, cursor="pointer", color=INK).encode(text="share:N")
     return alt.layer(bars, texts).properties(height={"step": 20})
-
-
-def _percent(p: float) -> str:
-    return f"{p:.1%}".replace("%", " %") if p >= 0.001 else "< 0.1 %"

@@ -8,6 +8,7 @@ import pandas as pd
 
 from visit.figures.heads import CHOSEN
 from visit.figures.maps import HUE, INK
+from visit.text.numbers import bits, number, percent
 from visit.text.visible import as_word
 
 GREY = "#8a8a8a"
@@ -67,11 +68,11 @@ def _dots(stats: pd.DataFrame, chosen: str, threshold: float) -> pd.DataFrame:
         "node": table["node"], "norm": table["norm"], "entropy": table["entropy"], "freq": table["freq"],
         "always": table["always"], "chosen": table["chosen"],
         "name": [f"L{layer} N{n}" for layer, n in zip(table["layer"], table["neuron"], strict=True)],
-        "often": [f"{f:.0%} of the prompts" for f in table["freq"]],
+        "often": [f"{percent(f)} of the prompts" for f in table["freq"]],
         "words": [_words(row) for row in table["used_tokens"]],
         "sign": ["negative, so that it writes its row turned round" if m < 0 else "positive" for m in table["mean"]],
-        "size": [f"{n:.3g}" for n in table["norm"]], "bits": [f"{e:.2f}" for e in table["entropy"]],
-        "mean": [f"{m:+.3g}" for m in table["mean"]], "function": [f"{s:.0%}" for s in table["function_share"]],
+        "size": [f"{n:.3g}" for n in table["norm"]], "bits": [bits(e) for e in table["entropy"]],
+        "mean": [number(m, True) for m in table["mean"]], "function": [percent(s) for s in table["function_share"]],
     })  # fmt: skip
 
 
@@ -89,7 +90,7 @@ def weight_lines(profile: pd.DataFrame) -> Any:
 
     order = list(dict.fromkeys(profile["series"]))
     table = profile.assign(
-        text=[f"dimension {d}: {w:+.3f}" for d, w in zip(profile["dim"], profile["weight"], strict=True)],
+        text=[f"dimension {d}: {number(w, True)}" for d, w in zip(profile["dim"], profile["weight"], strict=True)],
         label=[_label(kind, name) for kind, name in zip(profile["kind"], profile["series"], strict=True)],
     )  # fmt: skip
     labels = [_label(table.loc[table["series"] == name, "kind"].iloc[0], name) for name in order]

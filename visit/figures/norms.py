@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from visit.figures.maps import HUE, INK
+from visit.text.numbers import percent, signed
 from visit.text.visible import as_word
 
 FALL = "#c24a08"  # what loses, as in the drawing
@@ -56,10 +57,14 @@ def _line_ends(table: pd.DataFrame, k: int) -> pd.DataFrame:
             rows.append({
                 "id": row["id"], "side": side, "height": min(rank, k + 1.2), "own": own, "word": word,
                 "label": f"{word}  {rank:,}", "is_target": target, "way": "rises" if a < b else "falls" if a > b else
-                "stays", "ranks": f"{b:,} → {a:,}", "moved": f"{row['delta']:+.2%}",
-                "probs": f"{row['before_prob']:.3%} → {row['after_prob']:.3%}",
+                "stays", "ranks": f"{b:,} → {a:,}", "moved": f"{signed(100 * row['delta'])} %",
+                "probs": _change(row["before_prob"], row["after_prob"]),
             })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def _change(before: float, after: float) -> str:
+    return f"{percent(before, fine=True)} → {percent(after, fine=True)}"
 
 
 def target_chart(table: pd.DataFrame, norm: str, chosen: int | None = None) -> Any:
@@ -75,12 +80,12 @@ def target_chart(table: pd.DataFrame, norm: str, chosen: int | None = None) -> A
                zip(table.loc[table["norm"] == norm, "before_token"], table.loc[table["norm"] == norm, "after_token"],
                    strict=True)],
         ranks=lambda t: [f"{b:,} → {a:,}" for b, a in zip(t["before_rank"], t["after_rank"], strict=True)],
+        probs=lambda t: [_change(*both) for both in zip(t["before_prob"], t["after_prob"], strict=True)],
         way=lambda t: ["falls" if d < 0 else "rises" for d in t["delta"]],
     ).dropna(subset=["layer"]).astype({"layer": int})  # fmt: skip
     rows["chosen"] = rows["layer"] == chosen
     pick = alt.selection_point(name="place", fields=["layer"], on="click", empty=False)
-    tips = [alt.Tooltip("layer:O"), alt.Tooltip("prob_before:Q", title="before", format=".2%"),
-            alt.Tooltip("prob_after:Q", title="after", format=".2%"), alt.Tooltip("ranks:N", title="rank"),
+    tips = [alt.Tooltip("layer:O"), alt.Tooltip("probs:N", title="probability"), alt.Tooltip("ranks:N", title="rank"),
             alt.Tooltip("words:N", title="top word")]  # fmt: skip
     x = alt.X("layer:O", axis=alt.Axis(title="layer", labelAngle=0))
     base = alt.Chart(rows).encode(x=x, tooltip=tips)
@@ -116,7 +121,7 @@ def shift_scatter(real: pd.DataFrame, control: pd.DataFrame, named: int = 6) -> 
         points = pd.DataFrame({
             "id": shown["id"], "delta": shown["delta"], "word": [as_word(t) for t in shown["token"]],
             "way": ["falls" if d < 0 else "rises" for d in shown["delta"]], "extreme": shown["id"].isin(extreme),
-            "probs": [f"{b:.3%} → {a:.3%}" for b, a in zip(shown["before_prob"], shown["after_prob"], strict=True)],
+            "probs": [_change(*both) for both in zip(shown["before_prob"], shown["after_prob"], strict=True)],
         })  # fmt: skip
         base = alt.Chart(points).encode(
             x=alt.X("id:Q", axis=alt.Axis(title="token id", grid=False)),
@@ -149,7 +154,10 @@ def layer_panels(table: pd.DataFrame) -> Any:
     words = {i: f"{as_word(t)}" for i, t in zip(table["id"], table["token"], strict=True)}
     twice = [w for w in words.values() if list(words.values()).count(w) > 1]
     names = {i: f"{w} [{i}]" if w in twice else w for i, w in words.items()}
-    shown = table.assign(word=[names[i] for i in table["id"]])
+    shown = table.assign(
+        word=[names[i] for i in table["id"]], moved=[f"{signed(100 * d)} %" for d in table["delta"]],
+        probs=[_change(*both) for both in zip(table["before_prob"], table["after_prob"], strict=True)],
+    )  # fmt: skip
     colour = alt.Color("word:N", scale=alt.Scale(domain=list(names.values()), range=_SERIES),
                        legend=alt.Legend(title=None, orient="bottom", columns=5))  # fmt: skip
     most = float(table[["before_prob", "after_prob"]].to_numpy().max())
@@ -159,8 +167,8 @@ def layer_panels(table: pd.DataFrame) -> Any:
         y = alt.Y(f"{column}:Q", scale=of, axis=alt.Axis(title=None, format="+~%" if column == "delta" else "~%"))
         chart = alt.Chart(shown).mark_line(point=True).encode(
             x=alt.X("layer:Q", axis=alt.Axis(title="layer", tickMinStep=1, grid=False)), y=y, color=colour,
-            tooltip=[alt.Tooltip("word:N"), alt.Tooltip("layer:Q"), alt.Tooltip("before_prob:Q", format=".3%"),
-                     alt.Tooltip("after_prob:Q", format=".3%"), alt.Tooltip("delta:Q", format="+.3%")],
+            tooltip=[alt.Tooltip("word:N"), alt.Tooltip("layer:Q"), alt.Tooltip("probs:N", title="probability"),
+                     alt.Tooltip("moved:N", title="difference")],
         )  # fmt: skip
         panels.append(chart.properties(title=title, width=220, height=240))
     return alt.hconcat(*panels)
@@ -173,7 +181,11 @@ def class_distributions(summary: pd.DataFrame) -> Any:
     """
     import altair as alt
 
-    rows = summary.assign(place=["final" if pd.isna(n) else str(n) for n in summary["layer"]])
+    rows = summary.assign(
+        place=["final" if pd.isna(n) else str(n) for n in summary["layer"]],
+        share=[percent(p) for p in summary["falling"]],
+        probs=[_change(*both) for both in zip(summary["before_mass"], summary["after_mass"], strict=True)],
+    )
     order = rows["place"].drop_duplicates().tolist()
     small = float(rows[["q05", "q95", "mean"]].abs().to_numpy().max()) / 1000
     scale = alt.Scale(type="symlog", constant=max(small, 1e-15))
@@ -182,9 +194,7 @@ def class_distributions(summary: pd.DataFrame) -> Any:
                        legend=alt.Legend(title=None, orient="top"))  # fmt: skip
     tips = [alt.Tooltip("kind:N", title="words"), alt.Tooltip("words:Q", title="how many"),
             alt.Tooltip("mean:Q", format="+.2e"), alt.Tooltip("median:Q", format="+.2e"),
-            alt.Tooltip("falling:Q", title="share that falls", format=".0%"),
-            alt.Tooltip("before_mass:Q", title="probability before", format=".2%"),
-            alt.Tooltip("after_mass:Q", title="probability after", format=".2%")]  # fmt: skip
+            alt.Tooltip("share:N", title="share that falls"), alt.Tooltip("probs:N", title="probability")]  # fmt: skip
     base = alt.Chart(rows).encode(
         x=alt.X("place:N", sort=order, axis=alt.Axis(title="layer", labelAngle=0)),
         xOffset=alt.XOffset("kind:N", sort=["function", "content"]), color=colour, tooltip=tips,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from visit.text.numbers import number
 from visit.text.visible import as_word, visible
 
 _TOWARDS, _AWAY = "rgba(11,122,117,0.5)", "rgba(201,87,26,0.5)"
@@ -32,7 +33,7 @@ def flow_graph(graph: Any, height: int = 700) -> Any:
         "target": [place[t] for t in edges["target"]],
         "value": edges["contribution"].abs().tolist(),
         "color": [_TOWARDS if c > 0 else _AWAY for c in edges["contribution"]],
-        "customdata": [f"{c:+.3f} logits towards {target}" for c in edges["contribution"]],
+        "customdata": [f"{number(c, True)} logits towards {target}" for c in edges["contribution"]],
         "hovertemplate": "%{customdata}<extra></extra>",
     }
     nodes = {

@@ -13,6 +13,7 @@ from visit.figures.neurons import norm_entropy, weight_lines
 from visit.figures.norms import layer_panels, shift_scatter
 from visit.studies.captions import AXES, GROUPS, MEASURES
 from visit.studies.captions import SERIES as NAMES
+from visit.text.numbers import number, percent
 
 KEYS = ["figure", "series", "group", "measure", "layer", "head", "rank"]
 NUMBERS = ["mean", "low", "high", "prompts"]
@@ -129,8 +130,8 @@ def _rows(run: Run, plan: _Plan, dashed: bool) -> pd.DataFrame:
         "row": table[plan.rows].astype("Int64") if plan.rows else 0, "run": run.name,
         "dash": parts["group"] if plan.dash and not dashed else run.name,
         "mean": table["mean"], "low": table["low"], "high": table["high"], "prompts": table["prompts"],
-        "shown": [_number(m) for m in table["mean"]],
-        "band": [f"{_number(a)} to {_number(b)}" for a, b in zip(table["low"], table["high"], strict=True)],
+        "shown": [number(m) for m in table["mean"]],
+        "band": [f"{number(a)} to {number(b)}" for a, b in zip(table["low"], table["high"], strict=True)],
     })  # fmt: skip
 
 
@@ -142,12 +143,6 @@ def _texts(table: pd.DataFrame, column: str, ranks: tuple[str, ...]) -> list[str
         return [GROUPS.get(g, g) for g in table["group"]]
     of, _, own = zip(*(str(s).rpartition(": ") for s in table["series"]), strict=True) if len(table) else ([], [], [])
     return [NAMES.get(s, s) for s in (of if column == "of" else own)]
-
-
-def _number(value: float) -> str:
-    if pd.isna(value):
-        return "–"
-    return f"{value:.2g}" if 0 < abs(value) < 1e-3 else f"{value:.3f}"
 
 
 # ---- lines -----------------------------------------------------------------------------------------------------------
@@ -208,7 +203,7 @@ def _floors(floors: dict[str, float], scale: Any) -> list[Any]:
 
     made = []
     for name, floor in floors.items():
-        at = pd.DataFrame({"floor": [floor], "name": [f"{name} {_number(floor)}"]})
+        at = pd.DataFrame({"floor": [floor], "name": [f"{name} {number(floor)}"]})
         rule = alt.Chart(at).mark_rule(strokeDash=_FLOORS[name][1], color=QUIET, strokeWidth=1.5)
         made.append(rule.encode(y=alt.Y("floor:Q", scale=scale), tooltip=[alt.Tooltip("name:N", title="unrelated")]))
     return made
@@ -218,7 +213,7 @@ def _heading(floors: dict[str, float]) -> Any:
     """The numbers of the quiet lines, above the chart: beside the lines they would stand on the data."""
     import altair as alt
 
-    said = "\u2003".join(f"{_FLOORS[name][0]}: {name} {_number(floor)}" for name, floor in floors.items())
+    said = "\u2003".join(f"{_FLOORS[name][0]}: {name} {number(floor)}" for name, floor in floors.items())
     return alt.TitleParams(text=said, anchor="start", color=INK, fontSize=11, fontWeight="normal", offset=6)
 
 
@@ -276,7 +271,7 @@ def forecast_bars(table: pd.DataFrame, most: int = 5) -> Any:
         last = pd.DataFrame({"part": ["everything else"], "seconds": [rest["seconds"].sum()]})
         parts = pd.concat([parts[:most], last], ignore_index=True)
     share = parts["seconds"] / max(float(parts["seconds"].sum()), 1e-12)
-    said = [f"{s:.1f} s, {p:.0%}" for s, p in zip(parts["seconds"], share, strict=True)]
+    said = [f"{s:.1f} s, {percent(p)}" for s, p in zip(parts["seconds"], share, strict=True)]
     shown = parts.assign(share=share, said=said)
     top = float(share.max()) * 1.35
     axis = alt.Axis(title=None, ticks=False, domain=False, labelLimit=260, labelOverlap=False)

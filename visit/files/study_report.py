@@ -18,6 +18,7 @@ from visit.files import tables
 from visit.models.catalog import display_name, portable, title
 from visit.studies.captions import ANSWERS, SECOND, caption_of
 from visit.studies.settings import ALIGNED
+from visit.text.numbers import MISSING, number
 from visit.text.visible import as_word, visible
 
 WIDTH, WIDE = 400, 640  # of a chart, of one that stands alone, px
@@ -221,9 +222,9 @@ def _cell(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return " ".join(as_word(str(v)) for v in value[:10])
     if value is None or (not isinstance(value, str) and pd.isna(value)):
-        return "–"
+        return MISSING
     if isinstance(value, float):
-        return f"{value:.2g}" if value and abs(value) < 1e-3 else f"{value:.3f}"
+        return number(value)
     return visible(value) if isinstance(value, str) else str(value)
 
 

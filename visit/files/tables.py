@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from visit.errors import VisitError
+from visit.text.numbers import number
 from visit.text.visible import as_word, visible
 
 
@@ -102,8 +103,6 @@ def to_text(table: pd.DataFrame, columns: list[str] | None = None) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return " ".join(as_word(v) if isinstance(v, str) else _cell(v) for v in value[:5])
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 1e-3 or abs(value) >= 1e5 else f"{value:.3f}"
+    if value is None or value is pd.NA or isinstance(value, float):
+        return number(None if value is pd.NA else value)
     return visible(value) if isinstance(value, str) else str(value)

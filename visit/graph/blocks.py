@@ -9,10 +9,11 @@ from torch import Tensor
 
 from visit.exact.circuits import key_readings, query_readings
 from visit.exact.decompose import head_results, memory_values, needed, value_norms, value_parts, written
-from visit.graph.draft import Draft, add_bias, add_rest, percent
+from visit.graph.draft import Draft, add_bias, add_rest
 from visit.graph.prune import select, share
 from visit.lenses.logit import final_norm
 from visit.models.attention import first_visible, kv_heads
+from visit.text.numbers import percent
 
 
 # ---- the attention part of a block, drafted --------------------------------------------------------------------------
@@ -211,7 +212,7 @@ def add_gap(draft: Draft, before: int | None, layer: int) -> None:
     vectors = torch.stack([carried, entering - carried])
     size = draft.frozen.of(vectors).abs() if draft.keep.by == "contribution" else vectors.norm(dim=-1)
     draft.shares[here] = share(size, [0])
-    draft.node(name, "rest", vectors[1], adds=True, label=f"{words}: {percent(1 - draft.shares[here])}")
+    draft.node(name, "rest", vectors[1], adds=True, label=f"{words}: {percent(1 - draft.shares[here], narrow=True)}")
     draft.edge(f"L{before}.resid_post", here, "residual", carries=f"L{before}.resid_post")
     draft.edge(name, here, "add", carries=name)
 

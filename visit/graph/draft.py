@@ -16,6 +16,7 @@ from visit.exact.decompose import Attribution, needed
 from visit.graph.prune import Keep
 from visit.models.attention import first_visible
 from visit.models.model import Model
+from visit.text.numbers import percent
 
 MAX_NODES = 20_000
 _ITEM = re.compile(
@@ -133,18 +134,10 @@ def is_pin(model: Model, pin: str, layers: list[int], pos: int) -> bool:
 def add_rest(
     draft: Draft, name: str, total: str, vector: Tensor, left: float, layer: int, head: int | None = None
 ) -> None:
-    draft.node(name, "rest", vector, adds=True, layer=layer, head=head, label=f"rest {percent(left)}")
+    draft.node(name, "rest", vector, adds=True, layer=layer, head=head, label=f"rest {percent(left, narrow=True)}")
     draft.edge(name, total, "add", carries=name)
 
 
 def add_bias(draft: Draft, name: str, total: str, vector: Tensor, layer: int) -> None:
     draft.node(name, name.split(".")[-1], vector, adds=True, layer=layer)
     draft.edge(name, total, "add", carries=name)
-
-
-def percent(share: float) -> str:
-    """A share as a short percentage: never "0 %" for something that is there."""
-    share = max(share, 0.0)
-    if 0 < share < 0.01:
-        return "< 1 %"
-    return "> 99 %" if 0.99 < share < 1 else f"{share:.0%}".replace("%", " %")

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from visit.errors import VisitError
+from visit.text.numbers import size_text
 
 # ---- what memory the machine has left --------------------------------------------------------------------------------
 _NO_LIMIT = 1 << 60  # version 1 of the control groups writes "no limit" as a number near 2^63
@@ -79,13 +80,6 @@ def _reclaimable(group: Path, cache: str) -> int:
         return next((int(row[1]) for row in rows if row[0] == cache), 0)
     except (OSError, ValueError, IndexError):
         return 0
-
-
-def size_text(count: float) -> str:
-    """Bytes in words: `1.4 GB`, `30.4 MB`."""
-    if count >= 0.95e9:
-        return f"{count / 1e9:,.1f} GB"
-    return f"{count / 1e6:,.{0 if count >= 1e7 else 1}f} MB"
 
 
 def return_freed_memory() -> None:

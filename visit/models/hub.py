@@ -25,8 +25,9 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, Revi
 
 from visit.errors import VisitError
 from visit.models import wheels
-from visit.models.catalog import LISTED, check_hosted, least, memory_at_hand, size_text
+from visit.models.catalog import LISTED, check_hosted, least, memory_at_hand
 from visit.models.checkpoint import WEIGHTS, inspect
+from visit.text.numbers import size_text
 
 HUB_SECONDS = 5.0  # how long the hub may take to answer before we say that it cannot be reached
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")

@@ -25,7 +25,8 @@ from typing import Any
 
 from visit.cache import cache_folder
 from visit.errors import VisitError
-from visit.models.catalog import LISTED, Wheel, size_text
+from visit.models.catalog import LISTED, Wheel
+from visit.text.numbers import size_text
 
 Told = Callable[[int, int, str], None]  # bytes here, of how many, and what is done now where it is not downloading
 STEP = 0.2  # seconds between two looks at how far pip is

@@ -9,7 +9,8 @@ import pandas as pd
 from visit.analyses.divergence import PARTED, first_parting
 from visit.analyses.graph_difference import Comparison
 from visit.analyses.token_alignment import describe
-from visit.narrate.flow import Sentence, percent, quoted, signed
+from visit.narrate.flow import Sentence, quoted
+from visit.text.numbers import bits, percent, signed
 
 NOTHING = 1e-6  # logits: a head that was switched off
 _NAMED = 6  # differences of the prompts that are listed; more are counted
@@ -110,7 +111,7 @@ def _parting(found: Comparison, table: pd.DataFrame) -> Sentence:
         state = "L0.resid_pre" if at["depth"] == 0 else f"L{at['depth'] - 1}.resid_post"
         words = "" if at["word_a"] == at["word_b"] else f"{quoted(at['word_a'])} / {quoted(at['word_b'])}, "
         sentence += [("; at the position looked at, ", None), (_depth(at["depth"]), state),
-                     (f" ({words}{at['js']:.2f} bit)", None)]  # fmt: skip
+                     (f" ({words}{bits(at['js'])})", None)]  # fmt: skip
     elif here and at is None:
         sentence.append(("; at the position looked at they never do", None))
     return [*sentence, (".", None)]
@@ -177,7 +178,7 @@ def _largest(found: Comparison, singles: pd.DataFrame | None) -> Sentence:
     if table.empty or not table["difference"].abs().max() > 0:
         return []
     row = table.loc[table["difference"].abs().idxmax()]
-    numbers = f"{row['contribution_a']:+.2f} in A, {row['contribution_b']:+.2f} in B".replace("-", "−")
+    numbers = f"{signed(row['contribution_a'])} in A, {signed(row['contribution_b'])} in B"
     same = found.meta["target"]["token"] == found.meta["b"]["target"]["token"]
     own = "" if same else ", each towards its own side's target"
     return [

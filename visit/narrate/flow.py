@@ -5,14 +5,13 @@ A sentence is a list of pieces (text, node id or None): a piece with an id can b
 
 from __future__ import annotations
 
-import math
-
 import pandas as pd
 
 from visit.activations.forward import Activations
 from visit.analyses.overview import lens_map, movers
 from visit.lenses.logit import read_vectors
 from visit.models.model import Model
+from visit.text.numbers import percent, short, signed
 from visit.text.visible import as_word, visible
 
 Sentence = list[tuple[str, str | None]]
@@ -34,15 +33,6 @@ def story(model: Model, acts: Activations, pos: int, target: int, distractor: in
 def quoted(token: str) -> str:
     """A token in a sentence: in quotation marks, its spaces and control characters visible."""
     return f"“{visible(token)}”"
-
-
-def percent(p: float) -> str:
-    """A probability as people read it: two digits, and never 0 % or 100 % for what is neither."""
-    if p < 0.001:
-        return "under 0.1 %"
-    if 0.9995 < p < 1:
-        return "over 99.9 %"
-    return f"{100 * p:.2g} %" if p < 0.0995 else f"{100 * p:.3g} %" if p > 0.995 else f"{100 * p:.0f} %"
 
 
 def _rise(states: pd.DataFrame, word: str) -> Sentence:
@@ -136,7 +126,7 @@ def _taken(model: Model, acts: Activations, t: int, target: int, row: pd.Series,
         "takes it from" if model.vocabulary[target] in words else "draws on"
     )  # the word itself, or what moves towards it
     how = held if part > 0.5 else f"gathers its push from several tokens, {percent(part)} of it from"
-    where = f"{quoted(row['source_token'])} ({place}, pattern {row['pattern']:.2f}), whose "
+    where = f"{quoted(row['source_token'])} ({place}, pattern {short(row['pattern'])}), whose "
     name: Sentence = [] if named else [(f"L{layer} H{head} ({_logits(row)})", row["node"])]
     return [
         *name,
@@ -156,8 +146,3 @@ def _name(row: pd.Series, start: bool = False) -> str:
 
 def _logits(row: pd.Series) -> str:
     return signed(float(row["contribution"]))
-
-
-def signed(value: float) -> str:
-    size = math.fabs(value)
-    return f"{'+' if value >= 0 else '−'}{f'{size:.1f}' if size >= 0.95 else f'{size:.2g}'}"

@@ -13,7 +13,8 @@ from visit.exact.ledger import tolerance
 from visit.graph.build import FlowGraph, build_flow_graph, versions
 from visit.graph.prune import Keep
 from visit.models.model import Model
-from visit.narrate.flow import Sentence, percent, quoted, signed
+from visit.narrate.flow import Sentence, quoted
+from visit.text.numbers import percent, short, signed
 
 SAME = 0.25  # of a head's pushes: from here on a second source is named beside the first
 SHOWN = 12  # memory values in a head's drawing
@@ -80,7 +81,7 @@ def _sources(rows: pd.DataFrame, node: str, away: bool) -> Sentence:
         value = f"{node}.value{int(row['source_pos'])}"
         first = "It takes this from " if part >= SAME else "It gathers this from many positions, the most from "
         start = "; and from " if place else first
-        where = f"(position {int(row['source_pos'])}, pattern {row['pattern']:.2f})"
+        where = f"(position {int(row['source_pos'])}, pattern {short(row['pattern'])})"
         pieces += [
             (f"{start}{quoted(row['source_token'])} {where}: the ", None),
             ("memory value", value),
@@ -146,11 +147,11 @@ def figure_findings(scores: pd.DataFrame) -> dict[int, str]:
     with_, without = mean(2, other="attn_out", with_w_o=True), mean(2, other="attn_out", with_w_o=False)
     top, value = mean(3, other="attn_out"), mean(5, source_rank=1)
     third = mean(5, source_rank=3)
-    later = "" if third != third else f", {third:.2f} for the third"
-    bare = "" if without != without else f", {without:.2f} without W_O"
+    later = "" if third != third else f", {short(third)} for the third"
+    bare = "" if without != without else f", {short(without)} without W_O"
     return {
-        2: f"This prompt: {with_:.2f} with attn_out on average over all heads with W_O{bare}.",
-        3: f"This prompt: {top:.2f} with attn_out for the three longest heads of each layer, {with_:.2f} over all "
-           "heads.",
-        5: f"This prompt: {value:.2f} for the most attended memory value{later}.",
+        2: f"This prompt: {short(with_)} with attn_out on average over all heads with W_O{bare}.",
+        3: f"This prompt: {short(top)} with attn_out for the three longest heads of each layer, {short(with_)} over "
+           "all heads.",
+        5: f"This prompt: {short(value)} for the most attended memory value{later}.",
     }  # fmt: skip

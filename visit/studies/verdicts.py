@@ -19,6 +19,7 @@ from jaxtyping import Float
 from visit.studies.plan import OTHERS
 from visit.studies.sums import StudySums
 from visit.studies.tables import BAND
+from visit.text.numbers import band, percent, short
 
 FEW_PROMPTS, FEW_LAYERS = 5, 4  # with fewer nothing is decided
 NEAR = 0.05  # above what random vectors score: what still counts as hardly any overlap
@@ -99,7 +100,7 @@ def judged(claim: str, what: str, draws: list[Draws], prompts: int, above: float
         holds = True if ends[0] > limits[0] else False if ends[1] < limits[1] else None
     else:
         why = "too few numbers"
-    said = [] if not known else [f"{what} {_short(value)}" if size is None else size(value, holds)]
+    said = [] if not known else [f"{what} {short(value)}" if size is None else size(value, holds)]
     numbers = (f"{what} " if size else "95 % interval ") + _figures(value, low, high, bool(size)) if known else ""
     if len(draws) > 1 and known:
         numbers += f", by RBO {_figures(*interval(draws[1]))}"
@@ -107,19 +108,14 @@ def judged(claim: str, what: str, draws: list[Draws], prompts: int, above: float
     return Verdict(claim, holds, f"{sentence}; {why}" if why else sentence, (numbers + note).removeprefix("; "))
 
 
-def _words(value: float) -> str:
-    """A number of words: one digit behind the point while they are few."""
-    return f"{value:.0f}" if abs(value) >= 9.95 else f"{value:.1f}" if abs(value) >= 0.05 else f"{value:.1g}"
-
-
 def _level(k: int, base: float | None = None, over: bool = False) -> Size:
     """How many of k words two lists have in common. `base`: what unrelated vectors score; `over`: it is to be above."""
 
     def size(value: float, holds: bool | None) -> str:
-        beside = "" if base is None else f"; unrelated vectors {_words(base * k)}"
+        beside = "" if base is None else f"; unrelated vectors {short(base * k)}"
         if over and holds and base is not None and (value - base) * k < 1:
-            return f"but by less than a word: {_words(value * k)} of {k} words{beside}"
-        return f"{_words(value * k)} of {k} words{beside}"
+            return f"but by less than a word: {short(value * k)} of {k} words{beside}"
+        return f"{short(value * k)} of {k} words{beside}"
 
     return size
 
@@ -131,23 +127,19 @@ def _shift(k: int) -> Size:
         words = abs(value) * k
         way = " the other way" if value < 0 else ""
         if words < 1 and holds is not None:
-            return f"{'but ' if holds else ''}by less than a word{way} ({_words(words)} of {k})"
-        return f"by {_words(words)} of {k} words{way}"
+            return f"{'but ' if holds else ''}by less than a word{way} ({short(words)} of {k})"
+        return f"by {short(words)} of {k} words{way}"
 
     return size
 
 
 def _figures(value: float, low: float, high: float, estimate: bool = True) -> str:
     """`0.25 [0.15, 0.33]`; without the estimate, where the sentence has said it, the interval alone."""
-    return (f"{_short(value)} " if estimate else "") + f"[{_short(low)}, {_short(high)}]"
+    return (f"{short(value)} " if estimate else "") + band(low, high)
 
 
 def _few(layers: int) -> str:
     return f"{layers} {'layer is' if layers == 1 else 'layers are'} too few"
-
-
-def _short(x: float) -> str:
-    return f"{x:.2f}".replace("-", "−") if abs(x) >= 0.095 or x == 0 else f"{x:.2g}".replace("-", "−")
 
 
 def spearman(curves: Curves, along: list[int]) -> Draws:
@@ -178,9 +170,9 @@ def _rises(sums: StudySums, name: str, claim: str, floor: float | None = None) -
     curves, note = _curves(sums, name), _RULE
     if floor is not None:
         if not float(curves[0][0].max()) > floor:
-            return Verdict(claim, None, f"{claim}: undecided, no layer reads more than {_short(floor)}, which is noise")
+            return Verdict(claim, None, f"{claim}: undecided, no layer reads more than {short(floor)}, which is noise")
         curves = [np.maximum(curve, floor) for curve in curves]
-        note += f"; below {_short(floor)} layers count as equal, and ρ is a share of the largest that such ties allow"
+        note += f"; below {short(floor)} layers count as equal, and ρ is a share of the largest that such ties allow"
     found = [spearman(curve, layers) for curve in curves]
     if floor is not None:  # or a curve that leaves the noise in the last two of thirty layers could not reach the limit
         largest = [spearman(np.sort(curve, axis=1), layers) for curve in curves]
@@ -200,7 +192,7 @@ def _means(sums: StudySums, names: list[str]) -> list[Draws]:
 
 def _near_chance(sums: StudySums, meta: dict[str, Any], names: list[str], claim: str) -> Verdict:
     base, k = meta["random_pairs"]["intersection"], sums.settings.k
-    note = f"; unrelated vectors {_random(meta)}; up to {_short(base + NEAR)} counts as hardly any"
+    note = f"; unrelated vectors {_random(meta)}; up to {short(base + NEAR)} counts as hardly any"
     found, prompts = _means(sums, names), _prompts(sums, names[0])
     return judged(claim, "mean I_k", found, prompts, base + NEAR, True, note=note, size=_level(k, base))
 
@@ -215,7 +207,7 @@ def _over_chance(sums: StudySums, meta: dict[str, Any], names: list[str], claim:
 def _random(meta: dict[str, Any]) -> str:
     """What random vectors score through this model's lens, by every measure."""
     pairs = meta["random_pairs"]
-    return _short(pairs["intersection"]) + (f" (by RBO {_short(pairs['rbo'])})" if "rbo" in pairs else "")
+    return short(pairs["intersection"]) + (f" (by RBO {short(pairs['rbo'])})" if "rbo" in pairs else "")
 
 
 def _difference(a: list[Draws], b: list[Draws]) -> list[Draws]:
@@ -316,7 +308,7 @@ def _figure_14(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
         means = [curve[:, at].mean(1) for curve in (more, less)]
         note = f"; {sums.correct} right, {sums.incorrect} wrong"
         if max(own[0] for own in means) <= floor:  # nan, where a group is empty, is judged below
-            said = f"{claim}: undecided, both lie below {_short(floor)}, which is noise"
+            said = f"{claim}: undecided, both lie below {short(floor)}, which is noise"
             found.append(Verdict(claim, None, said, note.removeprefix("; ")))
         else:
             found.append(judged(claim, "by", [means[0] - means[1]], fewest, note=note))
@@ -334,7 +326,7 @@ def _with_half(sums: StudySums, name: str, found: Verdict) -> Verdict:
     at, low, high = interval(place)
     if not np.isfinite([at, low, high]).all():
         return found
-    final = f"half of its {_short(float(curves[0, -1]))} after layer {layers[-1]}"
+    final = f"half of its {short(float(curves[0, -1]))} after layer {layers[-1]}"
     half = f"{final} is there from layer {at:.0f} [{low:.0f}, {high:.0f}] on"
     return replace(found, sentence=f"{found.sentence}; {half}")
 
@@ -396,7 +388,7 @@ def _figure_17(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
         return [Verdict(claim, None, f"{claim}: undecided, prompts of one token have one value")]
     share = (mean[..., 0] > mean[..., 1:].max(axis=-1)).mean(axis=(2, 3))
     share[~np.isfinite(mean).all(axis=(2, 3, 4))] = np.nan
-    note = f"; {NEARLY_ALL:.0%} and more counts"
+    note = f"; {percent(NEARLY_ALL)} and more counts"
     return [judged(claim, "share of heads", list(share.T), _prompts(sums, "17/value"), NEARLY_ALL, note=note)]
 
 
@@ -404,7 +396,7 @@ def _figure_18(sums: StudySums, meta: dict[str, Any]) -> list[Verdict]:
     base = 1 / meta["d_vocab"]
     claim = "A memory value holds its source token more than by chance"
     mean = _means(sums, ["18/value"])
-    note = f"; by chance {_short(base)}"
+    note = f"; by chance {short(base)}"
     found = judged(claim, "mean probability", mean, _prompts(sums, "18/value"), base, note=note)
     return [found, _rises(sums, "18/value", "The source token's probability rises with depth", base)]
 

@@ -240,7 +240,7 @@ def test_the_block_that_moves_the_target_most_is_open():
 
 @pytest.mark.parametrize(
     ("share", "text"),
-    [(None, "rest"), (0.12, "rest 12 %"), (0.004, "rest <1 %"), (-1e-8, "rest <1 %"), (1.0, "rest 100 %")],
+    [(None, "rest"), (0.12, "rest 12 %"), (0.004, "rest 0.4 %"), (-1e-8, "rest < 0.1 %"), (1.0, "rest 100 %")],
 )
 def test_rest_says_its_share(share, text):
     assert share_text(share) == text

@@ -21,7 +21,6 @@ from visit.models.catalog import (
     memory_at_hand,
     need,
     record_bytes,
-    size_text,
 )
 from visit.models.checkpoint import inspect
 
@@ -151,9 +150,3 @@ def test_without_a_limit_the_free_memory_counts(tmp_path, monkeypatch):
         "memory/memory.limit_in_bytes": 9223372036854771712, "memory/memory.usage_in_bytes": 1,
     })  # fmt: skip
     assert memory_at_hand(root=root) == 123 == memory_at_hand(root=tmp_path / "elsewhere")
-
-
-def test_bytes_in_words():
-    assert [size_text(n) for n in (6_160_000_000, 999_000_000, 548_000_000, 1_234_567)] == [
-        "6.2 GB", "1.0 GB", "548 MB", "1.2 MB",
-    ]  # fmt: skip

@@ -12,7 +12,8 @@ from visit import capture
 from visit.analyses.overview import lens_map, movers, predictions
 from visit.exact.decompose import attribution
 from visit.lenses.logit import final_norm, unembed
-from visit.narrate.flow import percent, signed, story
+from visit.narrate.flow import story
+from visit.text.numbers import signed
 
 PROMPT = [5, 17, 3, 99, 41, 17, 8]
 
@@ -77,21 +78,3 @@ def test_where_nothing_carries_it_says_so(monkeypatch):
     monkeypatch.setattr("visit.narrate.flow.CARRIES", 0.5)  # a small model has few parts, so that each is large
     spread = [t for t in range(60) if "No single part" in text(story(model, acts, -1, t))]
     assert 0 < len(spread) < 60
-
-
-def test_logits_keep_two_digits_and_their_sign():
-    assert [signed(v) for v in (12.34, 0.95, 0.043, -3.0, -0.0)] == ["+12.3", "+0.9", "+0.043", "−3.0", "+0"]
-
-
-def test_percentages_are_never_rounded_to_certainty():
-    shown = {
-        0.0: "under 0.1 %",
-        0.0006: "under 0.1 %",
-        0.0001: "under 0.1 %",
-        0.02: "2 %",
-        0.616: "62 %",
-        0.9999: "over 99.9 %",
-        0.998: "99.8 %",
-        0.0123: "1.2 %",
-    }
-    assert {p: percent(p) for p in shown} == shown

@@ -538,8 +538,8 @@ def test_a_planted_rise_is_a_yes_a_fall_a_no_and_noise_undecided():
         assert {True: ": yes,", False: ": no,", None: ": undecided,"}[expected] in found.sentence
     found = next(v for v in verdicts(planted(rising), META)["2b"] if v.claim == claim)
     assert (
-        "ρ = 1.00" in found.sentence
-        and "interval [1.00, 1.00]" in found.numbers
+        "ρ = 1.0" in found.sentence
+        and "interval [1.0, 1.0]" in found.numbers
         and found.whole == f"{found.sentence} ({found.numbers})"
     )
 
@@ -559,17 +559,17 @@ def test_an_answer_names_its_size_in_words_beside_unrelated_vectors():
     meta = META | {"random_pairs": {"intersection": 0.4 / 50}}
     said = {height: verdicts(planted(np.full(8, height), noise=0.0005), meta)["2b"][0] for height in (0.6, 0.04, 0.02)}
     assert all(v.holds for v in said.values())
-    assert said[0.6].sentence.endswith("yes, 30 of 50 words; unrelated vectors 0.4")
-    assert said[0.04].sentence.endswith("yes, 2.0 of 50 words; unrelated vectors 0.4")
-    assert said[0.02].sentence.endswith("yes, but by less than a word: 1.0 of 50 words; unrelated vectors 0.4")
+    assert said[0.6].sentence.endswith("yes, 30.0 of 50 words; unrelated vectors 0.40")
+    assert said[0.04].sentence.endswith("yes, 2.0 of 50 words; unrelated vectors 0.40")
+    assert said[0.02].sentence.endswith("yes, but by less than a word: 1.0 of 50 words; unrelated vectors 0.40")
     low = verdicts(planted(np.full(8, 0.01), figure="19", series=("naive",), noise=0.0005), meta)["19"][0]
-    assert low.sentence.endswith("yes, 0.5 of 50 words; unrelated vectors 0.4"), "hardly any is what was claimed"
+    assert low.sentence.endswith("yes, 0.50 of 50 words; unrelated vectors 0.40"), "hardly any is what was claimed"
 
 
 @pytest.mark.parametrize(
     ("gap", "said"),
-    [(0.1, "yes, by 5.0 of 50 words"), (0.01, "yes, but by less than a word (0.5 of 50)"),
-     (-0.01, "no, by less than a word the other way (0.5 of 50)"), (-0.1, "no, by 5.0 of 50 words the other way")],
+    [(0.1, "yes, by 5.0 of 50 words"), (0.01, "yes, but by less than a word (0.50 of 50)"),
+     (-0.01, "no, by less than a word the other way (0.50 of 50)"), (-0.1, "no, by 5.0 of 50 words the other way")],
 )  # fmt: skip
 def test_a_shift_below_one_word_is_said_to_be_one(gap, said):
     sums = planted(np.full(8, 0.3), figure="15", series=("after", "before", "block"), noise=0.0005)
@@ -596,7 +596,7 @@ def test_ranks_of_noise_do_not_hide_that_the_prediction_rises():
     late = np.append(np.full(28, 1e-8), [0.1, 0.5])
     assert float(spearman(np.maximum(late, 2e-4)[None], list(range(30)))[0]) < 0.5, "so many ties allow no more"
     found = verdicts(probable(late, 1e-9), meta)["14"][0]
-    assert found.holds is True and "ρ = 1.00" in found.sentence, "a share of what the ties allow"
+    assert found.holds is True and "ρ = 1.0" in found.sentence, "a share of what the ties allow"
     nothing = verdicts(probable(np.linspace(1e-8, 9e-8, 8), 1e-9), meta)["14"][0]
     assert nothing.holds is None and nothing.sentence.endswith("no layer reads more than 0.0002, which is noise")
     falls = verdicts(probable(np.linspace(0.5, 0.1, 8), 1e-3), meta)["14"][0]
