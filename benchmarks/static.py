@@ -42,7 +42,7 @@ def main() -> None:
     def product(done: int, _total: int) -> None:
         """The bare product of as many rows as were just read, in pieces of the index's own size."""
         started = time.perf_counter()
-        for part in torch.randn(done - int(spent["done"]), model.d_model).split(static.ROWS // 3):
+        for part in torch.randn(done - int(spent["done"]), model.d_model).split(512):
             part @ table.T
         spent["bare"] += time.perf_counter() - started
         spent["done"] = done
@@ -53,13 +53,12 @@ def main() -> None:
     weights_key(model)
     hashed = time.perf_counter() - started
     started = time.perf_counter()
-    arrays = static.compute(model, product)
+    index = static.compute(model, product)
     ours = time.perf_counter() - started - spent["bare"]
-    print(f"\nGPT-2 small size: {len(arrays['norm']):,} rows")
+    print(f"\nGPT-2 small size: {len(index.norm):,} rows")
     row("index", ours, "matrix products", spent["bare"], 2.0)
     print(f"  peak memory {peak() - before:.0f} MB over the loaded model (allowed 300)")
-    index = static._index(model, arrays)
-    size = sum(a.nbytes for a in arrays.values()) / 1e6
+    size = index.row_bytes * len(index.norm) / 1e6
     print(f"  {index.row_bytes} bytes a row (allowed 100), {size:.1f} MB; hash of the weights {hashed:.2f} s")
     times = []
     for token in range(0, 50000, 500):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-State = dict[str, np.ndarray]
+Arrays = dict[str, np.ndarray]
 
 
 # ---- on disk -------------------------------------------------------------------------------------------------------
@@ -31,7 +31,7 @@ def cache_folder() -> Path:
     return base / "visit"
 
 
-def write_arrays(path: Path, state: State, header: dict[str, Any]) -> None:
+def write_arrays(path: Path, arrays: Arrays, header: dict[str, Any]) -> None:
     """Arrays and a JSON header in one `.npz`, there as a whole or not at all. Raises OSError where it cannot be.
 
     The header lies inside: two files could not be replaced at one moment.
@@ -41,20 +41,20 @@ def write_arrays(path: Path, state: State, header: dict[str, Any]) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, allow_pickle=False, **{"header.json": text, **state})
+            np.savez(file, allow_pickle=False, **{"header.json": text, **arrays})
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
 
 
-def read_arrays(path: Path) -> tuple[State, dict[str, Any]] | None:
+def read_arrays(path: Path) -> tuple[Arrays, dict[str, Any]] | None:
     """(arrays, header) of a file of `write_arrays`; None when there is none, or it is damaged or something else."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            state = {name: file[name] for name in file.files}
-        header = json.loads(state.pop("header.json").tobytes())
-        return (state, header) if isinstance(header, dict) else None
+            arrays = {name: file[name] for name in file.files}
+        header = json.loads(arrays.pop("header.json").tobytes())
+        return (arrays, header) if isinstance(header, dict) else None
     except Exception:  # a damaged file fails in any way it likes, and it can be made again
         return None
 
@@ -69,32 +69,53 @@ def read_header(path: Path) -> dict[str, Any] | None:
         return None
 
 
-# ---- a cache with a bound in bytes, for records: one of a long prompt can weigh as much as a hundred short o----------
+# ---- in memory: bounded in bytes, for a record of a long prompt can weigh as much as a hundred of short ones ---------
 class Store:
-    """The least recently used records go first. Safe with threads; two threads may make one record at the same time."""
+    """Records, `max_bytes` of them together: the least recently used go first, the newest stays however large it is.
+
+    Safe with threads; two of them may make one record at the same time.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """The record of `key`, made now if it is not at hand.
+    def find(self, key: Hashable) -> Any:
+        """The record of `key`, which counts as used now; None where there is none (any more)."""
+        with self._lock:
+            if key not in self._kept:
+                return None
+            self._kept.move_to_end(key)
+            return self._kept[key][0]
 
-        The newest is kept however large it is: a page asks for it again and again.
-        """
+    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """The record of `key`, made now if it is not at hand."""
+        found = self.find(key)
+        if found is None:
+            found = make()
+            self.put(key, found)
+        return found
+
+    def put(self, key: Hashable, record: Any, size: int | None = None) -> None:
+        """Keep a record, as the newest. `size`: its bytes (default: `weight`)."""
+        size = weight(record) if size is None else size
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key][0]
-        made = make()
-        size = weight(made)
-        with self._lock:
-            self._kept[key] = (made, size)
+            self._kept[key] = (record, size)
             self._kept.move_to_end(key)
             while self.bytes > self.max_bytes and len(self._kept) > 1:
                 self._kept.popitem(last=False)
-        return made
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        with self._lock:
+            self._kept.clear()
+
+    @property
+    def records(self) -> dict[Any, Any]:
+        """All that is kept by its key, the newest last."""
+        with self._lock:
+            return {key: record for key, (record, _) in self._kept.items()}
 
     @property
     def bytes(self) -> int:
@@ -102,7 +123,23 @@ class Store:
         return sum(size for _, size in self._kept.values())
 
 
-def weight(record: Any) -> int:
-    """Bytes of the tensors of a record; views of one tensor count once."""
-    tensors = [v for v in vars(record).values() if hasattr(v, "untyped_storage")]  # torch is not imported for this
-    return sum({v.untyped_storage().data_ptr(): v.untyped_storage().nbytes() for v in tensors}.values())
+def weight(record: Any, depth: int = 5, seen: set[int] | None = None) -> int:
+    """About how many bytes a record takes: arrays, tensors, tables, and what holds them, `depth` levels deep.
+
+    Views of one tensor count once.
+    """
+    seen = set() if seen is None else seen
+    if hasattr(record, "untyped_storage"):  # torch is not imported for this
+        storage = record.untyped_storage()
+        new = storage.data_ptr() not in seen
+        seen.add(storage.data_ptr())
+        return storage.nbytes() if new else 0
+    if hasattr(record, "memory_usage"):
+        return int(np.sum(record.memory_usage(deep=True)))
+    if hasattr(record, "nbytes"):
+        return int(record.nbytes)
+    inside = list(vars(record).values()) if hasattr(record, "__dict__") else record
+    inside = list(inside.values()) if isinstance(inside, dict) else inside
+    if depth and isinstance(inside, list | tuple | set | frozenset):
+        return sum(weight(part, depth - 1, seen) for part in inside) + 16 * len(inside)
+    return sys.getsizeof(record)

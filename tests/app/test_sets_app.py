@@ -8,7 +8,7 @@ import time
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from visit.analyses.neuron_sets import NeuronRun
+from visit.analyses.neuron_sets import neuron_job
 from visit.app import neurons as neurons_all
 from visit.app.cache import st_model
 from visit.lenses import weights as static
@@ -121,9 +121,10 @@ def test_reading_every_neuron_is_told_started_left_alone_stopped_and_gone_on_wit
     assert SLOW.runs() == [run], "the same run, for all visitors"
     (bar,) = other.get("progress")
     assert bar.proto.text.startswith("Reading every neuron of visit\\-mini as words: ") and "s left" in bar.proto.text
-    sums = WORKER.submit("meanwhile", lambda: NeuronRun(st_model("visit-mini"), shipped_set("plain").rows[:9])).wait(60)
+    sums = WORKER.submit("meanwhile", lambda: neuron_job(st_model("visit-mini"), shipped_set("plain").rows[:9])).wait(
+        60
+    )
     assert sums.prompts == 9 and run.alive, "a set runs meanwhile"
-    run._watchers.clear()  # the closed tab is forgotten after some seconds
     other.button(key="stop every neuron").click().run()
     held.release()
     run.wait(60)

@@ -77,18 +77,18 @@ def held(monkeypatch):
     from visit.app import study_results
     from visit.studies import run as running
 
-    go, drawn, take, made = Event(), [], running.StudyRun._take, study_results.panels
+    go, drawn, take, made = Event(), [], running.StudyRun.read, study_results.panels
     go.standing = Event()
 
     def waits(self, rows):
         if self.sums.prompts >= 3:
             go.standing.set()
             go.wait(60)
-        take(self, rows)
+        return take(self, rows)
 
     monkeypatch.setattr(running, "FLOP", 1.0)
     monkeypatch.setattr("visit.runs.job.AIM", 1e-9)
-    monkeypatch.setattr(running.StudyRun, "_take", waits)
+    monkeypatch.setattr(running.StudyRun, "read", waits)
     monkeypatch.setattr(
         study_results, "panels", lambda run, figure, *more: drawn.append(figure) or made(run, figure, *more)
     )

@@ -104,7 +104,7 @@ def test_a_result_is_there_without_a_click_after_the_server_was_started_again(pa
     tab.close()
 
 
-def test_stopping_a_run_that_another_watches_only_leaves_it(page, tmp_path):
+def test_a_stop_is_for_everybody_who_watches_and_everybody_can_resume(page, tmp_path):
     file = tmp_path / "many.txt"
     file.write_text("\n".join(f"The man number {i} went to the house and saw the woman in" for i in range(12_000)))
     other = page.context.browser.new_page(viewport={"width": 1440, "height": 1300})
@@ -120,8 +120,12 @@ def test_stopping_a_run_that_another_watches_only_leaves_it(page, tmp_path):
             tab.get_by_role("button", name="Run").click()
         going.wait_for(timeout=60_000)
     page.get_by_role("button", name="Stop, and keep").click()
-    page.get_by_text("goes on for others").wait_for(timeout=30_000)
+    for tab in (page, other):
+        tab.get_by_text("Stopped after").wait_for(timeout=30_000)
+        tab.get_by_role("button", name="Resume").wait_for(timeout=30_000)
+    other.get_by_role("button", name="Resume").click()
+    other.get_by_role("button", name="Stop, and keep").wait_for(timeout=30_000)
     other.get_by_role("button", name="Stop, and keep").click()
-    other.get_by_text("Stopped after").wait_for(timeout=30_000)
+    other.get_by_role("button", name="Resume").wait_for(timeout=30_000)
     other.close()
     assert page.errors == []

@@ -7,11 +7,11 @@ function words, with a few outlier weights in the stream's rogue dimensions. Eve
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import reduce
 from itertools import islice
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
@@ -25,34 +25,74 @@ from visit.errors import VisitError
 from visit.exact.decompose import needed
 from visit.lenses.weights import StaticIndex, reading, static_index
 from visit.models.model import Model
+from visit.runs.job import finish
+from visit.runs.prompts import Row, as_rows
+from visit.runs.sums import SumsJob, maximum, merge, minimum, summed, together
 
-# ---- neurons over a prompt set, one batch at a time ------------------------------------------------------------------
-PARTS = ("neurons", "resid_post")  # what a pass must capture
+# ---- what is kept of every neuron -----------------------------------------------------------------------------------
+NEURON_PARTS = ("neurons", "resid_post")  # what a pass must capture
 EXAMPLES = 5  # prompts kept per neuron
 BINS = 64  # of a neuron's histogram, half of them below zero
 _SMALLEST = -40  # the narrowest histogram reaches ±2 ** this
 
 
+def _moments(a: NeuronSums, b: NeuronSums) -> dict[str, Tensor]:
+    """Mean and squared distances from it, of both sets of prompts (Chan et al. 1979)."""
+    n, apart = max(1, a.prompts + b.prompts), b.mean - a.mean
+    return {
+        "mean": a.mean + apart * (b.prompts / n),
+        "spread": a.spread + b.spread + apart.pow(2) * (a.prompts * b.prompts / n),
+    }
+
+
+def _histograms(a: NeuronSums, b: NeuronSums) -> dict[str, Tensor]:
+    """Both with bins as wide as the wider of the two."""
+    reach = torch.maximum(a.reach, b.reach)
+    return {"reach": reach, "bins": _widened(a.bins, a.reach, reach) + _widened(b.bins, b.reach, reach)}
+
+
+def _widened(bins: Tensor, reach: Tensor, wanted: Tensor) -> Tensor:
+    """The histograms with wider bins: bin i of a reach holds bins 2i and 2i + 1 of half that reach, zero between."""
+    steps = (wanted - reach).clamp_max(BINS.bit_length())  # further on everything lies in the two middle bins
+    if not bool(steps.any()):
+        return bins
+    place = torch.arange(BINS, device=bins.device) - BINS // 2
+    target = (place >> steps[..., None].long()) + BINS // 2
+    return torch.zeros_like(bins).scatter_add_(-1, target, bins)
+
+
+def _examples(a: NeuronSums, b: NeuronSums) -> dict[str, Tensor]:
+    """The top examples of both, of equal ones the earlier; sorted only where b has one that belongs to them."""
+    values, prompts = a.example_values.clone(), a.example_prompts.clone()
+    change = b.example_values[..., 0].abs() > a.example_values[..., -1].abs().nan_to_num(-1.0)
+    later = b.example_prompts[change]
+    both = torch.cat([values[change], b.example_values[change]], dim=-1)
+    names = torch.cat([prompts[change], later.where(later < 0, later + a.prompts)], dim=-1)
+    order = both.abs().nan_to_num(-1.0).sort(dim=-1, descending=True, stable=True).indices[..., :EXAMPLES]
+    values[change], prompts[change] = both.gather(-1, order), names.gather(-1, order)
+    return {"example_values": values, "example_prompts": prompts}
+
+
 @dataclass(frozen=True, eq=False)
 class NeuronSums:
-    """What is known of every neuron after `prompts` prompts. A frozen record of tensors: `added` makes the next one.
+    """What is known of every neuron after `prompts` prompts (`visit.runs.sums`).
 
     `counts[0]` counts by |a_n|, `counts[1]` by |a_n| · ‖W_out[n]‖. The histogram's bins are 2 ** (reach − 5) wide and
     begin at −2 ** reach: it doubles its width whenever a value does not fit, which loses no count.
     """
 
     share: float
-    prompts: int
-    counts: Int[Tensor, "measure layer neuron"]
-    mean: Float[Tensor, "layer neuron"]
-    spread: Float[Tensor, "layer neuron"]  # sum of squared distances from the mean
-    largest: Float[Tensor, "layer neuron"]
-    smallest: Float[Tensor, "layer neuron"]
-    reach: Int[Tensor, "layer neuron"]
-    bins: Int[Tensor, "layer neuron bin"]
-    example_values: Float[Tensor, "layer neuron example"]  # of the largest |a_n|, with their signs; missing: NaN
-    example_prompts: Int[Tensor, "layer neuron example"]  # −1: missing
-    stream: Float[Tensor, "layer d_model"]  # sum of squares of resid_post
+    prompts: int = summed()
+    counts: Int[Tensor, "measure layer neuron"] = summed()
+    mean: Float[Tensor, "layer neuron"] = together(_moments)
+    spread: Float[Tensor, "layer neuron"] = together(_moments)  # sum of squared distances from the mean
+    largest: Float[Tensor, "layer neuron"] = maximum()
+    smallest: Float[Tensor, "layer neuron"] = minimum()
+    reach: Int[Tensor, "layer neuron"] = together(_histograms)
+    bins: Int[Tensor, "layer neuron bin"] = together(_histograms)
+    example_values: Float[Tensor, "layer neuron example"] = together(_examples)  # of the largest |a_n|, missing: NaN
+    example_prompts: Int[Tensor, "layer neuron example"] = together(_examples)  # counted from 0; −1: missing
+    stream: Float[Tensor, "layer d_model"] = summed()  # sum of squares of resid_post
 
     def edges(self, layer: int, neuron: int) -> list[float]:
         """The BINS + 1 borders of a neuron's histogram."""
@@ -77,20 +117,12 @@ def empty_sums(model: Model, share: float) -> NeuronSums:
     )  # fmt: skip
 
 
-def top_count(share: float, neurons: int) -> int:
-    """How many neurons of a layer are its top: 2.44 % of 4,096 are 100."""
-    return max(1, round(share * neurons))
-
-
+# ---- from a batch of prompts to its sums -----------------------------------------------------------------------------
 @torch.no_grad()
-def added(model: Model, sums: NeuronSums, records: Iterable[Activations], first: int | None = None) -> NeuronSums:
-    """The sums with some more prompts. `records`: captured with `PARTS` at one position each.
-
-    `first`: number of the first of these prompts in the set (default: those so far), by which examples are named.
-    """
-    records = list(records)
+def batch_sums(model: Model, records: Sequence[Activations], share: float) -> NeuronSums:
+    """The sums of some prompts alone. `records`: captured with `NEURON_PARTS` at one position each."""
     if not records:
-        return sums
+        return empty_sums(model, share)
     wrong = next((r for r in records if len(r.positions) != 1), None)
     if wrong is not None:
         raise VisitError(f"Sums take one position a prompt; {wrong.prompt!r} came with {len(wrong.positions)}.")
@@ -98,29 +130,26 @@ def added(model: Model, sums: NeuronSums, records: Iterable[Activations], first:
     broken = [r.prompt for r, fine in zip(records, a.isfinite().flatten(1).all(1).tolist(), strict=True) if not fine]
     if broken:
         raise VisitError(f"{model.name} computes no numbers (NaN or infinite) for {broken[0]!r}. Leave it out.")
-    stream = torch.stack([needed(r, "resid_post")[:, 0] for r in records]).double().pow(2).sum(0)
-    start = sums.prompts if first is None else first
-    now = _of_batch(model, sums, a.to(model.wide), start)
-    return replace(merged(sums, now), stream=sums.stream + stream)
-
-
-def _of_batch(model: Model, like: NeuronSums, a: Float[Tensor, "prompt layer neuron"], first: int) -> NeuronSums:
-    """The sums of one batch alone, its stream left at zero."""
-    mean = a.mean(0, dtype=torch.float64)
-    size = a.abs()
-    largest = size.amax(0)
-    reach = largest.frexp().exponent.clamp_min(_SMALLEST).masked_fill(largest == 0, _SMALLEST)  # 2 ** reach > |a|
+    a = a.to(model.wide)
+    mean, size = a.mean(0, dtype=torch.float64), a.abs()
+    farthest = size.amax(0)
+    reach = farthest.frexp().exponent.clamp_min(_SMALLEST).masked_fill(farthest == 0, _SMALLEST)  # 2 ** reach > |a|
     order = _first(size.clone())
-    values, places = a.gather(0, order).double(), order + first
     missing = max(0, EXAMPLES - len(a))
     return NeuronSums(
-        share=like.share, prompts=len(a), counts=_counts(model, size, like.share), mean=mean,
+        share=share, prompts=len(a), counts=_counts(model, size, share), mean=mean,
         spread=(a.double() - mean).pow(2).sum(0), largest=a.amax(0).double(), smallest=a.amin(0).double(),
         reach=reach, bins=_histogram(a, reach),
-        example_values=torch.nn.functional.pad(values.movedim(0, -1), (0, missing), value=torch.nan),
-        example_prompts=torch.nn.functional.pad(places.movedim(0, -1), (0, missing), value=-1),
-        stream=torch.zeros_like(like.stream),
+        example_values=torch.nn.functional.pad(
+            a.gather(0, order).double().movedim(0, -1), (0, missing), value=torch.nan),
+        example_prompts=torch.nn.functional.pad(order.movedim(0, -1), (0, missing), value=-1),
+        stream=torch.stack([needed(r, "resid_post")[:, 0] for r in records]).double().pow(2).sum(0),
     )  # fmt: skip
+
+
+def top_count(share: float, neurons: int) -> int:
+    """How many neurons of a layer are its top: 2.44 % of 4,096 are 100."""
+    return max(1, round(share * neurons))
 
 
 def _first(size: Tensor) -> Int[Tensor, "example layer neuron"]:
@@ -150,73 +179,8 @@ def _histogram(a: Tensor, reach: Tensor) -> Int[Tensor, "layer neuron bin"]:
     return torch.bincount(flat, minlength=reach.numel() * BINS).view(*reach.shape, BINS).int()
 
 
-def _widened(bins: Tensor, reach: Tensor, wanted: Tensor) -> Tensor:
-    """The histograms with wider bins: bin i of a reach holds bins 2i and 2i + 1 of half that reach, zero between."""
-    steps = (wanted - reach).clamp_max(BINS.bit_length())  # further on everything lies in the two middle bins
-    if not bool(steps.any()):
-        return bins
-    place = torch.arange(BINS, device=bins.device) - BINS // 2
-    target = (place >> steps[..., None].long()) + BINS // 2
-    return torch.zeros_like(bins).scatter_add_(-1, target, bins)
-
-
-def merged(a: NeuronSums, b: NeuronSums) -> NeuronSums:
-    """The sums of two sets of prompts together. Examples are equal in size: those of the lower prompt come first."""
-    if a.share != b.share:
-        raise VisitError(f"Sums of different shares cannot be merged; {a.share} and {b.share} came.")
-    if not a.prompts or not b.prompts:
-        return b if not a.prompts else a
-    n = a.prompts + b.prompts
-    apart = b.mean - a.mean
-    reach = torch.maximum(a.reach, b.reach)
-    values, prompts = _examples(a, b)
-    return NeuronSums(
-        share=a.share, prompts=n, counts=a.counts + b.counts, mean=a.mean + apart * (b.prompts / n),
-        spread=a.spread + b.spread + apart.pow(2) * (a.prompts * b.prompts / n),
-        largest=torch.maximum(a.largest, b.largest), smallest=torch.minimum(a.smallest, b.smallest),
-        reach=reach, bins=_widened(a.bins, a.reach, reach) + _widened(b.bins, b.reach, reach),
-        example_values=values, example_prompts=prompts, stream=a.stream + b.stream,
-    )  # fmt: skip
-
-
-def _examples(a: NeuronSums, b: NeuronSums) -> tuple[Tensor, Tensor]:
-    """The top examples of both, sorted only where the second set has one that belongs to them."""
-    values, prompts = a.example_values.clone(), a.example_prompts.clone()
-    least = a.example_values[..., -1].abs().nan_to_num(-1.0)
-    change = b.example_values[..., 0].abs() >= least
-    both = torch.cat([a.example_values[change], b.example_values[change]], dim=-1)
-    names = torch.cat([a.example_prompts[change], b.example_prompts[change]], dim=-1)
-    early = names.argsort(dim=-1, stable=True)
-    size = both.abs().nan_to_num(-1.0).gather(-1, early)
-    order = early.gather(-1, size.sort(dim=-1, descending=True, stable=True).indices)[..., :EXAMPLES]
-    values[change], prompts[change] = both.gather(-1, order), names.gather(-1, order)
-    return values, prompts
-
-
-# ---- to and from plain arrays: an interrupted run goes on from a file ------------------------------------------------
-
-_TENSORS = ("counts", "mean", "spread", "largest", "smallest", "reach", "bins", "example_values", "example_prompts",
-            "stream")  # fmt: skip
-
-
-def state_of(sums: NeuronSums) -> dict[str, np.ndarray]:
-    """The sums as arrays, to be written to a file."""
-    return {"prompts": np.asarray(sums.prompts)} | {name: getattr(sums, name).cpu().numpy() for name in _TENSORS}
-
-
-def sums_of(model: Model, share: float, state: dict[str, np.ndarray]) -> NeuronSums:
-    """The sums of `state_of`. Raises `VisitError` for the state of another model or of another program."""
-    start = empty_sums(model, share)
-    found: dict[str, Any] = {n: torch.tensor(state[n], device=model.device) for n in _TENSORS if n in state}
-    for name in _TENSORS:
-        now, like = found.get(name), getattr(start, name)
-        if now is None or now.shape != like.shape or now.dtype != like.dtype:
-            raise VisitError(f"This state of a run is of another model: its {name} does not fit. Start the run again.")
-    return replace(start, prompts=int(state["prompts"]), **found)
-
-
 Measure = Literal["activation", "weighted"]
-MEASURES: dict[str, str] = {
+ACTIVITIES: dict[str, str] = {
     "activation": "|a|, the activation (the paper's text)",
     "weighted": "|a| · ‖W_out‖, what it adds (the authors' code)",
 }
@@ -249,54 +213,30 @@ def neuron_statistics(
     return statistics_table(model, sums, static_index(model), measure, threshold, function_words)
 
 
-class NeuronRun:
-    """The statistics as a job of `visit.runs.worker`: in batches, cancelled, resumed, looked at while it runs."""
-
-    version = "neurons 1"
-
-    def __init__(self, model: Model, rows: Sequence[Any], share: float = SHARE, pos: int = -1) -> None:
-        """`rows`: anything with a `prompt` (`visit.runs.prompts.PromptSet.rows`)."""
-        self.model, self.items, self.share, self.pos = model, rows, share, pos
-        self.sums = empty_sums(model, share)
-
-    def update(self, rows: Sequence[Any]) -> None:
-        """Take in the next prompts; their numbers go on where the last ones ended."""
-        records = capture_many(self.model, [row.prompt for row in rows], PARTS, self.pos)
-        while batch := list(islice(records, _batch(self.model))):
-            self.sums = added(self.model, self.sums, batch)
-
-    def snapshot(self) -> NeuronSums:
-        """The sums so far: a frozen record."""
-        return self.sums
-
-    def state(self) -> dict[str, Any]:
-        return state_of(self.sums)
-
-    def load(self, state: dict[str, Any]) -> None:
-        self.sums = sums_of(self.model, self.share, state)
+NEURON_RUN = "neurons 1"
 
 
-def _batch(model: Model) -> int:
-    return max(1, UPDATE // (model.n_layers * model.d_mlp))
+def neuron_job(model: Model, rows: Sequence[Row], share: float = SHARE, pos: int = -1) -> SumsJob:
+    """The statistics as a job of `visit.runs.worker`; its result are `NeuronSums`.
+
+    Both measures are counted at once, so that measure and threshold can be changed without another run.
+    """
+    size = max(1, UPDATE // (model.n_layers * model.d_mlp))
+
+    def read(batch: Sequence[Row]) -> NeuronSums:
+        records = capture_many(model, [row.prompt for row in batch], NEURON_PARTS, pos)
+        parts = iter(lambda: list(islice(records, size)), [])
+        return reduce(merge, (batch_sums(model, part, share) for part in parts))
+
+    return SumsJob(rows, empty_sums(model, share), read)
 
 
 def neuron_sums(
     model: Model, prompts: Sequence[str | Sequence[int]], share: float = SHARE, pos: int = -1,
     progress: Callable[[int, int], None] | None = None,
 ) -> NeuronSums:  # fmt: skip
-    """Run a prompt set and keep the running sums of every neuron; memory does not grow with the prompts.
-
-    Both measures are counted at once, so that measure and threshold can be changed without another run.
-    """
-    if isinstance(prompts, str) or not len(prompts):
-        raise VisitError("Statistics need a list of at least one prompt.")
-    sums = empty_sums(model, share)
-    records = capture_many(model, prompts, PARTS, pos)
-    while batch := list(islice(records, _batch(model))):
-        sums = added(model, sums, batch)
-        if progress is not None:
-            progress(sums.prompts, len(prompts))
-    return sums
+    """Run a prompt set and keep the running sums of every neuron; memory does not grow with the prompts."""
+    return finish(neuron_job(model, as_rows(prompts), share, pos), progress)
 
 
 def statistics_table(
@@ -319,7 +259,7 @@ def statistics_table(
     if not sums.prompts:
         raise VisitError("Statistics need at least one prompt; none was run.")
     words = listed_words() if function_words is None else frozenset(w.strip().lower() for w in function_words)
-    place = list(MEASURES).index(measure)
+    place = list(ACTIVITIES).index(measure)
     layers = [_layer(model, sums, index, layer, place, words) for layer in range(model.n_layers)]
     table = pd.concat(layers, ignore_index=True)
     table.insert(3, "is_regularization", table["freq"] > threshold)
@@ -386,7 +326,7 @@ def function_share(tokens: list[str], words: frozenset[str]) -> float:
 
 
 def _check(measure: Any, threshold: float) -> None:
-    if measure not in MEASURES:
-        raise VisitError(f"measure must be one of {', '.join(MEASURES)}; {measure!r} came.")
+    if measure not in ACTIVITIES:
+        raise VisitError(f"measure must be one of {', '.join(ACTIVITIES)}; {measure!r} came.")
     if not 0 <= threshold <= 1:
         raise VisitError(f"threshold must be from 0 to 1 (the paper: 0.85); {threshold} came.")

@@ -6,173 +6,101 @@ Nothing grows with the number of prompts: 20 contexts of either sign, and a row 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int
 
 from visit.activations.forward import TOKENS_PER_BATCH, capture_many, tokenize
 from visit.analyses.neurons import check_neuron
-from visit.cache import State
 from visit.errors import VisitError
 from visit.models.model import Model
+from visit.runs.job import finish
+from visit.runs.prompts import Row, as_rows
+from visit.runs.sums import SumsJob, maximum, minimum, summed, together
 
 CONTEXTS = 20  # kept of either sign
-WINDOW = 10  # tokens shown on either side of the one looked at
-MEANS = 20  # tokens in the table of means
-NUMBERS = 1 << 26  # activations of one batch, all layers together: a pass has no smaller unit than a model's all layers
-SLACK = 0.99  # another batch rounds otherwise: a context met again must not fall below the number it came in with
-PARTS = ("neurons",)
+CONTEXT_WINDOW = 10  # tokens shown on either side of the one looked at
+TOP_TOKENS = 20  # in the table of means
+MOST_NUMBERS = 1 << 26  # activations of one batch, all layers: a pass has no smaller unit than a model's all layers
 
-Kept = tuple[float, int, int, int]  # activation, prompt's number, position, prompts that begin in the same way
+# A context is a token with all that stand before it, which is all that a causal model's activation depends on: where
+# many prompts begin in the same way, their common beginning takes one place and not all of them. Its activation is the
+# same each time, so that one which has fallen below the largest never comes back, and `times` counts exactly.
+CONTEXT = np.dtype([("name", "u8"), ("value", "f8"), ("prompt", "i8"), ("position", "i8"), ("times", "i8")])
 
 
-@dataclass(eq=False)
-class Contexts:
-    """The k contexts with the largest positive numbers, each once.
+def top_contexts(found: np.ndarray) -> np.ndarray:
+    """Each context once, by its first place, with the times of all; those of the largest values, the largest first."""
+    _, first, inverse = np.unique(found["name"], return_index=True, return_inverse=True)
+    once = found[first]
+    once["times"] = np.bincount(inverse, found["times"]).astype(np.int64)
+    return once[np.lexsort((once["position"], once["prompt"], -once["value"]))[:CONTEXTS]]
 
-    A context is a token with all that stand before it, which is all that a causal model's activation depends on: where
-    many prompts begin in the same way, their common beginning takes one place and not all of them. Its number is the
-    same each time, so that one which has fallen below the k largest never comes back, and `times` counts exactly.
-    """
 
-    k: int
+def _contexts(a: TokenSums, b: TokenSums) -> dict[str, np.ndarray]:
+    made = {}
+    for name in ("positive", "negative"):
+        later = getattr(b, name).copy()
+        later["prompt"] += a.prompts
+        made[name] = top_contexts(np.concatenate([getattr(a, name), later]))
+    return made
 
-    def __post_init__(self) -> None:
-        self.kept: dict[int, Kept] = {}  # in order: the largest first, of equal ones the earliest
 
-    def add(self, number: int, ids: np.ndarray, x: np.ndarray) -> None:
-        """Take in a prompt's numbers `[pos]`."""
-        full = len(self.kept) == self.k
-        least = SLACK * min(value for value, *_ in self.kept.values()) if full else 0.0
-        places = np.flatnonzero((x > 0) & (x >= least))
-        self._enter((_digest(ids[: pos + 1]), (float(x[pos]), number, int(pos), 1)) for pos in places)
+@dataclass(frozen=True, eq=False)
+class TokenSums:
+    """What is known of one neuron after `prompts` prompts (`visit.runs.sums`): of every token, and the top contexts."""
 
-    def merge(self, other: Contexts) -> None:
-        self._enter(other.kept.items())
+    prompts: int = summed()
+    count: Int[np.ndarray, " d_vocab"] = summed()  # positions that hold the token
+    total: Float[np.ndarray, " d_vocab"] = summed()
+    largest: Float[np.ndarray, " d_vocab"] = maximum()
+    smallest: Float[np.ndarray, " d_vocab"] = minimum()
+    positive: np.ndarray = together(_contexts, grows=True)  # of dtype `CONTEXT`
+    negative: np.ndarray = together(_contexts, grows=True)  # their values turned round
 
-    def _enter(self, found: Iterable[tuple[int, Kept]]) -> None:
-        for name, new in found:
-            old = self.kept.get(name)
-            first = new if old is None or new[1] < old[1] else old
-            self.kept[name] = (*first[:3], new[3] + (old[3] if old else 0))
-        order = sorted(self.kept.items(), key=lambda item: (-item[1][0], *item[1][1:3]))
-        self.kept = dict(order[: self.k])
+    @property
+    def positions(self) -> int:
+        """How many were looked at."""
+        return int(self.count.sum())
 
-    def state(self) -> State:
-        rows = list(self.kept.values())
-        return {
-            "names": np.array(list(self.kept), np.uint64), "values": np.array([row[0] for row in rows]),
-            "places": np.array([row[1:] for row in rows], np.int64).reshape(-1, 3),
-        }  # fmt: skip
 
-    def load(self, state: State) -> None:
-        rows = zip(state["values"].tolist(), state["places"].tolist(), strict=True)
-        self.kept = {int(n): (value, *place) for n, (value, place) in zip(state["names"], rows, strict=True)}
+def token_sums(d_vocab: int, found: Sequence[tuple[Sequence[int], np.ndarray]]) -> TokenSums:
+    """The sums of some prompts: of each its token ids and the neuron's activations `[pos]`."""
+    ids = [np.asarray(own, np.int64) for own, _ in found]
+    count, total = np.zeros(d_vocab, np.int64), np.zeros(d_vocab)
+    largest, smallest = total - np.inf, total + np.inf
+    tops = {sign: [np.zeros(0, CONTEXT)] for sign in (1, -1)}
+    for number, (own, (_, x)) in enumerate(zip(ids, found, strict=True)):
+        np.add.at(count, own, 1)
+        np.add.at(total, own, x)
+        np.maximum.at(largest, own, x)
+        np.minimum.at(smallest, own, x)
+        for sign, kept in tops.items():
+            best = np.argsort(-sign * x, kind="stable")[:CONTEXTS]  # all contexts of one prompt are different
+            rows = [(_digest(own[: n + 1]), sign * x[n], number, n, 1) for n in best if sign * x[n] > 0]
+            kept.append(np.array(rows, CONTEXT))
+    positive, negative = (top_contexts(np.concatenate(kept)) for kept in tops.values())
+    return TokenSums(len(found), count, total, largest, smallest, positive, negative)
 
 
 def _digest(ids: np.ndarray) -> int:
     return int.from_bytes(hashlib.blake2b(ids.tobytes(), digest_size=8).digest())
 
 
-@dataclass(eq=False)
-class TokenTable:
-    """How often each token of the vocabulary stood at a position, and the activations there."""
-
-    d_vocab: int
-
-    def __post_init__(self) -> None:
-        self.count = np.zeros(self.d_vocab, np.int64)
-        self.total = np.zeros(self.d_vocab)
-        self.largest, self.smallest = self.total - np.inf, self.total + np.inf
-
-    def add(self, ids: np.ndarray, x: np.ndarray) -> None:
-        """Take in a prompt's token ids and activations `[pos]`."""
-        np.add.at(self.count, ids, 1)
-        np.add.at(self.total, ids, x)
-        np.maximum.at(self.largest, ids, x)
-        np.minimum.at(self.smallest, ids, x)
-
-    def merge(self, other: TokenTable) -> None:
-        self.count, self.total = self.count + other.count, self.total + other.total
-        self.largest = np.maximum(self.largest, other.largest)
-        self.smallest = np.minimum(self.smallest, other.smallest)
-
-    def state(self) -> State:
-        return {"count": self.count, "total": self.total, "largest": self.largest, "smallest": self.smallest}
-
-    def load(self, state: State) -> None:
-        if any(state[name].shape != (self.d_vocab,) for name in self.state()):
-            raise VisitError("This state of a run is of another vocabulary. Start the run again.")
-        for name in self.state():
-            setattr(self, name, state[name])
+TOKENS_RUN = "neuron tokens 2"
 
 
-class TokenSums:
-    """What is known of one neuron after `prompts` prompts. Sums of two sets of prompts can be merged."""
+def tokens_job(model: Model, rows: Sequence[Row], layer: int, neuron: int) -> SumsJob:
+    """A neuron at every token of a prompt set, as a job of `visit.runs.worker`; its result are `TokenSums`."""
+    check_neuron(model, layer, neuron)
 
-    def __init__(self, d_vocab: int) -> None:
-        self.prompts = 0
-        self.positive, self.negative, self.tokens = Contexts(CONTEXTS), Contexts(CONTEXTS), TokenTable(d_vocab)
+    def read(batch: Sequence[Row]) -> TokenSums:
+        return token_sums(model.d_vocab, list(activations(model, [row.prompt for row in batch], layer, neuron)))
 
-    @property
-    def parts(self) -> dict[str, Any]:
-        return {"positive": self.positive, "negative": self.negative, "tokens": self.tokens}
-
-    @property
-    def positions(self) -> int:
-        """How many were looked at."""
-        return int(self.tokens.count.sum())
-
-    def add(self, number: int, ids: Sequence[int], x: np.ndarray) -> None:
-        """Take in one prompt: its number in the set, its token ids, the neuron's activations `[pos]`."""
-        names = np.asarray(ids, np.int64)
-        self.positive.add(number, names, x)
-        self.negative.add(number, names, -x)
-        self.tokens.add(names, x)
-        self.prompts += 1
-
-    def merge(self, other: TokenSums) -> None:
-        """Take in all prompts of another, whose numbers are of the same set."""
-        for name, part in self.parts.items():
-            part.merge(other.parts[name])
-        self.prompts += other.prompts
-
-    def state(self) -> State:
-        return {"prompts": np.array(self.prompts), **_flat(self.parts)}
-
-    def load(self, state: State) -> None:
-        self.prompts = int(state["prompts"])
-        _load(self.parts, state)
-
-
-class TokensRun:
-    """A neuron at every token of a prompt set, as a job of `visit.runs.worker`."""
-
-    version = "neuron tokens 1"
-
-    def __init__(self, model: Model, rows: Sequence[Any], layer: int, neuron: int) -> None:
-        """`rows`: anything with a `prompt` (`visit.runs.prompts.PromptSet.rows`)."""
-        check_neuron(model, layer, neuron)
-        self.model, self.items, self.layer, self.neuron = model, rows, layer, neuron
-        self.sums = TokenSums(model.d_vocab)
-
-    def update(self, rows: Sequence[Any]) -> None:
-        """Take in the next prompts; their numbers go on where the last ones ended."""
-        for ids, x in activations(self.model, [row.prompt for row in rows], self.layer, self.neuron):
-            self.sums.add(self.sums.prompts, ids, x)
-
-    def snapshot(self) -> TokenSums:
-        return deepcopy(self.sums)
-
-    def state(self) -> State:
-        return self.sums.state()
-
-    def load(self, state: State) -> None:
-        self.sums.load(state)
+    return SumsJob(rows, token_sums(model.d_vocab, []), read)
 
 
 def activations(
@@ -180,9 +108,9 @@ def activations(
 ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
     """(token ids, the neuron's activations `[pos]`) of each prompt. Raises `VisitError` where they are no numbers."""
     ids = [tokenize(model, prompt) for prompt in prompts]
-    tokens = min(TOKENS_PER_BATCH, NUMBERS // (model.n_layers * model.d_mlp))
+    tokens = min(TOKENS_PER_BATCH, MOST_NUMBERS // (model.n_layers * model.d_mlp))
     batch = max(1, tokens // max(map(len, ids), default=1))
-    for acts, prompt in zip(capture_many(model, ids, PARTS, batch=batch), prompts, strict=True):
+    for acts, prompt in zip(capture_many(model, ids, ("neurons",), batch=batch), prompts, strict=True):
         assert acts.neurons is not None
         x = acts.neurons[layer, :, neuron].cpu().double().numpy()
         if not np.isfinite(x).all():
@@ -199,15 +127,7 @@ def neuron_tokens(
     Columns: `token_contexts`, `token_means`. `progress(done, total)` in prompts. Raises `VisitError` for no prompts or
     a neuron that does not exist. Source: ours.
     """
-    check_neuron(model, layer, neuron)
-    if isinstance(prompts, str) or not len(prompts):
-        raise VisitError("A neuron's tokens need a list of at least one prompt.")
-    sums = TokenSums(model.d_vocab)
-    for number, (ids, x) in enumerate(activations(model, prompts, layer, neuron)):
-        sums.add(number, ids, x)
-        if progress is not None:
-            progress(sums.prompts, len(prompts))
-    return token_tables(model, sums, prompts)
+    return token_tables(model, finish(tokens_job(model, as_rows(prompts), layer, neuron), progress), prompts)
 
 
 def token_tables(model: Model, sums: TokenSums, prompts: Sequence[str | Sequence[int]]) -> dict[str, pd.DataFrame]:
@@ -216,7 +136,7 @@ def token_tables(model: Model, sums: TokenSums, prompts: Sequence[str | Sequence
 
 
 def token_contexts(
-    model: Model, sums: TokenSums, prompts: Sequence[str | Sequence[int]], window: int = WINDOW
+    model: Model, sums: TokenSums, prompts: Sequence[str | Sequence[int]], window: int = CONTEXT_WINDOW
 ) -> pd.DataFrame:
     """The tokens that activate a neuron most, in context: the largest activations, then the most negative ones.
 
@@ -226,7 +146,7 @@ def token_contexts(
     """
     rows = []
     for sign, contexts in ((1, sums.positive), (-1, sums.negative)):
-        for value, number, pos, times in contexts.kept.values():
+        for _, value, number, pos, times in contexts.tolist():
             words = [model.vocabulary[i] for i in tokenize(model, prompts[number])]
             rows.append({
                 "activation": sign * value, "before": "".join(words[max(0, pos - window) : pos]), "token": words[pos],
@@ -236,28 +156,16 @@ def token_contexts(
     return pd.DataFrame(rows, columns=["activation", "before", "token", "after", "number", "position", "prompts"])
 
 
-def token_means(model: Model, sums: TokenSums, top: int = MEANS) -> pd.DataFrame:
+def token_means(model: Model, sums: TokenSums, top: int = TOP_TOKENS) -> pd.DataFrame:
     """The tokens at which a neuron is most active on average, highest mean first, of equal means the lower id.
 
     Columns: `token_id`, `token`, `mean`, `count` (positions of the set that hold it), `max`, `min`.
     """
-    table = sums.tokens
-    seen = np.flatnonzero(table.count)
-    means = table.total[seen] / table.count[seen]
+    seen = np.flatnonzero(sums.count)
+    means = sums.total[seen] / sums.count[seen]
     best = np.lexsort((seen, -means))[:top]
     ids = seen[best]
     return pd.DataFrame({
         "token_id": ids, "token": [model.vocabulary[i] for i in ids], "mean": means[best],
-        "count": table.count[ids], "max": table.largest[ids], "min": table.smallest[ids],
+        "count": sums.count[ids], "max": sums.largest[ids], "min": sums.smallest[ids],
     })  # fmt: skip
-
-
-def _flat(parts: dict[str, Any]) -> State:
-    """The state of several accumulators as one, names joined by a dot."""
-    return {f"{name}.{key}": array for name, part in parts.items() for key, array in part.state().items()}
-
-
-def _load(parts: dict[str, Any], state: State) -> None:
-    """The way back of `_flat`: each accumulator loads what is its own."""
-    for name, part in parts.items():
-        part.load({key.removeprefix(f"{name}."): a for key, a in state.items() if key.startswith(f"{name}.")})

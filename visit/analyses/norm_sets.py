@@ -6,12 +6,11 @@ what the mean vector reads. The paper's tables use the second.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
@@ -31,14 +30,13 @@ from visit.analyses.norms import (
     with_final,
     word_table,
 )
-from visit.cache import State
 from visit.errors import VisitError
 from visit.exact.question import counted
 from visit.models.model import Model
 from visit.runs.prompts import Row
+from visit.runs.sums import SumsJob, summed
 
-PARTS = parts_for(NORMS)  # what `capture_many` must keep, at one position
-MEANS = ("probabilities", "vector")
+MEANS_OF = ("probabilities", "vector")
 VECTORS = 64  # prompts read together
 WIDE_BYTES = 32 << 20  # of probabilities held at once
 
@@ -47,15 +45,15 @@ WIDE_BYTES = 32 << 20  # of probabilities held at once
 class ShiftSums:
     """Sums over `count` prompts for every norm of `sites`; side 0 = before the norm, 1 = after it. All in float64.
 
-    Two halves of a set give the sums of the whole with `merge_sums`. `final_norm`: as in `token_shift`.
+    `visit.runs.sums.merge` gives those of two sets of prompts together. `final_norm`: as in `token_shift`.
     """
 
     sites: tuple[Site, ...]
     final_norm: bool | None
-    count: int
-    probs: Float[Tensor, "side site d_vocab"]
-    vectors: Float[Tensor, "side site d_model"]
-    squares: Float[Tensor, "site d_model"]  # of the vectors before the norm
+    count: int = summed()
+    probs: Float[Tensor, "side site d_vocab"] = summed()
+    vectors: Float[Tensor, "side site d_model"] = summed()
+    squares: Float[Tensor, "site d_model"] = summed()  # of the vectors before the norm
 
     def place(self, layer: int | None, norm: str) -> int:
         """Where a norm stands in the sums; a `VisitError` where it was not asked for, or no prompt was added."""
@@ -77,42 +75,38 @@ def shift_sums(
     probability per prompt and word of all of them. Raises `VisitError` for a layer or norm that the model does not
     have, or a record of several positions. Source: paper 5.2; the sums are ours.
     """
-    sites = norm_sites(model, layers, norms)
+    rest = iter(records)
+
+    def before(group: Sequence[Activations], site: Site) -> Tensor:
+        if any(len(acts.positions) != 1 for acts in group):
+            raise VisitError("Sums over prompts take one position of each. Capture with capture_many(…, pos=-1).")
+        return torch.cat([state_before(model, acts, *site) for acts in group])
+
+    groups = iter(lambda: list(islice(rest, VECTORS)), [])
+    return _sums(model, tuple(norm_sites(model, layers, norms)), final_norm, groups, before)
+
+
+def _sums(
+    model: Model, sites: tuple[Site, ...], final_norm: bool | None, groups: Iterable[Any],
+    before_of: Callable[[Any, Site], Tensor],
+) -> ShiftSums:  # fmt: skip
+    """`groups`: what is read together; `before_of`: the vectors that a group has before a norm."""
     wide: dict[str, Any] = {"dtype": torch.float64, "device": model.device}
     probs = torch.zeros(2, len(sites), model.d_vocab, **wide)
     vectors = torch.zeros(2, len(sites), model.d_model, **wide)
-    squares, count, rest = torch.zeros(len(sites), model.d_model, **wide), 0, iter(records)
+    squares, count = torch.zeros(len(sites), model.d_model, **wide), 0
+    rows = max(1, WIDE_BYTES // (8 * model.d_vocab))  # whose probabilities are held at once
     with torch.no_grad():
-        while group := list(islice(rest, VECTORS)):
+        for group in groups:
             count += len(group)
             for i, site in enumerate(sites):
-                before = torch.cat([_single(model, acts, site) for acts in group])
+                before, final = before_of(group, site), with_final(site[1], final_norm)
                 squares[i] += before.double().pow(2).sum(0)
                 for side, x in enumerate((before, normed(model, *site, before))):
                     vectors[side, i] += x.double().sum(0)
-                    probs[side, i] += _summed(model, x, with_final(site[1], final_norm))
-    return ShiftSums(tuple(sites), final_norm, count, probs, vectors, squares)
-
-
-def _single(model: Model, acts: Activations, site: Site) -> Tensor:
-    if len(acts.positions) != 1:
-        raise VisitError("Sums over prompts take one position of each. Capture with capture_many(…, pos=-1).")
-    return state_before(model, acts, *site)
-
-
-def _summed(model: Model, x: Tensor, final: bool) -> Tensor:
-    """Σ over vectors of the probabilities they read, a few vectors at a time."""
-    rows = max(1, WIDE_BYTES // (8 * model.d_vocab))
-    parts = [probs_of(model, some, final).sum(0, dtype=torch.float64) for some in x.split(rows)]
-    return torch.stack(parts).sum(0)
-
-
-def merge_sums(a: ShiftSums, b: ShiftSums) -> ShiftSums:
-    """The sums of both sets of prompts together. Raises `VisitError` where they are of other norms or another lens."""
-    if (a.sites, a.final_norm, a.probs.shape) != (b.sites, b.final_norm, b.probs.shape):
-        raise VisitError("Only sums of the same model, norms and lens can be merged.")
-    parts = a.probs + b.probs, a.vectors + b.vectors, a.squares + b.squares
-    return ShiftSums(a.sites, a.final_norm, a.count + b.count, *parts)
+                    for some in x.split(rows):
+                        probs[side, i] += probs_of(model, some, final).sum(0, dtype=torch.float64)
+    return ShiftSums(sites, final_norm, count, probs, vectors, squares)
 
 
 def set_shift(
@@ -130,8 +124,8 @@ def set_shift(
 
 
 def _sides(model: Model, sums: ShiftSums, place: int, norm: str, mean: str) -> Tensor:
-    if mean not in MEANS:
-        raise VisitError(f"mean must be one of {', '.join(MEANS)}; {mean!r} came.")
+    if mean not in MEANS_OF:
+        raise VisitError(f"mean must be one of {', '.join(MEANS_OF)}; {mean!r} came.")
     if mean == "probabilities":
         return sums.probs[:, place] / sums.count
     with torch.no_grad():
@@ -148,19 +142,14 @@ def control_sums(model: Model, sums: ShiftSums, layer: int | None, norm: str = "
     average = sums.vectors[0, place] / sums.count
     spread = (sums.squares[place] / sums.count - average.pow(2)).clamp_min(0).sqrt()
     generator = torch.Generator().manual_seed(seed)
-    site, final = sums.sites[place], with_final(norm, sums.final_norm)
-    probs, vectors = torch.zeros_like(sums.probs[:, :1]), torch.zeros_like(sums.vectors[:, :1])
-    squares = torch.zeros_like(sums.squares[:1])
-    with torch.no_grad():
+
+    def draw() -> Iterator[Tensor]:
         for start in range(0, sums.count, VECTORS):
             shape = min(VECTORS, sums.count - start), model.d_model
             noise = torch.randn(shape, generator=generator, dtype=torch.float64).to(model.device)
-            before = (average + spread * noise).to(model.dtype)
-            squares[0] += before.double().pow(2).sum(0)
-            for side, x in enumerate((before, normed(model, *site, before))):
-                vectors[side, 0] += x.double().sum(0)
-                probs[side, 0] += _summed(model, x, final)
-    return ShiftSums((site,), sums.final_norm, sums.count, probs, vectors, squares)
+            yield (average + spread * noise).to(model.dtype)
+
+    return _sums(model, (sums.sites[place],), sums.final_norm, draw(), lambda drawn, _site: drawn)
 
 
 def quarters(n_layers: int) -> list[int]:
@@ -224,32 +213,16 @@ def layer_words(
 
 
 # ---- the norms of a prompt set as a job of the worker ----------------------------------------------------------------
-class ShiftRun:
-    """Every norm before and after, at one position of every prompt, the last by default (`visit.runs.worker`)."""
+SHIFT_RUN = "layernorm 1"
 
-    version = "layernorm 1"
 
-    def __init__(
-        self, model: Model, rows: Sequence[Row], norms: Sequence[str], final_norm: bool | None, pos: int = -1
-    ) -> None:
-        self.model, self.items, self.pos = model, rows, pos
-        self.options: Any = {"norms": tuple(norms), "final_norm": final_norm}
-        self.sums: ShiftSums = shift_sums(model, [], **self.options)
+def shift_job(
+    model: Model, rows: Sequence[Row], norms: Sequence[str], final_norm: bool | None, pos: int = -1
+) -> SumsJob:
+    """Every norm before and after, at one position of every prompt, the last by default; its result are `ShiftSums`."""
 
-    def update(self, rows: Sequence[Row]) -> None:
-        parts = parts_for(self.options["norms"])
-        records = capture_many(self.model, [row.prompt for row in rows], parts=parts, pos=self.pos)
-        self.sums = merge_sums(self.sums, shift_sums(self.model, records, **self.options))
+    def read(batch: Sequence[Row]) -> ShiftSums:
+        records = capture_many(model, [row.prompt for row in batch], parts=parts_for(norms), pos=pos)
+        return shift_sums(model, records, norms=norms, final_norm=final_norm)
 
-    def snapshot(self) -> ShiftSums:
-        return self.sums  # frozen: a later update makes another
-
-    def state(self) -> State:
-        arrays = {name: getattr(self.sums, name).cpu().numpy() for name in ("probs", "vectors", "squares")}
-        return {**arrays, "count": np.array(self.sums.count)}
-
-    def load(self, state: State) -> None:
-        device = self.sums.probs.device
-        parts = [torch.from_numpy(state[name]).to(device) for name in ("probs", "vectors", "squares")]
-        found = ShiftSums(self.sums.sites, self.sums.final_norm, int(state["count"]), *parts)
-        self.sums = merge_sums(self.sums, found)  # which refuses sums of other norms or another vocabulary
+    return SumsJob(rows, read([]), read)

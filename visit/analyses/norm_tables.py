@@ -1,4 +1,4 @@
-"""Everything that is shown of the norms over a prompt set, in one go: the tables, and what they are of."""
+"""All tables of one norm over a prompt set, with their provenance."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from visit.activations.forward import capture_many
 from visit.analyses.function_words import class_shifts, class_summary, filter_sentence, filter_test
 from visit.analyses.norm_sets import (  # fmt: skip
     ShiftSums,
@@ -16,13 +15,15 @@ from visit.analyses.norm_sets import (  # fmt: skip
     layer_words,
     quarters,
     set_shift,
-    shift_sums,
+    shift_job,
     top_words,
 )
-from visit.analyses.norms import extremes, norm_module, parts_for
+from visit.analyses.norms import extremes, norm_module
 from visit.errors import VisitError
 from visit.graph.build import versions
 from visit.models.model import Model
+from visit.runs.job import finish
+from visit.runs.prompts import as_rows
 
 
 def set_tables(
@@ -37,10 +38,8 @@ def set_tables(
     """
     layer = quarters(model.n_layers)[0] if layer is None else layer
     norm_module(model, layer, norm)
-    records = capture_many(model, prompts, parts=parts_for((norm,)), pos=pos)
-    return tables_of(
-        model, shift_sums(model, records, norms=(norm,), final_norm=final_norm), norm, layer, mean, words, seed
-    )
+    sums = finish(shift_job(model, as_rows(prompts), (norm,), final_norm, pos))
+    return tables_of(model, sums, norm, layer, mean, words, seed)
 
 
 def tables_of(

@@ -143,7 +143,7 @@ def _file(subject: Subject, table: pd.DataFrame, kind: str) -> bytes | str:
 
 def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | None) -> None:
     """The paper's section 5.2 and appendix E on a set of prompts: Figures 7, 21, 22, Tables 1 to 6, and the test."""
-    from visit.analyses.norm_sets import ShiftRun
+    from visit.analyses.norm_sets import SHIFT_RUN, shift_job
     from visit.runs.prompts import run_key
 
     st.subheader("Over a set of prompts", anchor=False)
@@ -151,9 +151,9 @@ def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | N
     chosen = choose_set(model)
     if chosen is None:
         return
-    key = run_key(ShiftRun.version, model, chosen, norm, str(final))
+    key = run_key(SHIFT_RUN, model, chosen, norm, str(final))
     run = watched(
-        ("layernorm", chosen.hash, norm, str(final)), key, lambda: ShiftRun(model, chosen.rows, (norm,), final)
+        ("layernorm", chosen.hash, norm, str(final)), key, lambda: shift_job(model, chosen.rows, (norm,), final)
     )
     sums = None if run is None else run.result
     if sums is None or not sums.count:

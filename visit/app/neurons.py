@@ -14,8 +14,8 @@ from visit.app.address import CHOICES
 from visit.app.cache import st_active
 from visit.app.follow import look_again
 from visit.app.prompt_bar import Subject, plain
-from visit.app.prompt_sets import begin, choose_set, left, stop, watched
-from visit.app.state import change, field, state, visitor, whole_words
+from visit.app.prompt_sets import SHARED, begin, choose_set, watched
+from visit.app.state import change, field, state, whole_words
 from visit.errors import VisitError
 from visit.figures import neurons as figures_neurons
 from visit.runs.prompts import PromptSet
@@ -299,14 +299,14 @@ def _similar(near: pd.DataFrame) -> None:
 
 def _tokens(subject: Subject, prompts: PromptSet, layer: int, neuron: int) -> None:
     """What activates it anywhere in the set, not at the last tokens only."""
-    from visit.analyses.neuron_tokens import TokensRun, token_tables
+    from visit.analyses.neuron_tokens import TOKENS_RUN, token_tables, tokens_job
     from visit.runs.prompts import run_key
 
     st.markdown("**The tokens that activate it most**")
     model = subject.model
-    key = run_key(TokensRun.version, model, prompts, layer, neuron)
+    key = run_key(TOKENS_RUN, model, prompts, layer, neuron)
     run = watched(("tokens", prompts.hash, layer, neuron), key,
-                  lambda: TokensRun(model, prompts.rows, layer, neuron), "Look at every token of the set")  # fmt: skip
+                  lambda: tokens_job(model, prompts.rows, layer, neuron), "Look at every token of the set")  # fmt: skip
     sums = None if run is None else run.result
     if sums is None or not sums.prompts:
         return
@@ -389,15 +389,15 @@ def statistics(subject: Subject, chosen: PromptSet) -> tuple[Any, Any] | bool:
 
     False before a run; True where they wait for every neuron to be read as words.
     """
-    from visit.analyses.neuron_sets import NeuronRun, statistics_table
+    from visit.analyses.neuron_sets import NEURON_RUN, neuron_job, statistics_table
     from visit.analyses.neurons import regularization_findings, regularization_table
     from visit.runs.prompts import run_key
 
     model = subject.model
     share: Any = st.segmented_control("Most active: so much of a layer", CHOICES["nshare"], required=True,
                                       format_func=lambda s: f"{s} %", help=_SHARE, **field("nshare"))  # fmt: skip
-    key = run_key(NeuronRun.version, model, chosen, share)
-    run = watched(("neurons", chosen.hash, share), key, lambda: NeuronRun(model, chosen.rows, float(share) / 100))
+    key = run_key(NEURON_RUN, model, chosen, share)
+    run = watched(("neurons", chosen.hash, share), key, lambda: neuron_job(model, chosen.rows, float(share) / 100))
     if run is None:
         return False
     index = every_neuron(model, "What this set's neurons write, and Figure 8, are shown")
@@ -522,7 +522,7 @@ def every_neuron(model: Model, why: str) -> Any:
         now = run.progress
         left = _st_forecast(model.name, model.revision, model) * (1 - now.done / max(1, now.total))
         _offer(model, f"Stopped after {_read(run):,} of {rows:,} rows, which are kept. {why} when all are read: "
-               f"about {duration(left)} more.", "Go on")  # fmt: skip
+               f"about {duration(left)} more.", "Resume")  # fmt: skip
     return None
 
 
@@ -555,12 +555,7 @@ def _watch(key: Any, name: str, rows: int) -> None:
         st.rerun()
     assert run is not None
     st.progress(min(1.0, run.progress.done / max(run.progress.total, 1)), said(run, name, rows))
-    if key in left():
-        st.caption("It goes on for others who wait for it.")
-        return
-    run.watch(visitor())
-    shared = "It goes on from there when somebody asks again. Where others wait for it, it goes on for them."
-    st.button("Stop, and keep what is read", key="stop every neuron", help=shared, on_click=stop, args=(run,))
+    st.button("Stop, and keep what is read", key="stop every neuron", help=SHARED, on_click=run.cancel)
 
 
 def _read(run: Run) -> int:

@@ -14,16 +14,16 @@ import streamlit as st
 from visit.app import graph_panel as graphs
 from visit.app.follow import look_again
 from visit.app.prompt_bar import plain
-from visit.app.state import checked, field, state, visitor
+from visit.app.state import checked, field, state
 from visit.errors import VisitError
-from visit.runs.job import Progress
 from visit.runs.prompts import (
-    MAX_BYTES,
+    ANSWERED_RUN,
+    MAX_SET_BYTES,
     NOTES_SHOWN,
     Answered,
-    Answering,
     PromptSet,
     all_shipped,
+    answering,
     fitting,
     read_prompts,
     run_key,
@@ -87,7 +87,7 @@ def choose_set(model: Model, filtered: bool = True) -> PromptSet | None:
 
 def _answered(model: Model, asked: PromptSet, of: PromptSet) -> Answered | None:
     """What the model answers of a set, found by a run over `of`, which holds it; None before every row was asked."""
-    key, make = run_key(Answering.version, model, of), lambda: Answering(model, of)
+    key, make = run_key(ANSWERED_RUN, model, of), lambda: answering(model, of)
     run = WORKER.find(key)
     if run is not None and run.alive and run.background:
         WORKER.submit(key, make)  # somebody waits for it now
@@ -102,7 +102,7 @@ def _answered(model: Model, asked: PromptSet, of: PromptSet) -> Answered | None:
 def _count(model: Model) -> Run | None:
     """The run that counts which shipped prompts a model answers: found, remembered on disk, or begun."""
     every = all_shipped(model.name)
-    key, make = run_key(Answering.version, model, every), lambda: Answering(model, every)
+    key, make = run_key(ANSWERED_RUN, model, every), lambda: answering(model, every)
     run = WORKER.find(key) or WORKER.recall(key, make)
     if run is None and sum(weight.numel() for weight in model.hf.parameters()) <= COUNTED_UNASKED:
         with suppress(VisitError):  # too many runs wait; another time
@@ -146,8 +146,9 @@ def _own() -> PromptSet | None:
     text = left.text_area(
         "Prompts, one a line (or CSV, JSON Lines with a column prompt)", key="own_prompts", height=140
     )
-    file = right.file_uploader(f"Or a file: .txt, .csv, .jsonl, {MAX_BYTES >> 20} MB at most", ["txt", "csv", "jsonl"],
-                               max_upload_size=MAX_BYTES >> 20)  # fmt: skip
+    most = MAX_SET_BYTES >> 20
+    file = right.file_uploader(f"Or a file: .txt, .csv, .jsonl, {most} MB at most", ["txt", "csv", "jsonl"],
+                               max_upload_size=most)  # fmt: skip
     if file is not None:
         return read_prompts(file.getvalue(), file.name)
     if text.strip():
@@ -182,56 +183,41 @@ def watched(
         elif st.button(label, key=f"run {name}", type="primary", icon=":material/play_arrow:"):
             begin(key, make)
         return None
-    done = _where(run.progress)
-    if run.alive and key in left():
-        st.caption(f"The run goes on for others who watch it; the figures are of {done}.")
-        if st.button("Watch it again", key=f"again {name}"):
-            begin(key, make)
-    elif run.alive:
+    if run.alive:
         look_again(0.7, _watch, key, str(name), None if follow is None or run.progress.done >= follow else follow)
     elif run.state != "done":
-        st.caption(f"Stopped after {done}; the figures are of these.")
+        st.caption(f"Stopped after {_done_so_far(run)}; the figures are of these.")
         if st.button("Resume", key=f"go {name}"):
             begin(key, make)
     return run
 
 
-def _where(now: Progress) -> str:
+def _done_so_far(run: Run) -> str:
+    now = run.progress
     return now.doing or f"{now.done:,} of {now.total:,} prompts"
 
 
 def begin(key: Any, make: Callable[[], Any], worker: Worker = WORKER) -> None:
     """Start a run, or go on with it, and look at it."""
-    left().discard(key)
-    worker.submit(key, make).watch(visitor())
+    worker.submit(key, make)
     st.rerun()
-
-
-def left() -> set[Any]:
-    """Keys of the runs that this session has stopped while others watched them."""
-    return st.session_state.setdefault("visit_left", set())
 
 
 def _watch(key: Any, name: str, follow: int | None) -> None:
     """A progress bar that looks again by itself; when the run ends, or comes to `follow`, the whole page follows."""
     run = WORKER.find(key)
-    if run is None or not run.alive or key in left() or (follow is not None and run.progress.done >= follow):
+    if run is None or not run.alive or (follow is not None and run.progress.done >= follow):
         st.rerun()
     assert run is not None
-    run.watch(visitor())
     now, place = run.progress, run.place
     if place:
         text = f"Waits for {place} other run{'s' if place > 1 else ''}"
     elif now.rate:
-        text = f"{_where(now)}; about {duration(now.seconds_left or 0)} left"
+        text = f"{_done_so_far(run)}; about {duration(now.seconds_left or 0)} left"
     else:
         text = "Begins…"
     st.progress(min(1.0, now.share), text)
-    shared = "Equal requests share one run: where somebody else watches this one, it goes on for them."
-    st.button("Stop, and keep what is done", key=f"stop {name}", help=shared, on_click=stop, args=(run,))
+    st.button("Stop, and keep what is done", key=f"stop {name}", help=SHARED, on_click=run.cancel)
 
 
-def stop(run: Run) -> None:
-    """This session watches a run no longer; where others do, it goes on for them."""
-    if not run.leave(visitor()):
-        left().add(run.key)
+SHARED = "Equal requests share one run: it stops for everybody who watches it, and everybody can resume it."

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from collections import OrderedDict
 from functools import partial
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -16,6 +14,7 @@ import streamlit as st
 from visit.app import graph_panel as graphs
 from visit.app.prompt_bar import plain
 from visit.app.state import state
+from visit.cache import Store
 from visit.errors import VisitError
 from visit.figures.study import panels
 from visit.figures.svg import chart_spec
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from visit.runs.worker import Run
     from visit.studies.study import Study
 
-KEPT = 12  # finished studies that can be laid over another one
+STUDY_BYTES = 32 << 20  # of finished studies that can be laid over another one
 ROWS = 1000  # of a table on the page; the files have all
 _NONE = "nothing"
 _WIDE = "<style>[class*='st-key-wide_']{overflow-x:auto;max-width:100%}</style>"  # wide figures scroll by themselves
@@ -190,40 +189,27 @@ def _zip(study: Study) -> bytes:
 # ---- a second study --------------------------------------------------------------------------------------------------
 
 
-class _Finished:
-    """The last finished studies, by run. Those of pasted prompts stay with their visitor."""
-
-    def __init__(self) -> None:
-        self.lock, self.found = Lock(), OrderedDict[Any, Any]()
-
-    def add(self, key: Any, study: Any) -> None:
-        with self.lock:
-            self.found[key] = study
-            self.found.move_to_end(key)
-            while len(self.found) > KEPT:
-                self.found.popitem(last=False)
-
-
 @st.cache_resource(show_spinner=False)
-def _shared() -> _Finished:
-    return _Finished()
+def _shared() -> Store:
+    return Store(STUDY_BYTES)
 
 
-def _own() -> _Finished:
-    return st.session_state.setdefault("visit_studies", _Finished())
+def _own() -> Store:
+    """The finished studies of pasted prompts, which stay with their visitor."""
+    return st.session_state.setdefault("visit_studies", Store(STUDY_BYTES))
 
 
 def _keep(key: Any, study: Study) -> None:
     """Remember a finished study, so that it can be laid over the next one."""
-    place = _own() if state().set == "own" else _shared()
     from visit.files.recording import without_words
 
-    place.add(key, without_words(study))
+    place = _own() if state().set == "own" else _shared()
+    place.put(key, without_words(study))
 
 
 def laid_over(now: Any) -> tuple[Any, Study | None]:
     """(what names it, the study) that is laid over this one: an earlier run, or a file; None for nothing."""
-    found = {**_shared().found, **_own().found}
+    found = {**_shared().records, **_own().records}
     found.pop(now, None)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         keys = [_NONE, *reversed(found)]

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from visit.cache import State, cache_folder, read_arrays, write_arrays
+from visit.cache import Arrays, cache_folder, read_arrays, write_arrays
 from visit.errors import VisitError
 from visit.lenses.logit import CHUNK_BYTES, TILE_BYTES, lens_logits, top_of, unembed
 from visit.models.attention import soft_cap
@@ -28,14 +28,14 @@ from visit.models.fingerprint import fingerprint
 from visit.models.model import Model
 
 # ---- the static index on disk ----------------------------------------------------------------------------------------
-VERSION = 2  # of the format and of what is computed: a change of either makes old files foreign
+STATIC_VERSION = 2  # of the format and of what is computed: a change of either makes old files foreign
 STALE = 3600.0  # seconds after which nobody is still writing a file
 HEADERS = 1 << 16  # bytes that a file may have beside its numbers
 
 
 def weights_key(model: Model) -> str:
     """64 hexadecimal digits that name the weights which the index reads: every byte of them, and what is computed."""
-    return hashlib.sha256(f"{VERSION} {fingerprint(model)}".encode()).hexdigest()
+    return hashlib.sha256(f"{STATIC_VERSION} {fingerprint(model)}".encode()).hexdigest()
 
 
 def index_file(key: str) -> Path:
@@ -43,7 +43,7 @@ def index_file(key: str) -> Path:
     return cache_folder() / "static" / f"{key[:32]}.npz"
 
 
-def save(key: str, arrays: State) -> bool:
+def save_index(key: str, arrays: Arrays) -> bool:
     """Write the arrays whole or not at all; False where the folder cannot be written (the index then lives in memory).
 
     Raises nothing for a full disk or a read-only place: the index can always be computed again.
@@ -59,7 +59,7 @@ def save(key: str, arrays: State) -> bool:
     return True
 
 
-def load(key: str, shapes: dict[str, tuple[tuple[int, ...], str]]) -> State | None:
+def load_index(key: str, shapes: dict[str, tuple[tuple[int, ...], str]]) -> Arrays | None:
     """The arrays of these weights, or None where there is no file, or one that is not whole and ours.
 
     `shapes`: name -> (shape, dtype) that must be found. The size is looked at before anything is unpacked.
@@ -78,19 +78,18 @@ def load(key: str, shapes: dict[str, tuple[tuple[int, ...], str]]) -> State | No
     return arrays
 
 
-def _header(key: str, arrays: State) -> dict[str, Any]:
+def _header(key: str, arrays: Arrays) -> dict[str, Any]:
     digest = hashlib.sha256()
     for name in sorted(arrays):
         digest.update(np.ascontiguousarray(arrays[name]).tobytes())
     sizes = {name: [list(a.shape), a.dtype.str] for name, a in sorted(arrays.items())}
-    return {"format": "visit static index", "version": VERSION, "key": key, "sizes": sizes,
+    return {"format": "visit static index", "version": STATIC_VERSION, "key": key, "sizes": sizes,
             "sha256": digest.hexdigest()}  # fmt: skip
 
 
 TOP = 20  # words kept of each sign
-ROWS = 1024  # of one matrix read between two reports of progress
 STEP = 128  # rows of a run's item: fewer at once would read W_U for next to nothing, on a busy machine above all
-Progress = Callable[[int, int], None]  # rows done, rows in all
+ITEMS_AT_ONCE = 8  # items read between two reports of progress
 
 _BUILT: weakref.WeakKeyDictionary[Model, StaticIndex] = weakref.WeakKeyDictionary()
 _LOCKS: weakref.WeakKeyDictionary[Model, threading.Lock] = weakref.WeakKeyDictionary()
@@ -129,7 +128,7 @@ class StaticIndex:
         return slice(start, start + self.sizes[matrix])
 
 
-def static_index(model: Model, progress: Progress | None = None) -> StaticIndex:
+def static_index(model: Model, progress: Callable[[int, int], None] | None = None) -> StaticIndex:
     """The static index of a model: from memory, from disk, or computed now in chunks (and then kept).
 
     `progress(done, total)` is called while rows are read; an exception of it ends the work and nothing is kept. One
@@ -141,12 +140,8 @@ def static_index(model: Model, progress: Progress | None = None) -> StaticIndex:
         own = _LOCKS.setdefault(model, threading.Lock())
     with own:
         if model not in _BUILT:
-            key, shapes = weights_key(model), _shapes(model)
-            arrays = load(key, shapes)
-            if arrays is None:
-                arrays = compute(model, progress)
-                save(key, arrays)
-            _BUILT[model] = _index(model, arrays)
+            arrays = load_index(weights_key(model), _shapes(model))
+            _BUILT[model] = compute(model, progress) if arrays is None else _with_places(model, arrays)
         return _BUILT[model]
 
 
@@ -158,10 +153,10 @@ def is_ready(model: Model) -> bool:
 def found_index(model: Model) -> StaticIndex | None:
     """The static index where nothing must be computed for it: from memory or from disk. None where it is to be made."""
     if model not in _BUILT:
-        arrays = load(weights_key(model), _shapes(model))
+        arrays = load_index(weights_key(model), _shapes(model))
         if arrays is None:
             return None
-        _BUILT.setdefault(model, _index(model, arrays))
+        _BUILT.setdefault(model, _with_places(model, arrays))
     return _BUILT[model]
 
 
@@ -171,8 +166,6 @@ class StaticRun:
     It takes no lock of the model: rows are read from the weights, not by a forward pass. A part of it is kept like that
     of any run; the whole lies in the index's own file, where every process finds it, and is not written a second time.
     """
-
-    version = f"static {VERSION}"
 
     def __init__(self, model: Model) -> None:
         self.model, self._shapes, self._turn = model, _shapes(model), _turn(model)
@@ -193,25 +186,25 @@ class StaticRun:
                 start += count
         self.done = last
         if last == self.total:
-            save(weights_key(self.model), self._arrays)
-            _BUILT[self.model] = _index(self.model, self._arrays)
+            save_index(weights_key(self.model), self._arrays)
+            _BUILT[self.model] = _with_places(self.model, self._arrays)
 
     def snapshot(self) -> StaticIndex | None:
         """The index once it is whole; a part of it answers no question about all neurons."""
         return _BUILT.get(self.model) if self.done == self.total else None
 
-    def state(self) -> State:
+    def state(self) -> Arrays:
         if self.done == self.total:
             return {}
         return {name: array[: self.done] for name, array in self._arrays.items()}
 
-    def load(self, state: State) -> None:
+    def load(self, state: Arrays) -> None:
         if not state:  # it was whole: then the index's own file is
-            arrays = load(weights_key(self.model), self._shapes)
+            arrays = load_index(weights_key(self.model), self._shapes)
             if arrays is None:
                 raise VisitError("The file of the static index is gone. It can be made again.")
             self._arrays, self.done = arrays, self.total
-            _BUILT.setdefault(self.model, _index(self.model, arrays))
+            _BUILT.setdefault(self.model, _with_places(self.model, arrays))
             return
         self.done = len(state["norm"])
         for name, array in self._arrays.items():
@@ -260,7 +253,7 @@ def _shapes(model: Model) -> dict[str, tuple[tuple[int, ...], str]]:
     }  # fmt: skip
 
 
-def _index(model: Model, arrays: dict[str, np.ndarray]) -> StaticIndex:
+def _with_places(model: Model, arrays: dict[str, np.ndarray]) -> StaticIndex:
     sizes, starts, row = matrices(model), {}, 0
     for layer in range(model.n_layers):
         for matrix, count in sizes.items():
@@ -269,21 +262,16 @@ def _index(model: Model, arrays: dict[str, np.ndarray]) -> StaticIndex:
     return StaticIndex(**arrays, starts=starts, sizes=sizes, vocabulary=model.vocabulary, d_head=model.d_head)
 
 
-@torch.no_grad()
-def compute(model: Model, progress: Progress | None = None) -> dict[str, np.ndarray]:
-    """The arrays of the index, by one product with W_U of every row. Memory: the arrays and one chunk of logits."""
-    shapes = _shapes(model)
-    arrays = {name: np.empty(shape, kind) for name, (shape, kind) in shapes.items()}
-    turn = _turn(model)
-    row, total = 0, len(arrays["norm"])
-    for layer in range(model.n_layers):
-        for matrix in matrices(model):
-            for part in rows_of(model, matrix, layer).split(ROWS):
-                _read_into(model, part, arrays, row, turn)
-                row += len(part)
-                if progress is not None:
-                    progress(row, total)
-    return arrays
+def compute(model: Model, progress: Callable[[int, int], None] | None = None) -> StaticIndex:
+    """The whole index, read here and now. Memory: its arrays and one chunk of logits."""
+    job = StaticRun(model)
+    for start in range(0, len(job.items), ITEMS_AT_ONCE):
+        job.update(job.items[start : start + ITEMS_AT_ONCE])
+        if progress is not None:
+            progress(job.done, job.total)
+    found = job.snapshot()
+    assert found is not None
+    return found
 
 
 def _turn(model: Model) -> Tensor | None:

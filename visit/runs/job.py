@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import sys
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -17,29 +17,24 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from visit.cache import State, read_arrays, read_header, write_arrays
+from visit.cache import Arrays, read_arrays, read_header, write_arrays
 
 AIM = 0.25  # seconds a batch is meant to take; the model's lock must be free at least every half second
 FIRST = 4  # items of the first batch, whose speed nobody knows yet
+TOGETHER = 64  # items of a batch that no clock decides on
 PAUSE = 0.001  # seconds between batches, in which a waiting thread gets the model's lock for sure
-MAX_FILES, MAX_BYTES = 100, 512 << 20  # of runs on disk, those that nobody has asked for longest going first
-SPARE = 20  # times as long as writing a checkpoint took passes before the next one
-FORMAT = 3  # of the checkpoint's header, and of what all kinds of runs keep alike
+MAX_FILES, MAX_STORED = 100, 512 << 20  # runs on disk, and bytes; those that nobody has asked for longest go first
+SPARE = 20  # times as long as writing a file took passes before the next time
+FORMAT = 3  # of the file's header, and of what all kinds of runs keep alike
 
 
 class Job(Protocol):
     """What a run does. `items` are taken in order; those with a `prompt` are weighed by its length.
 
-    `version` says what its numbers mean and is part of the run's key: it is raised with every change of what a run
-    computes or keeps, so that files of before are not taken for results of now.
-
     A job may also have `work`, the seconds that every item is expected to take (items of several kinds), `stops`, the
     numbers of items after which a batch may end (what is computed together must not depend on a clock), and
-    `doing(done)`, words for where it is.
+    `doing(done)`, words for where it is. Most are a `visit.runs.sums.SumsJob`.
     """
-
-    @property
-    def version(self) -> str: ...
 
     @property
     def items(self) -> Sequence[Any]: ...
@@ -50,10 +45,10 @@ class Job(Protocol):
     def snapshot(self) -> Any:
         """The result so far, which later updates do not change."""
 
-    def state(self) -> State:
-        """Everything that `update` has changed, as arrays."""
+    def state(self) -> Arrays:
+        """Everything that `update` has changed, as arrays that later updates leave as they are."""
 
-    def load(self, state: State, /) -> None:
+    def load(self, arrays: Arrays, /) -> None:
         """Go on from a state; any error means that the state is of something else."""
 
 
@@ -81,6 +76,40 @@ def how_far(job: Job, marks: Sequence[tuple[float, int]]) -> Progress:
     seconds = max(now - then, 1e-9)
     left = float(ends[-1] - ends[done]) * seconds / float(ends[done] - ends[before])
     return Progress(done, total, (done - before) / seconds, left, share, doing)
+
+
+# ---- a job is run ----------------------------------------------------------------------------------------------------
+def finish(job: Job, progress: Callable[[int, int], None] | None = None) -> Any:
+    """The result of a whole job, run here and now: no clock decides on its batches, and equal calls give equal bits.
+
+    `progress(done, total)` in items.
+    """
+    for start in range(0, len(job.items), TOGETHER):
+        job.update(job.items[start : start + TOGETHER])
+        if progress is not None:
+            progress(min(start + TOGETHER, len(job.items)), len(job.items))
+    return job.snapshot()
+
+
+def drive(make: Callable[[], Job], file: RunFile | None = None) -> Generator[tuple[Any, Progress], None, None]:
+    """Go on with a job from where its file left it: (job, how far it is) at first and after every step.
+
+    Whatever ends it early (an error, Ctrl-C, nobody who asks for the next step), the last whole step is in the file.
+    """
+    job, begun = (make(), 0) if file is None else file.resume(make)
+    marks = deque([(time.monotonic(), begun)], maxlen=30)
+    yield job, how_far(job, marks)
+    state: Arrays = {}
+    try:
+        for done in steps(job, begun):
+            state = job.state()
+            marks.append((time.monotonic(), done))
+            if file is not None:
+                file.write_if_due(state, done, len(job.items))
+            yield job, how_far(job, marks)
+    finally:
+        if file is not None and marks[-1][1] > begun:
+            file.write(state, marks[-1][1], len(job.items))
 
 
 def steps(job: Job, done: int = 0) -> Iterator[int]:
@@ -128,6 +157,7 @@ def _next_batch(items: Sequence[Any], start: int, budget: float) -> tuple[int, i
     return stop, longest * (stop - start)
 
 
+# ---- what is done is kept in a file ---------------------------------------------------------------------------------
 @cache
 def program() -> str:
     """A hash of what computes beside the analysis itself, whose `version` is in a run's key: the libraries' versions.
@@ -141,13 +171,14 @@ def program() -> str:
     return digest.hexdigest()[:16]
 
 
-class Checkpoint:
+class RunFile:
     """What a run has done, in a file of its key's own: a part of it to go on from, or all of it, to be asked for again.
 
     A file that is damaged, of something else or of another program is not used.
     """
 
     def __init__(self, folder: Path, key: Hashable, seconds: float) -> None:
+        """`seconds`: that pass at least between two times that it is written."""
         self.key, self.seconds = repr(key), seconds
         self.path = folder / f"{hashlib.sha256(self.key.encode()).hexdigest()[:32]}.npz"
         self.due = time.monotonic() + seconds
@@ -178,20 +209,18 @@ class Checkpoint:
     def _header(self, total: Any, done: Any) -> dict[str, Any]:
         return {"visit": FORMAT, "program": program(), "key": self.key, "total": total, "done": done}
 
-    def write_if_due(self, job: Job, done: int) -> None:
+    def write_if_due(self, state: Arrays, done: int, total: int) -> None:
         now = time.monotonic()
-        if now >= self.due and done < len(job.items):
-            self.write(job, done)
+        if now >= self.due and done < total:
+            self.write(state, done, total)
             cost = time.monotonic() - now
             self.due = now + max(self.seconds, SPARE * cost)
 
-    def write(self, job: Job, done: int, state: State | None = None) -> None:
-        """`state`: of the job after `done` items (default: its state now)."""
-        if not done:
-            return
+    def write(self, state: Arrays, done: int, total: int) -> None:
+        """`state`: of a job after `done` of its `total` items. A full or read-only disk stops nothing."""
         try:
-            write_arrays(self.path, job.state() if state is None else state, self._header(len(job.items), done))
-        except OSError as error:  # a full or read-only disk does not stop the run
+            write_arrays(self.path, state, self._header(total, done))
+        except OSError as error:
             logging.getLogger("visit").warning("no checkpoint could be written: %s", error)
         _bound(self.path)
 
@@ -201,7 +230,7 @@ class Checkpoint:
 
 
 def _bound(newest: Path) -> None:
-    """Remove the oldest files of a folder until it holds MAX_FILES and MAX_BYTES at most; the newest stays always."""
+    """Remove the oldest files of a folder until it holds MAX_FILES and MAX_STORED at most; the newest stays always."""
     ages = []
     for path in newest.parent.glob("*"):
         with suppress(OSError):  # another process has just removed it
@@ -209,19 +238,6 @@ def _bound(newest: Path) -> None:
     held = 0
     for place, (other, _, size, path) in enumerate(sorted(ages)):
         held += size
-        if other and (place >= MAX_FILES or held > MAX_BYTES):
+        if other and (place >= MAX_FILES or held > MAX_STORED):
             with suppress(OSError):
                 path.unlink()
-
-
-def weigh(result: Any, depth: int = 5) -> int:
-    """About how many bytes a result takes: arrays, tensors, tables, and what holds them, `depth` levels deep."""
-    if hasattr(result, "memory_usage"):
-        return int(np.sum(result.memory_usage(deep=True)))
-    if hasattr(result, "nbytes"):
-        return int(result.nbytes)
-    inside = list(vars(result).values()) if hasattr(result, "__dict__") else result
-    inside = list(inside.values()) if isinstance(inside, dict) else inside
-    if depth and isinstance(inside, list | tuple | set | frozenset):
-        return sum(weigh(part, depth - 1) for part in inside) + 16 * len(inside)
-    return sys.getsizeof(result)

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visit.cache import State
 from visit.errors import VisitError
 from visit.models.catalog import MINI
-from visit.runs.worker import steps
+from visit.runs.job import finish
+from visit.runs.sums import SumsJob, joined
 
 if TYPE_CHECKING:
     from visit.models.model import Model
 
-MAX_BYTES = 8 << 20
+MAX_SET_BYTES = 8 << 20
 MAX_ROWS = 20_000
 MAX_CHARACTERS = 16_384  # of one prompt
 MAX_RESTARTS = 100  # after a broken quote the rest of the file is searched for the next good row
@@ -31,7 +31,7 @@ NOTES_SHOWN = 100
 SHIPPED_MINI = Path(__file__).parents[1] / "data" / "visit-mini" / "prompts"  # of its own world, which it alone knows
 WORLD = Path(__file__).parents[1] / "data" / "prompts" / "world.csv"  # of ours, for every other model
 TWO_NAMES = "two names"  # how the relation of its two-name sentences begins; all others are facts
-COLUMNS = ("prompt", "target", "distractor", "relation")
+ROW_COLUMNS = ("prompt", "target", "distractor", "relation")
 ENDINGS = (".txt", ".csv", ".jsonl")
 
 
@@ -170,15 +170,15 @@ def _content(path: Path) -> bytes:
         if not path.is_file():  # a pipe or a device would never end
             raise VisitError(f"There is no file {path}. Give a .txt, .csv or .jsonl file.")
         with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
+            return file.read(MAX_SET_BYTES + 1)
     except (OSError, ValueError) as error:
         raise VisitError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
 
 
 def _decoded(content: bytes, name: str) -> str:
     """The text; bytes that are no UTF-8 stay visible as lone surrogates, so that only their rows are lost."""
-    if len(content) > MAX_BYTES:
-        raise VisitError(f"{name} is larger than {MAX_BYTES >> 20} MB, the most a prompt set may have. Split it.")
+    if len(content) > MAX_SET_BYTES:
+        raise VisitError(f"{name} is larger than {MAX_SET_BYTES >> 20} MB, the most a prompt set may have. Split it.")
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):  # what spreadsheets call Unicode text
         try:
             return content.decode("utf-16", "surrogatepass")
@@ -216,7 +216,7 @@ def _jsonl(text: str, name: str) -> Iterator[Row | Note]:
             continue
         if not isinstance(found, dict) or "prompt" not in found:
             yield Note(number, 'an object with "prompt" is needed, such as {"prompt": "Paris is", "target": " in"}')
-        elif wrong := [c for c in COLUMNS[:3] if not isinstance(found.get(c), str | None)]:
+        elif wrong := [c for c in ROW_COLUMNS[:3] if not isinstance(found.get(c), str | None)]:
             yield Note(number, f"{wrong[0]} must be text in quotes")
         else:
             relation = found.get("relation") if isinstance(found.get("relation"), str) else None
@@ -250,7 +250,7 @@ def _csv(text: str, name: str) -> Iterator[Row | Note]:
             )
         elif cells:
             cells += [""] * (len(header) - len(cells))
-            row = {column: cells[header.index(column)] for column in COLUMNS if column in header}
+            row = {column: cells[header.index(column)] for column in ROW_COLUMNS if column in header}
             yield Row(row["prompt"], row.get("target"), row.get("distractor"), number, row.get("relation"))
 
 
@@ -290,14 +290,19 @@ def _shortened(notes: list[Note]) -> tuple[Note, ...]:
 
 
 # ---- prompt sets and a model -----------------------------------------------------------------------------------------
-__all__ = [
-    "Answered", "Answering", "Note", "PromptSet", "Row", "all_shipped", "answered", "fitting", "named_prompts",
-    "read_prompts", "right", "run_key", "shipped", "shipped_set",
-]  # fmt: skip
+def as_rows(prompts: Sequence[str | Sequence[int] | Row]) -> list[Row]:
+    """The prompts of a library's call (texts, token ids or rows) as rows; a `VisitError` where there are none."""
+    if isinstance(prompts, str) or not len(prompts):
+        raise VisitError("A list of at least one prompt is needed.")
+    return [p if isinstance(p, Row) else Row(p, line=n) for n, p in enumerate(prompts, start=1)]  # type: ignore[arg-type]
 
 
 def run_key(what: str, model: Model, promptset: PromptSet, *settings: Any) -> tuple[Any, ...]:
-    """What makes two runs equal: the analysis, the model's weights and precision, the set's content, the settings."""
+    """What makes two runs equal: the analysis, the model's weights and precision, the set's content, the settings.
+
+    `what`: the analysis and its version, a constant beside each job. It says what the numbers mean, and is raised with
+    every change of what a run computes or keeps, so that files of before are not taken for results of now.
+    """
     from visit.models.fingerprint import fingerprint
 
     about = model.name, model.revision, fingerprint(model), str(model.dtype), str(model.device)
@@ -378,32 +383,27 @@ class Answered:
         return Answered(replace(promptset, rows=kept), rows, sum(asked[row.prompt, row.target] for row in rows))
 
 
-class Answering:
-    """The job of finding them, for `visit.runs.worker`."""
+ANSWERED_RUN = "answered 1"
 
-    version = "answered 1"
 
-    def __init__(self, model: Model, promptset: PromptSet) -> None:
-        self.model, self.set = model, fitting(model, promptset, targets=True)
-        self.items, self.right = self.set.rows, np.zeros(0, bool)
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The sums of `answering`: whether each prompt was answered correctly, in their order."""
 
-    def update(self, rows: Sequence[Row]) -> None:
-        self.right = np.append(self.right, right(self.model, rows))
+    right: np.ndarray = joined()
 
-    def snapshot(self) -> Answered:
-        kept = tuple(row for row, good in zip(self.items, self.right, strict=False) if good)
-        return Answered(replace(self.set, rows=kept), self.items, len(self.right))
 
-    def state(self) -> State:
-        return {"right": self.right}
+def answering(model: Model, promptset: PromptSet) -> SumsJob:
+    """The job of finding which prompts a model answers correctly; its result is an `Answered`."""
+    usable = fitting(model, promptset, targets=True)
 
-    def load(self, state: State) -> None:
-        self.right = state["right"]
+    def result(sums: Answers) -> Answered:
+        kept = tuple(row for row, good in zip(usable.rows, sums.right, strict=False) if good)
+        return Answered(replace(usable, rows=kept), usable.rows, len(sums.right))
+
+    return SumsJob(usable.rows, Answers(np.zeros(0, bool)), lambda rows: Answers(np.array(right(model, rows))), result)
 
 
 def answered(model: Model, promptset: PromptSet) -> Answered:
     """Keep only the prompts whose target is the model's most probable next word; what has no usable target is noted."""
-    job = Answering(model, promptset)
-    for _ in steps(job):
-        pass
-    return job.snapshot()
+    return finish(answering(model, promptset))

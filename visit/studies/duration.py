@@ -24,13 +24,13 @@ from visit.lenses.similarity import agreement, read_tops
 from visit.lenses.weights import forecast_seconds, found_index, rows_in_all
 from visit.models.model import Model
 from visit.runs.prompts import Row
-from visit.studies.plan import plan, readings
+from visit.studies.measure import STUDY_PARTS
+from visit.studies.plan import has_places, has_resid_mid, plan, readings
 from visit.studies.settings import ALIGNED, ATTENDED, NEURONS, Settings, settled
-from visit.studies.vectors import PARTS, has_places, has_resid_mid
 
-ROWS = 256  # vectors read to measure the speed
+TIMED = 256  # vectors read to measure the speed
 WORD, NEURON, PANEL = 5e-7, 7e-5, 0.1  # seconds: per word and layer of the norms' tables, per neuron, per chart
-TOKENS = 12  # of the prompt whose forward pass is measured: the paper's longest has 14
+TIMED_TOKENS = 12  # of the prompt whose forward pass is measured: the paper's longest has 14
 LONG, SHORT = 90.0, 60.0  # seconds from which on a cheaper run is offered, and which that should take at most
 CHEAP = (  # figures that a cheaper run keeps, the most first; queries, keys and all memory values take the time
     ("2b", "3", "5", "7", "13", "14", "15", "17", "21", "22", "tables"), ("2b", "3", "5", "13", "14", "15", "17"),
@@ -58,14 +58,14 @@ _SPEEDS: weakref.WeakKeyDictionary[Model, Speed] = weakref.WeakKeyDictionary()
 def speed(model: Model) -> Speed:
     """Measured once per model: a product of some hundred vectors, and a short forward pass."""
     if model not in _SPEEDS:
-        x = torch.randn(ROWS, model.d_model, dtype=model.wide, device=model.device)
-        prompt = [i % model.d_vocab for i in range(min(TOKENS, model.max_tokens))]
+        x = torch.randn(TIMED, model.d_model, dtype=model.wide, device=model.device)
+        prompt = [i % model.d_vocab for i in range(min(TIMED_TOKENS, model.max_tokens))]
         with torch.no_grad():
             k = min(50, model.d_vocab)
-            vector = _seconds(lambda: read_tops(model, x, k)) / ROWS
+            vector = _seconds(lambda: read_tops(model, x, k)) / TIMED
             ids = read_tops(model, x, k).ids
-            pair = _seconds(lambda: agreement(ids[:, None], ids[None, :8], ("intersection", "rbo"))) / (8 * ROWS)
-        token = _seconds(lambda: list(capture_many(model, [prompt], PARTS))) / len(prompt)
+            pair = _seconds(lambda: agreement(ids[:, None], ids[None, :8], ("intersection", "rbo"))) / (8 * TIMED)
+        token = _seconds(lambda: list(capture_many(model, [prompt], STUDY_PARTS))) / len(prompt)
         weight, numbers, total = np.ones((1000, 1)), np.ones((1, 1000)), np.zeros((1000, 1000))
         cell = _seconds(lambda: total + weight @ numbers) / 1000
         row = forecast_seconds(model) / rows_in_all(model)
@@ -135,7 +135,7 @@ def passes(settings: Settings) -> int:
 
 def cells(model: Model, settings: Settings) -> int:
     """Numbers of one prompt that are added to every resampled set, for each group of prompts it may be in."""
-    blocks = plan(model, settings, TOKENS, True).blocks
+    blocks = plan(model, settings, TIMED_TOKENS, True).blocks
     return sum(math.prod(block.shape) * len(block.groups) for block in blocks) * settings.draws // 1000
 
 

@@ -10,12 +10,15 @@ from torch import Tensor
 
 from visit.activations.forward import Activations
 from visit.analyses.heads import ranks as ranked
+from visit.exact.circuits import key_readings, query_readings
+from visit.exact.decompose import head_results, memory_values, needed
+from visit.exact.question import kv_head
 from visit.lenses.similarity import Tops, agreement, read_tops
 from visit.models.model import Model
-from visit.studies import vectors
-from visit.studies.plan import OTHERS, Plan, readings
+from visit.studies.plan import OTHERS, Plan, has_places, readings
 from visit.studies.settings import ATTENDED, LONGEST
 
+STUDY_PARTS = ("resid_pre", "q", "k", "v", "pattern", "z", "attn_out", "resid_mid", "resid_post", "rotary")
 Numbers = dict[str, Float[Tensor, "measure layer head rank"]]  # by block; ranks that a short prompt lacks are cut off
 
 
@@ -39,7 +42,7 @@ class Read:
 
     def states(self, model: Model, name: str, places: Iterable[int]) -> Float[Tensor, "layer d_model"]:
         """States of this prompt at its position."""
-        return torch.stack([vectors.state(model, self.acts, name, n, self.t) for n in places])
+        return torch.stack([state_at(model, self.acts, name, n, self.t) for n in places])
 
     def at(self, kind: str, layers: Iterable[int]) -> Int[Tensor, "layer k"]:
         """What the states after some layers read."""
@@ -53,7 +56,7 @@ class Read:
 def final_words(model: Model, records: list[Activations], pos: int, k: int) -> list[Read]:
     """The last state of every prompt, read: its first word is the model's own prediction."""
     places = [acts.index(pos) for acts in records]
-    last = [vectors.state(model, acts, "resid_post", -1, t) for acts, t in zip(records, places, strict=True)]
+    last = [state_at(model, acts, "resid_post", -1, t) for acts, t in zip(records, places, strict=True)]
     tops = read_tops(model, torch.stack(last), k)
     found = zip(records, places, tops.ids, tops.fine.tolist(), strict=True)
     return [Read(acts, t, ids, fine) for acts, t, ids, fine in found]
@@ -116,36 +119,57 @@ def _read_layer(model: Model, plan: Plan, prompts: list[Read], layer: int) -> No
     for prompt in prompts:
         acts, t = prompt.acts, prompt.t
         if settings.heads_wanted():
-            own = vectors.heads(model, acts, layer, t)
+            own = head_results(model, acts, layer, t)
             prompt.norms.append(own.norm(dim=-1))
             parts.append((prompt, "head", own, None))
-        if settings.asks("2a") and vectors.has_places(model):
-            parts.append((prompt, "z", vectors.z_in_place(model, acts, layer, t), None))
+        if settings.asks("2a") and has_places(model):
+            parts.append((prompt, "z", in_place(needed(acts, "z")[layer, t].to(model.wide)[:, None])[:, 0], None))
         if count := settings.values_wanted(t + 1):
-            at = vectors.sources(acts, layer, t, count)
+            at = attended(acts, layer, t, count)
             words = torch.tensor(acts.token_ids, device=at.device)[at] if settings.asks("18") else None
-            parts.append((prompt, "value", vectors.values(model, acts, layer, at), words))
+            parts.append((prompt, "value", memory_values(model, acts, layer, at), words))
         if settings.asks("19", "20"):
             parts += [(prompt, kind, x, None) for kind, x in _queries_and_keys(model, plan, prompt, layer)]
     _read(model, settings.k, parts)
 
 
 def _queries_and_keys(model: Model, plan: Plan, prompt: Read, layer: int) -> Iterable[tuple[str, Tensor]]:
-    acts, t, ways = prompt.acts, prompt.t, readings(model)
-    at = vectors.sources(acts, layer, t, plan.settings.sources)
-    key = vectors.keys(model, acts, layer, t, at)
-    query = vectors.queries(model, acts, layer, t, at) if plan.settings.asks("19") else None
-    gain = vectors.ln1_gain(model, layer) if "gain" in ways else None
-    for side, x in (("key", key), ("query", query)):
-        if x is None:
-            continue
+    """Each head's query and the keys of its most attended sources, in every way that this model allows."""
+    acts, t, ln1 = prompt.acts, prompt.t, model.block_norm("ln1", layer)
+    at = attended(acts, layer, t, plan.settings.sources)
+    found = {"key": key_readings(model, acts, layer, t, at)}
+    if plan.settings.asks("19"):  # as every source sees it; without rotation one query for all
+        columns = at.unbind(1) if model.family.rotary else at[:, :1].unbind(1)
+        found["query"] = torch.stack([query_readings(model, acts, layer, t, column) for column in columns], dim=1)
+    for side, x in found.items():
         yield f"{side} circuit", x
-        if gain is not None:
-            yield f"{side} gain", x * gain
-    if "naive" in ways:
-        yield "key naive", vectors.keys_in_place(model, acts, layer, at)
-        if query is not None:
-            yield "query naive", vectors.query_in_place(model, acts, layer, t)
+        if ln1 is not None:
+            yield f"{side} gain", x * model.gain(ln1)
+    if has_places(model):  # before any rotation; a key that several heads share stands at the place of each of them
+        shared = torch.tensor([kv_head(model, head) for head in range(model.n_heads)], device=at.device)
+        yield "key naive", in_place(needed(acts, "k")[layer, at, shared[:, None]].to(model.wide))
+        if "query" in found:
+            yield "query naive", in_place(needed(acts, "q")[layer, t].to(model.wide)[:, None])
+
+
+def state_at(model: Model, acts: Activations, name: str, layer: int, t: int) -> Float[Tensor, " d_model"]:
+    """A state of the stream, or attn_out, at one position."""
+    return needed(acts, name)[layer, t].to(model.wide)
+
+
+def attended(acts: Activations, layer: int, t: int, count: int) -> Int[Tensor, "head n"]:
+    """The `count` positions that each head attends to most, the most attended first; equal ones in their order.
+
+    In a windowed layer positions outside the window have pattern 0 and come last.
+    """
+    pattern = needed(acts, "pattern")[layer, :, t, : t + 1]
+    return pattern.argsort(dim=-1, descending=True, stable=True)[:, :count]
+
+
+def in_place(x: Float[Tensor, "head n d_head"]) -> Float[Tensor, "head n d_model"]:
+    """Each head's vectors at its own place in a vector of zeros: read naively (the paper's footnote 6)."""
+    alone = torch.diag_embed(x.permute(1, 2, 0), dim1=1, dim2=2)  # [n, head, head, d_head]: one head kept, zeros else
+    return alone.flatten(2).transpose(0, 1)
 
 
 # ---- the numbers of one prompt -------------------------------------------------------------------------------------

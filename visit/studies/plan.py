@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from visit.analyses.norms import has_norm
 from visit.models.model import Model
 from visit.studies.settings import ATTENDED, LONGEST, Settings
-from visit.studies.vectors import has_places, has_resid_mid, ln1_gain
 
 GROUPS = ("all", "correct", "incorrect")
 OTHERS = ("attn_out", "block", "final")  # what heads are compared with
@@ -16,7 +15,7 @@ _SPLIT = ("2b", "3", "14")  # figures whose sums are kept by group, where prompt
 
 
 @dataclass(frozen=True)
-class Block:
+class CellBlock:
     """The cells of one series of one figure: `[measure, layer, head or 1, rank or 1]`, for each of `groups`."""
 
     figure: str
@@ -42,7 +41,7 @@ class Plan:
 
     settings: Settings
     layers: tuple[int, ...]
-    blocks: tuple[Block, ...]
+    blocks: tuple[CellBlock, ...]
     left_out: dict[str, str]
 
 
@@ -53,12 +52,12 @@ def plan(model: Model, settings: Settings, longest: int, targets: bool) -> Plan:
     """
     layers = settings.layers or tuple(range(model.n_layers))
     split = GROUPS if targets and settings.correct == "split" else GROUPS[:1]
-    made: list[Block] = []
+    made: list[CellBlock] = []
 
     def add(figure: str, *series: str, measures: tuple[str, ...] = settings.measures, ranks: int = 0, heads: int = 0,
             at: tuple[int, ...] = layers) -> None:  # fmt: skip
         groups = split if figure in _SPLIT else GROUPS[:1]
-        made.extend(Block(figure, name, measures, at, heads, ranks, groups) for name in series if at)
+        made.extend(CellBlock(figure, name, measures, at, heads, ranks, groups) for name in series if at)
 
     left_out = _left_out(model, settings, targets)
     if settings.asks("2a") and has_places(model):
@@ -88,8 +87,23 @@ def plan(model: Model, settings: Settings, longest: int, targets: bool) -> Plan:
 
 def readings(model: Model) -> tuple[str, ...]:
     """The ways in which this model's queries and keys can be read."""
-    missing = {"naive": not has_places(model), "gain": ln1_gain(model, 0) is None}
+    missing = {"naive": not has_places(model), "gain": not has_ln1(model)}
     return tuple(name for name in READINGS if not missing.get(name))
+
+
+def has_places(model: Model) -> bool:
+    """Whether the heads side by side are as wide as the stream, so that each has a place in it."""
+    return model.n_heads * model.d_head == model.d_model
+
+
+def has_resid_mid(model: Model) -> bool:
+    """Whether there is a stream between attention and MLP: not where they stand side by side."""
+    return not model.family.parallel
+
+
+def has_ln1(model: Model) -> bool:
+    """Whether a block has a norm before its attention, whose gain can be folded into queries and keys."""
+    return model.block_norm("ln1", 0) is not None
 
 
 def _left_out(model: Model, settings: Settings, targets: bool) -> dict[str, str]:
@@ -98,7 +112,7 @@ def _left_out(model: Model, settings: Settings, targets: bool) -> dict[str, str]
     if not has_places(model):
         why = f"{model.n_heads} heads of width {model.d_head} have no places in a stream of width {model.d_model}"
         found |= {name: why for name in ("2a", "19/naive", "20/naive") if settings.asks(name.split("/")[0])}
-    if ln1_gain(model, 0) is None:
+    if not has_ln1(model):
         why = "a block has no norm before its attention, hence no gain to fold in"
         found |= {f"{name}/gain": why for name in ("19", "20") if settings.asks(name)}
     norms = {"7": "ln1", "21": "ln1", "23": "ln1", "22": "ln2"}

@@ -10,34 +10,34 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
 import torch
 
 from visit.activations.forward import capture_many, tokenize
-from visit.analyses.neuron_sets import NeuronRun
-from visit.analyses.norm_sets import ShiftRun
+from visit.analyses.neuron_sets import neuron_job
+from visit.analyses.norm_sets import shift_job
 from visit.analyses.norms import has_norm
-from visit.cache import State
+from visit.cache import Arrays
 from visit.errors import VisitError
-from visit.lenses.weights import StaticRun, found_index, is_ready, rows_in_all
+from visit.lenses.weights import StaticRun, found_index, rows_in_all
 from visit.models.model import Model
 from visit.runs.prompts import Row
+from visit.runs.sums import SumsJob, load_sums, merge, state_of, under
 from visit.studies.duration import part_seconds, prompt_seconds, vectors_of
-from visit.studies.measure import Read, final_words, measure
+from visit.studies.measure import STUDY_PARTS, Read, final_words, measure
 from visit.studies.plan import plan
 from visit.studies.settings import NEURONS, NORMS, Settings, settled
-from visit.studies.sums import StudySums, add_prompts, empty, state_of, sums_of, weights
+from visit.studies.sums import StudySums, cells_of, no_prompts, weights
 from visit.studies.tables import words_of
-from visit.studies.vectors import PARTS
 
 FLOP = 2e10  # of products with W_U in one group of prompts: after each a run can be stopped
-ROWS = 256  # of the weights, read in one step
-VECTORS = 4096  # memory values of one layer held at once, of all prompts that are read together
-RECORD_BYTES = 64 << 20  # of captured quantities held at once
+STATIC_ROWS = 256  # of the weights, read in one step
+GROUP_VALUES = 4096  # memory values of one layer held at once, of all prompts that are read together
+GROUP_BYTES = 64 << 20  # of captured quantities held at once
+STUDY_RUN = "study 3"
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,6 @@ class StudyRun:
     `fitting(model, promptset)` takes those out; a prompt shorter than `settings.pos` is refused here.
     """
 
-    version = "study 2"
-
     def __init__(self, model: Model, rows: Sequence[Row], settings: Settings | None = None) -> None:
         self.model, self.rows = model, rows
         self.settings = settled(settings or Settings(), model)
@@ -66,8 +64,8 @@ class StudyRun:
         self.others = _others(model, rows, self.settings)
         self.static: StaticRun | None = None
         self.items: Sequence[Row | Part] = [*rows, *_parts(model, self.settings)]
-        self.sums = empty(self.plan.blocks, self.settings)
-        self._with_others()
+        none = {name: other.sums for name, other in self.others.items()}
+        self.sums = no_prompts(self.plan.blocks, self.settings, none)
 
     @cached_property
     def work(self) -> list[float]:
@@ -97,20 +95,17 @@ class StudyRun:
     def update(self, items: Sequence[Row | Part]) -> None:
         started = time.perf_counter()
         rows = [item for item in items if not isinstance(item, Part)]
-        for some in self._groups(rows):
-            self._take(some)
-        if rows:
-            self._with_others()
+        sums = reduce(merge, map(self.read, self._groups(rows)), self.sums)
         for part in items[len(rows) :]:
             assert isinstance(part, Part)
-            if part.rows is None:
-                self.sums = replace(self.sums, words=words_of(self.model, self.sums) if self.sums.prompts else None)
-            elif not is_ready(self.model):
+            if part.rows is not None:
                 self._read_rows(part.rows)
-        self.sums = replace(self.sums, seconds=self.sums.seconds + time.perf_counter() - started)
+            elif sums.prompts:
+                sums = replace(sums, words=words_of(self.model, sums))
+        self.sums = replace(sums, seconds=sums.seconds + time.perf_counter() - started)
 
     def _read_rows(self, rows: range) -> None:
-        """Rows of the static index, unless it lies on the disk already."""
+        """Rows of the static index, unless it is at hand or on the disk already."""
         if found_index(self.model) is not None:
             return
         if self.static is None:
@@ -123,8 +118,8 @@ class StudyRun:
         The same whatever part of the set it is, if that begins where a group does.
         """
         model, settings = self.model, self.settings
-        per_token = model.n_layers * (len(PARTS) - 1) * model.d_model * model.wide.itemsize
-        room = min(VECTORS // model.n_heads, RECORD_BYTES // per_token)  # tokens
+        per_token = model.n_layers * (len(STUDY_PARTS) - 1) * model.d_model * model.wide.itemsize
+        room = min(GROUP_VALUES // model.n_heads, GROUP_BYTES // per_token)  # tokens
         group: list[Row] = []
         width, flop = 0, 0.0
         for row in rows:
@@ -138,68 +133,44 @@ class StudyRun:
         if group:
             yield group
 
-    def _take(self, rows: list[Row]) -> None:
-        settings = self.settings
-        records = list(capture_many(self.model, [row.prompt for row in rows], PARTS, batch=len(rows)))
+    def read(self, rows: list[Row]) -> StudySums:
+        """The sums of a group of prompts alone."""
+        settings, blocks = self.settings, self.plan.blocks
+        records = list(capture_many(self.model, [row.prompt for row in rows], STUDY_PARTS, batch=len(rows)))
         with torch.no_grad():
             prompts = final_words(self.model, records, settings.pos, settings.k)
-            right = [self._right(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
-            wanted = [i for i, good in enumerate(right) if settings.correct != "only" or good]
-            numbers = measure(self.model, self.plan, [prompts[i] for i in wanted])
-        kept = [n for n, i in enumerate(wanted) if not prompts[i].broken]
-        broken = tuple(rows[i].line for i in wanted if prompts[i].broken)
-        self._add([(rows[wanted[n]], right[wanted[n]]) for n in kept], [numbers[n] for n in kept])
-        skipped = len(rows) - len(wanted)
-        sums = self.sums
-        self.sums = replace(sums, skipped=sums.skipped + skipped, broken=sums.broken + broken)
+            answers = list(zip(rows, prompts, map(self._right, rows, prompts), strict=True))
+            run = [answer for answer in answers if settings.correct != "only" or answer[2]]
+            measured = zip(run, measure(self.model, self.plan, [prompt for _, prompt, _ in run]), strict=True)
+        kept = [(row, good, numbers) for (row, prompt, good), numbers in measured if not prompt.broken]
+        own = [row for row, _, _ in kept]
+        members = np.array([[True, good is True, good is False] for _, good, _ in kept], np.int64).reshape(-1, 3)
+        numbers = {block.name: [n[block.name].cpu().numpy() for _, _, n in kept] for block in blocks}
+        cells = cells_of(blocks, numbers, members, weights(settings.seed, own, settings.draws))
+        correct, incorrect = members[:, 1:].sum(0).tolist()
+        return StudySums(
+            blocks, settings, cells, {name: job.read(own) if own else job.sums for name, job in self.others.items()},
+            len(kept), correct, incorrect, skipped=len(rows) - len(run),
+            broken=tuple(row.line for row, prompt, _ in run if prompt.broken), seconds=0.0,
+        )  # fmt: skip
 
     def _right(self, row: Row, prompt: Read) -> bool | None:
         """Whether the prediction is the row's target; None where nobody can say."""
         target = self.targets.get(row.target or "")
         return None if target is None else prompt.prediction == target
 
-    def _add(self, answered: list[tuple[Row, bool | None]], numbers: list[dict[str, Any]]) -> None:
-        if not answered:
-            return
-        rows, right = [row for row, _ in answered], [good for _, good in answered]
-        members = np.array([[True, good is True, good is False] for good in right], np.int64)
-        by_block = {block.name: [own[block.name].cpu().numpy() for own in numbers] for block in self.plan.blocks}
-        drawn = weights(self.settings.seed, rows, self.settings.draws)
-        sums, (_, correct, incorrect) = self.sums, members.sum(0).tolist()
-        self.sums = replace(
-            sums, cells=add_prompts(sums, by_block, members, drawn), prompts=sums.prompts + len(rows),
-            correct=sums.correct + correct, incorrect=sums.incorrect + incorrect,
-        )  # fmt: skip
-        for other in self.others.values():
-            other.update(rows)
-
-    def _with_others(self) -> None:
-        self.sums = replace(self.sums, more={name: other.snapshot() for name, other in self.others.items()})
-
     def snapshot(self) -> StudySums:
         return self.sums  # frozen: a later update makes another
 
-    def state(self) -> State:
-        """Arrays that later updates leave as they are: whoever is interrupted may still write them."""
-        state = state_of(self.sums)
-        if self.static is not None:
-            state |= {f"static|{key}": array for key, array in self.static.state().items()}
-        for name, other in self.others.items():
-            state |= {f"{name}|{key}": array for key, array in other.state().items()}
-        return state
+    def state(self) -> Arrays:
+        static = {} if self.static is None else self.static.state()
+        return state_of(self.sums) | {f"static.{name}": array for name, array in static.items()}
 
-    def load(self, state: State) -> None:
-        self.sums = sums_of(self.sums, state)
-        for name, other in self.others.items():
-            other.load(_own(state, name))
-        self._with_others()
-        if static := _own(state, "static"):
+    def load(self, arrays: Arrays) -> None:
+        self.sums = load_sums(self.sums, arrays)
+        if static := under(arrays, "static."):
             self.static = StaticRun(self.model)
             self.static.load(static)
-
-
-def _own(state: State, name: str) -> State:
-    return {key.removeprefix(f"{name}|"): array for key, array in state.items() if key.startswith(f"{name}|")}
 
 
 def _parts(model: Model, settings: Settings) -> list[Part]:
@@ -207,7 +178,7 @@ def _parts(model: Model, settings: Settings) -> list[Part]:
     found: list[Part] = []
     if settings.asks(*NEURONS):
         every = range(rows_in_all(model))
-        found += [Part(every[start : start + ROWS]) for start in range(0, len(every), ROWS)]
+        found += [Part(every[start : start + STATIC_ROWS]) for start in range(0, len(every), STATIC_ROWS)]
     return found + ([Part(None)] if settings.asks(*NORMS, *NEURONS) else [])
 
 
@@ -232,14 +203,14 @@ def _targets(model: Model, rows: Sequence[Row], settings: Settings) -> dict[str,
     return found
 
 
-def _others(model: Model, rows: Sequence[Row], settings: Settings) -> dict[str, Any]:
-    """The jobs of the norm and neuron analyses that are asked for; prompts come to them from `StudyRun`."""
-    found: dict[str, Any] = {}
+def _others(model: Model, rows: Sequence[Row], settings: Settings) -> dict[str, SumsJob]:
+    """The jobs of the norm and neuron analyses that are asked for; `StudyRun` reads with them and keeps the sums."""
+    found: dict[str, SumsJob] = {}
     norms = tuple(norm for norm in ("ln1", "ln2") if has_norm(model, norm))
     if settings.asks("7", "21", "22", "tables") and norms:
-        found["shifts"] = ShiftRun(model, rows, norms, None, settings.pos)
+        found["shifts"] = shift_job(model, rows, norms, None, settings.pos)
     if settings.asks("23", "tables") and "ln1" in norms:
-        found["plain"] = ShiftRun(model, rows, ("ln1",), False, settings.pos)
+        found["plain"] = shift_job(model, rows, ("ln1",), False, settings.pos)
     if settings.asks(*NEURONS):
-        found["neurons"] = NeuronRun(model, rows, pos=settings.pos)
+        found["neurons"] = neuron_job(model, rows, pos=settings.pos)
     return found

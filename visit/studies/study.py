@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -18,17 +19,17 @@ from visit.errors import VisitError
 from visit.graph.build import versions
 from visit.models.attention import window
 from visit.models.model import Model
-from visit.runs.job import Checkpoint, Progress, how_far, steps
-from visit.runs.prompts import PromptSet, Row, fitting, run_key
+from visit.runs.job import Progress, RunFile, drive
+from visit.runs.prompts import PromptSet, Row, as_rows, fitting, run_key
 from visit.studies.duration import CHARTS, forecast
 from visit.studies.plan import plan
-from visit.studies.run import StudyRun
+from visit.studies.run import STUDY_RUN, StudyRun
 from visit.studies.settings import Settings, settled
 from visit.studies.sums import StudySums
 from visit.studies.tables import chance, norm_test, random_pairs, tables
 from visit.studies.verdicts import FEW_PROMPTS, Verdict, verdicts
 
-EVERY = 10.0  # seconds between two checkpoints
+EVERY = 10.0  # seconds between two times that the file is written
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,71 +57,38 @@ def study(
     setting is out of range. Source: paper section 3, App. D; verdicts, bands and RBO ours.
     """
     started = time.perf_counter()
-    wanted = settled(Settings(**_known(settings)), model)
+    unknown = sorted(set(settings) - set(Settings.__dataclass_fields__))
+    if unknown:
+        raise VisitError(f"A study's settings are {', '.join(Settings.__dataclass_fields__)}; {unknown[0]!r} came.")
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list | range) else v for name, v in settings.items()}
+    wanted = settled(Settings(**values), model)
     usable = studied(model, prompt_set(prompts), wanted)
     parts = forecast(model, usable.rows, wanted)
     expected = float(parts.loc[parts["part"] != CHARTS, "seconds"].sum())
-    checkpoint = Checkpoint(cache_folder() / "runs", study_key(model, usable, wanted), EVERY) if resume else None
-
-    def make() -> StudyRun:
-        return StudyRun(model, usable.rows, wanted)
-
-    job, done = (make(), 0) if checkpoint is None else checkpoint.resume(make)
-    assert isinstance(job, StudyRun)
-    before = job.sums.seconds
-    marks = deque([(time.monotonic(), done)], maxlen=30)
-    if progress is not None and done:
-        progress(how_far(job, marks))
-    _finish(job, done, checkpoint, marks, progress)
+    file = RunFile(cache_folder() / "runs", study_key(model, usable, wanted), EVERY) if resume else None
+    with closing(drive(partial(StudyRun, model, usable.rows, wanted), file)) as going:
+        job, now = next(going)
+        begun = job.snapshot().seconds
+        if progress is not None and now.done:
+            progress(now)
+        for _, now in going:
+            if progress is not None and now.done < now.total:  # tables and verdicts follow the last step
+                progress(now)
     found = study_of(model, usable, job.snapshot(), None, expected)
-    found.meta["seconds"] = before + time.perf_counter() - started
+    found.meta["seconds"] = begun + time.perf_counter() - started
     if progress is not None:
-        progress(how_far(job, marks))
+        progress(now)
     return found
 
 
 def study_key(model: Model, usable: PromptSet, settings: Settings) -> tuple[Any, ...]:
     """What makes two runs of a study equal: the app's and the command's go on from each other."""
-    return run_key(StudyRun.version, model, usable, repr(settings))
-
-
-def _finish(
-    job: StudyRun, done: int, checkpoint: Checkpoint | None, marks: deque[tuple[float, int]],
-    progress: Callable[[Progress], None] | None,
-) -> None:  # fmt: skip
-    """All steps that are left. Whatever ends them early (Ctrl-C, an exit), the last whole one is kept.
-
-    The last step of all is not told: tables and verdicts follow.
-    """
-    state = job.state()
-    try:
-        for at in steps(job, done):
-            state = job.state()
-            marks.append((time.monotonic(), at))
-            if checkpoint is not None:
-                checkpoint.write_if_due(job, at)
-            if progress is not None and at < len(job.items):
-                progress(how_far(job, marks))
-    finally:
-        if checkpoint is not None:
-            checkpoint.write(job, marks[-1][1], state)
-
-
-def _known(settings: dict[str, Any]) -> dict[str, Any]:
-    unknown = sorted(set(settings) - set(Settings.__dataclass_fields__))
-    if unknown:
-        raise VisitError(f"A study's settings are {', '.join(Settings.__dataclass_fields__)}; {unknown[0]!r} came.")
-    return {name: tuple(v) if isinstance(v, list | range) else v for name, v in settings.items()}
+    return run_key(STUDY_RUN, model, usable, repr(settings))
 
 
 def prompt_set(prompts: PromptSet | Sequence[str | Row]) -> PromptSet:
     """Prompts of any kind as a set."""
-    if isinstance(prompts, PromptSet):
-        return prompts
-    if isinstance(prompts, str) or not len(prompts):
-        raise VisitError("A study needs a list of at least one prompt.")
-    rows = [p if isinstance(p, Row) else Row(p, line=n) for n, p in enumerate(prompts, start=1)]
-    return PromptSet("prompts", tuple(rows))
+    return prompts if isinstance(prompts, PromptSet) else PromptSet("prompts", tuple(as_rows(prompts)))
 
 
 def studied(model: Model, promptset: PromptSet, settings: Settings) -> PromptSet:

@@ -17,7 +17,7 @@ from visit.analyses.norms import extremes, has_norm
 from visit.lenses.similarity import agreement, rank_weights, read_tops
 from visit.lenses.weights import static_index
 from visit.models.model import Model
-from visit.studies.plan import GROUPS, OTHERS, Block
+from visit.studies.plan import GROUPS, OTHERS, CellBlock
 from visit.studies.settings import ALIGNED, FIGURES
 from visit.studies.sums import StudySums, Words
 
@@ -173,12 +173,12 @@ def _against_all(sums: StudySums) -> list[pd.DataFrame]:
             if len(block.groups) < 2:
                 return []
             mean = cells.mean.mean(-1, keepdims=True)
-            own = Block("13", f"{title}: {other}", block.measures, block.layers, groups=block.groups)
+            own = CellBlock("13", f"{title}: {other}", block.measures, block.layers, groups=block.groups)
             parts.append(_rows(own, GROUPS, mean, cells.count[..., :1]))
     return parts
 
 
-def _rows(block: Block, groups: tuple[str, ...], mean: np.ndarray, count: np.ndarray) -> pd.DataFrame:
+def _rows(block: CellBlock, groups: tuple[str, ...], mean: np.ndarray, count: np.ndarray) -> pd.DataFrame:
     """A block's cells as rows, for those of its groups that are shown."""
     _, _, heads, ranks = block.shape
     own = [name for name in block.groups if name in groups]

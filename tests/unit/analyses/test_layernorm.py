@@ -23,12 +23,10 @@ from visit.analyses.function_words import (
     word_classes,
 )
 from visit.analyses.norm_sets import (
-    MEANS,
-    PARTS,
+    MEANS_OF,
     control_sums,
     falling_words,
     layer_words,
-    merge_sums,
     quarters,
     set_shift,
     shift_sums,
@@ -37,7 +35,9 @@ from visit.analyses.norm_sets import (
 from visit.analyses.norms import NORMS, STEPS, extremes, norm_sites, parts_for, probs_of, target_shifts
 from visit.figures import norms as figures_layernorm
 from visit.runs.prompts import shipped_set
+from visit.runs.sums import merge
 
+PARTS = parts_for(NORMS)
 PROMPT = [5, 17, 3, 99, 41, 17, 8, 200, 31]
 PROMPTS = [PROMPT, [7, 300, 12], [44, 44, 900, 1], [2, 1000, 17, 31, 6], [1999, 5], [8]]
 TOKYO = "The capital of Japan is the city of"
@@ -162,14 +162,6 @@ def test_every_norm_at_once_says_what_each_one_says(model, acts):
 # ---- a prompt set ----------------------------------------------------------------------------------------------------
 
 
-def test_two_halves_give_the_whole(model, sums):
-    halves = [shift_sums(model, capture_many(model, p, parts=PARTS, pos=-1)) for p in (PROMPTS[:2], PROMPTS[2:])]
-    both = merge_sums(*halves)
-    assert both.count == sums.count == len(PROMPTS) and both.sites == sums.sites
-    for name in ("probs", "vectors", "squares"):
-        torch.testing.assert_close(getattr(both, name), getattr(sums, name), rtol=1e-9, atol=1e-9)
-
-
 def test_both_means_are_what_their_names_say(model, sums):
     records = [capture(model, p) for p in PROMPTS]
     for layer, norm in zip((1, 0), norms_of(model), strict=False):
@@ -191,7 +183,7 @@ def test_one_prompt_is_a_set(model, acts):
     sums = shift_sums(model, capture_many(model, [PROMPT], parts=PARTS, pos=-1), layers=[1], norms=(norm,))
     assert sums.sites == ((None if norm == "final" else 1, norm),)
     single = token_shift(model, acts, 1, norm, k=None).sort_values("id")
-    for mean in MEANS:
+    for mean in MEANS_OF:
         table = set_shift(model, sums, 1, norm, mean).sort_values("id")
         assert np.allclose(table["delta"], single["delta"], atol=1e-7)
 
@@ -364,7 +356,7 @@ def test_charts_are_drawn_and_their_words_can_be_seen(mini):
         (lambda m, a, s: set_shift(m, s, 2, "ln1"), "hold no ln1 of layer 2"),
         (lambda m, a, s: set_shift(m, s, 0, mean="median"), "mean must be one of probabilities, vector"),
         (lambda m, a, s: set_shift(m, shift_sums(m, []), 0), "No prompt was added"),
-        (lambda m, a, s: merge_sums(s, shift_sums(m, [])), "same model, norms and lens"),
+        (lambda m, a, s: merge(s, shift_sums(m, [])), "their sites differ|their probs differ"),
         (lambda m, a, s: class_shifts(m, s, "ln2"), "hold no ln2"),
         (lambda m, a, s: filter_test(class_shifts(m, s, words=["zzz"])), "counts as a function word"),
         (lambda m, a, s: layer_words(m, s, "final"), "Words per layer need a block's norm"),

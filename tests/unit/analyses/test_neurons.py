@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-from collections import namedtuple
 from dataclasses import fields
 
 import models
-import pandas as pd
 import pytest
 import torch
 
@@ -16,15 +14,11 @@ import visit
 from visit import VisitError, __main__, capture, neuron_statistics
 from visit.analyses.neuron_sets import (
     BINS,
-    NeuronRun,
-    added,
+    batch_sums,
     empty_sums,
-    merged,
     neuron_sums,
     rogue_dims,
-    state_of,
     statistics_table,
-    sums_of,
 )
 from visit.analyses.neurons import (
     active_neurons,
@@ -39,6 +33,7 @@ from visit.exact.decompose import attribution
 from visit.figures.neurons import activation_histogram, norm_entropy, weight_lines
 from visit.lenses.weights import static_index
 from visit.runs.prompts import shipped_set
+from visit.runs.sums import merge
 
 PROMPT = [5, 17, 3, 99, 41, 17, 8, 200, 31]
 SET = [[(7 * i + 3 * j * j) % 2100 for j in range(1 + i % 9)] for i in range(40)] + [[5, 17, 3], [5, 17, 3]]
@@ -150,38 +145,6 @@ def test_a_histogram_holds_every_prompt_in_its_place(model, singles):
         for _, row in table.iterrows():
             assert row["prompts"] == sum(row["low"] <= v < row["high"] for v in values)
         assert len(sums.edges(layer, n)) == BINS + 1
-
-
-def test_two_halves_are_the_whole_and_batches_change_nothing(model):
-    records = list(visit.capture_many(model, SET, ("neurons", "resid_post"), -1))
-    whole = added(model, empty_sums(model, 0.1), records)
-    start = empty_sums(model, 0.1)
-    halves = added(model, start, records[:17]), added(model, start, records[17:], first=17)
-    one_by_one = start
-    for record in records:
-        one_by_one = added(model, one_by_one, [record])
-    for found in (merged(*halves), merged(*halves[::-1]), one_by_one, merged(start, merged(whole, start))):
-        for field in fields(whole):
-            a, b = getattr(whole, field.name), getattr(found, field.name)
-            if isinstance(a, torch.Tensor):
-                torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12, equal_nan=True)
-            else:
-                assert a == b
-
-
-def test_a_run_goes_on_from_its_state(model):
-    row = namedtuple("row", "prompt")
-    rows = [row(p) for p in SET[:41]]  # each once: equal prompts round differently in different batches
-    whole, first = NeuronRun(model, rows, 0.1), NeuronRun(model, rows, 0.1)
-    whole.update(rows)
-    first.update(rows[:11])
-    again = NeuronRun(model, rows, 0.1)
-    again.load(first.state())
-    again.update(rows[11:])
-    index = static_index(model)
-    a, b = (statistics_table(model, run.snapshot(), index) for run in (whole, again))
-    pd.testing.assert_frame_equal(a, b, rtol=1e-12)
-    assert not any(array.dtype == object for array in state_of(whole.sums).values())
 
 
 def test_memory_does_not_grow_with_the_prompts(model):
@@ -308,10 +271,9 @@ def test_charts_hold_their_tables_numbers(facts):
         (lambda m, a: neuron_statistics(m, SET, "norm"), "measure must be one of activation, weighted"),
         (lambda m, a: neuron_statistics(m, SET, share=0), "share must be above 0"),
         (lambda m, a: neuron_statistics(m, SET, threshold=2), "threshold must be from 0 to 1"),
-        (lambda m, a: added(m, empty_sums(m, 0.1), [a]), "one position a prompt"),
+        (lambda m, a: batch_sums(m, [a], 0.1), "one position a prompt"),
         (lambda m, a: statistics_table(m, empty_sums(m, 0.1), static_index(m)), "none was run"),
-        (lambda m, a: merged(empty_sums(m, 0.1), empty_sums(m, 0.2)), "different shares"),
-        (lambda m, a: sums_of(m, 0.1, state_of(empty_sums(models.small("llama"), 0.1))), "of another model"),
+        (lambda m, a: merge(empty_sums(m, 0.1), empty_sums(m, 0.2)), "their share differ"),
         (lambda m, a: neuron_card(m, static_index(m), 0, 40), "Neurons of gpt2 run from 0 to 39; 40 came"),
     ],
 )

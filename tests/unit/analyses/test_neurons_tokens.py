@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict, namedtuple
+from collections import defaultdict
 
 import models
 import numpy as np
@@ -13,20 +13,19 @@ import torch
 
 from visit import VisitError, __main__, capture, load_model
 from visit.analyses.neuron_tokens import (
+    CONTEXT_WINDOW,
     CONTEXTS,
-    WINDOW,
-    Contexts,
-    TokensRun,
-    TokenSums,
-    activations,
     neuron_tokens,
     token_contexts,
     token_means,
+    token_sums,
     token_tables,
+    tokens_job,
 )
+from visit.runs.prompts import Row
+from visit.runs.sums import merge
 
 # tolerances: a Llama norms in float32 whatever its type, and batches round differently
-Prompt = namedtuple("Prompt", "prompt")
 SET = [[(7 * i + 3 * j * j) % 2100 for j in range(1 + i % 19)] for i in range(40)]
 SET += [[5, 17, 3, 9], [5, 17, 3], [5, 17, 3, 9, 2], [5]]  # beginnings in common, lengths of 1
 LAYER, NEURON = 1, 6
@@ -51,7 +50,7 @@ def by_hand(model):
 
 
 def run_of(model, prompts=SET):
-    run = TokensRun(model, [Prompt(p) for p in prompts], LAYER, NEURON)
+    run = tokens_job(model, [Row(p) for p in prompts], LAYER, NEURON)
     run.update(run.items)
     return run
 
@@ -69,8 +68,8 @@ def test_the_top_contexts_are_those_of_single_captures_first_position_included(m
             assert (row["number"], row["prompts"], tuple(ids[: pos + 1])) == (number, times, start)
             words = [model.vocabulary[i] for i in ids]
             assert row["token"] == words[pos]
-            assert row["before"] == "".join(words[max(0, pos - WINDOW) : pos])
-            assert row["after"] == "".join(words[pos + 1 : pos + WINDOW + 1])
+            assert row["before"] == "".join(words[max(0, pos - CONTEXT_WINDOW) : pos])
+            assert row["after"] == "".join(words[pos + 1 : pos + CONTEXT_WINDOW + 1])
     assert len(found) and (found["position"] == 0).any(), "the first position is looked at like any other"
 
 
@@ -90,51 +89,36 @@ def test_means_are_over_all_places_of_a_token(model):
 
 
 @pytest.mark.parametrize("split", [1, 20, 41])
-def test_halves_merged_and_resumed_are_the_whole(model, split):
+def test_tables_of_merged_parts_are_those_of_the_whole(model, split):
     whole = token_tables(model, run_of(model).snapshot(), SET)
-    halves = [TokenSums(model.d_vocab), TokenSums(model.d_vocab)]
-    for number, (ids, x) in enumerate(activations(model, SET, LAYER, NEURON)):
-        halves[number >= split].add(number, ids, x)
-    first = run_of(model, SET[:split])
-    again = TokensRun(model, [Prompt(p) for p in SET], LAYER, NEURON)
-    again.load(first.state())
-    again.update(again.items[split:])
-    for order in (halves, halves[::-1]):
-        both = TokenSums(model.d_vocab)
-        for half in order:
-            both.merge(half)
-        for found in (both, again.snapshot()):
-            assert found.prompts == len(SET)
-            for name, table in token_tables(model, found, SET).items():
-                numbers = table.select_dtypes("number").columns
-                for column in table.columns:
-                    close = column in numbers and column not in ("number", "position", "prompts", "token_id", "count")
-                    expected = whole[name][column].tolist()
-                    assert table[column].tolist() == (
-                        pytest.approx(expected, rel=1e-6, abs=1e-6) if close else expected
-                    )
+    both = merge(run_of(model, SET[:split]).sums, run_of(model, SET[split:]).sums)
+    assert both.prompts == len(SET)
+    for name, table in token_tables(model, both, SET).items():
+        numbers = table.select_dtypes("number").columns
+        for column in table.columns:
+            close = column in numbers and column not in ("number", "position", "prompts", "token_id", "count")
+            expected = whole[name][column].tolist()
+            assert table[column].tolist() == (pytest.approx(expected, rel=1e-6, abs=1e-6) if close else expected)
 
 
-def test_a_snapshot_does_not_change_and_memory_does_not_grow(model):
+def test_memory_does_not_grow(model):
     run = run_of(model, SET[:5])
-    before = run.snapshot()
-    kept = {name: array.copy() for name, array in before.state().items()}
     run.update(run.items)
-    run.update([Prompt(p) for p in SET])
-    assert all(np.array_equal(before.state()[name], array) for name, array in kept.items())
+    run.update([Row(p) for p in SET])
     size = sum(array.nbytes for array in run.state().values())
-    run.update([Prompt(p) for p in SET * 3])
+    run.update([Row(p) for p in SET * 3])
     assert sum(array.nbytes for array in run.state().values()) <= size + 2 * CONTEXTS * 40
-    assert len(run.sums.positive.kept) <= CONTEXTS
+    assert len(run.sums.positive) <= CONTEXTS
 
 
-def test_a_context_met_again_in_another_rounding_is_counted():
-    found = Contexts(2)
-    for number, value in enumerate((2.0, 1.0, 1.0 - 1e-7, 1.0 + 1e-7)):
-        found.add(number, np.array([7 if value > 1.5 else 8]), np.array([value]))
-    assert list(found.kept.values()) == [(2.0, 0, 0, 1), (1.0, 1, 0, 3)]
-    found.add(4, np.array([9, 9]), np.array([0.0, -3.0]))
-    assert len(found.kept) == 2, "zero and below are no positive activation"
+def test_a_context_met_again_in_another_rounding_is_counted(monkeypatch):
+    monkeypatch.setattr("visit.analyses.neuron_tokens.CONTEXTS", 2)
+    found = token_sums(10, [])
+    for value in (2.0, 1.0, 1.0 - 1e-7, 1.0 + 1e-7):
+        found = merge(found, token_sums(10, [([7 if value > 1.5 else 8], np.array([value]))]))
+    assert [row[1:] for row in found.positive.tolist()] == [(2.0, 0, 0, 1), (1.0, 1, 0, 3)]
+    found = merge(found, token_sums(10, [([9, 9], np.array([0.0, -3.0]))]))
+    assert len(found.positive) == 2, "zero and below are no positive activation"
 
 
 def test_batches_stay_small_however_large_the_model(monkeypatch):
@@ -142,7 +126,7 @@ def test_batches_stay_small_however_large_the_model(monkeypatch):
     whole = token_tables(model, run_of(model).snapshot(), SET)
     plain = model.hf.forward
     monkeypatch.setattr(model.hf, "forward", lambda ids, **more: sizes.append(ids.numel()) or plain(ids, **more))
-    monkeypatch.setattr("visit.analyses.neuron_tokens.NUMBERS", 50 * model.n_layers * model.d_mlp)
+    monkeypatch.setattr("visit.analyses.neuron_tokens.MOST_NUMBERS", 50 * model.n_layers * model.d_mlp)
     few = token_tables(model, run_of(model).snapshot(), SET)
     assert max(sizes) <= 50 and len(sizes) > 10
     assert few["tokens"]["activation"].tolist() == pytest.approx(
@@ -162,12 +146,10 @@ def test_no_numbers_and_foreign_states_and_wrong_neurons_are_refused():
     with pytest.raises(VisitError, match=r"no numbers .* for \[5, 17\]"):
         neuron_tokens(broken, [[5], [5, 17]], LAYER, NEURON)
     with pytest.raises(VisitError, match="Neurons of gpt2 run from 0 to 39; 40 came"):
-        TokensRun(model, [], 0, 40)
+        tokens_job(model, [], 0, 40)
     for nothing in ([], "a prompt"):
         with pytest.raises(VisitError, match="list of at least one prompt"):
             neuron_tokens(model, nothing, 0, 0)
-    with pytest.raises(VisitError, match="another vocabulary"):
-        TokensRun(model, [], 0, 0).load(TokenSums(3).state())
 
 
 def test_the_command_gives_the_tables_and_they_are_true(capsys, tmp_path):

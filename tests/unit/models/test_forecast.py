@@ -37,7 +37,8 @@ def memory(monkeypatch):
 def test_a_record_takes_what_the_forecast_says(name):
     model = models.small(name, torch.float32)
     acts = capture(model, [5, 9, 7, 4, 8, 6, 5, 4, 3, 2])
-    assert weight(acts) <= record_bytes(sizes_of(model), 10, 4) <= 1.3 * weight(acts)
+    words = 2000  # its tokens as texts, which a small model cannot hide
+    assert weight(acts) - words <= record_bytes(sizes_of(model), 10, 4) <= 1.3 * weight(acts)
 
 
 def test_dimensions_of_a_config_are_no_smaller_than_the_models():

@@ -17,15 +17,15 @@ import visit
 from visit import VisitError, capture, load_model
 from visit.cache import read_arrays, write_arrays
 from visit.runs.prompts import (
-    MAX_BYTES,
     MAX_CHARACTERS,
     MAX_RESTARTS,
     MAX_ROWS,
+    MAX_SET_BYTES,
     NOTES_SHOWN,
     WORLD,
-    Answering,
     all_shipped,
     answered,
+    answering,
     fitting,
     named_prompts,
     read_prompts,
@@ -111,7 +111,7 @@ def test_pasted_text_says_by_its_first_line_what_it_is():
         (b"{}", "a.jsonl", 'an object with "prompt"'),
         (b"\xff\xfe\x41", "a.txt", "cut off"),
         (b"PK\x03\x04", "a.xlsx", ".txt, .csv or .jsonl"),
-        (b"a" * (MAX_BYTES + 1), "a.txt", "larger than 8 MB"),
+        (b"a" * (MAX_SET_BYTES + 1), "a.txt", "larger than 8 MB"),
     ],
 )
 def test_what_cannot_be_used_is_a_sentence(content, name, says):
@@ -233,7 +233,7 @@ def test_what_is_answered_of_a_part_is_what_its_own_run_finds():
     whole = replace(all_shipped(), rows=tuple({row.prompt: row for row in (*all_shipped().rows[:60], *plain)}.values()))
     part = fitting(model, replace(shipped_set("plain"), rows=shipped_set("plain").rows[::3]), targets=True)
     assert answered(model, whole).among(part) == answered(model, part)
-    job = Answering(model, whole)
+    job = answering(model, whole)
     job.update(job.items[:70])
     seen = job.snapshot().among(part)
     assert 0 < seen.looked_at < seen.asked == len(part.rows)

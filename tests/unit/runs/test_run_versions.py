@@ -12,18 +12,17 @@ import pytest
 
 import visit
 from visit import load_model
-from visit.analyses.neuron_sets import NeuronRun
-from visit.analyses.neuron_tokens import TokensRun
-from visit.analyses.norm_sets import ShiftRun
-from visit.lenses.weights import StaticRun
+from visit.analyses.neuron_sets import NEURON_RUN, neuron_job
+from visit.analyses.neuron_tokens import TOKENS_RUN
+from visit.analyses.norm_sets import SHIFT_RUN
 from visit.runs import job
-from visit.runs.prompts import Answering, run_key
+from visit.runs.prompts import ANSWERED_RUN, run_key
 from visit.runs.worker import Worker
-from visit.studies.run import StudyRun
+from visit.studies.run import STUDY_RUN
 from visit.studies.settings import Settings
 from visit.studies.study import prompt_set, study_key
 
-JOBS = [Answering, NeuronRun, ShiftRun, StaticRun, StudyRun, TokensRun]
+VERSIONS = [ANSWERED_RUN, NEURON_RUN, SHIFT_RUN, STUDY_RUN, TOKENS_RUN]
 PROMPTS = ["The capital of Japan is", "One two three"]
 
 
@@ -45,24 +44,23 @@ def test_a_changed_caption_leaves_the_stored_runs_valid(tmp_path):
 
 
 def test_every_kind_of_run_has_a_version_of_its_own():
-    assert len({kind.version for kind in JOBS}) == len(JOBS) and all(kind.version[-1].isdigit() for kind in JOBS)
+    assert len(set(VERSIONS)) == len(VERSIONS) and all(version[-1].isdigit() for version in VERSIONS)
 
 
 def test_a_raised_version_is_another_run(monkeypatch, tmp_path):
     model, prompts = load_model("visit-mini"), prompt_set(PROMPTS)
 
-    def key():
-        return run_key(NeuronRun.version, model, prompts, 0.01)
+    def key(version=NEURON_RUN):
+        return run_key(version, model, prompts, 0.01)
 
     def make():
-        return NeuronRun(model, prompts.rows, 0.01)
+        return neuron_job(model, prompts.rows, 0.01)
 
     worker, study = Worker(tmp_path), study_key(model, prompts, Settings())
     worker.submit(key(), make).wait(60)
     assert Worker(tmp_path).recall(key(), make) is not None
-    monkeypatch.setattr(NeuronRun, "version", "neurons of tomorrow")
-    monkeypatch.setattr(StudyRun, "version", "study of tomorrow")
-    assert Worker(tmp_path).recall(key(), make) is None
+    assert Worker(tmp_path).recall(key("neurons of tomorrow"), make) is None
+    monkeypatch.setattr("visit.studies.study.STUDY_RUN", "study of tomorrow")
     assert study_key(model, prompts, Settings()) != study
 
 
@@ -71,7 +69,7 @@ def test_another_format_or_library_makes_the_files_foreign(monkeypatch, tmp_path
     model, prompts = load_model("visit-mini"), prompt_set(PROMPTS)
 
     def make():
-        return NeuronRun(model, prompts.rows, 0.01)
+        return neuron_job(model, prompts.rows, 0.01)
 
     Worker(tmp_path).submit("a", make).wait(60)
     assert Worker(tmp_path).recall("a", make) is not None

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from visit import VisitError, capture
-from visit.cache import read_arrays, write_arrays
-from visit.runs.job import MAX_FILES, _next_batch, steps, weigh
-from visit.runs.prompts import Answering, Row, read_prompts, shipped_set
+from visit.cache import read_arrays, weight, write_arrays
+from visit.runs.job import MAX_FILES, _next_batch, steps
+from visit.runs.prompts import Row, answering, read_prompts, shipped_set
 from visit.runs.worker import MAX_WAITING, WORKER, Worker
 
 PATIENCE = 60  # seconds that nothing here should ever take
@@ -329,7 +329,7 @@ def test_a_result_on_disk_that_is_not_whole_or_not_ours_is_not_recalled(tmp_path
 def test_the_folder_is_bounded_in_bytes_oldest_first(worker, monkeypatch):
     worker.submit(0, Sums).wait(PATIENCE)
     size = next(worker.folder.iterdir()).stat().st_size
-    monkeypatch.setattr("visit.runs.job.MAX_BYTES", 3 * size + size // 2)
+    monkeypatch.setattr("visit.runs.job.MAX_STORED", 3 * size + size // 2)
     for i in range(1, 6):
         time.sleep(0.02)
         if i == 3:  # asked for again: not the oldest any more
@@ -338,27 +338,9 @@ def test_the_folder_is_bounded_in_bytes_oldest_first(worker, monkeypatch):
         worker.submit(i, Sums).wait(PATIENCE)
     again = Worker(worker.folder)
     assert [i for i in range(6) if again.recall(i, Sums)] == [3, 4, 5] and len(list(worker.folder.iterdir())) == 3
-    monkeypatch.setattr("visit.runs.job.MAX_BYTES", 10)
+    monkeypatch.setattr("visit.runs.job.MAX_STORED", 10)
     worker.submit("large", Sums).wait(PATIENCE)
     assert Worker(worker.folder).recall("large", Sums) and len(list(worker.folder.iterdir())) == 1
-
-
-def test_who_leaves_a_run_stops_it_only_when_nobody_else_looks(worker, monkeypatch):
-    gate = gate_of(0)
-    run = worker.submit("a", lambda: Sums(gate=gate))
-    run.watch("ann")
-    run.watch("bob")
-    assert not run.leave("ann") and run.alive, "bob watches"
-    assert run.leave("bob") and not run.alive, "nobody does"
-    gate.release(1000)
-    run.wait(PATIENCE)
-    gate = gate_of(0)
-    again = worker.submit("a", lambda: Sums(gate=gate))
-    again.watch("closed tab")
-    again.watch("ann")
-    monkeypatch.setattr("visit.runs.worker.WATCHING", -1.0)
-    assert again.leave("ann"), "who has not looked for long watches no longer"
-    gate.release(1000)
 
 
 def test_a_folder_that_cannot_be_written_stops_no_run(tmp_path, caplog):
@@ -372,7 +354,7 @@ def test_checkpoints_and_results_and_the_queue_are_bounded(worker, monkeypatch):
         with pytest.raises(VisitError):
             worker.submit(i, lambda: Sums(breaks_at=1)).wait(PATIENCE)
     assert len(list(worker.folder.iterdir())) <= MAX_FILES
-    monkeypatch.setattr("visit.runs.worker.RESULT_BYTES", 10_000)
+    worker.ended.max_bytes = 10_000
     for i in range(20):
         worker.submit(f"kept {i}", Sums).wait(PATIENCE)
     assert worker.find("kept 19") and not worker.find("kept 0")
@@ -390,15 +372,13 @@ def test_others_capture_while_a_run_goes_on(worker):
     model = models.small("gpt2")
     rows = shipped_set("plain").rows[:20]
 
-    class Endless(Answering):
-        def __init__(self):
-            super().__init__(
-                model, read_prompts("prompt,target\n" + "\n".join(f"{r.prompt}, a" for r in rows), "a.csv")
-            )
-            self.items = [Row(r.prompt, " the") for r in rows] * 10_000
+    def endless():
+        job = answering(model, read_prompts("prompt,target\n" + "\n".join(f"{r.prompt}, a" for r in rows), "a.csv"))
+        job.items = [Row(r.prompt, " the") for r in rows] * 10_000
+        return job
 
     alone = [capture(model, r.prompt) for r in rows]
-    run = worker.submit("a", Endless)
+    run = worker.submit("a", endless)
     until(lambda: run.progress.done > 50)
     found: dict[int, list] = {i: [] for i in range(3)}
 
@@ -463,13 +443,13 @@ def test_results_are_weighed():
     import torch
 
     array = np.zeros(1000)
-    assert weigh(array) == 8000 and weigh(torch.zeros(1000)) == 4000
-    assert 16_000 < weigh({"a": array, "b": [array]}) < 17_000
-    assert weigh(pd.DataFrame({"a": array, "b": "x" * 100})) > 8000
-    assert weigh(Row("a" * 500)) > 500
+    assert weight(array) == 8000 and weight(torch.zeros(1000)) == 4000
+    assert 16_000 < weight({"a": array, "b": [array]}) < 17_000
+    assert weight(pd.DataFrame({"a": array, "b": "x" * 100})) > 8000
+    assert weight(Row("a" * 500)) > 500
     loop: list = []
     loop.append(loop)
-    assert weigh(loop) < 1000
+    assert weight(loop) < 1000
 
 
 ANOTHER = """

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from visit import capture, load_model, read_vectors
+from visit.exact.decompose import head_results, memory_values
 from visit.runs.prompts import Row
-from visit.studies import vectors
+from visit.studies.measure import attended, state_at
 from visit.studies.run import StudyRun
 from visit.studies.settings import Settings
 
@@ -42,14 +43,14 @@ def small():
 def test_states_read_what_the_authors_graph_shows(small, layer):
     model, acts = small
     probability, rank = STATES[layer]
-    found = read_vectors(model, vectors.state(model, acts, "resid_post", layer, len(acts.tokens) - 1), MARY).iloc[0]
+    found = read_vectors(model, state_at(model, acts, "resid_post", layer, len(acts.tokens) - 1), MARY).iloc[0]
     assert found["prob"] == pytest.approx(probability, rel=1e-3, abs=6e-6) and found["rank"] == rank
 
 
 @pytest.mark.parametrize(("layer", "head"), HEADS)
 def test_heads_rank_the_target_as_the_authors_graph_shows(small, layer, head):
     model, acts = small
-    found = read_vectors(model, vectors.heads(model, acts, layer, len(acts.tokens) - 1)[head], MARY).iloc[0]
+    found = read_vectors(model, head_results(model, acts, layer, len(acts.tokens) - 1)[head], MARY).iloc[0]
     assert found["rank"] == HEADS[layer, head]
     if (layer, head) == (9, 9):
         assert found["prob"] == pytest.approx(0.99981, abs=1e-5)
@@ -81,10 +82,10 @@ def test_gpt2_medium_finds_tokyo_in_block_14():
         ("resid_mid", 14, 0.25764),
         ("resid_post", -1, 0.29029),
     ):
-        found = read_vectors(model, vectors.state(model, acts, name, layer, t), TOKYO).iloc[0]
+        found = read_vectors(model, state_at(model, acts, name, layer, t), TOKYO).iloc[0]
         assert found["prob"] == pytest.approx(probability, rel=2e-3)
     source = acts.tokens.index(" Japan")
-    value = vectors.values(model, acts, 14, vectors.sources(acts, 14, t, t + 1))[7]
-    place = vectors.sources(acts, 14, t, t + 1)[7].tolist().index(source)
+    value = memory_values(model, acts, 14, attended(acts, 14, t, t + 1))[7]
+    place = attended(acts, 14, t, t + 1)[7].tolist().index(source)
     words = [w.strip().lower() for w in read_vectors(model, value[place], k=10)["tokens"].iloc[0]]
     assert {"yamato", "samurai"} & set(words)

@@ -59,7 +59,7 @@ def equal(a, b):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("stage", ["_take", "_read_rows"])
+@pytest.mark.parametrize("stage", ["read", "_read_rows"])
 def test_a_command_that_is_stopped_goes_on_to_equal_numbers(number, stage, groups, tmp_path, monkeypatch, capsys):
     """The signal comes in the middle of a step whose numbers are half added."""
     (tmp_path / "few.csv").write_text(FILE, encoding="utf-8")
@@ -68,11 +68,12 @@ def test_a_command_that_is_stopped_goes_on_to_equal_numbers(number, stage, group
     original, calls = getattr(StudyRun, stage), []
 
     def interrupted(self, *arguments):
-        original(self, *arguments)
+        found = original(self, *arguments)
         calls.append(1)
         if len(calls) == 3:
             os.kill(os.getpid(), number)
             time.sleep(5)  # until the handler is called, which is at once
+        return found
 
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     with monkeypatch.context() as patch:
@@ -86,7 +87,7 @@ def test_a_command_that_is_stopped_goes_on_to_equal_numbers(number, stage, group
     monkeypatch.setattr(StudyRun, stage, lambda self, *a: seen.append(1) or original(self, *a))
     assert main(asked) == 0
     out, err = capsys.readouterr()
-    done = "2 of 5 prompts" if stage == "_take" else "all 5 prompts; 512 of 9,216 rows of the weights"
+    done = "2 of 5 prompts" if stage == "read" else "all 5 prompts; 512 of 9,216 rows of the weights"
     assert f"goes on from: {done}" in err
     monkeypatch.undo()
     monkeypatch.setenv("VISIT_CACHE", str(tmp_path / "another"))
@@ -120,19 +121,6 @@ def test_batches_of_any_size_give_the_same_bits(monkeypatch):
         for name in set(state) - {"seconds"}:
             assert np.array_equal(state[name], found[0][1][name], equal_nan=True), name
         equal(tables, found[0][2])
-
-
-def test_a_kept_state_stays_as_it_is(groups):
-    """Whoever is interrupted writes the arrays of the last whole step, while the next one is half done."""
-    model = models.small("gpt2", torch.float32)
-    rows = [Row(text) for text in TEXTS]
-    job = StudyRun(model, rows, Settings(k=20, draws=5))
-    job.update(rows[:2])
-    state = job.state()
-    copy = {name: array.copy() for name, array in state.items()}
-    job.update(rows[2:])
-    for name, array in state.items():
-        assert np.array_equal(array, copy[name], equal_nan=True), name
 
 
 # ---- progress and clock are of the whole run -----------------------------------------------------------------------
@@ -225,7 +213,7 @@ def test_the_forecast_counts_passes_norms_rows_and_sums(figures, monkeypatch):
     settings = Settings(figures=figures, k=20, draws=1000)
     table = forecasting.forecast(model, rows, settings).set_index("part")["vectors"]
     seen = dict.fromkeys(("passes", "norms", "rows", "sums"), 0)
-    capture, probs, add = running.capture_many, visit.analyses.norm_sets.probs_of, running.add_prompts
+    capture, probs, add = running.capture_many, visit.analyses.norm_sets.probs_of, running.cells_of
     read = visit.lenses.weights._read_into
 
     def captured(model, prompts, *more, **options):
@@ -240,17 +228,17 @@ def test_the_forecast_counts_passes_norms_rows_and_sums(figures, monkeypatch):
         seen["rows"] += len(x)
         return read(model, x, *more)
 
-    def added(sums, numbers, members, drawn):
-        for block in sums.blocks:
+    def added(blocks, numbers, members, drawn):
+        for block in blocks:
             seen["sums"] += len(members) * len(block.groups) * int(np.prod(block.shape))
-        return add(sums, numbers, members, drawn)
+        return add(blocks, numbers, members, drawn)
 
     job = StudyRun(model, rows, settings)
     for module in ("visit.studies.run", "visit.analyses.norm_sets", "visit.analyses.neuron_sets"):
         monkeypatch.setattr(f"{module}.capture_many", captured)
     monkeypatch.setattr("visit.analyses.norm_sets.probs_of", norms)
     monkeypatch.setattr("visit.lenses.weights._read_into", static)
-    monkeypatch.setattr(running, "add_prompts", added)
+    monkeypatch.setattr(running, "cells_of", added)
     job.update(rows)
     expected = dict(seen)
     job.update(job.items[len(rows) :])
