@@ -1,5 +1,28 @@
-"""The one exception that is meant for users. It lives below everything, so that catching it imports nothing."""
+"""The one exception that is meant for users, and the sentences it says most. It imports nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
 
 
 class VisitError(Exception):
     """Something the user asked for cannot be done; the message says what must hold, what came, and what to do."""
+
+
+def check_range(what: str, number: int | None, total: int) -> None:
+    """Refuse an index that is not from 0 to `total` − 1. `what`: its plural, as "Heads of visit-mini"."""
+    if number is None or not 0 <= number < total:
+        raise VisitError(f"{what} run from 0 to {total - 1}; got {number}.")
+
+
+def check_choice(name: str, given: Any, allowed: Iterable[str]) -> None:
+    """Refuse what is none of a few names."""
+    if given not in (names := tuple(allowed)):
+        raise VisitError(f"{name} must be one of {', '.join(names)}; got {given!r}.")
+
+
+def check_positive(name: str, number: int | None) -> None:
+    """Refuse a count below 1; None, which stands for all, is passed."""
+    if number is not None and number < 1:
+        raise VisitError(f"{name} must be at least 1; got {number}.")

@@ -11,10 +11,11 @@ from streamlit.testing.v1 import AppTest
 
 import visit
 from visit import VisitError, capture
-from visit.analyses.attention_memory import head_memory, head_summary
+from visit.analyses.attention_memory import head_memory, head_meta, head_summary
 from visit.analyses.heads import _readings, head_map
 from visit.analyses.overlap import alignment_scores
-from visit.narrate.memory import FINDINGS, figure_findings, head_graph, memory_meta, memory_story, strongest_head
+from visit.exact.question import ask
+from visit.narrate.memory import FINDINGS, figure_findings, head_graph, memory_story, strongest_head
 
 NAMES = "When Mary and John went to the store, John gave a drink to"
 PROMPT = [5, 17, 3, 99, 41, 17, 8]
@@ -168,7 +169,8 @@ def test_the_findings_are_the_means_of_the_scores():
 def test_meta_says_what_the_tables_are_of():
     model = models.small("gpt2")
     acts = capture(model, PROMPT)
-    meta = memory_meta(model, acts, -1, None, 9, head_summary(model, acts, 0, 1, distractor=9))
+    summary = head_summary(model, acts, 0, 1, distractor=9)
+    meta = ask(model, acts, -1, None, 9).meta | head_meta(model, summary)
     assert meta["ledger"]["holds"] and meta["position"] == 6 and meta["distractor"]["id"] == 9
     assert meta["head"]["node"] == "L0.head1" and {"model", "revision", "versions", "prompt"} <= set(meta)
 

@@ -21,7 +21,8 @@ from visit.analyses.heads import places, shared
 from visit.errors import VisitError
 from visit.exact.circuits import as_seen, through_norm
 from visit.exact.decompose import Attribution, head_results, memory_values, needed, post_scale
-from visit.exact.question import aimed, check_head, counted, kv_head, seen, word
+from visit.exact.ledger import tolerance
+from visit.exact.question import ask, check_head, counted, kv_head, seen
 from visit.lenses.logit import Readings, columns_of, lens_logits, read, top_of
 from visit.models.attention import vector_norm
 from visit.models.model import Model
@@ -132,7 +133,8 @@ def head_memory(
     `sources`: positions whose words are read (None = all). The others keep their numbers, so that sums hold.
     Raises `VisitError` for a wrong layer, head, position, k or word. Source: paper sections 3.3, D.2, D.3; sums ours.
     """
-    t, wanted, frozen = aimed(model, acts, pos, target, distractor)
+    question = ask(model, acts, pos, target, distractor)
+    t, frozen = question.pos, question.attribution
     check_head(model, layer, head)
     shown, k = seen(acts, t, sources), counted(model, k)
     with torch.no_grad():
@@ -142,7 +144,7 @@ def head_memory(
         if float(frozen.of(result)) < 0:
             blocks["negated_"] = -values[shown]
         blocks |= query_key_readings(model, acts, layer, head, t, shown)
-        asked = torch.tensor([[wanted, acts.token_ids[i]] for i in shown], device=model.device)
+        asked = torch.tensor([[question.target, acts.token_ids[i]] for i in shown], device=model.device)
         columns = read_blocks(model, blocks, asked, k) if shown else {}
     for name in _COLUMNS[table.shape[1] :]:
         found = dict(zip(shown, columns.get(name, []), strict=False))
@@ -167,24 +169,31 @@ def head_summary(
     (bits), `prob` and `rank` of the target; `negated_tokens`, `negated_probs` of −head where it pushes the target away,
     else None; `miss` = ‖head − Σ pattern · value‖, `relative_miss` (over `norm`). Raises `VisitError` as `head_memory`.
     """
-    t, wanted, frozen = aimed(model, acts, pos, target, distractor)
+    question = ask(model, acts, pos, target, distractor)
+    t = question.pos
     check_head(model, layer, head)
     with torch.no_grad():
         values, pattern, result = terms(model, acts, layer, head, t)
         norms = head_results(model, acts, layer, t).norm(dim=-1)
         miss = float((result - pattern @ values).norm())
-        both = columns_of(model, read(model, torch.stack([result, -result]), wanted, counted(model, k)))
-        contribution = float(frozen.of(result))
+        both = columns_of(model, read(model, torch.stack([result, -result]), question.target, counted(model, k)))
+        contribution = float(question.attribution.of(result))
     norm = float(result.norm())
     away = contribution < 0
     return {
         "node": f"L{layer}.head{head}", "layer": int(layer), "head": int(head), "pos": t,
-        "target": word(model, wanted), "distractor": word(model, distractor),
+        **{name: question.meta[name] for name in ("target", "distractor")},
         "norm": norm, "share": float(norms[head] / norms.sum().clamp_min(1e-30)), "contribution": contribution,
         **{name: both[name][0] for name in ("tokens", "probs", "entropy", "prob", "rank")},
         "negated_tokens": both["tokens"][1] if away else None, "negated_probs": both["probs"][1] if away else None,
         "miss": miss, "relative_miss": miss / max(norm, 1e-30),
     }  # fmt: skip
+
+
+def head_meta(model: Model, summary: dict[str, Any]) -> dict[str, Any]:
+    """What a head's tables say of themselves: `head` (the summary), and `ledger`: how exactly its rows add up to it."""
+    error, allowed = summary["relative_miss"], tolerance(model, 2)
+    return {"head": summary, "ledger": {"max_rel_error": error, "tolerance": allowed, "holds": error <= allowed}}
 
 
 def value_life(
@@ -204,7 +213,7 @@ def value_life(
     t = None if pos is None else acts.index(pos)
     if t is not None and t < i:
         raise VisitError(f"Position {t} does not see the token at position {i}: a head looks back only.")
-    wanted = aimed(model, acts, -1, target)[1]
+    wanted = ask(model, acts, -1, target).target
     table = places(model)
     with torch.no_grad():
         everywhere = torch.full((model.n_heads, 1), i, device=model.device)

@@ -10,9 +10,10 @@ import torch
 
 from visit.activations.forward import Activations, capture, plain_logits, tokenize
 from visit.exact.ledger import SAMPLE, ledger, summary, tolerance
-from visit.graph.build import build_flow_graph, sums_gap, versions
+from visit.graph.build import build_flow_graph, sums_gap
 from visit.models.catalog import TOKENS, Dimensions, Forecast, forecast, memory_at_hand
 from visit.models.model import Model
+from visit.models.provenance import provenance, quantization_note
 from visit.models.tokens import start_tokens
 from visit.text.numbers import size_text
 
@@ -32,10 +33,9 @@ def examine(model: Model) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     per_identity = _per_identity(table)
     found, device = summary(per_identity), against_cpu(model)
     meta = {
-        **model.provenance,
+        **provenance(model),
         "prompt": acts.prompt, "tokens": list(acts.tokens), "ledger": found,
         "device": device, "verdict": " ".join([verdict(model, table), *wrong_device(device)]),
-        "versions": versions(),
     }  # fmt: skip
     return meta, {"model": _properties(model, device), "memory": _memory(model), "ledger": per_identity}
 
@@ -160,7 +160,7 @@ def _properties(model: Model, device: dict[str, Any]) -> pd.DataFrame:
         "d_vocab": model.d_vocab,
         "window": f"{model.max_tokens} tokens",
         "parameters": f"{count / 1e6:,.1f} million",
-        "weights": model.provenance["quantization"] or "the model's own numbers",
+        "weights": quantization_note(model) or "the model's own numbers",
         "tokenizer": _tokenizer(model),
         "start token": _start(model),
         "device": ", ".join(sorted({str(p.device) for p in model.hf.parameters()})),

@@ -14,11 +14,11 @@ from typing import Any, Literal
 import pandas as pd
 import torch
 
-from visit.activations.forward import Activations
 from visit.analyses.overview import movers
 from visit.analyses.token_alignment import Pairing, pair, pair_tokens
 from visit.errors import VisitError
 from visit.exact.decompose import attribution, memory_values, needed, written
+from visit.exact.question import Question
 from visit.graph.build import FlowGraph, extend
 from visit.lenses.logit import read
 from visit.models.model import Model
@@ -85,7 +85,7 @@ def compare(graph_a: FlowGraph, graph_b: FlowGraph, pairing: Pairing | None = No
     return Comparison(a, b, pairing, nodes, edges, tables, meta)
 
 
-def single_parts(a: Asked, b: Asked, pairing: Pairing) -> pd.DataFrame:
+def single_parts(a: Question, b: Question, pairing: Pairing) -> pd.DataFrame:
     """What single heads and neurons of two passes of one shape do, without a graph: all heads, and of every block the
     neuron whose contribution changes most.
 
@@ -114,7 +114,7 @@ def single_parts(a: Asked, b: Asked, pairing: Pairing) -> pd.DataFrame:
     return table.assign(difference=table["contribution_b"] - table["contribution_a"])
 
 
-def _recalled(asked: Asked, head: pd.Series, side: str) -> str:
+def _recalled(asked: Question, head: pd.Series, side: str) -> str:
     """The top word of the memory value that gives most of a head's push."""
     j, source = int(head["head"]), int(head[f"source_pos_{side}"])
     sources = torch.full((asked.model.n_heads, 1), source, device=asked.model.device)
@@ -122,7 +122,7 @@ def _recalled(asked: Asked, head: pd.Series, side: str) -> str:
     return asked.model.vocabulary[int(read(asked.model, value, k=1).top_ids[0, 0])]
 
 
-def _neurons(a: Asked, b: Asked) -> pd.DataFrame:
+def _neurons(a: Question, b: Question) -> pd.DataFrame:
     """Of every block the neuron whose contribution changes most between two passes."""
     rows = []
     frozen = [attribution(o.model, o.acts, o.acts.index(o.pos), o.target, o.distractor) for o in (a, b)]
@@ -318,26 +318,15 @@ def component(row: dict[str, Any]) -> str:
     return f"{layer} {names.get(kind, kind)}"
 
 
-def _asked(graph: FlowGraph) -> Asked | None:
+def _asked(graph: FlowGraph) -> Question | None:
     if graph.source is None:
         return None
     target, distractor = (graph.meta[role] and graph.meta[role]["id"] for role in ("target", "distractor"))
-    return Asked(*graph.source, graph.meta["position"], target, distractor)
+    return Question(*graph.source, graph.meta["position"], target, distractor)
 
 
 # ---- what two passes make of each other's words ----------------------------------------------------------------------
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """One side's pass, and what it is asked about."""
-
-    model: Model
-    acts: Activations
-    pos: int
-    target: int
-    distractor: int | None = None
-
-
-def answers(a: Asked, b: Asked) -> pd.DataFrame:
+def answers(a: Question, b: Question) -> pd.DataFrame:
     """What both sides make of both sides' words: a row a word.
 
     Columns: `word`, `whose` ("target of A, target of B", …), and for either side (`_a`, `_b`) `prob`, `rank`,
@@ -356,7 +345,7 @@ def answers(a: Asked, b: Asked) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"rank_a": "Int64", "rank_b": "Int64"})
 
 
-def _standing(asked: Asked, word: str, side: str) -> dict[str, Any]:
+def _standing(asked: Question, word: str, side: str) -> dict[str, Any]:
     """Probability, rank and centred logit of a word at one side's position."""
     ids = {asked.model.vocabulary[i]: i for i in (asked.target, asked.distractor) if i is not None}
     try:

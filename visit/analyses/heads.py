@@ -14,7 +14,7 @@ from torch import Tensor
 
 from visit.activations.forward import Activations
 from visit.exact.decompose import head_results, needed, value_norms
-from visit.exact.question import aimed, counted
+from visit.exact.question import ask, counted
 from visit.lenses.logit import columns_of, read
 from visit.models.attention import window
 from visit.models.model import Model
@@ -111,14 +111,15 @@ def head_map(
     Raises `VisitError` for a wrong position, k or word.
     Source: paper sections 3.1, 3.2; contribution and roles ours.
     """
-    t, wanted, frozen = aimed(model, acts, pos, target, distractor)
+    question = ask(model, acts, pos, target, distractor)
+    t, frozen = question.pos, question.attribution
     counted(model, k, most=True)
     with torch.no_grad():
         results = torch.stack([head_results(model, acts, layer, t) for layer in range(model.n_layers)])
         contribution = frozen.of(results).flatten().tolist()
         sources = [_main_source(model, acts, layer, t) for layer in range(model.n_layers)]
         norm = results.norm(dim=-1)
-        read_too = _readings(model, acts, t, results, wanted, k) if words else {}
+        read_too = _readings(model, acts, t, results, question.target, k) if words else {}
     table = places(model)
     table.insert(0, "node", [f"L{layer}.head{head}" for layer, head in table.itertuples(index=False)])
     columns = {

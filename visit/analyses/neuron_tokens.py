@@ -14,8 +14,8 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from visit.activations.forward import TOKENS_PER_BATCH, capture_many, tokenize
-from visit.analyses.neurons import check_neuron
 from visit.errors import VisitError
+from visit.exact.question import check_neuron
 from visit.models.model import Model
 from visit.runs.job import finish
 from visit.runs.prompts import Row, as_rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,9 @@ from torch import Tensor
 
 from visit.activations.forward import Activations, tokenize
 from visit.analyses.neuron_sets import NeuronSums, outlier_dims, rogue_dims
-from visit.errors import VisitError
+from visit.errors import check_choice, check_positive
 from visit.exact.decompose import Attribution, needed, written
-from visit.exact.question import aimed, counted
+from visit.exact.question import ask, check_layer, check_neuron, counted
 from visit.lenses.logit import columns_of, read
 from visit.lenses.weights import StaticIndex, matrices, read_rows, reading, rows_of
 from visit.models.model import Model
@@ -44,14 +44,18 @@ def active_neurons(
     Contributions of all rows add up to that of `mlp_out` (`attn_out`). Raises `VisitError` for a wrong layer,
     position, word, kind or order. Source: paper 5.3 and App. A; contribution ours.
     """
-    t, wanted, frozen = aimed(model, acts, pos, target, distractor)
-    _check(model, layer, kind, by, top)
+    question = ask(model, acts, pos, target, distractor)
+    t, frozen = question.pos, question.attribution
+    check_layer(model, layer)
+    check_choice("kind", kind, get_args(Kind))
+    check_choice("by", by, get_args(Order))
+    check_positive("top", top)
     with torch.no_grad():
         a, rows, bias, total = _sum(model, acts, layer, t, kind)
         moved, size = a * frozen.of(rows), a.abs() * rows.norm(dim=1)
         measure = {"norm": size, "contribution": moved.abs(), "coefficient": a.abs()}[by]
         shown = measure.argsort(descending=True, stable=True)[:top]
-        found = read(model, rows[shown] * a[shown].sign()[:, None], wanted, counted(model, k))
+        found = read(model, rows[shown] * a[shown].sign()[:, None], question.target, counted(model, k))
         columns = columns_of(model, found)
         reads = _keys(model, acts, layer, t, shown, counted(model, k)) if kind == "mlp" else {}
         rest = total - a[shown] @ rows[shown] - (0 if bias is None else bias)
@@ -118,25 +122,8 @@ def _with_rest(
     return pd.concat([table, more], ignore_index=True)
 
 
-def _check(model: Model, layer: int, kind: Any, by: Any, top: int | None) -> None:
-    if not 0 <= layer < model.n_layers:
-        raise VisitError(f"Layers of {model.name} run from 0 to {model.n_layers - 1}; {layer} came.")
-    for name, came, allowed in (("kind", kind, Kind), ("by", by, Order)):
-        if came not in allowed.__args__:  # type: ignore[attr-defined]
-            raise VisitError(f"{name} must be one of {', '.join(allowed.__args__)}; {came!r} came.")  # type: ignore
-    if top is not None and top < 1:
-        raise VisitError(f"top must be at least 1; {top} came.")
-
-
 SIMILAR = 10
 ROLES = {"W_in": "key", "W_gate": "gate", "W_out": "value"}
-
-
-def check_neuron(model: Model, layer: int, neuron: int) -> None:
-    """A `VisitError` that names the range, unless the model has this neuron."""
-    for what, number, total in (("Layers", layer, model.n_layers), ("Neurons", neuron, model.d_mlp)):
-        if not 0 <= number < total:
-            raise VisitError(f"{what} of {model.name} run from 0 to {total - 1}; {number} came.")
 
 
 def neuron_words(model: Model, index: StaticIndex | None, layer: int, neuron: int, words: int = 10) -> pd.DataFrame:

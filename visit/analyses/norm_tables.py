@@ -20,8 +20,8 @@ from visit.analyses.norm_sets import (  # fmt: skip
 )
 from visit.analyses.norms import extremes, norm_module
 from visit.errors import VisitError
-from visit.graph.build import versions
 from visit.models.model import Model
+from visit.models.provenance import provenance
 from visit.runs.job import finish
 from visit.runs.prompts import as_rows
 
@@ -68,9 +68,9 @@ def set_meta(model: Model, prompts: Sequence[str], options: Any, sentence: str) 
     if not prompts:
         raise VisitError("No prompt came. Give at least one.")
     return {
-        **model.provenance,
+        **provenance(model),
         "prompts": len(prompts), "position": options.pos, "norm": options.norm,
         "layer": quarters(model.n_layers)[0] if options.layer is None else options.layer,
         "mean": options.mean or "probabilities", "final_norm": False if options.no_final_norm else None,
-        "seed": options.seed, "finding": sentence, "versions": versions(),
+        "seed": options.seed, "finding": sentence,
     }  # fmt: skip

@@ -16,9 +16,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from visit.activations.forward import Activations
-from visit.errors import VisitError
+from visit.errors import VisitError, check_choice
 from visit.exact.decompose import needed, raw_output
-from visit.exact.question import counted
+from visit.exact.question import ask, check_layer, counted
 from visit.lenses.logit import columns_of, lens_logits, read, read_logits, unembed
 from visit.models.attention import soft_cap
 from visit.models.model import Model
@@ -33,14 +33,12 @@ Site = tuple[int | None, str]  # layer and norm; the final norm has no layer
 
 def norm_module(model: Model, layer: int | None, norm: str) -> Any:
     """The norm's module; a `VisitError` for a name or a layer that the model does not have."""
-    if norm not in NORMS + POST_NORMS:
-        raise VisitError(f"norm must be one of {', '.join(NORMS + POST_NORMS)}; {norm!r} came.")
+    check_choice("norm", norm, NORMS + POST_NORMS)
     if norm == "final":
         if model.ln_final is None:
             raise VisitError(f"{model.name} has no final norm.")
         return model.ln_final
-    if layer is None or not 0 <= layer < model.n_layers:
-        raise VisitError(f"Layers of {model.name} run from 0 to {model.n_layers - 1}; {layer} came.")
+    check_layer(model, layer)
     if not has_norm(model, norm):
         raise VisitError(f"A block of {model.name} has no {norm} of its own. Ask for {_other(model, norm)}.")
     return model.module(getattr(model.family, norm), layer)
@@ -169,7 +167,7 @@ def token_shift(
     """
     norm_module(model, layer, norm)
     t = acts.index(pos)
-    wanted = int(needed(acts, "logits")[t].argmax()) if target is None else model.token_id(target)
+    wanted = ask(model, acts, t, target).target
     with torch.no_grad():
         steps = norm_steps(model, layer, norm, state_before(model, acts, layer, norm)[t : t + 1])
         logits = logits_of(model, torch.cat(list(steps.values())), with_final(norm, final_norm))
@@ -224,7 +222,7 @@ def target_shifts(
     A block with one shared norm has no ln2 row. Arguments and errors as `token_shift`. Source: paper App. E; ours.
     """
     t = acts.index(pos)
-    wanted = int(needed(acts, "logits")[t].argmax()) if target is None else model.token_id(target)
+    wanted = ask(model, acts, t, target).target
     sites = norm_sites(model)
     with torch.no_grad():
         before = torch.cat([state_before(model, acts, layer, norm)[t : t + 1] for layer, norm in sites]).to(model.wide)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from visit.activations.forward import Activations
 from visit.analyses.heads import TOP_HEADS, places, ranks, shared
-from visit.errors import VisitError
+from visit.errors import check_positive
 from visit.exact.decompose import head_results, memory_values, needed
 from visit.exact.question import counted
 from visit.lenses.logit import lens_logits, top_of
@@ -42,8 +42,7 @@ def alignment_scores(
     """
     t = acts.index(pos)
     counted(model, k, most=True)
-    if values is not None and values < 1:
-        raise VisitError(f"values must be at least 1 per head, or None for all; {values} came.")
+    check_positive("values", values)
     with torch.no_grad():
         results = torch.stack([head_results(model, acts, layer, t) for layer in range(model.n_layers)])
         tops = _tops(model, results.flatten(0, 1), k).unflatten(0, results.shape[:2])

@@ -9,6 +9,7 @@ import torch
 
 from visit.activations.forward import Activations
 from visit.exact.decompose import attribution, head_results, needed, value_parts, written
+from visit.exact.question import ask
 from visit.lenses.logit import columns_of, read, read_logits
 from visit.models.model import Model
 
@@ -24,7 +25,7 @@ def lens_map(
     """
     acts.index(0)
     at = list(range(len(acts.token_ids))) if positions is None else [acts.index(p) for p in positions]
-    wanted = int(needed(acts, "logits")[-1].argmax()) if target is None else model.token_id(target)
+    wanted = ask(model, acts, -1, target).target
     stream = torch.cat([needed(acts, "resid_pre")[:1, at], needed(acts, "resid_post")[:-1, at]])
     columns = columns_of(model, read(model, stream.flatten(0, 1), wanted, k))
     for name, values in columns_of(model, read_logits(model, needed(acts, "logits")[at], wanted, k)).items():

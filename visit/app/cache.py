@@ -230,9 +230,10 @@ def st_compare(
 @_kept(32)
 def st_single_parts(a: About, b: About, align: str) -> Any:
     """What heads and neurons of all blocks do on both sides, for the sentences."""
-    from visit.analyses.graph_difference import Asked, single_parts
+    from visit.analyses.graph_difference import single_parts
+    from visit.exact.question import Question
 
-    one, two = (Asked(st_model(side[0]), st_capture(*side[:2]), *side[2:]) for side in (a, b))
+    one, two = (Question(st_model(side[0]), st_capture(*side[:2]), *side[2:]) for side in (a, b))
     return single_parts(one, two, st_pairing(*a[:2], *b[:2], align))
 
 

@@ -206,12 +206,12 @@ def _fix(two: Two, a: int | None, b: int | None) -> None:
 
 def answers(two: Two) -> None:
     """Both sides' answers on both sides, and the sentences."""
-    from visit.analyses.graph_difference import Asked
     from visit.analyses.graph_difference import answers as standings
+    from visit.exact.question import Question
     from visit.graph.prune import Keep
     from visit.narrate.comparison import contrast
 
-    asked = [Asked(s.model, s.acts, s.pos, s.target, s.distractor) for s in (two.a, two.b)]
+    asked = [Question(s.model, s.acts, s.pos, s.target, s.distractor) for s in (two.a, two.b)]
     table = standings(*asked)
     shown = table.assign(word=[as_word(w) for w in table["word"]])
     for side in ("a", "b"):

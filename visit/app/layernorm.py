@@ -129,10 +129,10 @@ def _take_layer() -> None:
 
 
 def _file(subject: Subject, table: pd.DataFrame, kind: str) -> bytes | str:
+    from visit.exact.question import ask
     from visit.files import tables
-    from visit.narrate.memory import memory_meta
 
-    meta = memory_meta(subject.model, subject.acts, subject.pos, subject.target, None)
+    meta = ask(subject.model, subject.acts, subject.pos, subject.target).meta
     meta |= {"norm": state().norm, "layer": state().layer, "lens": state().lens}
     made = {"shift": table}
     return tables.to_json(meta, made) if kind == "json" else tables.to_zip(meta, made)

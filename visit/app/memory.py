@@ -529,9 +529,10 @@ def files(chosen: Chosen) -> None:
 
 
 def _file(chosen: Chosen, kind: str) -> bytes | str:
+    from visit.analyses.attention_memory import head_meta
+    from visit.exact.question import ask
     from visit.files import flow_page as export
     from visit.files import tables
-    from visit.narrate.memory import memory_meta
 
     subject = chosen.subject
     about = subject.model, subject.acts, subject.pos, subject.target, subject.distractor
@@ -543,7 +544,7 @@ def _file(chosen: Chosen, kind: str) -> bytes | str:
             "life": _whole_life(chosen),
             "figures": st_alignment(*subject.key, subject.pos),
         }  # fmt: skip
-        meta = memory_meta(*about, summary)
+        meta = ask(*about).meta | head_meta(chosen.subject.model, summary)
         return tables.to_json(meta, both) if kind == "json" else tables.to_zip(meta, both)
     graph = st_head_graph(*subject.about, chosen.layer, chosen.head)
     look: Any = {"parts": "attention"}

@@ -128,10 +128,10 @@ def take_neuron(node: Any) -> None:
 
 
 def _file(subject: Subject, table: pd.DataFrame, kind: str) -> bytes | str:
+    from visit.exact.question import ask
     from visit.files import tables
-    from visit.narrate.memory import memory_meta
 
-    meta = memory_meta(subject.model, subject.acts, subject.pos, subject.target, subject.distractor)
+    meta = ask(subject.model, subject.acts, subject.pos, subject.target, subject.distractor).meta
     made = {"neurons": table}
     return tables.to_json(meta, made) if kind == "json" else tables.to_zip(meta, made)
 

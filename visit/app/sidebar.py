@@ -218,7 +218,9 @@ def show_ledger(model: Model) -> None:
             f"{model.d_vocab:,} words · {str(model.dtype).removeprefix('torch.')}"
         )
         if model.quantization:
-            st.caption(f":material/compress: {model.provenance['quantization']}.")
+            from visit.models.provenance import quantization_note
+
+            st.caption(f":material/compress: {quantization_note(model)}.")
         label = f"Ledger: {'exact' if holds else 'NOT exact'} ({worst:.0e})"
         with st.expander(label, icon=":material/verified:" if holds else ":material/warning:"):
             st.caption(explain("ledger"))

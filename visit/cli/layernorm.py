@@ -57,8 +57,8 @@ def _check(options: argparse.Namespace) -> None:
 
 def _one(options: argparse.Namespace, model: Any) -> int:
     from visit.analyses.norms import target_shifts, token_shift
+    from visit.exact.question import ask
     from visit.files.tables import to_text
-    from visit.narrate.memory import memory_meta
 
     acts = captured(options, model, options.prompt)
     final = False if options.no_final_norm else None
@@ -68,7 +68,7 @@ def _one(options: argparse.Namespace, model: Any) -> int:
         own = targets[targets["norm"] == options.norm]
         layer = 0 if own.empty else int(own.loc[own["delta"].abs().idxmax(), "layer"])
     words = token_shift(model, acts, layer, options.norm, options.pos, options.target, final_norm=final)
-    meta = memory_meta(model, acts, options.pos, options.target, None)
+    meta = ask(model, acts, options.pos, options.target).meta
     meta |= {"layer": None if options.norm == "final" else layer, "norm": options.norm, "final_norm": final}
     if wrote(options, meta, {"words": words, "targets": targets}):
         return 0

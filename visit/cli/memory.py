@@ -17,7 +17,7 @@ from visit.cli.options import (
     prompt_options,
     wrote,
 )
-from visit.errors import VisitError
+from visit.errors import VisitError, check_range
 
 
 def add(commands: Any) -> None:
@@ -34,11 +34,12 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """List all heads of one pass, and what one of them recalls from every past position."""
-    from visit.analyses.attention_memory import head_memory, head_summary, value_life
+    from visit.analyses.attention_memory import head_memory, head_meta, head_summary, value_life
     from visit.analyses.heads import head_map
     from visit.analyses.overlap import alignment_scores
+    from visit.exact.question import ask
     from visit.models.model import load_model
-    from visit.narrate.memory import memory_meta, memory_story, strongest_head
+    from visit.narrate.memory import memory_story, strongest_head
 
     check_out(options.out, DRAWN)
     if options.head is not None and options.layer is None:
@@ -48,8 +49,7 @@ def run(options: argparse.Namespace) -> int:
     asked = options.pos, options.target, options.distractor
     heads = head_map(model, acts, *asked)
     if options.layer is not None:
-        if not 0 <= options.layer < model.n_layers:
-            raise VisitError(f"Layers of {model.name} run from 0 to {model.n_layers - 1}; {options.layer} came.")
+        check_range(f"Layers of {model.name}", options.layer, model.n_layers)
         heads = heads[heads["layer"] == options.layer].reset_index(drop=True)
     layer, head = options.layer, options.head
     if head is None:
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         "heads": heads, "memory": rows, "life": value_life(model, acts, source, options.target, pos=options.pos),
         "figures": alignment_scores(model, acts, options.pos),
     }  # fmt: skip
-    meta = memory_meta(model, acts, *asked, summary)
+    meta = ask(model, acts, *asked).meta | head_meta(model, summary)
     if wrote(options, meta, tables):
         return 0
     from visit.files.tables import to_text

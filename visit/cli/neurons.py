@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from visit.cli.options import TABLES, captured, chat_options, check_out, ledger_line, model_options, out_options, wrote
-from visit.errors import VisitError
+from visit.errors import VisitError, check_range
 from visit.text.numbers import percent
 
 
@@ -50,8 +50,8 @@ def run(options: argparse.Namespace) -> int:
     if options.prompt is None and (options.chat or options.system is not None):
         raise VisitError("--chat belongs to --prompt: only one prompt is wrapped in the chat template.")
     model = load_model(options.model, options.revision, options.dtype)
-    if options.layer is not None and not 0 <= options.layer < model.n_layers:
-        raise VisitError(f"Layers of {model.name} run from 0 to {model.n_layers - 1}; {options.layer} came.")
+    if options.layer is not None:
+        check_range(f"Layers of {model.name}", options.layer, model.n_layers)
     if options.search is not None:
         return _search(options, model)
     if options.prompt is not None:
@@ -60,12 +60,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _meta(model: Any) -> dict[str, Any]:
-    from visit.graph.build import versions
+    from visit.models.provenance import provenance
 
-    return {
-        **model.provenance,
-        "family": model.family.name, "d_vocab": model.d_vocab, "d_mlp": model.d_mlp, "versions": versions(),
-    }  # fmt: skip
+    return provenance(model, "family", "d_vocab", "d_mlp")
 
 
 def _index(model: Any) -> Any:
@@ -102,8 +99,8 @@ def _one(options: argparse.Namespace, model: Any) -> int:
 
     from visit.analyses.neurons import Kind, active_neurons
     from visit.exact.ledger import ledger
+    from visit.exact.question import ask
     from visit.files.tables import to_text
-    from visit.narrate.memory import memory_meta
 
     acts = captured(options, model, options.prompt)
     layers = range(model.n_layers) if options.layer is None else [options.layer]
@@ -118,7 +115,7 @@ def _one(options: argparse.Namespace, model: Any) -> int:
         tables = _of_neuron(options, model, tables)
     checks = ledger(model, acts)
     checks = checks[checks["identity"].isin([2, 3])]
-    meta = memory_meta(model, acts, *asked) | {"ledger": {
+    meta = ask(model, acts, *asked).meta | {"ledger": {
         "max_rel_error": float(checks["max_rel_error"].max()), "tolerance": float(checks["tolerance"].max()),
         "holds": bool(checks["holds"].all()),
     }}  # fmt: skip

@@ -1,36 +1,80 @@
-"""What every analysis of heads begins with: its position, head and word, or a sentence that says what is wrong."""
+"""What an analysis is asked: a position, a target and a distractor of a pass, resolved once and checked."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 
 from visit.activations.forward import Activations
-from visit.errors import VisitError
+from visit.errors import VisitError, check_range
 from visit.exact.decompose import Attribution, attribution, needed
 from visit.models.model import Model
+from visit.models.provenance import provenance
 
 
-def aimed(
-    model: Model, acts: Activations, pos: int, target: int | str | None, distractor: int | str | None = None
-) -> tuple[int, int, Attribution]:
-    """Position, target id (None: the model's prediction there) and the attribution that points at it."""
+@dataclass(frozen=True, eq=False)
+class Question:
+    """One pass, a position in it (from 0), the token whose fate is followed, and the token it is compared with."""
+
+    model: Model
+    acts: Activations
+    pos: int
+    target: int
+    distractor: int | None = None
+
+    @cached_property
+    def attribution(self) -> Attribution:
+        """What turns vectors of this position into logits of the target (minus the distractor's, or the mean)."""
+        with torch.no_grad():
+            return attribution(self.model, self.acts, self.pos, self.target, self.distractor)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What an answer is of: the model that made it, what was run, position, target and distractor."""
+        target, distractor = (
+            None if token is None else {"id": token, "token": self.model.vocabulary[token]}
+            for token in (self.target, self.distractor)
+        )
+        return {
+            **provenance(self.model, "family", "d_vocab"), **self.acts.provenance,
+            "position": self.pos, "target": target, "distractor": distractor,
+        }  # fmt: skip
+
+
+def ask(
+    model: Model, acts: Activations, pos: int = -1, target: int | str | None = None, distractor: int | str | None = None
+) -> Question:
+    """A question with its words as token ids; `target` None: the model's prediction at `pos`.
+
+    Raises `VisitError` for a position that is not there, a word that is not one token, and two equal words.
+    """
     t = acts.index(pos)
     wanted = int(needed(acts, "logits")[t].argmax()) if target is None else model.token_id(target)
     other = None if distractor is None else model.token_id(distractor, "distractor")
     if other == wanted:
         raise VisitError(f"Target and distractor must differ; both are {model.vocabulary[wanted]!r}.")
-    with torch.no_grad():
-        return t, wanted, attribution(model, acts, t, wanted, other)
+    return Question(model, acts, t, wanted, other)
+
+
+def check_layer(model: Model, layer: int | None) -> None:
+    """A `VisitError` that names the range, unless the model has this layer."""
+    check_range(f"Layers of {model.name}", layer, model.n_layers)
 
 
 def check_head(model: Model, layer: int, head: int) -> None:
     """A `VisitError` that names the range, unless the model has this head."""
-    for what, number, total in (("Layers", layer, model.n_layers), ("Heads", head, model.n_heads)):
-        if not 0 <= number < total:
-            raise VisitError(f"{what} of {model.name} run from 0 to {total - 1}; {number} came.")
+    check_layer(model, layer)
+    check_range(f"Heads of {model.name}", head, model.n_heads)
+
+
+def check_neuron(model: Model, layer: int, neuron: int) -> None:
+    """A `VisitError` that names the range, unless the model has this neuron."""
+    check_layer(model, layer)
+    check_range(f"Neurons of {model.name}", neuron, model.d_mlp)
 
 
 def kv_head(model: Model, head: int) -> int:
@@ -44,20 +88,12 @@ def seen(acts: Activations, t: int, sources: Iterable[int] | None) -> list[int]:
         return list(range(t + 1))
     chosen = sorted({acts.index(i) for i in sources})
     if chosen and chosen[-1] > t:
-        raise VisitError(f"At position {t} a head sees positions 0 to {t}; {chosen[-1]} came.")
+        raise VisitError(f"At position {t} a head sees positions 0 to {t}; got {chosen[-1]}.")
     return chosen
 
 
 def counted(model: Model, k: int, most: bool = False) -> int:
     """`k` words, at least one; `most`: not more than there are, where a share of k is to mean something."""
     if k < 1 or (most and k > model.d_vocab):
-        raise VisitError(f"k must be {f'from 1 to {model.d_vocab}' if most else 'at least 1'}; {k} came.")
+        raise VisitError(f"k must be {f'from 1 to {model.d_vocab}' if most else 'at least 1'}; got {k}.")
     return min(k, model.d_vocab)
-
-
-def word(model: Model, token: int | str | None) -> dict[str, Any] | None:
-    """A token as tables and files name it: `{"id", "token"}`."""
-    if token is None:
-        return None
-    number = model.token_id(token)
-    return {"id": number, "token": model.vocabulary[number]}

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from visit.activations.forward import Activations
 from visit.errors import VisitError
-from visit.exact.decompose import attribution, needed
+from visit.exact.decompose import needed
 from visit.exact.ledger import tolerance
+from visit.exact.question import Question, ask
 from visit.graph.blocks import add_block, add_folded, add_gap, add_predictions
 from visit.graph.draft import MAX_NODES, Draft, is_pin
 from visit.graph.prune import Keep, at_most
@@ -97,12 +98,8 @@ def _asked(
     shown = shown_layers(model, layers)
     _check_pins(model, keep, shown, t)
     _check_size(model, keep, shown if opened is None else opened, t + 1)
-    logits = needed(acts, "logits")[t]
-    wanted = int(logits.argmax()) if target is None else model.token_id(target)
-    other = None if distractor is None else model.token_id(distractor, "distractor")
-    if other == wanted:
-        raise VisitError(f"Target and distractor must differ; both are {model.vocabulary[wanted]!r}.")
-    return model, acts, t, shown, wanted, other
+    question = ask(model, acts, t, target, distractor)
+    return model, acts, t, shown, question.target, question.distractor
 
 
 def extend(graph: FlowGraph, pins: Iterable[str]) -> FlowGraph:
@@ -128,7 +125,8 @@ def _build(
 ) -> FlowGraph:  # fmt: skip
     """`opened`: the blocks that are taken apart, the others being folded; None: all."""
     with torch.no_grad():
-        frozen = attribution(model, acts, t, wanted, other)
+        question = Question(model, acts, t, wanted, other)
+        frozen = question.attribution
         draft = Draft(model, acts, t, frozen, keep)
         for layer in shown:
             before = draft.last_layer
@@ -139,14 +137,12 @@ def _build(
             add_predictions(draft)
         nodes, edges = _tables(draft, wanted, known)
     meta = {
-        **model.provenance,
-        "family": model.family.name, "n_layers": model.n_layers, "n_heads": model.n_heads, "d_head": model.d_head,
-        "d_mlp": model.d_mlp, "gated": model.family.w_gate is not None, "d_vocab": model.d_vocab,
-        **acts.provenance, "position": t,
-        "target": _word(model, wanted), "distractor": None if other is None else _word(model, other),
+        **question.meta,
+        "n_layers": model.n_layers, "n_heads": model.n_heads, "d_head": model.d_head, "d_mlp": model.d_mlp,
+        "gated": model.family.w_gate is not None,
         "layers": shown, "windows": {n: size for n in shown if (size := window(model, n)) is not None},
         "keep": asdict(keep), "shares": draft.shares, "constant": frozen.constant,
-        **({} if opened is None else {"opened": opened}), "versions": versions(),
+        **({} if opened is None else {"opened": opened}),
     }  # fmt: skip
     graph = FlowGraph(nodes, edges, meta, (model, acts))
     meta["ledger"] = _ledger(model, draft, sums_gap(graph))
@@ -187,19 +183,6 @@ def shown_layers(model: Model, layers: Iterable[int] | int | str | None) -> list
         came = f"{wrong[0]} came" if wrong else "none came"
         raise VisitError(f"Layers of {model.name} run from 0 to {model.n_layers - 1}; {came}.")
     return shown
-
-
-def versions() -> dict[str, str]:
-    """The versions that made a number."""
-    import transformers
-
-    import visit
-
-    return {"visit": visit.__version__, "torch": torch.__version__, "transformers": transformers.__version__}
-
-
-def _word(model: Model, token: int) -> dict[str, Any]:
-    return {"id": token, "token": model.vocabulary[token]}
 
 
 def _words(layers: list[int]) -> str:

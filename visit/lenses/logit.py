@@ -179,7 +179,7 @@ def read_vectors(
     """
     rows = _rows(model, x)
     if k < 1:
-        raise VisitError(f"k must be at least 1; {k} came.")
+        raise VisitError(f"k must be at least 1; got {k}.")
     wanted = None if target is None else model.token_id(target)
     found = read(model, rows, wanted, k)
     table = pd.DataFrame(columns_of(model, found))

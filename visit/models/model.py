@@ -40,14 +40,6 @@ class Model:
     quantization: str = ""  # how the file stored the weights before they were dequantised, as "4-bit (Q4_1)"
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """What a number says of the model that made it: name, revision, type, and what was lost by quantisation."""
-        return {
-            "model": self.name, "revision": self.revision, "dtype": str(self.dtype).removeprefix("torch."),
-            "quantization": quantization_note(self.quantization) or None,
-        }  # fmt: skip
-
     # ---- modules -----------------------------------------------------------------------------------------------
     def module(self, path: str, layer: int | None = None) -> Any:
         """The module at `path`, from the block `layer` or, without one, from the language model."""
@@ -302,12 +294,6 @@ def wrap(hf: Any, tokenizer: Any, name: str, revision: str = "", quantization: s
         d_vocab=hf.get_output_embeddings().weight.shape[0], max_tokens=_window(config, tokenizer),
         quantization=quantization,
     )  # fmt: skip
-
-
-def quantization_note(quantization: str) -> str:
-    """What a user must know of a model whose file was quantised; empty for any other."""
-    note = f"{quantization}, dequantised: answers can differ a little from the original's"
-    return note if quantization else ""
 
 
 def _width(module: nn.Module, side: int) -> int:

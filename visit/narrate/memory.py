@@ -7,10 +7,8 @@ from typing import Any
 import pandas as pd
 
 from visit.activations.forward import Activations
-from visit.errors import VisitError
-from visit.exact.decompose import needed
-from visit.exact.ledger import tolerance
-from visit.graph.build import FlowGraph, build_flow_graph, versions
+from visit.exact.question import check_head
+from visit.graph.build import FlowGraph, build_flow_graph
 from visit.graph.prune import Keep
 from visit.models.model import Model
 from visit.narrate.flow import Sentence, quoted
@@ -98,32 +96,9 @@ def head_graph(
 
     Draw it with `detail="everything", parts="attention"`. Raises `VisitError` for a wrong layer, head or position.
     """
-    if not 0 <= head < model.n_heads:
-        raise VisitError(f"Heads of {model.name} run from 0 to {model.n_heads - 1}; {head} came.")
+    check_head(model, layer, head)
     keep = Keep(heads=0, values=values, attn_neurons=0, mlp_neurons=0, pin=(f"L{layer}.head{head}",))
     return build_flow_graph(model, acts, pos, [layer], target, distractor, keep)
-
-
-def memory_meta(
-    model: Model, acts: Activations, pos: int, target: int | str | None, distractor: int | str | None,
-    summary: dict[str, Any] | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """What memory tables are of: model, prompt, position, words, versions; with a head, how exactly its rows add up."""
-    t = acts.index(pos)
-    wanted = int(needed(acts, "logits")[t].argmax()) if target is None else model.token_id(target)
-    other = None if distractor is None else model.token_id(distractor, "distractor")
-    meta = {
-        **model.provenance,
-        "family": model.family.name, "d_vocab": model.d_vocab, **acts.provenance, "position": t,
-        "target": {"id": wanted, "token": model.vocabulary[wanted]},
-        "distractor": None if other is None else {"id": other, "token": model.vocabulary[other]},
-        "versions": versions(),
-    }  # fmt: skip
-    if summary is not None:
-        error, allowed = summary["relative_miss"], tolerance(model, 2)
-        meta["head"] = summary
-        meta["ledger"] = {"max_rel_error": error, "tolerance": allowed, "holds": error <= allowed}
-    return meta
 
 
 FINDINGS = {

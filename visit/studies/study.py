@@ -16,9 +16,9 @@ from visit.analyses.function_words import filter_sentence
 from visit.analyses.neurons import regularization_findings, regularization_table
 from visit.cache import cache_folder
 from visit.errors import VisitError
-from visit.graph.build import versions
 from visit.models.attention import window
 from visit.models.model import Model
+from visit.models.provenance import provenance
 from visit.runs.job import Progress, RunFile, drive
 from visit.runs.prompts import PromptSet, Row, as_rows, fitting, run_key
 from visit.studies.duration import CHARTS, forecast
@@ -135,8 +135,7 @@ def study_meta(
     broken = [f"line {line}: the model computes no numbers (NaN or infinite) for it" for line in sums.broken]
     heads = f"each head's {settings.sources} most attended positions (fewer in shorter prompts)"
     return {
-        **model.provenance,
-        "n_layers": model.n_layers, "n_heads": model.n_heads, "d_vocab": model.d_vocab, "versions": versions(),
+        **provenance(model, "n_layers", "n_heads", "d_vocab"),
         "settings": asdict(settings), "prompt_set": {"name": usable.name, "hash": usable.hash},
         "prompts": sums.prompts, "left_out": [*map(str, usable.notes), *broken], "skipped": sums.skipped,
         "correct": sums.correct, "incorrect": sums.incorrect,

@@ -260,9 +260,9 @@ def test_charts_hold_their_tables_numbers(facts):
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda m, a: active_neurons(m, a, 3), "Layers of gpt2 run from 0 to 2; 3 came"),
+        (lambda m, a: active_neurons(m, a, 3), "Layers of gpt2 run from 0 to 2; got 3"),
         (lambda m, a: active_neurons(m, a, 0, 9), "from 0 to 8 .* 9 came"),
-        (lambda m, a: active_neurons(m, a, 0, top=0), "top must be at least 1; 0 came"),
+        (lambda m, a: active_neurons(m, a, 0, top=0), "top must be at least 1; got 0"),
         (lambda m, a: active_neurons(m, a, 0, by="size"), "by must be one of norm"),
         (lambda m, a: active_neurons(m, a, 0, kind="head"), "kind must be one of mlp"),
         (lambda m, a: active_neurons(m, a, 0, target="two words"), "exactly one token"),
@@ -274,7 +274,7 @@ def test_charts_hold_their_tables_numbers(facts):
         (lambda m, a: batch_sums(m, [a], 0.1), "one position a prompt"),
         (lambda m, a: statistics_table(m, empty_sums(m, 0.1), static_index(m)), "none was run"),
         (lambda m, a: merge(empty_sums(m, 0.1), empty_sums(m, 0.2)), "their share differ"),
-        (lambda m, a: neuron_card(m, static_index(m), 0, 40), "Neurons of gpt2 run from 0 to 39; 40 came"),
+        (lambda m, a: neuron_card(m, static_index(m), 0, 40), "Neurons of gpt2 run from 0 to 39; got 40"),
     ],
 )
 def test_a_wrong_call_gets_a_sentence(call, says):
@@ -311,8 +311,8 @@ def test_the_command_prints_and_writes(capsys, tmp_path):
     ("arguments", "says"),
     [
         ((), "Say what to look at"), (("--neuron", "3"), "--neuron needs --layer"),
-        (("--search", "no such word"), "exactly one token"), (("--prompt", CITY, "--layer", "9"), "0 to 7; 9 came"),
-        (("--layer", "1", "--neuron", "512"), "0 to 511; 512 came"), (("--prompts", "/none.txt"), "/none.txt"),
+        (("--search", "no such word"), "exactly one token"), (("--prompt", CITY, "--layer", "9"), "0 to 7; got 9"),
+        (("--layer", "1", "--neuron", "512"), "0 to 511; got 512"), (("--prompts", "/none.txt"), "/none.txt"),
         (("--prompt", CITY, "--search", " a"), "not allowed with"), (("--prompt", CITY, "--out", "x.png"), "--out"),
     ],
 )  # fmt: skip

@@ -145,7 +145,7 @@ def test_no_numbers_and_foreign_states_and_wrong_neurons_are_refused():
     broken = wrap(broken, models.tokenizer(), "broken")
     with pytest.raises(VisitError, match=r"no numbers .* for \[5, 17\]"):
         neuron_tokens(broken, [[5], [5, 17]], LAYER, NEURON)
-    with pytest.raises(VisitError, match="Neurons of gpt2 run from 0 to 39; 40 came"):
+    with pytest.raises(VisitError, match="Neurons of gpt2 run from 0 to 39; got 40"):
         tokens_job(model, [], 0, 40)
     for nothing in ([], "a prompt"):
         with pytest.raises(VisitError, match="list of at least one prompt"):

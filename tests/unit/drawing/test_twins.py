@@ -11,8 +11,9 @@ import pytest
 
 import visit
 from visit.analyses.divergence import part
-from visit.analyses.graph_difference import Asked, Comparison, compare, own_id, single_parts
+from visit.analyses.graph_difference import Comparison, compare, own_id, single_parts
 from visit.drawing.pair import both_data, common_detail, difference_data, difference_flow
+from visit.exact.question import Question
 from visit.files.flow_page import difference_file
 from visit.graph.build import build_folded_graph
 from visit.narrate.comparison import contrast
@@ -138,7 +139,7 @@ def test_a_comparison_of_folded_graphs_says_the_same_from_all_single_parts():
     one = found(JAPAN, FRANCE)
     records = [visit.capture(mini(), text) for text in (JAPAN, FRANCE)]
     targets = [one.meta["target"]["id"], one.meta["b"]["target"]["id"]]
-    asked = [Asked(mini(), acts, acts.index(-1), word) for acts, word in zip(records, targets, strict=True)]
+    asked = [Question(mini(), acts, acts.index(-1), word) for acts, word in zip(records, targets, strict=True)]
     parts = single_parts(*asked, one.pairing)
     heads = parts[parts["kind"] == "head"].set_index("id")
     truth = one.nodes[one.nodes["kind"] == "head"].set_index("id")

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 import visit
 from visit import VisitError, load_model
 from visit.models import gguf
+from visit.models.provenance import quantization_note
 
 IDS = [5, 90, 7, 33, 12, 64]
 WRITTEN = list(files.CONFIGS)
@@ -48,7 +49,7 @@ def test_a_file_of_plain_numbers_is_the_model_it_was_written_from(architecture, 
     same(model.hf, original, within=1e-6 if "gemma" in architecture else 0)  # whose norms are stored as 1 + weight
     ids = torch.tensor([IDS])
     assert torch.allclose(model.hf(ids).logits, original(ids).logits, rtol=1e-5, atol=1e-5)
-    assert model.quantization == "" and model.provenance["quantization"] is None
+    assert model.quantization == "" and quantization_note(model) == ""
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gpt2", "gemma3"])
@@ -107,7 +108,7 @@ def test_the_ledger_holds_on_dequantised_weights(architecture, tmp_path):
 def test_what_quantisation_costs_is_said_wherever_the_model_is_named(tmp_path):
     model = load_model(write(tmp_path / "small.gguf", "llama", random_model("llama"), Q.Q4_1))
     note = "4-bit (Q4_1), dequantised: answers can differ a little from the original's"
-    assert model.provenance["quantization"] == note
+    assert quantization_note(model) == note
     graph = visit.build_flow_graph(model, visit.capture(model, IDS), layers=[0])
     assert graph.meta["quantization"] == note
     assert note in visit.draw(graph)
