@@ -11,8 +11,7 @@ from visit.drawing.style import QUIET, SERIES
 from visit.figures.maps import INK
 from visit.figures.neurons import norm_entropy, weight_lines
 from visit.figures.norms import layer_panels, shift_scatter
-from visit.studies.captions import AXES, GROUPS, MEASURES
-from visit.studies.captions import SERIES as NAMES
+from visit.studies.captions import AXIS_TITLES, GROUP_NAMES, MEASURE_NAMES, SERIES_NAMES
 from visit.text.numbers import number, percent
 
 KEYS = ["figure", "series", "group", "measure", "layer", "head", "rank"]
@@ -92,12 +91,12 @@ def panels(run: Run, figure: str, other: Run | None = None, width: Any = "contai
     runs = [run] if other is None else [run, other]
     rows = pd.concat([_rows(one, plan, other is not None) for one in runs], ignore_index=True)
     found = []
-    for measure in [m for m in MEASURES if m in set(rows["measure"])]:
+    for measure in [m for m in MEASURE_NAMES if m in set(rows["measure"])]:
         own = rows[rows["measure"] == measure]
         top = float(own["mean" if plan.rows else "high"].fillna(own["mean"]).max())
         for panel in own["panel"].drop_duplicates():
             part = own[own["panel"] == panel]
-            title = ", ".join(t for t in (panel, MEASURES[measure]) if t)
+            title = ", ".join(t for t in (panel, MEASURE_NAMES[measure]) if t)
             if plan.rows:  # two maps cannot lie on each other
                 for name, one in part.groupby("run", sort=False):
                     of = title if other is None else f"{name}: {title}"
@@ -140,9 +139,9 @@ def _texts(table: pd.DataFrame, column: str, ranks: tuple[str, ...]) -> list[str
     if column == "rank":
         return ["" if pd.isna(r) else ranks[r - 1] if r <= len(ranks) else f"rank {r}" for r in table["rank"]]
     if column == "group":
-        return [GROUPS.get(g, g) for g in table["group"]]
+        return [GROUP_NAMES.get(g, g) for g in table["group"]]
     of, _, own = zip(*(str(s).rpartition(": ") for s in table["series"]), strict=True) if len(table) else ([], [], [])
-    return [NAMES.get(s, s) for s in (of if column == "of" else own)]
+    return [SERIES_NAMES.get(s, s) for s in (of if column == "of" else own)]
 
 
 # ---- lines -----------------------------------------------------------------------------------------------------------
@@ -168,7 +167,7 @@ def _lines(
     scale = alt.Scale(domain=[0, max(top, *(1.2 * (floor or 0) for floor in floors.values()), 1e-9)], nice=True)
     x = alt.X("layer:Q", scale=alt.Scale(domain=[0, last], nice=False, padding=6),
               axis=alt.Axis(title="layer", grid=False, format="d", values=_ticks(last)))  # fmt: skip
-    y = alt.Y("mean:Q", scale=scale, axis=alt.Axis(title=AXES.get(measure, measure), tickCount=5))
+    y = alt.Y("mean:Q", scale=scale, axis=alt.Axis(title=AXIS_TITLES.get(measure, measure), tickCount=5))
     tips = [alt.Tooltip("line:N", title="line"), alt.Tooltip("dash:N", title="of"), alt.Tooltip("layer:Q"),
             alt.Tooltip("shown:N", title="mean"), alt.Tooltip("band:N", title="95 % band"),
             alt.Tooltip("prompts:Q", format=",")]  # fmt: skip
@@ -229,7 +228,7 @@ def _map(rows: pd.DataFrame, plan: _Plan, measure: str, top: float, width: Any) 
     tips = [alt.Tooltip("run:N", title="of"), alt.Tooltip("layer:O"), alt.Tooltip("row:O", title=title),
             alt.Tooltip("shown:N", title="mean"), alt.Tooltip("band:N", title="95 % band"),
             alt.Tooltip("prompts:Q", format=",")]  # fmt: skip
-    legend = alt.Legend(title=AXES.get(measure, measure), orient="bottom", gradientLength=150, format=".2f")
+    legend = alt.Legend(title=AXIS_TITLES.get(measure, measure), orient="bottom", gradientLength=150, format=".2f")
     axis = alt.Axis(labelAngle=0, ticks=False, domain=False, labelOverlap=True)
     chart = alt.Chart(shown).mark_rect().encode(
         x=alt.X("layer:O", axis=axis, title="layer"),

@@ -21,8 +21,7 @@ from visit.figures.svg import chart_spec
 from visit.files import study_report as report
 from visit.files.recording import MAX_BYTES, read_study, without_words
 from visit.runs.prompts import PromptSet, Row, shipped_set
-from visit.studies.captions import FIGURES as CAPTIONS
-from visit.studies.captions import caption_of
+from visit.studies.captions import CAPTIONS, caption_of
 from visit.studies.settings import ALIGNED, FIGURES
 from visit.studies.verdicts import Verdict
 
