@@ -26,7 +26,7 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, Revi
 from visit.errors import VisitError
 from visit.models import wheels
 from visit.models.catalog import LISTED, check_hosted, least, memory_at_hand
-from visit.models.checkpoint import WEIGHTS, inspect
+from visit.models.checkpoint import WEIGHTS, inspect_weights
 from visit.text.numbers import size_text
 
 HUB_SECONDS = 5.0  # how long the hub may take to answer before we say that it cannot be reached
@@ -67,7 +67,7 @@ def cached_folder(name: str, revision: str | None = None) -> Path | None:
         return None
     folder = Path(config).parent
     try:
-        inspect(folder)
+        inspect_weights(folder)
     except VisitError:  # a download was stopped half-way
         return None
     return folder

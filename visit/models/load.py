@@ -30,7 +30,7 @@ from visit.models.catalog import (
     memory_at_hand,
     return_freed_memory,
 )
-from visit.models.checkpoint import inspect, tensor_sizes
+from visit.models.checkpoint import inspect_weights, tensor_sizes
 from visit.models.families import family_of
 from visit.models.load_weights import first_line, read_weights
 
@@ -152,7 +152,7 @@ def read_checkpoint(
         return Checkpoint(*merged(folder, found, read_base, _tokenizer))
     config = _config(folder, name)
     family = family_of(config)
-    kind = _dtype(name, dtype, config, where, inspect(folder).parameters)
+    kind = _dtype(name, dtype, config, where, inspect_weights(folder).parameters)
     if where == "cpu" and kind.itemsize < 4:
         return_freed_memory()
     hf = read_weights(name, folder, config, family.blocks, kind, where, report)
@@ -211,7 +211,7 @@ def _config(folder: Path, name: str) -> Any:
         return AutoConfig.from_pretrained(str(folder), **_LOCAL)
     except Exception as error:
         if not (folder / "config.json").is_file():
-            inspect(folder)  # says what the folder lacks
+            inspect_weights(folder)  # says what the folder lacks
         raise VisitError(f"The config of {name!r} is not one VISIT can read: {first_line(error)}") from error
 
 

@@ -22,7 +22,7 @@ from visit.models.catalog import (
     need,
     record_bytes,
 )
-from visit.models.checkpoint import inspect
+from visit.models.checkpoint import inspect_weights
 
 GB = 10**9
 
@@ -53,7 +53,7 @@ def test_dimensions_of_a_config_are_no_smaller_than_the_models():
 
 def test_precision_falls_to_half_only_where_float32_does_not_fit(memory):
     config = AutoConfig.from_pretrained(MINI_FOLDER)
-    parameters = inspect(MINI_FOLDER).parameters
+    parameters = inspect_weights(MINI_FOLDER).parameters
     whole, half = (forecast(parameters, dimensions(config, parameters), kind) for kind in ("float32", "bfloat16"))
     memory(whole.total + GB)
     assert load_model(MINI).dtype == torch.float32
@@ -83,7 +83,7 @@ def test_the_offer_is_the_largest_listed_model_that_fits():
 
 
 def test_listed_sizes_are_those_of_the_embedded_model():
-    parameters = inspect(MINI_FOLDER).parameters
+    parameters = inspect_weights(MINI_FOLDER).parameters
     assert LISTED[MINI].parameters == parameters
 
 
