@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from html import escape
 from typing import Any, Literal
+
+from markupsafe import Markup
 
 from visit.analyses.graph_difference import Comparison
 from visit.drawing.draw import (
@@ -23,12 +24,12 @@ from visit.drawing.records import LEVELS, Detail, Flow, FlowTables, Level, level
 from visit.drawing.style import page_colours
 from visit.drawing.svg import PLAIN_FONT, visible_tree
 from visit.errors import VisitError
+from visit.files.page import render
 from visit.models.catalog import portable
 
 PNG_SCALE = 2.0
 _ROOM = {"one": 850_000, "many": 2_800_000}  # bytes of all drawings of a page: 1 MB for one block, 3 MB for several
 _OF_ONE_DRAWING = ("svg", "nodes", "links", "junctions", "open", "rise")
-_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"  # nothing is fetched
 
 
 def flow_svg(
@@ -80,15 +81,6 @@ def script_json(value: Any) -> str:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _page_style() -> str:
-    """The page around the drawing, on the drawing's own backgrounds."""
-    light, dark = (page_colours(theme)["page"] for theme in ("light", "dark"))
-    return (
-        f":root{{color-scheme:light dark}}body{{margin:16px;background:{light}}}"
-        f"@media(prefers-color-scheme:dark){{body{{background:{dark}}}}}"
-    )
 
 
 def _wanted(flow: Flow, detail: Detail) -> list[tuple[str, dict[int, Level]]]:
@@ -148,20 +140,12 @@ def flow_html(graph: FlowTables, detail: Detail | None = None, **look: Any) -> s
     head, exported, body = source["js"].partition("export default function flow(")
     assert exported, "flow.js must export its function by this name"
     data = _with_views(graph, detail or default_detail(graph), **look)
-    title = escape(data["legend"]["caption"])
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<title>{title}</title>
-<style>{_page_style()}{source["css"]}</style></head>
-<body>{source["html"]}
-<noscript>This page draws its graph with JavaScript, which is switched off.</noscript>
-<script type="application/json" id="provenance">{script_json(visible_tree(portable(graph.meta)))}</script>
-<script type="application/json" id="data">{script_json(data)}</script>
-<script type="module">{head}function flow({body}
-flow({{data: JSON.parse(document.getElementById("data").textContent), parentElement: document.body}});
-</script></body></html>
-"""
+    light, dark = (page_colours(theme)["page"] for theme in ("light", "dark"))
+    return render(
+        "flow_page.html", title=data["legend"]["caption"], light=light, dark=dark, css=Markup(source["css"]),
+        html=Markup(source["html"]), js=Markup(f"{head}function flow({body}"), data=Markup(script_json(data)),
+        provenance=Markup(script_json(visible_tree(portable(graph.meta)))),
+    )  # fmt: skip
 
 
 def difference_file(

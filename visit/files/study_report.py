@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
 from visit.drawing.style import page_colours
 from visit.errors import VisitError
 from visit.figures.study import Run, is_study_table, panels
 from visit.figures.svg import chart_svg
 from visit.files import tables
+from visit.files.page import render
 from visit.models.catalog import display_name, portable, title
 from visit.studies.captions import ANSWERS, SECOND, caption_of
 from visit.studies.settings import ALIGNED
@@ -25,7 +26,6 @@ WIDTH, WIDE = 400, 640  # of a chart, of one that stands alone, px
 ROWS = 100  # of a figure's table in the page; its CSV has all
 MARKS = {True: "✓", False: "✗", None: "○"}
 MARK_WORDS = {True: "yes", False: "no", None: "undecided"}
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # nothing is fetched, nothing runs
 
 
 def write(study: Any, folder: Path | str, other: Any = None) -> list[Path]:
@@ -104,118 +104,35 @@ def html(study: Any, other: Any = None, files: bool = False) -> str:
 
     `other`: a second study, laid over the first. `files`: link each figure's CSV and JSON, which lie beside the page.
     """
-    title = f"Paper studies: {run_name(study.meta)}"
-    sections = "".join(_figure(study, figure, other, files) for figure in study.tables)
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<title>{escape(title)}</title><style>{_style()}</style></head>
-<body><main><h1>{escape(title)}</h1>
-<p>The quantitative studies of “VISIT: Visualizing and Interpreting the Semantic Information Flow of Transformers” (Katz
-&amp; Belinkov, 2023) on this model and these prompts, next to what the paper found for GPT-2 medium on 100 CounterFact
-prompts that it answers correctly. Verdicts are computed from this run's numbers.</p>
-<p>{escape(SECOND)}</p>
-<p><b>{escape(summary(study.meta))}.</b></p>{_over(other)}{_contents(study)}{sections}{_about(study.meta)}
-</main></body></html>
-"""
+    about = [(name, _plain(value)) for name, value in portable(study.meta).items() if value is not None]
+    return render(
+        "study_report.html", title=f"Paper studies: {run_name(study.meta)}", second=SECOND, answers=ANSWERS,
+        summary=summary(study.meta), over=None if other is None else run_name(other.meta), about=about, files=files,
+        figures=[_figure(study, figure, other) for figure in study.tables], left_out=left_out(study.meta),
+        marks=MARKS, mark_words=MARK_WORDS, light=page_colours("light"), dark=page_colours("dark"),
+    )  # fmt: skip
 
 
-def _style() -> str:
-    light, dark = page_colours("light"), page_colours("dark")
-
-    def names(page: dict[str, str]) -> str:
-        return f":root{{--page:{page['page']};--ink:{page['ink']};--quiet:{page['quiet']};--panel:{page['panel']};" \
-               f"--line:{page['m']}}}"  # fmt: skip
-
-    return (
-        f":root{{color-scheme:light dark}}{names(light)}@media(prefers-color-scheme:dark){{{names(dark)}}}"
-        "body{margin:0;background:var(--page);color:var(--ink);font:16px/1.5 system-ui,sans-serif}"
-        "main{max-width:1000px;margin:auto;padding:2rem 1.2rem}h1{font-size:1.7rem}h2{font-size:1.25rem;margin:0}"
-        "section{border-top:1px solid var(--line);margin-top:2.2rem;padding-top:1.4rem}"
-        ".panels{display:flex;flex-wrap:wrap;gap:1rem 1.6rem;margin:1rem 0}figure{margin:0;max-width:100%}"
-        "figcaption{font-weight:600;font-size:.9rem}svg{max-width:100%;height:auto}"
-        ".quiet,dt{color:var(--quiet)}p{margin:.5rem 0}a{color:inherit}"
-        ".verdict{background:var(--panel);border-left:4px solid var(--line);padding:.4rem .8rem;margin:.4rem 0}"
-        ".verdict.yes{border-color:#077f6b}.verdict.no{border-color:#d8490b}"
-        "table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums}"
-        "th,td{text-align:left;padding:.2rem .7rem .2rem 0;border-bottom:1px solid var(--line);vertical-align:top}"
-        ".name{white-space:nowrap}.scroll{overflow:auto;max-height:22rem}summary{cursor:pointer}"
-        "dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1.2rem}dd{margin:0;overflow-wrap:anywhere}"
-        "@media print{details,.scroll{max-height:none}}"
-    )
-
-
-def _over(other: Any) -> str:
-    if other is None:
-        return ""
-    return f"<p>Laid over, dashed: <b>{escape(run_name(other.meta))}</b>. Verdicts are of the first run.</p>"
-
-
-def _contents(study: Any) -> str:
-    """The table of contents: every figure with its verdicts at a glance."""
-    rows, others = [], []
-    for figure in study.tables:
-        caption, found = caption_of(figure), study.verdicts.get(figure, ())
-        link = f'<a href="#{escape(caption.anchor)}">{escape(caption.name)}</a>'
-        if found:
-            said = "".join(f"<div>{MARKS[v.holds]} {escape(visible(v.sentence))}</div>" for v in found)
-            rows.append(f'<tr><td class="name">{link}</td><td>{escape(caption.title)}</td><td>{said}</td></tr>')
-        else:
-            others.append(link)
-    more = f"<p>Without a verdict: {', '.join(others)}.</p>" if others else ""
-    more += "".join(f"<p>Not shown: {escape(name)} ({escape(why)}).</p>" for name, why in left_out(study.meta))
-    return (
-        f'<section id="contents"><h2>At a glance</h2><p class="quiet">{escape(ANSWERS)}</p>'
-        f"<table><tbody>{''.join(rows)}</tbody></table>{more}</section>"
-    )
-
-
-def _figure(study: Any, figure: str, other: Any, files: bool) -> str:
-    caption, table = caption_of(figure), study.tables[figure]
-    parts = [f'<section id="{escape(caption.anchor)}"><h2>{escape(caption.name)}. {escape(caption.title)}</h2>']
-    parts.append(_charts(study, figure, other))
-    parts += [f'<p class="verdict {MARK_WORDS[v.holds]}">{MARKS[v.holds]} <b>{escape(visible(v.sentence))}</b>'
-              f'{f"<br><small>{escape(visible(v.numbers))}</small>" if v.numbers else ""}</p>'
-              for v in study.verdicts.get(figure, ())]  # fmt: skip
-    parts += [f"<p>{escape(text)}</p>" for text in (caption.measured, caption.reading) if text]
-    parts.append(f'<p class="quiet">{escape(visible(scope(study.meta, figure, table)))}</p>')
-    if caption.paper:
-        parts.append(f"<p><b>The paper:</b> {escape(caption.paper)}</p>")
-    if caption.different:
-        parts.append(f"<p><b>Different here:</b> {escape(caption.different)}</p>")
-    parts.append(_numbers(table, figure, files))
-    return "".join(parts) + "</section>"
-
-
-def _charts(study: Any, figure: str, other: Any) -> str:
-    if study.tables[figure].empty:
-        return ""
-    second = study_run(other, figure) if other is not None and figure in other.tables else None
-    first = panels(study_run(study, figure), figure, second, WIDTH)
-    if len(first) == 1 and not first[0].fixed:
-        first = panels(study_run(study, figure), figure, second, WIDE)
-    drawn = [
-        f"<figure><figcaption>{escape(p.title)}</figcaption>{chart_svg(p.chart, f'{figure}: {p.title}')}</figure>"
-        for p in first
-    ]
-    return f'<div class="panels">{"".join(drawn)}</div>'
-
-
-def _numbers(table: pd.DataFrame, figure: str, files: bool) -> str:
-    """The figure's table, folded; the first rows of a long one."""
+def _figure(study: Any, figure: str, other: Any) -> dict[str, Any]:
+    """What a figure's section says: its charts, verdicts, caption and scope, and the first rows of its table."""
+    table = study.tables[figure]
     shown = table.head(ROWS)
     shown = shown[[c for c in shown.columns if shown[c].notna().any() and c != "figure"]]
-    head = "".join(f"<th>{escape(str(c))}</th>" for c in shown.columns)
-    rows = "".join(
-        f"<tr>{''.join(f'<td>{escape(_cell(v))}</td>' for v in row)}</tr>" for row in shown.itertuples(index=False)
-    )
-    more = f" (the first {ROWS:,} of {len(table):,} rows; the CSV has all)" if len(table) > ROWS else ""
-    links = "".join(f' <a href="figure-{escape(figure)}.{kind}">{kind.upper()}</a>' for kind in ("csv", "json"))
-    return (
-        f"<details{' open' if figure.startswith('tables') else ''}><summary>The numbers{more}</summary>"
-        f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></details>"
-        f"{f'<p>{links}</p>' if files else ''}"
-    )
+    return {
+        "id": figure, "caption": caption_of(figure), "charts": None if table.empty else _charts(study, figure, other),
+        "verdicts": study.verdicts.get(figure, ()), "scope": scope(study.meta, figure, table),
+        "more": f" (the first {ROWS:,} of {len(table):,} rows; the CSV has all)" if len(table) > ROWS else "",
+        "columns": list(shown.columns), "rows": [map(_cell, row) for row in shown.itertuples(index=False)],
+    }  # fmt: skip
+
+
+def _charts(study: Any, figure: str, other: Any) -> list[tuple[str, Markup]]:
+    """(title, SVG) of every panel."""
+    second = study_run(other, figure) if other is not None and figure in other.tables else None
+    drawn = panels(study_run(study, figure), figure, second, WIDTH)
+    if len(drawn) == 1 and not drawn[0].fixed:
+        drawn = panels(study_run(study, figure), figure, second, WIDE)
+    return [(p.title, Markup(chart_svg(p.chart, f"{figure}: {p.title}"))) for p in drawn]
 
 
 def _cell(value: Any) -> str:
@@ -276,14 +193,6 @@ def _readable(name: str) -> str:
     """`Fig. 19 (gain)` for `19/gain`, `Tables 1 to 6` for `tables`."""
     figure, _, series = name.partition("/")
     return ("Tables 1 to 6" if figure == "tables" else f"Fig. {figure}") + (f" ({series})" if series else "")
-
-
-def _about(meta: dict[str, Any]) -> str:
-    """Everything that is known about the run, so that it can be repeated."""
-    rows = "".join(
-        f"<dt>{escape(str(k))}</dt><dd>{escape(_plain(v))}</dd>" for k, v in portable(meta).items() if v is not None
-    )
-    return f'<section id="about"><h2>What this is of</h2><dl>{rows}</dl></section>'
 
 
 def _plain(value: Any) -> str:
