@@ -21,15 +21,17 @@ def home() -> None:
 
 
 page = st.navigation([st.Page(home, title="VISIT", default=True, visibility="hidden"), flow, *others])
+now = ui.session()
+if now.goto:
+    goto, now.goto = now.goto, ""
+    st.switch_page(goto, query_params=st.query_params.to_dict())
 if page.url_path == "":
     page.run()
-if goto := st.session_state.pop("visit_goto", None):
-    st.switch_page(goto, query_params=st.query_params.to_dict())
 st.html("<style>.stMainBlockContainer{padding:3.5rem 2rem 4rem}</style>")  # the graph needs the width
-ui.begin(page.url_path)
+ui.open_page(page.url_path)
 ui.begin_page()
 ui.sidebar()
-st.session_state["visit_entry"] = True  # pages look for it: see ui.ensure_entrypoint
+now.entered = True  # pages look for it: see ui.ensure_entrypoint
 with ui.shown_errors():
     page.run()
 ui.end_page()

@@ -4,11 +4,10 @@ import streamlit as st
 
 from visit import app as ui
 from visit.app import compare
-from visit.app import compare as compare_graphs
 
 ui.ensure_entrypoint("pages/compare.py")
 st.title("Compare", anchor=False)
 two = compare.two_prompts()
-compare.answers(two)
+compare.both_answers(two)
 compare.parting(two)
-compare_graphs.both_graphs(two)
+compare.both_graphs(two)

@@ -8,6 +8,6 @@ from visit.app import flow, lens_map
 ui.ensure_entrypoint("pages/flow.py")
 st.title("Flow graph", anchor=False)
 subject = ui.prompt_bar()
-flow.reading(subject)
+flow.answer_in_sentences(subject)
 lens_map.lens_map(subject)
 flow.graph(subject)

@@ -4,19 +4,17 @@ import streamlit as st
 
 from visit import app as ui
 from visit.app import neurons
-from visit.app import neurons as neurons_card
-from visit.app import neurons as neurons_many
 
 ui.ensure_entrypoint("pages/neurons.py")
 st.title("Neurons", anchor=False)
 subject = ui.prompt_bar()
 neurons.active(subject)
 card = st.container()
-prompts = neurons_many.prompts(subject)
-found = False if prompts is None else neurons_many.statistics(subject, prompts)
+prompts = neurons.prompts(subject)
+found = False if prompts is None else neurons.statistics(subject, prompts)
 known = None if isinstance(found, bool) else found
 if known is not None:
-    neurons_many.figure9(subject, *known)
+    neurons.figure9(subject, *known)
 with card:
-    neurons_card.card(subject, prompts, known)
-neurons.search(subject, waits=found is True)
+    neurons.card(subject, prompts, known)
+neurons.word_search(subject, waits=found is True)

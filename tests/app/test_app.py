@@ -11,7 +11,9 @@ from streamlit.testing.v1 import AppTest
 
 import visit
 from visit.app import flow
-from visit.app.address import DEFAULT_PROMPT
+from visit.app.cache import st_whole_graph
+from visit.app.state import DEFAULT_PROMPT
+from visit.files.tables import to_json
 
 APP = "../../streamlit_app.py"
 
@@ -163,7 +165,7 @@ def test_a_selection_needs_no_forward_pass(monkeypatch):
     assert not app.exception
     app.query_params["node"] = "L3.head2"
     app.run()
-    assert not app.exception and app.session_state["visit_state"].node == "L3.head2"
+    assert not app.exception and app.session_state["visit"].state.graph.node == "L3.head2"
 
 
 def test_a_selected_node_is_drawn_even_if_pruning_left_it_out():
@@ -203,7 +205,7 @@ def test_only_open_blocks_are_taken_apart_and_a_node_of_a_folded_one_opens_its_b
     assert {i["id"].split(".")[0] for i in drawing(app)["nodes"] if ".value" in i["id"]} == {"L3"}
     assert "Kept in block 3" in " ".join(c.value for c in app.caption)
     app = start(detail="3w", node="L1.head0.value2")
-    assert not app.exception and app.session_state["visit_levels"][1] == "words"
+    assert not app.exception and app.session_state["visit"].levels[1] == "words"
     assert {i["id"].split(".")[0] for i in drawing(app)["nodes"] if ".value" in i["id"]} == {"L1", "L3"}
     app = start(detail="states")
     assert not app.exception and "No block is taken apart" in " ".join(c.value for c in app.caption)
@@ -214,7 +216,7 @@ def test_files_hold_the_whole_graph():
     acts = visit.capture(model, DEFAULT_PROMPT)
     whole = visit.build_flow_graph(model, acts)
     about = (model.name, DEFAULT_PROMPT, whole.meta["position"], whole.meta["target"]["id"], None)
-    found = flow._whole(about, None, visit.Keep())
+    found = st_whole_graph(*about, None, visit.Keep())
     assert found.nodes["id"].tolist() == whole.nodes["id"].tolist() and found.meta["shares"] == whole.meta["shares"]
-    table = json.loads(flow._file(found, {}, {}, "json"))
+    table = json.loads(to_json(*flow.graph_tables(found), flat=True))
     assert len(table["nodes"]) == len(whole.nodes)

@@ -6,7 +6,7 @@ import pytest
 from chats import chatty, llama
 from test_app import fresh_caches, start, tokens, url  # noqa: F401
 
-from visit.app.address import DEFAULT_PROMPT
+from visit.app.state import DEFAULT_PROMPT
 
 
 @pytest.fixture(scope="module")

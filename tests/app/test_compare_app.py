@@ -7,7 +7,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from transformers import AutoModelForCausalLM
 
-from visit.app.address import DEFAULT_PROMPT, DEFAULT_PROMPT_B
+from visit.app.state import DEFAULT_PROMPT, DEFAULT_PROMPT_B
 
 NOT = "The capital of Japan is not the city of"
 
@@ -132,10 +132,10 @@ def test_a_click_on_compare_with_opens_the_page():
 
 def test_a_hidden_node_that_is_chosen_is_shown_again(monkeypatch):
     from visit.app import graph_panel as graphs
-    from visit.app.address import State
+    from visit.app.state import State, with_values
 
     kept: dict[str, str] = {}
-    monkeypatch.setattr(graphs, "state", lambda: State(pin="-L4.head1,L2.head3"))
+    monkeypatch.setattr(graphs, "state", lambda: with_values(State(), {"pin": "-L4.head1,L2.head3"}))
     monkeypatch.setattr(graphs, "change", lambda **values: kept.update(values))
     graphs.select("L4.head1.value3")
     assert kept["pin"] == "L2.head3" and kept["node"] == "L4.head1.value3"

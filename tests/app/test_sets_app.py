@@ -45,7 +45,7 @@ def test_one_prompt_before_and_after_a_norm(norm):
 
 
 def test_the_most_active_neurons_and_a_card(monkeypatch):
-    monkeypatch.setattr(neurons_all, "AT_ONCE", 1e9)  # however busy the machine is
+    monkeypatch.setattr(neurons_all, "UNASKED", 1e9)  # however busy the machine is
     monkeypatch.setattr(neurons_all, "PATIENCE", 60.0)
     app = start("neurons", layer="3", neuron="L3.mlp_value17", word="Paris")
     assert not app.exception and not app.error and not app.warning
@@ -79,7 +79,7 @@ def held(monkeypatch):
     assert SLOW.reset()  # forgets what another test has read
     static._BUILT.clear()
     monkeypatch.setattr(StaticRun, "update", slowly)
-    monkeypatch.setattr(neurons_all, "AT_ONCE", 0.0)
+    monkeypatch.setattr(neurons_all, "UNASKED", 0.0)
     monkeypatch.setattr(static, "STEP", 16)
     yield gate
     gate.release(10**6)

@@ -8,7 +8,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from visit.app.address import State, parse, to_params
+from visit.app.state import State, parse, to_params
 from visit.lenses import weights
 from visit.runs.worker import WORKER
 
@@ -61,7 +61,7 @@ def test_a_link_that_asks_for_what_there_is_not_still_works(params, said):
 
 def test_the_state_goes_round_through_the_address():
     state, notes = parse({"figures": "2b,5,tables", "k": "20", "blocks": "1-3", "ranks": "4", "count": "all"})
-    assert not notes and (state.figures, state.k, state.count) == ("2b,5,tables", "20", "all")
+    assert not notes and (state.studies.figures, state.studies.k, state.studies.count) == ("2b,5,tables", 20, "all")
     assert parse(to_params(state))[0] == state and to_params(State()) == {}
 
 
@@ -98,7 +98,7 @@ def held(monkeypatch):
 
 
 def begun(app: AppTest) -> AppTest:
-    app.session_state["visit_study_go"] = True  # AppTest loses clicks on a page that it was switched to
+    app.session_state["visit"].run_study = True  # AppTest loses clicks on a page that it was switched to
     app.run()
     for _ in range(100):
         if "3 of 20 prompts" in " ".join(e.proto.text for e in app.get("progress")):
@@ -115,7 +115,7 @@ def test_charts_are_drawn_when_figures_are_complete_or_opened_and_not_with_every
     for _ in range(3):
         app.run()
         assert len(app.get("progress")) == 1 and [b.label for b in app.button].count("Stop, and keep what is done") == 1
-        assert not [box for box in app.selectbox if box.label == "Lay over"] and not app.exception
+        assert not [box for box in app.selectbox if box.label == "Compare with"] and not app.exception
     assert drawn == [], "nobody has opened a figure"
     opened, pills = ["14"], st.pills
     monkeypatch.setattr(st, "pills", lambda *a, key, **k: opened[0] if key == "so_far" else pills(*a, key=key, **k))
@@ -133,7 +133,7 @@ def test_charts_are_drawn_when_figures_are_complete_or_opened_and_not_with_every
     for _ in range(3):
         app.run()
     assert sorted(drawn) == ["14", "2b"] and not app.exception
-    assert not app.get("progress") and len([box for box in app.selectbox if box.label == "Lay over"]) == 1
+    assert not app.get("progress") and len([box for box in app.selectbox if box.label == "Compare with"]) == 1
 
 
 def test_a_stopped_run_says_where_and_can_be_resumed(held):
@@ -150,7 +150,7 @@ def test_a_stopped_run_says_where_and_can_be_resumed(held):
         app.run()
     assert "Stopped after 4 of 20 prompts" in text(app).replace("\\", "")
     assert set(drawn) == {"2b", "14"}, "Figure 8 needs all rows of the weights, which no page reads"
-    app.session_state["visit_study_go"] = True
+    app.session_state["visit"].run_study = True
     app.run()
     for _ in range(300):
         if app.get("download_button") and "Fig. 8. " in " ".join(e.value for e in app.subheader):

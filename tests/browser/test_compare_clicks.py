@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from browser import idle
 
-from visit.app.address import DEFAULT_PROMPT, DEFAULT_PROMPT_B
+from visit.app.state import DEFAULT_PROMPT, DEFAULT_PROMPT_B
 
 
 @pytest.fixture(scope="module")

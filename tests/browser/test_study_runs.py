@@ -69,7 +69,7 @@ def test_the_report_and_the_tables_are_files(page, tmp_path):
 
 def test_another_run_and_a_file_are_laid_over(page, tmp_path):
     run(page, "set=names&count=20&draws=50&figures=2b")
-    page.get_by_role("combobox", name="Lay over").click()
+    page.get_by_role("combobox", name="Compare with").click()
     page.get_by_role("option", name="visit-mini, facts (20 of 244)").first.click()
     page.get_by_text("Dashed: visit-mini, facts").wait_for(timeout=30_000)
     saved = {"meta": {"model": "somebody's", "prompt_set": {"name": "<b>x</b>"}}, "tables": {"2b": []}}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import torch
 
 import visit
 from visit.__main__ import main
-from visit.app.address import parse, to_params
+from visit.app.state import CONTROLS, parse, to_params, value_of, written
 
 HERE = Path(__file__).parent
 FAMILIES = ("llama", "neox", "gemma3")
@@ -165,5 +164,7 @@ def test_addresses():
     found = {}
     for address in ADDRESSES:
         state, notes = parse(dict(parse_qsl(address)))
-        found[address] = {"state": asdict(state), "notes": notes, "address": to_params(state)}
+        values = {name: value_of(state, name) for name in CONTROLS}
+        shown = {name: value if name.startswith("pos") else written(value) for name, value in values.items()}
+        found[address] = {"state": shown, "notes": notes, "address": to_params(state)}
     check("addresses", found)

@@ -6,6 +6,7 @@ import inspect
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
 import streamlit as st
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
     from visit.models.pool import Shelf
 
 Prompt: TypeAlias = "str | Message"  # as typed; to be wrapped by the model's chat template
+PassKey = tuple[str, Prompt]  # model, prompt
 About = tuple[str, Prompt, int, int, int | None]  # model, prompt, position, target, distractor
+Layers = tuple[int, ...] | None  # None: all
 P = ParamSpec("P")
 R = TypeVar("R")
-RECORD_BYTES = 256 << 20  # of captured passes, for all users of one server together
+PASSES_BYTES = 256 << 20  # of captured passes, for all users of one server together
 
 
 @st.cache_resource(show_spinner=False)
@@ -51,66 +54,63 @@ def st_model_watched(name: str, place: Any) -> Model:
     return loading.result()
 
 
-def _kept(entries: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def kept(entries: int, spinner: str | bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """An analysis whose latest results are kept, for the models as they are now: weights that change make it anew.
 
-    Its parameters `name`, `name_b` are names of models, `a`, `b` are `About`s; all of them are part of the key, and so
-    is each model's edition (`Shelf.edition`).
+    Its parameter `name` is the name of a model, `a` and `b` are tuples that begin with one. All parameters are part of
+    the key but those that begin with `_`, and so is each model's edition (`Shelf.edition`).
     """
 
     def keep(analysis: Callable[P, R]) -> Callable[P, R]:
-        signature = inspect.signature(analysis)
+        parameters = list(inspect.signature(analysis).parameters)
 
-        def of_editions(editions: Any, /, *args: Any) -> R:
-            return analysis(*args)  # type: ignore[call-arg]
+        def made(key: Any, _given: dict[str, Any]) -> R:
+            return analysis(**_given)  # type: ignore[call-arg]
 
-        # Streamlit knows a cache by these
-        of_editions.__module__, of_editions.__qualname__ = analysis.__module__, analysis.__qualname__
-        found = st.cache_resource(max_entries=entries, show_spinner=False)(of_editions)
+        made.__module__, made.__qualname__ = analysis.__module__, analysis.__qualname__  # Streamlit knows a cache by it
+        found = st.cache_resource(max_entries=entries, show_spinner=spinner)(made)
 
-        def asked(*args: P.args, **options: P.kwargs) -> R:
-            bound = signature.bind(*args, **options)
-            bound.apply_defaults()
-            given = bound.arguments
-            names = [given[key] for key in ("name", "name_b") if key in given]
-            names += [given[key][0] for key in ("a", "b") if key in given]
-            return found(_editions(*names), *given.values())
+        @wraps(analysis)
+        def asked(*args: P.args, **named: P.kwargs) -> R:
+            given: dict[str, Any] = {**dict(zip(parameters, args, strict=False)), **named}
+            names = [given["name"]] if "name" in given else [given[side][0] for side in ("a", "b") if side in given]
+            editions = tuple(_shelf().edition(name) for name in names)
+            if len(set(names)) == 2:
+                _shelf().together(*names)
+            return found((editions, [value for key, value in given.items() if key[0] != "_"]), given)
 
-        asked.__name__, asked.__qualname__, asked.__doc__ = analysis.__name__, analysis.__qualname__, analysis.__doc__
-        asked.__module__ = analysis.__module__
         return asked
 
     return keep
 
 
-def _editions(*names: str) -> tuple[Any, ...]:
-    """What the models of these names are now. Those of a comparison stay in memory together."""
-    shelf = _shelf()
-    found = tuple(shelf.edition(name) for name in names)
-    if len(set(names)) == 2:
-        shelf.together(*names)
-    return found
-
-
-@_kept(4)
+@kept(4)
 def st_examination(name: str) -> Any:
     from visit.analyses.doctor import examine
 
     return examine(st_model(name))
 
 
-@_kept(4)
+@kept(4)
 def st_ledger(name: str) -> Any:
     from visit.exact.ledger import model_ledger
 
     return model_ledger(st_model(name))
 
 
+@kept(8)
+def st_index_seconds(name: str) -> float:
+    """How long reading every neuron as words will take."""
+    from visit.lenses.weights import forecast_seconds
+
+    return forecast_seconds(st_model(name))
+
+
 @st.cache_resource(show_spinner=False)
-def _records() -> Any:
+def _passes() -> Any:
     from visit.cache import Store
 
-    return Store(RECORD_BYTES)
+    return Store(PASSES_BYTES)
 
 
 def st_capture(name: str, prompt: Prompt) -> Activations:
@@ -123,25 +123,31 @@ def st_capture(name: str, prompt: Prompt) -> Activations:
     def run() -> Activations:
         return capture(model, chat_prompt(model, prompt.text, prompt.system) if isinstance(prompt, Message) else prompt)
 
-    return _records().get((*_editions(name), prompt), run)
+    return _passes().get((_shelf().edition(name), prompt), run)
 
 
-@_kept(64)
+def st_pass(name: str, prompt: Prompt) -> tuple[Model, Activations]:
+    """A model and its pass, as most analyses begin."""
+    return st_model(name), st_capture(name, prompt)
+
+
+# ---- one prompt ------------------------------------------------------------------------------------------------------
+@kept(64)
 def st_lens_map(name: str, prompt: Prompt, target: int, positions: tuple[int, ...]) -> Any:
     from visit.analyses.overview import lens_map
 
-    return lens_map(st_model(name), st_capture(name, prompt), target, positions)
+    return lens_map(*st_pass(name, prompt), target, positions)
 
 
-@_kept(64)
+@kept(64)
 def st_story(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None) -> Any:
     from visit.narrate.flow import story
 
-    return story(st_model(name), st_capture(name, prompt), pos, target, distractor)
+    return story(*st_pass(name, prompt), pos, target, distractor)
 
 
 @dataclass(eq=False)
-class _Known:
+class _NodesRead:
     """The nodes of one pass, position and target that were read so far: unfolding a block reads only that block."""
 
     nodes: Any = None
@@ -156,105 +162,103 @@ class _Known:
             self.nodes = both.loc[~both.duplicated(["id", "source_pos"])]
 
 
-@_kept(16)
-def _known(name: str, prompt: Prompt, pos: int, target: int) -> _Known:
-    return _Known()
+@kept(16)
+def _nodes_read(name: str, prompt: Prompt, pos: int, target: int) -> _NodesRead:
+    return _NodesRead()
 
 
-@_kept(64)
+@kept(64)
 def st_graph(
-    name: str, prompt: Prompt, pos: int, layers: tuple[int, ...] | None, target: int, distractor: int | None,
-    keep: Keep, opened: tuple[int, ...],
+    name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layers: Layers, keep: Keep,
+    opened: tuple[int, ...],
 ) -> FlowGraph:  # fmt: skip
     """The graph as far as it is looked at: the blocks `opened` are taken apart, and nothing is read twice."""
     from visit.graph.build import build_folded_graph
 
-    model, acts = st_model(name), st_capture(name, prompt)
-    known = _known(name, prompt, pos, target)
-    graph = build_folded_graph(model, acts, pos, layers, target, distractor, keep, opened, known.nodes)
+    known = _nodes_read(name, prompt, pos, target)
+    graph = build_folded_graph(*st_pass(name, prompt), pos, layers, target, distractor, keep, opened, known.nodes)
     known.add(graph.nodes)
     return replace(graph, source=None)  # a cached graph must not hold a pass: the store of passes has a bound
 
 
-def st_opened(layers: tuple[int, ...] | None, *sides: About) -> dict[int, Any]:
+@kept(4)
+def st_whole_graph(
+    name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layers: Layers, keep: Keep
+) -> FlowGraph:
+    """All of it, for files."""
+    from visit.graph.build import build_flow_graph
+
+    graph = build_flow_graph(*st_pass(name, prompt), pos, layers, target, distractor, keep)
+    return replace(graph, source=None)
+
+
+def st_opened(layers: Layers, *sides: About) -> dict[int, Any]:
     """How graphs are drawn when nobody has chosen: folded, but for the block that moves the targets most."""
     from visit.analyses.overview import block_moves
     from visit.graph.build import shown_layers
 
     shown = shown_layers(st_model(sides[0][0]), layers)
-    moves = [block_moves(st_model(a[0]), st_capture(*a[:2]), *a[2:], layers=shown) for a in sides]
+    moves = [block_moves(*st_pass(*side[:2]), side[2], side[3], side[4], layers=shown) for side in sides]
     most = max(shown, key=lambda layer: sum(found[layer] for found in moves))
     return {layer: "words" if layer == most else "states" for layer in shown}
 
 
-@_kept(4)
-def st_whole_graph(
-    name: str, prompt: Prompt, pos: int, layers: tuple[int, ...] | None, target: int, distractor: int | None, keep: Keep
-) -> FlowGraph:
-    """All of it, for files."""
-    from visit.graph.build import build_flow_graph
-
-    graph = build_flow_graph(st_model(name), st_capture(name, prompt), pos, layers, target, distractor, keep)
-    return replace(graph, source=None)  # a cached graph must not hold a pass: the store of passes has a bound
-
-
-@_kept(64)
-def st_pairing(name: str, prompt: Prompt, name_b: str, prompt_b: Prompt, align: str) -> Any:
+# ---- two prompts -----------------------------------------------------------------------------------------------------
+@kept(64)
+def st_pairing(a: PassKey, b: PassKey, align: str) -> Any:
     from visit.analyses.token_alignment import pair, parse_fixes
 
-    a, b = (st_model(name), st_capture(name, prompt)), (st_model(name_b), st_capture(name_b, prompt_b))
-    return pair(*a, *b, parse_fixes(align))
+    return pair(*st_pass(*a), *st_pass(*b), parse_fixes(align))
 
 
-@_kept(32)
+@kept(32)
 def st_compare(
-    a: About, b: About, layers: tuple[int, ...] | None, keep: Keep, keep_b: Keep, align: str,
-    opened: tuple[int, ...] | None,
-) -> Any:  # fmt: skip
+    a: About, b: About, layers: Layers, keep: Keep, keep_b: Keep, align: str, opened: tuple[int, ...] | None
+) -> Any:
     """The difference of two passes in the blocks `opened` (None: all, for files); each side's graph as on its page."""
     from visit.analyses.graph_difference import compare
 
-    pairing = st_pairing(*a[:2], *b[:2], align)
-    graphs = []
-    for side, kept in ((a, keep), (b, keep_b)):
-        about = *side[:3], layers, *side[3:], kept
-        graph = st_whole_graph(*about) if opened is None else st_graph(*about, opened)
-        graphs.append(replace(graph, source=(st_model(side[0]), st_capture(*side[:2]))))
-    found = compare(graphs[0], graphs[1], pairing)
+    graphs = [
+        replace(
+            st_whole_graph(*side, layers, pruned) if opened is None else st_graph(*side, layers, pruned, opened),
+            source=st_pass(*side[:2]),
+        )
+        for side, pruned in ((a, keep), (b, keep_b))
+    ]
+    found = compare(graphs[0], graphs[1], st_pairing(a[:2], b[:2], align))
     for side, graph in ((a, found.a), (b, found.b)):
         if opened is not None:  # a twin that came in from the other side is not read again either
-            _known(*side[:4]).add(graph.nodes)
+            _nodes_read(*side[:4]).add(graph.nodes)
     return replace(found, a=replace(found.a, source=None), b=replace(found.b, source=None))
 
 
-@_kept(32)
+@kept(32)
 def st_single_parts(a: About, b: About, align: str) -> Any:
     """What heads and neurons of all blocks do on both sides, for the sentences."""
     from visit.analyses.graph_difference import single_parts
     from visit.exact.question import Question
 
-    one, two = (Question(st_model(side[0]), st_capture(*side[:2]), *side[2:]) for side in (a, b))
-    return single_parts(one, two, st_pairing(*a[:2], *b[:2], align))
+    one, two = (Question(*st_pass(*side[:2]), side[2], side[3], side[4]) for side in (a, b))
+    return single_parts(one, two, st_pairing(a[:2], b[:2], align))
 
 
-@_kept(32)
-def st_parting(name: str, prompt: Prompt, name_b: str, prompt_b: Prompt, align: str, first: int, last: int) -> Any:
+@kept(32)
+def st_parting(a: PassKey, b: PassKey, align: str, first: int, last: int) -> Any:
     from visit.analyses.divergence import part
 
-    pairing = st_pairing(name, prompt, name_b, prompt_b, align)
-    a, b = (st_model(name), st_capture(name, prompt)), (st_model(name_b), st_capture(name_b, prompt_b))
-    return part(*a, *b, pairing, slice(first, last))
+    return part(*st_pass(*a), *st_pass(*b), st_pairing(a, b, align), slice(first, last))
 
 
-@_kept(64)
+# ---- heads, norms, neurons -------------------------------------------------------------------------------------------
+@kept(64)
 def st_heads(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, words: bool = False) -> Any:
     """All heads: their numbers at once, their words where something on screen needs them."""
     from visit.analyses.heads import head_map
 
-    return head_map(st_model(name), st_capture(name, prompt), pos, target, distractor, words=words)
+    return head_map(*st_pass(name, prompt), pos, target, distractor, words=words)
 
 
-@_kept(128)
+@kept(128)
 def st_head(
     name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layer: int, head: int,
     sources: tuple[int, ...],
@@ -262,56 +266,55 @@ def st_head(
     """(summary, rows) of one head; words are read for `sources` only, numbers are there for all."""
     from visit.analyses.attention_memory import head_memory, head_summary
 
-    about = st_model(name), st_capture(name, prompt), layer, head, pos, target, distractor
+    about = *st_pass(name, prompt), layer, head, pos, target, distractor
     return head_summary(*about), head_memory(*about, sources=sources)
 
 
-@_kept(64)
+@kept(64)
 def st_life(name: str, prompt: Prompt, pos: int | None, source: int, target: int) -> Any:
     """`pos`: None where no value is compared with its head."""
     from visit.analyses.attention_memory import value_life
 
-    return value_life(st_model(name), st_capture(name, prompt), source, target, pos=pos)
+    return value_life(*st_pass(name, prompt), source, target, pos=pos)
 
 
-@_kept(64)
+@kept(64)
 def st_alignment(name: str, prompt: Prompt, pos: int) -> Any:
     from visit.analyses.overlap import alignment_scores
 
-    return alignment_scores(st_model(name), st_capture(name, prompt), pos)
+    return alignment_scores(*st_pass(name, prompt), pos)
 
 
-@_kept(64)
+@kept(64)
 def st_head_graph(
     name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layer: int, head: int
 ) -> FlowGraph:
     from visit.narrate.memory import head_graph
 
-    graph = head_graph(st_model(name), st_capture(name, prompt), layer, head, pos, target, distractor)
-    return replace(graph, source=None)
+    return replace(head_graph(*st_pass(name, prompt), layer, head, pos, target, distractor), source=None)
 
 
-@_kept(64)
+@kept(64)
 def st_token_shift(
     name: str, prompt: Prompt, pos: int, target: int, layer: int | None, norm: str, final: bool | None
 ) -> Any:
     from visit.analyses.norms import token_shift
 
-    return token_shift(st_model(name), st_capture(name, prompt), layer, norm, pos, target, final_norm=final)
+    return token_shift(*st_pass(name, prompt), layer, norm, pos, target, final_norm=final)
 
 
-@_kept(64)
+@kept(64)
 def st_target_shifts(name: str, prompt: Prompt, pos: int, target: int, final: bool | None) -> Any:
     from visit.analyses.norms import target_shifts
 
-    return target_shifts(st_model(name), st_capture(name, prompt), pos, target, final)
+    return target_shifts(*st_pass(name, prompt), pos, target, final)
 
 
-@_kept(64)
+@kept(64)
 def st_active(
     name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layer: int, kind: str, by: str, top: int
 ) -> Any:
     from visit.analyses.neurons import active_neurons
 
     about: Any = {"kind": kind, "top": top, "by": by, "target": target, "distractor": distractor}
-    return active_neurons(st_model(name), st_capture(name, prompt), layer, pos, **about)
+    return active_neurons(*st_pass(name, prompt), layer, pos, **about)

@@ -1,22 +1,19 @@
-"""The upper half of the compare page: two prompts and their alignment, both answers, where the runs part."""
+"""The parts of the compare page: two prompts aligned, both answers, where the runs part, both flow graphs."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-import visit
 from visit.app import graph_panel as graphs
-from visit.app.address import levels
 from visit.app.cache import (
     About,
-    Prompt,
+    Layers,
+    PassKey,
     st_compare,
     st_graph,
     st_ledger,
@@ -26,12 +23,33 @@ from visit.app.cache import (
     st_parting,
     st_single_parts,
 )
-from visit.app.prompt_bar import Subject, chat_line, plain, position, run, show_notes, words
-from visit.app.sentences import sentences
+from visit.app.prompt_bar import Subject, asked_words, chat_line, data_rows, position, run, show_notes
 from visit.app.sidebar import need_numbers, show_ledger
-from visit.app.state import change, field, shown_errors, state, write_url
-from visit.app.token_box import enter_runs
-from visit.app.token_pairs import token_pairs
+from visit.app.state import (
+    DRAWN,
+    change,
+    choice,
+    defaults,
+    field,
+    levels,
+    session,
+    shown_errors,
+    state,
+    value_of,
+    write_url,
+)
+from visit.app.widgets import (
+    beside,
+    downloads,
+    enter_runs,
+    on_point,
+    on_row,
+    pager,
+    plain,
+    sentences,
+    token_pairs,
+    window,
+)
 from visit.errors import VisitError
 from visit.figures import maps as figures
 from visit.models.catalog import LISTED, MINI, is_hosted, title
@@ -39,9 +57,10 @@ from visit.text.glossary import explain
 from visit.text.numbers import percent
 from visit.text.visible import as_word, visible
 
-COLUMNS = 14  # pairs of the map on screen at once
+PAIRS = 14  # of the map on screen at once
 ALL = 64  # pairs that are all read for the sentences; of longer prompts those that the map shows
 _SIDES = ("prompt", "pos", "target", "distractor")
+_FRESH = ("pos", "pos_b", *DRAWN)  # of two other prompts
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +73,19 @@ class Two:
     align: str
 
     @property
-    def keys(self) -> tuple[str, Prompt, str, Prompt, str]:
-        return *self.a.key, *self.b.key, self.align
+    def keys(self) -> tuple[PassKey, PassKey, str]:
+        return self.a.key, self.b.key, self.align
+
+    def window(self) -> range:
+        """The pairs that the map shows: all, or those around the positions looked at."""
+        return window(*self.pager)
+
+    @property
+    def pager(self) -> tuple[str, Any, int, int, int]:
+        """Arguments of a pager of the pairs."""
+        count = len(self.pairing.pairs)
+        here = next((n for n, p in enumerate(self.pairing.pairs) if p.a == self.a.pos), count - 1)
+        return "apart", self.keys, count, here, PAIRS
 
 
 # ---- the two prompts -------------------------------------------------------------------------------------------------
@@ -72,9 +102,14 @@ def two_prompts() -> Two:
         with column:
             st.text_area(f"Prompt {name}", help=explain("prompt"), height="content", **field(f"prompt{side}"))
             model, acts = run(side, f"Prompt {name}: ")
-            if state().model_b and state().model_b != state().model:
-                st.caption(_about(model))
-            subjects.append(words(model, acts, position(acts, side), side))
+            if state().compare.model_b not in ("", state().model):
+                table = st_ledger(model.name)
+                holds = "exact" if bool(table["holds"].all()) else "NOT exact"
+                st.caption(
+                    f"{plain(title(model.name))}: {model.n_layers} blocks × {model.n_heads} heads, ledger {holds} "
+                    f"({table['max_rel_error'].max():.0e})"
+                )
+            subjects.append(asked_words(model, acts, position(acts, side), side))
     a, b = subjects
     with line:
         chat_line(*((s.model, s.acts) for s in subjects))
@@ -82,15 +117,15 @@ def two_prompts() -> Two:
     need_numbers(b.model)
     if b.model.name != a.model.name and not st_ledger(b.model.name)["holds"].all():
         st.error(f"The ledger of {b.model.name} fails: side B cannot be trusted.", icon=":material/warning:")
-    align = state().align
+    align = state().compare.align
     try:
-        pairing = st_pairing(*a.key, *b.key, align)
+        pairing = st_pairing(a.key, b.key, align)
     except VisitError as problem:
         st.info(f"{problem} The alignment is shown uncorrected.", icon=":material/link:")
-        align, pairing = "", st_pairing(*a.key, *b.key, "")
+        align, pairing = "", st_pairing(a.key, b.key, "")
     two = Two(a, b, pairing, align)
     token_pairs(
-        pairing, (a.acts.tokens, b.acts.tokens), (_control(a), _control(b)), (a.pos, b.pos), bool(align),
+        pairing, (a.acts.tokens, b.acts.tokens), (_control_tokens(a), _control_tokens(b)), (a.pos, b.pos), bool(align),
         partial(_pick, two), partial(_fix, two),
         lambda: change(align=""),
     )  # fmt: skip
@@ -101,7 +136,7 @@ def two_prompts() -> Two:
     return two
 
 
-def _control(subject: Subject) -> frozenset[int]:
+def _control_tokens(subject: Subject) -> frozenset[int]:
     """The positions of control tokens."""
     from visit.models.tokens import special_ids
 
@@ -109,72 +144,46 @@ def _control(subject: Subject) -> frozenset[int]:
     return frozenset(i for i, token in enumerate(subject.acts.token_ids) if token in special)
 
 
-def _about(model: Any) -> str:
-    """A side's model, where the two sides have different ones."""
-    table = st_ledger(model.name)
-    holds = "exact" if bool(table["holds"].all()) else "NOT exact"
-    name = plain(title(model.name))
-    return (
-        f"{name}: {model.n_layers} blocks × {model.n_heads} heads, ledger {holds} ({table['max_rel_error'].max():.0e})"
-    )
-
-
 def _tools() -> None:
+    presets = data_rows("presets.csv", state().model == MINI)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.selectbox(
-            "Presets", list(presets(state().model == MINI)), index=None, placeholder="Try a pair…", key="preset",
-            on_change=_take_preset,
-            width=300,
+            "Presets", list(presets), index=None, placeholder="Try a pair…", key="preset",
+            on_change=_take_preset, args=(presets,), width=300,
         )  # fmt: skip
         st.button("Swap A and B", icon=":material/swap_horiz:", on_click=_swap)
         st.button("Copy A to B", icon=":material/content_copy:", on_click=_copy)
-        names = list(dict.fromkeys(["", *LISTED, state().model_b]))
+        names = list(dict.fromkeys(["", *LISTED, state().compare.model_b]))
         st.selectbox(
             "Model of B", names, format_func=lambda n: title(n) if n else "the same as A", width=260,
             accept_new_options=not is_hosted(), help="Another model for side B: a distilled, a fine-tuned one. "
             "The alignment is then by token, or by character where the tokenizers differ.", **field("model_b"),
         )  # fmt: skip
-    look = st.session_state.get("visit_look", {}).get((state().prompt, state().prompt_b))
+    look = session().look.get((state().prompt, state().compare.prompt_b))
     if look:
         st.info(look, icon=":material/lightbulb:")
 
 
-@st.cache_resource(show_spinner=False)
-def presets(mini: bool) -> dict[str, dict[str, str]]:
-    """label → a row of the list of pairs: visit-mini's own, or the one for real models."""
-    file = Path(visit.__file__).parent / "data" / ("visit-mini/presets.csv" if mini else "presets.csv")
-    with file.open(encoding="utf-8", newline="") as rows:
-        return {row["label"]: {k: v or "" for k, v in row.items()} for row in csv.DictReader(rows)}
-
-
-_FRESH = {"pos": -1, "pos_b": -1, "node": "", "detail": "", "pin": "", "align": ""}
-
-
-def _take_preset() -> None:
+def _take_preset(presets: dict[str, dict[str, str]]) -> None:
     label = st.session_state["preset"]
     if label is not None:
-        row = presets(state().model == MINI)[label]
-        taken = {name: row[name] for name in row if name not in ("label", "look")}
-        change(**{**_FRESH, **taken})
-        st.session_state["visit_look"] = {(row["prompt"], row["prompt_b"]): row["look"]}
+        row = presets[label]
+        change(**defaults(*_FRESH), **{name: row[name] for name in row if name not in ("label", "look")})
+        session().look = {(row["prompt"], row["prompt_b"]): row["look"]}
         st.session_state["preset"] = None
 
 
 def _swap() -> None:
     now = state()
-    there = {name: getattr(now, f"{name}_b") for name in _SIDES}
-    back = {f"{name}_b": getattr(now, name) for name in _SIDES}
-    models = {"model": now.model_b, "model_b": now.model} if now.model_b else {}
-    change(**{**_FRESH, **there, **back, **models})
+    there = {name: value_of(now, f"{name}_b") for name in _SIDES}
+    back = {f"{name}_b": value_of(now, name) for name in _SIDES}
+    models = {"model": now.compare.model_b, "model_b": now.model} if now.compare.model_b else {}
+    change(**{**defaults(*_FRESH), **there, **back, **models})
 
 
 def _copy() -> None:
-    change(**{**_FRESH, **{f"{name}_b": getattr(state(), name) for name in _SIDES}, "pos": state().pos})
-
-
-def _end(subject: Subject, pos: int) -> int:
-    """A position as the address holds it: the last one as −1."""
-    return -1 if pos == len(subject.acts.token_ids) - 1 else pos
+    same = {f"{name}_b": value_of(state(), name) for name in _SIDES}
+    change(**{**defaults(*_FRESH), **same, "pos": state().pos})
 
 
 def _pick(two: Two, side: str, pos: int) -> None:
@@ -182,9 +191,9 @@ def _pick(two: Two, side: str, pos: int) -> None:
     a, b = (pos, partner) if side == "a" else (partner, pos)
     values: dict[str, Any] = {"node": ""}
     if a is not None:
-        values["pos"] = _end(two.a, a)
+        values["pos"] = two.a.in_address(a)
     if b is not None:
-        values["pos_b"] = _end(two.b, b)
+        values["pos_b"] = two.b.in_address(b)
     change(**values)
 
 
@@ -204,15 +213,13 @@ def _fix(two: Two, a: int | None, b: int | None) -> None:
 # ---- what was found --------------------------------------------------------------------------------------------------
 
 
-def answers(two: Two) -> None:
+def both_answers(two: Two) -> None:
     """Both sides' answers on both sides, and the sentences."""
     from visit.analyses.graph_difference import answers as standings
-    from visit.exact.question import Question
     from visit.graph.prune import Keep
     from visit.narrate.comparison import contrast
 
-    asked = [Question(s.model, s.acts, s.pos, s.target, s.distractor) for s in (two.a, two.b)]
-    table = standings(*asked)
+    table = standings(two.a.question, two.b.question)
     shown = table.assign(word=[as_word(w) for w in table["word"]])
     for side in ("a", "b"):
         shown[f"prob_{side}"] = ["no such token" if p != p or p is None else percent(p) for p in table[f"prob_{side}"]]
@@ -234,18 +241,12 @@ def answers(two: Two) -> None:
         return
     about = two.a.about, two.b.about
     with st.spinner("Comparing every state and every head of the two runs…"):
-        opened = tuple(layer for layer, level in st_opened(None, *about).items() if level != "states")
-        found = st_compare(*about, None, Keep(), Keep(), two.align, opened)
+        found = st_compare(*about, None, Keep(), Keep(), two.align, graphs.opened_blocks(st_opened(None, *about)))
         singles = st_single_parts(*about, two.align)
-        parting = _all_parting(two)
-    sentences(contrast(found, parting, singles), "contrast", graphs.select)
-
-
-def _all_parting(two: Two) -> Any:
-    """The parting map of all pairs, or, of long prompts, of those that the map shows."""
-    count = len(two.pairing.pairs)
-    first, last = (0, count) if count <= ALL else _window(two)
-    return st_parting(*two.keys, first, last)
+        count = len(two.pairing.pairs)
+        pairs = range(count) if count <= ALL else two.window()
+        apart = st_parting(*two.keys, pairs.start, pairs.stop)
+    sentences(contrast(found, apart, singles), "contrast", graphs.select)
 
 
 _LOGIT = (
@@ -264,19 +265,6 @@ def why_apart(two: Two) -> str | None:
 # ---- where do they part? ---------------------------------------------------------------------------------------------
 
 
-def _window(two: Two) -> tuple[int, int]:
-    """The pairs that the map shows: all, or those around the positions looked at."""
-    count = len(two.pairing.pairs)
-    if count <= COLUMNS:
-        return 0, count
-    here = next((n for n, p in enumerate(two.pairing.pairs) if p.a == two.a.pos), count - 1)
-    if st.session_state.get("apart_for") != (two.keys, here):
-        st.session_state["apart_for"] = (two.keys, here)
-        st.session_state["apart_first"] = min(count - COLUMNS, max(0, here - COLUMNS + 1))
-    first = int(st.session_state["apart_first"])
-    return first, first + COLUMNS
-
-
 def parting(two: Two) -> None:
     """Layers × aligned positions: how far the two runs are apart; a click takes the graphs there."""
     from visit.analyses.divergence import MEASURES, first_parting
@@ -285,29 +273,32 @@ def parting(two: Two) -> None:
     if two.a.model.n_layers != two.b.model.n_layers:
         st.caption("The two models have different numbers of layers, so their blocks cannot be laid beside each other.")
         return
-    choice: Any = st.segmented_control(
-        "Distance", list(MEASURES), format_func=lambda m: MEASURES[m], required=True, wrap=True, **field("apart")
+    measure: Any = st.segmented_control(
+        "Distance", required=True, wrap=True, **choice("apart", None, lambda m: MEASURES[m])
     )
-    first, last = _window(two)
-    if len(two.pairing.pairs) > COLUMNS:
-        st.slider(f"First of {COLUMNS} pairs shown (of {len(two.pairing.pairs)})", 0, len(two.pairing.pairs) - COLUMNS,
-                  key="apart_first")  # fmt: skip
-        first, last = int(st.session_state["apart_first"]), int(st.session_state["apart_first"]) + COLUMNS
-    table = st_parting(*two.keys, first, last)
-    if table.empty or table[choice].isna().all():
+    shown = pager(*two.pager, "pairs")
+    table = st_parting(*two.keys, shown.start, shown.stop)
+    if table.empty or table[measure].isna().all():
         st.caption(
-            f"No pair of tokens here has this distance ({MEASURES[choice]}): choose another distance or alignment."
+            f"No pair of tokens here has this distance ({MEASURES[measure]}): choose another distance or alignment."
         )
         return
-    cell = first_parting(table, measure=choice)
-    chart = figures.parting_map(table, choice, two.a.pos, None if cell is None else (cell["pair"], cell["depth"]))
+    cell = first_parting(table, measure=measure)
+    chart = figures.parting_map(table, measure, two.a.pos, None if cell is None else (cell["pair"], cell["depth"]))
+
+    def take_cell(cell: dict[str, Any]) -> None:
+        depth = int(cell["depth"])
+        change(
+            pos=two.a.in_address(int(cell["pos_a"])), pos_b=two.b.in_address(int(cell["pos_b"])),
+            detail=f"{max(0, depth - 1)}w", node="L0.resid_pre" if depth == 0 else f"L{depth - 1}.resid_post",
+        )  # fmt: skip
+
     with st.container(height=figures.map_height(two.a.model.n_layers), border=False):
         st.altair_chart(
-            chart, width=figures.map_width(table["pair"].nunique()), key="apart_map", selection_mode="cell",
-            on_select=lambda: _take_cell(two),
+            chart, width=figures.map_width(table["pair"].nunique()), **on_point("apart_map", "cell", take_cell),
             alt="How far the two runs are apart after every block at every pair of tokens",
         )  # fmt: skip
-    st.caption(_MAP_CAPTIONS[choice] + " Framed: where the runs first part. Read a column upwards; "
+    st.caption(_MAP_CAPTIONS[measure] + " Framed: where the runs first part. Read a column upwards; "
                "click a cell to open its block in both graphs.")  # fmt: skip
 
 
@@ -326,15 +317,7 @@ _MAP_CAPTIONS = {
 }
 
 
-def _take_cell(two: Two) -> None:
-    chosen = st.session_state["apart_map"]["selection"].get("cell") or []
-    if chosen:
-        a, b, depth = (int(chosen[0][name]) for name in ("pos_a", "pos_b", "depth"))
-        node = "L0.resid_pre" if depth == 0 else f"L{depth - 1}.resid_post"
-        change(pos=_end(two.a, a), pos_b=_end(two.b, b), detail=f"{max(0, depth - 1)}w", node=node)
-
-
-# ---- the lower half of the compare page ------------------------------------------------------------------------------
+# ---- the flows -------------------------------------------------------------------------------------------------------
 def both_graphs(two: Two) -> None:
     """Both flow graphs, or their difference, with the controls of what is drawn and the table of changes."""
     st.subheader("The flows", anchor=False, help=explain("residual stream") + " " + explain("contribution"))
@@ -345,7 +328,7 @@ def both_graphs(two: Two) -> None:
 def _both(a: About, b: About, align: str, alike: bool) -> None:
     """Controls and drawings: a fragment, so that a selection runs nothing above it. Takes keys only."""
     with shown_errors():
-        keep, layers = graphs.controls(), graphs.chosen_layers()
+        keep, layers = graphs.controls()
         if alike:
             _compared(a, b, align, layers, keep)
         else:
@@ -353,91 +336,83 @@ def _both(a: About, b: About, align: str, alike: bool) -> None:
     write_url()
 
 
-def _compared(a: About, b: About, align: str, layers: tuple[int, ...] | None, keep: Any) -> None:
+def _compared(a: About, b: About, align: str, layers: Layers, keep: Any) -> None:
+    from visit.analyses.graph_difference import common_id
     from visit.drawing.pair import both_data, difference_data
 
     with st.spinner("Reading the words of both flows…"):
         found, shown, whole = _found(a, b, align, layers, keep)
-    view: Any = st.segmented_control(
-        "View", ["graphs", "difference"], required=True, label_visibility="collapsed",
-        format_func=lambda v: {"graphs": "Two graphs", "difference": "The difference, B − A"}[v], **field("view"),
-    )  # fmt: skip
-    st.session_state["visit_levels"] = shown
-    now: Any = state()
-    look = {"width_by": now.width, "sort_by": now.sort, "parts": now.parts}
-    node = state().node or None
+    view: Any = st.segmented_control("View", required=True, label_visibility="collapsed", **choice("view"))
+    session().levels = shown
+    now: Any = state().graph
+    node = now.node or None
     if view == "difference":
-        graphs.show(difference_data(found, shown, selected=node, actions=True, **look), "flow_difference")
+        graphs.show(difference_data(found, shown, selected=node, actions=True, **now.look), "flow_difference")
     else:
-        data = both_data(found, shown, selected=node, actions=True, color_by=now.color, **look)
-        with graphs.beside("graphs"):
-            for column, side, one in zip(st.columns(2, gap="small"), ("a", "b"), data, strict=True):
+        data = both_data(found, shown, selected=node, actions=True, color_by=now.color, **now.look)
+        models = found.meta["model"], found.meta["b"]["model"]
+        with beside("graphs"):
+            for column, side, one, meta in zip(
+                st.columns(2, gap="small"), ("a", "b"), data, (found.meta, found.meta["b"]), strict=True
+            ):
+                name = "" if models[0] == models[1] else title(meta["model"]) + ": "
+                chat = " (as a chat message)" if meta.get("chat") else ""
                 with column:
-                    st.markdown(f"**{side.upper()}** {plain(_heading(found, side))}")
-                    graphs.show(one, f"flow_{side}", partial(_common, found, side), "" if side == "a" else "_b")
+                    st.markdown(f"**{side.upper()}** {plain(name + visible(meta['prompt'][:200]) + chat)}")
+                    common: Any = partial(common_id, side=side, pairing=found.pairing)  # type: ignore[arg-type]
+                    graphs.show(one, f"flow_{side}", common, "" if side == "a" else "_b")
     _explain(found, view)
-    _changes(found)
-    graphs.downloads(lambda kind: _file(whole(), shown, look, kind), "compare")
+    _changes_table(found)
+
+    def picture(kind: str) -> bytes | str:
+        from visit.files.flow_page import difference_file
+
+        return difference_file(whole(), kind, shown, **now.look)
+
+    downloads("compare", lambda: (whole().meta, whole().tables), picture)
 
 
 def _found(
-    a: About, b: About, align: str, layers: tuple[int, ...] | None, keep: Any
-) -> tuple[Any, dict[int, Any], Callable[[], Any]]:
+    a: About, b: About, align: str, layers: Layers, keep: Any
+) -> tuple[Any, dict[int, Any], Callable[[], Any]]:  # fmt: skip
     """The comparison with the kept, hidden and selected nodes of both sides, its levels, and how to get all of it."""
-    shown = _levels(a, b, layers)
+    default = st_opened(layers, a, b)
+    shown = levels(state().graph.detail, list(default), default)
+    drawn = tuple(default)
 
     def build(node: str, whole: bool = False) -> Any:
-        pins = [_pins(side, keep.pin, node, a, b, align, tuple(shown)) for side in ("a", "b")]
-        keeps = replace(keep, pin=pins[0]), replace(keep, pin=pins[1])
-        opened = None if whole else tuple(layer for layer, level in shown.items() if level != "states")
-        return st_compare(a, b, layers, keeps[0], keeps[1], align, opened)
+        keep_a, keep_b = (replace(keep, pin=_pins(side, keep.pin, node, a, b, align, drawn)) for side in ("a", "b"))
+        return st_compare(a, b, layers, keep_a, keep_b, align, None if whole else graphs.opened_blocks(shown))
 
-    node = state().node
-    layer = graphs.layer_of(node) if node else None
-    found = build("" if shown.get(layer) == "states" else node)  # type: ignore[arg-type]
-    absent = shown.get(layer) == "states" and node not in set(found.nodes["id"])  # type: ignore[arg-type]
-    if absent and any(_pins(side, (), node, a, b, align, tuple(shown)) for side in ("a", "b")):
-        shown = {**shown, layer: "words"}  # type: ignore[dict-item]
+    node = state().graph.node
+    layer: Any = graphs.block_of(node) if node else None
+    found = build("" if shown.get(layer) == "states" else node)
+    absent = shown.get(layer) == "states" and node not in set(found.nodes["id"])
+    if absent and any(_pins(side, (), node, a, b, align, drawn) for side in ("a", "b")):
+        shown = {**shown, layer: "words"}
         found = build(node)
     return found, shown, partial(build, node, True)
 
 
-def _levels(a: About, b: About, layers: tuple[int, ...] | None) -> dict[int, Any]:
-    default = st_opened(layers, a, b)
-    return levels(state().detail, list(default), default)
-
-
 def _pins(
-    side: Any, kept: tuple[str, ...], node: str, a: About, b: About, align: str, drawn: tuple[int, ...]
+    side: Any, chosen: tuple[str, ...], node: str, a: About, b: About, align: str, drawn: tuple[int, ...]
 ) -> tuple[str, ...]:
-    """The kept and hidden nodes and the selected one under their names on one side, as far as it has them."""
+    """The kept and hidden nodes and the selected one under their names on one side, as far as it has them.
+
+    States, norms and sums are left out: they are always there.
+    """
     from visit.analyses.graph_difference import own_id
     from visit.graph.draft import is_pin
 
-    pairing, about = st_pairing(a[0], a[1], b[0], b[1], align), a if side == "a" else b
-    wanted = [*kept, *([node] if node else [])]
-    own = [(p.startswith("-"), own_id(p.removeprefix("-"), side, pairing)) for p in wanted]
-    model, pos = st_model(a[0]), about[2]
-    pins = tuple(("-" if hide else "") + i for hide, i in own if i and is_pin(model, i, list(drawn), pos))
-    return tuple(p for p in dict.fromkeys(pins) if _adds(p))
-
-
-def _adds(pin: str) -> bool:
-    """Whether a pin changes the graph: states, norms and sums are always there."""
-    return any(part in pin for part in (".head", ".mlp_value", ".mlp_key", ".attn_neuron")) and ".rest" not in pin
-
-
-def _common(found: Any, side: Any, node: str) -> str:
-    from visit.analyses.graph_difference import common_id
-
-    return common_id(node, side, found.pairing)
-
-
-def _heading(found: Any, side: str) -> str:
-    """A side's prompt, and its model where the two sides have different ones."""
-    meta = found.meta if side == "a" else found.meta["b"]
-    name = "" if found.meta["model"] == found.meta["b"]["model"] else title(meta["model"]) + ": "
-    return name + visible(meta["prompt"][:200]) + (" (as a chat message)" if meta.get("chat") else "")
+    pairing, pos = st_pairing(a[:2], b[:2], align), (a if side == "a" else b)[2]
+    found = []
+    for pin in [*chosen, *([node] if node else [])]:
+        own = own_id(pin.removeprefix("-"), side, pairing)
+        parts = (".head", ".mlp_value", ".mlp_key", ".attn_neuron")
+        adds = own and any(part in own for part in parts) and ".rest" not in own
+        if own and adds and is_pin(st_model(a[0]), own, list(drawn), pos):
+            found.append(("-" if pin.startswith("-") else "") + own)
+    return tuple(dict.fromkeys(found))
 
 
 def _explain(found: Any, view: str) -> None:
@@ -458,12 +433,12 @@ def _explain(found: Any, view: str) -> None:
     st.caption(f"{how} {'; '.join(parts)}.{less}")
 
 
-def _side_by_side(a: About, b: About, layers: tuple[int, ...] | None, keep: Any) -> None:
+def _side_by_side(a: About, b: About, layers: Layers, keep: Any) -> None:
     """Two graphs of models of different shape: nothing corresponds, so each is drawn for itself."""
     from visit.drawing.draw import flow_data
 
-    now: Any = state()
-    with graphs.beside("graphs"):
+    now: Any = state().graph
+    with beside("graphs"):
         for column, side, about in zip(st.columns(2, gap="small"), "ab", (a, b), strict=True):
             with column:
                 shown_layers = layers
@@ -472,32 +447,29 @@ def _side_by_side(a: About, b: About, layers: tuple[int, ...] | None, keep: Any)
                     st.caption(f"{about[0]} has {count} blocks; all of them are shown.")
                     shown_layers = None
                 detail = st_opened(shown_layers, about)
-                opened = tuple(layer for layer, level in detail.items() if level != "states")
-                graph = st_graph(*about[:3], shown_layers, *about[3:], replace(keep, pin=()), opened)
-                look = {"width_by": now.width, "color_by": now.color, "sort_by": now.sort, "parts": now.parts}
+                graph = st_graph(*about, shown_layers, replace(keep, pin=()), graphs.opened_blocks(detail))
                 st.markdown(f"**{side.upper()}** {plain(title(about[0]))}")
-                graphs.show(flow_data(graph, detail, **look), f"flow_{side}")
+                graphs.show(flow_data(graph, detail, color_by=now.color, **now.look), f"flow_{side}")
 
 
 _CHANGE_COLUMNS = ["component", "status", "word_a", "word_b", "rank_a", "rank_b", "contribution_a", "contribution_b",
                    "difference"]  # fmt: skip
 
 
-def _changes(found: Any) -> None:
+def _changes_table(found: Any) -> None:
     """The parts that change most; a chosen row selects its node in the graphs."""
     table = found.tables["changes"].head(500)
     shown = table[_CHANGE_COLUMNS].assign(
-        word_a=[_word(w) for w in table["word_a"]], word_b=[_word(w) for w in table["word_b"]],
+        **{c: [visible(w) if isinstance(w, str) else "absent" for w in table[c]] for c in ("word_a", "word_b")},
         status=[_STATUS[s] for s in table["status"]],
     )  # fmt: skip
     number = partial(st.column_config.NumberColumn, format="%+.3f")
     st.markdown("**The largest changes**", help="Every part that adds to the stream, by how much its contribution "
                 "differs between the two sides. " + explain("contribution"))  # fmt: skip
     st.dataframe(
-        shown, hide_index=True, height=300, key="changes", selection_mode="single-row", placeholder="–",
-        on_select=partial(_take_change, table["id"].tolist()),
+        shown, hide_index=True, height=300, placeholder="–", **on_row("changes", table["id"].tolist(), graphs.select),
         column_config={
-            "component": "Part", "status": st.column_config.TextColumn("The pruning keeps it", help=_KEPT),
+            "component": "Part", "status": st.column_config.TextColumn("The pruning keeps it", help=_PRUNING),
             "word_a": "Word in A", "word_b": "Word in B",
             "rank_a": st.column_config.NumberColumn("Rank of A's target", help=explain("rank")),
             "rank_b": st.column_config.NumberColumn("Rank of B's target", help=explain("rank")),
@@ -511,27 +483,8 @@ def _changes(found: Any) -> None:
     )
 
 
-_KEPT = ("How much of each sum is shown is chosen above. A part that only one side's pruning keeps exists on the other "
-         "side as well, and its numbers stand here.")  # fmt: skip
+_PRUNING = (
+    "How much of each sum is shown is chosen above. A part that only one side's pruning keeps exists on the other side "
+    "as well, and its numbers stand here."
+)
 _STATUS = {"only A": "in A alone", "only B": "in B alone", "word": "in both, another word", "alike": "in both, alike"}
-
-
-def _word(word: Any) -> str:
-    return visible(word) if isinstance(word, str) else "absent"
-
-
-def _take_change(ids: list[str]) -> None:
-    rows = st.session_state["changes"]["selection"]["rows"]
-    if rows and rows[0] < len(ids):
-        graphs.select(ids[rows[0]])
-
-
-def _file(found: Any, shown: Any, look: dict[str, Any], kind: str) -> bytes | str:
-    from visit.files import flow_page as export
-    from visit.files import tables
-
-    if kind == "json":
-        return tables.to_json(found.meta, found.tables)
-    if kind == "zip":
-        return tables.to_zip(found.meta, found.tables)
-    return export.difference_file(found, kind, shown, **look)

@@ -2,45 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from visit.app import graph_panel as graphs
-from visit.app.address import levels
-from visit.app.cache import About, Prompt, st_graph, st_model, st_opened, st_story, st_whole_graph
-from visit.app.prompt_bar import Subject, plain
-from visit.app.sentences import sentences
-from visit.app.state import shown_errors, state, write_url
+from visit.app.cache import About, Layers, Prompt, st_graph, st_model, st_opened, st_story, st_whole_graph
+from visit.app.prompt_bar import Subject
+from visit.app.state import levels, session, shown_errors, state, write_url
+from visit.app.widgets import downloads, picture_file, plain, sentences
 from visit.text.glossary import explain
 from visit.text.numbers import percent
 from visit.text.visible import visible
 
 
-def reading(subject: Subject) -> None:
+def answer_in_sentences(subject: Subject) -> None:
     """Computed sentences; each underlined part selects its node."""
-    sentences(st_story(*subject.key, subject.pos, subject.target, subject.distractor), "story", graphs.select)
-
-
-# ---- the graph -----------------------------------------------------------------------------------------------------
+    sentences(st_story(*subject.about), "story", graphs.select)
 
 
 def graph(subject: Subject) -> None:
     """The flow graph of the chosen blocks, with the controls of what is drawn."""
     st.subheader("The flow", anchor=False, help=explain("residual stream") + " " + explain("contribution"))
-    _graph(*subject.key, subject.pos, subject.target, subject.distractor)
+    _graph(*subject.about)
 
 
 @st.fragment
 def _graph(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None) -> None:
     """Controls and drawing: a fragment, so that a selection or a control runs nothing above it. Takes keys only."""
+    from visit.drawing.draw import flow_data
     from visit.graph.draft import is_pin
 
     with shown_errors():
-        keep, layers = graphs.controls(), graphs.chosen_layers()
+        about = (name, prompt, pos, target, distractor)
+        keep, layers = graphs.controls()
         model = st_model(name)
         drawn = list(range(model.n_layers)) if layers is None else list(layers)
         pins = tuple(p for p in keep.pin if is_pin(model, p, drawn, pos))
@@ -48,73 +44,67 @@ def _graph(name: str, prompt: Prompt, pos: int, target: int, distractor: int | N
             st.caption(
                 f"{len(keep.pin) - len(pins)} kept or hidden nodes do not exist here (other blocks or positions)."
             )
-        about, keep = (name, prompt, pos, target, distractor), replace(keep, pin=pins)
-        shown = levels(state().detail, drawn, st_opened(layers, about))
+        keep = replace(keep, pin=pins)
         with st.spinner("Reading the words of the flow…"):
-            built, shown, found = _with_selected(about, layers, keep, shown)
-        if not found:
-            st.caption(f"The node {state().node} does not exist here (other blocks, another position or model).")
-        _draw(built, shown, partial(_whole, about, layers, keep))
+            shown = levels(state().graph.detail, drawn, st_opened(layers, about))
+            built, shown, exists = _with_selected(about, layers, keep, shown)
+        now = state().graph
+        if not exists:
+            st.caption(f"The node {now.node} does not exist here (other blocks, another position or model).")
+        session().levels = shown
+        look = {**now.look, "color_by": now.color}
+        graphs.show(flow_data(built, shown, selected=now.node or None, actions=True, **look), "flow")
+        st.caption(_graph_caption(built))
+
+        def whole() -> Any:
+            return st_whole_graph(*about, layers, keep)
+
+        downloads("flow", lambda: graph_tables(whole()), lambda kind: picture_file(whole(), kind, shown, look), True)
     write_url()
 
 
 def _with_selected(
-    about: About, layers: tuple[int, ...] | None, keep: Any, shown: dict[int, Any]
-) -> tuple[Any, dict[int, Any], bool]:
+    about: About, layers: Layers, keep: Any, shown: dict[int, Any]
+) -> tuple[Any, dict[int, Any], bool]:  # fmt: skip
     """The graph with the selected node in it, whose block is opened for that; and whether there is such a node."""
     from visit.graph.draft import is_pin
 
-    def build(keep: Any) -> Any:
-        opened = tuple(layer for layer, level in shown.items() if level != "states")
-        return st_graph(*about[:3], layers, *about[3:], keep, opened)
-
-    node, built = state().node, build(keep)
+    node, built = state().graph.node, st_graph(*about, layers, keep, graphs.opened_blocks(shown))
     if not node or node in set(built.nodes["id"]):
         return built, shown, True
-    layer = graphs.layer_of(node)
-    if layer in shown and is_pin(st_model(about[0]), node, list(shown), about[2]):
-        shown = {**shown, layer: "words" if shown[layer] == "states" else shown[layer]}
-        built = build(keep)
-        if node not in set(built.nodes["id"]):  # chosen above, but pruned
-            built = build(replace(keep, pin=(*keep.pin, node)))
-        return built, shown, True
-    return built, shown, False
+    layer = graphs.block_of(node)
+    if layer not in shown or not is_pin(st_model(about[0]), node, list(shown), about[2]):
+        return built, shown, False
+    shown = {**shown, layer: "words" if shown[layer] == "states" else shown[layer]}
+    built = st_graph(*about, layers, keep, graphs.opened_blocks(shown))
+    if node not in set(built.nodes["id"]):  # chosen above, but pruned
+        built = st_graph(*about, layers, replace(keep, pin=(*keep.pin, node)), graphs.opened_blocks(shown))
+    return built, shown, True
 
 
-def _whole(about: About, layers: tuple[int, ...] | None, keep: Any) -> Any:
-    return st_whole_graph(*about[:3], layers, *about[3:], keep)
+def graph_tables(built: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A flow graph for a file: what it is of, and its tables."""
+    return built.meta, {"nodes": built.nodes, "edges": built.edges}
 
 
-def _draw(built: Any, shown: dict[int, Any], whole: Callable[[], Any]) -> None:
-    from visit.drawing.draw import flow_data
-
-    st.session_state["visit_levels"] = shown
-    selected = state().node or None
-    now: Any = state()  # its words were checked when they were read
-    look = {"width_by": now.width, "color_by": now.color, "sort_by": now.sort, "parts": now.parts}
-    data = flow_data(built, shown, selected=selected, actions=True, **look)
-    graphs.show(data, "flow")
-    _caption(built)
-    graphs.downloads(lambda kind: _file(whole(), shown, look, kind), "flow")
-
-
-def _caption(built: Any) -> None:
+def _graph_caption(built: Any) -> str:
     shares, opened = built.meta["shares"], built.meta["opened"]
     kept = {
         name: [share for node, share in shares.items() if node.endswith(ending)]
         for name, ending in (("heads", ".attn_out"), ("neurons", ".mlp_out"))
     }
     kept["memory values"] = [share for node, share in shares.items() if ".head" in node]
-    parts = [f"{_range(found)} {name}" for name, found in kept.items() if found]
+    parts = [f"{_percent_range(found)} {name}" for name, found in kept.items() if found]
     by = {"norm": "length", "pattern": "attention"}.get(built.meta["keep"]["by"], "contribution")
     target = plain(visible(built.meta["target"]["token"]))
-    where = "" if len(opened) == len(built.meta["layers"]) else f" in {_blocks(opened)}"
+    blocks = f" in block{'s' if len(opened) > 1 else ''} {', '.join(map(str, opened))}"
+    where = "" if len(opened) == len(built.meta["layers"]) else blocks
     sums = (
         f"Kept{where}, by {by}: {', '.join(parts)}; the rest stands in dashed pills, so every sum"
         if parts
         else "No block is taken apart; every sum of its states"
     )
-    st.caption(
+    return (
         "Every pill is a vector of this one pass and the word it reads (logit lens); the percentage in a state is the "
         f"probability of {target} there. What a band carries is added to the node it runs into. {sums} adds up "
         f"(largest error {built.meta['ledger']['max_rel_error']:.0e}, over the {len(built.nodes):,} nodes read here). "
@@ -122,27 +112,8 @@ def _caption(built: Any) -> None:
     )
 
 
-def _blocks(opened: list[int]) -> str:
-    return f"block{'s' if len(opened) > 1 else ''} {', '.join(map(str, opened))}"
-
-
-def _range(shares: list[float]) -> str:
+def _percent_range(shares: list[float]) -> str:
     if min(shares) >= 1:
         return "all"
     low, high = percent(min(shares)), percent(max(shares))
     return f"{low} of the" if low == high else f"{low} to {high} of the"
-
-
-def _file(built: Any, shown: Any, look: dict[str, Any], kind: str) -> bytes | str:
-    from visit.files import flow_page as export
-    from visit.files import tables
-
-    both = {"nodes": built.nodes, "edges": built.edges}
-    if kind == "json":
-        return tables.to_json(built.meta, both, flat=True)
-    if kind == "zip":
-        return tables.to_zip(built.meta, both)
-    if kind == "html":
-        return export.flow_html(built, shown, **look)
-    make = export.flow_svg if kind == "svg" else export.flow_png
-    return make(built, "light", shown, **look)

@@ -15,13 +15,14 @@ from typing import Any
 
 import streamlit as st
 
+from visit.app.state import session
+
 UNSURE = 0.5  # seconds after the end of a page in which a look may have cut off what the browser gets of it
-_LATER, _DRAWN = "visit_later", "visit_drawn"  # of the session: what is to be looked at; when the page was drawn
 
 
 def begin_page() -> None:
     """Call where a run of the whole page begins."""
-    st.session_state[_LATER], st.session_state[_DRAWN] = [], None
+    session().later, session().drawn = [], None
 
 
 def look_again(every: float, draw: Callable[..., None], *args: Any) -> None:
@@ -31,19 +32,21 @@ def look_again(every: float, draw: Callable[..., None], *args: Any) -> None:
     `on_click`, which comes first.
     """
     assert every > UNSURE
-    st.session_state.setdefault(_LATER, []).append((st.container(), every, draw, args))
+    session().later.append((st.container(), every, draw, args))
 
 
 def end_page() -> None:
     """Call where a run of the whole page ends: draws what is looked at again."""
-    for place, every, draw, args in st.session_state.pop(_LATER, []):
+    now = session()
+    later, now.later = now.later, []
+    for place, every, draw, args in later:
         with place:
             st.fragment(_look, run_every=every)(draw, args)
-    st.session_state[_DRAWN] = time.monotonic()
+    now.drawn = time.monotonic()
 
 
 def _look(draw: Callable[..., None], args: tuple[Any, ...]) -> None:
-    drawn = st.session_state.get(_DRAWN)  # None in a run of the whole page
+    drawn = session().drawn  # None in a run of the whole page
     if drawn is not None and time.monotonic() - drawn < UNSURE:
         st.rerun()
     draw(*args)

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from visit.app import graph_panel as graphs
 from visit.app.cache import st_target_shifts, st_token_shift
-from visit.app.prompt_bar import Subject, plain
+from visit.app.prompt_bar import Subject
 from visit.app.prompt_sets import choose_set, watched
-from visit.app.state import change, field, state
-from visit.figures import norms as figures_layernorm
+from visit.app.state import change, choice, field, state
+from visit.app.widgets import beside, downloads, on_point, plain
+from visit.figures import norms as figures
 from visit.text.glossary import explain
 from visit.text.visible import as_word, visible
-
-_NORMS = {
-    "ln1": "before attention (ln1)", "post_attn": "after attention", "ln2": "before the MLP (ln2)",
-    "post_mlp": "after the MLP", "final": "the final norm",
-}  # fmt: skip
-_LENSES = {"auto": "as everywhere", "without": "without the final norm (Fig. 23)"}
 
 
 def chosen_site(subject: Subject) -> tuple[int | None, str, bool | None]:
@@ -30,20 +25,14 @@ def chosen_site(subject: Subject) -> tuple[int | None, str, bool | None]:
     from visit.analyses.norms import has_norm
 
     model = subject.model
-    names = [n for n in _NORMS if has_norm(model, n)]
+    names = [name for name in ("ln1", "post_attn", "ln2", "post_mlp", "final") if has_norm(model, name)]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        norm: Any = st.segmented_control("Norm", names, format_func=lambda n: _NORMS[n], required=True,
-                                         **field("norm", names))  # fmt: skip
-        layer = int(state().layer) if state().layer else quarters(model.n_layers)[0]
-        layer = min(layer, model.n_layers - 1)
+        norm: Any = st.segmented_control("Norm", required=True, **choice("norm", names))
+        asked = state().layer
+        layer = quarters(model.n_layers)[0] if asked is None else min(asked, model.n_layers - 1)
         if norm != "final":
-            key = "w_site_layer"
-            if st.session_state.get(key) != layer:
-                st.session_state[key] = layer
-            st.selectbox("Layer", range(model.n_layers), key=key, width=110,
-                         on_change=lambda: change(layer=str(st.session_state[key])))  # fmt: skip
-        lens: Any = st.segmented_control("The lens", list(_LENSES), format_func=lambda n: _LENSES[n], required=True,
-                                         help=explain("lens"), **field("lens"))  # fmt: skip
+            st.selectbox("Layer", range(model.n_layers), width=110, **field("layer", layer))
+        lens: Any = st.segmented_control("The lens", required=True, help=explain("lens"), **choice("lens"))
     if special := _what_norms(model.family):
         st.caption(special)
     return (None if norm == "final" else layer), norm, (False if lens == "without" else None)
@@ -70,14 +59,16 @@ def one_prompt(subject: Subject, layer: int | None, norm: str, final: bool | Non
 
     names = {"post_attn": "the norm after attention", "post_mlp": "the norm after the MLP"}
     where = "the final norm" if layer is None else f"{names.get(norm, norm)}, layer {layer}"
-    token = plain(visible(subject.acts.tokens[subject.pos]))
-    st.subheader(f"This prompt at position {subject.pos} ({token}): {where}", anchor=False, help=explain("ln1_out"))
+    st.subheader(
+        f"This prompt at position {subject.pos} ({plain(subject.token)}): {where}",
+        anchor=False,
+        help=explain("ln1_out"),
+    )
     table = st_token_shift(*subject.key, subject.pos, subject.target, layer, norm, final)
-    target = plain(visible(subject.model.vocabulary[subject.target]))
-    with graphs.beside("norm"):
+    with beside("norm"):
         left, right = st.columns(2, gap="large")
     with left:
-        st.altair_chart(figures_layernorm.rank_lines(table), width="stretch", alt="Top words before and after the norm")
+        st.altair_chart(figures.rank_lines(table), width="stretch", alt="Top words before and after the norm")
         st.caption("The ten most probable words before and after the norm. A line leads each word to its rank on "
                    "the other "
                    "side; blue-green rises in rank, vermilion falls, the thick line is the target.")  # fmt: skip
@@ -85,13 +76,21 @@ def one_prompt(subject: Subject, layer: int | None, norm: str, final: bool | Non
         _extremes(table, with_final(norm, final))
     if norm != "final":
         shifts = st_target_shifts(*subject.key, subject.pos, subject.target, final)
-        st.altair_chart(figures_layernorm.target_chart(shifts, norm, layer), width="stretch", key="norm_layers",
-                        on_select=_take_layer, selection_mode="place", alt="The target before and after, all "
-                                                                           "layers")  # fmt: skip
+        st.altair_chart(
+            figures.target_chart(shifts, norm, layer), width="stretch", alt="The target before and after, all layers",
+            **on_point("norm_layers", "place", lambda point: change(layer=int(point["layer"]))),
+        )  # fmt: skip
         st.caption(
-            f"The probability of {target} before and after this norm in every layer; click a layer to look at it."
+            f"The probability of {plain(subject.word)} before and after this norm in every layer; click a layer to "
+            "look at it."
         )
-    graphs.downloads(partial(_file, subject, table), "layernorm", ("zip", "json"))
+
+    def tables() -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+        now, meta = state(), replace(subject.question, distractor=None).meta
+        shown = {"norm": now.norms.norm, "layer": "" if now.layer is None else str(now.layer), "lens": now.norms.lens}
+        return meta | shown, {"shift": table}
+
+    downloads("layernorm", tables)
 
 
 def _extremes(table: pd.DataFrame, final: bool) -> None:
@@ -122,28 +121,14 @@ def _extremes(table: pd.DataFrame, final: bool) -> None:
     )
 
 
-def _take_layer() -> None:
-    found = st.session_state["norm_layers"]["selection"].get("place") or []
-    if found:
-        change(layer=str(int(found[0]["layer"])))
-
-
-def _file(subject: Subject, table: pd.DataFrame, kind: str) -> bytes | str:
-    from visit.exact.question import ask
-    from visit.files import tables
-
-    meta = ask(subject.model, subject.acts, subject.pos, subject.target).meta
-    meta |= {"norm": state().norm, "layer": state().layer, "lens": state().lens}
-    made = {"shift": table}
-    return tables.to_json(meta, made) if kind == "json" else tables.to_zip(meta, made)
-
-
 # ---- a set of prompts ------------------------------------------------------------------------------------------------
 
 
 def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | None) -> None:
     """The paper's section 5.2 and appendix E on a set of prompts: Figures 7, 21, 22, Tables 1 to 6, and the test."""
+    from visit.analyses.function_words import FILE, function_words
     from visit.analyses.norm_sets import SHIFT_RUN, shift_job
+    from visit.analyses.norm_tables import tables_of
     from visit.runs.prompts import run_key
 
     st.subheader("Over a set of prompts", anchor=False)
@@ -159,24 +144,28 @@ def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | N
     if sums is None or not sums.count:
         return
     mean: Any = st.segmented_control(
-        "The mean", ["probabilities", "vector"], required=True, format_func=lambda m: _MEANS[m], **field("mean"),
-        help="What a set reads can be taken in two ways. The paper's tables use the second.",
+        "The mean", required=True, help="What a set reads can be taken in two ways. The paper's tables use the second.",
+        **choice("mean"),
     )  # fmt: skip
-    tables, verdict = _set_tables(model, sums, norm, layer, mean)
+    words = function_words(st.session_state.get("function_words") or None)
+    tables, verdict = tables_of(model, sums, norm, layer, mean, words)
     st.markdown(f"**Are function words filtered?** {plain(verdict)}")
-    with graphs.beside("classes"):
+    with beside("classes"):
         left, right = st.columns(2, gap="large")
-    left.altair_chart(figures_layernorm.class_distributions(tables["classes"]), width="stretch",
+    left.altair_chart(figures.class_distributions(tables["classes"]), width="stretch",
                       alt="The change of function and content words per layer")  # fmt: skip
-    right.altair_chart(figures_layernorm.interval_chart(tables["test"]), width="stretch",
+    right.altair_chart(figures.interval_chart(tables["test"]), width="stretch",
                        alt="Function words minus content words, with 95 % intervals")  # fmt: skip
     st.caption(f"{sums.count:,} prompts, last token. Left: how much probability words of either kind gain or lose "
                "(bar: the "
                "middle half; ◆: the mean). Right: the mean of function words minus that of content words, with a 95 % "
                "bootstrap interval over words.")  # fmt: skip
-    _word_list()
+    with st.expander("The list of function words: look at it, change it", icon=":material/list:"):
+        if "function_words" not in st.session_state:
+            st.session_state["function_words"] = FILE.read_text(encoding="utf-8")
+        st.text_area("Function words, separated by spaces", key="function_words", height=220)
     st.markdown("**Figure 7**")
-    chart = figures_layernorm.shift_scatter(tables["shift"], tables["control"])
+    chart = figures.shift_scatter(tables["shift"], tables["control"])
     with st.container(height=430, border=False):  # scrolls where it is narrow
         st.altair_chart(chart, width="content", alt="Token id against the change of its probability")
     st.caption("Every dot is a word: its id against how much its probability changes through the norm. Right: as "
@@ -187,32 +176,12 @@ def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | N
             f"**{ {'ln1': 'Figure 21', 'ln2': 'Figure 22'}.get(norm, 'As Figures 21 and 22, for this norm') }**"
         )
         with st.container(height=430, border=False):
-            st.altair_chart(figures_layernorm.layer_panels(tables["layers"]), width="content", alt="Words over layers")
+            st.altair_chart(figures.layer_panels(tables["layers"]), width="content", alt="Words over layers")
         st.caption("The words that change most, before the norm, after it, and the difference, in every layer.")
-    with graphs.beside("tables"):
+    with beside("tables"):
         left, right = st.columns(2, gap="large")
     _small(left, tables["top"], "The ten top words before and after (Tables 1, 2, 4)")
     _small(right, tables["falling"], "What loses most, at the end of each quarter of the model (Tables 3, 5, 6)")
-
-
-_MEANS = {"probabilities": "mean of the probabilities", "vector": "probabilities of the mean vector"}
-
-
-def _set_tables(model: Any, sums: Any, norm: str, layer: int | None, mean: str) -> Any:
-    from visit.analyses.function_words import function_words
-    from visit.analyses.norm_tables import tables_of
-
-    words = function_words(st.session_state.get("function_words") or None)
-    return tables_of(model, sums, norm, layer, mean, words)
-
-
-def _word_list() -> None:
-    from visit.analyses.function_words import FILE
-
-    with st.expander("The list of function words: look at it, change it", icon=":material/list:"):
-        if "function_words" not in st.session_state:
-            st.session_state["function_words"] = FILE.read_text(encoding="utf-8")
-        st.text_area("Function words, separated by spaces", key="function_words", height=220)
 
 
 def _small(place: Any, table: pd.DataFrame, title: str) -> None:

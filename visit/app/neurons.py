@@ -3,53 +3,44 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
 
-from visit.app import graph_panel as graphs
-from visit.app.address import CHOICES
-from visit.app.cache import st_active
+from visit.app.cache import st_active, st_index_seconds
 from visit.app.follow import look_again
-from visit.app.prompt_bar import Subject, plain
+from visit.app.prompt_bar import Subject
 from visit.app.prompt_sets import SHARED, begin, choose_set, watched
-from visit.app.state import change, field, state, whole_words
+from visit.app.state import change, choice, field, session, state, take
+from visit.app.widgets import beside, downloads, on_point, on_row, plain, words_cell
 from visit.errors import VisitError
-from visit.figures import neurons as figures_neurons
+from visit.figures import neurons as figures
 from visit.runs.prompts import PromptSet
 from visit.runs.worker import SLOW, Run
 from visit.text.glossary import explain
 from visit.text.numbers import duration, percent, signed
-from visit.text.visible import visible, word_list
+from visit.text.visible import visible
 
 if TYPE_CHECKING:
     from visit.models.model import Model
 
-SHOWN = 30  # of the most active neurons
-_KINDS = {"mlp": "MLP neurons", "attention": "rows of W_O"}
-_ORDERS = {"norm": "by |coefficient| × ‖row‖", "contribution": "by |contribution|", "coefficient": "by |coefficient|"}
+MOST_ACTIVE = 30  # neurons shown of a layer
 
 
-def layer_of(subject: Subject) -> int:
+def chosen_layer(subject: Subject) -> int:
     """The layer of the address, else the last."""
-    last = subject.model.n_layers - 1
-    return min(last, int(state().layer)) if state().layer else last
+    layer, last = state().layer, subject.model.n_layers - 1
+    return last if layer is None else min(last, layer)
 
 
-def neuron_of(subject: Subject) -> tuple[int, int] | None:
+def chosen_neuron(subject: Subject) -> tuple[int, int] | None:
     """(layer, neuron) of the address, if the model has it."""
-    text = state().neuron
+    text = state().neurons.neuron
     if not text:
         return None
     layer, number = (int(n) for n in text[1:].split(".mlp_value"))
     return (layer, number) if layer < subject.model.n_layers and number < subject.model.d_mlp else None
-
-
-def spoken(tokens: Any, count: int = 5) -> str | None:
-    """A list of tokens for a table's cell."""
-    return ", ".join(word_list(tokens, count, whole_words())) if isinstance(tokens, (list, tuple)) else None
 
 
 # ---- one prompt ------------------------------------------------------------------------------------------------------
@@ -57,44 +48,42 @@ def spoken(tokens: Any, count: int = 5) -> str | None:
 
 def active(subject: Subject) -> None:
     """The most active neurons of a layer at this position."""
-    layer = layer_of(subject)
-    token = plain(visible(subject.acts.tokens[subject.pos]))
-    st.subheader(f"Most active at position {subject.pos} ({token})", anchor=False, help=explain("mlp_value"))
+    layer = chosen_layer(subject)
+    st.subheader(f"Most active at position {subject.pos} ({plain(subject.token)})", anchor=False,
+                 help=explain("mlp_value"))  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        key = "w_neuron_layer"
-        if st.session_state.get(key) != layer:
-            st.session_state[key] = layer
-        st.selectbox("Layer", range(subject.model.n_layers), key=key, width=110,
-                     on_change=lambda: change(layer=str(st.session_state[key])))  # fmt: skip
-        kind: Any = st.segmented_control("Kind", list(_KINDS), format_func=lambda k: _KINDS[k], required=True,
-                                         help=explain("attn_neuron"), **field("kind"))  # fmt: skip
-        st.selectbox("Order", list(_ORDERS), format_func=lambda o: _ORDERS[o], width=260, **field("nsort"))
-    table = st_active(*subject.about, layer, kind, state().nsort, SHOWN)
-    _active_table(table, kind, visible(subject.model.vocabulary[subject.target]))
+        st.selectbox("Layer", range(subject.model.n_layers), width=110, **field("layer", layer))
+        kind: Any = st.segmented_control("Kind", required=True, help=explain("attn_neuron"), **choice("kind"))
+        st.selectbox("Order", width=260, **choice("nsort"))
+    table = st_active(*subject.about, layer, kind, state().neurons.nsort, MOST_ACTIVE)
+    _active_table(table, kind, subject.word)
     st.caption(
-        f"The {SHOWN} most active of layer {layer}. Words: what the neuron writes with this coefficient's sign, and "
-        "the "
-        "direction it answers to. The last rows are all other neurons together and the bias: with them the "
-        "contributions "
-        "add up to what the whole layer part adds. Choose a row for the neuron's card."
+        f"The {MOST_ACTIVE} most active of layer {layer}. Words: what the neuron writes with this coefficient's sign, "
+        "and the direction it answers to. The last rows are all other neurons together and the bias: with them the "
+        "contributions add up to what the whole layer part adds. Choose a row for the neuron's card."
     )
-    graphs.downloads(partial(_file, subject, table), "neurons", ("zip", "json"))
+
+    def tables() -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+        return subject.question.meta, {"neurons": table}
+
+    downloads("neurons", tables)
 
 
 def _active_table(table: pd.DataFrame, kind: str, target: str) -> None:
-    names = [_name(row) for row in table.to_dict("records")]
+    names = [_row_name(row) for row in table.to_dict("records")]
     shown = pd.DataFrame({
         "name": names, "coefficient": table["coefficient"], "row_norm": table["row_norm"], "norm": table["norm"],
         "share": table["share"], "contribution": table["contribution"], "rank": table["rank"],
-        "writes": [spoken(w) for w in table["tokens"]], "bottom": [spoken(w, 3) for w in table["bottom_tokens"]],
+        "writes": [words_cell(w) for w in table["tokens"]],
+        "bottom": [words_cell(w, 3) for w in table["bottom_tokens"]],
     })  # fmt: skip
     for column, title in (("key_tokens", "reads"), ("gate_tokens", "gate")):
         if column in table and table[column].notna().any():
-            shown[title] = [spoken(w) for w in table[column]]
+            shown[title] = [words_cell(w) for w in table[column]]
     number, text = st.column_config.NumberColumn, st.column_config.TextColumn
     st.dataframe(
-        shown, hide_index=True, height=420, placeholder="–", key=f"active_{kind}", selection_mode="single-row",
-        on_select=partial(take_row, f"active_{kind}", table["node"].tolist()),
+        shown, hide_index=True, height=420, placeholder="–",
+        **on_row(f"active_{kind}", table["node"].tolist(), take_neuron),
         column_config={
             "name": text("Neuron", pinned=True),
             "coefficient": number("Coefficient", format="%+.3f", help=explain("coefficient")),
@@ -108,17 +97,10 @@ def _active_table(table: pd.DataFrame, kind: str, target: str) -> None:
     )  # fmt: skip
 
 
-def _name(row: dict[str, Any]) -> str:
+def _row_name(row: dict[str, Any]) -> str:
     if pd.isna(row["neuron"]):
         return "all others" if str(row["node"]).endswith("rest") else "the bias"
     return f"N{row['neuron']}" + ("" if pd.isna(row["head"]) else f" (H{row['head']})")
-
-
-def take_row(key: str, nodes: list[Any]) -> None:
-    """Open the card of a chosen row's neuron."""
-    rows = st.session_state[key]["selection"]["rows"]
-    if rows and rows[0] < len(nodes):
-        take_neuron(nodes[rows[0]])
 
 
 def take_neuron(node: Any) -> None:
@@ -127,27 +109,18 @@ def take_neuron(node: Any) -> None:
         change(neuron=node)
 
 
-def _file(subject: Subject, table: pd.DataFrame, kind: str) -> bytes | str:
-    from visit.exact.question import ask
-    from visit.files import tables
-
-    meta = ask(subject.model, subject.acts, subject.pos, subject.target, subject.distractor).meta
-    made = {"neurons": table}
-    return tables.to_json(meta, made) if kind == "json" else tables.to_zip(meta, made)
-
-
 # ---- search ----------------------------------------------------------------------------------------------------------
 
 
-def search(subject: Subject, waits: bool) -> None:
+def word_search(subject: Subject, waits: bool) -> None:
     """Every neuron of the model whose words hold a word. `waits`: what it needs is asked for further up already."""
-    from visit.lenses.weights import search as look_up
+    from visit.lenses.weights import search
 
     st.subheader("Search all neurons by word", anchor=False)
     st.text_input("A word (one token; its leading space is added if needed)", max_chars=100, **field("word"))
-    if not state().word:
+    if not state().neurons.word:
         return
-    token = _token(subject, state().word)
+    token = _token(subject, state().neurons.word)
     if token is None:
         return
     if waits:
@@ -156,7 +129,7 @@ def search(subject: Subject, waits: bool) -> None:
     index = every_neuron(subject.model, "The rows with this word are listed")
     if index is None:
         return
-    found = look_up(index, token)
+    found = search(index, token)
     word = plain(visible(subject.model.vocabulary[token]))
     if found.empty:
         st.info(f"No neuron has {word} among its top words.", icon=":material/search:")
@@ -164,12 +137,15 @@ def search(subject: Subject, waits: bool) -> None:
     few = found.head(500)
     shown = few.assign(
         sign=["as it is" if sign > 0 else "turned round" for sign in few["sign"]],
-        tokens=[spoken(tokens) for tokens in few["tokens"]],
+        tokens=[words_cell(tokens) for tokens in few["tokens"]],
     )
+    nodes = [
+        None if matrix == "W_O" else f"L{layer}.mlp_value{neuron}"
+        for layer, matrix, neuron in few[["layer", "matrix", "neuron"]].itertuples(index=False)
+    ]
     number = st.column_config.NumberColumn
     st.dataframe(
-        shown, hide_index=True, height=360, placeholder="–", key="found", selection_mode="single-row",
-        on_select=partial(_take_found, few), column_config={
+        shown, hide_index=True, height=360, placeholder="–", **on_row("found", nodes, take_neuron), column_config={
             "layer": "Layer", "matrix": "Matrix", "neuron": "Row", "head": "Head",
             "sign": st.column_config.TextColumn("Read", help="With a negative coefficient a row is turned round."),
             "place": number("Place", help="Of the word among the row's top words."), "tokens": "Top words",
@@ -193,14 +169,6 @@ def _token(subject: Subject, text: str) -> int | None:
     return None
 
 
-def _take_found(found: pd.DataFrame) -> None:
-    rows = st.session_state["found"]["selection"]["rows"]
-    if rows and rows[0] < len(found):
-        row = found.iloc[rows[0]]
-        if row["matrix"] != "W_O":
-            take_neuron(f"L{row['layer']}.mlp_value{row['neuron']}")
-
-
 # ---- a neuron's card on the page -------------------------------------------------------------------------------------
 KWIC = 36  # characters shown on either side of a token
 _TINT = {1: "rgba(11, 122, 117, 0.35)", -1: "rgba(213, 94, 0, 0.35)"}  # behind the token, on light and on dark
@@ -214,13 +182,13 @@ def card(subject: Subject, prompts: PromptSet | None, found: tuple[Any, Any] | N
     from visit.analyses.neurons import neuron_card
     from visit.lenses.weights import found_index
 
-    chosen = neuron_of(subject)
+    chosen = chosen_neuron(subject)
     if chosen is None:
         st.caption("Choose a neuron in a table or figure of this page: its card stands here.")
         return
-    if st.session_state.get("neuron_card") != chosen:  # chosen further down, the card is out of sight
+    if session().card != chosen:  # chosen further down, the card is out of sight
         st.toast(f"The card of L{chosen[0]} N{chosen[1]} stands under the most active neurons.")
-        st.session_state["neuron_card"] = chosen
+        session().card = chosen
     stats, sums = found or (None, None)
     index = found_index(subject.model)
     made = neuron_card(subject.model, index, *chosen, stats, sums, () if prompts is None else prompts.prompts)
@@ -231,8 +199,8 @@ def card(subject: Subject, prompts: PromptSet | None, found: tuple[Any, Any] | N
             f"Among its layer's most active on **{percent(made['freq'])}** of {made['prompts']:,} prompts{always}; "
             f"activation {signed(made['mean'])} on average, {signed(made['max'])} at most."
         )
-    _weights(made["tables"]["words"], index is not None)
-    with graphs.beside("card"):
+    _own_words(made["tables"]["words"], index is not None)
+    with beside("card"):
         left, right = st.columns(2, gap="large")
     if "histogram" in made["tables"]:
         with left:
@@ -244,15 +212,15 @@ def card(subject: Subject, prompts: PromptSet | None, found: tuple[Any, Any] | N
     last = " Histogram and examples are of the set above, at the last token." if "histogram" in made["tables"] else ""
     st.caption(f"Outlier weights (beyond three standard deviations of its own): {dims}.{last}")
     if prompts is not None:
-        _tokens(subject, prompts, *chosen)
+        _every_token(subject, prompts, *chosen)
 
 
-def _weights(words: pd.DataFrame, all_read: bool) -> None:
+def _own_words(words: pd.DataFrame, all_read: bool) -> None:
     number = st.column_config.NumberColumn
     among = "Among the neurons of its layer." + ("" if all_read else " Known once every neuron is read as words.")
     shown = pd.DataFrame({
-        "role": words["role"], "tokens": [spoken(w, 10) for w in words["tokens"]],
-        "negated": [spoken(w, 10) for w in words["negated_tokens"]],
+        "role": words["role"], "tokens": [words_cell(w, 10) for w in words["tokens"]],
+        "negated": [words_cell(w, 10) for w in words["negated_tokens"]],
         **{name: words[name] for name in ("entropy", "entropy_percentile", "norm", "norm_percentile")},
     })  # fmt: skip
     st.dataframe(shown, hide_index=True, placeholder="–", column_config={
@@ -276,7 +244,7 @@ def _over_set(made: dict[str, Any]) -> None:
             "activation": st.column_config.NumberColumn("Activation", format="%+.3f"),
         },
     )  # fmt: skip
-    chart = figures_neurons.activation_histogram(made["tables"]["histogram"], made["mean"])
+    chart = figures.activation_histogram(made["tables"]["histogram"], made["mean"])
     st.altair_chart(chart, width="stretch", alt="Activations over the set")
 
 
@@ -285,8 +253,8 @@ def _similar(near: pd.DataFrame) -> None:
     names = [f"L{n} N{m}" for n, m in zip(near["layer"], near["neuron"], strict=True)]
     nodes = [f"L{n}.mlp_value{m}" for n, m in zip(near["layer"], near["neuron"], strict=True)]
     st.dataframe(
-        pd.DataFrame({"name": names, "cosine": near["cosine"], "tokens": [spoken(w) for w in near["tokens"]]}),
-        hide_index=True, key="similar", selection_mode="single-row", on_select=partial(take_row, "similar", nodes),
+        pd.DataFrame({"name": names, "cosine": near["cosine"], "tokens": [words_cell(w) for w in near["tokens"]]}),
+        hide_index=True, **on_row("similar", nodes, take_neuron),
         column_config={
             "name": "Neuron", "cosine": st.column_config.NumberColumn("Cosine", format="%.3f"),
             "tokens": "Writes",
@@ -297,7 +265,7 @@ def _similar(near: pd.DataFrame) -> None:
 # ---- every token of the set ------------------------------------------------------------------------------------------
 
 
-def _tokens(subject: Subject, prompts: PromptSet, layer: int, neuron: int) -> None:
+def _every_token(subject: Subject, prompts: PromptSet, layer: int, neuron: int) -> None:
     """What activates it anywhere in the set, not at the last tokens only."""
     from visit.analyses.neuron_tokens import TOKENS_RUN, token_tables, tokens_job
     from visit.runs.prompts import run_key
@@ -311,14 +279,14 @@ def _tokens(subject: Subject, prompts: PromptSet, layer: int, neuron: int) -> No
     if sums is None or not sums.prompts:
         return
     made = token_tables(model, sums, prompts.prompts)
-    with graphs.beside("tokens"):
+    with beside("tokens"):
         left, right = st.columns([5, 3], gap="large")
     with left:
         for sign, title in ((1, "Most active"), (-1, "Most negative")):
             rows = made["tokens"]
             _contexts(rows[sign * rows["activation"] > 0], sign, title, prompts)
     with right:
-        _means(made["token_means"])
+        _token_means(made["token_means"])
     st.caption(
         f"Every one of the {sums.positions:,} tokens of {sums.prompts:,} prompts. A row is a token with what stands "
         "before and after it; the model sees only what is before, so that prompts which begin in the same way count as "
@@ -335,12 +303,14 @@ def _contexts(rows: pd.DataFrame, sign: int, title: str, prompts: PromptSet) -> 
         "prompts": rows["prompts"].tolist(),
     })  # fmt: skip
     text, number = st.column_config.TextColumn, st.column_config.NumberColumn
-    key = f"contexts {title}"
-    places = list(zip(rows["number"], rows["position"], strict=True))
+    places = list(zip(rows["number"].tolist(), rows["position"].tolist(), strict=True))
+
+    def look_there(place: tuple[int, int]) -> None:
+        take(prompt=prompts.prompts[place[0]], pos=place[1])
+
     st.dataframe(
         shown.style.set_properties(subset=["token"], **{"background-color": _TINT[sign]}), hide_index=True,
-        height=min(36 * (len(shown) + 1) + 2, 362), key=key, selection_mode="single-row",
-        on_select=partial(_take_context, key, places, prompts),
+        height=min(36 * (len(shown) + 1) + 2, 362), **on_row(f"contexts {title}", places, look_there),
         column_config={
             "activation": number(title, format="%+.3f", help="The activation."),
             "before": text("Before", alignment="right"), "token": text("Token"), "after": text("After"),
@@ -358,16 +328,7 @@ def _cut(text: str, room: int) -> str:
     return visible(text[:room]) + "…" if room > 0 else "…" + visible(text[room:])
 
 
-def _take_context(key: str, places: list[tuple[int, int]], prompts: PromptSet) -> None:
-    """Look at the prompt of a row, at its token."""
-    rows = st.session_state[key]["selection"]["rows"]
-    if rows and rows[0] < len(places):
-        number, position = places[rows[0]]
-        change(prompt=prompts.prompts[number], pos=int(position), target="", distractor="", node="", detail="", pin="",
-               align="", head="", source="")  # fmt: skip
-
-
-def _means(means: pd.DataFrame) -> None:
+def _token_means(means: pd.DataFrame) -> None:
     number = st.column_config.NumberColumn
     shown = means.drop(columns=["token_id", "min"]).assign(token=[visible(t) for t in means["token"]])
     st.dataframe(shown, hide_index=True, height=362, column_config={
@@ -394,8 +355,9 @@ def statistics(subject: Subject, chosen: PromptSet) -> tuple[Any, Any] | bool:
     from visit.runs.prompts import run_key
 
     model = subject.model
-    share: Any = st.segmented_control("Most active: so much of a layer", CHOICES["nshare"], required=True,
-                                      format_func=lambda s: f"{s} %", help=_SHARE, **field("nshare"))  # fmt: skip
+    share: Any = st.segmented_control("Most active: so much of a layer", required=True, **choice("nshare"),
+                                      help="The paper counts the 100 most active of 4,096 neurons, 2.44 %; elsewhere "
+                                      "the same share.")  # fmt: skip
     key = run_key(NEURON_RUN, model, chosen, share)
     run = watched(("neurons", chosen.hash, share), key, lambda: neuron_job(model, chosen.rows, float(share) / 100))
     if run is None:
@@ -405,26 +367,23 @@ def statistics(subject: Subject, chosen: PromptSet) -> tuple[Any, Any] | bool:
     if index is None or sums is None or not sums.prompts:
         return index is None
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        measure: Any = st.segmented_control("Activity", ["activation", "weighted"], required=True, **field("activity"),
-                                            format_func=lambda m: _MEASURES[m])  # fmt: skip
+        measure: Any = st.segmented_control("Activity", required=True, **choice("activity"))
         threshold = st.slider("Always on: among the most active on more than", 0.5, 1.0, 0.85, 0.01, width=360)
     stats = statistics_table(model, sums, index, measure, threshold)
     summary = regularization_table(stats)
     for sentence in regularization_findings(summary, stats, sums.prompts):
         st.markdown(plain(sentence))
-    chart = figures_neurons.norm_entropy(stats, None, state().neuron, threshold)
-    st.altair_chart(chart, width="stretch", key="figure8", selection_mode="neuron", on_select=_take_dot,
-                    alt="Norm against entropy of every neuron")  # fmt: skip
+    st.altair_chart(
+        figures.norm_entropy(stats, None, state().neurons.neuron, threshold), width="stretch",
+        **on_point("figure8", "neuron", lambda point: take_neuron(point["node"])),
+        alt="Norm against entropy of every neuron",
+    )  # fmt: skip
     st.caption(
         f"Figure 8, {sums.prompts:,} prompts: every dot is a neuron, the length of what it writes against how spread "
         "its words are; the colour is how often it is among its layer's most active. Click one for its card."
     )
     _summary(summary)
     return stats, sums
-
-
-_SHARE = "The paper counts the 100 most active of 4,096 neurons, 2.44 %; elsewhere the same share."
-_MEASURES = {"activation": "|activation| (the paper)", "weighted": "|activation| × ‖row‖ (the authors' code)"}
 
 
 def _summary(summary: pd.DataFrame) -> None:
@@ -457,20 +416,14 @@ def _summary(summary: pd.DataFrame) -> None:
 _MEDIAN = "The median percentile of those that are always on, among the neurons of their layer,"
 
 
-def _take_dot() -> None:
-    found = st.session_state["figure8"]["selection"].get("neuron") or []
-    if found:
-        take_neuron(found[0]["node"])
-
-
 def figure9(subject: Subject, stats: Any, sums: Any) -> None:
     """The weights of a layer's most frequent neurons, dimension by dimension."""
     from visit.analyses.neurons import weight_profile
 
-    layer = layer_of(subject)
+    layer = chosen_layer(subject)
     profile = weight_profile(subject.model, stats, sums, layer)
     with st.container(height=96 * profile["series"].nunique() + 90, border=False):  # scrolls where it is narrow
-        st.altair_chart(figures_neurons.weight_lines(profile), width="content", alt="Weights per dimension")
+        st.altair_chart(figures.weight_lines(profile), width="content", alt="Weights per dimension")
     st.caption(
         f"Figure 9, layer {layer}: what neurons write, dimension by dimension; dots are weights beyond three standard "
         "deviations of their own vector, upright grey lines, if any, the stream's rogue dimensions."
@@ -478,15 +431,8 @@ def figure9(subject: Subject, stats: Any, sums: Any) -> None:
 
 
 # ---- every neuron as words, for what asks all of them ----------------------------------------------------------------
-AT_ONCE = 8.0  # seconds of forecast up to which nobody is asked: visit-mini is read while one looks
+UNASKED = 8.0  # seconds of forecast up to which nobody is asked: visit-mini is read while one looks
 PATIENCE = 2.0  # … and for which the page waits for it
-
-
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _st_forecast(name: str, revision: str, _model: Model) -> float:
-    from visit.lenses.weights import forecast_seconds
-
-    return forecast_seconds(_model)
 
 
 def every_neuron(model: Model, why: str) -> Any:
@@ -494,82 +440,60 @@ def every_neuron(model: Model, why: str) -> Any:
 
     `why`: what cannot be shown without it, the beginning of a sentence.
     """
-    from visit.lenses.weights import found_index, rows_in_all
+    from visit.lenses.weights import STEP, StaticRun, found_index, rows_in_all, weights_key
 
     found = found_index(model)
     if found is not None:
         return found
-    key, rows = _key(model), rows_in_all(model)
+    key, rows = ("static index", weights_key(model)), rows_in_all(model)
+
+    def offer(text: str, label: str) -> None:
+        st.caption(text)
+        if st.button(label, key="every neuron", icon=":material/play_arrow:"):
+            begin(key, lambda: StaticRun(model), SLOW)
+
     run = SLOW.find(key)
     if run is None:
-        seconds = _st_forecast(model.name, model.revision, model)
-        if seconds > AT_ONCE:
-            _offer(model, f"{why} once every neuron is read as words: {rows:,} rows of the weights, about "
-                   f"{duration(seconds)}, once for this model. The rest of the page does not wait for it.",
-                   "Read every neuron")  # fmt: skip
+        seconds = st_index_seconds(model.name)
+        if seconds > UNASKED:
+            offer(f"{why} once every neuron is read as words: {rows:,} rows of the weights, about {duration(seconds)}, "
+                  "once for this model. The rest of the page does not wait for it.", "Read every neuron")  # fmt: skip
             return None
-        run = SLOW.submit(key, _job(model))
+        run = SLOW.submit(key, lambda: StaticRun(model))
         with suppress(VisitError):  # told below
             run.wait(PATIENCE)
     if run.state == "done":
         return run.result
     if run.alive:
-        look_again(1.0, _watch, key, _short(model), rows)
+        look_again(1.0, _watch_rows, key, model.name.rstrip("/").split("/")[-1], rows)
     elif run.error is not None:
         st.error(str(run.error), icon=":material/error:")
-        _offer(model, f"{why} once every neuron is read as words.", "Try again")
+        offer(f"{why} once every neuron is read as words.", "Try again")
     else:
         now = run.progress
-        left = _st_forecast(model.name, model.revision, model) * (1 - now.done / max(1, now.total))
-        _offer(model, f"Stopped after {_read(run):,} of {rows:,} rows, which are kept. {why} when all are read: "
-               f"about {duration(left)} more.", "Resume")  # fmt: skip
+        seconds = st_index_seconds(model.name) * (1 - now.done / max(1, now.total))
+        offer(f"Stopped after {now.done * STEP:,} of {rows:,} rows, which are kept. {why} when all are read: about "
+              f"{duration(seconds)} more.", "Resume")  # fmt: skip
     return None
 
 
-def _key(model: Model) -> tuple[str, str]:
-    from visit.lenses.weights import weights_key
-
-    return "static index", weights_key(model)
-
-
-def _job(model: Model) -> Any:
-    from visit.lenses.weights import StaticRun
-
-    return lambda: StaticRun(model)
-
-
-def _short(model: Model) -> str:
-    return model.name.rstrip("/").split("/")[-1]
-
-
-def _offer(model: Model, text: str, label: str) -> None:
-    st.caption(text)
-    if st.button(label, key="every neuron", icon=":material/play_arrow:"):
-        begin(_key(model), _job(model), SLOW)
-
-
-def _watch(key: Any, name: str, rows: int) -> None:
+def _watch_rows(key: Any, name: str, rows: int) -> None:
     """How far it is, looked at again and again; when it ends the whole page follows."""
     run = SLOW.find(key)
     if run is None or not run.alive:
         st.rerun()
     assert run is not None
-    st.progress(min(1.0, run.progress.done / max(run.progress.total, 1)), said(run, name, rows))
+    st.progress(min(1.0, run.progress.done / max(run.progress.total, 1)), _rows_so_far(run, name, rows))
     st.button("Stop, and keep what is read", key="stop every neuron", help=SHARED, on_click=run.cancel)
 
 
-def _read(run: Run) -> int:
-    """Rows: an item of the run is several of them."""
-    from visit.lenses.weights import STEP
-
-    return run.progress.done * STEP
-
-
-def said(run: Run, name: str, rows: int) -> str:
+def _rows_so_far(run: Run, name: str, rows: int) -> str:
     """`Reading every neuron of SmolLM2 as words: 41,472 of 155,520 rows, about 70 s left`."""
+    from visit.lenses.weights import STEP  # rows of one item of the run
+
     now = run.progress
     start = f"Reading every neuron of {plain(name)} as words"
     if run.place:
         return f"{start}: waits for {run.place} other model{'s' if run.place > 1 else ''}"
     left = "" if now.seconds_left is None else f", about {duration(now.seconds_left)} left"
-    return f"{start}: {min(rows, _read(run)):,} of {rows:,} rows{left}"
+    return f"{start}: {min(rows, now.done * STEP):,} of {rows:,} rows{left}"

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 import visit
-from visit.app.address import DEFAULT_PROMPT, DEFAULT_PROMPT_B, PROMPT_CHARACTERS
-from visit.app.cache import About, Prompt, st_capture, st_model_watched
+from visit.app.cache import About, PassKey, Prompt, st_capture, st_model_watched
 from visit.app.sidebar import give_back, lead_to_real, show_ledger
-from visit.app.state import change, field, state
-from visit.app.token_box import Token, enter_runs, token_box
+from visit.app.state import (
+    DEFAULT_PROMPT,
+    DEFAULT_PROMPT_B,
+    DRAWN,
+    PROMPT_CHARACTERS,
+    change,
+    defaults,
+    field,
+    session,
+    state,
+    value_of,
+)
+from visit.app.widgets import Token, enter_runs, on_point, plain, token_box
 from visit.errors import VisitError
 from visit.models.catalog import LISTED, MINI, title
 from visit.models.hub import DOWNLOADS
@@ -25,6 +35,7 @@ from visit.text.visible import visible
 
 if TYPE_CHECKING:
     from visit.activations.forward import Activations
+    from visit.exact.question import Question
     from visit.models.model import Model
 
 
@@ -39,7 +50,7 @@ class Subject:
     distractor: int | None
 
     @property
-    def key(self) -> tuple[str, Prompt]:
+    def key(self) -> PassKey:
         """The pass: the model, and what was typed."""
         return self.model.name, self.acts.prompt if self.acts.chat is None else self.acts.chat.typed
 
@@ -48,6 +59,27 @@ class Subject:
         """What a cached analysis needs to know: model, prompt, position, target, distractor."""
         return *self.key, self.pos, self.target, self.distractor
 
+    @property
+    def question(self) -> Question:
+        """The same, as an analysis takes it."""
+        from visit.exact.question import Question
+
+        return Question(self.model, self.acts, self.pos, self.target, self.distractor)
+
+    @property
+    def word(self) -> str:
+        """The target as it is shown."""
+        return visible(self.model.vocabulary[self.target])
+
+    @property
+    def token(self) -> str:
+        """The token at the position, as it is shown."""
+        return visible(self.acts.tokens[self.pos])
+
+    def in_address(self, pos: int) -> int:
+        """A position as the address holds it: the last one as −1."""
+        return -1 if pos == len(self.acts.token_ids) - 1 else pos
+
 
 def prompt_bar() -> Subject:
     """The shared bar on top of a page: prompt, examples, token chips, prediction, target and distractor."""
@@ -55,16 +87,19 @@ def prompt_bar() -> Subject:
     enter_runs()
     left, right, with_ = st.columns([4, 2, 2], vertical_alignment="bottom")
     left.text_area("Prompt", help=explain("prompt"), height="content", **field("prompt"))
-    examples = _examples(state().model == MINI)
+    examples = data_rows("examples.csv", state().model == MINI)
     now = state().prompt, state().target, state().distractor
-    chosen = next((label for label, example in examples.items() if example[:3] == now), None)
-    st.session_state["example"] = chosen
+    chosen = next((r for r in examples.values() if (r["prompt"], r["target"], r["distractor"]) == now), None)
+    st.session_state["example"] = chosen and chosen["label"]
     right.selectbox("Examples", list(examples), index=None, placeholder="Try one", key="example",
                     on_change=_take_example)  # fmt: skip
-    with with_:
-        _compare_with()
+    with with_, st.popover("Compare", width="stretch"):
+        key = f"w_prompt with {state().prompt}"
+        st.text_area("Change a word and press Enter", state().prompt, key=key, on_change=_take_other, height="content",
+                     args=(key,))  # fmt: skip
+        st.caption("Opens both prompts side by side: what changes inside the model?")
     if chosen:
-        st.caption(f":material/lightbulb: {examples[chosen][3]}")
+        st.caption(f":material/lightbulb: {chosen['shows']}")
     line = st.container()
     model, acts = run()
     with line:
@@ -72,29 +107,34 @@ def prompt_bar() -> Subject:
     show_ledger(model)
     bar, chart = st.columns([3, 2], gap="medium")
     with bar:
-        pos = _chips(model, acts)
-        subject = words(model, acts, pos)
+        pos = position(acts)
+        _chips(model, acts, pos)
+        subject = asked_words(model, acts, pos)
         lead_to_real()
     with chart:
-        _prediction(model, acts, pos, subject.target)
+        _prediction(subject)
     return subject
 
 
-def _compare_with() -> None:
-    """The way to the compare page: change a word of this prompt, and look at both."""
-    with st.popover("Compare", width="stretch"):
-        now = state().prompt
-        key = f"w_prompt with {now}"
-        st.text_area("Change a word and press Enter", now, key=key, on_change=_take_other, height="content",
-                     args=(key,))  # fmt: skip
-        st.caption("Opens both prompts side by side: what changes inside the model?")
-    if page := st.session_state.pop("visit_open", None):
-        st.switch_page(page)
+@cache
+def data_rows(file: str, mini: bool) -> dict[str, dict[str, str]]:
+    """label → row of a list that comes with VISIT: of visit-mini's own world, or of ours for real models."""
+    path = Path(visit.__file__).parent / "data" / ("visit-mini" if mini else ".") / file
+    with path.open(encoding="utf-8", newline="") as rows:
+        return {row["label"]: {k: v or "" for k, v in row.items()} for row in csv.DictReader(rows)}
+
+
+def _take_example() -> None:
+    label = st.session_state["example"]
+    if label is not None:
+        row = data_rows("examples.csv", state().model == MINI)[label]
+        asked = {name: row[name] for name in ("prompt", "target", "distractor")}
+        change(**asked, **defaults("pos", *DRAWN))
 
 
 def _take_other(key: str) -> None:
-    change(prompt_b=st.session_state[key], pos_b=-1, target_b="", distractor_b="", align="", node="", detail="", pin="")
-    st.session_state["visit_open"] = "pages/compare.py"
+    change(prompt_b=st.session_state[key], **defaults("pos_b", "target_b", "distractor_b", *DRAWN))
+    session().goto = "pages/compare.py"
 
 
 def chat_line(*sides: tuple[Model, Activations]) -> None:
@@ -112,8 +152,7 @@ def chat_line(*sides: tuple[Model, Activations]) -> None:
     if not chatty:
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.session_state["w_chat"] = bool(state().chat)
-        st.toggle("As a chat message", key="w_chat", on_change=_take_chat, help=explain("chat message"))
+        st.toggle("As a chat message", help=explain("chat message"), **field("chat"))
         if not state().chat:
             st.caption(f"{plain(title(chatty[0].name))} was trained on chats: a plain text is out of its habit.")
             return
@@ -126,22 +165,17 @@ def chat_line(*sides: tuple[Model, Activations]) -> None:
             st.caption(f"The template adds a system message by itself: “{plain(visible(added[:120]))}”.")
 
 
-def _take_chat() -> None:
-    on = bool(st.session_state["w_chat"])
-    change(chat="1" if on else "", pos=-1, pos_b=-1, node="", detail="", pin="", align="", head="", source="")
-
-
 def show_notes() -> None:
     """What a link asked for and could not have."""
-    for note in st.session_state.get("visit_notes", []):
+    for note in session().notes:
         st.info(note, icon=":material/link:")
 
 
-def words(model: Model, acts: Activations, pos: int, side: str = "") -> Subject:
+def asked_words(model: Model, acts: Activations, pos: int, side: str = "") -> Subject:
     """The fields of target and distractor. `side`: "_b" for the second prompt of a page that has two."""
     places = st.columns(2)
-    target = _word(model, places[0], f"target{side}", "its prediction")
-    distractor = _word(model, places[1], f"distractor{side}", "none")
+    target = _word_field(model, places[0], f"target{side}", "its prediction")
+    distractor = _word_field(model, places[1], f"distractor{side}", "none")
     if target is None:
         assert acts.logits is not None
         target = int(acts.logits[pos].argmax())
@@ -151,38 +185,25 @@ def words(model: Model, acts: Activations, pos: int, side: str = "") -> Subject:
     return Subject(model, acts, pos, target, distractor)
 
 
-@st.cache_resource(show_spinner=False)
-def _examples(mini: bool) -> dict[str, tuple[str, str, str, str]]:
-    """label → (prompt, target, distractor, what it shows): of visit-mini's own world, or of ours for real models."""
-    file = Path(visit.__file__).parent / "data" / ("visit-mini/examples.csv" if mini else "examples.csv")
-    with file.open(encoding="utf-8", newline="") as rows:
-        return {
-            r["label"]: (r["prompt"], r["target"] or "", r["distractor"] or "", r["shows"])
-            for r in csv.DictReader(rows)
-        }
-
-
-def _take_example() -> None:
-    label = st.session_state["example"]
-    if label is not None:
-        prompt, target, distractor, _ = _examples(state().model == MINI)[label]
-        change(prompt=prompt, target=target, distractor=distractor, pos=-1, node="", detail="", pin="", align="")
-
-
 def shown_model(side: str = "", name: str = "") -> Model:
     """The model of the address, loaded behind a status. One that cannot be used is said; the last good one stays."""
-    memory = st.session_state
-    wanted = (state().model_b or state().model) if side else state().model
-    _show_problem(side)
+    loaded, control = session().shown_models, f"model{side}"
+    wanted = value_of(state(), control) or state().model
+    _show_problem(control)
     place = st.empty()
-    if memory.get(f"visit_model{side}") != wanted:
+    if loaded.get(control) != wanted:
         place.progress(0.0, f"Loading {title(wanted)}: the first visitor waits a few seconds…")
     try:
         model = st_model_watched(wanted, place)
     except VisitError as problem:
         place.empty()
-        _take_back(side, wanted, f"{name}{problem}")
-    memory[f"visit_model{side}"] = model.name
+        last = loaded.get(control, MINI)
+        if last == wanted:
+            raise VisitError(f"{name}{problem}") from problem
+        give_back(control, last)
+        session().problems[control] = f"{name}{problem} Shown meanwhile: {last}.", state()
+        st.rerun()
+    loaded[control] = model.name
     return model
 
 
@@ -191,19 +212,19 @@ def run(side: str = "", name: str = "") -> tuple[Model, Activations]:
 
     A model or prompt that cannot be used is said, and the last one that could be used stays on screen.
     """
-    memory = st.session_state
-    prompt = state().prompt_b if side else state().prompt
+    prompt = value_of(state(), f"prompt{side}")
     model = shown_model(side, name)
     try:
         if len(prompt) > PROMPT_CHARACTERS:
             raise VisitError(f"A prompt may have {PROMPT_CHARACTERS:,} characters; {len(prompt):,} came. Shorten it.")
         acts = st_capture(model.name, _typed(model, prompt))
     except VisitError as problem:
-        known, kept = memory.get(f"visit_prompt{side}", ("", DEFAULT_PROMPT_B if side else DEFAULT_PROMPT))
-        text = kept if isinstance(kept, str) else kept.text
+        first = DEFAULT_PROMPT_B if side else DEFAULT_PROMPT
+        known, last = session().shown_prompts.get(side, ("", first))
+        text = last if isinstance(last, str) else last.text
         st.error(f"{name}{problem} Shown meanwhile: “{plain(visible(text[:80]))}”.", icon=":material/error:")
-        acts = st_capture(model.name, kept if known == model.name else text)
-    memory[f"visit_prompt{side}"] = model.name, acts.prompt if acts.chat is None else acts.chat.typed
+        acts = st_capture(model.name, last if known == model.name else text)
+    session().shown_prompts[side] = model.name, acts.prompt if acts.chat is None else acts.chat.typed
     return model, acts
 
 
@@ -216,49 +237,34 @@ def _typed(model: Model, prompt: str) -> Prompt:
     return prompt
 
 
-def _take_back(side: str, wanted: str, problem: str) -> NoReturn:
-    """A model that cannot be loaded: the one before it stays in the state, and the page begins again with it."""
-    kept = st.session_state.get(f"visit_model{side}", MINI)
-    if kept == wanted:
-        raise VisitError(problem)
-    give_back(f"model{side}", kept)
-    st.session_state[f"visit_problem{side}"] = (f"{problem} Shown meanwhile: {kept}.", state())
-    st.rerun()
-
-
-def _show_problem(side: str) -> None:
+def _show_problem(control: str) -> None:
     """Why the last choice of a model could not be had, until something else is asked for."""
-    problem, then = st.session_state.get(f"visit_problem{side}", ("", None))
+    now = session()
+    problem, then = now.problems.get(control, ("", None))
     if problem and then == state():
         st.error(problem, icon=":material/error:")
     elif problem:
-        del st.session_state[f"visit_problem{side}"]
-    pending = st.session_state.get("visit_pending")
-    if pending and pending[0] == f"model{side}":
-        going = "is being downloaded; the sidebar shows how far it is" if _downloads(pending[1]) else (
-            "is not on this machine yet; the sidebar offers its download"
-        )  # fmt: skip
-        kept = title(st.session_state.get(f"visit_model{side}", MINI))
-        named = title(pending[1]) if pending[1] in LISTED else pending[1]
-        st.info(f"{plain(named)} {going}. Shown meanwhile: {plain(kept)}.", icon=":material/download:")
-
-
-def _downloads(name: str) -> bool:
-    download = DOWNLOADS.find(name)
-    return download is not None and download.state == "running"
+        del now.problems[control]
+    if now.pending and now.pending[0] == control:
+        name = now.pending[1]
+        download = DOWNLOADS.find(name)
+        going = "is not on this machine yet; the sidebar offers its download"
+        if download is not None and download.state == "running":
+            going = "is being downloaded; the sidebar shows how far it is"
+        named, last = title(name) if name in LISTED else name, title(now.shown_models.get(control, MINI))
+        st.info(f"{plain(named)} {going}. Shown meanwhile: {plain(last)}.", icon=":material/download:")
 
 
 def position(acts: Activations, side: str = "") -> int:
     """The position looked at; one that the prompt does not have is said, and the last is taken."""
-    wanted = state().pos_b if side else state().pos
     try:
-        return acts.index(wanted)
+        return acts.index(value_of(state(), f"pos{side}"))
     except VisitError as problem:
         st.info(f"{problem} The last position is shown instead.", icon=":material/link:")
         return len(acts.token_ids) - 1
 
 
-def _chips(model: Model, acts: Activations) -> int:
+def _chips(model: Model, acts: Activations, pos: int) -> None:
     """The prompt's tokens as chips; the chosen one is the position that everything is about."""
     from visit.models.tokens import character_parts, special_ids, start_tokens
 
@@ -267,7 +273,6 @@ def _chips(model: Model, acts: Activations) -> int:
     starts = start_tokens(model.tokenizer)
     starts = starts if starts and acts.token_ids[: len(starts)] == starts else ()
     special = special_ids(model.tokenizer)
-    pos = position(acts)
 
     def shown(i: int) -> Token:
         """One of several tokens that spell a character says which and what part of it it is."""
@@ -286,73 +291,54 @@ def _chips(model: Model, acts: Activations) -> int:
     if starts and count > 1 and acts.pattern is not None:
         rest = float(acts.pattern[:, :, 1:, 0].float().mean())
         st.caption(
-            f":material/anchor: The tokenizer puts {chip(acts.tokens[0])} in front. It is kept: it is the attention "
-            f"sink, on which heads with nothing to fetch rest. Here {percent(rest)} of all attention lies on it."
+            f":material/anchor: The tokenizer puts {plain(visible(acts.tokens[0]))} in front. It is kept: it is the "
+            f"attention sink, on which heads with nothing to fetch rest. Here {percent(rest)} of all attention lies on "
+            "it."
         )
-    return pos
-
-
-def plain(text: str) -> str:
-    """Text in a label or caption, where Markdown's signs would be read as such."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]()<>#+-.!|~:$^=&@" else c for c in text)
-
-
-def chip(token: str) -> str:
-    """A token in a label: visible, and with Markdown's signs escaped."""
-    return plain(visible(token))
 
 
 def _take_token(count: int, pos: int) -> None:
     change(pos=-1 if pos == count - 1 else pos, node="")
 
 
-def _word(model: Model, place: Any, name: str, empty: str) -> int | None:
+def _word_field(model: Model, place: Any, name: str, empty: str) -> int | None:
     """A target or distractor field. A word that is not one token is refused beside the field; the rest goes on."""
     what = name.removesuffix("_b")
     place.text_input(what.capitalize(), placeholder=empty, help=explain(what), max_chars=200, **field(name))
-    text = getattr(state(), name)
+    text = value_of(state(), name)
     if not text:
         return None
     try:
-        token = model.token_id(text, what)
-        read, spaced = model.vocabulary[token], _spaced(model, text)
-        if read == " " + text:
-            place.caption(f"Read as “{chip(read)}”: inside a text a word's token begins with a space.")
-        elif not text.startswith(" ") and spaced not in (None, token):
-            place.caption(f"“{chip(text)}” as at the start of a text; inside one its token is “{chip(' ' + text)}”.")
-        return token
-    except VisitError as problem:
-        spaced = _spaced(model, text)
-        if spaced is not None:
-            place.caption(f"Read as “{chip(' ' + text)}”: inside a text a word's token begins with a space.")
-            return spaced
-        place.warning(f"{problem} Shown instead: {empty}.", icon=":material/edit:")
-        return None
-
-
-def _spaced(model: Model, text: str) -> int | None:
-    try:
-        return model.token_id(" " + text)
+        spaced = model.token_id(" " + text)
     except VisitError:
-        return None
+        spaced = None
+    inside, alone = plain(visible(" " + text)), plain(visible(text))
+    with_space = f"Read as “{inside}”: inside a text a word's token begins with a space."
+    try:
+        token = model.token_id(text, what)
+    except VisitError as problem:
+        if spaced is None:
+            place.warning(f"{problem} Shown instead: {empty}.", icon=":material/edit:")
+        else:
+            place.caption(with_space)
+        return spaced
+    if model.vocabulary[token] == " " + text:
+        place.caption(with_space)
+    elif not text.startswith(" ") and spaced not in (None, token):
+        place.caption(f"“{alone}” as at the start of a text; inside one its token is “{inside}”.")
+    return token
 
 
-def _prediction(model: Model, acts: Activations, pos: int, target: int) -> None:
+def _prediction(subject: Subject) -> None:
     from visit.analyses.overview import predictions
     from visit.figures import maps as figures
 
-    table = predictions(model, acts, pos)
+    table = predictions(subject.model, subject.acts, subject.pos)
     st.markdown("**What comes next**", help="The model's prediction after the chosen position. Click a bar to make "
                 "it the target. " + explain("probability"))  # fmt: skip
-    chart = figures.predictions(table, target)
     words = dict(zip(table["id"].tolist(), table["token"].tolist(), strict=True))
     st.altair_chart(
-        chart, key="predictions", on_select=lambda: _take_prediction(words), selection_mode="word",
+        figures.predictions(table, subject.target),
         alt="The ten most probable next tokens: " + ", ".join(visible(t) for t in table["token"]),
+        **on_point("predictions", "word", lambda p: change(target=words[p["id"]]) if p["id"] in words else None),
     )  # fmt: skip
-
-
-def _take_prediction(words: dict[int, str]) -> None:
-    chosen = st.session_state["predictions"]["selection"].get("word") or []
-    if chosen and chosen[0]["id"] in words:
-        change(target=words[chosen[0]["id"]])

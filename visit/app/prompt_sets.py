@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from visit.app import graph_panel as graphs
 from visit.app.follow import look_again
-from visit.app.prompt_bar import plain
-from visit.app.state import checked, field, state
+from visit.app.state import choice, field, state
+from visit.app.widgets import beside, plain
 from visit.errors import VisitError
 from visit.runs.prompts import (
     ANSWERED_RUN,
@@ -48,17 +47,17 @@ def choose_set(model: Model, filtered: bool = True) -> PromptSet | None:
     names = [*shipped(model.name), OWN]
     name = state().set if state().set in names else names[0]
     count = _count(model)
-    with graphs.beside("sets"):
+    with beside("sets"):
         left, right = st.columns([3, 2], gap="medium", vertical_alignment="bottom")
     with left:
-        st.segmented_control("Prompt set", names, required=True, wrap=True, format_func=_labels(model, count),
+        st.segmented_control("Prompt set", required=True, wrap=True,
                              help="A set of prompts; every number below is about the last token of each. Answered: "
                                   "the model's most probable next word is the one that the set expects.",
-                             **field("set", names))  # fmt: skip
+                             **choice("set", names, _labels(model, count)))  # fmt: skip
     if filtered:
         right.checkbox("Only prompts that the model answers correctly", help="As in the paper: needs a target for each "
                                                                              "prompt.",
-                       **checked("answered"))  # fmt: skip
+                       **field("answered"))  # fmt: skip
     if name != state().set:
         st.info(f"The set “{plain(state().set)}” does not come with {_short(model)}; {name} is taken.",
                 icon=":material/link:")  # fmt: skip

@@ -9,7 +9,7 @@ import streamlit as st
 
 from visit.app.cache import st_examination, st_ledger
 from visit.app.follow import look_again
-from visit.app.state import change, checked, choose_model, field, state, visitor, whole_words, write_url
+from visit.app.state import change, field, session, state, take, value_of, write_url
 from visit.errors import VisitError
 from visit.models import wheels
 from visit.models.catalog import LISTED, MINI, REAL, is_hosted, least, memory_at_hand, need, title
@@ -37,21 +37,21 @@ def choose() -> None:
         + "Only safetensors and GGUF are read, and no code of a model is run.",
         **field("model"),
     )  # fmt: skip
-    if pending := st.session_state.get("visit_pending"):
+    if pending := session().pending:
         with st.container(border=True):
             _pending(pending[1])
 
 
 def lead_to_real() -> None:
     """While the embedded model is shown: one quiet line that leads to a real one."""
-    if state().model != MINI or st.session_state.get("visit_pending"):
+    if state().model != MINI or session().pending:
         return
     size = "" if is_here(REAL) else f", {size_text(LISTED[REAL].download)}"
     with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
         st.caption("This is a toy world.", width="content")
         st.button(
             f":primary[See a real model: {title(REAL).split()[0]}{size}.]", type="tertiary", key="see real",
-            on_click=choose_model, args=(REAL,),
+            on_click=take, kwargs={"model": REAL},
         )  # fmt: skip
 
 
@@ -83,26 +83,25 @@ def is_here(name: str) -> bool:
     return False
 
 
-def give_back(name: str, kept: str) -> None:
+def give_back(name: str, last: str) -> None:
     """Take a choice back that could not be had: the field `name` of the state is what it was."""
-    change(**{name: "" if name == "model_b" and kept == state().model else kept})
+    change(**{name: "" if name == "model_b" and last == state().model else last})
     write_url()
 
 
 def _settle(name: str) -> None:
     """A model that is not on this machine waits for its download, and the one before it stays."""
-    memory = st.session_state
-    pending = memory.get("visit_pending")
-    if pending and pending[0] == name and is_here(pending[1]):
-        DOWNLOADS.forget(pending[1])
-        del memory["visit_pending"]
-        change(**{name: pending[1]})
+    now = session()
+    if now.pending and now.pending[0] == name and is_here(now.pending[1]):
+        DOWNLOADS.forget(now.pending[1])
+        change(**{name: now.pending[1]})
+        now.pending = None
         write_url()
         return
-    wanted, kept = getattr(state(), name), memory.get(f"visit_{name}", MINI)
-    if wanted and wanted != kept and not is_here(wanted):
-        memory["visit_pending"] = (name, wanted)
-        give_back(name, kept)
+    wanted, last = value_of(state(), name), now.shown_models.get(name, MINI)
+    if wanted and wanted != last and not is_here(wanted):
+        now.pending = name, wanted
+        give_back(name, last)
 
 
 def _pending(name: str) -> None:
@@ -111,7 +110,7 @@ def _pending(name: str) -> None:
     if name not in LISTED:
         st.text(name)
     if download is not None and download.state == "running":
-        look_again(0.7, _watch, name)
+        look_again(0.7, _watch_download, name)
         return
     refusal = _too_large(name)
     if refusal:
@@ -119,17 +118,18 @@ def _pending(name: str) -> None:
     elif download is None:
         st.caption(_offer(name))
     elif download.state == "cancelled":
-        st.caption(f"Stopped at {_bytes(download)}. {_kept(name)}")
+        st.caption(f"Stopped at {_bytes(download)}. {_what_stays(name)}")
     else:
         st.error(download.error, icon=":material/error:")
-    if problem := st.session_state.pop("visit_download_problem", None):
-        st.error(problem, icon=":material/error:")
+    if session().download_problem:
+        st.error(session().download_problem, icon=":material/error:")
+        session().download_problem = ""
     with st.container(horizontal=True):
         if not refusal:
-            stopped = "Go on" if _kept(name) == _KEPT else "Try again"
+            stopped = "Resume" if _what_stays(name) == _FILES_STAY else "Try again"
             word = "Download" if download is None else "Try again" if download.state == "failed" else stopped
-            st.button(word, type="primary", icon=":material/download:", on_click=_start, args=(name,))
-        st.button("Not now", on_click=_drop, args=(name,))
+            st.button(word, type="primary", icon=":material/download:", on_click=_start_download, args=(name,))
+        st.button("Cancel", on_click=_drop, args=(name,))
 
 
 def _offer(name: str) -> str:
@@ -141,12 +141,12 @@ def _offer(name: str) -> str:
     )
 
 
-_KEPT = "Files that are whole stay and are not fetched again."
+_FILES_STAY = "Files that are whole stay and are not fetched again."
 
 
-def _kept(name: str) -> str:
+def _what_stays(name: str) -> str:
     """What stays of a download that is stopped."""
-    return "Nothing of it is kept." if name in LISTED and LISTED[name].wheel is not None else _KEPT
+    return "Nothing of it is kept." if name in LISTED and LISTED[name].wheel is not None else _FILES_STAY
 
 
 def _too_large(name: str) -> str:
@@ -162,34 +162,34 @@ def _too_large(name: str) -> str:
     )
 
 
-def _start(name: str) -> None:
+def _start_download(name: str) -> None:
     try:
         DOWNLOADS.start(name)
     except VisitError as problem:
-        st.session_state["visit_download_problem"] = str(problem)
+        session().download_problem = str(problem)
 
 
 def _drop(name: str) -> None:
-    st.session_state.pop("visit_pending", None)
+    session().pending = None
     DOWNLOADS.forget(name)
 
 
-def _watch(name: str) -> None:
+def _watch_download(name: str) -> None:
     """How far a download is, looked at again and again; when it ends, the whole page follows."""
     download = DOWNLOADS.find(name)
-    if download is None or download.state != "running" or "visit_pending" not in st.session_state:
+    if download is None or download.state != "running" or not session().pending:
         st.rerun()
     assert download is not None
-    download.look(visitor())
+    download.look(session().visitor)
     rate = f", {size_text(download.rate)} a second" if download.rate > 0 else ""
     text = download.doing or (f"{_bytes(download)}{rate}" if download.total else "Asking the hub…")
     st.progress(download.done / max(1, download.total), text)
     st.button("Stop the download", key=f"stop {name}", on_click=_stop, args=(name, download),
-              help=f"{_kept(name)} Where somebody else waits for it, it goes on for them.")  # fmt: skip
+              help=f"{_what_stays(name)} Where somebody else waits for it, it goes on for them.")  # fmt: skip
 
 
 def _stop(name: str, download: Download) -> None:
-    if not download.leave(visitor()):
+    if not download.leave(session().visitor):
         _drop(name)
 
 
@@ -201,9 +201,9 @@ def sidebar() -> None:
     """Model and ledger. Needs no torch: the ledger fills in when the page has loaded the model."""
     with st.sidebar:
         choose()
-        st.session_state["visit_ledger"] = st.empty()
-        st.toggle("Whole words only", help=explain("whole words"), **checked("whole"))
-        if whole_words():
+        session().ledger = st.empty()
+        st.toggle("Whole words only", help=explain("whole words"), **field("whole"))
+        if state().whole:
             st.caption("Lists of top words leave out pieces, signs and bytes. The numbers are the same.")
 
 
@@ -212,7 +212,7 @@ def show_ledger(model: Model) -> None:
     table = st_ledger(model.name)
     holds = bool(table["holds"].all())
     worst = float(table["max_rel_error"].max())
-    with st.session_state["visit_ledger"].container():
+    with session().ledger.container():
         st.caption(
             f"{model.family.name} · {model.n_layers} blocks × {model.n_heads} heads · d_model {model.d_model} · "
             f"{model.d_vocab:,} words · {str(model.dtype).removeprefix('torch.')}"
@@ -233,8 +233,9 @@ def show_ledger(model: Model) -> None:
         st.button("Doctor", icon=":material/stethoscope:", width="stretch",
                   help="Examine this model: its family, dimensions and tokenizer, the memory it takes, and every "
                        "identity with its largest error.",
-                  on_click=lambda: st.session_state.update(visit_doctor=True))  # fmt: skip
-    if st.session_state.pop("visit_doctor", False):
+                  on_click=lambda: setattr(session(), "doctor", True))  # fmt: skip
+    if session().doctor:
+        session().doctor = False
         _doctor(model.name)
     need_numbers(model)
     if not holds:

@@ -1,17 +1,423 @@
-"""The state of a session and its address: one frozen `State`, read from the URL and written back to it."""
+"""What a session shows, and its address: a frozen record of what pages share, and one of each page.
+
+One place to edit per control: its field, with a type, a default and, for choices, their names on screen. From these
+follow the widget (`field`, `choice`), the parser of the address and its writer. A field stands in the address under
+its name while it has not its default. An address comes from anybody: a value that cannot be used is replaced by its
+default, and a note says so.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from uuid import uuid4
 
 import streamlit as st
 
-from visit.app.address import State, parse, to_params
 from visit.errors import VisitError
+from visit.models.catalog import MINI, check_hosted
+from visit.text.visible import visible
+
+PROMPT_CHARACTERS = 8_000
+DEFAULT_PROMPT = "The capital of Japan is the city of"
+DEFAULT_PROMPT_B = "The capital of France is the city of"
+# the last b: a node that only prompt B has (visit.analyses.graph_difference)
+_NODE_ID = r"(L\d{1,4}(-\d{1,4})?(\.[a-z_]+\d*){1,2}(\.rest|\.gate|\.up)?b?|ln_final|logits)"
+_RANGES = r"\d{1,4}(-\d{1,4})?(\s*,\s*\d{1,4}(-\d{1,4})?)*"
+
+
+# ---- how a value is read ---------------------------------------------------------------------------------------------
+def _short(text: str) -> str:
+    if len(text) > 200:
+        raise ValueError("it is longer than 200 characters")
+    return text
+
+
+def _prompt(text: str) -> str:
+    if len(text) > PROMPT_CHARACTERS:
+        raise ValueError(f"it has {len(text):,} characters; at most {PROMPT_CHARACTERS:,} are read from a link")
+    return text
+
+
+def _model(text: str) -> str:
+    check_hosted(text)
+    if len(text) > 300 or not text.strip() or not text.isprintable():
+        raise ValueError("it is no name of a model")
+    return text
+
+
+def _other_model(text: str) -> str:
+    return _model(text) if text else ""
+
+
+def _of_form(pattern: str, refusal: str) -> Callable[[str], str]:
+    """Reads a text of this form, or none."""
+
+    def read(text: str) -> str:
+        text = text.strip()
+        if text and not re.fullmatch(pattern, text, re.ASCII):
+            raise ValueError(refusal.format(visible(text[:30])))
+        return text
+
+    return read
+
+
+def _number(refusal: str, pattern: str = r"\d{1,6}") -> Callable[[str], int | None]:
+    """Reads a whole number, or none for the default."""
+
+    def read(text: str) -> int | None:
+        if text and not re.fullmatch(pattern, text, re.ASCII):
+            raise ValueError(refusal.format(visible(text[:30])))
+        return int(text) if text else None
+
+    return read
+
+
+def _one_of(values: tuple[str, ...]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in values:
+            raise ValueError(f"it is one of {', '.join(values)}")
+        return text
+
+    return read
+
+
+def _switch(text: str) -> bool:
+    if text not in ("", "1"):
+        raise ValueError("it is 1 or nothing")
+    return text == "1"
+
+
+def amount(text: str) -> Any:
+    """A pruning amount as written in a field: "12", "80 %" or "0.8" (a share), "6,6" (positive, negative), "all"."""
+    text = text.strip().lower()
+    if text in ("all", ""):
+        return None
+    if re.fullmatch(r"\d{1,6}", text, re.ASCII):
+        return int(text)
+    if pair := re.fullmatch(r"(\d{1,6})\s*,\s*(\d{1,6})", text, re.ASCII):
+        return int(pair[1]), int(pair[2])
+    if share := re.fullmatch(r"(\d{1,3}(?:\.\d{1,6})?)\s*(%?)", text, re.ASCII):
+        part = float(share[1]) / (100 if share[2] else 1)
+        if 0 < part <= 1:
+            return part
+    raise VisitError(f"An amount is a number, a share such as 80 %, a pair such as 6,6, or all; “{text[:30]}” came")
+
+
+def _amount_text(text: str) -> str:
+    amount(text)
+    return text.strip()
+
+
+_MANY = "it is a whole number from 1"
+ModelName = Annotated[str, _model]
+PromptText = Annotated[str, _prompt]
+Position = Annotated[int, _number("“{}” is no position; positions are whole numbers", r"-?\d{1,6}")]
+Positive = Annotated[int, _number(_MANY, r"(?!0+$)\d{1,6}")]
+Amount = Annotated[str, _amount_text]
+Ranges = Annotated[str, _of_form(_RANGES, "“{}” is no list of layers; write 3, 3-5 or 0,3,7-9")]
+Node = Annotated[str, _of_form(_NODE_ID, "it is no node; nodes look like L3.head5")]
+
+
+# ---- what the pages show ---------------------------------------------------------------------------------------------
+def control(default: Any, *labels: str, forgets: tuple[str, ...] = ()) -> Any:
+    """A field's default; what its choices are called on screen; the fields that a new value makes meaningless."""
+    return dataclasses.field(default=default, metadata={"labels": labels, "forgets": forgets})
+
+
+DRAWN = ("node", "detail", "pin", "align")  # what is chosen in a drawing of one prompt, or two
+LOOKED_AT = (*DRAWN, "head", "source")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The flow graph, of one prompt or of two."""
+
+    layers: Ranges = ""
+    heads: Amount = "all"
+    values: Amount = "2"
+    neurons: Amount = "12"
+    rows: Amount = "12"
+    by: Literal["norm", "contribution", "pattern"] = "norm"
+    pin: Annotated[
+        str, _of_form(rf"(,|-?{_NODE_ID}(,|$)){{0,100}}", "it is no list of nodes; nodes look like L3.head5")
+    ] = ""
+    detail: Annotated[
+        str,
+        _of_form(
+            r"(states|words|everything)|(\d{1,4}[swe])(,\d{1,4}[swe])*",
+            "it is states, words, everything, or per layer such as 3w,5e",
+        ),
+    ] = ""
+    color: Literal["rank", "probability", "entropy", "contribution"] = control(
+        "rank", "rank of the target", "probability of the target", "entropy", "contribution of the target"
+    )
+    width: Literal["norm", "contribution"] = "norm"
+    sort: Literal["norm", "contribution", "index"] = "norm"
+    parts: Literal["both", "attention", "mlp"] = "both"
+    node: Node = ""
+
+    @property
+    def pins(self) -> tuple[str, ...]:
+        """The nodes that are kept, or with a minus hidden, whatever the pruning says."""
+        return tuple(pin for pin in self.pin.split(",") if pin)
+
+    @property
+    def look(self) -> dict[str, Any]:
+        """Options of every drawing but the colours of its nodes."""
+        return {"width_by": self.width, "sort_by": self.sort, "parts": self.parts}
+
+
+@dataclass(frozen=True)
+class Compare:
+    """The second prompt, and how two are compared."""
+
+    prompt_b: PromptText = control(DEFAULT_PROMPT_B, forgets=("pos_b", "target_b", "distractor_b", *LOOKED_AT))
+    model_b: Annotated[str, _other_model] = control("", forgets=("pos_b", "layers", *LOOKED_AT))
+    pos_b: Position = -1
+    target_b: str = ""
+    distractor_b: str = ""
+    align: Annotated[
+        str,
+        _of_form(r"((\d{1,6}:\d{0,6}|:\d{1,6})(,|$)){0,200}", "corrections of the alignment are written 3:5,4:,:6"),
+    ] = ""
+    view: Literal["graphs", "difference"] = control("graphs", "Two graphs", "The difference, B − A")
+    apart: Literal["js", "apart", "cosine", "cosine_centred"] = "js"
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The attention memory."""
+
+    head: Annotated[str, _of_form(r"L\d{1,4}\.head\d{1,4}", "it is no head; heads look like L4.head1")] = ""
+    measure: Literal[
+        "contribution", "norm", "share", "intersection_attn_out", "intersection_block", "intersection_final", "rank"
+    ] = control(
+        "contribution", "contribution", "norm", "share of the layer's lengths",
+        "I₅₀ with attn_out", "I₅₀ with the block", "I₅₀ with the last state", "rank of the target",
+    )  # fmt: skip
+    order: Literal["moved", "pattern", "contribution", "source_pos"] = control(
+        "moved", "by what it moves", "by attention", "by |contribution|", "by position"
+    )
+    sink: Literal["shown", "aside"] = control("shown", "shown", "set aside")
+    gain: Literal["plain", "folded"] = control("plain", "as they pair with ln1_out", "with the norm's gain")
+    source: Annotated[int | None, _number("it is no position; positions are whole numbers from 0")] = None
+    life: Literal["own", "head"] = control(
+        "own", "probability of its own token (Fig. 18)", "words in common with its head's output (Fig. 17)"
+    )
+
+
+@dataclass(frozen=True)
+class Norms:
+    """The layer norms."""
+
+    norm: Literal["ln1", "post_attn", "ln2", "post_mlp", "final"] = control(
+        "ln1", "before attention (ln1)", "after attention", "before the MLP (ln2)", "after the MLP", "the final norm"
+    )
+    lens: Literal["auto", "without"] = control("auto", "as everywhere", "without the final norm (Fig. 23)")
+    mean: Literal["probabilities", "vector"] = control(
+        "probabilities", "mean of the probabilities", "probabilities of the mean vector"
+    )
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """The neurons."""
+
+    neuron: Annotated[
+        str, _of_form(r"L\d{1,4}\.mlp_value\d{1,6}", "it is no neuron; neurons look like L3.mlp_value17")
+    ] = ""
+    kind: Literal["mlp", "attention"] = control("mlp", "MLP neurons", "rows of W_O")
+    nsort: Literal["norm", "contribution", "coefficient"] = control(
+        "norm", "by |coefficient| × ‖row‖", "by |contribution|", "by |coefficient|"
+    )
+    activity: Literal["activation", "weighted"] = control(
+        "activation", "|activation| (the paper)", "|activation| × ‖row‖ (the authors' code)"
+    )
+    nshare: Literal["1", "2.44", "5", "10"] = control("2.44", "1 %", "2.44 %", "5 %", "10 %")
+    word: str = ""
+
+
+@dataclass(frozen=True)
+class Studies:
+    """The paper's studies."""
+
+    figures: Annotated[
+        str,
+        _of_form(r"(\d{1,2}[ab]?|tables)(,(\d{1,2}[ab]?|tables)){0,40}", "figures are listed as 2b,5,tables"),
+    ] = ""
+    count: Literal["20", "50", "100", "200", "500", "all"] = "100"
+    correct: Literal["split", "only", "all"] = control(
+        "split", "all, and apart by right and wrong", "only those answered correctly", "all, targets ignored"
+    )
+    k: Positive = 50
+    blocks: Ranges = ""
+    ranks: Annotated[int | None, Positive.__metadata__[0]] = None
+    sources: Positive = 3
+    second: Literal["rbo", "none"] = control("rbo", "rank-biased overlap", "none")
+    draws: Positive = 1000
+    seed: Annotated[int, _number("it is no seed; seeds are whole numbers from 0")] = 0
+
+
+@dataclass(frozen=True)
+class State:
+    """What pages share, and what each page shows for itself."""
+
+    model: ModelName = control(MINI, forgets=("pos", "layers", *LOOKED_AT))
+    prompt: PromptText = control(DEFAULT_PROMPT, forgets=("pos", "target", "distractor", *LOOKED_AT))
+    chat: bool = control(False, forgets=("pos", "pos_b", *LOOKED_AT))
+    system: PromptText = control("", forgets=("pos", "pos_b", *LOOKED_AT))
+    pos: Position = -1
+    target: str = ""
+    distractor: str = ""
+    whole: bool = False  # lists of top words leave out what is no whole word: pieces, signs, white space, bytes
+    layer: Annotated[int | None, _number("it is no layer; layers are whole numbers from 0")] = None
+    set: Literal["facts", "names", "plain", "repeats", "world", "own"] = "facts"
+    answered: bool = False
+    graph: Graph = Graph()
+    compare: Compare = Compare()
+    memory: Memory = Memory()
+    norms: Norms = Norms()
+    neurons: Neurons = Neurons()
+    studies: Studies = Studies()
+
+
+@dataclass(frozen=True)
+class Control:
+    """One field of the state."""
+
+    page: str  # the field of `State` that holds its record, empty where pages share it
+    default: Any
+    read: Callable[[str], Any]
+    choices: dict[str, str]  # value → its name on screen
+    forgets: tuple[str, ...]
+
+
+def _controls(record: type, page: str = "") -> Iterator[tuple[str, Control]]:
+    hints = get_type_hints(record, include_extras=True)
+    for one in fields(record):
+        hint = hints[one.name]
+        if dataclasses.is_dataclass(hint):
+            yield from _controls(hint, one.name)  # type: ignore[arg-type]
+            continue
+        values = get_args(hint) if get_origin(hint) is Literal else ()
+        labels = one.metadata.get("labels") or values
+        if get_origin(hint) is Annotated:
+            read = hint.__metadata__[0]
+        else:
+            read = _one_of(values) if values else _switch if hint is bool else _short
+        choices = dict(zip(values, labels, strict=True))
+        yield one.name, Control(page, one.default, read, choices, one.metadata.get("forgets", ()))
+
+
+CONTROLS = dict(_controls(State))
+
+
+def value_of(state: State, name: str) -> Any:
+    """The field that stands in the address under `name`."""
+    page = CONTROLS[name].page
+    return getattr(getattr(state, page) if page else state, name)
+
+
+def with_values(state: State, values: Mapping[str, Any]) -> State:
+    """The state with other values of fields, each named as in the address."""
+    for page in {CONTROLS[name].page for name in values}:
+        found = {name: value for name, value in values.items() if CONTROLS[name].page == page}
+        state = replace(state, **({page: replace(getattr(state, page), **found)} if page else found))
+    return state
+
+
+# ---- the address -----------------------------------------------------------------------------------------------------
+def parse(params: Mapping[str, str]) -> tuple[State, list[str]]:
+    """(state, notes): one note for every value that could not be used."""
+    found: dict[str, Any] = {}
+    notes = []
+    for name, known in CONTROLS.items():
+        if name not in params:
+            continue
+        try:
+            value = known.read(str(params[name]))
+            found[name] = known.default if value is None else value
+        except (ValueError, VisitError) as problem:
+            default = written(known.default)
+            shown = f"“{default}”" if default not in ("", "-1") else "the default"
+            notes.append(f"The link's “{name}” cannot be used ({problem}); {shown} is shown instead.")
+    return with_values(State(), found), notes
+
+
+def to_params(state: State) -> dict[str, str]:
+    """The shortest query that gives the state back."""
+    values = {name: value_of(state, name) for name in CONTROLS}
+    found = {name: written(value) for name, value in values.items() if value != CONTROLS[name].default}
+    return {n: v for n, v in found.items() if not n.startswith("prompt") or len(v) <= PROMPT_CHARACTERS}
+
+
+def written(value: Any) -> str:
+    """A value as it stands in the address."""
+    return "1" if value is True else "" if value is None or value is False else str(value)
+
+
+def levels(text: str, layers: Sequence[int], default: Mapping[int, str]) -> dict[int, Any]:
+    """The level of detail of every layer: a word for all, `3w,5e` for some (the others folded), empty the default."""
+    if not text:
+        return dict(default)
+    if text in _LEVELS.values():
+        return dict.fromkeys(layers, text)
+    opened = {int(part[:-1]): _LEVELS[part[-1]] for part in text.split(",")}
+    return {layer: opened.get(layer, "states") for layer in layers}
+
+
+def level_text(found: Mapping[int, str]) -> str:
+    """The shortest text that `levels` reads back as `found`."""
+    kinds = set(found.values())
+    if len(kinds) == 1:
+        return kinds.pop()
+    return ",".join(f"{layer}{level[0]}" for layer, level in sorted(found.items()) if level != "states")
+
+
+_LEVELS = {"s": "states", "w": "words", "e": "everything"}
+
+
+# ---- the session -----------------------------------------------------------------------------------------------------
+@dataclass(eq=False)
+class Session:
+    """What one visitor's session holds beside the values of its widgets."""
+
+    state: State = State()
+    notes: list[str] = dataclasses.field(default_factory=list)  # what a link asked for and could not have
+    address: dict[str, str] | None = None  # as it was last written
+    page: str = ""  # where it stands; `entered`: through the entry point; `goto`: where to go first
+    entered: bool = False
+    goto: str = ""
+    visitor: str = dataclasses.field(default_factory=lambda: uuid4().hex)  # its name among those who share a run
+    shown_models: dict[str, str] = dataclasses.field(default_factory=dict)  # field of the state → the last that loaded
+    shown_prompts: dict[str, Any] = dataclasses.field(default_factory=dict)  # … → (model, the last that ran)
+    problems: dict[str, tuple[str, State]] = dataclasses.field(default_factory=dict)  # … → (why it could not, asked of)
+    pending: tuple[str, str] | None = None  # (field, model) that waits for its download
+    download_problem: str = ""
+    doctor: bool = False  # its dialog is to be opened
+    ledger: Any = None  # the place of it in the sidebar
+    levels: dict[int, str] = dataclasses.field(default_factory=dict)  # of the blocks in the drawing
+    look: dict[tuple[str, str], str] = dataclasses.field(default_factory=dict)  # two prompts → what to look for
+    windows: dict[str, Any] = dataclasses.field(default_factory=dict)  # pager → what it is of
+    card: tuple[int, int] | None = None  # the neuron whose card was last announced
+    run_study: bool = False  # the run that the controls ask for is to be started
+    later: list[Any] = dataclasses.field(default_factory=list)  # of visit.app.follow
+    drawn: float | None = None
+
+
+def session() -> Session:
+    """This session's record."""
+    return st.session_state.setdefault("visit", Session())
+
+
+def state() -> State:
+    """What this session shows."""
+    return session().state
 
 
 def ensure_entrypoint(page: str) -> None:
@@ -20,23 +426,24 @@ def ensure_entrypoint(page: str) -> None:
     A folder `pages/` beside st.navigation lets a fresh server run the first deep link's page alone. The entry point
     leaves its mark right before it runs a page; a page that finds none takes the way round.
     """
-    if not st.session_state.pop("visit_entry", False):
-        st.session_state["visit_goto"] = page
+    now = session()
+    if not now.entered:
+        now.goto = now.goto or page
         st.switch_page("streamlit_app.py", query_params=st.query_params.to_dict())
+    now.entered = False
 
 
-def begin(page: str) -> None:
+def open_page(page: str) -> None:
     """Bring the page's state and the URL together. Call once a run, before any widget."""
-    memory = st.session_state
-    params = st.query_params.to_dict()
-    moved = memory.get("visit_page") not in (None, page)  # a click in the sidebar drops the query: ours goes on
-    fresh = "visit_state" not in memory or (params != memory.get("visit_written") and not moved)
+    now, params = session(), st.query_params.to_dict()
+    moved = now.page not in ("", page)  # a click in the sidebar drops the query: ours goes on
+    fresh = now.address is None or (params != now.address and not moved)
     if fresh:
-        memory["visit_state"], memory["visit_notes"] = parse(params)
+        now.state, now.notes = parse(params)
     if fresh or moved:  # a field of another page with the same key would hand its value to nobody, and stand empty
-        for name in [k for k in memory if str(k).startswith("w_")]:
-            del memory[name]
-    memory["visit_page"] = page
+        for name in [k for k in st.session_state if str(k).startswith("w_")]:
+            del st.session_state[name]
+    now.page = page
     write_url()
 
 
@@ -45,77 +452,56 @@ def write_url() -> None:
     params = to_params(state())
     if st.query_params.to_dict() != params:
         st.query_params.from_dict(params)
-    st.session_state["visit_written"] = params
-
-
-def state() -> State:
-    """What this session shows."""
-    return st.session_state["visit_state"]
-
-
-def whole_words() -> bool:
-    """Whether lists of top words leave out what is no whole word: pieces, signs, white space, bytes."""
-    return bool(state().whole)
+    session().address = params
 
 
 def change(**values: Any) -> None:
     """Change the state and the address, and let the widgets follow. Only from callbacks, before widgets are made."""
-    st.session_state["visit_state"] = replace(state(), **values)
-    st.session_state["visit_notes"] = []
+    now = session()
+    now.state, now.notes = with_values(now.state, values), []
     for name in values:
         st.session_state.pop(f"w_{name}", None)
 
 
-def field(name: str, among: Sequence[str] | None = None) -> dict[str, Any]:
+def take(**values: Any) -> None:
+    """The same, as a visitor chooses them: what the new values make meaningless is forgotten."""
+    change(**{**defaults(*(n for name in values for n in CONTROLS[name].forgets)), **values})
+
+
+def defaults(*names: str) -> dict[str, Any]:
+    """Fields with their defaults, for `change`."""
+    return {name: CONTROLS[name].default for name in names}
+
+
+def field(name: str, shown: Any = None) -> dict[str, Any]:
     """Widget arguments that tie it to one field of the state: `st.text_input("…", **field("target"))`.
 
-    `among`: what can be chosen here; where the state holds something else, the first of these is shown.
+    `shown`: what the widget shows where the state says nothing that can be had here.
     """
-    key, value = f"w_{name}", getattr(state(), name)
-    if among is not None and value not in among:
-        value = among[0]
-    if st.session_state.get(key) != value:
+    key, value = f"w_{name}", value_of(state(), name) if shown is None else shown
+    if key not in st.session_state or st.session_state[key] != value:
         st.session_state[key] = value
     return {"key": key, "on_change": _store, "args": (name,)}
 
 
-def checked(name: str) -> dict[str, Any]:
-    """A checkbox tied to a field of the state, which holds "1" or nothing."""
-    key = f"w_{name}"
-    wanted = bool(getattr(state(), name))
-    if st.session_state.get(key) != wanted:
-        st.session_state[key] = wanted
-    return {"key": key, "on_change": lambda: change(**{name: "1" if st.session_state[key] else ""})}
+def choice(
+    name: str, among: Sequence[str] | None = None, show: Callable[[str], str] | None = None
+) -> dict[str, Any]:  # fmt: skip
+    """The same with the options of a list. `among`: those that can be chosen here; the first where the state has none.
+
+    `show`: how an option is called, where that depends on what the page shows.
+    """
+    choices, value = CONTROLS[name].choices, value_of(state(), name)
+    options = list(choices if among is None else among)
+    shown = value if value in options else options[0]
+    return {"options": options, "format_func": show or (lambda v: choices.get(v, v)), **field(name, shown)}
 
 
 def _store(name: str) -> None:
-    if (
-        f"w_{name}" not in st.session_state
-    ):  # another field of the same rerun has just made this one's value meaningless
-        return
-    value = st.session_state[f"w_{name}"]
-    change(**{name: "" if value is None else value}, **_FORGOTTEN.get(name, {}))
-
-
-def visitor() -> str:
-    """A name for this session among those who watch a run, or a download, that they share."""
-    return st.session_state.setdefault("visit_visitor", uuid4().hex)
-
-
-def choose_model(name: str) -> None:
-    """What choosing a model in the list does; for buttons that lead to one."""
-    change(model=name, **_FORGOTTEN["model"])
-
-
-_SHOWN = {"node": "", "detail": "", "pin": "", "align": "", "head": "", "source": ""}
-# what a new value makes meaningless
-_FORGOTTEN: dict[str, dict[str, Any]] = {
-    "prompt": {"pos": -1, "target": "", "distractor": "", **_SHOWN},
-    "prompt_b": {"pos_b": -1, "target_b": "", "distractor_b": "", **_SHOWN},
-    "system": {"pos": -1, "pos_b": -1, **_SHOWN},
-    "model": {"pos": -1, "layers": "", **_SHOWN},
-    "model_b": {"pos_b": -1, "layers": "", **_SHOWN},
-}
+    key = f"w_{name}"
+    if key in st.session_state:  # else another field of the same rerun has just made this one's value meaningless
+        value = st.session_state[key]
+        take(**{name: CONTROLS[name].default if value is None else value})
 
 
 @contextmanager

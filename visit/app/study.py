@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from visit.app import study_results
-from visit.app.address import CHOICES
+from visit.app.cache import kept
 from visit.app.follow import look_again
 from visit.app.prompt_bar import show_notes, shown_model
 from visit.app.prompt_sets import begin, choose_set, watched
 from visit.app.sidebar import show_ledger
-from visit.app.state import change, field, state
+from visit.app.state import CONTROLS, change, choice, field, session, state, value_of
 from visit.errors import VisitError
-from visit.figures import study as figures_study
+from visit.figures import study as figures
 from visit.runs.prompts import PromptSet
 from visit.studies.captions import SECOND, caption_of
 from visit.studies.settings import ALIGNED, FIGURES, Settings, settled
@@ -24,18 +24,12 @@ from visit.text.glossary import explain
 from visit.text.numbers import duration, percent
 
 if TYPE_CHECKING:
-    from visit.models.model import Model
-
-if TYPE_CHECKING:
     import pandas as pd
 
+    from visit.models.model import Model
     from visit.runs.worker import Run
 
-_GO = "visit_study_go"  # of the session: start the run that the controls now ask for
-_CORRECT = {"split": "all, and apart by right and wrong", "only": "only those answered correctly",
-            "all": "all, targets ignored"}  # fmt: skip
-_SECOND = {"rbo": "rank-biased overlap", "none": "none"}
-_LIVE = 5.0  # seconds between two looks at an opened figure
+LOOK_EVERY = 5.0  # seconds between two looks at an opened figure
 
 
 def page() -> None:
@@ -52,29 +46,29 @@ def page() -> None:
     chosen = choose_set(model, filtered=False)
     if chosen is None:
         return
-    prompts, settings = _asked(model, chosen)
+    prompts, settings = _study_controls(model, chosen)
     prompts = studied(model, prompts, settings)
     key = study_key(model, prompts, settings)
-    make = partial(_job, model, prompts, settings)
-    if st.session_state.pop(_GO, False):
+
+    def make() -> Any:
+        from visit.studies.run import StudyRun
+
+        return StudyRun(model, prompts.rows, settings)
+
+    if session().run_study:
+        session().run_study = False
         begin(key, make)
     place = st.container()  # of the bar, or of what the run will take: nothing below it changes its place
     with place:
-        run = watched(("study", *key[1:]), key, make, follow=len(prompts.rows),
-                      start=partial(_start, model, chosen, prompts, settings, partial(begin, key, make)))  # fmt: skip
+        start = partial(_before_run, model, chosen, prompts, settings, key, partial(begin, key, make))
+        run = watched(("study", *key[1:]), key, make, follow=len(prompts.rows), start=start)
     if run is None:
         return
     if run.alive and not _all_in(run, prompts):
-        look_again(_LIVE, _so_far, run, model, prompts, settings)
+        look_again(LOOK_EVERY, _so_far, run, model, prompts, settings)
     else:
         other = study_results.laid_over(run.key) if set(settings.figures) & set(ALIGNED) else (None, None)
         study_results.show(run, model, prompts, other)
-
-
-def _job(model: Model, prompts: PromptSet, settings: Settings) -> Any:
-    from visit.studies.run import StudyRun
-
-    return StudyRun(model, prompts.rows, settings)
 
 
 def _all_in(run: Run, prompts: PromptSet) -> bool:
@@ -99,57 +93,63 @@ def _so_far(run: Run, model: Model, prompts: PromptSet, settings: Settings) -> N
 # ---- what is asked ---------------------------------------------------------------------------------------------------
 
 
-def _asked(model: Model, chosen: PromptSet) -> tuple[PromptSet, Settings]:
+def _study_controls(model: Model, chosen: PromptSet) -> tuple[PromptSet, Settings]:
     """The prompts and settings that the controls say."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        counts = [c for c in CHOICES["count"] if c == "all" or int(c) < len(chosen.rows)]
+        counts = [c for c in CONTROLS["count"].choices if c == "all" or int(c) < len(chosen.rows)]
+        count = state().studies.count if state().studies.count in counts else "all"
         st.selectbox("Prompts, evenly spread over the set", counts, width=250, filter_mode=None,
                      format_func=lambda c: f"all {len(chosen.rows):,}" if c == "all" else c,
-                     help="The paper takes 100.", **field("count", counts[-1:] + counts))  # fmt: skip
-        st.selectbox("Which of them", list(_CORRECT), format_func=lambda c: _CORRECT[c], width=290,
-                     help="Right means that the target is the model's most probable next word. The paper takes only "
-                     "such prompts; its Figures 13 and 14 compare.", **field("correct"))  # fmt: skip
+                     help="The paper takes 100.", **field("count", count))  # fmt: skip
+        st.selectbox("Which of them", width=290, help="Right means that the target is the model's most probable next "
+                     "word. The paper takes only such prompts; its Figures 13 and 14 compare.",
+                     **choice("correct"))  # fmt: skip
     with st.expander("Figures, k, layers", icon=":material/tune:"):  # one label, or a change would shut it
-        _figures()
+        _figure_pills()
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            _number("k", "Words compared, k", model.d_vocab, "The paper compares the 50 most probable words.")
+            _number_field("k", "Words compared, k", model.d_vocab, "The paper compares the 50 most probable words.")
             st.text_input("Layers", placeholder="all", width=130, help="All, or 3, 3-5, 0,3,7-9: fewer take less time.",
                           **field("blocks"))  # fmt: skip
-            _number("ranks", "Memory values a head (Figs. 16, 18)", 10_000, "The most attended; empty: all. "
+            _number_field("ranks", "Memory values a head (Figs. 16, 18)", 10_000, "The most attended; empty: all. "
                     + explain("value"), 250)  # fmt: skip
-            _number("sources", "Sources a head (Figs. 19, 20)", 1_000, "The most attended positions whose keys are "
-                    "compared with the query, and with their values.", 220)  # fmt: skip
-            st.selectbox("Second measure", list(_SECOND), width=210, format_func=lambda s: _SECOND[s], help=SECOND,
-                         **field("second"))  # fmt: skip
-            _number("draws", "Bootstrap draws", 10_000, "How often the prompts are drawn anew for the 95 % bands.")
-            _number("seed", "Seed", 999_999, "Of the bootstrap: the same seed gives the same bands.", 110, 0)
-    settings = _settings(model)
-    st.caption(f"Asked for: {_said(settings, model)}.")
-    return chosen.spread(None if state().count == "all" else int(state().count)), settings
+            _number_field("sources", "Sources a head (Figs. 19, 20)", 1_000, "The most attended positions whose keys "
+                          "are compared with the query, and with their values.", 220)  # fmt: skip
+            st.selectbox("Second measure", width=210, help=SECOND, **choice("second"))
+            _number_field(
+                "draws", "Bootstrap draws", 10_000, "How often the prompts are drawn anew for the 95 % bands."
+            )
+            _number_field("seed", "Seed", 999_999, "Of the bootstrap: the same seed gives the same bands.", 110, 0)
+    settings = _settings_asked(model)
+    st.caption(f"Asked for: {_in_words(settings, model)}.")
+    return chosen.spread(None if state().studies.count == "all" else int(state().studies.count)), settings
 
 
-def _said(settings: Settings, model: Model) -> str:
+def _in_words(settings: Settings, model: Model) -> str:
     """What the folded controls say, so that nobody must open them to know."""
-    figures = len(settings.figures)
-    which = "all figures" if figures == len(FIGURES) else f"{figures} of {len(FIGURES)} figures"
+    count = len(settings.figures)
+    which = "all figures" if count == len(FIGURES) else f"{count} of {len(FIGURES)} figures"
     some = settings.layers is not None and len(settings.layers) < model.n_layers
     layers = f"layers {', '.join(map(str, settings.layers or ()))}" if some else "all layers"
     second = "rank-biased overlap beside I_k" if settings.second == "rbo" else "I_k alone"
     return f"{which}, k = {settings.k}, {layers}, {second}"
 
 
-def _chosen() -> tuple[str, ...]:
+def _figures_asked() -> tuple[str, ...]:
     """The figures of the address; none of them known means all."""
-    asked = state().figures.split(",")
+    asked = state().studies.figures.split(",")
     return tuple(f for f in FIGURES if f in asked) or FIGURES
 
 
-def _figures() -> None:
+def _figure_pills() -> None:
     key = "w_figures"
     if key not in st.session_state:
-        st.session_state[key] = list(_chosen())
-    st.pills("Figures", FIGURES, selection_mode="multi", key=key, wrap=True, on_change=_take_figures,
-             format_func=_called,
+        st.session_state[key] = list(_figures_asked())
+
+    def take() -> None:
+        found = [f for f in FIGURES if f in st.session_state[key]]
+        change(figures="" if len(found) in (0, len(FIGURES)) else ",".join(found))
+
+    st.pills("Figures", FIGURES, selection_mode="multi", key=key, wrap=True, on_change=take, format_func=_called,
              help="Figures 5 and 16 to 20 read keys and values of every head at many positions: they take most of the "
              "time.")  # fmt: skip
 
@@ -158,66 +158,48 @@ def _called(figure: str) -> str:
     return "Tables 1–6" if figure == "tables" else caption_of(figure).name
 
 
-def _take_figures() -> None:
-    found = [f for f in FIGURES if f in st.session_state["w_figures"]]
-    change(figures="" if len(found) in (0, len(FIGURES)) else ",".join(found))
+def _number_field(name: str, label: str, most: int, tip: str, width: int = 140, least: int = 1) -> None:
+    """A number of the state; emptied it takes its default again."""
+    value = value_of(state(), name)
+    shown = None if value is None else min(max(value, least), most)
+    st.number_input(label, least, most, width=width, help=tip, placeholder="all", **field(name, shown))
 
 
-def _number(name: str, label: str, most: int, tip: str, width: int = 140, least: int = 1) -> None:
-    """A number field tied to a field of the state, which holds text; empty where the state is."""
-    key = f"w_{name}"
-    text = getattr(state(), name)
-    wanted = min(max(int(text), least), most) if text else None
-    if st.session_state.get(key, "") != wanted:
-        st.session_state[key] = wanted
+def _settings_asked(model: Model) -> Settings:
+    """The settings of the address; layers that do not fit are said, and all are taken."""
+    from visit.graph.build import parse_layers
 
-    def store() -> None:
-        found = st.session_state[key]
-        change(**{name: "" if found is None else str(found)})
-
-    st.number_input(label, least, most, key=key, width=width, help=tip, on_change=store,
-                    placeholder="all" if name == "ranks" else "default")  # fmt: skip
-
-
-def _settings(model: Model) -> Settings:
-    """The settings of the address; a number that is missing takes its default, layers that do not fit are said."""
-    now, usual = state(), Settings()
-    numbers = {
-        name: int(text) if text else getattr(usual, own)
-        for name, own, text in (("k", "k", now.k), ("values", "values", now.ranks), ("draws", "draws", now.draws),
-                                ("seed", "seed", now.seed), ("sources", "sources", now.sources))
+    now = state().studies
+    made: Any = {
+        "figures": _figures_asked(), "correct": now.correct, "second": now.second, "k": now.k, "draws": now.draws,
+        "seed": now.seed, "sources": now.sources, "values": Settings().values if now.ranks is None else now.ranks,
     }  # fmt: skip
-    made: Any = {"figures": _chosen(), "correct": now.correct, "second": now.second, **numbers}
+    blocks = now.blocks.strip().lower()
     try:
-        return settled(Settings(**made, layers=_layers(now.blocks)), model)
+        layers = None if blocks in ("", "all") else tuple(parse_layers(blocks))
+        return settled(Settings(**made, layers=layers), model)
     except VisitError as problem:
         st.warning(f"{problem} All layers are taken instead.", icon=":material/edit:")
         return settled(Settings(**made), model)
 
 
-def _layers(text: str) -> tuple[int, ...] | None:
-    from visit.graph.build import parse_layers
-
-    return None if text.strip().lower() in ("", "all") else tuple(parse_layers(text))
-
-
 # ---- what it will take -----------------------------------------------------------------------------------------------
 
 
-@st.cache_resource(max_entries=64, show_spinner="Counting what is to be done…")
-def _st_forecast(key: tuple[Any, ...], _model: Model, _prompts: PromptSet, _settings: Settings) -> Any:
+@kept(64, "Counting what is to be done…")
+def st_study_seconds(key: tuple[Any, ...], _model: Model, _prompts: PromptSet, _settings: Settings) -> Any:
+    """What takes how long, and a cheaper run. `key`: of the study, which is of the other arguments."""
     from visit.studies.duration import cheaper, forecast
 
     return forecast(_model, _prompts.rows, _settings), cheaper(_model, _prompts.rows, _settings)
 
 
-def _start(
-    model: Model, chosen: PromptSet, prompts: PromptSet, settings: Settings, run: Callable[[], None]
+def _before_run(
+    model: Model, chosen: PromptSet, prompts: PromptSet, settings: Settings, key: tuple[Any, ...],
+    run: Callable[[], None],
 ) -> None:  # fmt: skip
     """How long the run will take on this machine, what takes it, and, where that is long, a cheaper one beside it."""
-    from visit.studies.study import study_key
-
-    table, quick = _st_forecast(study_key(model, prompts, settings), model, prompts, settings)
+    table, quick = st_study_seconds(key, model, prompts, settings)
     st.markdown(forecast_sentence(table, len(prompts.rows)))
     seconds = float(table["seconds"].sum())
     with st.container(horizontal=True):
@@ -226,9 +208,9 @@ def _start(
                 run()
         else:
             few, count, takes = quick
-            figures = f"{len(few.figures)} figure{'s' if len(few.figures) > 1 else ''}"
+            many = f"{len(few.figures)} figure{'s' if len(few.figures) > 1 else ''}"
             st.button(
-                f"Quick run: {figures}, {count} prompts, about {duration(takes)}", key="quick study", type="primary",
+                f"Quick run: {many}, {count} prompts, about {duration(takes)}", key="quick study", type="primary",
                 icon=":material/bolt:", on_click=_take_quick, args=(few, count, len(chosen.rows)),
                 help="Figures: " + ", ".join(map(_called, few.figures)) + ". The controls above then say so.",
             )  # fmt: skip
@@ -236,14 +218,14 @@ def _start(
                 run()
     if seconds >= 2:
         with st.expander("What takes the time", icon=":material/timer:"), st.container(width=620):
-            st.altair_chart(figures_study.forecast_bars(table), width="stretch", alt="What takes how long")
+            st.altair_chart(figures.forecast_bars(table), width="stretch", alt="What takes how long")
 
 
 def _take_quick(settings: Settings, count: int, of: int) -> None:
     """Ask for the cheaper run, in the address and in the controls, and start it."""
     st.session_state["w_figures"] = list(settings.figures)
     change(figures=",".join(settings.figures), count=str(count) if count < of else "all")
-    st.session_state[_GO] = True
+    session().run_study = True
 
 
 def forecast_sentence(table: pd.DataFrame, prompts: int) -> str:

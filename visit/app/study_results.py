@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from visit.app import graph_panel as graphs
-from visit.app.prompt_bar import plain
+from visit.app.cache import kept
 from visit.app.state import state
+from visit.app.widgets import beside, plain
 from visit.cache import Store
 from visit.errors import VisitError
 from visit.figures.study import panels
@@ -112,11 +112,11 @@ Drawn = list[tuple[str, dict[str, Any], bool]]  # title, specification, whether 
 
 def _drawn(study: Study, figure: str, other: Study | None, name: Any) -> Drawn:
     """The figure's charts, made once for a finished study. `name`: what the charts depend on; None while it changes."""
-    return _specs(study, figure, other) if name is None else _st_specs(name, figure, study, other)
+    return _specs(study, figure, other) if name is None else st_figure(name, figure, study, other)
 
 
-@st.cache_resource(max_entries=200, show_spinner=False)
-def _st_specs(name: Any, figure: str, _study: Study, _other: Study | None) -> Drawn:
+@kept(200)
+def st_figure(drawn: Any, figure: str, _study: Study, _other: Study | None) -> Drawn:
     return _specs(_study, figure, _other)
 
 
@@ -137,7 +137,7 @@ def _charts(found: Drawn, figure: str) -> None:
         elif len(found) == 1:
             _one(st.container(), row[0], "stretch")
         else:
-            with graphs.beside(f"study_{figure}_{start}"):
+            with beside(f"study_{figure}_{start}"):
                 for place, one in zip(st.columns(count, gap="large"), row, strict=False):
                     _one(place, one, "stretch")
 
@@ -213,7 +213,7 @@ def laid_over(now: Any) -> tuple[Any, Study | None]:
     found.pop(now, None)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         keys = [_NONE, *reversed(found)]
-        chosen = st.selectbox("Lay over", keys, width=420, key="study_over", format_func=lambda k: _label(found, k),
+        chosen = st.selectbox("Compare with", keys, width=420, key="study_over", format_func=lambda k: _label(found, k),
                               help="A finished study of another model or prompt set: dashed in every figure. "
                               "Verdicts stay those of this one.")  # fmt: skip
         with st.popover("Or a file", icon=":material/upload:"):
@@ -251,11 +251,11 @@ def _study(run: Run, model: Model, prompts: PromptSet) -> Study | None:
     whole = sums.words is not None or (not alive and (run.state == "done" or is_ready(model)))
     figures = None if whole else tuple(ALIGNED) if alive else (*ALIGNED, *NORMS)
     with st.spinner("Making the tables…"):
-        return _st_study(run.key, sums.prompts, figures, model, prompts, sums)
+        return st_study(run.key, sums.prompts, figures, model, prompts, sums)
 
 
-@st.cache_resource(max_entries=6, show_spinner=False)
-def _st_study(key: Any, done: int, figures: Any, _model: Model, _prompts: PromptSet, _sums: Any) -> Study:
+@kept(6)
+def st_study(key: Any, done: int, figures: Any, _model: Model, _prompts: PromptSet, _sums: Any) -> Study:
     from visit.studies.study import study_of
 
     return study_of(_model, _prompts, _sums, figures=figures)

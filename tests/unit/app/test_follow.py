@@ -6,6 +6,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from visit.app import follow
+from visit.app.state import Session
 
 
 def page() -> None:
@@ -41,7 +42,7 @@ def look(monkeypatch):
             raise Rerun
 
         drawn: list[int] = []
-        memory = {follow._DRAWN: None if seconds is None else 100.0}
+        memory = {"visit": Session(drawn=None if seconds is None else 100.0)}
         monkeypatch.setattr(follow.st, "session_state", memory)
         monkeypatch.setattr(follow.st, "rerun", rerun)
         monkeypatch.setattr(follow.time, "monotonic", lambda: 100.0 + (seconds or 0.0))

@@ -5,17 +5,20 @@ from __future__ import annotations
 import pytest
 
 from visit import VisitError
-from visit.app.address import State, amount, level_text, levels, parse, to_params
+from visit.app.state import CONTROLS, State, amount, level_text, levels, parse, to_params, value_of, with_values
+
+
+def of(**values):
+    return with_values(State(), values)
 
 
 def test_a_state_survives_its_own_address():
     states = [
         State(),
-        State(prompt="a & b = <c>\n", pos=3, target=" Tokyo", distractor=" Paris", layers="0,3,7-9", heads="80 %"),
-        State(
-            model="openai-community/gpt2", values="6,6", neurons="all", rows="0", by="contribution", node="L4-6.rest"
-        ),
-        State(detail="3w,5e", node="L9.head6.value4", pin="L1.head2,-L1.head3", color="entropy", sort="index"),
+        of(prompt="a & b = <c>\n", pos=3, target=" Tokyo", distractor=" Paris", layers="0,3,7-9", heads="80 %"),
+        of(model="openai-community/gpt2", values="6,6", neurons="all", rows="0", by="contribution", node="L4-6.rest"),
+        of(detail="3w,5e", node="L9.head6.value4", pin="L1.head2,-L1.head3", color="entropy", sort="index"),
+        of(chat=True, whole=True, layer=0, source=0, k=20, ranks=4, seed=7, nshare="10", set="own"),
     ]
     for state in states:
         assert parse(to_params(state)) == (state, [])
@@ -36,7 +39,7 @@ def test_a_state_survives_its_own_address():
 )  # fmt: skip
 def test_a_hostile_value_becomes_its_default_and_a_note(name, value):
     state, notes = parse({name: value, "target": " Tokyo"} if name != "target" else {name: value})
-    assert getattr(state, name) == getattr(State(), name)
+    assert value_of(state, name) == CONTROLS[name].default
     assert len(notes) == 1 and name in notes[0] and len(notes[0]) < 400
     assert name == "target" or state.target == " Tokyo"
 
@@ -53,6 +56,15 @@ def test_a_hostile_value_becomes_its_default_and_a_note(name, value):
 def test_a_refusal_calls_a_number_what_it_is(name, value, what):
     (note,) = parse({name: value})[1]
     assert what in note and (what == "no position" or "position" not in note)
+
+
+def test_an_emptied_number_is_its_default():
+    assert parse({"k": "", "seed": "", "layer": "", "ranks": ""}) == (State(), [])
+
+
+def test_what_a_new_value_makes_meaningless_are_fields():
+    for name, control in CONTROLS.items():
+        assert set(control.forgets) <= set(CONTROLS) - {name}
 
 
 def test_unknown_parameters_are_ignored():

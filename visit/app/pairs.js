@@ -1,0 +1,76 @@
+export default function ({ data, parentElement, setTriggerValue }) {
+  const root = parentElement.querySelector('.pairs');
+  const make = (tag, name, text) => {
+    const element = document.createElement(tag);
+    if (name) element.className = name;
+    if (text !== undefined) element.textContent = text;
+    return element;
+  };
+  if (root.version !== data.version) { root.fixing = false; root.held = null; root.version = data.version; }
+  const say = make('p', 'say');
+  say.setAttribute('role', 'status');
+  const grid = make('div', 'grid'), names = make('div', 'col names');
+  names.append(make('b', '', 'A'), make('b', '', 'B'));
+  grid.append(names);
+  const hint = () => {
+    say.textContent = !root.fixing ? '' : root.held
+      ? `Now click its partner in ${root.held.side === 'a' ? 'B' : 'A'}, or the same token again to leave it alone.`
+      : 'Click a token whose partner is wrong.';
+  };
+  const press = (side, pos) => {
+    if (!root.fixing) { setTriggerValue('pick', { side, pos }); return; }
+    if (!root.held) { root.held = { side, pos }; }
+    else if (root.held.side === side) {
+      const alone = root.held.pos === pos;
+      root.held = alone ? null : { side, pos };
+      if (alone) setTriggerValue('fix', side === 'a' ? [pos, null] : [null, pos]);
+    } else {
+      const fix = side === 'b' ? [root.held.pos, pos] : [pos, root.held.pos];
+      root.held = null;
+      setTriggerValue('fix', fix);
+    }
+    mark();
+  };
+  const chips = [];
+  data.pairs.forEach((pair) => {
+    const column = make('div', 'col ' + pair.kind);
+    for (const side of ['a', 'b']) {
+      const cell = pair[side];
+      if (cell === null) { column.append(make('span', 'none', '–')); continue; }
+      const chip = make('button', cell[2] ? 'chip control' : 'chip'), text = make('bdi', '', cell[1]);
+      if (cell[2]) {
+        const sign = make('i', '', 'data_object');
+        sign.setAttribute('aria-hidden', 'true');
+        chip.append(sign);
+      }
+      chip.append(text, make('small', '', String(cell[0])));
+      chip.title = `${side.toUpperCase()}, position ${cell[0]}: ${pair.what}`;
+      chip.onclick = () => press(side, cell[0]);
+      if (data.chosen[side] === cell[0]) { chip.classList.add('on'); chip.setAttribute('aria-pressed', 'true'); }
+      chips.push([chip, side, cell[0]]);
+      column.append(chip);
+    }
+    grid.append(column);
+  });
+  const bar = make('div', 'bar'), toggle = make('button', 'tool', '');
+  const mark = () => {
+    for (const [chip, side, pos] of chips)
+      chip.classList.toggle('held', !!root.held && root.held.side === side && root.held.pos === pos);
+    toggle.textContent = root.fixing ? 'Done correcting' : 'Correct the alignment';
+    hint();
+  };
+  toggle.onclick = () => { root.fixing = !root.fixing; root.held = null; mark(); };
+  bar.append(toggle);
+  if (data.fixed) {
+    const undo = make('button', 'tool', 'Undo my corrections');
+    undo.onclick = () => setTriggerValue('fix', 'undo');
+    bar.append(undo);
+  }
+  bar.append(say);
+  const left = root.firstChild ? root.firstChild.scrollLeft : 0;
+  root.replaceChildren(grid, bar);
+  const on = grid.querySelector('.on'); // at first the chosen pair is in sight
+  grid.scrollLeft = root.seen || !on ? left : on.parentElement.offsetLeft - grid.offsetLeft - grid.clientWidth + 90;
+  root.seen = true;
+  mark();
+}

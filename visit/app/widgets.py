@@ -1,0 +1,213 @@
+"""What pages are made of: text and tokens that can be clicked, a pager of long prompts, selections, files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from visit.app.state import session, state
+from visit.text.visible import visible, word_list
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from visit.analyses.token_alignment import Pairing
+
+
+# ---- text ------------------------------------------------------------------------------------------------------------
+def plain(text: str) -> str:
+    """Text in a label or caption, where Markdown's signs would be read as such."""
+    return "".join(f"\\{c}" if c in "\\`*_{}[]()<>#+-.!|~:$^=&@" else c for c in text)
+
+
+def words_cell(tokens: Any, count: int = 5) -> str | None:
+    """A list of top words for a table's cell; None where there is none."""
+    return ", ".join(word_list(tokens, count, state().whole)) if isinstance(tokens, (list, tuple)) else None
+
+
+# ---- columns ---------------------------------------------------------------------------------------------------------
+_STACKED = """<style>
+@media (max-width: 1100px) {
+  [class*="st-key-beside_"] [data-testid="stHorizontalBlock"] { flex-direction: column; }
+  [class*="st-key-beside_"] [data-testid="stColumn"] { width: 100%; flex: 1 1 auto; }
+}
+</style>"""
+
+
+def beside(name: str) -> Any:
+    """A container whose columns stand beside each other on a wide page and below each other on a narrow one."""
+    st.html(_STACKED)
+    return st.container(key=f"beside_{name}")
+
+
+# ---- components: `name.js` and `name.css` lie beside this file -------------------------------------------------------
+@cache
+def component(name: str, html: str, colours: str = "") -> Any:
+    """A component of ours, made once. `colours`: style sheets that are computed."""
+    js, css = (Path(__file__).with_name(f"{name}.{kind}") for kind in ("js", "css"))
+    style = css.read_text(encoding="utf-8") if css.exists() else ""
+    return st.components.v2.component(
+        f"visit_{name}", html=html, css=style + colours or None, js=js.read_text(encoding="utf-8")
+    )
+
+
+def sentences(found: list[Any], key: str, pick: Callable[[str], None]) -> None:
+    """Show sentences of (text, node id or None); a click on a part with an id calls `pick` with it."""
+    component("story", "<div class='story'></div>")(
+        key=key,
+        data={"sentences": [[list(piece) for piece in sentence] for sentence in found]},
+        on_pick_change=lambda: pick(st.session_state[key]["pick"]),
+    )
+
+
+Token = tuple[str, str, str, bool]  # as shown; "", "start" or "control"; what else is known; a line ends after it
+
+
+def token_box(tokens: list[Token], chosen: int, label: str, pick: Callable[[int], None]) -> None:
+    """A prompt's tokens as running text in a box of three lines. `pick(pos)`: another one was chosen."""
+
+    def picked() -> None:
+        found = st.session_state["tokens"]["pick"]
+        if isinstance(found, int | float) and 0 <= int(found) < len(tokens):
+            pick(int(found))
+
+    data = {"tokens": [list(t) for t in tokens], "chosen": chosen, "label": label, "version": str(tokens)}
+    component("tokens", "<div class='tokens' role='radiogroup'></div>")(key="tokens", data=data, on_pick_change=picked)
+
+
+_PROMPT_FIELD = """<style>
+[class*="st-key-w_prompt"] textarea { field-sizing: content; height: auto !important; min-height: 2.4rem !important;
+  max-height: 5.6rem; line-height: 1.45; padding-top: 0.5rem; padding-bottom: 0.5rem; resize: none; }
+[class*="st-key-w_prompt"] [data-testid="InputInstructions"] { font-size: 0; }
+[class*="st-key-w_prompt"] [data-testid="InputInstructions"]::after { content: "Enter runs it"; font-size: 0.75rem; }
+</style>"""
+
+
+def enter_runs() -> None:
+    """In every prompt field Enter runs, Shift+Enter makes a new line. Call once a page.
+
+    In a text area of Streamlit it is Ctrl+Enter that runs; without the script the field works as Streamlit says below.
+    """
+    st.html(_PROMPT_FIELD)
+    component("enter", "<span></span>")(key="enter")
+
+
+_KINDS = {"equal": "the same token on both sides", "replaced": "another token on the other side",
+          "inserted": "only in B", "deleted": "only in A"}  # fmt: skip
+
+
+def token_pairs(
+    pairing: Pairing, tokens: tuple[tuple[str, ...], tuple[str, ...]], special: tuple[frozenset[int], frozenset[int]],
+    chosen: tuple[int, int], fixed: bool,
+    pick: Callable[[str, int], None], fix: Callable[[int | None, int | None], None], undo: Callable[[], None],
+) -> None:  # fmt: skip
+    """Two prompts as aligned tokens. `pick(side, pos)`: one was chosen; `fix(a, b)`: two belong together.
+
+    `special`: the positions of control tokens on each side. `fixed`: there are corrections, which `undo` takes back.
+    """
+
+    def fixing() -> None:
+        found = st.session_state["pairs"]["fix"]
+        if found == "undo":
+            undo()
+        elif isinstance(found, list) and len(found) == 2:
+            fix(found[0], found[1])
+
+    def picked() -> None:
+        found = st.session_state["pairs"]["pick"]
+        if isinstance(found, dict):
+            pick(found["side"], int(found["pos"]))
+
+    def cell(side: int, at: int | None) -> list[Any] | None:
+        return None if at is None else [at, visible(tokens[side][at]), at in special[side]]
+
+    pairs = [{"a": cell(0, p.a), "b": cell(1, p.b), "kind": p.kind, "what": _KINDS[p.kind]} for p in pairing.pairs]
+    data = {"pairs": pairs, "chosen": {"a": chosen[0], "b": chosen[1]}, "fixed": fixed, "version": str(tokens)}
+    component("pairs", "<div class='pairs'></div>")(key="pairs", data=data, on_pick_change=picked, on_fix_change=fixing)
+
+
+# ---- a long prompt, so many positions at a time ----------------------------------------------------------------------
+def window(name: str, of: Any, count: int, here: int, size: int) -> range:
+    """Which of `count` positions the pager `name` shows: all, or `size` of them.
+
+    They end with `here` when the pager is new, when it is `of` something else, and when `here` is another.
+    """
+    if count <= size:
+        return range(count)
+    key, now = f"{name}_first", (of, count, here)
+    if session().windows.get(name) != now or key not in st.session_state:
+        session().windows[name] = now
+        st.session_state[key] = min(count - size, max(0, here - size + 1))
+    first = int(st.session_state[key])
+    return range(first, first + size)
+
+
+def pager(name: str, of: Any, count: int, here: int, size: int, what: str = "positions") -> range:
+    """The same, with the slider that moves it where there are more than `size`."""
+    shown = window(name, of, count, here, size)
+    if count > size:
+        st.slider(f"First of {size} {what} shown (of {count})", 0, count - size, key=f"{name}_first")
+    return shown
+
+
+# ---- selections ------------------------------------------------------------------------------------------------------
+def on_point(key: str, name: str, take: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Arguments of a chart with a selection called `name`: `take` gets the fields of the mark that is clicked."""
+
+    def chosen() -> None:
+        found = st.session_state[key]["selection"].get(name) or []
+        if found:
+            take(found[0])
+
+    return {"key": key, "selection_mode": name, "on_select": chosen}
+
+
+def on_row(key: str, items: Sequence[Any], take: Callable[[Any], None]) -> dict[str, Any]:
+    """Arguments of a table with one item a row: `take` gets that of the row that is chosen."""
+
+    def chosen() -> None:
+        rows = st.session_state[key]["selection"]["rows"]
+        if rows and rows[0] < len(items):
+            take(items[rows[0]])
+
+    return {"key": key, "selection_mode": "single-row", "on_select": chosen}
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+Tables = tuple[dict[str, Any], "dict[str, pd.DataFrame]"]  # what they are of, and they
+_PICTURES = {"html": "a page that works offline", "svg": "a drawing", "png": "a picture"}
+_TABLES = {"zip": "nodes and edges as CSV", "json": "nodes, edges, provenance"}
+
+
+def downloads(
+    name: str, tables: Callable[[], Tables], picture: Callable[[str], bytes | str] | None = None, flat: bool = False
+) -> None:
+    """What is on screen as files, made when they are asked for: its tables, and `picture(kind)` where it is drawn."""
+
+    def make(kind: str) -> bytes | str:
+        from visit.files.tables import to_json, to_zip
+
+        if picture is not None and kind in _PICTURES:
+            return picture(kind)
+        meta, found = tables()
+        return to_zip(meta, found) if kind == "zip" else to_json(meta, found, flat=flat)
+
+    with st.popover("Download", icon=":material/download:"):
+        for kind, what in {**(_PICTURES if picture else {}), **_TABLES}.items():
+            st.download_button(
+                f"{kind.upper()}: {what}", partial(make, kind), f"visit-{name}.{kind}", on_click="ignore",
+                key=f"download_{name}_{kind}", width="stretch",
+            )  # fmt: skip
+
+
+def picture_file(graph: Any, kind: str, detail: Any, look: dict[str, Any]) -> bytes | str:
+    """A flow graph as "html", "svg" or "png"."""
+    from visit.files import flow_page
+
+    if kind == "html":
+        return flow_page.flow_html(graph, detail, **look)
+    return (flow_page.flow_svg if kind == "svg" else flow_page.flow_png)(graph, "light", detail, **look)
