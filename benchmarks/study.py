@@ -93,7 +93,7 @@ def timed(call: Any) -> float:
 
 
 def speed() -> None:
-    from visit.studies.duration import counts, forecast
+    from visit.studies.duration import counts, study_forecast
     from visit.studies.settings import ALIGNED, Settings
 
     model, rows = wide_model(), prompts(4)
@@ -115,7 +115,7 @@ def speed() -> None:
     print(f"  products            {best['products']:7.2f} s   {total:,} vectors, {flop / 1e12:.2f} TFLOP, "
           f"{flop / best['products'] / 1e9:.0f} GFLOP/s")  # fmt: skip
     print(f"  study               {best['study']:7.2f} s   ratio {best['study'] / bare:.2f} (allowed 3)")
-    expected = forecast(model, rows, settings)["seconds"].sum()
+    expected = study_forecast(model, rows, settings)["seconds"].sum()
     print(f"  forecast            {expected:7.2f} s")
     more = PROMPTS_OF_PAPER / 4 * OF_PAPER / LAYERS
     print(f"  {PROMPTS_OF_PAPER} prompts × {OF_PAPER} layers at this speed: {best['study'] * more / 60:.0f} min "
@@ -139,11 +139,11 @@ def foretold(name: str, file: str, count: int, cold: bool) -> None:
     from visit.figures.svg import chart_spec
     from visit.files import study_report as report
     from visit.runs.prompts import read_prompts
-    from visit.studies.duration import CHARTS, forecast
+    from visit.studies.duration import CHARTS, study_forecast
 
     model, chosen = load_model(name), read_prompts(Path(file))
     chosen = replace(chosen, rows=chosen.rows[:count])
-    parts = forecast(model, chosen.rows)
+    parts = study_forecast(model, chosen.rows)
     started = time.perf_counter()
     found = study(model, chosen)
     run = time.perf_counter() - started

@@ -59,7 +59,7 @@ def read_arrays(path: Path) -> tuple[Arrays, dict[str, Any]] | None:
         return None
 
 
-def read_header(path: Path) -> dict[str, Any] | None:
+def array_header(path: Path) -> dict[str, Any] | None:
     """The header of a file of `write_arrays` without its arrays; None as in `read_arrays`."""
     try:
         with np.load(path, allow_pickle=False) as file:

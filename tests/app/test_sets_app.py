@@ -80,7 +80,7 @@ def held(monkeypatch):
     static._BUILT.clear()
     monkeypatch.setattr(StaticRun, "update", slowly)
     monkeypatch.setattr(neurons_all, "UNASKED", 0.0)
-    monkeypatch.setattr(static, "STEP", 16)
+    monkeypatch.setattr(static, "ROWS_PER_ITEM", 16)
     yield gate
     gate.release(10**6)
     assert SLOW.reset()

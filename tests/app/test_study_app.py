@@ -161,9 +161,8 @@ def test_a_stopped_run_says_where_and_can_be_resumed(held):
 
 
 def test_beside_a_long_run_stands_a_cheaper_one_with_its_time(monkeypatch):
-    from visit.studies import duration as forecast
 
-    monkeypatch.setattr(forecast, "LONG", 0.01)
+    monkeypatch.setattr("visit.studies.duration.LONG", 0.01)
     app = start(figures="2b,8,14,16,19", count="100", draws="20")
     labels = [b.label for b in app.button]
     quick = next(b for b in app.button if b.label.startswith("Quick run"))

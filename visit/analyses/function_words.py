@@ -20,7 +20,7 @@ from visit.text.numbers import signed
 
 FILE = Path(__file__).parents[1] / "data" / "function_words.txt"
 DRAWS = 1000  # of the bootstrap
-_CHUNK = 16 << 20  # numbers of a resampling held at once
+_RESAMPLED = 16 << 20  # numbers of a resampling held at once
 _QUANTILES = {"q05": 0.05, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95}
 
 
@@ -133,7 +133,7 @@ def _matrix(shifts: pd.DataFrame, kind: str) -> np.ndarray[Any, Any]:
 def _resampled(values: np.ndarray[Any, Any], draws: int, generator: Any) -> np.ndarray[Any, Any]:
     """Draws × layers: means of words drawn again. How often each word came, times the words: one product per chunk."""
     n = len(values)
-    chunk = max(1, _CHUNK // n)
+    chunk = max(1, _RESAMPLED // n)
     parts = []
     for start in range(0, draws, chunk):
         counts = [np.bincount(generator.integers(0, n, n), minlength=n) for _ in range(min(chunk, draws - start))]
@@ -147,16 +147,16 @@ def filter_sentence(test: pd.DataFrame) -> str:
     norm, last = str(test["norm"].iloc[0]), test.iloc[-1]
     if len(rows) == 1:
         where = "the final norm" if norm == "final" else f"{norm} of layer {rows['layer'].iloc[0]}"
-        return f"At {where} function words {_said(last)}{_than(last)} {_interval(last)}."
-    count = pd.Series([_said(row) for _, row in rows.iterrows()]).value_counts()
+        return f"At {where} function words {_verb(last)}{_than(last)} {_interval(last)}."
+    count = pd.Series([_verb(row) for _, row in rows.iterrows()]).value_counts()
     each = ", ".join(f"{said} in {number}" for said, number in count.items())
     return (
-        f"Over all {len(rows)} layers function words {_said(last)}{_than(last)} at {norm} {_interval(last)}. "
+        f"Over all {len(rows)} layers function words {_verb(last)}{_than(last)} at {norm} {_interval(last)}. "
         f"Layer by layer, of {len(rows)}: they {each}."
     )
 
 
-def _said(row: pd.Series) -> str:
+def _verb(row: pd.Series) -> str:
     """What a row says of function words. Against content words they may fall more or, both rising, only rise less."""
     if row["falls_more"] == "undecided":
         return "cannot be told apart"

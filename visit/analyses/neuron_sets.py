@@ -23,7 +23,7 @@ from visit.analyses.function_words import function_words as listed_words
 from visit.analyses.function_words import is_function_word
 from visit.errors import VisitError
 from visit.exact.decompose import needed
-from visit.lenses.weights import StaticIndex, reading, static_index
+from visit.lenses.weights import StaticIndex, row_words, static_index
 from visit.models.model import Model
 from visit.runs.job import finish
 from visit.runs.prompts import Row, as_rows
@@ -36,7 +36,7 @@ BINS = 64  # of a neuron's histogram, half of them below zero
 _SMALLEST = -40  # the narrowest histogram reaches ±2 ** this
 
 
-def _moments(a: NeuronSums, b: NeuronSums) -> dict[str, Tensor]:
+def _merged_moments(a: NeuronSums, b: NeuronSums) -> dict[str, Tensor]:
     """Mean and squared distances from it, of both sets of prompts (Chan et al. 1979)."""
     n, apart = max(1, a.prompts + b.prompts), b.mean - a.mean
     return {
@@ -45,7 +45,7 @@ def _moments(a: NeuronSums, b: NeuronSums) -> dict[str, Tensor]:
     }
 
 
-def _histograms(a: NeuronSums, b: NeuronSums) -> dict[str, Tensor]:
+def _merged_histograms(a: NeuronSums, b: NeuronSums) -> dict[str, Tensor]:
     """Both with bins as wide as the wider of the two."""
     reach = torch.maximum(a.reach, b.reach)
     return {"reach": reach, "bins": _widened(a.bins, a.reach, reach) + _widened(b.bins, b.reach, reach)}
@@ -61,7 +61,7 @@ def _widened(bins: Tensor, reach: Tensor, wanted: Tensor) -> Tensor:
     return torch.zeros_like(bins).scatter_add_(-1, target, bins)
 
 
-def _examples(a: NeuronSums, b: NeuronSums) -> dict[str, Tensor]:
+def _merged_examples(a: NeuronSums, b: NeuronSums) -> dict[str, Tensor]:
     """The top examples of both, of equal ones the earlier; sorted only where b has one that belongs to them."""
     values, prompts = a.example_values.clone(), a.example_prompts.clone()
     change = b.example_values[..., 0].abs() > a.example_values[..., -1].abs().nan_to_num(-1.0)
@@ -84,14 +84,16 @@ class NeuronSums:
     share: float
     prompts: int = summed()
     counts: Int[Tensor, "measure layer neuron"] = summed()
-    mean: Float[Tensor, "layer neuron"] = together(_moments)
-    spread: Float[Tensor, "layer neuron"] = together(_moments)  # sum of squared distances from the mean
+    mean: Float[Tensor, "layer neuron"] = together(_merged_moments)
+    spread: Float[Tensor, "layer neuron"] = together(_merged_moments)  # sum of squared distances from the mean
     largest: Float[Tensor, "layer neuron"] = maximum()
     smallest: Float[Tensor, "layer neuron"] = minimum()
-    reach: Int[Tensor, "layer neuron"] = together(_histograms)
-    bins: Int[Tensor, "layer neuron bin"] = together(_histograms)
-    example_values: Float[Tensor, "layer neuron example"] = together(_examples)  # of the largest |a_n|, missing: NaN
-    example_prompts: Int[Tensor, "layer neuron example"] = together(_examples)  # counted from 0; −1: missing
+    reach: Int[Tensor, "layer neuron"] = together(_merged_histograms)
+    bins: Int[Tensor, "layer neuron bin"] = together(_merged_histograms)
+    example_values: Float[Tensor, "layer neuron example"] = together(
+        _merged_examples
+    )  # largest |a_n| first; missing: NaN
+    example_prompts: Int[Tensor, "layer neuron example"] = together(_merged_examples)  # counted from 0; −1: missing
     stream: Float[Tensor, "layer d_model"] = summed()  # sum of squares of resid_post
 
     def edges(self, layer: int, neuron: int) -> list[float]:
@@ -186,7 +188,7 @@ ACTIVITIES: dict[str, str] = {
 }
 SHARE, THRESHOLD = 0.0244, 0.85  # the paper: 100 of 4,096 neurons, in more than 85 % of the prompts
 OUTLIER = 3.0  # standard deviations of a neuron's own weights
-WORDS = 10  # of each neuron in the table, and those whose share of function words is taken
+TABLE_WORDS = 10  # of each neuron in the table, and those whose share of function words is taken
 UPDATE = 1 << 22  # activations looked at together
 
 
@@ -208,7 +210,7 @@ def neuron_statistics(
     `statistics_table`. The first call for a model computes its static index. Raises `VisitError` for no prompts, an
     unknown measure, or a share or threshold out of range. Source: paper 5.3.
     """
-    _check(measure, threshold)
+    _check_choice(measure, threshold)
     sums = neuron_sums(model, prompts, share, pos, progress)
     return statistics_table(model, sums, static_index(model), measure, threshold, function_words)
 
@@ -255,7 +257,7 @@ def statistics_table(
     of them that are rogue in the stream after this layer); `example_prompts` (numbers, largest |a_n| first),
     `example_values`. Source: paper 5.3; percentiles and examples ours.
     """
-    _check(measure, threshold)
+    _check_choice(measure, threshold)
     if not sums.prompts:
         raise VisitError("Statistics need at least one prompt; none was run.")
     words = listed_words() if function_words is None else frozenset(w.strip().lower() for w in function_words)
@@ -269,7 +271,7 @@ def statistics_table(
 def _layer(
     model: Model, sums: NeuronSums, index: StaticIndex, layer: int, measure: int, words: frozenset[str]
 ) -> pd.DataFrame:
-    read = reading(index, "W_out", layer, range(model.d_mlp), WORDS)
+    read = row_words(index, "W_out", layer, range(model.d_mlp), TABLE_WORDS)
     mean = sums.mean[layer]
     sides = [read["tokens"], read["negated_tokens"]]
     up = pd.Series((mean >= 0).tolist())
@@ -325,7 +327,7 @@ def function_share(tokens: list[str], words: frozenset[str]) -> float:
     return sum(is_function_word(t, words) for t in tokens) / max(1, len(tokens))
 
 
-def _check(measure: Any, threshold: float) -> None:
+def _check_choice(measure: Any, threshold: float) -> None:
     if measure not in ACTIVITIES:
         raise VisitError(f"measure must be one of {', '.join(ACTIVITIES)}; {measure!r} came.")
     if not 0 <= threshold <= 1:

@@ -40,7 +40,7 @@ def top_contexts(found: np.ndarray) -> np.ndarray:
     return once[np.lexsort((once["position"], once["prompt"], -once["value"]))[:CONTEXTS]]
 
 
-def _contexts(a: TokenSums, b: TokenSums) -> dict[str, np.ndarray]:
+def _merged_contexts(a: TokenSums, b: TokenSums) -> dict[str, np.ndarray]:
     made = {}
     for name in ("positive", "negative"):
         later = getattr(b, name).copy()
@@ -58,8 +58,8 @@ class TokenSums:
     total: Float[np.ndarray, " d_vocab"] = summed()
     largest: Float[np.ndarray, " d_vocab"] = maximum()
     smallest: Float[np.ndarray, " d_vocab"] = minimum()
-    positive: np.ndarray = together(_contexts, grows=True)  # of dtype `CONTEXT`
-    negative: np.ndarray = together(_contexts, grows=True)  # their values turned round
+    positive: np.ndarray = together(_merged_contexts, grows=True)  # of dtype `CONTEXT`
+    negative: np.ndarray = together(_merged_contexts, grows=True)  # their values turned round
 
     @property
     def positions(self) -> int:

@@ -17,7 +17,7 @@ from visit.errors import check_choice, check_positive
 from visit.exact.decompose import Attribution, needed, written
 from visit.exact.question import ask, check_layer, check_neuron, counted
 from visit.lenses.logit import columns_of, read
-from visit.lenses.weights import StaticIndex, matrices, read_rows, reading, rows_of
+from visit.lenses.weights import StaticIndex, matrices, read_rows, row_words, weight_rows
 from visit.models.model import Model
 from visit.text.numbers import percent
 from visit.text.visible import visible
@@ -138,7 +138,7 @@ def neuron_words(model: Model, index: StaticIndex | None, layer: int, neuron: in
     for matrix in [name for name in ("W_in", "W_gate", "W_out") if name in matrices(model)]:
         row = _read(model, index, matrix, layer, neuron, words).to_dict()
         if index is None:
-            norms = rows_of(model, matrix, layer).norm(dim=-1).float().cpu().numpy()
+            norms = weight_rows(model, matrix, layer).norm(dim=-1).float().cpu().numpy()
             row["norm"], entropies = float(norms[neuron]), None
         else:
             span = index.span(matrix, layer)
@@ -152,7 +152,7 @@ def neuron_words(model: Model, index: StaticIndex | None, layer: int, neuron: in
 def _read(model: Model, index: StaticIndex | None, matrix: str, layer: int, neuron: int, words: int) -> pd.Series:
     if index is None:
         return read_rows(model, matrix, layer, [neuron], words).iloc[0]
-    return reading(index, matrix, layer, [neuron], words).iloc[0]
+    return row_words(index, matrix, layer, [neuron], words).iloc[0]
 
 
 def _percentile(own: float, all_of: np.ndarray) -> float:

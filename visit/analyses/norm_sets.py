@@ -37,7 +37,7 @@ from visit.runs.prompts import Row
 from visit.runs.sums import SumsJob, summed
 
 MEANS_OF = ("probabilities", "vector")
-VECTORS = 64  # prompts read together
+READ_TOGETHER = 64  # prompts read together
 WIDE_BYTES = 32 << 20  # of probabilities held at once
 
 
@@ -82,11 +82,11 @@ def shift_sums(
             raise VisitError("Sums over prompts take one position of each. Capture with capture_many(…, pos=-1).")
         return torch.cat([state_before(model, acts, *site) for acts in group])
 
-    groups = iter(lambda: list(islice(rest, VECTORS)), [])
-    return _sums(model, tuple(norm_sites(model, layers, norms)), final_norm, groups, before)
+    groups = iter(lambda: list(islice(rest, READ_TOGETHER)), [])
+    return _read_groups(model, tuple(norm_sites(model, layers, norms)), final_norm, groups, before)
 
 
-def _sums(
+def _read_groups(
     model: Model, sites: tuple[Site, ...], final_norm: bool | None, groups: Iterable[Any],
     before_of: Callable[[Any, Site], Tensor],
 ) -> ShiftSums:  # fmt: skip
@@ -119,11 +119,11 @@ def set_shift(
     probabilities) or "vector" (probabilities of the mean vector before, and of the mean vector after). Few rows:
     `visit.analyses.norms.extremes(table, k)`. Raises `VisitError` for a norm that is not in the sums, or another mean.
     """
-    before, after = _sides(model, sums, sums.place(layer, norm), norm, mean)
+    before, after = _mean_sides(model, sums, sums.place(layer, norm), norm, mean)
     return word_table(model, before, after, (ranks_of(before), ranks_of(after)))
 
 
-def _sides(model: Model, sums: ShiftSums, place: int, norm: str, mean: str) -> Tensor:
+def _mean_sides(model: Model, sums: ShiftSums, place: int, norm: str, mean: str) -> Tensor:
     if mean not in MEANS_OF:
         raise VisitError(f"mean must be one of {', '.join(MEANS_OF)}; {mean!r} came.")
     if mean == "probabilities":
@@ -144,12 +144,12 @@ def control_sums(model: Model, sums: ShiftSums, layer: int | None, norm: str = "
     generator = torch.Generator().manual_seed(seed)
 
     def draw() -> Iterator[Tensor]:
-        for start in range(0, sums.count, VECTORS):
-            shape = min(VECTORS, sums.count - start), model.d_model
+        for start in range(0, sums.count, READ_TOGETHER):
+            shape = min(READ_TOGETHER, sums.count - start), model.d_model
             noise = torch.randn(shape, generator=generator, dtype=torch.float64).to(model.device)
             yield (average + spread * noise).to(model.dtype)
 
-    return _sums(model, (sums.sites[place],), sums.final_norm, draw(), lambda drawn, _site: drawn)
+    return _read_groups(model, (sums.sites[place],), sums.final_norm, draw(), lambda drawn, _site: drawn)
 
 
 def quarters(n_layers: int) -> list[int]:
@@ -202,7 +202,7 @@ def layer_words(
     layers = [layer for layer, own in sums.sites if own == norm]
     if norm == "final" or not layers:
         raise VisitError(f"Words per layer need a block's norm at some layer in the sums; {norm!r} was asked for.")
-    sides = torch.stack([_sides(model, sums, sums.place(n, norm), norm, mean) for n in layers]).cpu()
+    sides = torch.stack([_mean_sides(model, sums, sums.place(n, norm), norm, mean) for n in layers]).cpu()
     delta = sides[:, 1] - sides[:, 0]
     chosen = delta.abs().amax(0).topk(counted(model, k)).indices.tolist()
     rows = [

@@ -11,7 +11,7 @@ import streamlit as st
 from visit.app.cache import st_active, st_index_seconds
 from visit.app.follow import look_again
 from visit.app.prompt_bar import Subject
-from visit.app.prompt_sets import SHARED, begin, choose_set, watched
+from visit.app.prompt_sets import SHARED, choose_set, short_name, start_run, watched
 from visit.app.state import change, choice, field, session, state, take
 from visit.app.widgets import beside, downloads, on_point, on_row, plain, words_cell
 from visit.errors import VisitError
@@ -114,7 +114,7 @@ def take_neuron(node: Any) -> None:
 
 def word_search(subject: Subject, waits: bool) -> None:
     """Every neuron of the model whose words hold a word. `waits`: what it needs is asked for further up already."""
-    from visit.lenses.weights import search
+    from visit.lenses.weights import search_weights
 
     st.subheader("Search all neurons by word", anchor=False)
     st.text_input("A word (one token; its leading space is added if needed)", max_chars=100, **field("word"))
@@ -129,7 +129,7 @@ def word_search(subject: Subject, waits: bool) -> None:
     index = every_neuron(subject.model, "The rows with this word are listed")
     if index is None:
         return
-    found = search(index, token)
+    found = search_weights(index, token)
     word = plain(visible(subject.model.vocabulary[token]))
     if found.empty:
         st.info(f"No neuron has {word} among its top words.", icon=":material/search:")
@@ -440,7 +440,7 @@ def every_neuron(model: Model, why: str) -> Any:
 
     `why`: what cannot be shown without it, the beginning of a sentence.
     """
-    from visit.lenses.weights import STEP, StaticRun, found_index, rows_in_all, weights_key
+    from visit.lenses.weights import ROWS_PER_ITEM, StaticRun, found_index, rows_in_all, weights_key
 
     found = found_index(model)
     if found is not None:
@@ -450,7 +450,7 @@ def every_neuron(model: Model, why: str) -> Any:
     def offer(text: str, label: str) -> None:
         st.caption(text)
         if st.button(label, key="every neuron", icon=":material/play_arrow:"):
-            begin(key, lambda: StaticRun(model), SLOW)
+            start_run(key, lambda: StaticRun(model), SLOW)
 
     run = SLOW.find(key)
     if run is None:
@@ -465,15 +465,15 @@ def every_neuron(model: Model, why: str) -> Any:
     if run.state == "done":
         return run.result
     if run.alive:
-        look_again(1.0, _watch_rows, key, model.name.rstrip("/").split("/")[-1], rows)
+        look_again(1.0, _watch_rows, key, short_name(model), rows)
     elif run.error is not None:
         st.error(str(run.error), icon=":material/error:")
         offer(f"{why} once every neuron is read as words.", "Try again")
     else:
-        now = run.progress
-        seconds = st_index_seconds(model.name) * (1 - now.done / max(1, now.total))
-        offer(f"Stopped after {now.done * STEP:,} of {rows:,} rows, which are kept. {why} when all are read: about "
-              f"{duration(seconds)} more.", "Resume")  # fmt: skip
+        done = run.progress.done
+        seconds = st_index_seconds(model.name) * (1 - done / max(1, run.progress.total))
+        offer(f"Stopped after {done * ROWS_PER_ITEM:,} of {rows:,} rows, which are kept. {why} when all are read: "
+              f"about {duration(seconds)} more.", "Resume")  # fmt: skip
     return None
 
 
@@ -489,11 +489,11 @@ def _watch_rows(key: Any, name: str, rows: int) -> None:
 
 def _rows_so_far(run: Run, name: str, rows: int) -> str:
     """`Reading every neuron of SmolLM2 as words: 41,472 of 155,520 rows, about 70 s left`."""
-    from visit.lenses.weights import STEP  # rows of one item of the run
+    from visit.lenses.weights import ROWS_PER_ITEM  # rows of one item of the run
 
     now = run.progress
-    start = f"Reading every neuron of {plain(name)} as words"
+    start = f"Reading every neuron of {name} as words"
     if run.place:
         return f"{start}: waits for {run.place} other model{'s' if run.place > 1 else ''}"
     left = "" if now.seconds_left is None else f", about {duration(now.seconds_left)} left"
-    return f"{start}: {min(rows, now.done * STEP):,} of {rows:,} rows{left}"
+    return f"{start}: {min(rows, now.done * ROWS_PER_ITEM):,} of {rows:,} rows{left}"

@@ -59,13 +59,13 @@ def choose_set(model: Model, filtered: bool = True) -> PromptSet | None:
                                                                              "prompt.",
                        **field("answered"))  # fmt: skip
     if name != state().set:
-        st.info(f"The set “{plain(state().set)}” does not come with {_short(model)}; {name} is taken.",
+        st.info(f"The set “{plain(state().set)}” does not come with {short_name(model)}; {name} is taken.",
                 icon=":material/link:")  # fmt: skip
     only = filtered and bool(state().answered)
     if count and count.alive and not (only and name != OWN):
-        look_again(1.5, _counting, count.key, _short(model))
+        look_again(1.5, _counting, count.key, short_name(model))
     try:
-        found = _own() if name == OWN else shipped_set(name, model.name)
+        found = _own_set() if name == OWN else shipped_set(name, model.name)
     except VisitError as problem:
         st.error(str(problem), icon=":material/error:")
         return None
@@ -135,11 +135,12 @@ def _labels(model: Model, count: Run | None) -> Callable[[str], str]:
     return label
 
 
-def _short(model: Model) -> str:
+def short_name(model: Model) -> str:
+    """The last part of a model's name, as it may stand in a text of the page."""
     return plain(model.name.rstrip("/").split("/")[-1])
 
 
-def _own() -> PromptSet | None:
+def _own_set() -> PromptSet | None:
     """A pasted or uploaded set. It stays in this visitor's session and goes nowhere else."""
     left, right = st.columns(2, gap="medium")
     text = left.text_area(
@@ -180,14 +181,14 @@ def watched(
         if start is not None:
             start()
         elif st.button(label, key=f"run {name}", type="primary", icon=":material/play_arrow:"):
-            begin(key, make)
+            start_run(key, make)
         return None
     if run.alive:
-        look_again(0.7, _watch, key, str(name), None if follow is None or run.progress.done >= follow else follow)
+        look_again(0.7, _watch_run, key, str(name), None if follow is None or run.progress.done >= follow else follow)
     elif run.state != "done":
         st.caption(f"Stopped after {_done_so_far(run)}; the figures are of these.")
         if st.button("Resume", key=f"go {name}"):
-            begin(key, make)
+            start_run(key, make)
     return run
 
 
@@ -196,13 +197,13 @@ def _done_so_far(run: Run) -> str:
     return now.doing or f"{now.done:,} of {now.total:,} prompts"
 
 
-def begin(key: Any, make: Callable[[], Any], worker: Worker = WORKER) -> None:
+def start_run(key: Any, make: Callable[[], Any], worker: Worker = WORKER) -> None:
     """Start a run, or go on with it, and look at it."""
     worker.submit(key, make)
     st.rerun()
 
 
-def _watch(key: Any, name: str, follow: int | None) -> None:
+def _watch_run(key: Any, name: str, follow: int | None) -> None:
     """A progress bar that looks again by itself; when the run ends, or comes to `follow`, the whole page follows."""
     run = WORKER.find(key)
     if run is None or not run.alive or (follow is not None and run.progress.done >= follow):

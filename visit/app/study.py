@@ -12,7 +12,7 @@ from visit.app import study_results
 from visit.app.cache import kept
 from visit.app.follow import look_again
 from visit.app.prompt_bar import show_notes, shown_model
-from visit.app.prompt_sets import begin, choose_set, watched
+from visit.app.prompt_sets import choose_set, start_run, watched
 from visit.app.sidebar import show_ledger
 from visit.app.state import CONTROLS, change, choice, field, session, state, value_of
 from visit.errors import VisitError
@@ -57,10 +57,10 @@ def page() -> None:
 
     if session().run_study:
         session().run_study = False
-        begin(key, make)
+        start_run(key, make)
     place = st.container()  # of the bar, or of what the run will take: nothing below it changes its place
     with place:
-        start = partial(_before_run, model, chosen, prompts, settings, key, partial(begin, key, make))
+        start = partial(_before_run, model, chosen, prompts, settings, key, partial(start_run, key, make))
         run = watched(("study", *key[1:]), key, make, follow=len(prompts.rows), start=start)
     if run is None:
         return
@@ -189,9 +189,9 @@ def _settings_asked(model: Model) -> Settings:
 @kept(64, "Counting what is to be done…")
 def st_study_seconds(key: tuple[Any, ...], _model: Model, _prompts: PromptSet, _settings: Settings) -> Any:
     """What takes how long, and a cheaper run. `key`: of the study, which is of the other arguments."""
-    from visit.studies.duration import cheaper, forecast
+    from visit.studies.duration import cheaper, study_forecast
 
-    return forecast(_model, _prompts.rows, _settings), cheaper(_model, _prompts.rows, _settings)
+    return study_forecast(_model, _prompts.rows, _settings), cheaper(_model, _prompts.rows, _settings)
 
 
 def _before_run(

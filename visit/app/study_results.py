@@ -20,7 +20,7 @@ from visit.figures.study import panels
 from visit.figures.svg import chart_spec
 from visit.files import study_report as report
 from visit.studies.captions import ANSWERS, caption_of
-from visit.studies.settings import ALIGNED, MAX_BYTES, NORMS
+from visit.studies.settings import ALIGNED, MAX_BYTES, NORM_FIGURES
 from visit.text.visible import visible
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ def _study(run: Run, model: Model, prompts: PromptSet) -> Study | None:
     if sums is None or not sums.prompts:
         return None
     whole = sums.words is not None or (not alive and (run.state == "done" or is_ready(model)))
-    figures = None if whole else tuple(ALIGNED) if alive else (*ALIGNED, *NORMS)
+    figures = None if whole else tuple(ALIGNED) if alive else (*ALIGNED, *NORM_FIGURES)
     with st.spinner("Making the tables…"):
         return st_study(run.key, sums.prompts, figures, model, prompts, sums)
 

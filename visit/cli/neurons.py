@@ -79,10 +79,10 @@ def _index(model: Any) -> Any:
 
 def _search(options: argparse.Namespace, model: Any) -> int:
     from visit.files.tables import to_text
-    from visit.lenses.weights import search
+    from visit.lenses.weights import search_weights
 
     token = model.token_id(options.search, "word")
-    table = search(_index(model), token)
+    table = search_weights(_index(model), token)
     for name in ("layer", "neuron"):
         if getattr(options, name) is not None:
             table = table[table[name] == getattr(options, name)].reset_index(drop=True)

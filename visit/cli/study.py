@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from visit.cli.options import model_options
 from visit.errors import VisitError
-from visit.studies.settings import CORRECT, FIGURES, SECONDS, Settings
+from visit.studies.settings import CORRECT, FIGURES, SECOND_MEASURES, Settings
 from visit.text.numbers import percent
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def add(commands: Any) -> None:
                        help="Figures 19, 20: each head's N most attended positions (default 3)")  # fmt: skip
     study.add_argument("--correct", choices=CORRECT, default="split",
                        help="only prompts answered correctly; all, and apart; all, targets ignored")  # fmt: skip
-    study.add_argument("--second", choices=SECONDS, default="rbo", help="measure beside I_k (default rbo)")
+    study.add_argument("--second", choices=SECOND_MEASURES, default="rbo", help="measure beside I_k (default rbo)")
     study.add_argument("--draws", type=int, default=1000, help="of the bootstrap (default 1000)")
     study.add_argument("--seed", type=int, default=0, help="of bootstrap and random vectors (default 0)")
     study.add_argument("--over", type=Path, metavar="FILE", help="with --out: lay this study.json over the figures")

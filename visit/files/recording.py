@@ -15,7 +15,7 @@ import pandas as pd
 from visit.errors import VisitError
 from visit.studies.settings import ALIGNED, MAX_BYTES
 from visit.studies.study import Study
-from visit.studies.tables import COLUMNS
+from visit.studies.tables import TABLE_COLUMNS
 
 MAX_ROWS = 200_000  # of one figure
 MAX_TEXT = 300  # characters of a name
@@ -66,8 +66,10 @@ def _meta(given: dict[str, Any]) -> dict[str, Any]:
 def _table(figure: str, rows: Any) -> pd.DataFrame:
     if not isinstance(rows, list) or len(rows) > MAX_ROWS or not all(isinstance(row, dict) for row in rows):
         raise VisitError(_NOT.format(f"figure {figure} is no list of at most {MAX_ROWS:,} rows"))
-    table = pd.DataFrame([[row.get(name) for name in COLUMNS] for row in rows], columns=list(COLUMNS), dtype=object)
-    for name in COLUMNS:
+    table = pd.DataFrame(
+        [[row.get(name) for name in TABLE_COLUMNS] for row in rows], columns=list(TABLE_COLUMNS), dtype=object
+    )
+    for name in TABLE_COLUMNS:
         fits = _text if name in _TEXTS else _whole if name in _WHOLES else _number
         if not all(fits(value) or (value is None and name in _MAY_MISS) for value in table[name]):
             raise VisitError(_NOT.format(f"a row of figure {figure} has another {name} than a study writes"))

@@ -87,8 +87,10 @@ def _header(key: str, arrays: Arrays) -> dict[str, Any]:
             "sha256": digest.hexdigest()}  # fmt: skip
 
 
-TOP = 20  # words kept of each sign
-STEP = 128  # rows of a run's item: fewer at once would read W_U for next to nothing, on a busy machine above all
+INDEX_WORDS = 20  # words kept of each sign
+ROWS_PER_ITEM = (
+    128  # rows of a run's item: fewer at once would read W_U for next to nothing, on a busy machine above all
+)
 ITEMS_AT_ONCE = 8  # items read between two reports of progress
 
 _BUILT: weakref.WeakKeyDictionary[Model, StaticIndex] = weakref.WeakKeyDictionary()
@@ -161,7 +163,7 @@ def found_index(model: Model) -> StaticIndex | None:
 
 
 class StaticRun:
-    """The static index as a job of `visit.runs.worker`: an item is `STEP` rows, named by the first of them.
+    """The static index as a job of `visit.runs.worker`: an item is `ROWS_PER_ITEM` rows, named by the first of them.
 
     It takes no lock of the model: rows are read from the weights, not by a forward pass. A part of it is kept like that
     of any run; the whole lies in the index's own file, where every process finds it, and is not written a second time.
@@ -170,18 +172,18 @@ class StaticRun:
     def __init__(self, model: Model) -> None:
         self.model, self._shapes, self._turn = model, _shapes(model), _turn(model)
         self.total, self.done = rows_in_all(model), 0
-        self.items = range(0, self.total, STEP)
+        self.items = range(0, self.total, ROWS_PER_ITEM)
         self._arrays = {name: np.empty(shape, kind) for name, (shape, kind) in self._shapes.items()}
 
     @torch.no_grad()
     def update(self, items: Sequence[int]) -> None:
-        first, last = items[0], min(items[-1] + STEP, self.total)
+        first, last = items[0], min(items[-1] + ROWS_PER_ITEM, self.total)
         start = 0
         for layer in range(self.model.n_layers):
             for matrix, count in matrices(self.model).items():
                 a, b = max(first, start), min(last, start + count)
                 if a < b:
-                    part = rows_of(self.model, matrix, layer)[a - start : b - start]
+                    part = weight_rows(self.model, matrix, layer)[a - start : b - start]
                     _read_into(self.model, part, self._arrays, a, self._turn)
                 start += count
         self.done = last
@@ -215,7 +217,7 @@ class StaticRun:
 def forecast_seconds(model: Model) -> float:
     """About how long the whole index takes on this machine, if it has nothing else to do: one chunk is read for it."""
     rows = max(1, CHUNK_BYTES // (model.d_vocab * model.wide.itemsize))  # fewer at once would be slower a row
-    x, turn = rows_of(model, "W_out", 0)[:rows], _turn(model)
+    x, turn = weight_rows(model, "W_out", 0)[:rows], _turn(model)
     arrays = {name: np.empty((len(x), *shape[1:]), kind) for name, (shape, kind) in _shapes(model).items()}
     started = time.perf_counter()
     _read_into(model, x, arrays, 0, turn)
@@ -233,7 +235,7 @@ def matrices(model: Model) -> dict[str, int]:
     return {"W_out": model.d_mlp, "W_in": model.d_mlp, **gate, "W_O": model.n_heads * model.d_head}
 
 
-def rows_of(model: Model, matrix: str, layer: int) -> Tensor:
+def weight_rows(model: Model, matrix: str, layer: int) -> Tensor:
     """`[n, d_model]`: the vectors that the index reads, a row per neuron (of W_O: per place of each head)."""
     if matrix == "W_out":
         return model.W_out(layer)
@@ -248,7 +250,7 @@ def _shapes(model: Model) -> dict[str, tuple[tuple[int, ...], str]]:
     total = rows_in_all(model)
     kind = "uint16" if model.d_vocab <= 1 << 16 else "uint32"
     return {
-        "ids": ((total, 2, min(TOP, model.d_vocab)), kind), "entropy": ((total,), "float32"),
+        "ids": ((total, 2, min(INDEX_WORDS, model.d_vocab)), kind), "entropy": ((total,), "float32"),
         "norm": ((total,), "float32"),
     }  # fmt: skip
 
@@ -292,12 +294,12 @@ def _read_into(model: Model, x: Tensor, arrays: dict[str, np.ndarray], row: int,
         for start in range(0, len(chunk), tile):
             logits = chunk[start : start + tile]
             at = slice(row + rows.start + start, row + rows.start + start + len(logits))
-            ids, entropy = _read_tile(logits, turn, arrays["ids"].shape[-1], model.logit_cap)
+            ids, entropy = _read_signs(logits, turn, arrays["ids"].shape[-1], model.logit_cap)
             arrays["ids"][at], arrays["entropy"][at] = ids.cpu().numpy(), entropy.float().cpu().numpy()
         del chunk  # before the next one is made
 
 
-def _read_tile(logits: Tensor, turn: Tensor | None, k: int, cap: float | None) -> tuple[Tensor, Tensor]:
+def _read_signs(logits: Tensor, turn: Tensor | None, k: int, cap: float | None) -> tuple[Tensor, Tensor]:
     """Word ids `[row, sign, k]` and entropy in bits `[row]`. Works in place: the chunk is ours."""
     high, top = top_of(logits, k)
     capped = logits if cap is None else soft_cap(logits, cap)  # of no effect on any word's place
@@ -311,7 +313,9 @@ def _read_tile(logits: Tensor, turn: Tensor | None, k: int, cap: float | None) -
     return torch.stack([top, turned], dim=1), entropy.clamp_(min=0)
 
 
-def reading(index: StaticIndex, matrix: str, layer: int, numbers: Sequence[int], words: int = TOP) -> pd.DataFrame:
+def row_words(
+    index: StaticIndex, matrix: str, layer: int, numbers: Sequence[int], words: int = INDEX_WORDS
+) -> pd.DataFrame:
     """What some rows of one matrix read: `layer`, `matrix`, `neuron`, `tokens`, `negated_tokens` (the row turned
     round), `entropy` (bits), `norm`. `words`: how many of each. Raises `VisitError` for rows that do not exist.
     """
@@ -325,9 +329,9 @@ def reading(index: StaticIndex, matrix: str, layer: int, numbers: Sequence[int],
 
 
 @torch.no_grad()
-def read_rows(model: Model, matrix: str, layer: int, numbers: Sequence[int], words: int = TOP) -> pd.DataFrame:
-    """What `reading` says of a few rows, read here and now: where there is no index, none is made for them."""
-    rows = rows_of(model, matrix, layer)
+def read_rows(model: Model, matrix: str, layer: int, numbers: Sequence[int], words: int = INDEX_WORDS) -> pd.DataFrame:
+    """What `row_words` says of a few rows, read here and now: where there is no index, none is made for them."""
+    rows = weight_rows(model, matrix, layer)
     wrong = [n for n in numbers if not 0 <= n < len(rows)]
     if wrong:
         raise VisitError(f"Rows of {matrix} run from 0 to {len(rows) - 1}; {wrong[0]} came.")
@@ -348,7 +352,7 @@ def _spoken(
     })  # fmt: skip
 
 
-def search(index: StaticIndex, token: int, words: int = 5) -> pd.DataFrame:
+def search_weights(index: StaticIndex, token: int, words: int = 5) -> pd.DataFrame:
     """Every static row whose top words hold a token, over all layers and matrices, best place first.
 
     Columns: `layer`, `matrix`, `neuron`, `head` (of W_O, else missing), `sign` (+1: the row itself, −1: the row turned

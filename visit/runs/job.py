@@ -17,13 +17,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from visit.cache import Arrays, read_arrays, read_header, write_arrays
+from visit.cache import Arrays, array_header, read_arrays, write_arrays
 
 AIM = 0.25  # seconds a batch is meant to take; the model's lock must be free at least every half second
 FIRST = 4  # items of the first batch, whose speed nobody knows yet
 TOGETHER = 64  # items of a batch that no clock decides on
 PAUSE = 0.001  # seconds between batches, in which a waiting thread gets the model's lock for sure
 MAX_FILES, MAX_STORED = 100, 512 << 20  # runs on disk, and bytes; those that nobody has asked for longest go first
+CHECKPOINT_SECONDS = 10.0  # between two times that a run's file is written, and
 SPARE = 20  # times as long as writing a file took passes before the next time
 FORMAT = 3  # of the file's header, and of what all kinds of runs keep alike
 
@@ -177,7 +178,7 @@ class RunFile:
     A file that is damaged, of something else or of another program is not used.
     """
 
-    def __init__(self, folder: Path, key: Hashable, seconds: float) -> None:
+    def __init__(self, folder: Path, key: Hashable, seconds: float = CHECKPOINT_SECONDS) -> None:
         """`seconds`: that pass at least between two times that it is written."""
         self.key, self.seconds = repr(key), seconds
         self.path = folder / f"{hashlib.sha256(self.key.encode()).hexdigest()[:32]}.npz"
@@ -185,7 +186,7 @@ class RunFile:
 
     def finished(self) -> bool:
         """Whether the file says that it holds a whole run; its arrays are not looked at."""
-        header = read_header(self.path)
+        header = array_header(self.path)
         return header is not None and header == self._header(header.get("total"), header.get("total"))
 
     def resume(self, make: Callable[[], Job]) -> tuple[Job, int]:

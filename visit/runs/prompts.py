@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from visit.models.model import Model
 
 MAX_SET_BYTES = 8 << 20
-MAX_ROWS = 20_000
+MAX_PROMPTS = 20_000
 MAX_CHARACTERS = 16_384  # of one prompt
 MAX_RESTARTS = 100  # after a broken quote the rest of the file is searched for the next good row
 NOTES_SHOWN = 100
@@ -150,13 +150,15 @@ def read_prompts(source: Path | str | bytes, name: str | None = None) -> PromptS
         name, source = name or source.name, _content(source)
     name = name or "pasted prompts"
     text = _decoded(source if isinstance(source, bytes) else source.encode("utf-8", "surrogatepass"), name)
-    read = {".txt": _lines, ".csv": _csv, ".jsonl": _jsonl}[_ending(name, text)]
+    read = {".txt": _text_rows, ".csv": _csv_rows, ".jsonl": _jsonl_rows}[_ending(name, text)]
     rows: list[Row] = []
     notes: list[Note] = []
     for found in read(text, name):
-        found = _checked(found) if isinstance(found, Row) else found
-        if isinstance(found, Row) and len(rows) == MAX_ROWS:
-            notes.append(Note(found.line, f"this row and all after it are left out: a set holds {MAX_ROWS:,} prompts"))
+        found = _usable(found) if isinstance(found, Row) else found
+        if isinstance(found, Row) and len(rows) == MAX_PROMPTS:
+            notes.append(
+                Note(found.line, f"this row and all after it are left out: a set holds {MAX_PROMPTS:,} prompts")
+            )
             break
         (rows if isinstance(found, Row) else notes).append(found)  # type: ignore[arg-type]
     if not rows:
@@ -199,13 +201,13 @@ def _ending(name: str, text: str) -> str:
     return ".csv" if _delimiter(first) else ".txt"
 
 
-def _lines(text: str, name: str) -> Iterator[Row | Note]:
+def _text_rows(text: str, name: str) -> Iterator[Row | Note]:
     for number, line in enumerate(io.StringIO(text, newline=None), start=1):
         if line.strip():  # blank lines part paragraphs
             yield Row(line.removesuffix("\n"), line=number)
 
 
-def _jsonl(text: str, name: str) -> Iterator[Row | Note]:
+def _jsonl_rows(text: str, name: str) -> Iterator[Row | Note]:
     for number, line in enumerate(io.StringIO(text, newline=None), start=1):
         if not line.strip():
             continue
@@ -233,7 +235,7 @@ def _delimiter(header: str) -> str | None:
     return None
 
 
-def _csv(text: str, name: str) -> Iterator[Row | Note]:
+def _csv_rows(text: str, name: str) -> Iterator[Row | Note]:
     lines = list(io.StringIO(text, newline=""))
     first = next((i for i, line in enumerate(lines) if line.strip()), 0)
     sign = _delimiter(lines[first]) if lines else None
@@ -241,7 +243,7 @@ def _csv(text: str, name: str) -> Iterator[Row | Note]:
         came = lines[first].strip()[:80] if lines else ""
         raise VisitError(f"{name} needs a first row with a column named prompt; its first row is {came!r}.")
     header = [cell.strip().lower() for cell in next(csv.reader([lines[first]], delimiter=sign))]
-    for number, cells in _records(lines, first + 1, sign):
+    for number, cells in _csv_records(lines, first + 1, sign):
         if isinstance(cells, str):
             yield Note(number, cells)
         elif len(cells) > len(header):
@@ -254,7 +256,7 @@ def _csv(text: str, name: str) -> Iterator[Row | Note]:
             yield Row(row["prompt"], row.get("target"), row.get("distractor"), number, row.get("relation"))
 
 
-def _records(lines: Sequence[str], start: int, sign: str) -> Iterator[tuple[int, list[str] | str]]:
+def _csv_records(lines: Sequence[str], start: int, sign: str) -> Iterator[tuple[int, list[str] | str]]:
     """(line, cells) of every record, or (line, what is wrong with it): then reading goes on at the line below."""
     for _ in range(MAX_RESTARTS):
         reader = csv.reader(lines[start:], delimiter=sign, strict=True)
@@ -270,7 +272,7 @@ def _records(lines: Sequence[str], start: int, sign: str) -> Iterator[tuple[int,
     yield start + 1, f"after {MAX_RESTARTS} broken rows the rest is left out"
 
 
-def _checked(row: Row) -> Row | Note:
+def _usable(row: Row) -> Row | Note:
     """The row, with blank words as None; a note when it cannot be run by any model."""
     texts = (row.prompt, row.target or "", row.distractor or "", row.relation or "")
     if not row.prompt.strip():

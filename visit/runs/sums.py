@@ -29,38 +29,38 @@ from visit.errors import VisitError
 Rule = Callable[[Any, Any], Any]
 
 
-def _field(rule: Rule, **how: bool) -> Any:
+def _merging(rule: Rule, **how: bool) -> Any:
     return field(metadata={"merge": rule, **how})
 
 
 def summed() -> Any:
     """A field of a record of sums: numbers, arrays or tensors that are added."""
-    return _field(operator.add)
+    return _merging(operator.add)
 
 
 def maximum() -> Any:
     """A field that keeps the larger of two values, element by element."""
-    return _field(lambda a, b: a.maximum(b) if hasattr(a, "maximum") else np.maximum(a, b))
+    return _merging(lambda a, b: a.maximum(b) if hasattr(a, "maximum") else np.maximum(a, b))
 
 
 def minimum() -> Any:
     """A field that keeps the smaller of two values, element by element."""
-    return _field(lambda a, b: a.minimum(b) if hasattr(a, "minimum") else np.minimum(a, b))
+    return _merging(lambda a, b: a.minimum(b) if hasattr(a, "minimum") else np.minimum(a, b))
 
 
 def joined() -> Any:
     """A field that grows: one array or tuple after the other."""
-    return _field(lambda a, b: a + b if isinstance(a, tuple) else np.concatenate([a, b]), grows=True)
+    return _merging(lambda a, b: a + b if isinstance(a, tuple) else np.concatenate([a, b]), grows=True)
 
 
 def together(rule: Rule, grows: bool = False) -> Any:
     """One of several fields that merge together. `rule` gets both records and returns those fields by their names."""
-    return _field(rule, records=True, grows=grows)
+    return _merging(rule, records=True, grows=grows)
 
 
 def each() -> Any:
     """A field that holds other records of sums by their names."""
-    return _field(lambda a, b: {name: merge(a[name], b[name]) for name in a}, nested=True)
+    return _merging(lambda a, b: {name: merge(a[name], b[name]) for name in a}, nested=True)
 
 
 def derived() -> Any:
@@ -89,7 +89,7 @@ def _shape(value: Any) -> Any:
 def state_of(sums: Any) -> Arrays:
     """Sums as arrays, to be written to a file."""
     found: Arrays = {}
-    for name, value, how in _kept(sums):
+    for name, value, how in _in_a_file(sums):
         if how.get("nested"):
             for key, part in value.items():
                 found |= {f"{name}.{key}.{inner}": array for inner, array in state_of(part).items()}
@@ -101,7 +101,7 @@ def state_of(sums: Any) -> Arrays:
 def load_sums(empty: Any, arrays: Arrays) -> Any:
     """The sums of `state_of`. `empty`: of no prompt. Raises `VisitError` for a state of other sums or another model."""
     made: dict[str, Any] = {}
-    for name, value, how in _kept(empty):
+    for name, value, how in _in_a_file(empty):
         if how.get("nested"):
             made[name] = {key: load_sums(part, under(arrays, f"{name}.{key}.")) for key, part in value.items()}
             continue
@@ -121,7 +121,7 @@ def under(arrays: Arrays, start: str) -> Arrays:
     return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
 
 
-def _kept(sums: Any) -> Iterator[tuple[str, Any, Any]]:
+def _in_a_file(sums: Any) -> Iterator[tuple[str, Any, Any]]:
     """(name, value, how it merges) of the fields that a file holds."""
     for own in fields(sums):
         if "merge" in own.metadata and not own.metadata.get("derived"):

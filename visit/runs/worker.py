@@ -25,9 +25,8 @@ from typing import Any
 
 from visit.cache import Store, cache_folder, weight
 from visit.errors import VisitError
-from visit.runs.job import Job, Progress, RunFile, drive, how_far
+from visit.runs.job import CHECKPOINT_SECONDS, Job, Progress, RunFile, drive, how_far
 
-CHECKPOINT_SECONDS = 10.0
 MAX_WAITING = 20  # runs in the queue
 NICE = 10  # of a lane that stands back: at 5 it read no faster, and a page took 1.4 times as long beside it, not 1.1
 RESULT_BYTES = 256 << 20  # of ended runs' results, the least recently asked for going first

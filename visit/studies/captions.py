@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_TEXTS: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "captions.json").read_text(encoding="utf-8"))
+CAPTION_FILE = Path(__file__).parents[1] / "data" / "captions.json"
+_WORDING: dict[str, Any] = json.loads(CAPTION_FILE.read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,15 @@ class FigureCaption:
 
 
 CAPTIONS = {
-    texts["id"]: FigureCaption(**{name: text.format(**_TEXTS["shared"]) for name, text in texts.items()})
-    for texts in _TEXTS["captions"]
+    texts["id"]: FigureCaption(**{name: text.format(**_WORDING["shared"]) for name, text in texts.items()})
+    for texts in _WORDING["captions"]
 }
-SERIES_NAMES: dict[str, str] = _TEXTS["series"]  # in a legend; one that is not listed goes by its own name
-MEASURE_NAMES: dict[str, str] = _TEXTS["measures"]
-AXIS_TITLES: dict[str, str] = _TEXTS["axes"]
-GROUP_NAMES: dict[str, str] = _TEXTS["groups"]
-ANSWERS: str = _TEXTS["answers"]
-SECOND: str = _TEXTS["second"]
+SERIES_NAMES: dict[str, str] = _WORDING["series"]  # in a legend; one that is not listed goes by its own name
+MEASURE_NAMES: dict[str, str] = _WORDING["measures"]
+AXIS_TITLES: dict[str, str] = _WORDING["axes"]
+GROUP_NAMES: dict[str, str] = _WORDING["groups"]
+ANSWERS: str = _WORDING["answers"]
+SECOND: str = _WORDING["second"]
 
 
 def caption_of(figure: str) -> FigureCaption:

@@ -26,7 +26,7 @@ from visit.models.model import Model
 from visit.runs.prompts import Row
 from visit.studies.measure import STUDY_PARTS
 from visit.studies.plan import has_places, has_resid_mid, plan, readings
-from visit.studies.settings import ALIGNED, ATTENDED, NEURONS, Settings, settled
+from visit.studies.settings import ALIGNED, ATTENDED, NEURON_FIGURES, Settings, settled
 
 TIMED = 256  # vectors read to measure the speed
 WORD, NEURON, PANEL = 5e-7, 7e-5, 0.1  # seconds: per word and layer of the norms' tables, per neuron, per chart
@@ -62,18 +62,18 @@ def speed(model: Model) -> Speed:
         prompt = [i % model.d_vocab for i in range(min(TIMED_TOKENS, model.max_tokens))]
         with torch.no_grad():
             k = min(50, model.d_vocab)
-            vector = _seconds(lambda: read_tops(model, x, k)) / TIMED
+            vector = _timed(lambda: read_tops(model, x, k)) / TIMED
             ids = read_tops(model, x, k).ids
-            pair = _seconds(lambda: agreement(ids[:, None], ids[None, :8], ("intersection", "rbo"))) / (8 * TIMED)
-        token = _seconds(lambda: list(capture_many(model, [prompt], STUDY_PARTS))) / len(prompt)
+            pair = _timed(lambda: agreement(ids[:, None], ids[None, :8], ("intersection", "rbo"))) / (8 * TIMED)
+        token = _timed(lambda: list(capture_many(model, [prompt], STUDY_PARTS))) / len(prompt)
         weight, numbers, total = np.ones((1000, 1)), np.ones((1, 1000)), np.zeros((1000, 1000))
-        cell = _seconds(lambda: total + weight @ numbers) / 1000
+        cell = _timed(lambda: total + weight @ numbers) / 1000
         row = forecast_seconds(model) / rows_in_all(model)
         _SPEEDS[model] = Speed(vector, pair, token, cell, row)
     return _SPEEDS[model]
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def _timed(call: Callable[[], object]) -> float:
     """The shorter of two runs: the first one warms up."""
     found = []
     for _ in range(2):
@@ -130,7 +130,7 @@ def pairs(model: Model, seen: Sequence[int], settings: Settings) -> int:
 
 def passes(settings: Settings) -> int:
     """Forward passes of every prompt: the figures of section 3 share one, norms and neurons have their own."""
-    return 1 + sum(settings.asks(*some) for some in (("7", "21", "22", "tables"), ("23", "tables"), NEURONS))
+    return 1 + sum(settings.asks(*some) for some in (("7", "21", "22", "tables"), ("23", "tables"), NEURON_FIGURES))
 
 
 def cells(model: Model, settings: Settings) -> int:
@@ -165,10 +165,10 @@ def part_seconds(model: Model, parts: Sequence[range | None], settings: Settings
 def words_seconds(model: Model, settings: Settings) -> float:
     """What the tables of norms and neurons take, once all prompts are run."""
     tables = 2 * settings.asks("7") + settings.asks("21", "22") + 2 * settings.asks("tables") + settings.asks("23")
-    return model.n_layers * (WORD * model.d_vocab * tables + NEURON * model.d_mlp * settings.asks(*NEURONS))
+    return model.n_layers * (WORD * model.d_vocab * tables + NEURON * model.d_mlp * settings.asks(*NEURON_FIGURES))
 
 
-def forecast(model: Model, rows: Sequence[Row], settings: Settings | None = None) -> pd.DataFrame:
+def study_forecast(model: Model, rows: Sequence[Row], settings: Settings | None = None) -> pd.DataFrame:
     """What a study of these prompts takes, a row per part, from a speed that is measured here and now (once a model).
 
     Columns: `part`, `vectors` (forward passes: tokens; comparisons: pairs; else what is counted), `products` (FLOP of
@@ -187,7 +187,7 @@ def forecast(model: Model, rows: Sequence[Row], settings: Settings | None = None
     compared, summed = pairs(model, seen, settings), len(rows) * cells(model, settings)
     table += [("comparing words, in pairs", compared, 0, own.pair * compared),
               ("the sums of resampled sets", summed, 0, own.cell * summed)]  # fmt: skip
-    if settings.asks(*NEURONS) and found_index(model) is None:
+    if settings.asks(*NEURON_FIGURES) and found_index(model) is None:
         number = rows_in_all(model)
         table.append(("all rows of the weights, once per model", number, reading * number, own.row * number))
     if words := words_seconds(model, settings):
@@ -205,7 +205,7 @@ def cheaper(model: Model, rows: Sequence[Row], settings: Settings) -> tuple[Sett
     """
 
     def takes(few: Sequence[Row], own: Settings) -> float:
-        return float(forecast(model, few, own)["seconds"].sum())
+        return float(study_forecast(model, few, own)["seconds"].sum())
 
     full = takes(rows, settings)
     if full <= LONG:

@@ -68,13 +68,13 @@ def measure(model: Model, plan: Plan, prompts: list[Read]) -> list[Numbers]:
         _read_states(model, plan, prompts)
         for layer in plan.layers:
             _read_layer(model, plan, prompts, layer)
-    return [_numbers(model, plan, prompt) for prompt in prompts]
+    return [_cells(model, plan, prompt) for prompt in prompts]
 
 
 # ---- reading: the vectors of several prompts in one product --------------------------------------------------------
 
 
-def _read(model: Model, k: int, parts: list[tuple[Read, str, Tensor, Tensor | None]]) -> None:
+def _read_together(model: Model, k: int, parts: list[tuple[Read, str, Tensor, Tensor | None]]) -> None:
     """Read `(prompt, kind, vectors [.., d_model], words asked of them or None)` in one go and hand each its own."""
     parts = sorted(parts, key=lambda part: part[3] is None)  # those that are asked for a word come first
     if not parts:
@@ -109,7 +109,7 @@ def _read_states(model: Model, plan: Plan, prompts: list[Read]) -> None:
             parts.append((prompt, "start", prompt.states(model, "resid_pre", [0]), None))
         if around and prompt.acts.resid_mid is not None:
             parts.append((prompt, "middle", prompt.states(model, "resid_mid", layers), None))
-    _read(model, settings.k, parts)
+    _read_together(model, settings.k, parts)
 
 
 def _read_layer(model: Model, plan: Plan, prompts: list[Read], layer: int) -> None:
@@ -130,7 +130,7 @@ def _read_layer(model: Model, plan: Plan, prompts: list[Read], layer: int) -> No
             parts.append((prompt, "value", memory_values(model, acts, layer, at), words))
         if settings.asks("19", "20"):
             parts += [(prompt, kind, x, None) for kind, x in _queries_and_keys(model, plan, prompt, layer)]
-    _read(model, settings.k, parts)
+    _read_together(model, settings.k, parts)
 
 
 def _queries_and_keys(model: Model, plan: Plan, prompt: Read, layer: int) -> Iterable[tuple[str, Tensor]]:
@@ -175,28 +175,28 @@ def in_place(x: Float[Tensor, "head n d_head"]) -> Float[Tensor, "head n d_model
 # ---- the numbers of one prompt -------------------------------------------------------------------------------------
 
 
-def _numbers(model: Model, plan: Plan, prompt: Read) -> Numbers:
+def _cells(model: Model, plan: Plan, prompt: Read) -> Numbers:
     """Every block's cells; where something was no number, all of them are NaN and the prompt must not be counted."""
     found: Numbers = {}
     wanted = {block.figure for block in plan.blocks}
     if wanted & {"2a", "2b", "3"}:
-        found |= _of_heads(plan, prompt, wanted)
+        found |= _cells_of_heads(plan, prompt, wanted)
     if wanted & {"5", "16", "17"}:
-        found |= _of_values(plan, prompt, wanted)
+        found |= _cells_of_values(plan, prompt, wanted)
     if "14" in wanted:
         at = [prompt.places.index(n) for n in plan.layers]
         found["14/prediction"] = prompt.prob["stream"][0][None, at, None, None].double()
     if "15" in wanted:
-        found |= _of_states(plan, prompt)
+        found |= _cells_of_states(plan, prompt)
     if "18" in wanted:
         own = torch.stack(prompt.prob["value"])[..., : plan.settings.values]
         found["18/value"] = own.double().flatten(1).mean(1)[None, :, None, None]
     for figure in wanted & {"19", "20"}:
-        found |= _of_keys(model, plan, prompt, figure)
+        found |= _cells_of_keys(model, plan, prompt, figure)
     return found
 
 
-def _of_heads(plan: Plan, prompt: Read, wanted: set[str]) -> Numbers:
+def _cells_of_heads(plan: Plan, prompt: Read, wanted: set[str]) -> Numbers:
     """Heads with what they are added to: Figures 2a, 2b and 3."""
     measures = plan.settings.measures
     attn_out, block = (prompt.at(name, plan.layers)[:, None] for name in ("attn_out", "stream"))
@@ -213,7 +213,7 @@ def _of_heads(plan: Plan, prompt: Read, wanted: set[str]) -> Numbers:
     return found
 
 
-def _of_values(plan: Plan, prompt: Read, wanted: set[str]) -> Numbers:
+def _cells_of_values(plan: Plan, prompt: Read, wanted: set[str]) -> Numbers:
     """Memory values, the most attended first, with their own head: Figures 5, 16 and 17."""
     shown = max(ATTENDED, plan.settings.values or prompt.t + 1) if "16" in wanted else ATTENDED
     own = agreement(prompt.all("value")[:, :, :shown], prompt.all("head")[:, :, None], plan.settings.measures)
@@ -223,7 +223,7 @@ def _of_values(plan: Plan, prompt: Read, wanted: set[str]) -> Numbers:
     }  # fmt: skip
 
 
-def _of_states(plan: Plan, prompt: Read) -> Numbers:
+def _cells_of_states(plan: Plan, prompt: Read) -> Numbers:
     """What attention adds with the stream around it: Figure 15."""
     layers, later = plan.layers, [n for n in plan.layers if n]
     start = prompt.ids.get("start", [])  # what enters block 0, where that is looked at
@@ -240,7 +240,7 @@ def _of_states(plan: Plan, prompt: Read) -> Numbers:
     }  # fmt: skip
 
 
-def _of_keys(model: Model, plan: Plan, prompt: Read, figure: str) -> Numbers:
+def _cells_of_keys(model: Model, plan: Plan, prompt: Read, figure: str) -> Numbers:
     """Queries with keys (Figure 19) or keys with memory values (Figure 20), mean over sources and heads."""
     found = {}
     for way in readings(model):

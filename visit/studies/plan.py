@@ -11,7 +11,7 @@ from visit.studies.settings import ATTENDED, LONGEST, Settings
 GROUPS = ("all", "correct", "incorrect")
 OTHERS = ("attn_out", "block", "final")  # what heads are compared with
 READINGS = ("naive", "circuit", "gain")  # of queries and keys
-_SPLIT = ("2b", "3", "14")  # figures whose sums are kept by group, where prompts have targets
+_SPLIT_FIGURES = ("2b", "3", "14")  # figures whose sums are kept by group, where prompts have targets
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def plan(model: Model, settings: Settings, longest: int, targets: bool) -> Plan:
 
     def add(figure: str, *series: str, measures: tuple[str, ...] = settings.measures, ranks: int = 0, heads: int = 0,
             at: tuple[int, ...] = layers) -> None:  # fmt: skip
-        groups = split if figure in _SPLIT else GROUPS[:1]
+        groups = split if figure in _SPLIT_FIGURES else GROUPS[:1]
         made.extend(CellBlock(figure, name, measures, at, heads, ranks, groups) for name in series if at)
 
     left_out = _left_out(model, settings, targets)

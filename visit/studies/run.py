@@ -29,7 +29,7 @@ from visit.runs.sums import SumsJob, load_sums, merge, state_of, under
 from visit.studies.duration import part_seconds, prompt_seconds, vectors_of
 from visit.studies.measure import STUDY_PARTS, Read, final_words, measure
 from visit.studies.plan import plan
-from visit.studies.settings import NEURONS, NORMS, Settings, settled
+from visit.studies.settings import NEURON_FIGURES, NORM_FIGURES, Settings, settled
 from visit.studies.sums import StudySums, cells_of, no_prompts, weights
 from visit.studies.tables import words_of
 
@@ -176,10 +176,10 @@ class StudyRun:
 def _parts(model: Model, settings: Settings) -> list[Part]:
     """What follows the prompts: the same steps whether or not the rows have been read, so that a run can go on."""
     found: list[Part] = []
-    if settings.asks(*NEURONS):
+    if settings.asks(*NEURON_FIGURES):
         every = range(rows_in_all(model))
         found += [Part(every[start : start + STATIC_ROWS]) for start in range(0, len(every), STATIC_ROWS)]
-    return found + ([Part(None)] if settings.asks(*NORMS, *NEURONS) else [])
+    return found + ([Part(None)] if settings.asks(*NORM_FIGURES, *NEURON_FIGURES) else [])
 
 
 def _seen(length: int, pos: int, row: Row) -> int:
@@ -211,6 +211,6 @@ def _others(model: Model, rows: Sequence[Row], settings: Settings) -> dict[str, 
         found["shifts"] = shift_job(model, rows, norms, None, settings.pos)
     if settings.asks("23", "tables") and "ln1" in norms:
         found["plain"] = shift_job(model, rows, ("ln1",), False, settings.pos)
-    if settings.asks(*NEURONS):
+    if settings.asks(*NEURON_FIGURES):
         found["neurons"] = neuron_job(model, rows, pos=settings.pos)
     return found

@@ -8,10 +8,10 @@ from typing import Any, Literal
 from visit.errors import VisitError
 
 ALIGNED = ("2a", "2b", "3", "5", "13", "14", "15", "16", "17", "18", "19", "20")  # of section 3 and appendix D
-NORMS = ("7", "21", "22", "23", "tables")  # of section 5.2 and appendix E
-NEURONS = ("8", "9")  # of section 5.3
+NORM_FIGURES = ("7", "21", "22", "23", "tables")  # of section 5.2 and appendix E
+NEURON_FIGURES = ("8", "9")  # of section 5.3
 FIGURES = (*ALIGNED[:4], "7", "8", "9", *ALIGNED[4:], "21", "22", "23", "tables")
-SECONDS = ("rbo", "none")
+SECOND_MEASURES = ("rbo", "none")
 CORRECT = ("only", "split", "all")
 LONGEST = 3  # heads of a layer, by norm: Figure 3
 ATTENDED = 3  # memory values of a head, by attention: Figures 5 and 17
@@ -76,7 +76,7 @@ def settled(settings: Settings, model: Any) -> Settings:
     if unknown or not settings.figures:
         came = f"{unknown[0]!r} came" if unknown else "none came"
         raise VisitError(f"The study's figures are {', '.join(FIGURES)}; {came}. Choose some of these.")
-    for name, given, allowed in (("second", settings.second, SECONDS), ("correct", settings.correct, CORRECT)):
+    for name, given, allowed in (("second", settings.second, SECOND_MEASURES), ("correct", settings.correct, CORRECT)):
         if given not in allowed:
             raise VisitError(f"{name} must be one of {', '.join(allowed)}; {given!r} came.")
     for name, number in (("k", settings.k), ("values", settings.values), ("draws", settings.draws),

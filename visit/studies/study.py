@@ -21,15 +21,13 @@ from visit.models.model import Model
 from visit.models.provenance import provenance
 from visit.runs.job import Progress, RunFile, drive
 from visit.runs.prompts import PromptSet, Row, as_rows, fitting, run_key
-from visit.studies.duration import CHARTS, forecast
+from visit.studies.duration import CHARTS, study_forecast
 from visit.studies.plan import plan
 from visit.studies.run import STUDY_RUN, StudyRun
 from visit.studies.settings import Settings, settled
 from visit.studies.sums import StudySums
 from visit.studies.tables import chance, norm_test, random_pairs, tables
 from visit.studies.verdicts import FEW_PROMPTS, Verdict, verdicts
-
-EVERY = 10.0  # seconds between two times that the file is written
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +61,9 @@ def study(
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list | range) else v for name, v in settings.items()}
     wanted = settled(Settings(**values), model)
     usable = studied(model, prompt_set(prompts), wanted)
-    parts = forecast(model, usable.rows, wanted)
+    parts = study_forecast(model, usable.rows, wanted)
     expected = float(parts.loc[parts["part"] != CHARTS, "seconds"].sum())
-    file = RunFile(cache_folder() / "runs", study_key(model, usable, wanted), EVERY) if resume else None
+    file = RunFile(cache_folder() / "runs", study_key(model, usable, wanted)) if resume else None
     with closing(drive(partial(StudyRun, model, usable.rows, wanted), file)) as going:
         job, now = next(going)
         begun = job.snapshot().seconds

@@ -22,7 +22,7 @@ from visit.studies.settings import ALIGNED, FIGURES
 from visit.studies.sums import StudySums, Words
 
 # ---- what unrelated vectors score ------------------------------------------------------------------------------------
-VECTORS = 64  # random vectors, every two of them compared
+RANDOM_VECTORS = 64  # random vectors, every two of them compared
 LONG = 200  # words from which on each is compared with one other alone: the time goes with k squared
 
 
@@ -42,10 +42,10 @@ def random_pairs(model: Model, k: int, measures: tuple[str, ...], seed: int = 0)
     Higher than by chance: the final norm's bias and the unembedding favour the same words in every vector.
     """
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(VECTORS, model.d_model, generator=generator, dtype=torch.float64)
+    x = torch.randn(RANDOM_VECTORS, model.d_model, generator=generator, dtype=torch.float64)
     with torch.no_grad():
         ids = read_tops(model, x.to(model.device, model.wide), k).ids
-    first, second = np.triu_indices(VECTORS, 1) if k <= LONG else np.arange(VECTORS).reshape(-1, 2).T
+    first, second = np.triu_indices(RANDOM_VECTORS, 1) if k <= LONG else np.arange(RANDOM_VECTORS).reshape(-1, 2).T
     found = agreement(ids[first], ids[second], measures).mean(-1)
     return dict(zip(measures, found.tolist(), strict=True))
 
@@ -77,7 +77,7 @@ def other_tables(model: Model, sums: StudySums, figure: str) -> dict[str, pd.Dat
     more = sums.more
     shifts, plain, neurons = more.get("shifts"), more.get("plain"), more.get("neurons")
     if figure == "tables":
-        return _tables(model, shifts, plain)
+        return _paper_tables(model, shifts, plain)
     norms = {"7": ("ln1", shifts), "21": ("ln1", shifts), "22": ("ln2", shifts), "23": ("ln1", plain)}
     if figure in norms:
         norm, own = norms[figure]
@@ -101,7 +101,7 @@ def _real_and_random(model: Model, sums: ShiftSums, seed: int) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True).assign(layer=layer)
 
 
-def _tables(model: Model, shifts: ShiftSums | None, plain: ShiftSums | None) -> dict[str, pd.DataFrame]:
+def _paper_tables(model: Model, shifts: ShiftSums | None, plain: ShiftSums | None) -> dict[str, pd.DataFrame]:
     """Tables 1 to 6; the paper's of top words stand at the ends of the first two quarters."""
     layers = quarters(model.n_layers)
     found: dict[str, pd.DataFrame] = {}
@@ -118,7 +118,7 @@ def _tables(model: Model, shifts: ShiftSums | None, plain: ShiftSums | None) -> 
 
 
 # ---- from sums to tables ---------------------------------------------------------------------------------------------
-COLUMNS = ("figure", "series", "group", "measure", "layer", "head", "rank", "mean", "low", "high", "prompts")
+TABLE_COLUMNS = ("figure", "series", "group", "measure", "layer", "head", "rank", "mean", "low", "high", "prompts")
 BAND = (2.5, 97.5)  # percentiles of the resampled means
 
 
@@ -134,19 +134,14 @@ def tables(model: Model, sums: StudySums, figures: Iterable[str] | None = None) 
         return {}
     found: dict[str, pd.DataFrame] = {}
     for figure in wanted:
-        if figure not in ALIGNED:
-            if figure not in found:
-                found |= _of_words(model, sums, figure)
-        elif not (table := figure_table(sums, figure)).empty:
-            found[figure] = table
+        if figure in ALIGNED:
+            if not (table := figure_table(sums, figure)).empty:
+                found[figure] = table
+        elif sums.words is not None:  # the run's last step has made them
+            found |= {name: table for name, table in sums.words.tables.items() if name.partition("-")[0] == figure}
+        elif figure not in found:  # 8 and 9 come together
+            found |= other_tables(model, sums, figure)
     return found
-
-
-def _of_words(model: Model, sums: StudySums, figure: str) -> dict[str, pd.DataFrame]:
-    """The tables of norms and neurons: those that the run's last step made, else made now."""
-    if sums.words is None:
-        return other_tables(model, sums, figure)
-    return {name: table for name, table in sums.words.tables.items() if name.partition("-")[0] == figure}
 
 
 def figure_table(sums: StudySums, figure: str) -> pd.DataFrame:
@@ -156,12 +151,14 @@ def figure_table(sums: StudySums, figure: str) -> pd.DataFrame:
     else:
         blocks = [block for block in sums.blocks if block.figure == figure]
         groups = GROUPS if figure == "14" else GROUPS[:1]
-        parts = [_rows(block, groups, sums.cells[block.name].mean, sums.cells[block.name].count) for block in blocks]
-    table = pd.concat([pd.DataFrame(columns=COLUMNS), *parts], ignore_index=True) if parts else pd.DataFrame()
+        parts = [
+            _block_rows(block, groups, sums.cells[block.name].mean, sums.cells[block.name].count) for block in blocks
+        ]
+    table = pd.concat([pd.DataFrame(columns=TABLE_COLUMNS), *parts], ignore_index=True) if parts else pd.DataFrame()
     if table.empty:
-        return pd.DataFrame(columns=COLUMNS)
+        return pd.DataFrame(columns=TABLE_COLUMNS)
     kinds = {"layer": "Int64", "head": "Int64", "rank": "Int64", "prompts": "Int64"}
-    return table[list(COLUMNS)].astype({**kinds, "mean": float, "low": float, "high": float})
+    return table[list(TABLE_COLUMNS)].astype({**kinds, "mean": float, "low": float, "high": float})
 
 
 def _against_all(sums: StudySums) -> list[pd.DataFrame]:
@@ -174,11 +171,11 @@ def _against_all(sums: StudySums) -> list[pd.DataFrame]:
                 return []
             mean = cells.mean.mean(-1, keepdims=True)
             own = CellBlock("13", f"{title}: {other}", block.measures, block.layers, groups=block.groups)
-            parts.append(_rows(own, GROUPS, mean, cells.count[..., :1]))
+            parts.append(_block_rows(own, GROUPS, mean, cells.count[..., :1]))
     return parts
 
 
-def _rows(block: CellBlock, groups: tuple[str, ...], mean: np.ndarray, count: np.ndarray) -> pd.DataFrame:
+def _block_rows(block: CellBlock, groups: tuple[str, ...], mean: np.ndarray, count: np.ndarray) -> pd.DataFrame:
     """A block's cells as rows, for those of its groups that are shown."""
     _, _, heads, ranks = block.shape
     own = [name for name in block.groups if name in groups]
@@ -189,7 +186,7 @@ def _rows(block: CellBlock, groups: tuple[str, ...], mean: np.ndarray, count: np
     table = index.to_frame(index=False)
     mean = mean[:, : len(own)]
     count = np.broadcast_to(count[0, : len(own), None, None, None, :], mean.shape[1:])
-    low, high = band(mean)
+    low, high = bootstrap_band(mean)
     table = table.assign(mean=mean[0].ravel(), low=low.ravel(), high=high.ravel(), prompts=count.ravel())
     table.loc[table["prompts"] < 2, ["low", "high"]] = np.nan
     if not block.heads:
@@ -199,7 +196,7 @@ def _rows(block: CellBlock, groups: tuple[str, ...], mean: np.ndarray, count: np
     return table[table["prompts"] > 0].assign(figure=block.figure, series=block.series)
 
 
-def band(mean: Float[np.ndarray, "draw ..."]) -> tuple[np.ndarray, np.ndarray]:
+def bootstrap_band(mean: Float[np.ndarray, "draw ..."]) -> tuple[np.ndarray, np.ndarray]:
     """The 95 % band of the resampled means; sets that drew no such prompt are passed over."""
     drawn = mean[1:]
     if not len(drawn):

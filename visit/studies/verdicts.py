@@ -29,7 +29,7 @@ CLEAR = 0.5  # a rank correlation from which a curve is said to rise; under 0 it
 NOISE = 10  # times 1/V: a probability below is what a lens reads of anything, and its ranks say nothing
 _RULE = f"; a yes has all of it above {CLEAR}, a no below 0"
 _NAMES = {"attn_out": "attn_out", "block": "the block's output", "final": "the final state"}
-_WORDS = {True: "yes", False: "no", None: "undecided"}
+_ANSWERS = {True: "yes", False: "no", None: "undecided"}
 
 Draws = Float[np.ndarray, " draw"]  # a number: of the prompts as they are, then of every resampled set
 Curves = Float[np.ndarray, "draw layer"]
@@ -99,7 +99,7 @@ def judged(claim: str, what: str, draws: list[Draws], prompts: int, above: float
         holds = True if high < above else False if low > against else None
     else:
         holds = True if low > above else False if high < against else None
-    sentence, numbers = f"{claim}: {_WORDS[holds]}", ""
+    sentence, numbers = f"{claim}: {_ANSWERS[holds]}", ""
     if np.isfinite(value):
         if size is None:
             sentence, numbers = f"{sentence}, {what} {short(value)}", f"95 % interval {band(low, high)}"
@@ -231,7 +231,7 @@ def _late_over_early(found: Evidence, claim: str, curves: list[Curves], prompts:
     return judged(claim, "by", gap, prompts, size=partial(_shift, found.k))
 
 
-def _difference(a: list[Draws], b: list[Draws]) -> list[Draws]:
+def _minus(a: list[Draws], b: list[Draws]) -> list[Draws]:
     return [x - y for x, y in zip(a, b, strict=True)]
 
 
@@ -274,7 +274,7 @@ def _figure_3(found: Evidence) -> list[Verdict]:
     else:
         every, top = found.means(["2b/attn_out"]), found.means(["3/attn_out"])
         rest = [(heads * x - longest * y) / (heads - longest) for x, y in zip(every, top, strict=True)]
-        more = judged(claim, "more I_k by", _difference(top, rest), found.prompts("3/attn_out"),
+        more = judged(claim, "more I_k by", _minus(top, rest), found.prompts("3/attn_out"),
                       size=partial(_shift, found.k))  # fmt: skip
     return [more, *(_rises(found, f"3/{name}", f"Their overlap with {_NAMES[name]} rises with depth")
                     for name in ("block", "final"))]  # fmt: skip
@@ -350,7 +350,7 @@ def _with_half(found: Evidence, name: str, verdict: Verdict) -> Verdict:
 def _figure_15(found: Evidence) -> list[Verdict]:
     present, made = found.series("15"), []
     if "after" in present:
-        gap = _difference(found.means(["15/after"]), found.means(["15/before"]))
+        gap = _minus(found.means(["15/after"]), found.means(["15/before"]))
         claim = "Attention moves the stream towards its own words"
         made.append(judged(claim, "after less before, I_k", gap, found.prompts("15/after"),
                            size=partial(_shift, found.k)))  # fmt: skip

@@ -26,10 +26,10 @@ from visit.lenses.weights import (
     index_file,
     matrices,
     read_rows,
-    reading,
-    rows_of,
-    search,
+    row_words,
+    search_weights,
     static_index,
+    weight_rows,
     weights_key,
 )
 from visit.models.model import wrap
@@ -39,7 +39,7 @@ from visit.runs.worker import Worker
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("VISIT_CACHE", str(tmp_path))
-    monkeypatch.setattr(static, "STEP", 4)  # small models have few rows
+    monkeypatch.setattr(static, "ROWS_PER_ITEM", 4)  # small models have few rows
     static._BUILT.clear()
     return tmp_path
 
@@ -53,7 +53,7 @@ def test_every_row_reads_as_the_lens_reads_it(model):
     index = static_index(model)
     for layer in range(model.n_layers):
         for matrix, count in matrices(model).items():
-            rows, span = rows_of(model, matrix, layer), index.span(matrix, layer)
+            rows, span = weight_rows(model, matrix, layer), index.span(matrix, layer)
             assert rows.shape == (count, model.d_model)
             plain, turned = read(model, rows, k=20), read(model, -rows, k=20)
             assert (index.ids[span, 0] == plain.top_ids.numpy()).all()
@@ -63,14 +63,14 @@ def test_every_row_reads_as_the_lens_reads_it(model):
 
 
 def test_a_row_is_a_column_of_the_weights(model):
-    assert (rows_of(model, "W_in", 1)[5] == model.W_in(1)[:, 5]).all()
-    assert (rows_of(model, "W_out", 1)[5] == model.W_out(1)[5]).all()
+    assert (weight_rows(model, "W_in", 1)[5] == model.W_in(1)[:, 5]).all()
+    assert (weight_rows(model, "W_out", 1)[5] == model.W_out(1)[5]).all()
     head, place = 2, 3
-    assert (rows_of(model, "W_O", 1)[head * model.d_head + place] == model.W_O(1)[head, place]).all()
+    assert (weight_rows(model, "W_O", 1)[head * model.d_head + place] == model.W_O(1)[head, place]).all()
     gate = model.W_gate(1)
     assert ("W_gate" in matrices(model)) == (gate is not None)
     if gate is not None:
-        assert (rows_of(model, "W_gate", 1)[5] == gate[:, 5]).all()
+        assert (weight_rows(model, "W_gate", 1)[5] == gate[:, 5]).all()
 
 
 def test_a_row_is_small(model):
@@ -82,7 +82,7 @@ def test_a_large_vocabulary_needs_wide_ids_and_no_more_than_180_bytes():
     hf = models.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     index = static_index(wrap(hf, models.tokenizer(), "wide"))
     assert index.ids.dtype == np.uint32 and 100 < index.row_bytes <= 180
-    assert len(search(index, 65_536)) == (index.ids == 65_536).sum()
+    assert len(search_weights(index, 65_536)) == (index.ids == 65_536).sum()
 
 
 def test_search_finds_what_a_loop_finds(model):
@@ -95,12 +95,12 @@ def test_search_finds_what_a_loop_finds(model):
                     ids = index.ids[start + n, side].tolist()
                     if token in ids:
                         true.add((layer, matrix, n, sign, ids.index(token) + 1))
-        table = search(index, token)
+        table = search_weights(index, token)
         assert set(table[["layer", "matrix", "neuron", "sign", "place"]].itertuples(index=False, name=None)) == true
         assert len(table) == len(true) and table["place"].is_monotonic_increasing
         assert (table["head"].isna() == (table["matrix"] != "W_O")).all()
         for _, row in table.head(5).iterrows():
-            own = reading(index, row["matrix"], row["layer"], [row["neuron"]]).iloc[0]
+            own = row_words(index, row["matrix"], row["layer"], [row["neuron"]]).iloc[0]
             words = own["tokens" if row["sign"] > 0 else "negated_tokens"]
             assert words[row["place"] - 1] == model.vocabulary[token] and words[:5] == row["tokens"]
             assert (own["norm"], own["entropy"]) == pytest.approx((row["norm"], row["entropy"]))
@@ -255,11 +255,11 @@ def test_progress_reaches_the_end():
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda i: search(i, -1), "from 0 to"),
-        (lambda i: search(i, 10**6), "1000000 came"),
-        (lambda i: reading(i, "W_up", 0, [0]), "W_out, W_in, W_O, layers 0 to 2; W_up"),
-        (lambda i: reading(i, "W_in", 3, [0]), "layer 3 came"),
-        (lambda i: reading(i, "W_out", 0, [40]), "run from 0 to 39; 40 came"),
+        (lambda i: search_weights(i, -1), "from 0 to"),
+        (lambda i: search_weights(i, 10**6), "1000000 came"),
+        (lambda i: row_words(i, "W_up", 0, [0]), "W_out, W_in, W_O, layers 0 to 2; W_up"),
+        (lambda i: row_words(i, "W_in", 3, [0]), "layer 3 came"),
+        (lambda i: row_words(i, "W_out", 0, [40]), "run from 0 to 39; 40 came"),
     ],
 )
 def test_a_wrong_question_gets_a_sentence(call, says):
@@ -340,7 +340,7 @@ def test_a_few_rows_are_read_without_an_index(model):
     assert found_index(model) is None
     index = static_index(model)
     for matrix, rows in few.items():
-        true = reading(index, matrix, 1, [3, 0, 5], 7)
+        true = row_words(index, matrix, 1, [3, 0, 5], 7)
         assert rows["tokens"].tolist() == true["tokens"].tolist() and rows["neuron"].tolist() == [3, 0, 5]
         assert rows["negated_tokens"].tolist() == true["negated_tokens"].tolist()
         assert rows["entropy"].tolist() == pytest.approx(true.entropy.tolist(), abs=1e-5)

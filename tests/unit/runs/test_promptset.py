@@ -18,8 +18,8 @@ from visit import VisitError, capture, load_model
 from visit.cache import read_arrays, write_arrays
 from visit.runs.prompts import (
     MAX_CHARACTERS,
+    MAX_PROMPTS,
     MAX_RESTARTS,
-    MAX_ROWS,
     MAX_SET_BYTES,
     NOTES_SHOWN,
     WORLD,
@@ -131,7 +131,7 @@ def test_files_that_are_none(tmp_path):
 def test_hostile_and_huge_content_is_bounded():
     started = time.monotonic()
     found = read_prompts("a\n" * 3_000_000, "a.txt")
-    assert len(found.rows) == MAX_ROWS and found.notes[0].line == MAX_ROWS + 1
+    assert len(found.rows) == MAX_PROMPTS and found.notes[0].line == MAX_PROMPTS + 1
     found = read_prompts('prompt\nfirst\n"' + '"a\nx' * 1_500_000, "a.csv")
     assert found.prompts[0] == "first" and 0 < len(found.notes) <= MAX_RESTARTS + 1
     found = read_prompts("x" * (MAX_CHARACTERS + 1) + "\nb\n" + "\x00\n" * 1000, "a.txt")

@@ -22,7 +22,7 @@ from visit.models.attention import vector_norm
 from visit.runs.job import steps
 from visit.runs.prompts import Row
 from visit.runs.sums import merge
-from visit.studies.duration import counts, forecast, pairs
+from visit.studies.duration import counts, pairs, study_forecast
 from visit.studies.plan import GROUPS, CellBlock
 from visit.studies.run import StudyRun
 from visit.studies.settings import ALIGNED, FIGURES, Settings, settled
@@ -757,7 +757,7 @@ def test_the_forecast_counts_the_vectors_that_are_read(model, rows, monkeypatch)
         seen = [len(capture(model, row.prompt).tokens) for row in rows]
         assert sum(counts(model, seen, wanted).values()) == sum(read), settings
         assert pairs(model, seen, wanted) == sum(compared), settings
-    table = forecast(model, rows, Settings(k=K))
+    table = study_forecast(model, rows, Settings(k=K))
     assert table.columns.tolist() == ["part", "vectors", "products", "seconds"] and (table["seconds"] > 0).all()
     values = table.set_index("part").loc["memory values"]
     assert values["products"] == 2 * values["vectors"] * model.d_model * model.d_vocab

@@ -211,7 +211,7 @@ def test_the_forecast_counts_passes_norms_rows_and_sums(figures, monkeypatch):
     model = models.small("gpt2", torch.float32)
     rows = [Row(text, model.vocabulary[700]) for text in TEXTS]
     settings = Settings(figures=figures, k=20, draws=1000)
-    table = forecasting.forecast(model, rows, settings).set_index("part")["vectors"]
+    table = forecasting.study_forecast(model, rows, settings).set_index("part")["vectors"]
     seen = dict.fromkeys(("passes", "norms", "rows", "sums"), 0)
     capture, probs, add = running.capture_many, visit.analyses.norm_sets.probs_of, running.cells_of
     read = visit.lenses.weights._read_into
