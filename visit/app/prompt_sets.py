@@ -183,7 +183,7 @@ def watched(
         elif st.button(label, key=f"run {name}", type="primary", icon=":material/play_arrow:"):
             start_run(key, make)
         return None
-    if run.alive:
+    if run.alive or run.stopping:
         look_again(0.7, _watch_run, key, str(name), None if follow is None or run.progress.done >= follow else follow)
     elif run.state != "done":
         st.caption(f"Stopped after {_done_so_far(run)}; the figures are of these.")
@@ -206,18 +206,21 @@ def start_run(key: Any, make: Callable[[], Any], worker: Worker = WORKER) -> Non
 def _watch_run(key: Any, name: str, follow: int | None) -> None:
     """A progress bar that looks again by itself; when the run ends, or comes to `follow`, the whole page follows."""
     run = WORKER.find(key)
-    if run is None or not run.alive or (follow is not None and run.progress.done >= follow):
+    if run is None or not (run.alive or run.stopping) or (follow is not None and run.progress.done >= follow):
         st.rerun()
     assert run is not None
     now, place = run.progress, run.place
-    if place:
+    if run.stopping:
+        text = "Stops after the step at hand…"
+    elif place:
         text = f"Waits for {place} other run{'s' if place > 1 else ''}"
     elif now.rate:
         text = f"{_done_so_far(run)}; about {duration(now.seconds_left or 0)} left"
     else:
         text = "Begins…"
     st.progress(min(1.0, now.share), text)
-    st.button("Stop, and keep what is done", key=f"stop {name}", help=SHARED, on_click=run.cancel)
+    if not run.stopping:
+        st.button("Stop, and keep what is done", key=f"stop {name}", help=SHARED, on_click=run.cancel)
 
 
 SHARED = "Equal requests share one run: it stops for everybody who watches it, and everybody can resume it."

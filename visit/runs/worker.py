@@ -61,6 +61,11 @@ class Run:
         """It waits or goes on, and nobody has cancelled it."""
         return self.state in ("waiting", "running") and not self._stop.is_set()
 
+    @property
+    def stopping(self) -> bool:
+        """Somebody has cancelled it, and the batch at hand has not ended yet."""
+        return self.state == "running" and self._stop.is_set()
+
     def cancel(self) -> None:
         """Stop after the batch at hand. What is done is kept, and a new run with this key goes on from there."""
         self._stop.set()

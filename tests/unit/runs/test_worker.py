@@ -208,11 +208,11 @@ def test_cancelling_keeps_what_is_done_and_a_new_run_goes_on_from_there(worker):
     run = worker.submit("a", made)
     until(lambda: made and made[0].batches == 3)
     run.cancel()
-    assert not run.alive
+    assert not run.alive and run.stopping, "until the batch at hand has ended"
     again = worker.submit("a", made)  # before the batch at hand has ended
     gate.release(1000)
     partial = run.wait(PATIENCE)
-    assert run.state == "cancelled" and 0 < partial["n"] == run.progress.done < 200
+    assert run.state == "cancelled" and not run.stopping and 0 < partial["n"] == run.progress.done < 200
     assert same(again.wait(PATIENCE)) and worker.find("a") is again
     assert made[0].seen + made[1].seen == 200, "the second did the rest only"
     assert len(list(worker.folder.iterdir())) == 1, "one file, which the second has gone on with"
