@@ -7,11 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from visit.figures.maps import HUE, INK, ROW
+from visit.figures.maps import HUE, OUTLINE, ROW, heat_map
 from visit.text.numbers import number, percent, short
 from visit.text.visible import as_word, visible
 
-CHOSEN = "#d0871e"  # the frame of what is chosen
 GOLD = "#c8901e"  # the pattern, as in the drawing
 
 
@@ -25,25 +24,21 @@ def heads_map(table: pd.DataFrame, measure: str, chosen: str) -> Any:
     import altair as alt
 
     shown = _head_cells(table, measure)
-    shown["chosen"] = shown["node"] == chosen
-    rows = [f"layer {n}" for n in sorted(table["layer"].unique(), reverse=True)]
-    x = alt.X("head:O", axis=alt.Axis(orient="bottom", title=None, labelAngle=0, ticks=False, domain=False,
-                                      labelExpr="'H' + datum.label"))  # fmt: skip
-    y = alt.Y("row:N", sort=rows, axis=alt.Axis(title=None, ticks=False, domain=False))
-    pick = alt.selection_point(name="head", fields=["node"], on="click", empty=False)
-    tips = [alt.Tooltip(f"{name}:N", title=title) for name, title in _HEAD_TIPS.items() if name in shown]
-    base = alt.Chart(shown).encode(x=x, y=y, tooltip=tips)
-    cells = base.mark_rect(cornerRadius=3, cursor="pointer", strokeWidth=2.5).encode(
-        color=alt.condition(alt.datum.value < 0, alt.value(_AWAY_HUE), alt.value(HUE)),
-        opacity=alt.Opacity("strength:Q", scale=alt.Scale(domain=[0, 1], range=[0.04, 1], clamp=True), legend=None),
-        stroke=alt.condition("datum.chosen", alt.value(CHOSEN), alt.value("transparent")),
-    ).add_params(pick)  # fmt: skip
-    words = base.mark_text(fontSize=11, cursor="pointer").encode(text="text:N")
-    light = words.transform_filter("datum.strength <= 0.5").encode(color=alt.value(INK))
-    strong = words.transform_filter("datum.strength > 0.5").encode(color=alt.value("white"))
-    frame = base.mark_rect(cornerRadius=3, filled=False, stroke=CHOSEN, strokeWidth=2.5, cursor="pointer")
-    layers = alt.layer(cells, light, strong, frame.transform_filter("datum.chosen"))
+    shown["framed"] = shown["node"] == chosen
+    tips = {f"{name}:N": title for name, title in _HEAD_TIPS.items() if name in shown}
+    color = alt.condition(alt.datum.value < 0, alt.value(_AWAY_HUE), alt.value(HUE))
+    layers = heat_map(shown, *_heads_and_layers(table), tips, color, ("head", ["node"]))
     return layers.properties(height={"step": ROW}, width="container")
+
+
+def _heads_and_layers(table: pd.DataFrame) -> tuple[Any, Any]:
+    """Heads to the right, layers upwards."""
+    import altair as alt
+
+    plain: dict[str, Any] = {"title": None, "ticks": False, "domain": False}
+    below = alt.Axis(orient="bottom", labelAngle=0, labelExpr="'H' + datum.label", **plain)
+    rows = [f"layer {n}" for n in sorted(table["layer"].unique(), reverse=True)]
+    return alt.X("head:O", axis=below), alt.Y("row:N", sort=rows, axis=alt.Axis(**plain))
 
 
 _AWAY_HUE = "#c24a08"
@@ -88,8 +83,8 @@ def pattern_map(pattern: Any, tokens: list[str], first: int, pos: int) -> Any:
 
     names = [f"{first + i}\u2003{visible(t)}" for i, t in enumerate(tokens)]
     cells = pd.DataFrame([
-        {"query": first + i, "key": first + j, "row": names[i], "column": names[j], "pattern": float(pattern[i][j]),
-         "text": f"{visible(tokens[i])} looks at {visible(tokens[j])}"}
+        {"query": first + i, "key": first + j, "row": names[i], "column": names[j], "strength": float(pattern[i][j]),
+         "shown": number(float(pattern[i][j])), "looks": f"{visible(tokens[i])} looks at {visible(tokens[j])}"}
         for i in range(len(names)) for j in range(i + 1)
     ])  # fmt: skip
     label = "split(datum.label, '\\u2003')[1]"
@@ -97,13 +92,9 @@ def pattern_map(pattern: Any, tokens: list[str], first: int, pos: int) -> Any:
                      labelLimit=90)  # fmt: skip
     x = alt.X("column:N", sort=names, axis=below)
     y = alt.Y("row:N", sort=names, axis=alt.Axis(title="looks", labelExpr=label, ticks=False, domain=False))
-    pick = alt.selection_point(name="row", fields=["query"], on="click", empty=False)
-    tips = [alt.Tooltip("text:N", title="pattern"), alt.Tooltip("pattern:Q", format=".3f")]
-    base = alt.Chart(cells).encode(x=x, y=y, tooltip=tips)
-    rects = base.mark_rect(color=GOLD, cornerRadius=2, cursor="pointer").encode(
-        opacity=alt.Opacity("pattern:Q", scale=alt.Scale(domain=[0, 1], range=[0.03, 1]), legend=None),
-        stroke=alt.condition(alt.datum.query == pos, alt.value("#888888"), alt.value("transparent")),
-    ).add_params(pick)  # fmt: skip
+    cells["outlined"] = cells["query"] == pos
+    tips = {"looks:N": "pattern", "shown:N": "attention"}
+    rects = heat_map(cells, x, y, tips, alt.value(GOLD), ("row", ["query"]), outline=OUTLINE)
     step = max(16, min(44, 420 // len(names)))
     return rects.properties(width={"step": step}, height={"step": min(step, 26)})
 
@@ -139,32 +130,18 @@ def life_map(table: pd.DataFrame, token: str, chosen: str, by: str = "source_pro
 
     cells = pd.DataFrame({
         "node": [f"L{n}.head{j}" for n, j in zip(table["layer"], table["head"], strict=True)],
-        "head": table["head"], "row": [f"layer {n}" for n in table["layer"]], "own": table[by],
-        "word": [as_word(words[0]) for words in table["tokens"]],
+        "head": table["head"], "row": [f"layer {n}" for n in table["layer"]], "strength": table[by],
+        "text": [as_word(words[0]) for words in table["tokens"]],
         "words": [", ".join(as_word(w) for w in words) for words in table["tokens"]],
         "standing": [f"{visible(token)} at rank {r:,}, {percent(p)}"
                      for r, p in zip(table["source_rank"], table["source_prob"], strict=True)],
         "norm": [f"{n:.3g}" for n in table["norm"]],
     })  # fmt: skip
-    cells["chosen"] = cells["node"] == chosen
-    heads = int(table["head"].max()) + 1
-    rows = [f"layer {n}" for n in sorted(table["layer"].unique(), reverse=True)]
-    limit = alt.ExprRef(f"width / {heads} - 4")
-    x = alt.X("head:O", axis=alt.Axis(orient="bottom", title=None, labelAngle=0, ticks=False, domain=False,
-                                      labelExpr="'H' + datum.label"))  # fmt: skip
-    y = alt.Y("row:N", sort=rows, axis=alt.Axis(title=None, ticks=False, domain=False))
-    pick = alt.selection_point(name="life", fields=["node"], on="click", empty=False)
-    tips = [alt.Tooltip(f"{name}:N", title=title) for name, title in
-            (("words", "reads"), ("standing", "its own token"), ("norm", "norm of the value"))]  # fmt: skip
-    base = alt.Chart(cells).encode(x=x, y=y, tooltip=tips)
-    rects = base.mark_rect(color=HUE, cornerRadius=3, cursor="pointer").encode(
-        opacity=alt.Opacity("own:Q", scale=alt.Scale(domain=[0, 1], range=[0.04, 1]), legend=None),
-        stroke=alt.condition("datum.chosen", alt.value(CHOSEN), alt.value("transparent")),
-    ).add_params(pick)  # fmt: skip
-    words = base.mark_text(fontSize=11, limit=limit, cursor="pointer").encode(text="word:N")
-    light = words.transform_filter("datum.own <= 0.5").encode(color=alt.value(INK))
-    strong = words.transform_filter("datum.own > 0.5").encode(color=alt.value("white"))
-    return alt.layer(rects, light, strong).properties(height={"step": ROW}, width="container")
+    cells["framed"] = cells["node"] == chosen
+    limit = alt.ExprRef(f"width / {int(table['head'].max()) + 1} - 4")
+    tips = {"words:N": "reads", "standing:N": "its own token", "norm:N": "norm of the value"}
+    layers = heat_map(cells, *_heads_and_layers(table), tips, alt.value(HUE), ("life", ["node"]), limit)
+    return layers.properties(height={"step": ROW}, width="container")
 
 
 def alignment_chart(scores: pd.DataFrame, figure: int, chance: float) -> Any:

@@ -6,8 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from visit.figures.heads import CHOSEN
-from visit.figures.maps import HUE, INK
+from visit.figures.maps import CHOSEN, HUE, INK
 from visit.text.numbers import bits, number, percent
 from visit.text.visible import as_word
 

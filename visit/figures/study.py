@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from visit.drawing.style import QUIET, SERIES
-from visit.figures.maps import INK
+from visit.figures.maps import INK, heat_map
 from visit.figures.neurons import norm_entropy, weight_lines
 from visit.figures.norms import layer_panels, shift_scatter
 from visit.studies.captions import AXIS_TITLES, GROUP_NAMES, MEASURE_NAMES, SERIES_NAMES
@@ -225,17 +225,14 @@ def _map(rows: pd.DataFrame, plan: _Plan, measure: str, top: float, width: Any) 
 
     shown = rows[rows["row"].rank(method="dense") <= MAX_ROWS].astype({"row": int})
     title = "attention rank" if plan.rows == "rank" else plan.rows
-    tips = [alt.Tooltip("run:N", title="of"), alt.Tooltip("layer:O"), alt.Tooltip("row:O", title=title),
-            alt.Tooltip("shown:N", title="mean"), alt.Tooltip("band:N", title="95 % band"),
-            alt.Tooltip("prompts:Q", format=",")]  # fmt: skip
+    tips = {"run:N": "of", "layer:O": "layer", "row:O": title, "shown:N": "mean", "band:N": "95 % band",
+            "prompts:Q": "prompts"}  # fmt: skip
     legend = alt.Legend(title=AXIS_TITLES.get(measure, measure), orient="bottom", gradientLength=150, format=".2f")
     axis = alt.Axis(labelAngle=0, ticks=False, domain=False, labelOverlap=True)
-    chart = alt.Chart(shown).mark_rect().encode(
-        x=alt.X("layer:O", axis=axis, title="layer"),
-        y=alt.Y("row:O", sort="descending", axis=axis, title=title),
-        color=alt.Color("mean:Q", scale=alt.Scale(domain=[0, max(top, 1e-9)], range=_RAMP), legend=legend),
-        tooltip=tips,
-    )  # fmt: skip
+    x = alt.X("layer:O", axis=axis, title="layer")
+    y = alt.Y("row:O", sort="descending", axis=axis, title=title)
+    color = alt.Color("mean:Q", scale=alt.Scale(domain=[0, max(top, 1e-9)], range=_RAMP), legend=legend)
+    chart = heat_map(shown, x, y, tips, color)
     return chart.properties(height={"step": CELL}, width=width)
 
 

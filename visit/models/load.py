@@ -115,7 +115,7 @@ _LOCAL = {"local_files_only": True, "trust_remote_code": False}
 Report = Callable[[int, int], None]  # tensors read so far, of how many
 
 
-class Checkpoint(NamedTuple):
+class Loaded(NamedTuple):
     """What was read: the Hugging Face model (eager attention, evaluation mode), its tokenizer, the revision.
 
     `quantization`: how the file stores the weights, as "4-bit (Q4_1)"; empty where they are the model's own numbers.
@@ -133,7 +133,7 @@ def read_checkpoint(
     dtype: str | torch.dtype | None,
     device: str | None,
     report: Report | None = None,
-) -> Checkpoint:
+) -> Loaded:
     """Read a checkpoint by its name: the embedded model's, a folder, a GGUF file, or a hub id.
 
     `report` is told how many of the weights' tensors are read. Raises `VisitError` for whatever cannot be read
@@ -149,7 +149,7 @@ def read_checkpoint(
         def read_base(base: str, at: str | None) -> tuple[Any, Any, str]:
             return read_checkpoint(base, at, dtype, device, report)[:3]
 
-        return Checkpoint(*merged(folder, found, read_base, _tokenizer))
+        return Loaded(*merged(folder, found, read_base, _tokenizer))
     config = _config(folder, name)
     family = family_of(config)
     kind = _dtype(name, dtype, config, where, inspect_weights(folder).parameters)
@@ -158,12 +158,12 @@ def read_checkpoint(
     hf = read_weights(name, folder, config, family.blocks, kind, where, report)
     tokenizer = _tokenizer(folder, name)
     _check_vocabulary(name, tokenizer, len(hf.get_output_embeddings().weight))
-    return Checkpoint(hf.eval(), tokenizer, found)
+    return Loaded(hf.eval(), tokenizer, found)
 
 
 def _read_gguf(
     name: str, file: Path, found: str, dtype: str | torch.dtype | None, where: str, report: Report | None
-) -> Checkpoint:
+) -> Loaded:
     with gguf.opened(file) as header:
         config = _config(header.folder, name)
         family = family_of(config)
@@ -174,7 +174,7 @@ def _read_gguf(
         tokenizer = _tokenizer(header.folder, name, PreTrainedTokenizerFast)
         hf = read_weights(name, gguf.Weights(header).state_dict(), config, family.blocks, kind, where, report)
     _check_vocabulary(name, tokenizer, len(hf.get_output_embeddings().weight))
-    return Checkpoint(hf.eval(), tokenizer, found, header.quantization)
+    return Loaded(hf.eval(), tokenizer, found, header.quantization)
 
 
 def _folder(name: str, revision: str | None, dtype: Any, where: str) -> tuple[Path, str]:
@@ -184,7 +184,7 @@ def _folder(name: str, revision: str | None, dtype: Any, where: str) -> tuple[Pa
     folder = MINI_FOLDER if name == MINI else Path(name).expanduser()
     if name == MINI or folder.exists():
         file = gguf.find(folder)
-        return folder, "sha256:" + gguf.content_key(file) if file else fingerprint(folder)
+        return folder, "sha256:" + gguf.content_key(file) if file else folder_revision(folder)
     hub.check_id(name)
     if cached := hub.cached_folder(name, revision):
         return cached, cached.name
@@ -299,7 +299,7 @@ def _place(cuda: bool) -> str:
     return "the GPU's memory" if cuda else "memory"
 
 
-def fingerprint(folder: Path) -> str:
+def folder_revision(folder: Path) -> str:
     """A short hash of a folder's weights: sizes, headers and samples of every safetensors file."""
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*.safetensors")):

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from visit.models.catalog import TooLarge
-from visit.models.edition import Stamp, stamp
-from visit.models.fingerprint import fingerprint
+from visit.models.fingerprint import Stamp, fingerprint, stamp
 from visit.models.load import read_checkpoint
 from visit.models.model import Model, wrap
 
