@@ -82,7 +82,7 @@ def products(table: Table) -> None:
     table.line(
         "graph as it is drawn, one block open", shortest(lambda: build_folded_graph(model, acts, opened=[block]))
     )
-    both = {"opened": [0, block], "known": drawn.nodes}
+    both = {"opened": [0, block], "known": drawn.by_id.values()}
     table.line("… one more block unfolded", shortest(lambda: build_folded_graph(model, acts, **both)))
     table.line("whole graph", shortest(lambda: visit.build_flow_graph(model, acts)))
     pairing = pair(model, acts, model, other)

@@ -30,7 +30,7 @@ _HOME = {
     "read_vectors": "lenses.logit",
     "intersection": "lenses.logit",
     "ledger": "exact.ledger",
-    "FlowGraph": "graph.build",
+    "FlowGraph": "graph.flowgraph",
     "Keep": "graph.build",
     "build_flow_graph": "graph.build",
     "draw": "drawing.draw",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from graphs import HOSTILE, make_graph
+from graphs import HOSTILE, change, make_graph
 
 from visit.drawing.draw import component_source, flow_data
 from visit.files.flow_page import flow_html, script_json
@@ -160,8 +160,7 @@ def test_a_new_drawing_is_centred_on_its_open_block(page):
 
 def test_whole_words_only_leaves_pieces_out_of_the_lists_and_says_how_many(page):
     graph = make_graph()
-    row = graph.nodes.index[graph.nodes["id"] == "L9.head1"][0]
-    graph.nodes.at[row, "tokens"] = [" ", "ation", " Paris", "\\xe6", ",", " Rome"]
+    change(graph, "L9.head1", tokens=(" ", "ation", " Paris", "\\xe6", ",", " Rome"))
     data = flow_data(graph, "words")
     show(page, data | {"selected": "L9.head1"})
     rows = page.locator(".inspector .row bdi")
@@ -331,11 +330,10 @@ def test_search_lights_every_node_with_the_word(page, words):
 def set_contributions(graph, numbers):
     """Give every edge into the listed nodes its contribution, and the nodes their sums."""
     for target, parts in numbers.items():
-        into = (graph.edges.target == target) & graph.edges.kind.isin(["add", "residual"])
-        graph.edges.loc[into, "contribution"] = 0.0
-        for source, value in parts.items():
-            graph.edges.loc[into & (graph.edges.source == source), "contribution"] = value
-        graph.nodes.loc[graph.nodes.id == target, "contribution"] = sum(parts.values())
+        for n, edge in enumerate(graph.links):
+            if edge.target == target and edge.kind in ("add", "residual"):
+                graph.links[n] = edge._replace(contribution=parts.get(edge.source, 0.0))
+        change(graph, target, contribution=sum(parts.values()))
 
 
 def test_start_here_follows_the_contributions(page):

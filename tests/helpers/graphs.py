@@ -5,11 +5,12 @@ Every number is made up but consistent: contributions add up at every node, rank
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
 import pandas as pd
+
+from visit.graph.flowgraph import FlowGraph
 
 NODE_COLUMNS = [
     *("id", "kind", "layer", "head", "source_pos", "source_token", "neuron", "label"),
@@ -37,15 +38,6 @@ HOSTILE = [
     "\\u003cscript",
     "",
 ]
-
-
-@dataclass(frozen=True)
-class HandMade:
-    """The three attributes of a FlowGraph."""
-
-    nodes: pd.DataFrame
-    edges: pd.DataFrame
-    meta: dict[str, Any]
 
 
 class _Maker:
@@ -111,7 +103,7 @@ def make_graph(
     prompt: str = "When Mary and John went to",
     d_vocab: int = 50257,
     seed: int = 0,
-) -> HandMade:
+) -> FlowGraph:
     """A flow graph of any family. norms: 2 (ln1 and ln2), 1 (one shared norm) or 0 (post-norm families)."""
     make = _Maker(words or WORDS, d_vocab, seed)
     tokens = ["When", " Mary", " and", " John", " went", " to"] if words is None else (words * 6)[:6]
@@ -149,7 +141,7 @@ def make_graph(
         "ledger": {"max_rel_error": 3e-7, "holds": True},
         "versions": {"visit": "0.1.0"},
     }
-    return HandMade(nodes, pd.DataFrame(make.edges).reindex(columns=EDGE_COLUMNS), meta)
+    return FlowGraph.of_tables(nodes, pd.DataFrame(make.edges).reindex(columns=EDGE_COLUMNS), meta)
 
 
 def _start(make: _Maker, layers: tuple[int, ...], number: int, stream: str | None, shares: dict[str, float]) -> str:
@@ -277,7 +269,12 @@ def _neuron(make: _Maker, at: str, layer: int, n: int, read: str, gated: bool) -
     return value
 
 
-def edge_of(graph: HandMade, source: str, target: str) -> dict[str, Any]:
+def change(graph: FlowGraph, node_id: str, **columns: Any) -> None:
+    """Give one node of a hand-made graph other numbers."""
+    graph.by_id[node_id] = graph.by_id[node_id]._replace(**columns)
+
+
+def edge_of(graph: FlowGraph, source: str, target: str) -> dict[str, Any]:
     """One edge of a graph as a dict."""
     found = graph.edges[(graph.edges.source == source) & (graph.edges.target == target)]
     return found.iloc[0].to_dict()

@@ -1,15 +1,17 @@
 """Two flow graphs compared: the difference graph, what changed most, and each side's answer on both sides.
 
-A component of one graph has a twin in the other: the same head, neuron or state; a memory value's twin is the one from
-the token that stands for its source token. A node's name in the difference graph is its name in graph A, or, where A
-has no such source token, its name in graph B with a `b` at its end.
+A component of one graph has a counterpart in the other: the same head, neuron or state; a memory value's is the one
+from the token that stands for its source token. A node's name in the difference graph is its name in graph A, or, where
+A has no such source token, its name in graph B with a `b` at its end.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import nan
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 import torch
@@ -19,34 +21,115 @@ from visit.analyses.token_alignment import Pairing, pair, pair_tokens
 from visit.errors import VisitError
 from visit.exact.decompose import attribution, memory_values, needed, written
 from visit.exact.question import Question
-from visit.graph.build import FlowGraph, extend
+from visit.graph.build import extend
+from visit.graph.flowgraph import Edge, FlowGraph, Node
 from visit.lenses.logit import read
 from visit.models.model import Model
+from visit.text.node_id import NodeId
 
 Side = Literal["a", "b"]
-_SOURCED = re.compile(r"(L\d+\.head\d+\.(?:value|key))(\d+)")
 _PINNABLE = ("head", "value", "attn_neuron", "mlp_value")
 _SHAPE = {
     "n_layers": "as many layers", "n_heads": "as many heads", "d_head": "heads of one width",
     "d_mlp": "as many neurons", "gated": "MLPs of one kind (gated or not)", "layers": "the same layers shown",
 }  # fmt: skip
 _NUMBERS = ("prob", "rank", "entropy", "norm", "coefficient", "contribution")
-_PLACE = ("kind", "layer", "head", "neuron")
+_SIDED = ("source_pos", "source_token", "word", "tokens", "probs", "bottom_tokens", "bottom_probs", *_NUMBERS)
 _PARTS = ("head", "value", "mlp_value", "attn_out", "mlp_out", "attn_bias", "mlp_bias", "resid_pre")
+_INTEGERS = ("layer", "head", "neuron", "source_pos_a", "source_pos_b", "rank_a", "rank_b")
+
+
+class NodePair(NamedTuple):
+    """One component of two graphs: its node on either side, if it is there. `status`, `absent`: as `compare` says."""
+
+    id: str
+    a: Node | None
+    b: Node | None
+    status: str
+    absent: str | None
+
+    @property
+    def one(self) -> Node:
+        """The node of A, or of B where A has none."""
+        return self.a or self.b  # type: ignore[return-value]
+
+    @property
+    def difference(self) -> float:
+        """B − A of the contributions, an absent one 0; NaN where a side's is not known."""
+        a, b = (
+            0.0 if self.absent == side else nan if node is None or node.contribution is None else node.contribution
+            for side, node in (("A", self.a), ("B", self.b))
+        )
+        return b - a
+
+
+class EdgePair(NamedTuple):
+    """One edge of two graphs, between components named as in their difference."""
+
+    source: str
+    target: str
+    kind: str
+    a: Edge | None = None
+    b: Edge | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What `compare` found. `nodes`, `edges`, `meta`: the difference graph; `a`, `b`: both graphs, each with the nodes
-    of the other. `tables`: "answers", "alignment", "changes", "nodes", "edges"."""
+    """What `compare` found. `a`, `b`: both graphs, each with the nodes of the other; `pairs`, `links`: their difference
+    as records, `nodes`, `edges`: as tables; `tables`: "answers", "alignment", "changes", "nodes", "edges"."""
 
     a: FlowGraph
     b: FlowGraph
     pairing: Pairing
-    nodes: pd.DataFrame
-    edges: pd.DataFrame
-    tables: dict[str, pd.DataFrame]
+    pairs: dict[str, NodePair]
+    links: list[EdgePair]
+    answers: pd.DataFrame | None
     meta: dict[str, Any]
+
+    @cached_property
+    def nodes(self) -> pd.DataFrame:
+        """A row a component; the columns are documented with `compare`."""
+        rows = []
+        for name, both in self.pairs.items():
+            one = both.one
+            row: dict[str, Any] = {
+                "id": name, "id_a": both.a and both.a.id, "id_b": both.b and both.b.id, "kind": one.kind,
+                "layer": one.layer, "head": one.head, "neuron": one.neuron, "status": both.status,
+                "absent": both.absent,
+            }  # fmt: skip
+            for column in _SIDED:
+                for side, node in (("a", both.a), ("b", both.b)):
+                    cell = None if node is None else getattr(node, column)
+                    row[f"{column}_{side}"] = list(cell) if isinstance(cell, tuple) else cell
+            rows.append(row | {"difference": both.difference})
+        types = {f"{name}_{side}": float for name in _NUMBERS if name != "rank" for side in "ab"}
+        return pd.DataFrame(rows).astype({"absent": object} | types | dict.fromkeys(_INTEGERS, "Int64"))
+
+    @cached_property
+    def edges(self) -> pd.DataFrame:
+        """A row an edge; the columns are documented with `compare`."""
+        none = Edge("", "", "")
+        rows = [(*link[:3], *(link.a or none)[3:], *(link.b or none)[3:]) for link in self.links]
+        numbers = [f"{name}_{side}" for side in "ab" for name in Edge._fields[3:]]
+        table = pd.DataFrame(rows, columns=["source", "target", "kind", *numbers])
+        return table.astype(dict.fromkeys(numbers, float))
+
+    @cached_property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """All tables by their names."""
+        parts = self.nodes[self.nodes["kind"].isin(_PARTS) & self.nodes["difference"].notna()]
+        changes = parts[["id"]].assign(component=[component(row) for row in parts.to_dict("records")])
+        names = ("kind", "layer", "status", "word_a", "word_b", "rank_a", "rank_b", "contribution_a", "contribution_b",
+                 "difference")  # fmt: skip
+        changes = changes.join(parts[list(names)])
+        changes = changes.loc[changes["difference"].abs().sort_values(ascending=False, kind="stable").index]
+        return {
+            **({} if self.answers is None else {"answers": self.answers}),
+            "alignment": self.pairing.table(self.a.meta["tokens"], self.b.meta["tokens"]),
+            "changes": changes.reset_index(drop=True),
+            "nodes": self.nodes,
+            "edges": self.edges,
+        }
 
 
 def compare(graph_a: FlowGraph, graph_b: FlowGraph, pairing: Pairing | None = None) -> Comparison:
@@ -69,20 +152,16 @@ def compare(graph_a: FlowGraph, graph_b: FlowGraph, pairing: Pairing | None = No
     why = unlike(graph_a.meta, graph_b.meta, graph_a.meta["model"], graph_b.meta["model"])
     if why is not None:
         raise VisitError(why)
-    pairing = pairing or _pairing(graph_a, graph_b)
+    if pairing is None and graph_a.source is not None and graph_b.source is not None:
+        pairing = pair(*graph_a.source, *graph_b.source)
+    pairing = pairing or pair_tokens(graph_a.meta["tokens"], graph_b.meta["tokens"])
     a, b, kept = complete(graph_a, graph_b, pairing)
-    asked: Any = (_asked(graph_a), _asked(graph_b))
-    nodes = _nodes(a, b, pairing, kept)
-    edges = _edges(a, b, pairing)
-    meta = {**a.meta, "b": b.meta, "counts": nodes["status"].value_counts().to_dict(), "difference": "B − A"}
-    tables = {
-        **({"answers": answers(*asked)} if None not in asked else {}),
-        "alignment": pairing.table(a.meta["tokens"], b.meta["tokens"]),
-        "changes": _changes(nodes),
-        "nodes": nodes,
-        "edges": edges,
-    }
-    return Comparison(a, b, pairing, nodes, edges, tables, meta)
+    asked = [_asked(graph) for graph in (graph_a, graph_b)]
+    pairs = _pairs(a, b, pairing, kept)
+    counts = Counter(one.status for one in pairs.values())
+    meta = {**a.meta, "b": b.meta, "counts": dict(counts.most_common()), "difference": "B − A"}
+    answers = target_ranks(*asked) if None not in asked else None  # type: ignore[arg-type]
+    return Comparison(a, b, pairing, pairs, _link_pairs(a, b, pairing), answers, meta)
 
 
 def single_parts(a: Question, b: Question, pairing: Pairing) -> pd.DataFrame:
@@ -139,7 +218,7 @@ def _neurons(a: Question, b: Question) -> pd.DataFrame:
 
 
 def shape(model: Model) -> dict[str, Any]:
-    """What two models must share for their components to be twins; a graph's meta holds the same."""
+    """What two models must share for their components to correspond; a graph's meta holds the same."""
     numbers = {name: getattr(model, name) for name in ("n_layers", "n_heads", "d_head", "d_mlp")}
     return {**numbers, "gated": model.family.w_gate is not None}
 
@@ -155,152 +234,104 @@ def unlike(a: dict[str, Any], b: dict[str, Any], name_a: str, name_b: str) -> st
     return None
 
 
-def _pairing(a: FlowGraph, b: FlowGraph) -> Pairing:
-    if a.source is None or b.source is None:
-        return pair_tokens(a.meta["tokens"], b.meta["tokens"])
-    return pair(*a.source, *b.source)
-
-
 def complete(
     graph_a: FlowGraph, graph_b: FlowGraph, pairing: Pairing
 ) -> tuple[FlowGraph, FlowGraph, dict[Side, set[str]]]:
-    """Both graphs with the twins of the other's nodes, where the graphs know their passes, and what each pruning keeps.
+    """Both graphs with the other's nodes, where the graphs know their passes, and what each pruning keeps.
 
-    A head that comes in from the other side brings the memory values that its own pruning keeps; their twins follow.
+    A head that comes in from the other side brings the memory values that its own pruning keeps; theirs follow.
     """
     graphs: dict[Side, FlowGraph] = {"a": graph_a, "b": graph_b}
     partner: dict[Side, dict[int, int]] = {"a": pairing.to_a, "b": pairing.to_b}
-    other: dict[Side, Side] = {"a": "b", "b": "a"}
     added: dict[Side, set[str]] = {"a": set(), "b": set()}
     for _ in range(3):  # heads, then their values, then nothing is left
-        wanted = {s: _twins(graphs[other[s]].nodes, partner[s], graphs[s]) for s in graphs}
-        wanted = {s: ids for s, ids in wanted.items() if ids and graphs[s].source is not None}
-        for side, ids in wanted.items():
-            graphs[side] = extend(graphs[side], ids)
-            added[side] |= set(ids)
-        if not wanted:
+        others: dict[Side, FlowGraph] = {"a": graphs["b"], "b": graphs["a"]}
+        missing = {s: _missing(others[s], partner[s], graphs[s]) for s in graphs if graphs[s].source is not None}
+        for side, ids in missing.items():
+            if ids:
+                graphs[side] = extend(graphs[side], ids)
+                added[side] |= set(ids)
+        if not any(missing.values()):
             break
-    kept = {s: {i for i in g.nodes["id"] if _term(i) not in added[s]} for s, g in graphs.items()}
+    kept = {s: {i for i in g.by_id if str(_parsed(i).term) not in added[s]} for s, g in graphs.items()}
     return graphs["a"], graphs["b"], kept
 
 
-def _twins(nodes: pd.DataFrame, partner: dict[int, int], graph: FlowGraph) -> list[str]:
-    """Ids of the twins that this graph does not show; what its user has hidden stays hidden."""
+def _missing(other: FlowGraph, partner: dict[int, int], graph: FlowGraph) -> list[str]:
+    """Ids of the other graph's counterparts that this one does not show; what its user has hidden stays hidden."""
     hidden = {p.removeprefix("-") for p in graph.meta["keep"]["pin"] if p.startswith("-")}
-    there = set(graph.nodes["id"]) | hidden
-    ids = [twin_id(i, partner) for i in nodes.loc[nodes["kind"].isin(_PINNABLE), "id"]]
-    seen = [i for i in ids if i is not None and _sees(graph.meta, i)]
-    return [i for i in seen if i not in there and i.split(".value")[0] not in hidden]
+    ids = [counterpart_id(node.id, partner) for node in other.by_id.values() if node.kind in _PINNABLE]
+    return [
+        i for i in ids
+        if i is not None and _sees(graph.meta, i) and i not in graph.by_id and i not in hidden
+        and i.split(".value")[0] not in hidden
+    ]  # fmt: skip
 
 
-def _sees(meta: dict[str, Any], node: str) -> bool:
+def _parsed(name: str) -> NodeId:
+    """A node's name taken apart."""
+    node = NodeId.parse(name)
+    assert node is not None, name
+    return node
+
+
+def _sees(meta: dict[str, Any], name: str) -> bool:
     """Whether the graph's position can look at the source of a memory value or key; True for every other node."""
-    found = _SOURCED.fullmatch(node)
-    if found is None:
+    node = NodeId.parse(name)
+    if node is None or node.source_pos is None:
         return True
-    window = meta.get("windows", {}).get(int(node[1:].partition(".")[0]))
+    window = meta.get("windows", {}).get(node.layer)
     first = 0 if window is None else meta["position"] + 1 - window
-    return first <= int(found[2]) <= meta["position"]
+    return first <= node.source_pos <= meta["position"]
 
 
-def _term(node: str) -> str:
-    """The term of a sum by which a node is pinned: a key by its value, a query and a rest by their head."""
-    return re.sub(r"\.(query|gate|up|rest)$", "", node).replace("key", "value")
+def counterpart_id(name: str, partner: dict[int, int]) -> str | None:
+    """The id of a node's counterpart on the other side; None where that prompt has no such source token."""
+    node = NodeId.parse(name)
+    if node is None or node.source_pos is None:
+        return name
+    return None if node.source_pos not in partner else str(replace(node, source_pos=partner[node.source_pos]))
 
 
-def twin_id(node: str, partner: dict[int, int]) -> str | None:
-    """The id of a node's twin on the other side; None where that prompt has no such source token."""
-    found = _SOURCED.fullmatch(node)
-    if not found:
-        return node
-    other = partner.get(int(found[2]))
-    return None if other is None else f"{found[1]}{other}"
-
-
-def common_id(node: str, side: Side, pairing: Pairing) -> str:
+def common_id(name: str, side: Side, pairing: Pairing) -> str:
     """The name of one side's node in the difference graph."""
-    if side == "a":
-        return node
-    return twin_id(node, pairing.to_a) or f"{node}b"
+    return name if side == "a" else counterpart_id(name, pairing.to_a) or f"{name}b"
 
 
-def own_id(node: str, side: Side, pairing: Pairing) -> str | None:
+def own_id(name: str, side: Side, pairing: Pairing) -> str | None:
     """The name on one side of a node of the difference graph; None where that side cannot have it."""
-    only_b = node.endswith("b") and _SOURCED.fullmatch(node[:-1]) is not None
-    if side == "a":
-        return None if only_b else node
-    return node[:-1] if only_b else twin_id(node, pairing.to_b)
+    node = NodeId.parse(name)
+    if node is not None and node.only_b:
+        return None if side == "a" else name[:-1]
+    return name if side == "a" else counterpart_id(name, pairing.to_b)
 
 
-# ---- the tables ------------------------------------------------------------------------------------------------------
+def _pairs(a: FlowGraph, b: FlowGraph, pairing: Pairing, kept: dict[Side, set[str]]) -> dict[str, NodePair]:
+    """All components in A's order, then what B alone has, by their names in the difference graph."""
+    of_b = {common_id(i, "b", pairing): node for i, node in b.by_id.items()}
+    pairs = {}
+    for name in dict.fromkeys([*a.by_id, *of_b]):
+        one, two = a.by_id.get(name), of_b.get(name)
+        in_a, in_b = one is not None and one.id in kept["a"], two is not None and two.id in kept["b"]
+        status = "alike"
+        if in_a != in_b:
+            status = "only A" if in_a else "only B"
+        elif in_a and one.word != two.word:  # type: ignore[union-attr]
+            status = "word"
+        absent = None
+        for side, node, graph in (("a", one, a), ("b", two, b)):
+            own = None if node is not None else own_id(name, side, pairing)  # type: ignore[arg-type]
+            if node is None and (own is None or own.endswith(".rest") or not _sees(graph.meta, own)):
+                absent = side.upper()
+        pairs[name] = NodePair(name, one, two, status, absent)
+    return pairs
 
 
-def _nodes(a: FlowGraph, b: FlowGraph, pairing: Pairing, kept: dict[Side, set[str]]) -> pd.DataFrame:
-    sides = {"a": _side(a, "a", pairing, kept["a"]), "b": _side(b, "b", pairing, kept["b"])}
-    both = sides["a"].join(sides["b"], how="outer", sort=False)
-    both = both.loc[sides["a"].index.append(sides["b"].index.difference(sides["a"].index, sort=False))]
-    table = pd.DataFrame({"id_a": both["id_a"], "id_b": both["id_b"]}, index=both.index)
-    for name in _PLACE:
-        table[name] = both[f"{name}_a"].where(both["id_a"].notna(), both[f"{name}_b"])
-    known_a, known_b = both["kept_a"] == True, both["kept_b"] == True  # noqa: E712 - missing is not kept
-    same = both["word_a"] == both["word_b"]
-    table["status"] = "alike"
-    table.loc[known_a & known_b & ~same, "status"] = "word"
-    table.loc[known_a & ~known_b, "status"] = "only A"
-    table.loc[~known_a & known_b, "status"] = "only B"
-    table["absent"] = None
-    at = {"a": a.meta, "b": b.meta}
-    for side in ("a", "b"):
-        table.loc[_truly_absent(both, side, pairing, at[side]), "absent"] = side.upper()
-    for name in ("source_pos", "source_token", "word", "tokens", "probs", "bottom_tokens", "bottom_probs", *_NUMBERS):
-        for side in ("a", "b"):
-            table[f"{name}_{side}"] = both[f"{name}_{side}"]
-    table["difference"] = _difference(table)
-    return table.rename_axis("id").reset_index()
-
-
-def _side(graph: FlowGraph, side: Side, pairing: Pairing, kept: set[str]) -> pd.DataFrame:
-    nodes = graph.nodes
-    table = nodes.drop(columns=["id", "label"]).assign(
-        id=nodes["id"], word=[tokens[0] for tokens in nodes["tokens"]], kept=nodes["id"].isin(kept)
-    )
-    table.index = pd.Index([common_id(i, side, pairing) for i in nodes["id"]], name="id")
-    return table.add_suffix(f"_{side}")
-
-
-def _truly_absent(both: pd.DataFrame, side: str, pairing: Pairing, meta: dict[str, Any]) -> list[bool]:
-    """Where a side's prompt has no such source token that its position can see, or its sum leaves nothing out."""
-    missing = both[f"id_{side}"].isna()
-    own = [own_id(i, "a" if side == "a" else "b", pairing) for i in both.index]
-    gone = [i is None or i.endswith(".rest") or not _sees(meta, i) for i in own]
-    return [a and b for a, b in zip(missing, gone, strict=True)]
-
-
-def _difference(table: pd.DataFrame) -> pd.Series:
-    """B − A of the contributions; an absent component contributes nothing."""
-    sides = [table[f"contribution_{s}"].where(table["absent"] != s.upper(), 0.0) for s in ("a", "b")]
-    return sides[1] - sides[0].where(sides[1].notna())
-
-
-def _edges(a: FlowGraph, b: FlowGraph, pairing: Pairing) -> pd.DataFrame:
-    sides = []
-    for side, graph in (("a", a), ("b", b)):
-        table = graph.edges.copy()
-        for end in ("source", "target"):
-            table[end] = [common_id(i, side, pairing) for i in table[end]]  # type: ignore[arg-type]
-        names = {n: f"{n}_{side}" for n in ("weight", "norm", "coefficient", "contribution")}
-        sides.append(table.rename(columns=names))
-    return sides[0].merge(sides[1], on=["source", "target", "kind"], how="outer", sort=False)
-
-
-def _changes(nodes: pd.DataFrame) -> pd.DataFrame:
-    parts = nodes[nodes["kind"].isin(_PARTS) & nodes["difference"].notna()]
-    table = pd.DataFrame({"id": parts["id"], "component": [component(row) for row in parts.to_dict("records")]})
-    for name in ("kind", "layer", "status", "word_a", "word_b", "rank_a", "rank_b", "contribution_a", "contribution_b"):
-        table[name] = parts[name]
-    table["difference"] = parts["difference"]
-    order = table["difference"].abs().sort_values(ascending=False, kind="stable").index
-    return table.loc[order].reset_index(drop=True)
+def _link_pairs(a: FlowGraph, b: FlowGraph, pairing: Pairing) -> list[EdgePair]:
+    """All edges of both sides, sorted by the names of what they join."""
+    of_a = {(e.source, e.target, e.kind): e for e in a.links}
+    of_b = {(common_id(e.source, "b", pairing), common_id(e.target, "b", pairing), e.kind): e for e in b.links}
+    return [EdgePair(*key, of_a.get(key), of_b.get(key)) for key in sorted({**of_a, **of_b})]
 
 
 def component(row: dict[str, Any]) -> str:
@@ -325,9 +356,9 @@ def _asked(graph: FlowGraph) -> Question | None:
     return Question(*graph.source, graph.meta["position"], target, distractor)
 
 
-# ---- what two passes make of each other's words ----------------------------------------------------------------------
-def answers(a: Question, b: Question) -> pd.DataFrame:
-    """What both sides make of both sides' words: a row a word.
+# ---- both targets in both passes -------------------------------------------------------------------------------------
+def target_ranks(a: Question, b: Question) -> pd.DataFrame:
+    """Probability, rank and logit of both sides' targets and distractors on both sides: a row a word.
 
     Columns: `word`, `whose` ("target of A, target of B", …), and for either side (`_a`, `_b`) `prob`, `rank`,
     `logit_over_mean` (logits); missing where the side's vocabulary has no such single token.

@@ -15,7 +15,7 @@ from visit.models.catalog import title
 
 if TYPE_CHECKING:
     from visit.activations.forward import Activations
-    from visit.graph.build import FlowGraph
+    from visit.graph.flowgraph import FlowGraph, Node
     from visit.graph.prune import Keep
     from visit.models.chat import Message
     from visit.models.model import Model
@@ -150,16 +150,17 @@ def st_story(name: str, prompt: Prompt, pos: int, target: int, distractor: int |
 class _NodesRead:
     """The nodes of one pass, position and target that were read so far: unfolding a block reads only that block."""
 
-    nodes: Any = None
+    nodes: dict[Any, Node] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, nodes: Any) -> None:
-        import pandas as pd
-
+    def all(self) -> list[Node]:
         with self.lock:
-            both = nodes if self.nodes is None else pd.concat([self.nodes, nodes])
-            both = both[both["kind"] != "rest"]  # a rest changes with what is shown beside it
-            self.nodes = both.loc[~both.duplicated(["id", "source_pos"])]
+            return list(self.nodes.values())
+
+    def add(self, graph: FlowGraph) -> None:
+        with self.lock:
+            for node in graph.by_id.values():
+                self.nodes.setdefault((node.id, node.source_pos), node)
 
 
 @kept(16)
@@ -176,8 +177,8 @@ def st_graph(
     from visit.graph.build import build_folded_graph
 
     known = _nodes_read(name, prompt, pos, target)
-    graph = build_folded_graph(*st_pass(name, prompt), pos, layers, target, distractor, keep, opened, known.nodes)
-    known.add(graph.nodes)
+    graph = build_folded_graph(*st_pass(name, prompt), pos, layers, target, distractor, keep, opened, known.all())
+    known.add(graph)
     return replace(graph, source=None)  # a cached graph must not hold a pass: the store of passes has a bound
 
 
@@ -228,7 +229,7 @@ def st_compare(
     found = compare(graphs[0], graphs[1], st_pairing(a[:2], b[:2], align))
     for side, graph in ((a, found.a), (b, found.b)):
         if opened is not None:  # a twin that came in from the other side is not read again either
-            _nodes_read(*side[:4]).add(graph.nodes)
+            _nodes_read(*side[:4]).add(graph)
     return replace(found, a=replace(found.a, source=None), b=replace(found.b, source=None))
 
 

@@ -215,11 +215,11 @@ def _fix(two: Two, a: int | None, b: int | None) -> None:
 
 def both_answers(two: Two) -> None:
     """Both sides' answers on both sides, and the sentences."""
-    from visit.analyses.graph_difference import answers as standings
+    from visit.analyses.graph_difference import target_ranks
     from visit.graph.prune import Keep
     from visit.narrate.comparison import contrast
 
-    table = standings(two.a.question, two.b.question)
+    table = target_ranks(two.a.question, two.b.question)
     shown = table.assign(word=[as_word(w) for w in table["word"]])
     for side in ("a", "b"):
         shown[f"prob_{side}"] = ["no such token" if p != p or p is None else percent(p) for p in table[f"prob_{side}"]]
@@ -387,7 +387,7 @@ def _found(
     node = state().graph.node
     layer: Any = graphs.block_of(node) if node else None
     found = build("" if shown.get(layer) == "states" else node)
-    absent = shown.get(layer) == "states" and node not in set(found.nodes["id"])
+    absent = shown.get(layer) == "states" and node not in found.pairs
     if absent and any(_pins(side, (), node, a, b, align, drawn) for side in ("a", "b")):
         shown = {**shown, layer: "words"}
         found = build(node)
@@ -402,7 +402,7 @@ def _pins(
     States, norms and sums are left out: they are always there.
     """
     from visit.analyses.graph_difference import own_id
-    from visit.graph.draft import is_pin
+    from visit.graph.prune import is_pin
 
     pairing, pos = st_pairing(a[:2], b[:2], align), (a if side == "a" else b)[2]
     found = []

@@ -32,7 +32,7 @@ def graph(subject: Subject) -> None:
 def _graph(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None) -> None:
     """Controls and drawing: a fragment, so that a selection or a control runs nothing above it. Takes keys only."""
     from visit.drawing.draw import flow_data
-    from visit.graph.draft import is_pin
+    from visit.graph.prune import is_pin
 
     with shown_errors():
         about = (name, prompt, pos, target, distractor)
@@ -67,17 +67,17 @@ def _with_selected(
     about: About, layers: Layers, keep: Any, shown: dict[int, Any]
 ) -> tuple[Any, dict[int, Any], bool]:  # fmt: skip
     """The graph with the selected node in it, whose block is opened for that; and whether there is such a node."""
-    from visit.graph.draft import is_pin
+    from visit.graph.prune import is_pin
 
     node, built = state().graph.node, st_graph(*about, layers, keep, graphs.opened_blocks(shown))
-    if not node or node in set(built.nodes["id"]):
+    if not node or node in built.by_id:
         return built, shown, True
     layer = graphs.block_of(node)
     if layer not in shown or not is_pin(st_model(about[0]), node, list(shown), about[2]):
         return built, shown, False
     shown = {**shown, layer: "words" if shown[layer] == "states" else shown[layer]}
     built = st_graph(*about, layers, keep, graphs.opened_blocks(shown))
-    if node not in set(built.nodes["id"]):  # chosen above, but pruned
+    if node not in built.by_id:  # chosen above, but pruned
         built = st_graph(*about, layers, replace(keep, pin=(*keep.pin, node)), graphs.opened_blocks(shown))
     return built, shown, True
 
@@ -107,7 +107,7 @@ def _graph_caption(built: Any) -> str:
     return (
         "Every pill is a vector of this one pass and the word it reads (logit lens); the percentage in a state is the "
         f"probability of {target} there. What a band carries is added to the node it runs into. {sums} adds up "
-        f"(largest error {built.meta['ledger']['max_rel_error']:.0e}, over the {len(built.nodes):,} nodes read here). "
+        f"(largest error {built.meta['ledger']['max_rel_error']:.0e}, over the {len(built.by_id):,} nodes read here). "
         "A block's title unfolds it, which takes it apart; files hold all blocks whole."
     )
 

@@ -276,7 +276,7 @@ def picture(chosen: Chosen) -> None:
     subject = chosen.subject
     st.subheader("The same as a picture", anchor=False, help=explain("query") + " " + explain("key"))
     graph = st_head_graph(*subject.about, chosen.layer, chosen.head)
-    node = state().graph.node if state().graph.node in set(graph.nodes["id"]) else None
+    node = state().graph.node if state().graph.node in graph.by_id else None
     graphs.show(flow_data(graph, "everything", parts="attention", selected=node), "flow_memory")
     st.caption(
         "From left to right: what the head's query looks for, the keys it finds, the memory values they stand for, and "

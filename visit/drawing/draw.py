@@ -9,19 +9,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+from visit.drawing.detail import Detail, Level, Parts, levels
 from visit.drawing.edges import Band, Gauge, WidthBy, gauge, route
 from visit.drawing.inspector import LENS, entries, fact_names, fact_terms
 from visit.drawing.layout import Sheet, place
-from visit.drawing.records import STREAM, Detail, Flow, FlowTables, Level, Parts, levels, read
 from visit.drawing.style import ColorBy, Legend, PaletteName, Theme, legend, pill_class, style
 from visit.drawing.svg import Ink, document, draw_legend, drawing, frame, mark
+from visit.graph.flowgraph import STREAM, FlowGraph
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
     """A laid out graph: where everything stands and what everything looks like."""
 
-    flow: Flow
+    graph: FlowGraph
     sheet: Sheet
     bands: list[Band]
     looks: dict[str, str]
@@ -43,34 +44,34 @@ class Look(TypedDict, total=False):
     color_by: ColorBy
     sort_by: str
     parts: Parts
-    order: FlowTables | None
-    beside: Sequence[FlowTables]
+    order: FlowGraph | None
+    beside: Sequence[FlowGraph]
 
 
-def compose(graph: FlowTables, detail: Detail = "words", **look: Unpack[Look]) -> Picture:
+def compose(graph: FlowGraph, detail: Detail = "words", **look: Unpack[Look]) -> Picture:
     """Lay out a graph and give every part its class."""
-    flow, order, color_by = read(graph), look.get("order"), look.get("color_by", "rank")
-    rows = read(order) if order is not None else None
-    sheet = place(flow, levels(flow, detail), look.get("parts", "both"), look.get("sort_by", "norm"), rows)
-    beside = [read(other) for other in look.get("beside", ())]
-    largest = max(map(_largest_part, (flow, *beside)))
-    class_of = pill_class(color_by, flow.d_vocab, largest)
-    measure = gauge(flow, look.get("width_by", "norm"), beside)
+    color_by, beside = look.get("color_by", "rank"), look.get("beside", ())
+    sheet = place(
+        graph, levels(graph, detail), look.get("parts", "both"), look.get("sort_by", "norm"), look.get("order")
+    )
+    largest = max(map(_largest_part, (graph, *beside)))
+    class_of = pill_class(color_by, graph.d_vocab, largest)
+    measure = gauge(graph, look.get("width_by", "norm"), beside)
     looks = {p.id: class_of(p.node) for p in sheet.pills.values()}
-    bands = route(flow, sheet, measure, class_of)
+    bands = route(graph, sheet, measure, class_of)
     words = [p.node.word for p in sheet.pills.values() if p.word]
-    notes = legend(flow, measure, color_by, largest, words, bool(sheet.bars))
-    return Picture(flow, sheet, bands, looks, notes, measure)
+    notes = legend(graph, measure, color_by, largest, words, bool(sheet.bars))
+    return Picture(graph, sheet, bands, looks, notes, measure)
 
 
-def _largest_part(flow: Flow) -> float:
+def _largest_part(flow: FlowGraph) -> float:
     """The end of the contribution's colour scale: the largest part, as the whole stream would pale all others."""
-    parts = (n for n in flow.nodes.values() if n.kind not in STREAM and n.contribution is not None)
+    parts = (n for n in flow.by_id.values() if n.kind not in STREAM and n.contribution is not None)
     return max((abs(n.contribution or 0.0) for n in parts), default=0.0)
 
 
 def draw(
-    graph: FlowTables,
+    graph: FlowGraph,
     detail: Detail = "words",
     *,
     theme: Theme = "light",
@@ -90,15 +91,15 @@ def draw(
     picture = compose(graph, detail, **look)
     ink = Ink(None if theme == "auto" else theme, palette)
     width = max(picture.sheet.width, 640.0)
-    body = drawing(picture.sheet, picture.bands, picture.looks, ink, _target(picture.flow))
+    body = drawing(picture.sheet, picture.bands, picture.looks, ink, _target(picture.graph))
     if selected in picture.sheet.pills:
         body += mark(picture.sheet.pills[selected], ink)
     notes, height = draw_legend(picture.legend, picture.sheet.height + 10, width, ink)
     css = _auto_style(palette) if theme == "auto" else ""
-    return document(body + notes, width, height, picture.flow.meta, picture.legend.caption, ink, css)
+    return document(body + notes, width, height, picture.graph.meta, picture.legend.caption, ink, css)
 
 
-def _target(flow: Flow) -> str | None:
+def _target(flow: FlowGraph) -> str | None:
     target = flow.meta.get("target")
     return target.get("token") if isinstance(target, dict) else None
 
@@ -115,7 +116,7 @@ def _drawing_rules() -> str:
 
 
 def flow_data(
-    graph: FlowTables,
+    graph: FlowGraph,
     detail: Detail = "words",
     *,
     palette: PaletteName = "safe",
@@ -132,13 +133,13 @@ def flow_data(
     """
     picture = compose(graph, detail, **look)
     page = {"palette": palette, "selected": selected, "actions": actions, "group": group}
-    return drawing_data(picture) | {"nodes": node_entries(picture.flow, picture.sheet.pills)} | terms(picture) | page
+    return drawing_data(picture) | {"nodes": node_entries(picture.graph, picture.sheet.pills)} | terms(picture) | page
 
 
 def drawing_data(picture: Picture) -> dict[str, Any]:
     """What differs between two drawings of one graph: SVG text, links between its nodes, where to look first."""
     sheet = picture.sheet
-    body = drawing(sheet, picture.bands, picture.looks, Ink(), _target(picture.flow))
+    body = drawing(sheet, picture.bands, picture.looks, Ink(), _target(picture.graph))
     numbers = {name: i for i, name in enumerate([*sheet.pills, *sheet.junctions])}
     return {
         "svg": frame(body, sheet.width, sheet.height),
@@ -149,20 +150,20 @@ def drawing_data(picture: Picture) -> dict[str, Any]:
     }
 
 
-def node_entries(flow: Flow, ids: Iterable[str]) -> list[dict[str, Any]]:
+def node_entries(flow: FlowGraph, ids: Iterable[str]) -> list[dict[str, Any]]:
     """The inspector's entries, with what flow.js must know of a node to light its path."""
     found = entries(flow, ids)
     for entry in found:
-        node = flow.nodes[entry["id"]]
+        node = flow.by_id[entry["id"]]
         roles = [name for name, kinds in _ROLES.items() if node.kind in kinds]
-        entry |= dict.fromkeys([r for r in roles if r != "pin" or not node.absent], 1)
+        entry |= dict.fromkeys([r for r in roles if r != "pin" or not node.placeholder], 1)
     return found
 
 
 def terms(picture: Picture) -> dict[str, Any]:
     """The words around a drawing: the numbers' names and meanings, the legend."""
     return {
-        "facts": fact_names(picture.flow),
+        "facts": fact_names(picture.graph),
         "terms": fact_terms(),
         "lens": LENS,
         "legend": picture.legend.as_dict(),
@@ -210,18 +211,17 @@ def _rise(sheet: Sheet) -> list[float] | None:
     return [bar.layer, bar.x, bar.x + bar.w, bar.x]
 
 
-def default_detail(graph: FlowTables) -> dict[int, Level]:
+def default_detail(graph: FlowGraph) -> dict[int, Level]:
     """All blocks folded but the one that moves the target's contribution most, which is at *words*.
 
     Moves: |contribution of attention out| + |contribution of MLP out|, in logits.
     """
-    flow = read(graph)
     moved: dict[int, float] = {}
-    for node in flow.nodes.values():
+    for node in graph.by_id.values():
         if node.kind in ("attn_out", "mlp_out") and node.layer is not None:
             moved[node.layer] = moved.get(node.layer, 0.0) + abs(node.contribution or 0.0)
-    most = max(flow.layers, key=lambda layer: moved.get(layer, 0.0), default=None)
-    return {layer: "words" if layer == most else "states" for layer in flow.layers}
+    most = max(graph.layers, key=lambda layer: moved.get(layer, 0.0), default=None)
+    return {layer: "words" if layer == most else "states" for layer in graph.layers}
 
 
 @cache

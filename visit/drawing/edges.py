@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from visit.drawing.detail import readers
 from visit.drawing.layout import FAN, STREAM_Y, Block, Pill, Sheet
-from visit.drawing.records import STREAM, Edge, Flow, Node, readers
+from visit.graph.flowgraph import STREAM, Edge, FlowGraph, Node
 
 # ---- the shapes of bands ---------------------------------------------------------------------------------------------
 _LANE = STREAM_Y + 24  # height of lines that run along under the stream
@@ -105,10 +106,10 @@ class Gauge:
         return None if value is None else abs(value)
 
 
-def gauge(flow: Flow, by: WidthBy = "norm", others: Iterable[Flow] = ()) -> Gauge:
+def gauge(flow: FlowGraph, by: WidthBy = "norm", others: Iterable[FlowGraph] = ()) -> Gauge:
     """One unit for the whole graph and those beside it; the power is lowered where a few bands would drown others."""
     probe = Gauge(by, 1.0, 1.0)
-    added = (e for f in (flow, *others) for e in f.edges if e.kind in ("add", "residual"))
+    added = (e for f in (flow, *others) for e in f.links if e.kind in ("add", "residual"))
     values = sorted(v for e in added if (v := probe.number(e)))
     if not values:
         return Gauge(by, 0.0, 0.5)
@@ -117,7 +118,7 @@ def gauge(flow: Flow, by: WidthBy = "norm", others: Iterable[Flow] = ()) -> Gaug
     return Gauge(by, largest, power)
 
 
-def route(flow: Flow, sheet: Sheet, measure: Gauge, look: Callable[[Node], str]) -> list[Band]:
+def route(flow: FlowGraph, sheet: Sheet, measure: Gauge, look: Callable[[Node], str]) -> list[Band]:
     """All links between shown nodes, the wide and quiet ones first, so that they are drawn at the bottom."""
     router = _Router(flow, sheet, measure, look)
     bands = [*router.direct(), *router.through_hidden()]
@@ -126,7 +127,7 @@ def route(flow: Flow, sheet: Sheet, measure: Gauge, look: Callable[[Node], str])
 
 
 class _Router:
-    def __init__(self, flow: Flow, sheet: Sheet, measure: Gauge, look: Callable[[Node], str]) -> None:
+    def __init__(self, flow: FlowGraph, sheet: Sheet, measure: Gauge, look: Callable[[Node], str]) -> None:
         self.flow, self.sheet, self.measure, self.look = flow, sheet, measure, look
         self.blocks = {block.layer: block for block in sheet.blocks}
         self.entry = self._entries()
@@ -153,7 +154,7 @@ class _Router:
         bundles: dict[str, list[Pill]] = {}
         for pill in self.sheet.pills.values():
             head = f"L{pill.node.layer}.head{pill.node.head}"
-            if pill.node.absent:
+            if pill.node.placeholder:
                 continue
             if pill.node.kind == "key" or (pill.node.kind == "value" and f"{head}.reads" in self.sheet.junctions):
                 bundles.setdefault(head, []).append(pill)
@@ -170,7 +171,7 @@ class _Router:
 
     def direct(self) -> Iterable[Band]:
         pills = self.sheet.pills
-        for edge in self.flow.edges:
+        for edge in self.flow.links:
             a, b = pills.get(edge.source), pills.get(edge.target)
             if a is not None and b is not None:
                 yield self._band(edge, a, b)

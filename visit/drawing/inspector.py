@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from visit.drawing.records import Flow, FlowTables, Node, read, rest_share
+from visit.drawing.detail import rest_share
+from visit.graph.flowgraph import FlowGraph, Node
 from visit.text.glossary import explain
 from visit.text.numbers import number, percent
 from visit.text.visible import QUIET, as_word, visible, word_kind
@@ -62,49 +63,48 @@ _HOWS = {
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
-def inspect(graph: FlowTables, node_id: str) -> dict[str, Any]:
+def inspect(graph: FlowGraph, node_id: str) -> dict[str, Any]:
     """All that the inspector shows of one node.
 
     Returns a dict of `id`, `title`, `how` (one line), `words` and `bottom` (pairs of visible token and probability),
     `facts` (triples of name, value as text, reason if the value is missing) and `source` (visible token or None).
     Units: probability 0 to 1, entropy in bits, contribution in logits. Raises KeyError for an unknown id.
     """
-    flow = read(graph)
-    entry = entries(flow, [node_id])[0]
+    entry = entries(graph, [node_id])[0]
     return {
         "id": node_id,
         "title": entry["title"],
         "how": entry["how"] + (LENS if entry["lens"] else ""),
         "words": list(zip(entry["w"], entry["p"], strict=False)),
-        "bottom": list(zip(entry["b"], flow.nodes[node_id].bottom_probs or [], strict=False)),
-        "facts": [(name, *fact, "")[:3] for name, fact in zip(fact_names(flow), entry["f"], strict=True)],
+        "bottom": list(zip(entry["b"], graph.by_id[node_id].bottom_probs or [], strict=False)),
+        "facts": [(name, *fact, "")[:3] for name, fact in zip(fact_names(graph), entry["f"], strict=True)],
         "source": entry.get("source"),
     }
 
 
-def entries(flow: Flow, ids: Iterable[str]) -> list[dict[str, Any]]:
+def entries(flow: FlowGraph, ids: Iterable[str]) -> list[dict[str, Any]]:
     """The inspector's entries for many nodes, with short keys: they are sent with every drawing.
 
     `how` goes on with `LENS` where `lens` is 1; `w`, `p`: top tokens and probabilities; `b`: the least probable
     tokens; `k`: what kinds of words `w` and `b` are (`_kinds`); `f`: values (with a reason where one is missing) in the
     order of `fact_names`.
     """
-    return [_entry(flow, flow.nodes[i]) for i in ids]
+    return [_entry(flow, flow.by_id[i]) for i in ids]
 
 
-def _entry(flow: Flow, node: Node) -> dict[str, Any]:
+def _entry(flow: FlowGraph, node: Node) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "id": node.id,
         "title": title(flow, node),
         "how": how(flow, node),
         "lens": int(node.kind not in _NO_LENS),
-        "w": [as_word(t) for t in (node.tokens or [])[:10]],
+        "w": [as_word(t) for t in node.tokens[:10]],
         "k": _kinds(node.tokens, 10) + _kinds(node.bottom_tokens, 5),
-        "p": [_brief(p) for p in (node.probs or [])[:10]],
-        "b": [as_word(t) for t in (node.bottom_tokens or [])[:5]],
+        "p": [_brief(p) for p in node.probs[:10]],
+        "b": [as_word(t) for t in node.bottom_tokens[:5]],
         "f": facts(node, flow.d_vocab_text),
     }
-    if node.absent:
+    if node.placeholder:
         name = f"Absent: a {node.kind} of head L{node.layer} H{node.head}"
         entry |= {"title": name, "how": _ABSENT, "lens": 0, "f": [["–", "absent"]] * len(entry["f"])}
     if node.status is not None:
@@ -114,21 +114,21 @@ def _entry(flow: Flow, node: Node) -> dict[str, Any]:
     return entry
 
 
-def _kinds(tokens: list[str] | None, count: int) -> str:
+def _kinds(tokens: Iterable[str], count: int) -> str:
     """A letter a token: `w` a whole word, `q` white space or bytes (drawn in grey), `p` a piece, `s` a sign."""
-    kinds = [word_kind(t) for t in (tokens or [])[:count]]
+    kinds = [word_kind(t) for t in list(tokens)[:count]]
     return "".join("q" if kind in QUIET else kind[0] for kind in kinds)
 
 
-def _both_sides(flow: Flow, node: Node) -> dict[str, Any]:
+def _both_sides(flow: FlowGraph, node: Node) -> dict[str, Any]:
     """The second column of a node of a difference: `w2`, `p2`, `f2` of side B; `d`: B − A in logits; `kept`."""
     missing = [["–", "absent"]] * 6
-    b = node.twin
+    b = node.counterpart
     both: dict[str, Any] = {
         "kept": _KEPT[node.status or ""],
-        "w2": [as_word(t) for t in (b.tokens or [])[:10]] if b else [],
-        "k2": _kinds(b.tokens if b else None, 10),
-        "p2": [_brief(p) for p in (b.probs or [])[:10]] if b else [],
+        "w2": [as_word(t) for t in b.tokens[:10]] if b else [],
+        "k2": _kinds(b.tokens if b else (), 10),
+        "p2": [_brief(p) for p in b.probs[:10]] if b else [],
         "f2": facts(b, flow.d_vocab_text) if b else missing,
         "d": _brief(difference(node)),
     }
@@ -140,7 +140,7 @@ def _both_sides(flow: Flow, node: Node) -> dict[str, Any]:
 def difference(node: Node) -> float | None:
     """B − A of the contributions of a node with a twin; what is absent adds nothing."""
     a = 0.0 if node.only_b else node.contribution
-    b = 0.0 if node.twin is None else node.twin.contribution
+    b = 0.0 if node.counterpart is None else node.counterpart.contribution
     return None if a is None or b is None else b - a
 
 
@@ -157,7 +157,7 @@ def _brief(p: float | None) -> float | None:
     return None if p is None else float(f"{p:.4g}")
 
 
-def title(flow: Flow, node: Node) -> str:
+def title(flow: FlowGraph, node: Node) -> str:
     """The node's name in the field's words: `Head L9 H6 at position 12`."""
     if node.kind == "rest":
         return _rest_title(flow, node)
@@ -167,7 +167,7 @@ def title(flow: Flow, node: Node) -> str:
     return text
 
 
-def _rest_title(flow: Flow, node: Node) -> str:
+def _rest_title(flow: FlowGraph, node: Node) -> str:
     stem = node.id.removesuffix(".rest")
     if stem.endswith(".heads"):
         what = f"heads of block {node.layer} that are not shown"
@@ -181,19 +181,19 @@ def _rest_title(flow: Flow, node: Node) -> str:
     return f"The {what}" + (f": {percent(share)} of the sum" if share is not None else "")
 
 
-def how(flow: Flow, node: Node) -> str:
+def how(flow: FlowGraph, node: Node) -> str:
     """In one line, how the vector that is read was made."""
     if node.kind == "rest":
         return "total − shown"
     kind = "mlp_key.gate" if node.id.endswith(".gate") else node.kind
-    if kind == "resid_post" and f"L{node.layer}.resid_mid" in flow.nodes:
+    if kind == "resid_post" and f"L{node.layer}.resid_mid" in flow.by_id:
         return "resid_mid + mlp_out"
-    if kind == "resid_post" and f"L{node.layer}.mlp_out" in flow.nodes:
+    if kind == "resid_post" and f"L{node.layer}.mlp_out" in flow.by_id:
         return "resid_pre + attn_out + mlp_out"
     return _HOWS.get(kind, "").format(**_names(flow, node))
 
 
-def _names(flow: Flow, node: Node) -> dict[str, Any]:
+def _names(flow: FlowGraph, node: Node) -> dict[str, Any]:
     number = lambda n: str(n).translate(_SUBSCRIPTS) if n is not None else ""  # noqa: E731
     return {
         "layer": node.layer,
@@ -207,7 +207,7 @@ def _names(flow: Flow, node: Node) -> dict[str, Any]:
     }
 
 
-def fact_names(flow: Flow) -> list[str]:
+def fact_names(flow: FlowGraph) -> list[str]:
     """What the numbers of `facts` are, with their units."""
     target = flow.meta.get("target")
     name = visible(target["token"]) if isinstance(target, dict) and target.get("token") is not None else "the target"

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from visit.drawing.records import Flow, Level, Node, Parts, ordered, rest_share, shown
+from visit.drawing.detail import Level, Parts, ordered, rest_share, shown
+from visit.graph.flowgraph import FlowGraph, Node
 from visit.text.numbers import percent
 from visit.text.visible import QUIET, as_word, fit, text_width, visible, word_kind
 
@@ -147,7 +148,7 @@ def _texts(node: Node, role: Role, room: float, tag: str) -> tuple[str, str]:
         return fit(word, room, size), ""
     # the tag may take what the word leaves, but never more than half of the pill; two words leave it nothing
     left = room - text_width(word, size) - 8
-    if node.twin is not None and left < 30:
+    if node.counterpart is not None and left < 30:
         return fit(word, room, size), ""
     left = max(left, room * 0.46)
     tag = fit(tag, left, TAG_SIZE)
@@ -168,10 +169,10 @@ def source_tag(node: Node) -> str:
 
 
 # ---- the rows of a block in their order ------------------------------------------------------------------------------
-def group_of(flow: Flow, ids: set[str], layer: int) -> dict[str, list[Node]]:
+def group_of(flow: FlowGraph, ids: set[str], layer: int) -> dict[str, list[Node]]:
     """The shown nodes of a block by kind; the three kinds of rest under names of their own."""
     group: dict[str, list[Node]] = {}
-    for node in flow.nodes.values():
+    for node in flow.by_id.values():
         if node.layer != layer or node.id not in ids:
             continue
         kind = node.kind
@@ -184,7 +185,7 @@ def group_of(flow: Flow, ids: set[str], layer: int) -> dict[str, list[Node]]:
 class Rows:
     """The rows of one block in their order: heads with what belongs to each, and neurons."""
 
-    def __init__(self, flow: Flow, group: dict[str, list[Node]], sort_by: str, order: Flow | None) -> None:
+    def __init__(self, flow: FlowGraph, group: dict[str, list[Node]], sort_by: str, order: FlowGraph | None) -> None:
         self.flow = flow
         self.group = group
         self.heads = _like(ordered(group.get("head", []), sort_by), order, sort_by)
@@ -219,11 +220,11 @@ class Rows:
         return max(lines, LINE * (1 + len(self.attn_neurons.get(head.id, [])))) + ROW_GAP
 
 
-def _like(nodes: list[Node], order: Flow | None, by: str) -> list[Node]:
+def _like(nodes: list[Node], order: FlowGraph | None, by: str) -> list[Node]:
     """The nodes in another graph's order; those it does not have come last."""
     if order is None:
         return nodes
-    rank = {n.id: i for i, n in enumerate(ordered((order.nodes[n.id] for n in nodes if n.id in order.nodes), by))}
+    rank = {n.id: i for i, n in enumerate(ordered((order.by_id[n.id] for n in nodes if n.id in order.by_id), by))}
     return sorted(nodes, key=lambda n: rank.get(n.id, len(rank)))
 
 
@@ -231,7 +232,11 @@ _FOLD_PAD = 5.0  # less room around the words of a folded block
 
 
 def place(
-    flow: Flow, chosen: Mapping[int, Level], parts: Parts = "both", sort_by: str = "norm", order: Flow | None = None
+    flow: FlowGraph,
+    chosen: Mapping[int, Level],
+    parts: Parts = "both",
+    sort_by: str = "norm",
+    order: FlowGraph | None = None,
 ) -> Sheet:
     """Lay out a graph at the given level per block.
 
@@ -256,23 +261,27 @@ def place(
 # ---- blocks ----------------------------------------------------------------------------------------------------------
 
 
+def _probability(node: Node) -> str:
+    return percent(node.target_prob, narrow=True)
+
+
 def _state(sheet: Sheet, node: Node, x: float) -> None:
-    sheet.pill(node, "state", x, STREAM_Y - STATE_H / 2, STATE_W, STATE_H, percent(node.share, narrow=True))
+    sheet.pill(node, "state", x, STREAM_Y - STATE_H / 2, STATE_W, STATE_H, _probability(node))
 
 
 def _folded_state(sheet: Sheet, node: Node, x: float) -> None:
     """A narrow state: its number stands above it, over a bar, so that all of them show where the target rises."""
     sheet.pill(node, "state", x, STREAM_Y - STATE_H / 2, sheet.fold_w, STATE_H, pad=_FOLD_PAD)
-    sheet.captions.append(Caption(x + sheet.fold_w / 2, SHARE_Y, percent(node.share, narrow=True), "note", middle=True))
-    if node.share is not None and node.layer is not None:
-        sheet.bars.append(Bar(node.layer, x, sheet.fold_w, node.share))
+    sheet.captions.append(Caption(x + sheet.fold_w / 2, SHARE_Y, _probability(node), "note", middle=True))
+    if node.target_prob is not None and node.layer is not None:
+        sheet.bars.append(Bar(node.layer, x, sheet.fold_w, node.target_prob))
 
 
-def _start(sheet: Sheet, flow: Flow, group: dict[str, list[Node]], layer: int, level: Level, x: float) -> float:
+def _start(sheet: Sheet, flow: FlowGraph, group: dict[str, list[Node]], layer: int, level: Level, x: float) -> float:
     """The gap before a block, if there is one, and its first state; returns where the block begins."""
     for node in group.get("resid_pre", []):
         for edge in flow.into[node.id]:
-            gap = flow.nodes[edge.source]
+            gap = flow.by_id[edge.source]
             if gap.kind == "rest":
                 text = share_text(rest_share(flow, gap))
                 plural = "blocks " if "-" in gap.id else "block "
@@ -333,7 +342,7 @@ def _give_back(
     """A workshop's sum and, right above it, the state it is added to."""
     for node in group.get(out, []):
         sheet.captions.append(Caption(x, NAME_Y, name, "column"))
-        sheet.pill(node, "state", x, WORK_Y - 3, STATE_W, STATE_H, percent(node.share, narrow=True))
+        sheet.pill(node, "state", x, WORK_Y - 3, STATE_W, STATE_H, _probability(node))
     for node in group.get(state, []):
         sheet.captions.append(Caption(x, 42, state_name, "column"))
         _state(sheet, node, x)
@@ -400,13 +409,13 @@ def _head_row(sheet: Sheet, rows: Rows, head: Node, columns: dict[str, float], r
     values = rows.values.get(head.head, [])
     for i, value in enumerate(values):
         for node, x in ((value, "value"), (rows.keys.get((head.head, value.source_pos)), "key")):
-            if node is not None and node.absent:
+            if node is not None and node.placeholder:
                 sheet.pill(node, "rest", columns[x], y + i * LINE + 2, VALUE_W, REST_H, "absent")
             elif node is not None:
                 sheet.pill(node, "pill", columns[x], y + i * LINE, VALUE_W, PILL_H, source_tag(node))
     if head.id in rows.rests:
         rest = rows.rests[head.id]
-        text = "nothing left out" if rest.absent else share_text(rest_share(rows.flow, rest))
+        text = "nothing left out" if rest.placeholder else share_text(rest_share(rows.flow, rest))
         sheet.pill(rest, "rest", columns["value"], y + len(values) * LINE, VALUE_W, REST_H, text)
     sheet.pill(head, "pill", columns["head"], y, HEAD_W, PILL_H, f"H{head.head}")
     _attn_neurons(sheet, rows, head, columns, y)
@@ -443,15 +452,15 @@ def _mlp(sheet: Sheet, group: dict[str, list[Node]], rows: Rows, block: Block, x
     return x + NEURON_W + FAN
 
 
-def _end(sheet: Sheet, flow: Flow, x: float) -> float:
+def _end(sheet: Sheet, flow: FlowGraph, x: float) -> float:
     """The final norm on the stream and the predictions under it."""
-    final, logits = flow.nodes.get("ln_final"), flow.nodes.get("logits")
+    final, logits = flow.by_id.get("ln_final"), flow.by_id.get("logits")
     if final is None and logits is None:
         return x
     x += 20
     if final is not None:
         sheet.captions.append(Caption(x, 42, "final norm", "column"))
-        sheet.pill(final, "state", x, STREAM_Y - STATE_H / 2, LOGITS_W, STATE_H, percent(final.share, narrow=True))
+        sheet.pill(final, "state", x, STREAM_Y - STATE_H / 2, LOGITS_W, STATE_H, _probability(final))
     if logits is not None and logits.status:  # two predictions: the inspector lists them side by side
         _column(sheet, x, "predictions")
         sheet.pill(logits, "state", x, WORK_Y - 3, LOGITS_W, STATE_H)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from unicodedata import bidirectional
 
 from visit.drawing.edges import Gauge, WidthBy
-from visit.drawing.records import Flow, Node
+from visit.graph.flowgraph import FlowGraph, Node
 from visit.models.catalog import display_name
 from visit.text.visible import explained, visible
 
@@ -293,7 +293,7 @@ def _apart(text: str) -> str:
 
 
 def legend(
-    flow: Flow, measure: Gauge, color_by: ColorBy, largest: float, drawn: Iterable[str] = (), folded: bool = False
+    flow: FlowGraph, measure: Gauge, color_by: ColorBy, largest: float, drawn: Iterable[str] = (), folded: bool = False
 ) -> Legend:
     """Everything the reader must be told to read the picture, in units.
 
@@ -352,7 +352,7 @@ def _widths(measure: Gauge) -> list[tuple[float, str]]:
     return found
 
 
-def _caption(flow: Flow) -> str:
+def _caption(flow: FlowGraph) -> str:
     one = _caption_of(flow.meta)
     return f"B − A · A: {one} · B: {_caption_of(flow.meta['b'])}" if "b" in flow.meta else one
 
@@ -373,7 +373,7 @@ def _caption_of(meta: dict[str, Any]) -> str:
     return " · ".join(parts)
 
 
-def _provenance(flow: Flow) -> list[str]:
+def _provenance(flow: FlowGraph) -> list[str]:
     meta = flow.meta
     lines = []
     revision = meta.get("revision")

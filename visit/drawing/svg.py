@@ -133,7 +133,7 @@ def _label(pill: Pill, look: str, ink: Ink) -> str:
 def _predictions(pill: Pill, target: str | None, ink: Ink) -> str:
     """The top predictions as words with bars, the longest for the most probable; the target's bar has its hue."""
     node = pill.node
-    tokens, probs = (node.tokens or [])[:10], (node.probs or [])[:10]
+    tokens, probs = node.tokens[:10], node.probs[:10]
     top = max((p for p in probs if p), default=1.0)
     words = f" fill='{ink.page['ink']}'" if ink.plain else ""
     lines = []

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from visit.drawing.records import Node
 from visit.drawing.style import Swatch, pill_class, scale
+from visit.graph.flowgraph import Node
 from visit.text.numbers import bits, percent
 from visit.text.visible import QUIET, as_word, explained, visible, word_kind, word_list
 

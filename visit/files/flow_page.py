@@ -9,6 +9,7 @@ from typing import Any, Literal
 from markupsafe import Markup
 
 from visit.analyses.graph_difference import Comparison
+from visit.drawing.detail import LEVELS, Detail, Level, levels
 from visit.drawing.draw import (
     Look,
     component_source,
@@ -20,11 +21,11 @@ from visit.drawing.draw import (
     node_entries,
 )
 from visit.drawing.pair import common_detail, difference_picture
-from visit.drawing.records import LEVELS, Detail, Flow, FlowTables, Level, levels, read
 from visit.drawing.style import page_colours
 from visit.drawing.svg import PLAIN_FONT, visible_tree
 from visit.errors import VisitError
 from visit.files.page import render
+from visit.graph.flowgraph import FlowGraph
 from visit.models.catalog import portable
 
 PNG_SCALE = 2.0
@@ -33,7 +34,7 @@ _OF_ONE_DRAWING = ("svg", "nodes", "links", "junctions", "open", "rise")
 
 
 def flow_svg(
-    graph: FlowTables, theme: Literal["light", "dark"] = "light", detail: Detail | None = None, **look: Any
+    graph: FlowGraph, theme: Literal["light", "dark"] = "light", detail: Detail | None = None, **look: Any
 ) -> str:
     """A flow graph as an SVG file of one theme with plain attributes, for Inkscape, LaTeX and browsers alike.
 
@@ -44,7 +45,7 @@ def flow_svg(
 
 
 def flow_png(
-    graph: FlowTables, theme: Literal["light", "dark"] = "light", detail: Detail | None = None, **look: Any
+    graph: FlowGraph, theme: Literal["light", "dark"] = "light", detail: Detail | None = None, **look: Any
 ) -> bytes:
     """A flow graph as a PNG file with two pixels per unit of the drawing.
 
@@ -83,31 +84,30 @@ def script_json(value: Any) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _wanted(flow: Flow, detail: Detail) -> list[tuple[str, dict[int, Level]]]:
+def _wanted(graph: FlowGraph, detail: Detail) -> list[tuple[str, dict[int, Level]]]:
     """Names and levels of the drawings that a page should hold: what is saved, then the most useful first."""
-    saved, folded = levels(flow, detail), levels(flow, "states")
+    saved, folded = levels(graph, detail), levels(graph, "states")
     several, found = len(saved) > 1, []
     for level in LEVELS:
         if several and level != "states":
             found += [(f"block {layer} at {level}", {**folded, layer: level}) for layer in folded]
         name = "folded" if level == "states" else f"at {level}"
-        found.append((f"all {name}" if several else name, levels(flow, level)))
+        found.append((f"all {name}" if several else name, levels(graph, level)))
     known = [one for one in found if one[1] == saved] or [("as saved", saved)]
     return known[:1] + [one for one in found if one[1] != saved]
 
 
-def _with_views(graph: FlowTables, detail: Detail, **look: Any) -> dict[str, Any]:
+def _with_views(graph: FlowGraph, detail: Detail, **look: Any) -> dict[str, Any]:
     """The data of `flow_data` with several drawings; what the inspector says of a node stands there once for all."""
-    flow = read(graph)
-    page = {k: v for k, v in flow_data(flow, detail, **look).items() if k not in _OF_ONE_DRAWING}
+    page = {k: v for k, v in flow_data(graph, detail, **look).items() if k not in _OF_ONE_DRAWING}
     drawn = {name: value for name, value in look.items() if name in Look.__annotations__}
-    wanted, room = _wanted(flow, detail), _ROOM["one" if len(flow.layers) == 1 else "many"]
+    wanted, room = _wanted(graph, detail), _ROOM["one" if len(graph.layers) == 1 else "many"]
     numbers: dict[str, int] = {}
     held: list[dict[str, Any]] = []
     views: list[dict[str, Any]] = []
     for name, chosen in wanted:
-        picture = compose(flow, chosen, **drawn)
-        new = node_entries(flow, (i for i in picture.sheet.pills if i not in numbers))
+        picture = compose(graph, chosen, **drawn)
+        new = node_entries(graph, (i for i in picture.sheet.pills if i not in numbers))
         known = numbers | {entry["id"]: len(held) + i for i, entry in enumerate(new)}
         view = {"name": name, "levels": chosen, "nodes": [known[i] for i in picture.sheet.pills]}
         view |= drawing_data(picture)
@@ -115,13 +115,13 @@ def _with_views(graph: FlowTables, detail: Detail, **look: Any) -> dict[str, Any
         if views and size > room:
             continue
         room, numbers, held, views = room - size, known, held + new, [*views, view]
-    page["legend"]["provenance"] = [*page["legend"]["provenance"], _contents(flow, len(views), len(wanted))]
+    page["legend"]["provenance"] = [*page["legend"]["provenance"], _contents(graph, len(views), len(wanted))]
     return page | {"views": views, "entries": held}
 
 
-def _contents(flow: Flow, held: int, wanted: int) -> str:
+def _contents(graph: FlowGraph, held: int, wanted: int) -> str:
     """What a page holds, for its caption."""
-    if len(flow.layers) == 1 and held == wanted:
+    if len(graph.layers) == 1 and held == wanted:
         kinds = "the block folded, at words and at everything"
     else:
         kinds = f"{held} drawings, the blocks unfolded one at a time and together"
@@ -129,7 +129,7 @@ def _contents(flow: Flow, held: int, wanted: int) -> str:
     return f"This file holds {kinds}{more}: choose one above it, or click a block's title"
 
 
-def flow_html(graph: FlowTables, detail: Detail | None = None, **look: Any) -> str:
+def flow_html(graph: FlowGraph, detail: Detail | None = None, **look: Any) -> str:
     """A flow graph as an HTML page that works offline, with the app's interactions and inspector.
 
     It opens at `detail` (as in `flow_svg`) and holds further drawings to switch to: one block at every level; several

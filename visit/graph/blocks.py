@@ -1,278 +1,350 @@
-"""The nodes and edges of one block, drafted as rows and vectors; `visit.graph.build` projects them all at once."""
+"""The nodes and edges of one block, drafted with their vectors; `visit.graph.build` reads all of them at once."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from visit.errors import VisitError
 from visit.exact.circuits import key_readings, query_readings
-from visit.exact.decompose import head_results, memory_values, needed, value_norms, value_parts, written
-from visit.graph.draft import Draft, add_bias, add_rest
-from visit.graph.prune import select, share
+from visit.exact.decompose import (
+    head_results,
+    memory_values,
+    needed,
+    value_norms,
+    value_parts,
+    written,
+)
+from visit.exact.question import Question
+from visit.graph.flowgraph import Node
+from visit.graph.prune import Count, Keep, select, share
 from visit.lenses.logit import final_norm
 from visit.models.attention import first_visible, kv_heads
+from visit.text.node_id import TERMS, NodeId
 from visit.text.numbers import percent
 
+MAX_NODES = 20_000
 
-# ---- the attention part of a block, drafted --------------------------------------------------------------------------
-def add_attention(draft: Draft, layer: int) -> None:
+
+@dataclass
+class GraphBuilder:
+    """A graph in the making. `nodes` (not read yet), `vectors` and `coefficients` run in step.
+
+    A coefficient is what its vector enters a sum of the stream with, never negative; NaN: it enters none.
+    """
+
+    question: Question
+    keep: Keep
+    nodes: list[Node] = field(default_factory=list)
+    vectors: list[Tensor] = field(default_factory=list)
+    coefficients: list[float] = field(default_factory=list)
+    edges: list[tuple[str, str, str, str | None, float | None, float | None]] = field(default_factory=list)
+    shares: dict[str, float] = field(default_factory=dict)
+    errors: list[Tensor] = field(default_factory=list)
+    last_layer: int | None = None
+
+    def __post_init__(self) -> None:
+        self.model, self.acts, self.pos = self.question.model, self.question.acts, self.question.pos
+        self.frozen = self.question.attribution
+
+    def state(self, name: str, layer: int) -> Tensor:
+        """A captured vector `[d_model]` at the graph's position."""
+        return needed(self.acts, name)[layer, self.pos].to(self.model.wide)
+
+    def node(
+        self, id: NodeId, vector: Tensor, *, adds: bool = True, coefficient: float | None = None,
+        label: str | None = None, head: int | None = None, source_pos: int | None = None,
+    ) -> str:  # fmt: skip
+        """One node; returns its name. `adds`: its vector times |coefficient| takes part in a sum of the stream."""
+        if len(self.nodes) >= MAX_NODES:
+            raise VisitError(
+                f"This graph has more than {MAX_NODES:,} nodes, which is all that can be drawn. "
+                "Lower the amounts to keep (Keep.mlp_neurons above all), or show fewer layers."
+            )
+        name, layer = str(id), None if id.last_layer is not None else id.layer
+        head, source = id.head if head is None else head, id.source_pos if source_pos is None else source_pos
+        self.nodes.append(Node(name, id.kind, layer, head, source, None, id.neuron, label, coefficient=coefficient))
+        self.vectors.append(vector[None])
+        self.coefficients.append(math.nan if not adds else 1.0 if coefficient is None else abs(coefficient))
+        return name
+
+    def term(
+        self, id: NodeId, vector: Tensor, total: str, label: str | None = None, coefficient: float | None = None
+    ) -> str:
+        """A node that is added to the sum `total`."""
+        name = self.node(id, vector, label=label, coefficient=coefficient)
+        self.edge(name, total, "add", carries=name, coefficient=coefficient)
+        return name
+
+    def edge(
+        self, source: str, target: str, kind: str, *, carries: str | None = None, coefficient: float | None = None,
+        weight: float | None = None,
+    ) -> None:  # fmt: skip
+        """One edge. `carries`: the node whose vector (times its coefficient) travels on it."""
+        self.edges.append((source, target, kind, carries, coefficient, weight))
+
+    def select_heads(self, layer: int, results: Tensor) -> tuple[list[int], Tensor]:
+        """The heads of a block to show, and the measure of all of them."""
+        moved = self.frozen.of(results)
+        size = moved.abs() if self.keep.by == "contribution" else results.norm(dim=-1)
+        return select(size, moved, self.keep.heads, *self.pins(layer, "head")), size
+
+    def select_neurons(
+        self, layer: int, kind: str, count: Count, activations: Tensor, rows: Tensor, row_norms: Tensor
+    ) -> tuple[list[int], float]:
+        """The neurons of one kind to show, and their share. Each adds its activation times its row."""
+        moved = activations * self.frozen.of(rows)
+        by_contribution = self.keep.by == "contribution"
+        size, sign = (moved.abs(), moved) if by_contribution else (activations.abs() * row_norms, activations)
+        shown = select(size, sign, count, *self.pins(layer, kind))
+        return shown, share(size, shown)
+
+    def pins(self, layer: int, kind: str, head: int | None = None) -> tuple[set[int], set[int]]:
+        """Numbers pinned and hidden among the terms of one sum: kind "head", "value", "attn_neuron" or "mlp_value"."""
+        shown: set[int] = set()
+        hidden: set[int] = set()
+        for hides, pin in self._pins_of_layer.get(layer, ()):
+            if kind == "head":  # a pinned value shows its head, too; a hidden one does not hide it
+                number = None if hides and pin.kind != "head" else pin.head
+            elif kind == "value":
+                number = pin.source_pos if pin.head == head else None
+            else:
+                number = pin.neuron if pin.term.kind == kind else None
+            if number is not None:
+                (hidden if hides else shown).add(number)
+        return shown, hidden
+
+    @cached_property
+    def _pins_of_layer(self) -> dict[int, list[tuple[bool, NodeId]]]:
+        """What is pinned in every layer, and whether it is to be hidden."""
+        found: dict[int, list[tuple[bool, NodeId]]] = {}
+        for pin in self.keep.pin:
+            node = NodeId.parse(pin.removeprefix("-"))
+            if node is not None and node.kind in TERMS and node.layer is not None:
+                found.setdefault(node.layer, []).append((pin.startswith("-"), node))
+        return found
+
+    def record_error(self, sum_of_terms: Tensor, captured: Tensor) -> None:
+        """Note how far a sum of all its terms is from what was captured."""
+        self.errors.append((sum_of_terms - captured).abs().max() / captured.abs().max().clamp_min(1e-30))
+
+
+def add_block(build: GraphBuilder, layer: int, whole: bool = True) -> None:
+    """All nodes and edges of one block, in the order in which the data flows.
+
+    Not `whole`: as its folded drawing shows it, states, what its parts add, the largest heads, the rest of the heads.
+    """
+    family, follows = build.model.family, build.last_layer is not None and build.last_layer == layer - 1
+    entering = f"L{layer - 1}.resid_post" if follows else _add_gap(build, layer)
+    if whole:
+        normed = _add_norm(build, "ln1", entering, layer)
+        _add_attention(build, layer, normed)
+    else:
+        _add_largest_heads(build, layer, entering)
+    middle = entering if family.parallel else _add_state(build, "resid_mid", layer, entering, ("attn_out",))
+    if whole:
+        _add_mlp(build, layer, normed if family.shared_norm else _add_norm(build, "ln2", middle, layer))
+    else:
+        mlp_out = build.node(NodeId("mlp_out", layer), build.state("mlp_out", layer))
+        build.edge(middle, mlp_out, "multiply")
+    _add_state(build, "resid_post", layer, middle, ("attn_out", "mlp_out") if family.parallel else ("mlp_out",))
+    build.last_layer = layer
+
+
+def add_predictions(build: GraphBuilder) -> None:
+    """After the last block: the final norm and the logits. Both read as the model's own prediction."""
+    last = build.model.n_layers - 1
+    state, normed = f"L{last}.resid_post", final_norm(build.model, build.state("resid_post", last)[None])[0]
+    build.edge(state, build.node(NodeId("ln_final"), normed, adds=False), "norm", carries=state)
+    build.edge("ln_final", build.node(NodeId("logits"), normed, adds=False), "multiply")
+
+
+# ---- the stream ------------------------------------------------------------------------------------------------------
+def _add_gap(build: GraphBuilder, layer: int) -> str:
+    """The state that enters a block which does not follow the one before, and what the blocks between added."""
+    before, entering = build.last_layer, build.state("resid_pre", layer)
+    here = build.node(NodeId("resid_pre", layer), entering)
+    if before is None:
+        return here
+    first, last = before + 1, layer - 1
+    carried = build.state("resid_post", before)
+    vectors = torch.stack([carried, entering - carried])
+    size = build.frozen.of(vectors).abs() if build.keep.by == "contribution" else vectors.norm(dim=-1)
+    build.shares[here] = share(size, [0])
+    build.edge(f"L{before}.resid_post", here, "residual", carries=f"L{before}.resid_post")
+    words = f"layer {first}" if first == last else f"layers {first}–{last}"
+    gap = NodeId("rest", first, last_layer=last)
+    build.term(gap, vectors[1], here, label=f"{words}: {percent(1 - build.shares[here], narrow=True)}")
+    return here
+
+
+def _add_norm(build: GraphBuilder, norm: str, state: str, layer: int) -> str:
+    """The output of a block's norm, and its id; the stream itself where the family has no such norm."""
+    if getattr(build.model.family, norm) is None:
+        return state
+    name = build.node(NodeId(f"{norm}_out", layer), build.state(f"{norm}_out", layer), adds=False)
+    build.edge(state, name, "norm", carries=state)
+    return name
+
+
+def _add_state(build: GraphBuilder, state: str, layer: int, before: str, added: tuple[str, ...]) -> str:
+    """A state of the stream: the one before it and what sub-layers add to it."""
+    vector = build.state(state, layer)
+    name = build.node(NodeId(state, layer), vector)
+    for part in added:
+        build.edge(f"L{layer}.{part}", name, "add", carries=f"L{layer}.{part}")
+    build.edge(before, name, "residual", carries=before)
+    carried = build.state("resid_mid" if before == f"L{layer}.resid_mid" else "resid_pre", layer)
+    build.record_error(sum((build.state(part, layer) for part in added), start=carried), vector)
+    return name
+
+
+# ---- attention -------------------------------------------------------------------------------------------------------
+def _add_attention(build: GraphBuilder, layer: int, stream_input: str) -> None:
     """Heads with their queries, keys and memory values, what is left out, and their sum."""
-    model, at, t = draft.model, f"L{layer}", draft.pos
-    results = head_results(model, draft.acts, layer, t)
-    first = first_visible(model, layer, t)  # in a windowed layer nothing before it is a memory value of this position
-    norms = value_norms(model, draft.acts, layer, t)[:, first:]
-    pattern = needed(draft.acts, "pattern")[layer, :, t, first : t + 1].to(model.wide)
-    moved = draft.frozen.of(results)
-    size = moved.abs() if draft.keep.by == "contribution" else results.norm(dim=-1)
-    heads = select(size, moved, draft.keep.heads, *draft.pins(layer, "head"))
-    draft.shares[f"{at}.attn_out"] = share(size, heads)
-    sizes = pattern if draft.keep.by == "pattern" else pattern * norms
-    value_moved = pattern * value_parts(model, draft.acts, layer, t, draft.frozen.direction[:, None])[:, first:, 0]
-    sizes = value_moved.abs() if draft.keep.by == "contribution" else sizes
-    shown = {j: _select_values(draft, layer, j, sizes[j], value_moved[j], first) for j in heads}  # counted from `first`
-    most = torch.tensor(
-        [_most_attended(pattern[j], shown.get(j, [])) for j in range(model.n_heads)], device=model.device
-    )
-    queries = query_readings(model, draft.acts, layer, t, most + first)
-    sources = _padded(draft, shown) + first
-    keys = key_readings(model, draft.acts, layer, t, sources)
-    values = memory_values(model, draft.acts, layer, sources, t)
-    for j in heads:
-        draft.shares[f"{at}.head{j}"] = share(sizes[j], shown[j])
-        seen = int(most[j]) + first if model.family.rotary else None
-        _head(draft, layer, j, results[j], queries[j], seen, pattern[j], values[j], keys[j], shown[j], first)
-    attn_out = draft.state("attn_out", layer)
-    rows, bias = written(model, draft.acts, layer, "attn", t)
-    added = results.sum(0) if bias is None else results.sum(0) + bias
-    draft.check(added, attn_out)
-    kept = needed(draft.acts, "v")[layer, first : t + 1].to(model.wide)[:, kv_heads(model)]
-    draft.check(torch.einsum("hi,ihe->he", pattern, kept), draft.state("z", layer))
+    model, total, t = build.model, f"L{layer}.attn_out", build.pos
+    results = head_results(model, build.acts, layer, t)
+    heads, size = build.select_heads(layer, results)
+    build.shares[total] = share(size, heads)
+    _add_heads(build, layer, stream_input, results, heads)
+    attn_out = build.state("attn_out", layer)
+    rows, bias = written(model, build.acts, layer, "attn", t)
+    build.record_error(results.sum(0) if bias is None else results.sum(0) + bias, attn_out)
     if len(heads) < model.n_heads:
         left = attn_out - results[heads].sum(0) - (0 if bias is None else bias)
-        add_rest(draft, f"{at}.heads.rest", f"{at}.attn_out", left, 1 - draft.shares[f"{at}.attn_out"], layer)
-    _attn_neurons(draft, layer, set(heads), rows)
+        build.term(NodeId("rest", layer, part="heads"), left, total, _rest_label(1 - build.shares[total]))
+    _add_attn_neurons(build, layer, set(heads), rows)
     if bias is not None:
-        add_bias(draft, f"{at}.attn_bias", f"{at}.attn_out", bias, layer)
-    draft.node(f"{at}.attn_out", "attn_out", attn_out, adds=True, layer=layer)
+        build.term(NodeId("attn_bias", layer), bias, total)
+    build.node(NodeId("attn_out", layer), attn_out)
 
 
-def add_largest_heads(draft: Draft, layer: int, entering: str, count: int = 2) -> None:
+def _add_heads(build: GraphBuilder, layer: int, stream_input: str, results: Tensor, heads: list[int]) -> None:
+    """The shown heads, each with its query, the keys and memory values kept of it, and what is left out."""
+    model, acts, t = build.model, build.acts, build.pos
+    first = first_visible(model, layer, t)  # in a windowed layer nothing before it is a memory value of this position
+    pattern = needed(acts, "pattern")[layer, :, t, first : t + 1].to(model.wide)
+    moved = pattern * value_parts(model, acts, layer, t, build.frozen.direction[:, None])[:, first:, 0]
+    if build.keep.by == "norm":
+        sizes = pattern * value_norms(model, acts, layer, t)[:, first:]
+    else:
+        sizes = moved.abs() if build.keep.by == "contribution" else pattern
+    shown: dict[int, list[int]] = {}  # the places of the shown sources, counted from `first`
+    for j in heads:
+        pinned, hidden = ({i - first for i in pins if i >= first} for pins in build.pins(layer, "value", j))
+        shown[j] = select(sizes[j], moved[j], build.keep.values, pinned, hidden)
+    most = pattern.argmax(-1)  # the place that each head's query is turned to
+    sources = torch.zeros(model.n_heads, max(map(len, shown.values()), default=0), dtype=torch.long)
+    for j, places in shown.items():  # short lists are filled up with position 0
+        sources[j, : len(places)] = torch.tensor(places, dtype=torch.long)
+        most[j] = max(places, key=lambda i: float(pattern[j, i])) if places else most[j]
+    sources = sources.to(model.device) + first
+    queries = query_readings(model, acts, layer, t, most + first)
+    keys, values = key_readings(model, acts, layer, t, sources), memory_values(model, acts, layer, sources, t)
+    for j in heads:
+        head = str(NodeId("head", layer, j))
+        build.shares[head] = share(sizes[j], shown[j])
+        seen = int(most[j]) + first if model.family.rotary else None
+        query = build.node(NodeId("query", layer, j), queries[j], adds=False, source_pos=seen)
+        build.edge(stream_input, query, "multiply", weight=float(queries[j].norm()))
+        for place, key_vector, vector in zip(shown[j], keys[j], values[j], strict=False):  # those are padded
+            weight, i = float(pattern[j, place]), place + first
+            key = build.node(NodeId("key", layer, j, i), key_vector, adds=False)
+            value = build.node(NodeId("value", layer, j, i), vector, coefficient=weight)
+            build.edge(query, key, "multiply", coefficient=weight, weight=weight)
+            build.edge(key, value, "multiply", carries=value, coefficient=weight, weight=weight)
+            build.edge(value, head, "add", carries=value, coefficient=weight)
+        if len(shown[j]) < pattern.shape[1]:
+            left = results[j] - pattern[j, shown[j]] @ values[j, : len(shown[j])]
+            build.term(NodeId("rest", layer, j), left, head, _rest_label(1 - build.shares[head]))
+        build.term(NodeId("head", layer, j), results[j], f"L{layer}.attn_out")
+    kept = needed(acts, "v")[layer, first : t + 1].to(model.wide)[:, kv_heads(model)]
+    build.record_error(torch.einsum("hi,ihe->he", pattern, kept), build.state("z", layer))
+
+
+def _add_attn_neurons(build: GraphBuilder, layer: int, heads: set[int], rows: Tensor) -> None:
+    """Rows of W_O: a second reading of the heads, not further terms of the sum."""
+    model, total = build.model, f"L{layer}.attn_out"
+    z = build.state("z", layer).flatten()
+    shown, kept = build.select_neurons(layer, "attn_neuron", build.keep.attn_neurons, z, rows, model.o_row_norms[layer])
+    build.shares[f"L{layer}.attn_neurons"] = kept
+    for n, coefficient in zip(shown, z[shown].tolist(), strict=True):
+        head, vector = n // model.d_head, rows[n] * math.copysign(1.0, coefficient)
+        name = build.node(NodeId("attn_neuron", layer, neuron=n), vector, coefficient=coefficient, head=head)
+        source = NodeId("head", layer, head) if head in heads else NodeId("rest", layer, part="heads")
+        build.edge(str(source), name, "multiply", carries=name, coefficient=coefficient)
+        build.edge(name, total, "multiply", carries=name, coefficient=coefficient)
+
+
+def _add_largest_heads(build: GraphBuilder, layer: int, entering: str, count: int = 2) -> None:
     """The heads that a folded block shows, and the rest of them; what they read is one line from the stream.
 
     They are the longest of those that an open block would show, and the pinned ones.
     """
-    model, at, t = draft.model, f"L{layer}", draft.pos
-    results = head_results(model, draft.acts, layer, t)
-    norms, moved = results.norm(dim=-1), draft.frozen.of(results)
-    shown, hidden = draft.pins(layer, "head")
-    size = moved.abs() if draft.keep.by == "contribution" else norms
-    kept = select(size, moved, draft.keep.heads, shown, hidden)
+    model, total, t = build.model, f"L{layer}.attn_out", build.pos
+    results = head_results(model, build.acts, layer, t)
+    kept, size = build.select_heads(layer, results)
+    norms = results.norm(dim=-1)
     longest = sorted(kept, key=lambda j: (-float(norms[j]), j))[:count]
-    heads = [j for j in kept if j in longest or j in shown]
-    attn_out = draft.state("attn_out", layer)
-    bias = written(model, draft.acts, layer, "attn", t)[1]
-    draft.check(results.sum(0) if bias is None else results.sum(0) + bias, attn_out)
+    pinned = build.pins(layer, "head")[0]
+    heads = [j for j in kept if j in longest or j in pinned]
+    attn_out = build.state("attn_out", layer)
+    bias = written(model, build.acts, layer, "attn", t)[1]
+    build.record_error(results.sum(0) if bias is None else results.sum(0) + bias, attn_out)
     for j in heads:
-        draft.node(f"{at}.head{j}", "head", results[j], adds=True, layer=layer, head=j)
-        draft.edge(entering, f"{at}.head{j}", "multiply")
-        draft.edge(f"{at}.head{j}", f"{at}.attn_out", "add", carries=f"{at}.head{j}")
+        head = build.node(NodeId("head", layer, j), results[j])
+        build.edge(entering, head, "multiply")
+        build.edge(head, total, "add", carries=head)
     if len(heads) < model.n_heads or bias is not None:
-        left, name = attn_out - results[heads].sum(0), f"{at}.heads.rest"
-        add_rest(draft, name, f"{at}.attn_out", left, 1 - share(size, heads), layer)
+        left = attn_out - results[heads].sum(0)
+        build.term(NodeId("rest", layer, part="heads"), left, total, _rest_label(1 - share(size, heads)))
     if len(heads) < model.n_heads:
-        draft.edge(entering, f"{at}.attn_out", "multiply")
-    draft.node(f"{at}.attn_out", "attn_out", attn_out, adds=True, layer=layer)
+        build.edge(entering, total, "multiply")
+    build.node(NodeId("attn_out", layer), attn_out)
 
 
-def _select_values(draft: Draft, layer: int, j: int, sizes: Tensor, moved: Tensor, first: int) -> list[int]:
-    shown, hidden = ({i - first for i in pins if i >= first} for pins in draft.pins(layer, "value", j))
-    return select(sizes, moved, draft.keep.values, shown, hidden)
-
-
-def _most_attended(pattern: Tensor, shown: list[int]) -> int:
-    return max(shown, key=lambda i: float(pattern[i])) if shown else int(pattern.argmax())
-
-
-def _padded(draft: Draft, shown: dict[int, list[int]]) -> Tensor:
-    """The shown sources of every head `[head, most]`, short lists filled up with position 0."""
-    table = torch.zeros(draft.model.n_heads, max(map(len, shown.values()), default=0), dtype=torch.long)
-    for j, sources in shown.items():
-        table[j, : len(sources)] = torch.tensor(sources, dtype=torch.long)
-    return table.to(draft.model.device)
-
-
-def _head(
-    draft: Draft, layer: int, j: int, result: Tensor, query: Tensor, seen: int | None,
-    pattern: Tensor, values: Tensor, keys: Tensor, shown: list[int], first: int,
-) -> None:  # fmt: skip
-    """`pattern` and `shown` count from the `first` visible position."""
-    at, head = f"L{layer}", f"L{layer}.head{j}"
-    where = {"layer": layer, "head": j}
-    draft.node(f"{head}.query", "query", query, adds=False, source_pos=seen, **where)
-    draft.edge(draft.reads["attn"], f"{head}.query", "multiply", weight=float(query.norm()))
-    for key, value, place in zip(keys, values, shown, strict=False):  # padded: the lists of other heads may be longer
-        weight, i = float(pattern[place]), place + first
-        draft.node(f"{head}.key{i}", "key", key, adds=False, source_pos=i, **where)
-        draft.node(f"{head}.value{i}", "value", value, adds=True, coefficient=weight, source_pos=i, **where)
-        draft.edge(f"{head}.query", f"{head}.key{i}", "multiply", coefficient=weight, weight=weight)
-        carried = f"{head}.value{i}"
-        draft.edge(f"{head}.key{i}", carried, "multiply", carries=carried, coefficient=weight, weight=weight)
-        draft.edge(f"{head}.value{i}", head, "add", carries=f"{head}.value{i}", coefficient=weight)
-    if len(shown) < len(pattern):
-        left = result - pattern[shown] @ values[: len(shown)]
-        add_rest(draft, f"{head}.rest", head, left, 1 - draft.shares[head], **where)
-    draft.node(head, "head", result, adds=True, **where)
-    draft.edge(head, f"{at}.attn_out", "add", carries=head)
-
-
-def _attn_neurons(draft: Draft, layer: int, heads: set[int], rows: Tensor) -> None:
-    """Rows of W_O: a second reading of the heads, not further terms of the sum."""
-    model, at = draft.model, f"L{layer}"
-    z = draft.state("z", layer).flatten()
-    moved = z * draft.frozen.of(rows)
-    size = moved.abs() if draft.keep.by == "contribution" else z.abs() * model.o_row_norms[layer]
-    sign = moved if draft.keep.by == "contribution" else z
-    shown = select(size, sign, draft.keep.attn_neurons, *draft.pins(layer, "attn_neuron"))
-    draft.shares[f"{at}.attn_neurons"] = share(size, shown)
-    for n, coefficient in zip(shown, z[shown].tolist(), strict=True):
-        name, head = f"{at}.attn_neuron{n}", n // model.d_head
-        source = f"{at}.head{head}" if head in heads else f"{at}.heads.rest"
-        vector = rows[n] * math.copysign(1.0, coefficient)
-        draft.node(name, "attn_neuron", vector, adds=True, coefficient=coefficient, layer=layer, head=head, neuron=n)
-        draft.edge(source, name, "multiply", carries=name, coefficient=coefficient)
-        draft.edge(name, f"{at}.attn_out", "multiply", carries=name, coefficient=coefficient)
-
-
-# ---- the MLP part of a block, drafted --------------------------------------------------------------------------------
-def add_mlp(draft: Draft, layer: int) -> None:
+# ---- the MLP ---------------------------------------------------------------------------------------------------------
+def _add_mlp(build: GraphBuilder, layer: int, stream_input: str) -> None:
     """Neurons with what they read and write, what is left out, and their sum."""
-    model, at = draft.model, f"L{layer}"
-    a = draft.state("neurons", layer)
-    weights, bias = written(model, draft.acts, layer, "mlp", draft.pos)
-    moved = a * draft.frozen.of(weights)
-    size = moved.abs() if draft.keep.by == "contribution" else a.abs() * model.out_row_norms[layer]
-    sign = moved if draft.keep.by == "contribution" else a
-    shown = select(size, sign, draft.keep.mlp_neurons, *draft.pins(layer, "mlp_value"))
-    draft.shares[f"{at}.mlp_out"] = share(size, shown)
-    _neurons(draft, layer, shown, a, weights)
-    mlp_out = draft.state("mlp_out", layer)
-    added = a @ weights if bias is None else a @ weights + bias
-    draft.check(added, mlp_out)
-    if len(shown) < model.d_mlp:
-        left = mlp_out - a[shown] @ weights[shown] - (0 if bias is None else bias)
-        add_rest(draft, f"{at}.mlp.rest", f"{at}.mlp_out", left, 1 - draft.shares[f"{at}.mlp_out"], layer)
-    if bias is not None:
-        add_bias(draft, f"{at}.mlp_bias", f"{at}.mlp_out", bias, layer)
-    draft.node(f"{at}.mlp_out", "mlp_out", mlp_out, adds=True, layer=layer)
-
-
-def _neurons(draft: Draft, layer: int, shown: list[int], a: Tensor, weights: Tensor) -> None:
-    at = f"L{layer}"
-    reads = _reading_directions(draft, layer, shown)
-    writes = weights[shown]
+    model, total = build.model, f"L{layer}.mlp_out"
+    a, mlp_out = build.state("neurons", layer), build.state("mlp_out", layer)
+    rows, bias = written(model, build.acts, layer, "mlp", build.pos)
+    keep = build.keep.mlp_neurons
+    shown, build.shares[total] = build.select_neurons(layer, "mlp_value", keep, a, rows, model.out_row_norms[layer])
+    reads = _reading_directions(build, layer, shown)
     for place, (n, coefficient) in enumerate(zip(shown, a[shown].tolist(), strict=True)):
-        where = {"layer": layer, "neuron": n}
-        write = f"{at}.mlp_value{n}"
-        for suffix, columns, before in reads:
-            name, pre = f"{at}.mlp_key{n}{suffix}", before[place]
-            draft.node(name, "mlp_key", columns[place], adds=False, coefficient=pre, **where)
-            draft.edge(draft.reads["mlp"], name, "multiply", coefficient=pre, weight=abs(pre))
-            draft.edge(name, write, "multiply", carries=write, coefficient=coefficient)
-        vector = writes[place] * math.copysign(1.0, coefficient)
-        draft.node(write, "mlp_value", vector, adds=True, coefficient=coefficient, **where)
-        draft.edge(write, f"{at}.mlp_out", "add", carries=write, coefficient=coefficient)
+        write = NodeId("mlp_value", layer, neuron=n)
+        for part, columns, before in reads:
+            key = NodeId("mlp_key", layer, neuron=n, part=part)
+            name = build.node(key, columns[place], adds=False, coefficient=before[place])
+            build.edge(stream_input, name, "multiply", coefficient=before[place], weight=abs(before[place]))
+            build.edge(name, str(write), "multiply", carries=str(write), coefficient=coefficient)
+        build.term(write, rows[n] * math.copysign(1.0, coefficient), total, coefficient=coefficient)
+    build.record_error(a @ rows if bias is None else a @ rows + bias, mlp_out)
+    if len(shown) < model.d_mlp:
+        left = mlp_out - a[shown] @ rows[shown] - (0 if bias is None else bias)
+        build.term(NodeId("rest", layer, part="mlp"), left, total, _rest_label(1 - build.shares[total]))
+    if bias is not None:
+        build.term(NodeId("mlp_bias", layer), bias, total)
+    build.node(NodeId("mlp_out", layer), mlp_out)
 
 
-def _reading_directions(draft: Draft, layer: int, shown: list[int]) -> list[tuple[str, Tensor, list[float]]]:
-    """(id suffix, columns `[shown, d_model]`, pre-activations): one of a plain MLP, gate and up of a gated one."""
-    model, family = draft.model, draft.model.family
-    state = draft.state("ln2_out", layer)
-    paths = [("", family.w_in)] if family.w_gate is None else [(".gate", family.w_gate), (".up", family.w_in)]
-    found = []
-    for suffix, path in paths:
+def _reading_directions(build: GraphBuilder, layer: int, shown: list[int]) -> list[tuple[str, Tensor, list[float]]]:
+    """(part of the id, columns `[shown, d_model]`, pre-activations): one of a plain MLP, gate and up of a gated one."""
+    model, family = build.model, build.model.family
+    state = build.state("ln2_out", layer)
+    paths = [("", family.w_in)] if family.w_gate is None else [("gate", family.w_gate), ("up", family.w_in)]
+    reads = []
+    for part, path in paths:
         columns, bias = model.weight(path, layer)[:, shown].T, model.bias(path, layer)
         before = columns @ state if bias is None else columns @ state + bias[shown]
-        found.append((suffix, columns, before.tolist()))
-    return found
+        reads.append((part, columns, before.tolist()))
+    return reads
 
 
-def add_gap(draft: Draft, before: int | None, layer: int) -> None:
-    """The state that enters a block which does not follow the one before, and what the blocks between added."""
-    here = f"L{layer}.resid_pre"
-    entering = draft.state("resid_pre", layer)
-    draft.node(here, "resid_pre", entering, adds=True, layer=layer)
-    if before is None:
-        return
-    first, last = before + 1, layer - 1
-    name = f"L{first}.rest" if first == last else f"L{first}-{last}.rest"
-    words = f"layer {first}" if first == last else f"layers {first}–{last}"
-    carried = draft.state("resid_post", before)
-    vectors = torch.stack([carried, entering - carried])
-    size = draft.frozen.of(vectors).abs() if draft.keep.by == "contribution" else vectors.norm(dim=-1)
-    draft.shares[here] = share(size, [0])
-    draft.node(name, "rest", vectors[1], adds=True, label=f"{words}: {percent(1 - draft.shares[here], narrow=True)}")
-    draft.edge(f"L{before}.resid_post", here, "residual", carries=f"L{before}.resid_post")
-    draft.edge(name, here, "add", carries=name)
-
-
-def add_block(draft: Draft, layer: int) -> None:
-    """All nodes and edges of one block, in the order in which the data flows."""
-    at, family = f"L{layer}", draft.model.family
-    follows = draft.last_layer is not None and draft.last_layer == layer - 1
-    entering = f"L{layer - 1}.resid_post" if follows else f"{at}.resid_pre"
-    draft.reads["attn"] = _add_norm(draft, "ln1", entering, layer)
-    add_attention(draft, layer)
-    middle = entering if family.parallel else _add_state(draft, "resid_mid", layer, entering, ("attn_out",))
-    draft.reads["mlp"] = draft.reads["attn"] if family.shared_norm else _add_norm(draft, "ln2", middle, layer)
-    add_mlp(draft, layer)
-    added = ("attn_out", "mlp_out") if family.parallel else ("mlp_out",)
-    _add_state(draft, "resid_post", layer, middle, added)
-    draft.last_layer = layer
-
-
-def add_folded(draft: Draft, layer: int) -> None:
-    """A block as its folded drawing shows it: states, what its parts add, the largest heads, the rest of the heads."""
-    at, family = f"L{layer}", draft.model.family
-    follows = draft.last_layer is not None and draft.last_layer == layer - 1
-    entering = f"L{layer - 1}.resid_post" if follows else f"{at}.resid_pre"
-    add_largest_heads(draft, layer, entering)
-    middle = entering if family.parallel else _add_state(draft, "resid_mid", layer, entering, ("attn_out",))
-    draft.node(f"{at}.mlp_out", "mlp_out", draft.state("mlp_out", layer), adds=True, layer=layer)
-    draft.edge(middle, f"{at}.mlp_out", "multiply")
-    _add_state(draft, "resid_post", layer, middle, ("attn_out", "mlp_out") if family.parallel else ("mlp_out",))
-    draft.last_layer = layer
-
-
-def _add_norm(draft: Draft, norm: str, state: str, layer: int) -> str:
-    """The output of a block's norm, and its id; the stream itself where the family has no such norm."""
-    if getattr(draft.model.family, norm) is None:
-        return state
-    name = f"L{layer}.{norm}_out"
-    draft.node(name, f"{norm}_out", draft.state(f"{norm}_out", layer), adds=False, layer=layer)
-    draft.edge(state, name, "norm", carries=state)
-    return name
-
-
-def _add_state(draft: Draft, state: str, layer: int, before: str, added: tuple[str, ...]) -> str:
-    """A state of the stream: the one before it and what sub-layers add to it."""
-    name = f"L{layer}.{state}"
-    vector = draft.state(state, layer)
-    draft.node(name, state, vector, adds=True, layer=layer)
-    for part in added:
-        draft.edge(f"L{layer}.{part}", name, "add", carries=f"L{layer}.{part}")
-    draft.edge(before, name, "residual", carries=before)
-    carried = draft.state("resid_mid" if before == f"L{layer}.resid_mid" else "resid_pre", layer)
-    draft.check(sum((draft.state(part, layer) for part in added), start=carried), vector)
-    return name
-
-
-def add_predictions(draft: Draft) -> None:
-    """After the last block: the final norm and the logits. Both read as the model's own prediction."""
-    last = f"L{draft.model.n_layers - 1}.resid_post"
-    normed = final_norm(draft.model, draft.state("resid_post", draft.model.n_layers - 1)[None])[0]
-    draft.node("ln_final", "ln_final", normed, adds=False)
-    draft.edge(last, "ln_final", "norm", carries=last)
-    draft.node("logits", "logits", normed, adds=False)
-    draft.edge("ln_final", "logits", "multiply")
+def _rest_label(left: float) -> str:
+    return f"rest {percent(left, narrow=True)}"

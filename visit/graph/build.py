@@ -1,5 +1,11 @@
 """The flow graph of one position: hidden states and neurons as nodes, their interactions as edges.
 
+How a graph is built, in four steps:
+1. What is asked for is checked: position, layers, target, what is to be shown (`_asked`).
+2. Block by block the nodes are drafted with their vectors, and the edges with what travels on them (`blocks`).
+3. All vectors are read at once: words, probabilities, ranks, and what each adds to the target (`_read_nodes`).
+4. The edges take the numbers of what they carry (`_number_edges`), and the whole is checked (`sums_gap`).
+
 The one rule: at every node the vectors on its incoming `add` and `residual` edges sum to the node's vector;
 `multiply` and `norm` edges never take part in a sum. What pruning leaves out stands in `rest` nodes.
 """
@@ -7,40 +13,22 @@ The one rule: at every node the vectors on its incoming `add` and `residual` edg
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import Any
 
-import pandas as pd
 import torch
-from torch import Tensor
 
 from visit.activations.forward import Activations
 from visit.errors import VisitError
 from visit.exact.decompose import needed
 from visit.exact.ledger import tolerance
 from visit.exact.question import Question, ask
-from visit.graph.blocks import add_block, add_folded, add_gap, add_predictions
-from visit.graph.draft import MAX_NODES, Draft, is_pin
-from visit.graph.prune import Keep, at_most
-from visit.lenses.logit import columns_of, read, read_logits
+from visit.graph.blocks import MAX_NODES, GraphBuilder, add_block, add_predictions
+from visit.graph.flowgraph import Edge, FlowGraph, Node, sums_gap
+from visit.graph.prune import Keep, at_most, is_pin
+from visit.lenses.logit import Readings, columns_of, read, read_logits
 from visit.models.attention import window
 from visit.models.model import Model
-
-_INTEGERS = ("layer", "head", "source_pos", "neuron", "rank")
-_COLUMNS = [
-    "id", "kind", "layer", "head", "source_pos", "source_token", "neuron", "label", "tokens", "probs",
-    "bottom_tokens", "bottom_probs", "prob", "rank", "entropy", "norm", "coefficient", "contribution",
-]  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class FlowGraph:
-    """Two tables and what they are of. Columns: `build_flow_graph`."""
-
-    nodes: pd.DataFrame
-    edges: pd.DataFrame
-    meta: dict[str, Any]
-    source: tuple[Model, Activations] | None = field(default=None, repr=False)  # what `extend` reads more nodes from
 
 
 def build_flow_graph(
@@ -62,7 +50,8 @@ def build_flow_graph(
     Raises `VisitError` for a wrong layer, position or target, or for more than 20,000 nodes.
     Source: paper section 4; `rest` nodes and contributions ours.
     """
-    return _build(*_asked(model, acts, pos, layers, target, distractor, keep, None), keep)
+    question, shown = _asked(model, acts, pos, layers, target, distractor, keep, None)
+    return _build(question, shown, keep)
 
 
 def build_folded_graph(
@@ -74,7 +63,7 @@ def build_folded_graph(
     distractor: int | str | None = None,
     keep: Keep = Keep(),  # noqa: B008 - frozen
     opened: Iterable[int] = (),
-    known: pd.DataFrame | None = None,
+    known: Iterable[Node] = (),
 ) -> FlowGraph:
     """The same graph as far as it is looked at: only the blocks `opened` are taken apart and read whole.
 
@@ -85,21 +74,20 @@ def build_folded_graph(
     Raises `VisitError` as `build_flow_graph` does. Source: ours.
     """
     opened = sorted({int(layer) for layer in opened})
-    asked = _asked(model, acts, pos, layers, target, distractor, keep, opened)
-    return _build(*asked, keep, known, [layer for layer in opened if layer in asked[3]])
+    question, shown = _asked(model, acts, pos, layers, target, distractor, keep, opened)
+    return _build(question, shown, keep, known, [layer for layer in opened if layer in shown])
 
 
 def _asked(
     model: Model, acts: Activations, pos: int, layers: Any, target: Any, distractor: Any, keep: Keep,
     opened: list[int] | None,
-) -> tuple[Model, Activations, int, list[int], int, int | None]:  # fmt: skip
-    """What a graph is asked for, in numbers, checked: model, pass, position, layers, target, distractor."""
+) -> tuple[Question, list[int]]:  # fmt: skip
+    """What a graph is asked for, checked: the question and the layers. `opened`: the blocks that are taken apart."""
     t = acts.index(pos)
     shown = shown_layers(model, layers)
     _check_pins(model, keep, shown, t)
     _check_size(model, keep, shown if opened is None else opened, t + 1)
-    question = ask(model, acts, t, target, distractor)
-    return model, acts, t, shown, question.target, question.distractor
+    return ask(model, acts, t, target, distractor), shown
 
 
 def extend(graph: FlowGraph, pins: Iterable[str]) -> FlowGraph:
@@ -114,48 +102,90 @@ def extend(graph: FlowGraph, pins: Iterable[str]) -> FlowGraph:
     keep = Keep(**meta["keep"])
     keep = replace(keep, pin=tuple(dict.fromkeys([*keep.pin, *pins])))
     _check_pins(model, keep, meta["layers"], meta["position"])
-    other = meta["distractor"] and meta["distractor"]["id"]
-    about = meta["position"], meta["layers"], meta["target"]["id"], other
-    return _build(model, acts, *about, keep, graph.nodes, meta.get("opened"))
+    distractor = meta["distractor"] and meta["distractor"]["id"]
+    question = Question(model, acts, meta["position"], meta["target"]["id"], distractor)
+    return _build(question, meta["layers"], keep, graph.by_id.values(), meta.get("opened"))
 
 
 def _build(
-    model: Model, acts: Activations, t: int, shown: list[int], wanted: int, other: int | None, keep: Keep,
-    known: pd.DataFrame | None = None, opened: list[int] | None = None,
-) -> FlowGraph:  # fmt: skip
+    question: Question, layers: list[int], keep: Keep, known: Iterable[Node] = (), opened: list[int] | None = None
+) -> FlowGraph:
     """`opened`: the blocks that are taken apart, the others being folded; None: all."""
+    model = question.model
     with torch.no_grad():
-        question = Question(model, acts, t, wanted, other)
-        frozen = question.attribution
-        draft = Draft(model, acts, t, frozen, keep)
-        for layer in shown:
-            before = draft.last_layer
-            if before is None or layer > before + 1:
-                add_gap(draft, before, layer)
-            (add_block if opened is None or layer in opened else add_folded)(draft, layer)
-        if shown[-1] == model.n_layers - 1:
-            add_predictions(draft)
-        nodes, edges = _tables(draft, wanted, known)
+        build = GraphBuilder(question, keep)
+        for layer in layers:
+            add_block(build, layer, opened is None or layer in opened)
+        if layers[-1] == model.n_layers - 1:
+            add_predictions(build)
+        nodes = _read_nodes(build, known)
     meta = {
         **question.meta,
         "n_layers": model.n_layers, "n_heads": model.n_heads, "d_head": model.d_head, "d_mlp": model.d_mlp,
         "gated": model.family.w_gate is not None,
-        "layers": shown, "windows": {n: size for n in shown if (size := window(model, n)) is not None},
-        "keep": asdict(keep), "shares": draft.shares, "constant": frozen.constant,
+        "layers": layers, "windows": {n: size for n in layers if (size := window(model, n)) is not None},
+        "keep": asdict(keep), "shares": build.shares, "constant": build.frozen.constant,
         **({} if opened is None else {"opened": opened}),
     }  # fmt: skip
-    graph = FlowGraph(nodes, edges, meta, (model, acts))
-    meta["ledger"] = _ledger(model, draft, sums_gap(graph))
+    graph = FlowGraph(nodes, _number_edges(build, nodes), meta, (model, question.acts))
+    # how exactly this very graph adds up: identities 2 to 4 with all terms of every shown sum (of a folded block its
+    # states and heads), and identity 8
+    worst, allowed = max(float(torch.stack(build.errors).max()), sums_gap(graph)), tolerance(model, 2)
+    meta["ledger"] = {"max_rel_error": worst, "tolerance": allowed, "holds": worst <= allowed}
     return graph
 
 
-def sums_gap(graph: FlowGraph) -> float:
-    """Identity 8: the largest |node − Σ of its incoming add and residual edges| over the largest node, in logits."""
-    edges = graph.edges[graph.edges["kind"].isin(["add", "residual"])]
-    sums = edges.groupby("target")["contribution"].sum(min_count=1)
-    true = graph.nodes.set_index("id")["contribution"]
-    gap = (sums - true.loc[sums.index]).abs()
-    return float("nan") if gap.isna().any() else float(gap.max() / true.abs().max())
+def _read_nodes(build: GraphBuilder, known: Iterable[Node]) -> dict[str, Node]:
+    """The drafted nodes with what they read and add. `known`: nodes of the same pass and target, not read again.
+
+    Nodes are known by id and source position, for a query may be turned to another one; a rest changes with its graph.
+    """
+    model, target, drafted = build.model, build.question.target, build.nodes
+    vectors = torch.cat(build.vectors)
+    after = sum(node.kind in ("ln_final", "logits") for node in drafted)
+    before = {(node.id, node.source_pos): node for node in known if node.kind != "rest"}
+    places = [before.get((node.id, node.source_pos)) for node in drafted[: len(drafted) - after]]
+    fresh = [n for n, node in enumerate(places) if node is None]
+    readings = _plain_readings(model, read(model, vectors[fresh] if before else vectors[: len(places)], target))
+    if after:  # both read as the model's own prediction: its logits, not our product
+        logits = needed(build.acts, "logits")[[build.pos] * after]
+        end = replace(read_logits(model, logits, target), norm=vectors[len(places) :].norm(dim=-1))
+        readings += _plain_readings(model, end)
+    coefficients = torch.tensor(build.coefficients, dtype=vectors.dtype, device=vectors.device)
+    added = (build.frozen.of(vectors) * coefficients).tolist()
+    tokens, unread = build.acts.tokens, iter(readings)
+    nodes = {}
+    for n, node in enumerate(drafted):
+        old = places[n] if n < len(places) else None
+        numbers = next(unread) if old is None else {name: getattr(old, name) for name in _READ}
+        nodes[node.id] = node._replace(
+            **numbers,
+            label=node.label or numbers["tokens"][0],
+            source_token=None if node.source_pos is None else tokens[node.source_pos],
+            contribution=None if added[n] != added[n] else added[n],
+        )
+    return nodes
+
+
+_READ = ("tokens", "probs", "bottom_tokens", "bottom_probs", "entropy", "norm", "prob", "rank")
+
+
+def _plain_readings(model: Model, readings: Readings) -> list[dict[str, Any]]:
+    """What vectors read, a record's fields a vector."""
+    columns = columns_of(model, readings)
+    columns |= {name: list(map(tuple, columns[name])) for name in _READ[:4]}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _number_edges(build: GraphBuilder, nodes: dict[str, Node]) -> list[Edge]:
+    """Edges with the numbers of what they carry: an `add` edge the node's vector times its coefficient."""
+    edges = []
+    for source, target, kind, carrier, coefficient, weight in build.edges:
+        carried = nodes[carrier] if carrier else None
+        norm = None if carried is None else carried.size
+        contribution = None if carried is None or kind == "norm" else carried.contribution
+        edges.append(Edge(source, target, kind, norm if weight is None else weight, norm, coefficient, contribution))
+    return edges
 
 
 def parse_layers(text: str) -> list[int]:
@@ -214,75 +244,3 @@ def _check_size(model: Model, keep: Keep, shown: list[int], visible: int) -> Non
             f"This graph would have about {total:,} nodes; {MAX_NODES:,} can be drawn. "
             f"Lower Keep.{most} ({parts[most] * len(shown):,} of them) or show fewer layers."
         )
-
-
-def _tables(draft: Draft, target: int, known: pd.DataFrame | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    vectors = torch.cat(draft.vectors)
-    columns = _readings(draft, vectors, target, known)
-    nodes = pd.DataFrame(draft.rows).assign(**columns)
-    amount = torch.tensor([row["amount"] for row in draft.rows], dtype=vectors.dtype, device=vectors.device)
-    nodes["contribution"] = (draft.frozen.of(vectors) * amount).tolist()
-    nodes["label"] = [row["label"] or words[0] for row, words in zip(draft.rows, columns["tokens"], strict=True)]
-    sources = [row["source_pos"] for row in draft.rows]
-    nodes["source_token"] = [None if i is None else draft.acts.tokens[i] for i in sources]
-    return nodes.astype(dict.fromkeys(_INTEGERS, "Int64"))[_COLUMNS], _edges(draft, nodes)
-
-
-def _readings(draft: Draft, vectors: Tensor, target: int, known: pd.DataFrame | None) -> dict[str, list[Any]]:
-    """What every node reads. `known`: nodes read before, of the same pass and target; they are not read again."""
-    model = draft.model
-    after = sum(row["kind"] in ("ln_final", "logits") for row in draft.rows)
-    last = len(vectors) - after
-    if known is None:
-        found = columns_of(model, read(model, vectors[:last], target))
-    else:
-        found = _with_known(draft, vectors[:last], target, known)
-    if after:  # both read as the model's own prediction: its logits, not our product
-        logits = needed(draft.acts, "logits")[[draft.pos] * after]
-        end = replace(read_logits(model, logits, target), norm=vectors[last:].norm(dim=-1))
-        for name, values in columns_of(model, end).items():
-            found[name] += values
-    return found
-
-
-def _with_known(draft: Draft, vectors: Tensor, target: int, known: pd.DataFrame) -> dict[str, list[Any]]:
-    """Readings with those of `known` taken over: by id, but for rests, which change, and turned queries."""
-    same = known[known["kind"] != "rest"]
-    rows = {
-        (i, None if pd.isna(p) else int(p)): n
-        for n, (i, p) in enumerate(zip(same["id"], same["source_pos"], strict=True))
-    }
-    old = [rows.get((row["id"], row["source_pos"])) for row in draft.rows[: len(vectors)]]
-    fresh = [n for n, place in enumerate(old) if place is None]
-    read_now = columns_of(draft.model, read(draft.model, vectors[fresh], target))
-    place_now = {n: place for place, n in enumerate(fresh)}
-    taken = {name: same[name].tolist() for name in read_now}
-    return {
-        name: [new[place_now[n]] if place is None else taken[name][place] for n, place in enumerate(old)]
-        for name, new in read_now.items()
-    }
-
-
-def _edges(draft: Draft, nodes: pd.DataFrame) -> pd.DataFrame:
-    """Edges with the numbers of what they carry: an `add` edge the node's vector times its coefficient."""
-    norm = dict(zip(nodes["id"], (nodes["norm"] * nodes["coefficient"].abs().fillna(1.0)).tolist(), strict=True))
-    moved = dict(zip(nodes["id"], nodes["contribution"].tolist(), strict=True))
-    rows = []
-    for source, target, kind, carrier, coefficient, weight in draft.edges:
-        length = norm[carrier] if carrier else None
-        contribution = moved[carrier] if carrier and kind != "norm" else None
-        rows.append((source, target, kind, length if weight is None else weight, length, coefficient, contribution))
-    names = ["source", "target", "kind", "weight", "norm", "coefficient", "contribution"]
-    table = pd.DataFrame(rows, columns=names)
-    return table.astype(dict.fromkeys(names[3:], float))
-
-
-def _ledger(model: Model, draft: Draft, gap: float) -> dict[str, Any]:
-    """How exactly this very graph adds up at its position, as the largest relative error.
-
-    Identities 2 to 4 with all terms of every shown sum, and identity 8, `sums_gap`. Of a folded block: its states, and
-    its heads.
-    """
-    worst = max(float(torch.stack(draft.errors).max()), gap)
-    allowed = tolerance(model, 2)
-    return {"max_rel_error": worst, "tolerance": allowed, "holds": worst <= allowed}

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 from visit.errors import VisitError
+from visit.models.attention import first_visible
+from visit.models.model import Model
+from visit.text.node_id import TERMS, NodeId
 
 Count = int | float | tuple[int, int] | None
 
@@ -86,3 +89,20 @@ def at_most(count: Count, total: int) -> int:
     if isinstance(count, (tuple, list)):
         return min(sum(count), total)
     return min(count, total) if isinstance(count, int) else total
+
+
+def is_pin(model: Model, pin: str, layers: Collection[int], pos: int) -> bool:
+    """Whether `pin` (with or without its `-`) can be kept: a head, memory value or neuron of the shown layers.
+
+    States, norms, sums, biases and rests stand in every graph and may be named without effect.
+    """
+    node = NodeId.parse(pin.removeprefix("-"))
+    if node is None or node.only_b or node.kind not in TERMS:
+        return node is not None and not node.only_b and not pin.startswith("-")
+    if node.layer is None or node.layer not in layers:
+        return False
+    if node.source_pos is not None and not first_visible(model, node.layer, pos) <= node.source_pos <= pos:
+        return False
+    if node.head is not None:
+        return node.head < model.n_heads
+    return node.neuron < (model.n_heads * model.d_head if node.kind == "attn_neuron" else model.d_mlp)  # type: ignore[operator]

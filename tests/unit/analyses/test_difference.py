@@ -231,7 +231,7 @@ def test_changes_are_sorted_and_lead_to_their_nodes():
 
 def test_graphs_without_their_passes_are_compared_as_they_are():
     left, right, _ = compared("gpt2")
-    bare = [visit.FlowGraph(g.nodes, g.edges, g.meta) for g in (left, right)]
+    bare = [visit.FlowGraph.of_tables(g.nodes, g.edges, g.meta) for g in (left, right)]
     found = compare(*bare)
     only = found.nodes[(found.nodes["status"] == "only A") & (found.nodes["kind"] == "mlp_value")]
     assert len(only) and only["contribution_b"].isna().all() and only["difference"].isna().all()

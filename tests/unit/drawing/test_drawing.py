@@ -11,15 +11,15 @@ from xml.etree import ElementTree
 
 import models
 import pytest
-from graphs import HOSTILE, make_graph
+from graphs import HOSTILE, change, make_graph
 
 from visit import build_flow_graph, capture
 from visit.analyses.overview import block_moves
+from visit.drawing.detail import LEVELS, levels, shown
 from visit.drawing.draw import component_source, compose, default_detail, draw, flow_data
 from visit.drawing.edges import gauge, route
 from visit.drawing.inspector import inspect
 from visit.drawing.layout import BAR_Y, NAME_Y, STREAM_Y, WORK_Y, place, share_text
-from visit.drawing.records import LEVELS, levels, read, shown
 from visit.drawing.style import band_colours, page_colours, pill_class, pill_colours, rank_bounds
 from visit.errors import VisitError
 from visit.files.flow_page import _has_fonts, flow_html, flow_png, flow_svg, script_json
@@ -45,7 +45,7 @@ every_level = pytest.mark.parametrize("level", LEVELS)
 
 
 def layout(level, parts="both", sort_by="norm", **options):
-    flow = read(make_graph(**options))
+    flow = make_graph(**options)
     return flow, place(flow, levels(flow, level), parts, sort_by)
 
 
@@ -161,7 +161,7 @@ def test_rows_by_index_keep_their_place_between_prompts():
 
 
 def test_rows_can_follow_another_graph():
-    one, two = read(make_graph(heads=6, seed=0)), read(make_graph(heads=6, seed=5))
+    one, two = make_graph(heads=6, seed=0), make_graph(heads=6, seed=5)
 
     def rows(flow, order):
         sheet = place(flow, levels(flow, "words"), order=order)
@@ -185,7 +185,7 @@ def test_levels_show_what_they_promise():
 
 
 def test_a_block_can_have_its_own_level():
-    flow = read(make_graph(layers=(1, 2, 3)))
+    flow = make_graph(layers=(1, 2, 3))
     sheet = place(flow, levels(flow, {2: "words"}))
     assert {p.node.layer for p in sheet.pills.values() if p.node.kind == "value"} == {2}
     assert {b.layer: b.level for b in sheet.blocks} == {1: "states", 2: "words", 3: "states"}
@@ -209,8 +209,9 @@ def test_twelve_folded_blocks_fit_one_screen_and_a_block_at_words_a_thousand_pix
 
 def test_bars_over_folded_states_show_where_the_target_rises():
     graph = make_graph(layers=tuple(range(12)))
-    states = graph.nodes["kind"].isin(["resid_pre", "resid_post"])
-    graph.nodes.loc[states, "prob"] = [0.0 if n < 8 else 0.9 for n in graph.nodes.loc[states, "layer"]]
+    for node in list(graph.by_id.values()):
+        if node.kind in ("resid_pre", "resid_post"):
+            change(graph, node.id, prob=0.0 if node.layer < 8 else 0.9)
     sheet = compose(graph, "states").sheet
     assert [bar.share for bar in sheet.bars] == [0.0] * 9 + [0.9] * 4  # what enters block 0, and what leaves each
     pills = {p.x: p for p in sheet.pills.values() if p.role == "state"}
@@ -234,7 +235,7 @@ def test_a_wide_frame_begins_with_whole_pills_before_the_open_block():
 
 def test_the_block_that_moves_the_target_most_is_open():
     graph = make_graph(layers=(0, 1, 2))
-    graph.nodes.loc[graph.nodes.id == "L1.mlp_out", "contribution"] = -99.0
+    change(graph, "L1.mlp_out", contribution=-99.0)
     assert default_detail(graph) == {0: "states", 1: "words", 2: "states"}
 
 
@@ -250,18 +251,18 @@ def test_rest_says_its_share(share, text):
 
 
 def test_widths_grow_with_the_number_and_by_a_power_below_one():
-    flow = read(make_graph())
+    flow = make_graph()
     measure = gauge(flow)
-    edges = sorted((e for e in flow.edges if e.kind in ("add", "residual")), key=lambda e: e.norm)
+    edges = sorted((e for e in flow.links if e.kind in ("add", "residual")), key=lambda e: e.norm)
     widths = [measure(e) for e in edges]
     assert widths == sorted(widths) and widths[-1] == 14.0 and 0 < measure.power < 1
     assert widths[0] / widths[-1] > edges[0].norm / edges[-1].norm
 
 
 def test_width_by_contribution_uses_its_size():
-    flow = read(make_graph())
+    flow = make_graph()
     measure = gauge(flow, "contribution")
-    edge = max((e for e in flow.edges if e.contribution is not None), key=lambda e: abs(e.contribution))
+    edge = max((e for e in flow.links if e.contribution is not None), key=lambda e: abs(e.contribution))
     assert measure(edge) == 14.0 and measure.number(edge) == abs(edge.contribution)
 
 
@@ -270,17 +271,18 @@ def test_width_by_contribution_uses_its_size():
     [(1, "t5"), (2, "t4"), (224, "t1"), (225, "g"), (50033, "g"), (50034, "b1"), (50257, "b5"), (None, "o")],
 )
 def test_colour_is_the_rank_from_both_ends(rank, look):
-    node = read(make_graph()).nodes["L9.attn_out"]
-    node.rank = rank
+    node = make_graph().by_id["L9.attn_out"]._replace(rank=rank)
     assert pill_class("rank", 50257, 1.0)(node) == look
 
 
 def test_colour_by_contribution_ends_at_the_largest_part_and_not_at_the_stream():
     graph = make_graph()
     parts = ["attn_out", "head", "value", "mlp_out", "mlp_value", "rest", "attn_bias", "mlp_bias"]
-    graph.nodes.loc[graph.nodes.kind.isin(parts), "contribution"] = 0.01
+    for node in list(graph.by_id.values()):
+        if node.kind in parts:
+            change(graph, node.id, contribution=0.01)
     for node_id, value in (("L9.head1", -2.0), ("L9.head0", 1.0), ("L9.resid_mid", 50.0)):
-        graph.nodes.loc[graph.nodes.id == node_id, "contribution"] = value
+        change(graph, node_id, contribution=value)
     looks = compose(graph, "everything", color_by="contribution").looks
     assert looks["L9.head1"] == "b5" and looks["L9.head0"] == "t5" and looks["L9.resid_mid"] == "t5"
     assert looks["L9.head2"] == "g" and looks["L9.head0.query"] == "o"
@@ -319,7 +321,7 @@ def luminance(colour: str) -> float:
 
 
 def test_gold_is_as_wide_as_the_pattern_at_every_level():
-    flow = read(make_graph())
+    flow = make_graph()
     for level in ("words", "everything"):
         sheet = place(flow, levels(flow, level))
         bands = {b.target: b for b in route(flow, sheet, gauge(flow), lambda node: "g") if b.look == "a"}
@@ -553,7 +555,7 @@ def real():
 def test_a_real_graph_is_drawn_whole(real, level):
     data = flow_data(real, level)
     ElementTree.fromstring(data["svg"])
-    flow = read(real)
+    flow = real
     assert {entry["id"] for entry in data["nodes"]} == shown(flow, levels(flow, level))
     assert json.dumps(data, allow_nan=False)
     ElementTree.fromstring(draw(real, level, theme="dark", color_by="contribution", width_by="contribution"))
@@ -568,12 +570,12 @@ def test_shares_and_gaps_of_a_real_graph_are_said(real):
 
 
 def test_gold_of_a_real_graph_is_its_pattern(real):
-    flow = read(real)
+    flow = real
     sheet = place(flow, levels(flow, "words"))
     measure = gauge(flow)
     for band in route(flow, sheet, measure, lambda node: "g"):
         if band.look == "a":
-            pattern = flow.nodes[band.target].coefficient
+            pattern = flow.by_id[band.target].coefficient
             assert band.width == pytest.approx(max(0.9, 10 * pattern**measure.power), rel=1e-5)
 
 

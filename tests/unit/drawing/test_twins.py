@@ -12,7 +12,7 @@ import pytest
 import visit
 from visit.analyses.divergence import part
 from visit.analyses.graph_difference import Comparison, compare, own_id, single_parts
-from visit.drawing.pair import both_data, common_detail, difference_data, difference_flow
+from visit.drawing.pair import both_data, common_detail, difference_data, difference_graph
 from visit.exact.question import Question
 from visit.files.flow_page import difference_file
 from visit.graph.build import build_folded_graph
@@ -80,14 +80,14 @@ def test_a_selection_is_shared_by_its_common_name():
 
 
 def test_the_difference_graph_carries_what_changed():
-    flow = difference_flow(found())
+    flow = difference_graph(found())
     by_id = found().nodes.set_index("id")
-    for edge in flow.edges:
+    for edge in flow.links:
         if edge.kind in ("add", "residual") and edge.contribution is not None:
             row = by_id.loc[edge.source]
             assert edge.contribution == pytest.approx(row["difference"], abs=1e-5)
-    lone = flow.nodes["L4.head1.value5b"]
-    assert lone.only_b and lone.twin is not None and lone.status == "only B"
+    lone = flow.by_id["L4.head1.value5b"]
+    assert lone.only_b and lone.counterpart is not None and lone.status == "only B"
 
 
 def test_the_difference_shows_both_words_and_both_numbers():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import models
 import pandas as pd
@@ -14,9 +15,10 @@ from visit import Keep, VisitError, build_flow_graph, capture, capture_many, led
 from visit.activations.forward import PARTS
 from visit.analyses.overview import lens_map, predictions
 from visit.exact.decompose import attribution, head_results
-from visit.graph.blocks import add_block, add_gap
-from visit.graph.build import FlowGraph, build_folded_graph, parse_layers, sums_gap
-from visit.graph.draft import Draft
+from visit.exact.question import Question
+from visit.graph.blocks import GraphBuilder, add_block
+from visit.graph.build import build_folded_graph, parse_layers
+from visit.graph.flowgraph import FlowGraph, sums_gap
 from visit.graph.prune import select
 from visit.lenses.logit import final_norm, unembed
 
@@ -47,7 +49,7 @@ def test_the_check_of_sums_sees_a_wrong_number():
     for wrong in (1e-3, float("nan")):
         edges = graph.edges.copy()
         edges.loc[edges.index[edges["kind"] == "add"][3], "contribution"] += wrong
-        assert not sums_gap(FlowGraph(graph.nodes, edges, graph.meta)) < 1e-6
+        assert not sums_gap(FlowGraph.of_tables(graph.nodes, edges, graph.meta)) < 1e-6
 
 
 def test_vectors_on_edges_add_up_not_only_their_shadow_on_one_word():
@@ -364,12 +366,11 @@ def test_the_prediction_is_the_models_own_also_in_half_precision():
 def test_a_long_prompt_holds_no_vector_of_every_head_and_source():
     model = models.small("gpt2", torch.float32)
     acts = capture(model, list(range(2, 62)))
-    draft = Draft(model, acts, 59, attribution(model, acts, 59, 9), Keep(heads=None, values=2))
-    add_gap(draft, None, 0)
-    add_block(draft, 0)
+    build = GraphBuilder(Question(model, acts, 59, 9), Keep(heads=None, values=2))
+    add_block(build, 0)
     theirs = [*model.hf.parameters(), *(x for x in vars(acts).values() if torch.is_tensor(x))]
     known = {x.untyped_storage().data_ptr() for x in theirs}
-    held = {v.untyped_storage().data_ptr(): v.untyped_storage().nbytes() for v in draft.vectors}
+    held = {v.untyped_storage().data_ptr(): v.untyped_storage().nbytes() for v in build.vectors}
     ours = sum(size for at, size in held.items() if at not in known)
     assert ours < 60 * model.n_heads * model.d_model * 4 / 2, "less than half of [source, head, d_model]"
 
@@ -499,7 +500,7 @@ def test_a_wrong_question_gets_a_sentence(wrong, says):
 def test_too_many_nodes_says_what_to_lower(monkeypatch):
     model = models.small("gpt2")
     monkeypatch.setattr("visit.graph.build.MAX_NODES", 200)
-    monkeypatch.setattr("visit.graph.draft.MAX_NODES", 200)
+    monkeypatch.setattr("visit.graph.blocks.MAX_NODES", 200)
     with pytest.raises(VisitError, match="mlp_neurons"):
         build_flow_graph(model, capture(model, PROMPT), keep=Keep(mlp_neurons=None))
     with pytest.raises(VisitError, match="more than 200 nodes"):
@@ -535,7 +536,7 @@ def test_an_extended_graph_is_the_graph_built_with_these_pins(name):
     pd.testing.assert_frame_equal(extended.nodes, whole.nodes, rtol=1e-12)
     assert set(pins) <= set(extended.nodes["id"]) and not set(pins) <= set(graph.nodes["id"])
     with pytest.raises(VisitError, match="separated from its pass"):
-        visit.graph.build.extend(FlowGraph(graph.nodes, graph.edges, graph.meta), pins)
+        visit.graph.build.extend(replace(graph, source=None), pins)
 
 
 def rows_of(table, ids):
@@ -574,7 +575,7 @@ def test_unfolding_reads_nothing_twice_and_opens_the_whole_graph_in_the_end(name
     count = []
     read = visit.graph.build.read
     monkeypatch.setattr(visit.graph.build, "read", lambda m, x, *rest: count.append(len(x)) or read(m, x, *rest))
-    full = build_folded_graph(model, acts, opened=range(model.n_layers), known=folded.nodes)
+    full = build_folded_graph(model, acts, opened=range(model.n_layers), known=folded.by_id.values())
     pd.testing.assert_frame_equal(full.nodes, whole.nodes, rtol=1e-12)
     pd.testing.assert_frame_equal(full.edges, whole.edges, rtol=1e-12)
     again = folded.nodes[(folded.nodes["kind"] != "rest") & ~folded.nodes["id"].isin(["ln_final", "logits"])]

@@ -1,0 +1,84 @@
+"""The names of the parts of a pass, one grammar for graphs, pins, edits, comparisons and links: `L9.head6.value4`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+_GRAMMAR = re.compile(
+    r"""(?P<end>ln_final|logits)
+    | L(?P<layer>[0-9]{1,6}) (?: -(?P<last>[0-9]{1,6}) )? \.(?P<gap>rest)
+    | L(?P<block>[0-9]{1,6})\.
+      (?: (?P<state>resid_(?:pre|mid|post)|ln[12]_out|(?:attn|mlp)_(?:out|bias))
+        | (?P<sum>heads|mlp)\.rest
+        | head(?P<head>[0-9]{1,6})
+          (?: \.(?: (?P<of_head>query|rest) | (?P<sourced>key|value)(?P<source>[0-9]{1,6})(?P<only_b>b?) ))?
+        | (?P<neurons>attn_neuron|mlp_value|mlp_key)(?P<neuron>[0-9]{1,6}) (?: \.(?P<input>gate|up) )?
+      )""",
+    re.VERBOSE,
+)
+TERMS = ("head", "query", "key", "value", "attn_neuron", "mlp_key", "mlp_value")  # what a sum may leave out
+
+
+@dataclass(frozen=True, slots=True)
+class NodeId:
+    """What a node's name says. `str` writes the name, `parse` reads it.
+
+    `kind`: the word without layer and number. `part`: of a gated neuron's `mlp_key` "gate" or "up"; of a block's `rest`
+    the sum that it belongs to, "heads" or "mlp". `last_layer`: where a gap ends. `only_b`: in the difference of two
+    graphs, a memory value or key whose source token prompt B alone has.
+    """
+
+    kind: str
+    layer: int | None = None
+    head: int | None = None
+    source_pos: int | None = None
+    neuron: int | None = None
+    part: str = ""
+    last_layer: int | None = None
+    only_b: bool = False
+
+    @staticmethod
+    @lru_cache(maxsize=65536)
+    def parse(name: str) -> NodeId | None:
+        """The parts of a name; None for what is no name of a node."""
+        found = _GRAMMAR.fullmatch(name)
+        if found is None:
+            return None
+        if found["end"]:
+            return NodeId(found["end"])
+        if found["gap"]:
+            return NodeId("rest", int(found["layer"]), last_layer=int(found["last"] or found["layer"]))
+        layer, head = int(found["block"]), None if found["head"] is None else int(found["head"])
+        if found["sourced"]:
+            return NodeId(found["sourced"], layer, head, int(found["source"]), only_b=bool(found["only_b"]))
+        if found["neurons"]:
+            return NodeId(found["neurons"], layer, neuron=int(found["neuron"]), part=found["input"] or "")
+        kind = found["state"] or found["of_head"] or ("rest" if found["sum"] else "head")
+        return NodeId(kind, layer, head, part=found["sum"] or "")
+
+    def __str__(self) -> str:
+        if self.layer is None:
+            return self.kind
+        at = f"L{self.layer}"
+        if self.head is not None:
+            if self.kind == "head":
+                return f"{at}.head{self.head}"
+            if self.source_pos is None:
+                return f"{at}.head{self.head}.{self.kind}"
+            return f"{at}.head{self.head}.{self.kind}{self.source_pos}{'b' if self.only_b else ''}"
+        if self.neuron is not None:
+            return f"{at}.{self.kind}{self.neuron}{self.part and '.' + self.part}"
+        if self.kind == "rest" and not self.part:
+            return f"{at}.rest" if self.last_layer in (None, self.layer) else f"{at}-{self.last_layer}.rest"
+        return f"{at}.{self.part}.rest" if self.part else f"{at}.{self.kind}"
+
+    @property
+    def term(self) -> NodeId:
+        """The term of a sum by which a node is kept or hidden: a key by its value, a query and a rest by their head."""
+        if self.kind in ("key", "mlp_key"):
+            return NodeId(self.kind.replace("key", "value"), self.layer, self.head, self.source_pos, self.neuron)
+        return (
+            NodeId("head", self.layer, self.head) if self.kind in ("query", "rest") and self.head is not None else self
+        )
