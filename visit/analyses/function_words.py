@@ -64,7 +64,10 @@ def class_shifts(
     """
     parts = []
     classes = pd.Series(word_classes(model, words))
-    for layer, _ in _sites(sums, norm):
+    layers = [layer for layer, own in sums.sites if own == norm]
+    if not layers:
+        raise VisitError(f"These sums hold no {norm}. Sum again with it among the norms.")
+    for layer in layers:
         table = set_shift(model, sums, layer, norm, mean)
         table = table.assign(layer=layer, norm=norm, kind=classes[table["id"]].to_numpy())
         parts.append(
@@ -172,10 +175,3 @@ def _than(row: pd.Series) -> str:
 def _interval(row: pd.Series) -> str:
     size, low, high = (signed(100 * row[name]) for name in ("difference", "low", "high"))
     return f"({size}, 95 % interval {low} to {high} percentage points a word)"
-
-
-def _sites(sums: ShiftSums, norm: str) -> list[tuple[int | None, str]]:
-    found = [site for site in sums.sites if site[1] == norm]
-    if not found:
-        raise VisitError(f"These sums hold no {norm}. Sum again with it among the norms.")
-    return found

@@ -80,14 +80,12 @@ def token_sums(d_vocab: int, found: Sequence[tuple[Sequence[int], np.ndarray]]) 
         np.minimum.at(smallest, own, x)
         for sign, kept in tops.items():
             best = np.argsort(-sign * x, kind="stable")[:CONTEXTS]  # all contexts of one prompt are different
-            rows = [(_digest(own[: n + 1]), sign * x[n], number, n, 1) for n in best if sign * x[n] > 0]
+            best = best[sign * x[best] > 0]
+            names = [hashlib.blake2b(own[: n + 1].tobytes(), digest_size=8).digest() for n in best]
+            rows = [(int.from_bytes(name), sign * x[n], number, n, 1) for name, n in zip(names, best, strict=True)]
             kept.append(np.array(rows, CONTEXT))
     positive, negative = (top_contexts(np.concatenate(kept)) for kept in tops.values())
     return TokenSums(len(found), count, total, largest, smallest, positive, negative)
-
-
-def _digest(ids: np.ndarray) -> int:
-    return int.from_bytes(hashlib.blake2b(ids.tobytes(), digest_size=8).digest())
 
 
 TOKENS_RUN = "neuron tokens 2"

@@ -164,7 +164,9 @@ def read_prompts(source: Path | str | bytes, name: str | None = None) -> PromptS
     if not rows:
         why = f" ({notes[0]})" if notes else ""
         raise VisitError(f"{name} holds no prompt that can be used{why}. Give one prompt a line.")
-    return PromptSet(name, tuple(rows), _shortened(notes))
+    if (more := len(notes) - NOTES_SHOWN) > 0:
+        notes[NOTES_SHOWN:] = [Note(0, f"{more:,} more rows are left out for such reasons")]
+    return PromptSet(name, tuple(rows), tuple(notes))
 
 
 def _content(path: Path) -> bytes:
@@ -284,11 +286,6 @@ def _usable(row: Row) -> Row | Note:
     if max(map(len, texts)) > MAX_CHARACTERS:
         return Note(row.line, f"{max(map(len, texts)):,} characters; a prompt may have {MAX_CHARACTERS:,}")
     return replace(row, target=row.target or None, distractor=row.distractor or None, relation=row.relation or None)
-
-
-def _shortened(notes: list[Note]) -> tuple[Note, ...]:
-    more = len(notes) - NOTES_SHOWN
-    return (*notes[:NOTES_SHOWN], *([Note(0, f"{more:,} more rows are left out for such reasons")] if more > 0 else []))
 
 
 # ---- prompt sets and a model -----------------------------------------------------------------------------------------

@@ -36,7 +36,8 @@ class Run:
     """One run, seen from outside. `state`: waiting, running, done, cancelled or failed."""
 
     def __init__(self, key: Hashable, make: Callable[[], Job], worker: Worker, background: bool = False) -> None:
-        self.key, self._make, self._worker, self.background = key, make, worker, background
+        self.key, self._worker, self.background = key, worker, background
+        self._make: Any = make
         self.state = "waiting"
         self.progress = Progress()
         self.error: VisitError | None = None
@@ -95,17 +96,8 @@ class Run:
     def end(self, state: str, error: VisitError | None = None) -> None:
         """Let everybody know, and let go of what made the job (a model, perhaps)."""
         self.state, self.error = state, error
-        self._make = _ended_already
+        self._make = None
         self._ended.set()
-
-    def end_with(self, job: Job) -> None:
-        """It is done: by a job that was whole already."""
-        self.progress, self._result = how_far(job, [(0.0, len(job.items))]), job.snapshot()
-        self.end("done")
-
-
-def _ended_already() -> Job:
-    raise VisitError("This run has ended.")
 
 
 class Worker:
@@ -169,7 +161,8 @@ class Worker:
             run = self.find(key)
             if run is None:
                 run = Run(key, make, self)
-                run.end_with(job)
+                run.progress, run._result = how_far(job, [(0.0, done)]), job.snapshot()
+                run.end("done")
                 self._keep(run)
             return run
 

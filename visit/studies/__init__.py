@@ -1,8 +1,9 @@
 """The studies of the paper: its quantitative figures for any model and any prompts.
 
-`visit.study(model, prompts, …)` runs everything; pages and commands use the parts: `settings` (what is asked),
-`forecast` (what it will take), `run` (the job of the worker: one pass over the prompts feeds all figures), `summary`
-(figure id → tidy table), `verdicts` (what the numbers say about the paper's claims), `record` (the finished `Study`).
+`visit.study(model, prompts, …)` runs everything; pages and commands use the parts, in this order: `settings` (what is
+asked), `plan` (which cells that makes), `duration` (what it will take), `run` (the job of the worker: one pass over the
+prompts feeds all figures, by `measure` into `sums`), `tables` (figure id → table), `verdicts` (what the numbers say
+about the paper's claims), `study` (the finished `Study`), `captions` (the words of every figure).
 
 Tables of the figures of section 3 and appendix D ("2a" … "20"): columns `figure`, `series`, `group` ("all", "correct",
 "incorrect"; the last two in Figures 13 and 14 alone), `measure` ("intersection", "rbo", "probability"), `layer`,

@@ -146,26 +146,20 @@ def study_meta(
     }  # fmt: skip
 
 
-def _windows(model: Model) -> str | None:
-    """What a limited sight means for the ranks of attention; None where every position sees all before it."""
-    sizes = [size for layer in range(model.n_layers) if (size := window(model, layer)) is not None]
-    if not sizes:
-        return None
-    return (
-        f"Figures 16 and 18: {len(sizes)} of {model.n_layers} layers see {min(sizes)} positions only; in longer "
-        "prompts the positions outside have pattern 0 and stand last."
-    )
-
-
 def _thinned(model: Model, settings: Settings) -> list[str]:
-    """What was not looked at, in sentences for the figures."""
+    """What was not looked at, and what a limited sight means for the ranks of attention, in sentences."""
     found = []
     if settings.layers is not None and len(settings.layers) < model.n_layers:
         found.append(f"{len(settings.layers)} of {model.n_layers} layers.")
-    if settings.values is not None and settings.asks("16", "18"):
+    if not settings.asks("16", "18"):
+        return found
+    if settings.values is not None:
         found.append(f"Figures 16 and 18: each head's {settings.values} most attended memory values only.")
-    if settings.asks("16", "18") and (windows := _windows(model)):
-        found.append(windows)
+    if sizes := [size for layer in range(model.n_layers) if (size := window(model, layer)) is not None]:
+        found.append(
+            f"Figures 16 and 18: {len(sizes)} of {model.n_layers} layers see {min(sizes)} positions only; in longer "
+            "prompts the positions outside have pattern 0 and stand last."
+        )
     return found
 
 
