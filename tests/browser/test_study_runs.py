@@ -88,7 +88,7 @@ def test_another_run_and_a_file_are_laid_over(page, tmp_path):
     with page.expect_download(timeout=90_000) as found:
         page.keyboard.press("Escape")
         page.get_by_role("button", name="Report").click()
-    assert "somebody&#x27;s, &lt;b&gt;x&lt;/b&gt;" in found.value.path().read_text()
+    assert "somebody&#39;s, &lt;b&gt;x&lt;/b&gt;" in found.value.path().read_text()
     assert page.errors == []
 
 
