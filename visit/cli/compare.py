@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from visit.cli.options import (
     DRAWN,
-    TABLES,
     captured,
     chat_options,
     check_out,
     draw_options,
+    drew,
     keep_of,
     keep_options,
     ledger_line,
@@ -55,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
     from visit.analyses.divergence import part
     from visit.analyses.graph_difference import compare
     from visit.analyses.token_alignment import pair, parse_fixes
+    from visit.files.flow_page import difference_file
     from visit.narrate.comparison import contrast
 
     check_out(options.out, DRAWN)
@@ -64,11 +64,9 @@ def run(options: argparse.Namespace) -> int:
     found = compare(graph_a, graph_b, pairing)
     parting = part(model_a, a, model_b, b, pairing)
     tables = {**found.tables, "parting": parting}
-    if options.out is not None and options.out.suffix not in TABLES:
-        _draw(options, found)
-        if not options.json:
-            return 0
-        options.out = None
+    detail = None if options.detail is None else dict.fromkeys(found.meta["layers"], options.detail)
+    if drew(options, lambda kind: difference_file(found, kind, detail, options.theme)):
+        return 0
     if wrote(options, found.meta, tables):
         return 0
     from visit.files.tables import to_text
@@ -109,14 +107,3 @@ def _two(name: str, values: list[Any]) -> list[Any]:
     if len(values) > 2:
         raise VisitError(f"--{name} is given once for both sides or twice (A, then B); it came {len(values)} times.")
     return values * 2 if len(values) == 1 else values
-
-
-def _draw(options: argparse.Namespace, found: Any) -> None:
-    from visit.files.flow_page import difference_file
-    from visit.files.tables import write_bytes
-
-    kind = options.out.suffix.removeprefix(".")
-    detail = None if options.detail is None else dict.fromkeys(found.meta["layers"], options.detail)
-    content = difference_file(found, kind, detail, options.theme)
-    write_bytes(options.out, content.encode() if isinstance(content, str) else content)
-    print(f"wrote {options.out}", file=sys.stderr)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from visit.cli.options import (
     DRAWN,
-    TABLES,
     captured,
     check_out,
     draw_options,
+    drew,
     keep_of,
     keep_options,
     ledger_line,
@@ -36,6 +35,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Capture one prompt and print, or write, the flow graph of one position."""
+    from visit.files.flow_page import flow_file
     from visit.graph.build import build_flow_graph, parse_layers
     from visit.models.model import load_model
     from visit.narrate.flow import story
@@ -46,11 +46,8 @@ def run(options: argparse.Namespace) -> int:
     acts = captured(options, model, options.prompt)
     graph = build_flow_graph(model, acts, options.pos, layers, options.target, options.distractor, keep_of(options))
     tables = {"nodes": graph.nodes, "edges": graph.edges}
-    if options.out is not None and options.out.suffix not in TABLES:
-        write_drawing(options, graph)
-        if not options.json:
-            return 0
-        options.out = None
+    if drew(options, lambda kind: flow_file(graph, kind, options.detail, options.theme)):
+        return 0
     if wrote(options, graph.meta, tables, flat=True):
         return 0
     meta = graph.meta
@@ -63,17 +60,3 @@ def run(options: argparse.Namespace) -> int:
     print(f"\n{to_text(graph.nodes, columns)}\n")
     print(f"{len(graph.nodes)} nodes, {len(graph.edges)} edges. {ledger_line(meta['ledger'])}")
     return 0
-
-
-def write_drawing(options: argparse.Namespace, graph: Any) -> None:
-    from visit.files.flow_page import flow_html, flow_png, flow_svg
-    from visit.files.tables import write_bytes
-
-    if options.out.suffix == ".html":
-        content = flow_html(graph, options.detail).encode()
-    elif options.out.suffix == ".svg":
-        content = flow_svg(graph, options.theme, options.detail).encode()
-    else:
-        content = flow_png(graph, options.theme, options.detail)
-    write_bytes(options.out, content)
-    print(f"wrote {options.out}", file=sys.stderr)

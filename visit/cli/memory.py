@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from visit.cli.options import (
     DRAWN,
-    TABLES,
     captured,
     check_out,
+    drew,
     ledger_line,
     model_options,
     out_options,
@@ -38,8 +37,9 @@ def run(options: argparse.Namespace) -> int:
     from visit.analyses.heads import head_map
     from visit.analyses.overlap import alignment_scores
     from visit.exact.question import ask
+    from visit.files.flow_page import flow_file
     from visit.models.model import load_model
-    from visit.narrate.memory import memory_story, strongest_head
+    from visit.narrate.memory import head_graph, memory_story, strongest_head
 
     check_out(options.out, DRAWN)
     if options.head is not None and options.layer is None:
@@ -57,11 +57,9 @@ def run(options: argparse.Namespace) -> int:
         layer, head = int(best["layer"]), int(best["head"])
     summary = head_summary(model, acts, layer, head, *asked)
     rows = head_memory(model, acts, layer, head, *asked)
-    if options.out is not None and options.out.suffix not in TABLES:
-        _draw(options, model, acts, layer, head)
-        if not options.json:
-            return 0
-        options.out = None
+    if drew(options, lambda kind: flow_file(head_graph(model, acts, layer, head, *asked), kind, "everything",
+                                            options.theme, parts="attention")):  # fmt: skip
+        return 0
     source = int(rows.loc[rows["moved"].iloc[:-1].idxmax(), "source_pos"])
     tables = {
         "heads": heads, "memory": rows, "life": value_life(model, acts, source, options.target, pos=options.pos),
@@ -83,20 +81,3 @@ def run(options: argparse.Namespace) -> int:
     print(f"{to_text(rows, columns)}\n")
     print(f"The last row is what the others miss. {ledger_line(meta['ledger'])}")
     return 0
-
-
-def _draw(options: argparse.Namespace, model: Any, acts: Any, layer: int, head: int) -> None:
-    from visit.files.flow_page import flow_html, flow_png, flow_svg
-    from visit.files.tables import write_bytes
-    from visit.narrate.memory import head_graph
-
-    graph = head_graph(model, acts, layer, head, options.pos, options.target, options.distractor)
-    look: Any = {"parts": "attention"}
-    if options.out.suffix == ".html":
-        content = flow_html(graph, "everything", **look).encode()
-    elif options.out.suffix == ".svg":
-        content = flow_svg(graph, options.theme, "everything", **look).encode()
-    else:
-        content = flow_png(graph, options.theme, "everything", **look)
-    write_bytes(options.out, content)
-    print(f"wrote {options.out}", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,18 @@ def check_out(out: Path | None, endings: tuple[str, ...]) -> None:
         raise VisitError(f"--out writes {', '.join(endings)}; {out.name!r} ends otherwise.")
     if not out.absolute().parent.is_dir():
         raise VisitError(f"--out cannot be written: the folder {str(out.absolute().parent)!r} does not exist.")
+
+
+def drew(options: argparse.Namespace, make: Callable[[str], bytes]) -> bool:
+    """Write the drawing that was asked for, by its ending; True where that is all that was asked for."""
+    if options.out is None or options.out.suffix in TABLES:
+        return False
+    from visit.files.tables import write_bytes
+
+    write_bytes(options.out, make(options.out.suffix.removeprefix(".")))
+    print(f"wrote {options.out}", file=sys.stderr)
+    options.out = None
+    return not options.json
 
 
 def wrote(options: argparse.Namespace, meta: dict[str, Any], tables: dict[str, Any], flat: bool = False) -> bool:

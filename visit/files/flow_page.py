@@ -148,12 +148,18 @@ def flow_html(graph: FlowGraph, detail: Detail | None = None, **look: Any) -> st
     )  # fmt: skip
 
 
+def flow_file(
+    graph: FlowGraph, kind: str, detail: Detail | None = None, theme: Literal["light", "dark"] = "light", **look: Any
+) -> bytes:
+    """A flow graph as the content of a file. `kind`: "html", "svg" or "png"; the rest as in `flow_svg`."""
+    if kind == "png":
+        return flow_png(graph, theme, detail, **look)
+    return (flow_html(graph, detail, **look) if kind == "html" else flow_svg(graph, theme, detail, **look)).encode()
+
+
 def difference_file(
     found: Comparison, kind: str, detail: Detail | None = None, theme: Literal["light", "dark"] = "light", **look: Any
-) -> str | bytes:
-    """The difference graph of `visit.compare` as a file. `kind`: "html", "svg" or "png"; the rest as in `flow_svg`."""
+) -> bytes:
+    """The difference graph of `visit.compare` as the content of a file, as `flow_file` makes it."""
     flow, options = difference_picture(found, **look)
-    detail = detail or common_detail(found)
-    if kind == "html":
-        return flow_html(flow, detail, **options)
-    return flow_svg(flow, theme, detail, **options) if kind == "svg" else flow_png(flow, theme, detail, **options)
+    return flow_file(flow, kind, detail or common_detail(found), theme, **options)
