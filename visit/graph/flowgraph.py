@@ -151,7 +151,7 @@ def sums_gap(graph: FlowGraph) -> float:
         if edge.kind in SUMS:
             sums[edge.target] = sums.get(edge.target, 0.0) + (nan if edge.contribution is None else edge.contribution)
     gaps = [abs(total - (graph.by_id[i].contribution or 0.0)) for i, total in sums.items()]
-    largest = max(abs(n.contribution) for n in graph.by_id.values() if n.contribution is not None)
+    largest = max((abs(n.contribution) for n in graph.by_id.values() if n.contribution is not None), default=nan)
     return max(gaps) / largest if all(gap == gap for gap in gaps) else nan
 
 
