@@ -31,9 +31,9 @@ def levels(flow: FlowGraph, detail: Detail) -> dict[int, Level]:
 
 
 def shown(
-    flow: FlowGraph, chosen: Mapping[int, Level], parts: Parts = "both", tags: int = 2, order: FlowGraph | None = None
+    flow: FlowGraph, chosen: Mapping[int, Level], parts: Parts = "both", order: FlowGraph | None = None
 ) -> set[str]:
-    """Ids of the nodes that are drawn: by each block's level, and the `tags` largest heads of a folded block.
+    """Ids of the nodes that are drawn: by each block's level, and the two largest heads of a folded block.
 
     `order`: another graph, in whose numbers these heads are the largest.
     """
@@ -47,8 +47,9 @@ def shown(
         if keep:
             ids.add(node.id)
     for layer, level in chosen.items():
-        if level == "states" and tags:
-            ids.update(n.id for n in ordered(heads_of(order or flow, layer), "norm")[:tags] if n.id in flow.by_id)
+        if level == "states":
+            heads = [n for n in (order or flow).of_layer.get(layer, ()) if n.kind == "head"]
+            ids.update(n.id for n in ordered(heads, "norm")[:2] if n.id in flow.by_id)
     return ids
 
 
@@ -59,11 +60,6 @@ def _in_parts(flow: FlowGraph, node: Node, parts: Parts) -> bool:
     if parts == "mlp" and node.kind == "ln1_out":  # a shared norm feeds the neurons too
         return any(flow.by_id[e.target].kind.startswith("mlp_key") for e in flow.out[node.id])
     return attention == (parts == "attention")
-
-
-def heads_of(flow: FlowGraph, layer: int) -> list[Node]:
-    """The shown heads of a block, without their rest."""
-    return [n for n in flow.by_id.values() if n.kind == "head" and n.layer == layer]
 
 
 def ordered(nodes: Iterable[Node], by: str) -> list[Node]:
@@ -103,5 +99,5 @@ def rest_share(flow: FlowGraph, node: Node) -> float | None:
         share = shares.get(name)
         if share is not None and share == share:
             return 1.0 - float(share)
-    said = re.fullmatch(r"rest (\d+(?:\.\d+)?) %", node.label or "")  # a gap's share stands in its label alone
+    said = re.fullmatch(r"rest (\d+(?:\.\d+)?) %", node.label or "")  # a folded block's share stands in its label alone
     return float(said[1]) / 100 if said else None

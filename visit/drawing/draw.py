@@ -1,4 +1,12 @@
-"""The flow graph as a drawing: one layout, drawn as SVG text for files and as data for the page that makes it live."""
+"""The flow graph as a drawing: one layout, drawn as SVG text for files and as data for the page that makes it live.
+
+How a drawing is made, in five steps:
+1. `detail` says which nodes are shown at the level of each block.
+2. `layout` gives each of them its place and cuts its texts to their room.
+3. `style` gives each a class by what its number means; `edges` routes the bands and gives them their widths.
+4. `svg` writes all of it as text, `style` the legend.
+5. For the app `inspector` adds what is said of each node when it is clicked; flow.js makes it live.
+"""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ Made in Python for all shown nodes and sent along with the drawing, so that a cl
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from visit.drawing.detail import rest_share
@@ -86,23 +87,24 @@ def entries(flow: FlowGraph, ids: Iterable[str]) -> list[dict[str, Any]]:
     """The inspector's entries for many nodes, with short keys: they are sent with every drawing.
 
     `how` goes on with `LENS` where `lens` is 1; `w`, `p`: top tokens and probabilities; `b`: the least probable
-    tokens; `k`: what kinds of words `w` and `b` are (`_kinds`); `f`: values (with a reason where one is missing) in the
+    tokens; `k`: what kinds of words `w` and `b` are (`_kind`); `f`: values (with a reason where one is missing) in the
     order of `fact_names`.
     """
     return [_entry(flow, flow.by_id[i]) for i in ids]
 
 
 def _entry(flow: FlowGraph, node: Node) -> dict[str, Any]:
+    names = _names(flow, node)
     entry: dict[str, Any] = {
         "id": node.id,
-        "title": title(flow, node),
-        "how": how(flow, node),
+        "title": title(flow, node, names),
+        "how": how(flow, node, names),
         "lens": int(node.kind not in _NO_LENS),
-        "w": [as_word(t) for t in node.tokens[:10]],
-        "k": _kinds(node.tokens, 10) + _kinds(node.bottom_tokens, 5),
-        "p": [_brief(p) for p in node.probs[:10]],
-        "b": [as_word(t) for t in node.bottom_tokens[:5]],
-        "f": facts(node, flow.d_vocab_text),
+        "w": list(map(as_word, node.tokens[:10])),
+        "k": "".join(map(_kind, node.tokens[:10] + node.bottom_tokens[:5])),
+        "p": list(map(_brief, node.probs[:10])),
+        "b": list(map(as_word, node.bottom_tokens[:5])),
+        "f": facts(node, flow.d_vocab),
     }
     if node.placeholder:
         name = f"Absent: a {node.kind} of head L{node.layer} H{node.head}"
@@ -114,10 +116,11 @@ def _entry(flow: FlowGraph, node: Node) -> dict[str, Any]:
     return entry
 
 
-def _kinds(tokens: Iterable[str], count: int) -> str:
-    """A letter a token: `w` a whole word, `q` white space or bytes (drawn in grey), `p` a piece, `s` a sign."""
-    kinds = [word_kind(t) for t in list(tokens)[:count]]
-    return "".join("q" if kind in QUIET else kind[0] for kind in kinds)
+@lru_cache(maxsize=65536)
+def _kind(token: str) -> str:
+    """What a token is, as a letter: a whole `w`ord, `q`uiet (white space or bytes, in grey), a `p`iece, a `s`ign."""
+    kind = word_kind(token)
+    return "q" if kind in QUIET else kind[0]
 
 
 def _both_sides(flow: FlowGraph, node: Node) -> dict[str, Any]:
@@ -127,9 +130,9 @@ def _both_sides(flow: FlowGraph, node: Node) -> dict[str, Any]:
     both: dict[str, Any] = {
         "kept": _KEPT[node.status or ""],
         "w2": [as_word(t) for t in b.tokens[:10]] if b else [],
-        "k2": _kinds(b.tokens if b else (), 10),
+        "k2": "".join(map(_kind, b.tokens[:10])) if b else "",
         "p2": [_brief(p) for p in b.probs[:10]] if b else [],
-        "f2": facts(b, flow.d_vocab_text) if b else missing,
+        "f2": facts(b, flow.d_vocab) if b else missing,
         "d": _brief(difference(node)),
     }
     if node.only_b:  # A's column is empty
@@ -157,11 +160,11 @@ def _brief(p: float | None) -> float | None:
     return None if p is None else float(f"{p:.4g}")
 
 
-def title(flow: FlowGraph, node: Node) -> str:
+def title(flow: FlowGraph, node: Node, names: dict[str, Any]) -> str:
     """The node's name in the field's words: `Head L9 H6 at position 12`."""
     if node.kind == "rest":
         return _rest_title(flow, node)
-    text = _TITLES.get(node.kind, node.id).format(**_names(flow, node))
+    text = _TITLES.get(node.kind, node.id).format(**names)
     if node.id.endswith((".gate", ".up")):
         text += f" ({node.id.rsplit('.', 1)[-1]})"
     return text
@@ -181,7 +184,7 @@ def _rest_title(flow: FlowGraph, node: Node) -> str:
     return f"The {what}" + (f": {percent(share)} of the sum" if share is not None else "")
 
 
-def how(flow: FlowGraph, node: Node) -> str:
+def how(flow: FlowGraph, node: Node, names: dict[str, Any]) -> str:
     """In one line, how the vector that is read was made."""
     if node.kind == "rest":
         return "total − shown"
@@ -190,7 +193,7 @@ def how(flow: FlowGraph, node: Node) -> str:
         return "resid_mid + mlp_out"
     if kind == "resid_post" and f"L{node.layer}.mlp_out" in flow.by_id:
         return "resid_pre + attn_out + mlp_out"
-    return _HOWS.get(kind, "").format(**_names(flow, node))
+    return _HOWS.get(kind, "").format(**names)
 
 
 def _names(flow: FlowGraph, node: Node) -> dict[str, Any]:
@@ -229,11 +232,11 @@ def fact_terms() -> list[str]:
     return [explain(t) for t in ("rank", "probability", "entropy", "norm", "coefficient", "contribution")]
 
 
-def facts(node: Node, d_vocab: str) -> list[list[str]]:
+def facts(node: Node, d_vocab: int) -> list[list[str]]:
     """The node's numbers as texts, `[value]`, or `["–", reason]` where one is missing."""
     silent = _ADDS_NOTHING if node.kind in _SILENT else "not given"
     rows = [
-        (None if node.rank is None else f"{node.rank} of {d_vocab}", "no target"),
+        (None if node.rank is None else f"{node.rank} of {d_vocab:,}", "no target"),
         (percent(node.prob, fine=True) or None, "no target"),
         (None if node.entropy is None else f"{node.entropy:.2f}", "not given"),
         (None if node.norm is None else f"{node.norm:.4g}", "not given"),

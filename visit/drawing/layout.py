@@ -169,24 +169,20 @@ def source_tag(node: Node) -> str:
 
 
 # ---- the rows of a block in their order ------------------------------------------------------------------------------
-def group_of(flow: FlowGraph, ids: set[str], layer: int) -> dict[str, list[Node]]:
-    """The shown nodes of a block by kind; the three kinds of rest under names of their own."""
-    group: dict[str, list[Node]] = {}
-    for node in flow.by_id.values():
-        if node.layer != layer or node.id not in ids:
-            continue
-        kind = node.kind
-        if kind == "rest":
-            kind = {"heads": "heads.rest", "mlp": "mlp.rest"}.get(node.id.split(".")[-2], "head.rest")
-        group.setdefault(kind, []).append(node)
-    return group
-
-
 class Rows:
     """The rows of one block in their order: heads with what belongs to each, and neurons."""
 
-    def __init__(self, flow: FlowGraph, group: dict[str, list[Node]], sort_by: str, order: FlowGraph | None) -> None:
+    def __init__(self, flow: FlowGraph, ids: set[str], layer: int, sort_by: str, order: FlowGraph | None) -> None:
         self.flow = flow
+        group: dict[str, list[Node]] = {}  # by kind; the three kinds of rest under names of their own
+        for node in flow.of_layer[layer]:
+            if node.id in ids:
+                rest = (
+                    ""
+                    if node.kind != "rest"
+                    else {"heads": "heads.", "mlp": "mlp."}.get(node.id.split(".")[-2], "head.")
+                )
+                group.setdefault(rest + node.kind, []).append(node)
         self.group = group
         self.heads = _like(ordered(group.get("head", []), sort_by), order, sort_by)
         self.neurons = _like(ordered(group.get("mlp_value", []), sort_by), order, sort_by)
@@ -248,8 +244,8 @@ def place(
     ids = shown(flow, chosen, parts, order=order)
     x = MARGIN
     for layer, level in chosen.items():
-        group = group_of(flow, ids, layer)
-        rows = Rows(flow, group, sort_by, order)
+        rows = Rows(flow, ids, layer, sort_by, order)
+        group = rows.group
         x = _start(sheet, flow, group, layer, level, x)
         x = _folded(sheet, group, rows, layer, x) if level == "states" else _open(sheet, group, rows, layer, level, x)
     x = _end(sheet, flow, x)

@@ -304,7 +304,7 @@ def legend(
     if flow.meta.get("distractor"):
         direction += f" minus logit of {_apart(token_text(flow.meta['distractor']))}"
     titles = {
-        "rank": f"Fill: rank of {target} among {flow.d_vocab_text} tokens",
+        "rank": f"Fill: rank of {target} among {flow.d_vocab:,} tokens",
         "probability": f"Fill: probability of {target}",
         "entropy": "Fill: entropy of the reading, in bits",
         "contribution": f"Fill: contribution to the {direction}",

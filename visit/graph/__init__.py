@@ -1,3 +1,3 @@
-"""The flow graph of one position: `prune` says how much is shown, `blocks` makes one block's nodes and edges, `build`
-the whole graph with its tables.
+"""The flow graph of one position: `flowgraph` holds its records and their tables, `prune` says how much is shown,
+`blocks` drafts one block's nodes and edges, `build` the whole graph and its numbers.
 """

@@ -80,6 +80,10 @@ class GraphBuilder:
         self.edge(name, total, "add", carries=name, coefficient=coefficient)
         return name
 
+    def rest(self, id: NodeId, vector: Tensor, total: str, kept: float) -> None:
+        """What a sum does not show; `kept`: the share that it does."""
+        self.term(id, vector, total, label=f"rest {percent(1 - kept, narrow=True)}")
+
     def edge(
         self, source: str, target: str, kind: str, *, carries: str | None = None, coefficient: float | None = None,
         weight: float | None = None,
@@ -216,7 +220,9 @@ def _add_attention(build: GraphBuilder, layer: int, stream_input: str) -> None:
     build.record_error(results.sum(0) if bias is None else results.sum(0) + bias, attn_out)
     if len(heads) < model.n_heads:
         left = attn_out - results[heads].sum(0) - (0 if bias is None else bias)
-        build.term(NodeId("rest", layer, part="heads"), left, total, _rest_label(1 - build.shares[total]))
+        build.term(
+            NodeId("rest", layer, part="heads"), left, total, f"rest {percent(1 - build.shares[total], narrow=True)}"
+        )
     _add_attn_neurons(build, layer, set(heads), rows)
     if bias is not None:
         build.term(NodeId("attn_bias", layer), bias, total)
@@ -260,7 +266,7 @@ def _add_heads(build: GraphBuilder, layer: int, stream_input: str, results: Tens
             build.edge(value, head, "add", carries=value, coefficient=weight)
         if len(shown[j]) < pattern.shape[1]:
             left = results[j] - pattern[j, shown[j]] @ values[j, : len(shown[j])]
-            build.term(NodeId("rest", layer, j), left, head, _rest_label(1 - build.shares[head]))
+            build.rest(NodeId("rest", layer, j), left, head, build.shares[head])
         build.term(NodeId("head", layer, j), results[j], f"L{layer}.attn_out")
     kept = needed(acts, "v")[layer, first : t + 1].to(model.wide)[:, kv_heads(model)]
     build.record_error(torch.einsum("hi,ihe->he", pattern, kept), build.state("z", layer))
@@ -301,7 +307,9 @@ def _add_largest_heads(build: GraphBuilder, layer: int, entering: str, count: in
         build.edge(head, total, "add", carries=head)
     if len(heads) < model.n_heads or bias is not None:
         left = attn_out - results[heads].sum(0)
-        build.term(NodeId("rest", layer, part="heads"), left, total, _rest_label(1 - share(size, heads)))
+        build.term(
+            NodeId("rest", layer, part="heads"), left, total, f"rest {percent(1 - share(size, heads), narrow=True)}"
+        )
     if len(heads) < model.n_heads:
         build.edge(entering, total, "multiply")
     build.node(NodeId("attn_out", layer), attn_out)
@@ -327,7 +335,9 @@ def _add_mlp(build: GraphBuilder, layer: int, stream_input: str) -> None:
     build.record_error(a @ rows if bias is None else a @ rows + bias, mlp_out)
     if len(shown) < model.d_mlp:
         left = mlp_out - a[shown] @ rows[shown] - (0 if bias is None else bias)
-        build.term(NodeId("rest", layer, part="mlp"), left, total, _rest_label(1 - build.shares[total]))
+        build.term(
+            NodeId("rest", layer, part="mlp"), left, total, f"rest {percent(1 - build.shares[total], narrow=True)}"
+        )
     if bias is not None:
         build.term(NodeId("mlp_bias", layer), bias, total)
     build.node(NodeId("mlp_out", layer), mlp_out)
@@ -344,7 +354,3 @@ def _reading_directions(build: GraphBuilder, layer: int, shown: list[int]) -> li
         before = columns @ state if bias is None else columns @ state + bias[shown]
         reads.append((part, columns, before.tolist()))
     return reads
-
-
-def _rest_label(left: float) -> str:
-    return f"rest {percent(left, narrow=True)}"

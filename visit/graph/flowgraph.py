@@ -129,19 +129,22 @@ class FlowGraph:
         return found
 
     @cached_property
+    def of_layer(self) -> dict[int | None, list[Node]]:
+        """The nodes of each block; under None gaps and what follows the last block."""
+        found: dict[int | None, list[Node]] = {}
+        for node in self.by_id.values():
+            found.setdefault(node.layer, []).append(node)
+        return found
+
+    @cached_property
     def layers(self) -> list[int]:
         """The shown layers in order."""
         return sorted({n.layer for n in self.by_id.values() if n.layer is not None and n.kind in STREAM})
 
-    @property
+    @cached_property
     def d_vocab(self) -> int:
         """Number of tokens that ranks count; the largest rank seen where the graph does not say."""
         return int(self.meta.get("d_vocab") or max((n.rank or 1 for n in self.by_id.values()), default=1))
-
-    @property
-    def d_vocab_text(self) -> str:
-        """The vocabulary's size in words."""
-        return f"{self.d_vocab:,}"
 
 
 def sums_gap(graph: FlowGraph) -> float:

@@ -131,6 +131,7 @@ def word_kind(token: str) -> Kind:
     return "word" if all(unicodedata.category(c)[0] in "LM" for c in inner) else "sign"
 
 
+@lru_cache(maxsize=65536)  # every redraw spells some thousand tokens
 def as_word(token: str) -> str:
     """A token as what a vector reads: `visible`, and `…` in front of a piece that goes on with a word (`…tion`)."""
     return ("…" if word_kind(token) == "piece" else "") + visible(token)
