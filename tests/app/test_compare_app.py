@@ -144,7 +144,7 @@ def test_a_hidden_node_that_is_chosen_is_shown_again(monkeypatch):
 def test_a_prompt_past_the_limit_is_said():
     app = start()
     app.text_area(key="w_prompt").set_value("word " * 2000).run()
-    assert not app.exception and any("8,000 characters; 10,000 came" in e.value for e in app.error)
+    assert not app.exception and any("8,000 characters; got 10,000" in e.value for e in app.error)
     assert "Prompt A: " in app.error[0].value and "prompt" not in url(app)
 
 

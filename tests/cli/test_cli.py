@@ -136,7 +136,7 @@ def test_doctor_exits_1_when_an_identity_fails(capsys, tmp_path):
         (["graph", "--prompt", PROMPT, "--target", ""], "empty text"),
         (["graph", "--prompt", PROMPT, "--layers", "77"], "from 0 to"),
         (["graph", "--prompt", PROMPT, "--layers", "seven"], "Layers are written"),
-        (["graph", "--prompt", PROMPT, "--pos", "99"], "99 came"),
+        (["graph", "--prompt", PROMPT, "--pos", "99"], "got 99"),
         (["graph", "--prompt", PROMPT, "--pos", "x"], "--pos"),
         (["graph", "--prompt", PROMPT, "--heads", "many"], "no amount"),
         (["graph", "--prompt", PROMPT, "--heads", "-3"], "--heads must be"),
@@ -219,7 +219,7 @@ def test_compare_files(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--prompt", "a", "--prompt", "b", "--prompt", "c"), "it came 3 times"),
+        (("--prompt", "a", "--prompt", "b", "--prompt", "c"), "got 3"),
         (("--prompt", PROMPT, "--prompt", FRANCE, "--align", "99:0"), "0 to 7"),
         (("--prompt", PROMPT, "--prompt", FRANCE, "--align", "x"), "written"),
         (("--prompt", PROMPT, "--target", "no such token"), "one token"),

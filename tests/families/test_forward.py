@@ -239,7 +239,7 @@ def test_a_wrong_edit_gets_a_sentence(edit, says):
         ("", "empty"),
         ("  \n ", "blank"),
         ([], "at least one"),
-        ([10**6], "1000000 came"),
+        ([10**6], "got 1000000"),
         ([1] * 65, "at most 64 tokens.*65"),
     ],
 )

@@ -70,11 +70,11 @@ def _place(model: Model, node_id: str) -> tuple[int, str, slice]:
     if not found:
         raise VisitError(
             "An edit names a head (L9.head6), a neuron (L9.mlp_value2071, L9.attn_neuron391) or a whole sum "
-            f"(L9.attn_out, L9.mlp_out); {node_id!r} came."
+            f"(L9.attn_out, L9.mlp_out); got {node_id!r}."
         )
     layer, head, row, neuron, whole = found.groups()
     if int(layer) >= model.n_layers:
-        raise VisitError(f"{model.name} has layers 0 to {model.n_layers - 1}; {node_id!r} came.")
+        raise VisitError(f"{model.name} has layers 0 to {model.n_layers - 1}; got {node_id!r}.")
     if whole:
         return int(layer), whole, slice(None)
     part, number, count = (
@@ -90,7 +90,7 @@ def _place(model: Model, node_id: str) -> tuple[int, str, slice]:
 
 def _source(edit: Edit, part: str, layer: int, columns: slice, length: int) -> Tensor | None:
     if edit.how not in ("zero", "mean", "from"):
-        raise VisitError(f"An edit is 'zero', 'mean' or 'from'; {edit.how!r} came.")
+        raise VisitError(f"An edit is 'zero', 'mean' or 'from'; got {edit.how!r}.")
     if edit.source is None:
         if edit.how == "from":
             raise VisitError("An edit 'from' needs a source: the record of the run to take the values from.")

@@ -33,8 +33,8 @@ def tokenize(model: Model, prompt: str | Sequence[int]) -> tuple[int, ...]:
         ids = tuple(int(i) for i in prompt)
     wrong = [i for i in ids if not 0 <= i < model.d_vocab]
     if wrong or not ids:
-        came = f"{wrong[0]} came" if wrong else "none came"
-        raise VisitError(f"A prompt needs at least one token, with an id from 0 to {model.d_vocab - 1}; {came}.")
+        got = f"got {wrong[0]}" if wrong else "got none"
+        raise VisitError(f"A prompt needs at least one token, with an id from 0 to {model.d_vocab - 1}; {got}.")
     if len(ids) > model.max_tokens:
         raise VisitError(
             f"{model.name} reads at most {model.max_tokens} tokens; this prompt has {len(ids)}. "
@@ -75,7 +75,7 @@ def capture_many(
     """
     wanted = _checked(parts)
     if batch is not None and batch < 1:
-        raise VisitError(f"A batch holds at least one prompt; {batch} came.")
+        raise VisitError(f"A batch holds at least one prompt; got {batch}.")
     ids = [tokenize(model, p) for p in prompts]
     start, equal = 0, grows(model)
     while start < len(ids):
@@ -123,5 +123,5 @@ def _checked(parts: Sequence[str] | None) -> frozenset[str]:
     wanted = frozenset(PARTS if parts is None else parts)
     unknown = wanted - frozenset(PARTS)
     if unknown:
-        raise VisitError(f"parts must be among {', '.join(PARTS)}; {', '.join(sorted(unknown))} came.")
+        raise VisitError(f"parts must be among {', '.join(PARTS)}; got {', '.join(sorted(unknown))}.")
     return wanted

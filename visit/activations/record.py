@@ -59,7 +59,7 @@ class Activations:
         if not -length <= pos < length:
             raise VisitError(
                 f"The position must be from 0 to {length - 1} (or -{length} to -1) in a prompt of {length} tokens; "
-                f"{pos} came."
+                f"got {pos}."
             )
         return pos % length
 

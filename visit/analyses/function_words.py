@@ -104,7 +104,7 @@ def filter_test(shifts: pd.DataFrame, draws: int = DRAWS, seed: int = 0) -> pd.D
     `VisitError` where a class is empty. Source: ours.
     """
     if draws < 1:
-        raise VisitError(f"The interval needs at least one draw; {draws} came.")
+        raise VisitError(f"The interval needs at least one draw; got {draws}.")
     layers = shifts["layer"].drop_duplicates().tolist()
     sides = {kind: _matrix(shifts, kind) for kind in ("function", "content")}
     means = {kind: np.append(own.mean(0), own.mean()) for kind, own in sides.items()}

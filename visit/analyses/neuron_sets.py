@@ -105,7 +105,7 @@ class NeuronSums:
 def empty_sums(model: Model, share: float) -> NeuronSums:
     """The record of no prompt. `share`: of a layer's neurons that count as its top, in (0, 1]."""
     if not 0 < share <= 1:
-        raise VisitError(f"share must be above 0 and at most 1 (the paper: 0.0244); {share} came.")
+        raise VisitError(f"share must be above 0 and at most 1 (the paper: 0.0244); got {share}.")
     shape, where = (model.n_layers, model.d_mlp), model.device
     zeros = torch.zeros(shape, dtype=torch.float64, device=where)
     return NeuronSums(
@@ -127,7 +127,7 @@ def batch_sums(model: Model, records: Sequence[Activations], share: float) -> Ne
         return empty_sums(model, share)
     wrong = next((r for r in records if len(r.positions) != 1), None)
     if wrong is not None:
-        raise VisitError(f"Sums take one position a prompt; {wrong.prompt!r} came with {len(wrong.positions)}.")
+        raise VisitError(f"Sums take one position a prompt; got {wrong.prompt!r} with {len(wrong.positions)}.")
     a = torch.stack([needed(r, "neurons")[:, 0] for r in records])
     broken = [r.prompt for r, fine in zip(records, a.isfinite().flatten(1).all(1).tolist(), strict=True) if not fine]
     if broken:
@@ -324,6 +324,6 @@ def function_share(tokens: list[str], words: frozenset[str]) -> float:
 
 def _check_choice(measure: Any, threshold: float) -> None:
     if measure not in ACTIVITIES:
-        raise VisitError(f"measure must be one of {', '.join(ACTIVITIES)}; {measure!r} came.")
+        raise VisitError(f"measure must be one of {', '.join(ACTIVITIES)}; got {measure!r}.")
     if not 0 <= threshold <= 1:
-        raise VisitError(f"threshold must be from 0 to 1 (the paper: 0.85); {threshold} came.")
+        raise VisitError(f"threshold must be from 0 to 1 (the paper: 0.85); got {threshold}.")

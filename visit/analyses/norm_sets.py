@@ -125,7 +125,7 @@ def set_shift(
 
 def _mean_sides(model: Model, sums: ShiftSums, place: int, norm: str, mean: str) -> Tensor:
     if mean not in MEANS_OF:
-        raise VisitError(f"mean must be one of {', '.join(MEANS_OF)}; {mean!r} came.")
+        raise VisitError(f"mean must be one of {', '.join(MEANS_OF)}; got {mean!r}.")
     if mean == "probabilities":
         return sums.probs[:, place] / sums.count
     with torch.no_grad():

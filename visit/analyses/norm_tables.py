@@ -66,7 +66,7 @@ def tables_of(
 def set_meta(model: Model, prompts: Sequence[str], options: Any, sentence: str) -> dict[str, Any]:
     """What the tables are of. `options`: what has `norm`, `layer`, `pos`, `mean`, `seed`, `no_final_norm`."""
     if not prompts:
-        raise VisitError("No prompt came. Give at least one.")
+        raise VisitError("A set needs at least one prompt; got none.")
     return {
         **provenance(model),
         "prompts": len(prompts), "position": options.pos, "norm": options.norm,

@@ -98,7 +98,7 @@ def parse_fixes(text: str) -> tuple[Fix, ...]:
     for part in filter(None, text.split(",")):
         found = re.fullmatch(r"(\d{0,6}):(\d{0,6})", part.strip(), re.ASCII)
         if not found or part.strip() == ":":
-            raise VisitError(f"Corrections of the alignment are written 3:5,4:,:6 (A:B); {part[:40]!r} came.")
+            raise VisitError(f"Corrections of the alignment are written 3:5,4:,:6 (A:B); got {part[:40]!r}.")
         fixes.append((int(found[1]) if found[1] else None, int(found[2]) if found[2] else None))
     return tuple(fixes)
 

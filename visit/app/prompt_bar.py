@@ -216,7 +216,7 @@ def run(side: str = "", name: str = "") -> tuple[Model, Activations]:
     model = shown_model(side, name)
     try:
         if len(prompt) > PROMPT_CHARACTERS:
-            raise VisitError(f"A prompt may have {PROMPT_CHARACTERS:,} characters; {len(prompt):,} came. Shorten it.")
+            raise VisitError(f"A prompt may have {PROMPT_CHARACTERS:,} characters; got {len(prompt):,}. Shorten it.")
         acts = st_capture(model.name, _typed(model, prompt))
     except VisitError as problem:
         first = DEFAULT_PROMPT_B if side else DEFAULT_PROMPT

@@ -105,7 +105,7 @@ def amount(text: str) -> Any:
         part = float(share[1]) / (100 if share[2] else 1)
         if 0 < part <= 1:
             return part
-    raise VisitError(f"An amount is a number, a share such as 80 %, a pair such as 6,6, or all; “{text[:30]}” came")
+    raise VisitError(f"An amount is a number, a share such as 80 %, a pair such as 6,6, or all; got “{text[:30]}”")
 
 
 def _amount_text(text: str) -> str:

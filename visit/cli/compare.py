@@ -105,5 +105,5 @@ def _sides(options: argparse.Namespace) -> list[tuple[Any, Any, Any]]:
 
 def _two(name: str, values: list[Any]) -> list[Any]:
     if len(values) > 2:
-        raise VisitError(f"--{name} is given once for both sides or twice (A, then B); it came {len(values)} times.")
+        raise VisitError(f"--{name} is given once for both sides or twice (A, then B); got {len(values)}.")
     return values * 2 if len(values) == 1 else values

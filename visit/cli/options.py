@@ -17,7 +17,7 @@ class Once(argparse.Action):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         if getattr(namespace, self.dest, None) is not None:
-            parser.error(f"{option_string} is given once here; it came twice")
+            parser.error(f"{option_string} is given once here; got it twice")
         setattr(namespace, self.dest, values)
 
 

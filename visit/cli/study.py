@@ -92,7 +92,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
 def _check(options: argparse.Namespace) -> None:
     """Refuse what cannot be done before any work."""
     if options.limit is not None and options.limit < 1:
-        raise VisitError(f"--limit takes at least one prompt; {options.limit} came.")
+        raise VisitError(f"--limit takes at least one prompt; got {options.limit}.")
     if options.over is not None and options.out is None:
         raise VisitError("--over belongs to --out: another study is laid over the report's figures.")
     if options.out is not None and options.out.exists() and not options.out.is_dir():

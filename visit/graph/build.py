@@ -194,10 +194,10 @@ def parse_layers(text: str) -> list[int]:
     for part in text.split(","):
         ends = part.strip().split("-")
         if not 1 <= len(ends) <= 2 or not all(e.strip().isdecimal() for e in ends) or len(part) > 20:
-            raise VisitError(f"Layers are written 3, 3-5 or 0,3,7-9 (from 0); {text[:60]!r} came.")
+            raise VisitError(f"Layers are written 3, 3-5 or 0,3,7-9 (from 0); got {text[:60]!r}.")
         first, last = int(ends[0]), int(ends[-1])
         if last < first or last > 100_000:
-            raise VisitError(f"A range of layers runs upwards, as 3-5; {part.strip()!r} came.")
+            raise VisitError(f"A range of layers runs upwards, as 3-5; got {part.strip()!r}.")
         found |= set(range(first, last + 1))
     return sorted(found)
 
@@ -210,8 +210,8 @@ def shown_layers(model: Model, layers: Iterable[int] | int | str | None) -> list
     shown = sorted({int(layer) for layer in layers}) if layers is not None else list(range(model.n_layers))
     wrong = [layer for layer in shown if not 0 <= layer < model.n_layers]
     if wrong or not shown:
-        came = f"{wrong[0]} came" if wrong else "none came"
-        raise VisitError(f"Layers of {model.name} run from 0 to {model.n_layers - 1}; {came}.")
+        got = f"got {wrong[0]}" if wrong else "got none"
+        raise VisitError(f"Layers of {model.name} run from 0 to {model.n_layers - 1}; {got}.")
     return shown
 
 

@@ -38,12 +38,12 @@ class Keep:
     def __post_init__(self) -> None:
         object.__setattr__(self, "pin", (self.pin,) if isinstance(self.pin, str) else tuple(self.pin))
         if self.by not in ("norm", "contribution", "pattern"):
-            raise VisitError(f"Keep.by must be 'norm', 'contribution' or 'pattern'; {self.by!r} came.")
+            raise VisitError(f"Keep.by must be 'norm', 'contribution' or 'pattern'; got {self.by!r}.")
         for name in ("heads", "values", "attn_neurons", "mlp_neurons"):
             if not _is_count(getattr(self, name)):
                 raise VisitError(
                     f"Keep.{name} must be a whole number, a share in (0, 1], a pair (positive, negative) of whole "
-                    f"numbers, or None for all; {getattr(self, name)!r} came."
+                    f"numbers, or None for all; got {getattr(self, name)!r}."
                 )
 
 

@@ -214,9 +214,9 @@ def intersection(model: Model, a: Any, b: Any, k: int = 50) -> Any:
     """
     left, right = _rows(model, a), _rows(model, b)
     if left.shape != right.shape:
-        raise VisitError(f"Both sides must have as many vectors; {len(left)} and {len(right)} came.")
+        raise VisitError(f"Both sides must have as many vectors; got {len(left)} and {len(right)}.")
     if not 1 <= k <= model.d_vocab:
-        raise VisitError(f"k must be from 1 to {model.d_vocab}; {k} came.")
+        raise VisitError(f"k must be from 1 to {model.d_vocab}; got {k}.")
     tops = [torch.cat([top_of(logits, k)[1] for _, logits in lens_logits(model, x)]) for x in (left, right)]
     shared = (tops[0][:, :, None] == tops[1][:, None, :]).any(-1).sum(-1) / k
     return float(shared[0]) if torch.as_tensor(a).dim() == 1 else shared
@@ -226,5 +226,5 @@ def _rows(model: Model, x: Any) -> Tensor:
     x = torch.as_tensor(x, device=model.device)
     x = x[None] if x.dim() == 1 else x
     if x.dim() != 2 or x.shape[-1] != model.d_model:
-        raise VisitError(f"Vectors must be [n, {model.d_model}] (d_model of {model.name}); {list(x.shape)} came.")
+        raise VisitError(f"Vectors must be [n, {model.d_model}] (d_model of {model.name}); got {list(x.shape)}.")
     return x.to(model.wide)

@@ -124,7 +124,7 @@ class StaticIndex:
         if (matrix, layer) not in self.starts:
             layers = 1 + max(layer for _, layer in self.starts)
             raise VisitError(
-                f"Static rows are of {', '.join(self.sizes)}, layers 0 to {layers - 1}; {matrix}, layer {layer} came."
+                f"Static rows are of {', '.join(self.sizes)}, layers 0 to {layers - 1}; got {matrix}, layer {layer}."
             )
         start = self.starts[matrix, layer]
         return slice(start, start + self.sizes[matrix])
@@ -322,7 +322,7 @@ def row_words(
     span = index.span(matrix, layer)
     wrong = [n for n in numbers if not 0 <= n < index.sizes[matrix]]
     if wrong:
-        raise VisitError(f"Rows of {matrix} run from 0 to {index.sizes[matrix] - 1}; {wrong[0]} came.")
+        raise VisitError(f"Rows of {matrix} run from 0 to {index.sizes[matrix] - 1}; got {wrong[0]}.")
     at = span.start + np.asarray(numbers, dtype=np.int64)
     found = {"ids": index.ids[at], "entropy": index.entropy[at], "norm": index.norm[at]}
     return _spoken(index.vocabulary, matrix, layer, numbers, found, words)
@@ -334,7 +334,7 @@ def read_rows(model: Model, matrix: str, layer: int, numbers: Sequence[int], wor
     rows = weight_rows(model, matrix, layer)
     wrong = [n for n in numbers if not 0 <= n < len(rows)]
     if wrong:
-        raise VisitError(f"Rows of {matrix} run from 0 to {len(rows) - 1}; {wrong[0]} came.")
+        raise VisitError(f"Rows of {matrix} run from 0 to {len(rows) - 1}; got {wrong[0]}.")
     x = rows[torch.tensor(list(numbers), dtype=torch.long, device=rows.device)]
     found = {name: np.empty((len(x), *shape[1:]), kind) for name, (shape, kind) in _shapes(model).items()}
     _read_into(model, x, found, 0, _turn(model))
@@ -360,7 +360,7 @@ def search_weights(index: StaticIndex, token: int, words: int = 5) -> pd.DataFra
     row as it is), `norm`. Raises `VisitError` for an id outside the vocabulary. Source: ours.
     """
     if not 0 <= token < len(index.vocabulary):
-        raise VisitError(f"A token id is from 0 to {len(index.vocabulary) - 1}; {token} came.")
+        raise VisitError(f"A token id is from 0 to {len(index.vocabulary) - 1}; got {token}.")
     row, side, place = np.unravel_index(np.flatnonzero(index.ids == index.ids.dtype.type(token)), index.ids.shape)
     order = np.lexsort((row, place))
     row, side, place = row[order], side[order], place[order]

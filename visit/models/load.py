@@ -261,7 +261,7 @@ def _device(device: str | None) -> str:
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
-        raise VisitError(f"The device must be 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'; {device!r} came.") from error
+        raise VisitError(f"The device must be 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'; got {device!r}.") from error
     if kind == "cuda" and not torch.cuda.is_available():
         raise VisitError(f"The device {device!r} was asked for, and torch finds no GPU here. Use device='cpu'.")
     if kind == "mps" and not torch.backends.mps.is_available():
@@ -279,7 +279,7 @@ def _dtype(name: str, wanted: str | torch.dtype | None, config: Any, where: str,
     cuda = where.startswith("cuda") or (where == "auto" and torch.cuda.is_available())
     text = str(wanted).removeprefix("torch.") if wanted is not None else None
     if text is not None and text not in _DTYPES:
-        raise VisitError(f"The dtype must be one of {', '.join(_DTYPES)}; {wanted!r} came.")
+        raise VisitError(f"The dtype must be one of {', '.join(_DTYPES)}; got {wanted!r}.")
     kinds = [text] if text else [str(_stored(config)).removeprefix("torch.")] if cuda else ["float32", "bfloat16"]
     if where.startswith("mps") and text == "float64":
         raise VisitError("An Apple GPU has no float64. Use dtype='float32', or device='cpu'.")

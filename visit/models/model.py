@@ -252,7 +252,7 @@ class Model:
                     raise
                 target = same[0]
         if not 0 <= int(target) < self.d_vocab:
-            raise VisitError(f"The {what} must be a token id from 0 to {self.d_vocab - 1}; {target} came.")
+            raise VisitError(f"The {what} must be a token id from 0 to {self.d_vocab - 1}; got {target}.")
         return int(target)
 
 

@@ -109,7 +109,7 @@ def single_token(tokenizer: Any, text: str, what: str) -> int:
     if len(ids) == 1:
         return int(ids[0])
     if not ids:
-        raise VisitError(f"The {what} must be one token; an empty text came. Leave it out to take the prediction.")
+        raise VisitError(f"The {what} must be one token; got an empty text. Leave it out to take the prediction.")
     # a character may be spread over several tokens, so each piece is shown as the tokenizer stores it
     pieces = [token_text(tokenizer, i) for i in ids]
     shown = ", ".join(repr(p) for p in pieces[:8]) + (", …" if len(pieces) > 8 else "")

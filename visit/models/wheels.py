@@ -203,7 +203,7 @@ def _check(name: str, what: str, wanted: str, found: str) -> None:
     if found != wanted:
         raise VisitError(
             f"{name!r} is not kept: what was downloaded is not the file that VISIT knows ({what} must have the SHA-256 "
-            f"sum {wanted[:12]}…, {found[:12]}… came). Try again; if it stays so, ask who runs the package index."
+            f"sum {wanted[:12]}…, got {found[:12]}…). Try again; if it stays so, ask who runs the package index."
         )
 
 

@@ -196,7 +196,7 @@ def _ending(name: str, text: str) -> str:
     if ending in ENDINGS:
         return ending
     if ending:
-        raise VisitError(f"A prompt set is a {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]} file; {name} came.")
+        raise VisitError(f"A prompt set is a {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]} file; got {name}.")
     first = text.lstrip().split("\n", 1)[0]
     if first.startswith("{"):
         return ".jsonl"

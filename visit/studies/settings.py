@@ -74,19 +74,19 @@ def settled(settings: Settings, model: Any) -> Settings:
     """
     unknown = [figure for figure in settings.figures if figure not in FIGURES]
     if unknown or not settings.figures:
-        came = f"{unknown[0]!r} came" if unknown else "none came"
-        raise VisitError(f"The study's figures are {', '.join(FIGURES)}; {came}. Choose some of these.")
+        got = f"got {unknown[0]!r}" if unknown else "got none"
+        raise VisitError(f"The study's figures are {', '.join(FIGURES)}; {got}. Choose some of these.")
     for name, given, allowed in (("second", settings.second, SECOND_MEASURES), ("correct", settings.correct, CORRECT)):
         if given not in allowed:
-            raise VisitError(f"{name} must be one of {', '.join(allowed)}; {given!r} came.")
+            raise VisitError(f"{name} must be one of {', '.join(allowed)}; got {given!r}.")
     for name, number in (("k", settings.k), ("values", settings.values), ("draws", settings.draws),
                          ("sources", settings.sources)):  # fmt: skip
         if number is not None and number < 1:
-            raise VisitError(f"{name} must be at least 1; {number} came.")
+            raise VisitError(f"{name} must be at least 1; got {number}.")
     layers = None if settings.layers is None else tuple(sorted(set(settings.layers)))
     wrong = [layer for layer in layers or () if not 0 <= layer < model.n_layers]
     if wrong or layers == ():
-        came = f"{wrong[0]} came" if wrong else "none came"
-        raise VisitError(f"Layers of {model.name} run from 0 to {model.n_layers - 1}; {came}.")
+        got = f"got {wrong[0]}" if wrong else "got none"
+        raise VisitError(f"Layers of {model.name} run from 0 to {model.n_layers - 1}; {got}.")
     figures = tuple(figure for figure in FIGURES if figure in settings.figures)
     return replace(settings, figures=figures, layers=layers, k=min(settings.k, model.d_vocab))

@@ -57,7 +57,7 @@ def study(
     started = time.perf_counter()
     unknown = sorted(set(settings) - set(Settings.__dataclass_fields__))
     if unknown:
-        raise VisitError(f"A study's settings are {', '.join(Settings.__dataclass_fields__)}; {unknown[0]!r} came.")
+        raise VisitError(f"A study's settings are {', '.join(Settings.__dataclass_fields__)}; got {unknown[0]!r}.")
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list | range) else v for name, v in settings.items()}
     wanted = settled(Settings(**values), model)
     usable = studied(model, prompt_set(prompts), wanted)

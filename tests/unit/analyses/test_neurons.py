@@ -261,7 +261,7 @@ def test_charts_hold_their_tables_numbers(facts):
     ("call", "says"),
     [
         (lambda m, a: active_neurons(m, a, 3), "Layers of gpt2 run from 0 to 2; got 3"),
-        (lambda m, a: active_neurons(m, a, 0, 9), "from 0 to 8 .* 9 came"),
+        (lambda m, a: active_neurons(m, a, 0, 9), "from 0 to 8 .* got 9"),
         (lambda m, a: active_neurons(m, a, 0, top=0), "top must be at least 1; got 0"),
         (lambda m, a: active_neurons(m, a, 0, by="size"), "by must be one of norm"),
         (lambda m, a: active_neurons(m, a, 0, kind="head"), "kind must be one of mlp"),

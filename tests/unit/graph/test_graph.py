@@ -485,8 +485,8 @@ def test_default_target_is_the_prediction_and_the_graph_knows_what_it_is_of():
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"pos": 9}, "0 to 8"), ({"pos": -10}, "-10 came"), ({"layers": [3]}, "from 0 to 2"), ({"layers": []}, "none"),
-        ({"layers": [-1]}, "-1 came"), ({"target": 10**6}, "token id"),
+        ({"pos": 9}, "0 to 8"), ({"pos": -10}, "got -10"), ({"layers": [3]}, "from 0 to 2"), ({"layers": []}, "none"),
+        ({"layers": [-1]}, "got -1"), ({"target": 10**6}, "token id"),
         ({"target": "two words here"}, "exactly one token"),
         ({"target": ""}, "empty text"), ({"distractor": "a b"}, "distractor"),
     ],

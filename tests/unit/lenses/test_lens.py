@@ -104,7 +104,7 @@ def test_half_precision_is_read_in_float32():
         (lambda m: read_vectors(m, torch.zeros(2, 3)), r"\[n, 24\]"),
         (lambda m: read_vectors(m, torch.zeros(24), target="two words"), "exactly one token"),
         (lambda m: intersection(m, torch.zeros(2, 24), torch.zeros(3, 24)), "2 and 3"),
-        (lambda m: intersection(m, torch.zeros(24), torch.zeros(24), k=0), "0 came"),
+        (lambda m: intersection(m, torch.zeros(24), torch.zeros(24), k=0), "got 0"),
     ],
 )
 def test_a_wrong_call_gets_a_sentence(call, says):

@@ -256,10 +256,10 @@ def test_progress_reaches_the_end():
     ("call", "says"),
     [
         (lambda i: search_weights(i, -1), "from 0 to"),
-        (lambda i: search_weights(i, 10**6), "1000000 came"),
-        (lambda i: row_words(i, "W_up", 0, [0]), "W_out, W_in, W_O, layers 0 to 2; W_up"),
-        (lambda i: row_words(i, "W_in", 3, [0]), "layer 3 came"),
-        (lambda i: row_words(i, "W_out", 0, [40]), "run from 0 to 39; 40 came"),
+        (lambda i: search_weights(i, 10**6), "got 1000000"),
+        (lambda i: row_words(i, "W_up", 0, [0]), "W_out, W_in, W_O, layers 0 to 2; got W_up"),
+        (lambda i: row_words(i, "W_in", 3, [0]), "got W_in, layer 3"),
+        (lambda i: row_words(i, "W_out", 0, [40]), "run from 0 to 39; got 40"),
     ],
 )
 def test_a_wrong_question_gets_a_sentence(call, says):

@@ -105,7 +105,7 @@ def test_auto_places_the_model_and_refuses_to_leave_weights_on_the_disk(folder, 
 
 
 def test_auto_without_accelerate_and_devices_that_are_not_there(folder, monkeypatch):
-    with pytest.raises(VisitError, match="'banana' came"):
+    with pytest.raises(VisitError, match="got 'banana'"):
         load_model(folder, device="banana")
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(VisitError, match="no GPU"):

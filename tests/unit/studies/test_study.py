@@ -654,8 +654,8 @@ def test_a_norm_filters_function_words_where_they_lose_not_where_they_gain_less(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"figures": ["4"]}, "figures are"), ({"figures": []}, "none came"), ({"k": 0}, "k must be"),
-        ({"layers": [99]}, "run from 0"), ({"layers": []}, "none came"), ({"second": "cosine"}, "second must be"),
+        ({"figures": ["4"]}, "figures are"), ({"figures": []}, "got none"), ({"k": 0}, "k must be"),
+        ({"layers": [99]}, "run from 0"), ({"layers": []}, "got none"), ({"second": "cosine"}, "second must be"),
         ({"correct": "maybe"}, "correct must be"), ({"draws": 0}, "draws must be"), ({"values": 0}, "values must be"),
         ({"heads": 3}, "settings are"), ({"pos": 99}, "no position 99"), ({"sources": 0}, "sources must be"),
     ],
