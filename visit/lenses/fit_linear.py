@@ -1,0 +1,401 @@
+"""Fitting a lens to a model, on text that the model itself writes: no corpus, nothing learned by descent.
+
+How a lens is fitted, in five steps:
+
+1. The model writes rows of text at temperature 1 from its start token, with a cache of keys and values; the states of
+   every step are read where a capture reads them, so that no text is run twice. (A text of the user's is run instead.)
+2. Position 0 and rows longer than ten times their state's median are left out (attention sinks, in x and in y).
+3. Sums in float64, per state: n, Σx, Σy, X'X, X'Y, where y is the last block's output. No state is kept.
+4. Affine least squares in closed form: A = (Sxx + λ · mean(diag Sxx) · I)⁻¹ Sxy, b = mean(y) − mean(x) A, λ = 1e-5.
+5. On rows that were not used, the lens and the plain lens are compared with the model's final prediction: the report.
+
+Source: Din et al. 2023 (the linear shortcut); settings and their measurements: our own.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+import visit
+from visit.activations.hooks import Recorder
+from visit.errors import VisitError
+from visit.lenses.linear import Lens, all_sites, compact
+from visit.lenses.trust import Agreement
+from visit.models.fingerprint import fingerprint
+from visit.models.model import Model
+from visit.models.tokens import start_tokens
+
+TOKENS = 8000  # to fit; a tenth more is held out
+LENGTH = 48  # positions of a row that the model writes
+RIDGE, LONG = 1e-5, 10.0  # λ; how many times its median a state may be long
+PER_WIDTH = 3  # fewer tokens than this times d_model make a lens worse
+ROWS = 192  # at once, where their keys, values and logits have room
+ROOM = 400 << 20  # bytes for keys and values, and for logits
+HELD = 48  # rows held out at least: with 18 the report of one visit-mini was off by 1.4 bits
+PART = 768  # states that are added to the sums in one product
+REPORTED, WORK = (256, 2000), 1e12  # held-out positions that the report is of: as many as so many operations read
+_ENDS_AT_ONCE = 0.5  # share of end tokens in what a model writes above which it is no text
+
+
+@dataclass(frozen=True)
+class Item:
+    """What one step does: feed columns `start` to `stop` of a batch of rows, solve, or compare some positions."""
+
+    kind: str  # "feed", "solve" or "report"
+    batch: int = 0
+    start: int = 0
+    stop: int = 0
+
+
+class LensFit:
+    """The fit as a job that can be stopped between two tokens and resumed: what it has written is all it must keep."""
+
+    version = "lens 1"
+
+    def __init__(self, model: Model, tokens: int = TOKENS, text: str | Sequence[str] | None = None, seed: int = 0,
+                 shuffled: bool = False) -> None:  # fmt: skip
+        """`shuffled`: a control, each x with another row's y."""
+        least = PER_WIDTH * model.d_model
+        self.model, self.seed, self.shuffled = model, seed, shuffled
+        self.tokens = max(tokens, least) if tokens == TOKENS else tokens
+        if self.tokens < least:
+            raise VisitError(
+                f"A lens for {model.name} needs at least {least:,} tokens (3 × d_model); got {self.tokens:,}."
+            )
+        self.sites = tuple(all_sites(model))
+        self.text = None if text is None else _texts(text)
+        self.ids = self._rows_of_text(least) if self.text is not None else self._starts()
+        self._sums: Sums | None = None
+        self._cache: Any = None
+        self._lens: Lens | None = None
+        self._agreement: Agreement | None = None
+
+    # ---- the plan ------------------------------------------------------------------------------------------------
+    def _starts(self) -> np.ndarray:
+        """Rows that hold a start token only: −1 is not written yet. The last rows are those held out."""
+        length = min(LENGTH, self.model.max_tokens)
+        fit = -(-self.tokens // (length - 1))
+        ids = np.full((fit + _held(fit), length), -1, np.int64)
+        ids[:, 0] = _start_ids(self.model, len(ids), np.random.default_rng(self.seed))
+        return ids
+
+    def _rows_of_text(self, least: int) -> np.ndarray:
+        """The text's tokens, cut into rows of one length, each behind a start token where the tokenizer has one."""
+        assert self.text is not None
+        model, start = self.model, list(start_tokens(self.model.tokenizer))
+        stream = [i for part in self.text for i in model.tokenizer(part, add_special_tokens=False)["input_ids"]]
+        width = min(128, model.max_tokens) - len(start)
+        rows = [start + stream[at : at + width] for at in range(0, len(stream) - width + 1, width)]
+        fitted = (len(rows) - -(-len(rows) // 10)) * (len(start) + width - 1)
+        if fitted < least:
+            raise VisitError(
+                f"A lens for {model.name} needs a text of at least {least * 11 // 10:,} tokens (3 × d_model to fit, a "
+                f"tenth more held out); got {len(stream):,}. Without a text the model writes one."
+            )
+        rows = rows[: -(-self.tokens * 11 // (10 * (len(start) + width - 1)))]
+        return np.array(rows, np.int64)
+
+    @property
+    def _held(self) -> int:
+        """How many rows at the end are held out."""
+        return -(-len(self.ids) // 11) if self.text is not None else _held(-(-self.tokens // (self.ids.shape[1] - 1)))
+
+    @cached_property
+    def batches(self) -> tuple[slice, ...]:
+        """Equal shares of the rows to fit, as large as there is room for, and the rows held out."""
+        config, fit, length = self.model, len(self.ids) - self._held, self.ids.shape[1]
+        kept = 8 * length * config.n_layers * config.n_kv_heads * config.d_head
+        most = max(1, min(ROWS, ROOM // kept, ROOM // (8 * config.d_vocab)))
+        size = -(-fit // -(-fit // most))
+        ends = [*range(0, fit, size), fit]
+        return (*(slice(a, b) for a, b in pairwise(ends)), slice(fit, len(self.ids)))
+
+    @cached_property
+    def reported(self) -> int:
+        """How many held-out positions the report is of."""
+        model, held = self.model, self._held * (self.ids.shape[1] - 1)
+        return min(
+            held, max(REPORTED[0], min(REPORTED[1], int(WORK / (4 * model.n_layers * model.d_vocab * model.d_model))))
+        )
+
+    @cached_property
+    def items(self) -> tuple[Item, ...]:
+        length = self.ids.shape[1]
+        feeds = [
+            Item("feed", batch, start, stop)
+            for batch in range(len(self.batches))
+            for start, stop in ([(0, length)] if self.text is not None else [(s, s + 1) for s in range(length)])
+            if self.text is None or batch < len(self.batches) - 1  # a given text that is held out is read at the end
+        ]
+        return (*feeds, Item("solve"), *(Item("report", start=s, stop=s + 32) for s in range(0, self.reported, 32)))
+
+    @cached_property
+    def work(self) -> tuple[float, ...]:
+        """Seconds that every item takes at 100 billion operations a second."""
+        model = self.model
+        per_token = 2.0 * sum(p.numel() for p in model.hf.parameters())
+        added = 4.0 * len(self.sites) * model.d_model**2 * 2  # in float64
+        read = 4.0 * model.n_layers * model.d_vocab * model.d_model
+        costs = {"solve": len(self.sites) * 2.0 * model.d_model**3, "report": 32 * read}
+        return tuple(
+            (costs[i.kind] if i.kind != "feed" else (i.stop - i.start) * self._count(i) * (per_token + added)) / 1e11
+            for i in self.items
+        )  # fmt: skip
+
+    def _count(self, item: Item) -> int:
+        rows = self.batches[item.batch]
+        return rows.stop - rows.start
+
+    def doing(self, done: int) -> str:
+        kind = self.items[done].kind if done < len(self.items) else ""
+        reads = "reading its states" if self.text is None else "reading the text"
+        return {"feed": f"the model writes, and {reads}" if self.text is None else reads, "solve": "fitting the maps",
+                "report": "comparing on text not used"}.get(kind, "")  # fmt: skip
+
+    # ---- the job -------------------------------------------------------------------------------------------------
+    def update(self, items: Sequence[Item]) -> None:
+        with torch.no_grad():
+            for item in items:
+                if item.kind == "feed":
+                    self._feed(item.batch, item.start, item.stop)
+                elif item.kind == "solve":
+                    self._solve()
+                else:
+                    assert self._agreement is not None
+                    self._agreement.compare(item.start, item.stop)
+
+    def snapshot(self) -> Lens | None:
+        """The lens, once it is whole; None before."""
+        if self._lens is None or self._agreement is None or not self._agreement.whole:
+            return None
+        table = self._agreement.table()
+        return Lens(self.sites, self._lens.maps, self._lens.bias, self._lens.held_out, self._lens.meta, table)
+
+    def state(self) -> dict[str, np.ndarray]:
+        done = np.zeros((0,)) if self._agreement is None else self._agreement.state()
+        return {"ids": self.ids.copy(), "solved": np.array(self._lens is not None), "agreement": done}
+
+    def load(self, state: dict[str, np.ndarray]) -> None:
+        """Read again what was written before: a forward pass over it, without choosing a word anew."""
+        ids = state["ids"]
+        if ids.shape != self.ids.shape or (ids[:, 0] != self.ids[:, 0]).any():
+            raise ValueError("these rows are of another fit")
+        self.ids, self._sums, self._cache = ids.astype(np.int64), None, None
+        with torch.no_grad():
+            for batch, rows in enumerate(self.batches):
+                known = int((self.ids[rows] >= 0).all(0).sum()) - (self.text is None)
+                whole = known == self.ids.shape[1] - (self.text is None)
+                if self.text is None and known > 0:
+                    self._feed(batch, 0, known + whole, choose=False)
+            if state["solved"]:
+                self._solve()
+                assert self._agreement is not None
+                self._agreement.load(state["agreement"])
+
+    # ---- steps 1 to 3 --------------------------------------------------------------------------------------------
+    def _feed(self, batch: int, start: int, stop: int, choose: bool = True) -> None:
+        """Run columns `start` to `stop` of the batch's rows, add their states, and let the model write the next."""
+        model, rows, length = self.model, self.batches[batch], self.ids.shape[1]
+        held, own = batch == len(self.batches) - 1, self.text is None
+        parts = frozenset({"resid_pre", "resid_post"} | ({"resid_mid"} if ("resid_mid", 0) in self.sites else set()))
+        recorder = Recorder(model, parts, None)
+        ids = torch.from_numpy(self.ids[rows, start:stop]).to(model.device)
+        recorder.shape = (len(ids), stop - start)
+        with model.lock, recorder.hooks():
+            out = model.hf(
+                ids, past_key_values=self._cache if start else None, use_cache=own,
+                logits_to_keep=1 if model.ln_final is not None else 0,
+            )  # fmt: skip
+        self._cache = out.past_key_values if own and stop < length else None
+        if not held:
+            self._add(recorder.buffers, start)
+        if own and choose and stop < length:
+            self.ids[rows, stop] = self._written(out.logits[:, -1], batch, stop)
+
+    def _written(self, logits: Tensor, batch: int, step: int) -> np.ndarray:
+        """A word for every row, drawn from the model's own distribution; behind an end a new text starts."""
+        generator = torch.Generator().manual_seed(((self.seed * 65_537 + batch) * 65_537 + step) % (1 << 62))
+        sums = logits.float().softmax(-1).cumsum(-1, dtype=torch.float64).cpu()
+        if not bool(sums[:, -1].isfinite().all()):
+            raise VisitError(f"{self.model.name} computes values that are no numbers; no lens can be fitted to it.")
+        # one number a row and its place among the sums: torch.multinomial draws one for every word of the vocabulary
+        drawn = torch.rand(len(sums), 1, generator=generator, dtype=torch.float64) * sums[:, -1:]
+        chosen = torch.searchsorted(sums, drawn, right=True)[:, 0].clamp_(max=sums.shape[1] - 1).numpy()
+        ends, start = _end_ids(self.model), self.ids[self.batches[batch], 0]
+        before = self.ids[self.batches[batch], step - 1]
+        if ends:
+            again = np.isin(before, ends) & ~np.isin(before, start) if step > 1 else np.zeros(len(chosen), bool)
+            chosen = np.where(again, start, chosen)
+            written = self.ids[self.batches[batch], 1:step]
+            if step == self.ids.shape[1] // 2 and np.isin(written, ends).mean() > _ENDS_AT_ONCE:
+                raise VisitError(
+                    f"What {self.model.name} writes ends at once, so that no lens can be fitted to it. Give a text "
+                    "of your own (text=, or --text FILE)."
+                )
+        return chosen
+
+    def _add(self, buffers: dict[str, Tensor], start: int) -> None:
+        """Add the states of these columns to the sums; position 0 is dropped."""
+        skip = 1 if start == 0 else 0
+        stream = buffers["stream"][:, :, skip:].flatten(1, 2)
+        if not stream.shape[1]:
+            return
+        mid = buffers["resid_mid"][:, :, skip:].flatten(1, 2) if "resid_mid" in buffers else None
+        places = {"resid_pre": lambda n: stream[n], "resid_post": lambda n: stream[n + 1]}
+        x = [places[name](n) if name in places else mid[n] for name, n in self.sites]  # type: ignore[index]
+        self._sums = self._sums or Sums(self.model, len(self.sites), self.shuffled)
+        self._sums.add(x, stream[-1])
+
+    # ---- steps 4 and 5 -------------------------------------------------------------------------------------------
+    def _solve(self) -> None:
+        assert self._sums is not None
+        maps, bias = self._sums.solve()
+        self._sums, self._cache = None, None
+        held = torch.from_numpy(self.ids[self.batches[-1]])
+        model, text = self.model, self.text
+        words = None if text is None else hashlib.sha256("\0".join(text).encode()).hexdigest()[:12]
+        meta = {
+            **model.provenance, "fingerprint": fingerprint(model), "tokens": self.tokens, "seed": self.seed,
+            "text": None if words is None else f"a given text ({words})", "length": self.ids.shape[1],
+            "ridge": RIDGE, "n_layers": model.n_layers, "d_model": model.d_model, "d_vocab": model.d_vocab,
+            "shuffled": self.shuffled, "versions": {"visit": visit.__version__, "torch": torch.__version__},
+        }  # fmt: skip
+        self._lens = Lens(self.sites, maps, bias, held, meta, pd.DataFrame())
+        self._agreement = Agreement(model, self._lens, self.reported)
+
+
+class Sums:
+    """The streaming sums of every state, float64; rows wait until there are enough for one product."""
+
+    def __init__(self, model: Model, sites: int, shuffled: bool) -> None:
+        d, self.shuffled = model.d_model, shuffled
+        place = torch.device("cpu") if model.device.type == "mps" else model.device  # it has no float64
+        self.n = torch.zeros(sites, dtype=torch.float64, device=place)
+        self.x, self.y = (torch.zeros(sites, d, dtype=torch.float64, device=place) for _ in range(2))
+        self.xx, self.xy = (torch.zeros(sites, d, d, dtype=torch.float64, device=place) for _ in range(2))
+        self.longest: Tensor | None = None  # of a state and of y, from the first rows
+        self._waiting: list[tuple[list[Tensor], Tensor]] = []
+        self._rows = 0
+
+    def add(self, x: list[Tensor], y: Tensor) -> None:
+        """`x`: `[pos, d_model]` of every state; `y`: of the last block's output at the same positions."""
+        self._waiting.append((x, y))
+        self._rows += len(y)
+        if self._rows >= PART:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        place = self.n.device
+        y = torch.cat([rows for _, rows in self._waiting]).to(place, torch.float64)
+        states = [torch.cat([x[site] for x, _ in self._waiting]) for site in range(len(self.n))]
+        self._waiting, self._rows = [], 0
+        lengths = torch.stack([*(s.float().norm(dim=-1).to(place) for s in states), y.norm(dim=-1).float()])
+        if self.longest is None:
+            self.longest = LONG * lengths.median(dim=-1, keepdim=True).values
+        short = lengths <= self.longest
+        if self.shuffled:
+            order = torch.randperm(len(y), generator=torch.Generator().manual_seed(len(y))).to(place)
+            y, short[-1] = y[order], short[-1][order]
+        for site, state in enumerate(states):
+            kept = short[site] & short[-1]
+            rows, goal = state[kept.to(state.device)].to(place, torch.float64), y[kept]
+            self.n[site] += len(rows)
+            self.x[site] += rows.sum(0)
+            self.y[site] += goal.sum(0)
+            self.xx[site].addmm_(rows.T, rows)
+            self.xy[site].addmm_(rows.T, goal)
+
+    def solve(self) -> tuple[Tensor, Tensor]:
+        """(A `[site, d_model, d_model]`, b `[site, d_model]`)."""
+        self._flush()
+        maps, biases = [], []
+        for site in range(len(self.n)):
+            n = self.n[site]
+            if n < 2:
+                raise VisitError("Too few states are left to fit a lens to: all but one are longer than ten medians.")
+            mean_x, mean_y = self.x[site] / n, self.y[site] / n
+            xx = self.xx[site] - n * torch.outer(mean_x, mean_x)
+            xy = self.xy[site] - n * torch.outer(mean_x, mean_y)
+            xx.diagonal().add_(RIDGE * xx.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny))
+            found = torch.linalg.solve(xx, xy)
+            if not bool(found.isfinite().all()):
+                raise VisitError("The states of this model hold values that are no numbers; no lens can be fitted.")
+            # as it is kept, so that b belongs to the rounded A
+            kept = compact(found)
+            maps.append(kept)
+            biases.append((mean_y - mean_x @ kept.double()).float())
+        same = torch.float16 if all(m.dtype == torch.float16 for m in maps) else torch.float32
+        return torch.stack([m.to(same) for m in maps]), torch.stack(biases)
+
+
+def fit_lens(
+    model: Model, tokens: int = TOKENS, text: str | Sequence[str] | None = None, seed: int = 0,
+    progress: Callable[[float, str], None] | None = None, shuffled: bool = False,
+) -> Lens:  # fmt: skip
+    """Fit a linear lens to a model: see the steps at the top of this module.
+
+    `tokens`: how many to fit to (at least 3 × d_model; a tenth more is held out). `text`: a text of one's own, or
+    several, instead of what the model writes from `seed`. `progress(share, doing)` is told after every step.
+    `shuffled`: the control in which every state is fitted to another one's end. Takes about what a forward pass over
+    the tokens takes, and as much again. Raises `VisitError` for too few tokens, a text that is too short, or a model
+    whose samples end at once. Source: Din et al. 2023, by closed form.
+    """
+    job = LensFit(model, tokens, text, seed, shuffled)
+    whole, done = sum(job.work), 0.0
+    for at, item in enumerate(job.items):
+        job.update([item])
+        done += job.work[at]
+        if progress is not None:
+            progress(done / whole, job.doing(at))
+    found = job.snapshot()
+    assert found is not None
+    return found
+
+
+# ---- where a text starts and ends ------------------------------------------------------------------------------------
+def _texts(text: str | Sequence[str]) -> tuple[str, ...]:
+    found = (text,) if isinstance(text, str) else tuple(text)
+    if not all(isinstance(part, str) for part in found) or not any(part.strip() for part in found):
+        raise VisitError("The text to fit a lens to is empty. Give some, or none for what the model writes itself.")
+    return found
+
+
+def _start_ids(model: Model, count: int, generator: np.random.Generator) -> np.ndarray:
+    """The start token of every row; where the model has none, the first words of the prompts that come with VISIT."""
+    named = [*start_tokens(model.tokenizer)[:1], model.tokenizer.bos_token_id, *_end_ids(model)]
+    known = [i for i in named if i is not None and 0 <= i < model.d_vocab]
+    if known:
+        return np.full(count, known[0], np.int64)
+    first = [model.tokenizer(prompt)["input_ids"][0] for prompt in _prompts()]
+    return generator.choice(np.array(first, np.int64), count)
+
+
+def _held(rows: int) -> int:
+    """How many rows are held out beside those to fit to: a tenth, and so many that no single text decides."""
+    return max(HELD, -(-rows // 10))
+
+
+def _end_ids(model: Model) -> list[int]:
+    found = model.tokenizer.eos_token_id
+    return [] if found is None else [int(found)]
+
+
+def _prompts() -> Iterator[str]:
+    folder = files("visit") / "data" / "visit-mini" / "prompts"
+    for file in sorted(folder.iterdir(), key=lambda f: f.name):
+        if file.name.endswith(".csv"):
+            yield from (row["prompt"] for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines()))

@@ -1,0 +1,211 @@
+"""Why one may believe a fitted lens: how near it comes to the model's prediction, and four controls that could fail.
+
+- Agreement: KL (bits) and top-1, per block, plain and fitted, on text not used in the fit.
+- Wrong answers stay low: the right answer's rank through the lens beside the rank of another prompt's answer.
+- Specific: how much of the lens's top words the model finally predicts here, and how much of it for another prompt.
+- Causal: put the last state after a block of prompt B into prompt A; does A now answer B's answer, where the lens names
+  it?
+- Shuffled: a lens whose maps belong to other blocks, or were fitted to other rows' ends, reads worse.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from visit.activations.forward import capture_many
+from visit.errors import VisitError
+from visit.lenses.logit import lens_logits, read, top_of
+from visit.models.attention import soft_cap
+from visit.models.model import Model
+
+if TYPE_CHECKING:
+    from visit.lenses.linear import Lens
+
+TOP, FINAL = 5, 50  # words of the lens looked for among so many of the final prediction (the specific control)
+
+
+class Agreement:
+    """How far the plain and the fitted lens are from the final prediction, block by block, on held-out positions."""
+
+    def __init__(self, model: Model, lens: Lens, most: int) -> None:
+        self.model, self.lens = model, lens
+        rows = [[i for i in row if i >= 0] for row in lens.held_out.tolist()]
+        records = [
+            acts.resid_post[:, 1:] for acts in capture_many(model, rows, ("resid_post",)) if acts.resid_post is not None
+        ]
+        states = torch.cat(records, dim=1)
+        even = torch.linspace(0, states.shape[1] - 1, min(most, states.shape[1])).long()
+        self.states = states[:, even.to(states.device)]
+        self.sums = np.zeros((4, model.n_layers))
+        self.done = 0
+
+    @property
+    def whole(self) -> bool:
+        return self.done >= self.states.shape[1]
+
+    def compare(self, start: int, stop: int) -> None:
+        """Add positions `start` to `stop`."""
+        states = self.states[:, start:stop]
+        if not states.shape[1]:
+            return
+        for layer, gap, same in _gaps(self.model, states, None):
+            self.sums[[0, 2], layer] += gap.sum().item(), same.sum().item()
+        for layer, gap, same in _gaps(self.model, states, self.lens):
+            self.sums[[1, 3], layer] += gap.sum().item(), same.sum().item()
+        self.done = stop
+
+    def table(self) -> pd.DataFrame:
+        means = self.sums / max(1, min(self.done, self.states.shape[1]))
+        columns = dict(zip(("kl_plain", "kl", "top1_plain", "top1"), means, strict=True))
+        return pd.DataFrame({"layer": range(self.model.n_layers), **columns})
+
+    def state(self) -> np.ndarray:
+        return np.append(self.sums.ravel(), self.done)
+
+    def load(self, state: np.ndarray) -> None:
+        self.sums, self.done = state[:-1].reshape(4, -1).copy(), int(state[-1])
+
+
+def _gaps(model: Model, states: Tensor, lens: Lens | None) -> Any:
+    """(layer, KL of the final prediction from what is read there in bits, whether the top word is the final one)."""
+    final = _logits(model, states[-1])
+    logs = final.log_softmax(-1)
+    probs, first = logs.exp(), final.argmax(-1)
+    own = (probs * logs).sum(-1)
+    for layer in range(model.n_layers):
+        if layer == model.n_layers - 1:
+            yield layer, torch.zeros(len(first)), torch.ones(len(first))
+            continue
+        x = states[layer].to(model.wide)
+        read_here = _logits(model, x if lens is None else lens.carry(x, layer))
+        gap = own - (probs * read_here).sum(-1) + read_here.logsumexp(-1)
+        yield layer, gap / math.log(2), (read_here.argmax(-1) == first).float()
+
+
+def _logits(model: Model, x: Tensor) -> Tensor:
+    """The lens's logits as the model would output them, capped where it caps."""
+    found = torch.cat([logits for _, logits in lens_logits(model, x)])
+    return found if model.logit_cap is None else soft_cap(found, model.logit_cap)
+
+
+def report(model: Model, lens: Lens, positions: int = 256) -> pd.DataFrame:
+    """The report of a lens, computed again from its held-out text: `layer`, `kl_plain`, `kl`, `top1_plain`, `top1`."""
+    found = Agreement(model, lens, positions)
+    for start in range(0, positions, 32):
+        found.compare(start, start + 32)
+    return found.table()
+
+
+# ---- the controls, over prompts --------------------------------------------------------------------------------------
+def controls(model: Model, lens: Lens, prompts: Sequence[str]) -> pd.DataFrame:
+    """The controls over prompts that the model answers: a row per block.
+
+    Columns: of `wrong_answers`, `specific` and `arrivals`, side by side. Raises `VisitError` for fewer than two prompts
+    with different answers. Source: causes section 10.
+    """
+    tables = (wrong_answers(model, lens, prompts), specific(model, lens, prompts), arrivals(model, lens, prompts))
+    return pd.concat([tables[0], *(table.drop(columns="layer") for table in tables[1:])], axis=1)
+
+
+def _last_states(model: Model, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """(the stream after every block at the last position `[layer, prompt, d_model]`, the answers `[prompt]`)."""
+    records = [acts.resid_post for acts in capture_many(model, prompts, ("resid_post",), pos=-1)]
+    states = torch.cat([part for part in records if part is not None], dim=1)
+    answers = _logits(model, states[-1]).argmax(-1)
+    if len(prompts) < 2 or len(set(answers.tolist())) < 2:
+        raise VisitError("The controls of a lens need at least two prompts with different answers.")
+    return states, answers
+
+
+def _others(answers: Tensor) -> list[int]:
+    """For every prompt the next one that has another answer."""
+    known, n = answers.tolist(), len(answers)
+    return [next(j % n for j in range(i + 1, i + n) if known[j % n] != known[i]) for i in range(n)]
+
+
+def _through(model: Model, lens: Lens | None, states: Tensor, layer: int) -> Tensor:
+    x = states[layer].to(model.wide)
+    return x if lens is None else lens.carry(x, layer)
+
+
+def wrong_answers(model: Model, lens: Lens, prompts: Sequence[str]) -> pd.DataFrame:
+    """Control a. `right_rank`, `wrong_rank`: medians of the own and of another prompt's answer; `_plain`: the same."""
+    states, answers = _last_states(model, prompts)
+    words = torch.stack([answers, answers[_others(answers)]], dim=1)
+    rows = []
+    for layer in range(model.n_layers):
+        row: dict[str, float] = {"layer": layer}
+        for end, through in (("", lens), ("_plain", None)):
+            ranks = read(model, _through(model, through, states, layer), words, k=1).rank
+            assert ranks is not None
+            middle = ranks.double().quantile(0.5, dim=0).tolist()
+            row |= {f"right_rank{end}": middle[0], f"wrong_rank{end}": middle[1]}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def specific(model: Model, lens: Lens, prompts: Sequence[str]) -> pd.DataFrame:
+    """Control b. `own_share`, `other_share`: how much of the lens's top 5 is in the final top 50 here and elsewhere."""
+    states, answers = _last_states(model, prompts)
+    final = top_of(_logits(model, states[-1]), min(FINAL, model.d_vocab))[1]
+    elsewhere = final[_others(answers)]
+    rows = []
+    for layer in range(model.n_layers):
+        top = read(model, _through(model, lens, states, layer), k=TOP).top_ids
+        shares = [(top[:, :, None] == end[:, None, :]).any(-1).double().mean().item() for end in (final, elsewhere)]
+        rows.append({"layer": layer, "own_share": shares[0], "other_share": shares[1]})
+    return pd.DataFrame(rows)
+
+
+def arrivals(model: Model, lens: Lens, prompts: Sequence[str], layers: Sequence[int] | None = None) -> pd.DataFrame:
+    """Control c. Prompt B's last state after a block is put into prompt A at its last position.
+
+    Columns: `layer`; `arrives`: the share of pairs in which A then answers B's answer; `names`, `names_plain`: the
+    share in which the fitted and the plain lens name B's answer first in that state.
+    """
+    states, answers = _last_states(model, prompts)
+    partner, rows = _others(answers), []
+    for layer in range(model.n_layers) if layers is None else layers:
+        answered = _patched(model, prompts, states[layer][partner], layer) == answers[partner]
+        row = {"layer": layer, "arrives": answered.double().mean().item()}
+        for name, through in (("names", lens), ("names_plain", None)):
+            top = read(model, _through(model, through, states, layer), k=1).top_ids[:, 0]
+            row[name] = (top == answers).double().mean().item()
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _patched(model: Model, prompts: Sequence[str], values: Tensor, layer: int) -> Tensor:
+    """What every prompt answers when its last state after `layer` is `values`; prompts of one length run together."""
+    ids = [model.tokenizer(prompt)["input_ids"] for prompt in prompts]
+    found = torch.zeros(len(ids), dtype=torch.long, device=values.device)
+    for length in sorted({len(own) for own in ids}):
+        rows = [n for n, own in enumerate(ids) if len(own) == length]
+
+        def put(_module: Any, _args: Any, output: Any, rows: list[int] = rows) -> Any:
+            stream = (output[0] if isinstance(output, tuple) else output).clone()
+            stream[:, -1] = values[rows].to(stream)
+            return (stream, *output[1:]) if isinstance(output, tuple) else stream
+
+        batch = torch.tensor([ids[n] for n in rows], device=model.device)
+        with model.lock, torch.no_grad():
+            handle = model.blocks[layer].register_forward_hook(put)
+            try:
+                logits = model.hf(batch, use_cache=False).logits[:, -1]
+            finally:
+                handle.remove()
+        found[rows] = logits.argmax(-1).to(found.device)
+    return found
+
+
+def shuffled_layers(lens: Lens) -> Lens:
+    """Control d. Every state is read through the map of another: what is left of a lens that belongs to no block."""
+    return replace(lens, maps=lens.maps.roll(len(lens.sites) // 2, 0), bias=lens.bias.roll(len(lens.sites) // 2, 0))
