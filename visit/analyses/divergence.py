@@ -13,6 +13,7 @@ from visit.activations.forward import Activations
 from visit.analyses.token_alignment import Pairing
 from visit.errors import VisitError
 from visit.exact.decompose import needed
+from visit.lenses.linear import Lens, checked, through
 from visit.lenses.logit import TILE_BYTES, lens_logits, top_of
 from visit.models.attention import soft_cap
 from visit.models.model import Model
@@ -33,7 +34,7 @@ MEASURES = {
 @torch.no_grad()
 def part(
     model_a: Model, a: Activations, model_b: Model, b: Activations, pairing: Pairing,
-    pairs: slice = slice(None), k: int = TOP,
+    pairs: slice = slice(None), k: int = TOP, lenses: tuple[Lens | None, Lens | None] = (None, None),
 ) -> pd.DataFrame:  # fmt: skip
     """How far two passes are apart after every block, at every pair of positions that stand for each other.
 
@@ -42,8 +43,9 @@ def part(
     lens distributions, bits, 0 to 1), `apart` (1 − I_k), `cosine` (1 − cos of the two states) and `cosine_centred`
     (the same without each layer's mean over both prompts and without its rogue dimensions, whose root mean square lies
     3 standard deviations above the others'; missing where fewer than four states are left to take a mean of).
-    States that agree within rounding are not read: their distances are 0. Missing: `js` and `apart` where the
-    vocabularies differ, the cosines where the widths do. Two models must have as many layers. Source: ours.
+    `lenses`: a fitted lens for A's model and for B's, through which their states are read; the cosines are of the
+    states themselves. States that agree within rounding are not read: their distances are 0. Missing: `js` and `apart`
+    where the vocabularies differ, the cosines where the widths do. Two models must have as many layers. Source: ours.
     """
     if model_a.n_layers != model_b.n_layers:
         raise VisitError(
@@ -56,7 +58,9 @@ def part(
     streams = [(_stream(model_a, a, depth), _stream(model_b, b, depth)) for depth in depths]
     # all depths are read together: a product of a few rows costs as much as one of a hundred
     x, y = (torch.cat([stream[side][at] for stream in streams]) for side, at in ((0, at_a), (1, at_b)))
-    read = _distances(model_a, model_b, x, y, k)
+    same = _same(x, y) if model_a is model_b else torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    x, y = _seen(model_a, model_b, x, y, len(both), lenses)
+    read = _distances(model_a, model_b, x, y, k, same)
     rows = []
     for depth in depths:
         all_a, all_b = streams[depth]
@@ -91,9 +95,21 @@ def _stream(model: Model, acts: Activations, depth: int) -> Tensor:
     return needed(acts, name)[layer].to(model.wide)
 
 
-def _distances(model_a: Model, model_b: Model, x: Tensor, y: Tensor, k: int) -> dict[str, list[Any]]:
-    """Divergence and intersection of what two sets of states read, row by row; equal states are read once."""
-    same = _same(x, y) if model_a is model_b else torch.zeros(len(x), dtype=torch.bool, device=x.device)
+def _seen(
+    model_a: Model, model_b: Model, x: Tensor, y: Tensor, pairs: int, lenses: tuple[Lens | None, Lens | None]
+) -> list[Tensor]:
+    """The states as the lenses are given them, `pairs` rows a depth."""
+    found = []
+    for model, rows, lens in ((model_a, x, lenses[0]), (model_b, y, lenses[1])):
+        lens = checked(model, lens)
+        sites = [("resid_pre", 0), *(("resid_post", layer) for layer in range(model.n_layers))]
+        depths = rows.unflatten(0, (len(sites), pairs))
+        found.append(torch.cat([through(lens, states, *site) for states, site in zip(depths, sites, strict=True)]))
+    return found
+
+
+def _distances(model_a: Model, model_b: Model, x: Tensor, y: Tensor, k: int, same: Tensor) -> dict[str, list[Any]]:
+    """Divergence and intersection of what two sets of states read, row by row; `same` ones are read once."""
     words = [_words(model_a, x[same])] * 2
     js = apart = torch.zeros(int(same.sum()), dtype=torch.float64)
     x, y = x[~same], y[~same]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -10,33 +11,50 @@ import torch
 from visit.activations.forward import Activations
 from visit.exact.decompose import attribution, head_results, needed, value_parts, written
 from visit.exact.question import ask
+from visit.lenses.linear import Lens, checked, through
 from visit.lenses.logit import columns_of, read, read_logits
 from visit.models.model import Model
 
 
 def lens_map(
-    model: Model, acts: Activations, target: int | str | None = None, positions: Sequence[int] | None = None, k: int = 5
+    model: Model,
+    acts: Activations,
+    target: int | str | None = None,
+    positions: Sequence[int] | None = None,
+    k: int = 5,
+    lens: Lens | None = None,
 ) -> pd.DataFrame:
     """Read the stream after every block at every position: layers × positions, a row a cell.
 
     Columns: `depth` (0 = what enters the first block, n = after n blocks), `layer` (−1 for depth 0), `state` (node
-    id), `pos`, `token`, `word` and `word_prob` (the top word), `tokens`, `probs` (top k), `prob`, `rank` (of the
-    target; None = the prediction at the last position), `entropy` (bits). Source: the logit lens, paper eq. 2.
+    id), `pos`, `token`, `top` and `top_prob` (the top word), `tokens`, `probs` (top k), `prob`, `rank` (of the
+    target; None = the prediction at the last position), `entropy` (bits). `lens`: a fitted lens to read through (None:
+    the plain one); the last state is the model's own prediction in either. With one there are also `usual` and
+    `target_usual`: the mean probability of the top word and of the target at that block, whatever the text. Source: the
+    logit lens, paper eq. 2.
     """
     acts.index(0)
     at = list(range(len(acts.token_ids))) if positions is None else [acts.index(p) for p in positions]
     wanted = ask(model, acts, -1, target).target
-    stream = torch.cat([needed(acts, "resid_pre")[:1, at], needed(acts, "resid_post")[:-1, at]])
-    columns = columns_of(model, read(model, stream.flatten(0, 1), wanted, k))
-    for name, values in columns_of(model, read_logits(model, needed(acts, "logits")[at], wanted, k)).items():
-        columns[name] += values  # the last state is the model's prediction, as the model itself rounds it
+    lens = checked(model, lens)
+    states = [("resid_pre", 0), *(("resid_post", layer) for layer in range(model.n_layers - 1))]
+    stream = torch.stack([through(lens, needed(acts, s)[n][at].to(model.wide), s, n) for s, n in states])
+    # the last state is the model's prediction, as the model itself rounds it
+    parts = read(model, stream.flatten(0, 1), wanted, k), read_logits(model, needed(acts, "logits")[at], wanted, k)
+    columns, last = (columns_of(model, part) for part in parts)
+    columns = {name: values + last[name] for name, values in columns.items()}
     table = pd.DataFrame({name: columns[name] for name in ("tokens", "probs", "prob", "rank", "entropy")})
     depth = [d for d in range(model.n_layers + 1) for _ in at]
     head = pd.DataFrame({"depth": depth, "layer": [d - 1 for d in depth], "pos": at * (model.n_layers + 1)})
     head["state"] = ["L0.resid_pre" if d == 0 else f"L{d - 1}.resid_post" for d in depth]
     head["token"] = [acts.tokens[p] for p in head["pos"]]
-    head["word"] = [words[0] for words in table["tokens"]]
-    head["word_prob"] = [probs[0] for probs in table["probs"]]
+    head["top"] = [words[0] for words in table["tokens"]]
+    head["top_prob"] = [probs[0] for probs in table["probs"]]
+    if lens is not None:
+        top = torch.cat([part.top_ids[:, 0] for part in parts]).cpu()
+        blocks = torch.tensor(depth) - 1
+        for name, words in (("usual", top), ("target_usual", torch.full_like(top, wanted))):
+            head[name] = lens.habit[blocks, words].double().masked_fill(blocks < 0, math.nan).tolist()
     return head.join(table)
 
 

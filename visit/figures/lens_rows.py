@@ -60,7 +60,7 @@ def rows_of(
         "title": {"target": f"Fill: probability of {as_word(target)}", "rank": f"Fill: rank of {as_word(target)}",
                   "top": "Fill: probability of the word in the cell"}[color],
         "fill": scale("rank", d_vocab, 0.0) if color == "rank" else _shares("e" if color == "top" else "t"),
-        "words": explained(table["word"]),
+        "words": explained(table["top"]),
     }  # fmt: skip
 
 
@@ -72,9 +72,9 @@ def name_of(depth: int) -> str:
 def empty_runs(table: pd.DataFrame, function_word: Callable[[str], bool]) -> list[list[int]]:
     """The runs of depths that say nothing, by the rule above; depth n is the stream after block n − 1."""
     last = int(table["depth"].max())
-    final = dict(zip(table["pos"], table["word"], strict=True))  # the last row stands last
+    final = dict(zip(table["pos"], table["top"], strict=True))  # the last row stands last
     said = [
-        cell.prob >= FAINT or (cell.word_prob >= FAINT and _says(cell.word, final[cell.pos], function_word))
+        cell.prob >= FAINT or (cell.top_prob >= FAINT and _says(cell.top, final[cell.pos], function_word))
         for cell in table.itertuples()
     ]
     rows = table.assign(said=said, seen=table["prob"] >= FAINT).groupby("depth").agg({"said": "mean", "seen": "any"})
@@ -101,11 +101,11 @@ def _fold(
 
 
 def _reads(cell: dict[str, Any], function_word: Callable[[str], bool]) -> str:
-    kind = word_kind(cell["word"])
-    if cell["word_prob"] < FAINT:
+    kind = word_kind(cell["top"])
+    if cell["top_prob"] < FAINT:
         return "nothing above 5 %"
     if kind in ("word", "piece"):
-        return "function words" if function_word(cell["word"]) else "other words"
+        return "function words" if function_word(cell["top"]) else "other words"
     return {"space": "white space", "byte": "bytes", "sign": "punctuation"}[kind]
 
 
@@ -117,7 +117,7 @@ def _look(color: MapColor, d_vocab: int) -> Callable[[dict[str, Any]], str]:
     if color == "rank":
         by_rank = pill_class("rank", d_vocab, 0.0)
         return lambda cell: by_rank(Node("", "", rank=int(cell["rank"])))
-    column, letter = ("prob", "t") if color == "target" else ("word_prob", "e")
+    column, letter = ("prob", "t") if color == "target" else ("top_prob", "e")
 
     def by_share(cell: dict[str, Any]) -> str:
         step = sum(cell[column] >= bound for bound in _STEPS)
@@ -134,12 +134,12 @@ def _shares(letter: str) -> list[Swatch]:
 def _cell(
     cell: dict[str, Any], look: Callable[[dict[str, Any]], str], name: str, target: str, whole: bool
 ) -> dict[str, Any]:
-    word, kind = as_word(cell["word"]), look(cell)
+    word, kind = as_word(cell["top"]), look(cell)
     following = ", ".join(word_list(cell["tokens"][1:], 4, whole))
     # grey words where they can be read: on no fill and on the palest
-    grey = kind in ("g", "t1", "e1", "b1") and (cell["word_prob"] < FAINT or word_kind(cell["word"]) in QUIET)
+    grey = kind in ("g", "t1", "e1", "b1") and (cell["top_prob"] < FAINT or word_kind(cell["top"]) in QUIET)
     hint = (
-        f"{word} {percent(cell['word_prob'])}\n"
+        f"{word} {percent(cell['top_prob'])}\n"
         f"after {name}, at {visible(cell['token'])} (position {cell['pos']})\n"
         f"next: {following or 'no whole word among the first'}\n{as_word(target)}: {percent(cell['prob'])}, "
         f"rank {cell['rank']:,}\nentropy {bits(cell['entropy'])}"

@@ -17,7 +17,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
 from itertools import pairwise
@@ -28,13 +28,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-import visit
 from visit.activations.hooks import Recorder
 from visit.errors import VisitError
 from visit.lenses.linear import Lens, all_sites, compact
 from visit.lenses.trust import Agreement
+from visit.models.attention import grows
 from visit.models.fingerprint import fingerprint
 from visit.models.model import Model
+from visit.models.provenance import provenance
 from visit.models.tokens import start_tokens
 
 TOKENS = 8000  # to fit; a tenth more is held out
@@ -44,6 +45,7 @@ PER_WIDTH = 3  # fewer tokens than this times d_model make a lens worse
 ROWS = 192  # at once, where their keys, values and logits have room
 ROOM = 400 << 20  # bytes for keys and values, and for logits
 HELD = 48  # rows held out at least: with 18 the report of one visit-mini was off by 1.4 bits
+COMPARED = 32  # positions of the report at once
 PART = 768  # states that are added to the sums in one product
 REPORTED, WORK = (256, 2000), 1e12  # held-out positions that the report is of: as many as so many operations read
 _ENDS_AT_ONCE = 0.5  # share of end tokens in what a model writes above which it is no text
@@ -85,7 +87,7 @@ class LensFit:
     # ---- the plan ------------------------------------------------------------------------------------------------
     def _starts(self) -> np.ndarray:
         """Rows that hold a start token only: −1 is not written yet. The last rows are those held out."""
-        length = min(LENGTH, self.model.max_tokens)
+        length = min(LENGTH, self.model.max_tokens, *_turning(self.model))
         fit = -(-self.tokens // (length - 1))
         ids = np.full((fit + _held(fit), length), -1, np.int64)
         ids[:, 0] = _start_ids(self.model, len(ids), np.random.default_rng(self.seed))
@@ -139,7 +141,11 @@ class LensFit:
             for start, stop in ([(0, length)] if self.text is not None else [(s, s + 1) for s in range(length)])
             if self.text is None or batch < len(self.batches) - 1  # a given text that is held out is read at the end
         ]
-        return (*feeds, Item("solve"), *(Item("report", start=s, stop=s + 32) for s in range(0, self.reported, 32)))
+        return (
+            *feeds,
+            Item("solve"),
+            *(Item("report", start=s, stop=s + COMPARED) for s in range(0, self.reported, COMPARED)),
+        )
 
     @cached_property
     def work(self) -> tuple[float, ...]:
@@ -148,7 +154,7 @@ class LensFit:
         per_token = 2.0 * sum(p.numel() for p in model.hf.parameters())
         added = 4.0 * len(self.sites) * model.d_model**2 * 2  # in float64
         read = 4.0 * model.n_layers * model.d_vocab * model.d_model
-        costs = {"solve": len(self.sites) * 2.0 * model.d_model**3, "report": 32 * read}
+        costs = {"solve": len(self.sites) * 2.0 * model.d_model**3, "report": COMPARED * read}
         return tuple(
             (costs[i.kind] if i.kind != "feed" else (i.stop - i.start) * self._count(i) * (per_token + added)) / 1e11
             for i in self.items
@@ -180,12 +186,10 @@ class LensFit:
         """The lens, once it is whole; None before."""
         if self._lens is None or self._agreement is None or not self._agreement.whole:
             return None
-        table = self._agreement.table()
-        return Lens(self.sites, self._lens.maps, self._lens.bias, self._lens.held_out, self._lens.meta, table)
+        return replace(self._lens, habit=self._agreement.habit(), report=self._agreement.table())
 
     def state(self) -> dict[str, np.ndarray]:
-        done = np.zeros((0,)) if self._agreement is None else self._agreement.state()
-        return {"ids": self.ids.copy(), "solved": np.array(self._lens is not None), "agreement": done}
+        return {"ids": self.ids.copy(), "compared": np.array(0 if self._agreement is None else self._agreement.done)}
 
     def load(self, state: dict[str, np.ndarray]) -> None:
         """Read again what was written before: a forward pass over it, without choosing a word anew."""
@@ -199,10 +203,11 @@ class LensFit:
                 whole = known == self.ids.shape[1] - (self.text is None)
                 if self.text is None and known > 0:
                     self._feed(batch, 0, known + whole, choose=False)
-            if state["solved"]:
-                self._solve()
+            for start in range(0, int(state["compared"]), COMPARED):
+                if start == 0:
+                    self._solve()
                 assert self._agreement is not None
-                self._agreement.load(state["agreement"])
+                self._agreement.compare(start, start + COMPARED)
 
     # ---- steps 1 to 3 --------------------------------------------------------------------------------------------
     def _feed(self, batch: int, start: int, stop: int, choose: bool = True) -> None:
@@ -267,12 +272,12 @@ class LensFit:
         model, text = self.model, self.text
         words = None if text is None else hashlib.sha256("\0".join(text).encode()).hexdigest()[:12]
         meta = {
-            **model.provenance, "fingerprint": fingerprint(model), "tokens": self.tokens, "seed": self.seed,
-            "text": None if words is None else f"a given text ({words})", "length": self.ids.shape[1],
-            "ridge": RIDGE, "n_layers": model.n_layers, "d_model": model.d_model, "d_vocab": model.d_vocab,
-            "shuffled": self.shuffled, "versions": {"visit": visit.__version__, "torch": torch.__version__},
+            **provenance(model, "n_layers", "d_model", "d_vocab"), "fingerprint": fingerprint(model),
+            "tokens": self.tokens, "seed": self.seed, "text": None if words is None else f"a given text ({words})",
+            "length": self.ids.shape[1], "ridge": RIDGE, "shuffled": self.shuffled,
         }  # fmt: skip
-        self._lens = Lens(self.sites, maps, bias, held, meta, pd.DataFrame())
+        none = torch.zeros(0)
+        self._lens = Lens(self.sites, maps, bias, held, none, meta, pd.DataFrame())
         self._agreement = Agreement(model, self._lens, self.reported)
 
 
@@ -372,6 +377,15 @@ def _texts(text: str | Sequence[str]) -> tuple[str, ...]:
     if not all(isinstance(part, str) for part in found) or not any(part.strip() for part in found):
         raise VisitError("The text to fit a lens to is empty. Give some, or none for what the model writes itself.")
     return found
+
+
+def _turning(model: Model) -> list[int]:
+    """The length past which a rotation that grows turns all positions otherwise: a cached step would mix the two."""
+    config = model.hf.config
+    parameters = getattr(config, "rope_parameters", None) or {}
+    each = [parameters, *(v for v in parameters.values() if isinstance(v, dict)), config.to_dict()]
+    found = [p.get("original_max_position_embeddings") for p in each]
+    return [int(length) for length in found if length and grows(model)]
 
 
 def _start_ids(model: Model, count: int, generator: np.random.Generator) -> np.ndarray:

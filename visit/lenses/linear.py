@@ -2,8 +2,8 @@
 
 `lens of block l: softmax(ln_final(x A_l + b_l) @ W_U)`, the linear shortcut of Din et al. (2023). What the last block
 puts out is read as it is, so that there the plain and the fitted lens agree. A lens belongs to the model whose weights
-it was fitted to, and a map to the state that it was fitted to: nothing is read through another's. Contributions never go
-through a fitted lens. How one is made: `visit.lenses.fit_linear`; why one may believe it: `visit.lenses.trust`.
+it was fitted to, and a map to the state that it was fitted to: nothing is read through another's. Contributions never
+go through a fitted lens. How one is made: `visit.lenses.fit_linear`; why one may believe it: `visit.lenses.trust`.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Lens:
 
     `sites`: the states that have a map, as (name, layer): ("resid_pre", 0) is the embedding, ("resid_mid", l) and
     ("resid_post", l) lie in and behind block l. `meta`: model, revision, fingerprint, tokens, seed, text, versions.
+    `habit`: the mean probability of every word at a block over the held-out text: what any text leads to expect there.
     `report`: a row per block: `layer`, `kl_plain`, `kl` (bits, of the model's final prediction from the plain and the
     fitted lens), `top1_plain`, `top1` (share of positions with the final top word), over text not used in the fit.
     """
@@ -45,6 +46,7 @@ class Lens:
     maps: Float[Tensor, "site d_model d_model"]
     bias: Float[Tensor, "site d_model"]
     held_out: Int[Tensor, "row pos"]  # ids of the text that the report is of; −1 behind a row's end
+    habit: Float[Tensor, "layer d_vocab"]
     meta: dict[str, Any]
     report: pd.DataFrame
 
@@ -121,7 +123,7 @@ class Lens:
         from safetensors.torch import save
 
         path = Path(path)
-        tensors = {"maps": self.maps, "bias": self.bias, "held_out": self.held_out}
+        tensors = {"maps": self.maps, "bias": self.bias, "held_out": self.held_out, "habit": self.habit}
         tensors |= {f"report.{name}": torch.tensor(self.report[name].to_numpy()) for name in COLUMNS}
         header = {"format": FORMAT, "sites": [list(site) for site in self.sites], "meta": self.meta}
         packed = save({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, {"visit": json.dumps(header)})
@@ -159,7 +161,7 @@ def load_lens(path: str | Path) -> Lens:
         sites = tuple((str(name), int(layer)) for name, layer in header["sites"])
         report = pd.DataFrame({name: found[f"report.{name}"].double().numpy() for name in COLUMNS})
         report.insert(0, "layer", range(len(report)))
-        lens = Lens(sites, found["maps"], found["bias"], found["held_out"], header["meta"], report)
+        lens = Lens(sites, found["maps"], found["bias"], found["held_out"], found["habit"], header["meta"], report)
         _sound(lens)
     except FileNotFoundError as problem:
         raise VisitError(f"There is no file '{path}'.") from problem
@@ -176,7 +178,11 @@ def _sound(lens: Lens) -> None:
     """Raises `VisitError` where the parts of a file do not fit together."""
     d, layers = int(lens.meta["d_model"]), int(lens.meta["n_layers"])
     str(lens.meta["fingerprint"]), str(lens.meta["model"]), int(lens.meta["tokens"])
-    wanted = {"maps": (len(lens.sites), d, d), "bias": (len(lens.sites), d)}
+    wanted = {
+        "maps": (len(lens.sites), d, d),
+        "bias": (len(lens.sites), d),
+        "habit": (layers, int(lens.meta["d_vocab"])),
+    }
     for name, shape in wanted.items():
         part = getattr(lens, name)
         if tuple(part.shape) != shape:
@@ -200,6 +206,11 @@ def fitted_lens(model: Model) -> Lens | None:
         return load_lens(lens_path(model)).check(model)
     except VisitError:
         return None
+
+
+def through(lens: Lens | None, x: Tensor, site: str, layer: int) -> Tensor:
+    """The state as a lens is given it: carried by its map, or as it is for the plain lens."""
+    return x if lens is None else lens.carry(x, layer, site)
 
 
 def checked(model: Model, lens: Lens | None) -> Lens | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -20,6 +20,9 @@ from torch.nn import functional
 from visit.errors import VisitError
 from visit.models.attention import soft_cap
 from visit.models.model import Model
+
+if TYPE_CHECKING:
+    from visit.lenses.linear import Lens
 
 CHUNK_BYTES = 64 << 20  # of logits held at once: a block fits into one product, and more gains nothing
 _STRETCH = 64  # words looked at together when the largest are searched
@@ -168,18 +171,23 @@ def read_vectors(
     target: int | str | None = None,
     distractor: int | str | None = None,
     k: int = 10,
+    lens: Lens | None = None,
+    layer: int | None = None,
 ) -> pd.DataFrame:
     """Read vectors with the logit lens: a row per vector.
 
     `x`: `[n, d_model]` or one vector `[d_model]`. Columns: `tokens`, `probs`, `bottom_tokens`, `bottom_probs` (lists
     of k; bottom = least probable first), `entropy` (bits, between 0 and log2 d_vocab), `norm`; with a target also
     `prob` and `rank` (1 = most probable), with a distractor `distractor_prob` and `distractor_rank`.
-    A vector used with a negative coefficient is read as `-x`. Raises `VisitError` for a wrong width or a target that
-    is not one token. Source: paper eq. 2.
+    `lens`: a fitted lens to read through, `layer` then says behind which block the vectors lie (−1: the embedding);
+    None reads plainly. A vector used with a negative coefficient is read as `-x`. Raises `VisitError` for a wrong
+    width, a target that is not one token, or a lens of another model. Source: paper eq. 2.
     """
     rows = _rows(model, x)
     if k < 1:
         raise VisitError(f"k must be at least 1; got {k}.")
+    if lens is not None:
+        rows = _carried(model, rows, lens, layer)
     wanted = None if target is None else model.token_id(target)
     found = read(model, rows, wanted, k)
     table = pd.DataFrame(columns_of(model, found))
@@ -188,6 +196,17 @@ def read_vectors(
         assert other.prob is not None and other.rank is not None
         table["distractor_prob"], table["distractor_rank"] = other.prob.tolist(), other.rank.tolist()
     return table
+
+
+def _carried(model: Model, rows: Tensor, lens: Lens, layer: int | None) -> Tensor:
+    from visit.lenses.linear import checked, through
+
+    if layer is None or not -1 <= layer < model.n_layers:
+        raise VisitError(
+            f"A fitted lens has a map for every block: say behind which one the vectors lie (layer = 0 to "
+            f"{model.n_layers - 1}, -1 for the embedding); got {layer}."
+        )
+    return through(checked(model, lens), rows, "resid_post" if layer >= 0 else "resid_pre", max(layer, 0))
 
 
 def columns_of(model: Model, found: Readings) -> dict[str, list[Any]]:

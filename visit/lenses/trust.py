@@ -45,21 +45,24 @@ class Agreement:
         even = torch.linspace(0, states.shape[1] - 1, min(most, states.shape[1])).long()
         self.states = states[:, even.to(states.device)]
         self.sums = np.zeros((4, model.n_layers))
+        self.usual = np.zeros((model.n_layers, model.d_vocab), np.float32)  # summed probabilities, of the fitted lens
         self.done = 0
 
     @property
     def whole(self) -> bool:
         return self.done >= self.states.shape[1]
 
+    @torch.no_grad()
     def compare(self, start: int, stop: int) -> None:
         """Add positions `start` to `stop`."""
         states = self.states[:, start:stop]
         if not states.shape[1]:
             return
-        for layer, gap, same in _gaps(self.model, states, None):
-            self.sums[[0, 2], layer] += gap.sum().item(), same.sum().item()
-        for layer, gap, same in _gaps(self.model, states, self.lens):
-            self.sums[[1, 3], layer] += gap.sum().item(), same.sum().item()
+        for row, lens in ((0, None), (1, self.lens)):
+            for layer, gap, same, probs in _gaps(self.model, states, lens):
+                self.sums[[row, row + 2], layer] += gap.sum().item(), same.sum().item()
+                if lens is not None:
+                    self.usual[layer] += probs.sum(0).cpu().numpy()
         self.done = stop
 
     def table(self) -> pd.DataFrame:
@@ -67,29 +70,30 @@ class Agreement:
         columns = dict(zip(("kl_plain", "kl", "top1_plain", "top1"), means, strict=True))
         return pd.DataFrame({"layer": range(self.model.n_layers), **columns})
 
-    def state(self) -> np.ndarray:
-        return np.append(self.sums.ravel(), self.done)
-
-    def load(self, state: np.ndarray) -> None:
-        self.sums, self.done = state[:-1].reshape(4, -1).copy(), int(state[-1])
+    def habit(self) -> Tensor:
+        """`[layer, d_vocab]`: the mean probability of every word at a block, whatever the text."""
+        return torch.from_numpy(self.usual / max(1, min(self.done, self.states.shape[1]))).to(torch.float16)
 
 
 def _gaps(model: Model, states: Tensor, lens: Lens | None) -> Any:
-    """(layer, KL of the final prediction from what is read there in bits, whether the top word is the final one)."""
+    """(layer, KL in bits of the final prediction from what is read, whether the top words agree, what is read)."""
     final = _logits(model, states[-1])
     logs = final.log_softmax(-1)
     probs, first = logs.exp(), final.argmax(-1)
     own = (probs * logs).sum(-1)
     for layer in range(model.n_layers):
         if layer == model.n_layers - 1:
-            yield layer, torch.zeros(len(first)), torch.ones(len(first))
+            yield layer, torch.zeros(len(first)), torch.ones(len(first)), probs
             continue
         x = states[layer].to(model.wide)
         read_here = _logits(model, x if lens is None else lens.carry(x, layer))
-        gap = own - (probs * read_here).sum(-1) + read_here.logsumexp(-1)
-        yield layer, gap / math.log(2), (read_here.argmax(-1) == first).float()
+        whole = read_here.logsumexp(-1, keepdim=True)
+        gap = own - (probs * read_here).sum(-1) + whole[:, 0]
+        same = (read_here.argmax(-1) == first).float()
+        yield layer, gap / math.log(2), same, read_here.sub_(whole).exp_()
 
 
+@torch.no_grad()
 def _logits(model: Model, x: Tensor) -> Tensor:
     """The lens's logits as the model would output them, capped where it caps."""
     found = torch.cat([logits for _, logits in lens_logits(model, x)])

@@ -40,11 +40,11 @@ def _rise(states: pd.DataFrame, word: str) -> Sentence:
     ranks, probs, ids = (states[c].tolist() for c in ("rank", "prob", "state"))
     if ranks[-1] != 1:
         best = min(range(len(ranks)), key=lambda d: (ranks[d], -probs[d]))
-        winner = f"“{as_word(states['word'].iloc[-1])}”"
+        winner = f"“{as_word(states['top'].iloc[-1])}”"
         first: Sentence = [
             (f"{word} is not the model's choice here: it ends at ", None),
             (f"rank {ranks[-1]} ({percent(probs[-1])})", ids[-1]),
-            (f", behind {winner} ({percent(states['word_prob'].iloc[-1])}).", None),
+            (f", behind {winner} ({percent(states['top_prob'].iloc[-1])}).", None),
         ]
         if ranks[best] < ranks[-1]:
             first += [(" It stood highest ", None), (f"{_after(best)}, at rank {ranks[best]}", ids[best]), (".", None)]

@@ -20,7 +20,7 @@ def table(rows: list[list[tuple[str, float]]], target: dict[int, float] | None =
     cells = [
         {
             "depth": d, "state": f"L{d - 1}.resid_post" if d else "L0.resid_pre", "pos": p, "token": f" t{p}",
-            "word": word, "word_prob": share, "tokens": [word, "ation", " next"], "probs": [share, 0.0, 0.0],
+            "top": word, "top_prob": share, "tokens": [word, "ation", " next"], "probs": [share, 0.0, 0.0],
             "prob": (target or {}).get(d, 0.0), "rank": 1 if (target or {}).get(d, 0.0) > 0.5 else 900, "entropy": 1.0,
         }
         for d, row in enumerate(rows)

@@ -38,7 +38,7 @@ def test_the_lens_map_reads_every_state():
     assert len(table) == (model.n_layers + 1) * len(PROMPT)
     last = table[(table["depth"] == model.n_layers) & (table["pos"] == 4)].iloc[0]
     probs = acts.logits[4].softmax(-1)
-    assert last["word"] == model.vocabulary[int(probs.argmax())]
+    assert last["top"] == model.vocabulary[int(probs.argmax())]
     assert last["prob"] == pytest.approx(float(probs[9])) and last["rank"] == 1 + int((probs > probs[9]).sum())
     assert lens_map(model, acts, 9, [2, -1])["pos"].unique().tolist() == [2, 6]
     assert predictions(model, acts, 4, 3)["prob"].tolist() == pytest.approx(probs.topk(3).values.tolist())

@@ -1,0 +1,296 @@
+"""A fitted lens: its maps are the least squares of what the model wrote, it reads one model only, and it can fail."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import replace
+from functools import cache
+
+import models
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import visit
+from visit import VisitError, capture, capture_many, fit_lens, lens_map, load_lens, read_vectors
+from visit.analyses.divergence import part
+from visit.analyses.token_alignment import pair
+from visit.lenses import trust
+from visit.lenses.fit_linear import RIDGE, LensFit
+from visit.lenses.linear import fitted_lens, lens_path
+from visit.runs.prompts import shipped_set
+
+FACTS = [row.prompt for row in shipped_set("facts").rows[::10]]
+
+
+@cache
+def mini():
+    return visit.load_model("visit-mini")
+
+
+@cache
+def mini_lens():
+    return fit_lens(mini())
+
+
+@cache
+def small_lens(name="llama"):
+    return fit_lens(models.small(name), tokens=400)
+
+
+def straight(model, job):
+    """A and b of every state by a plain forward pass over what was written, and by numpy: `{site: (A, b)}`."""
+    rows = job.ids[: -job._held]
+    records = list(capture_many(model, [list(map(int, row)) for row in rows], ("resid_pre", "resid_mid", "resid_post")))
+    goal = torch.cat([acts.resid_post[-1, 1:] for acts in records]).double().numpy()
+    found = {}
+    for site, layer in job.sites:
+        x = torch.cat([getattr(acts, site)[layer, 1:] for acts in records]).double().numpy()
+        keep = np.ones(len(x), bool)
+        for length in (np.linalg.norm(x, axis=1), np.linalg.norm(goal, axis=1)):
+            keep &= length <= 10 * np.median(length)
+        mean_x, mean_y = x[keep].mean(0), goal[keep].mean(0)
+        centred = x[keep] - mean_x
+        square = centred.T @ centred
+        square += RIDGE * np.diag(square).mean() * np.eye(len(square))
+        a = np.linalg.solve(square, centred.T @ (goal[keep] - mean_y))
+        found[site, layer] = a, mean_y - mean_x @ a
+    return found
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_the_maps_are_the_least_squares_of_what_the_model_wrote(name, monkeypatch):
+    monkeypatch.setattr("visit.lenses.fit_linear.compact", lambda maps: maps.to(torch.float32))
+    model = models.small(name)
+    job = LensFit(model, tokens=400)
+    job.update(job.items)
+    lens = job.snapshot()
+    assert ("resid_mid", 0) in lens.sites or model.family.parallel
+    assert {("resid_pre", 0), ("resid_post", 0)} <= set(lens.sites)
+    for place, (a, b) in enumerate(straight(model, job).values()):
+        got = torch.cat([lens.maps[place].double(), lens.bias[place].double()[None]]).numpy()
+        true = np.vstack([a, b])
+        assert np.abs(got - true).max() <= 2e-3 * np.abs(true).max(), (name, lens.sites[place])
+
+
+def test_a_fit_that_is_stopped_goes_on_to_the_same_words_and_maps():
+    model = models.small("llama")
+    whole = LensFit(model, tokens=400)
+    whole.update(whole.items)
+    for stop in (1, 7, 60, len(whole.items) - 2):
+        first, second = LensFit(model, tokens=400), LensFit(model, tokens=400)
+        first.update(first.items[:stop])
+        second.load(first.state())
+        second.update(second.items[stop:])
+        assert (second.ids == whole.ids).all()
+        torch.testing.assert_close(second.snapshot().maps, whole.snapshot().maps, atol=1e-2, rtol=1e-2)
+        assert second.snapshot().report["kl"].to_numpy() == pytest.approx(whole.snapshot().report["kl"], abs=0.02)
+
+
+def test_seeds_decide_what_is_written():
+    texts = [fit_lens(models.small("gpt2"), 200, seed=seed).held_out for seed in (0, 0, 1)]
+    assert (texts[0] == texts[1]).all() and (texts[0] != texts[2]).any()
+
+
+def test_on_visit_mini_it_is_nearer_to_the_prediction_at_every_block_but_the_last():
+    report = mini_lens().report
+    assert (report["kl"] < report["kl_plain"])[:-1].all() and (report["top1"] >= report["top1_plain"]).all()
+    assert report.iloc[-1][["kl_plain", "kl"]].abs().max() == 0 and report.iloc[-1]["top1"] == 1
+    again = trust.report(mini(), mini_lens(), 2000)
+    assert np.allclose(again, report, atol=1e-4)
+
+
+def test_plain_reading_is_bit_for_bit_what_it_was_and_the_last_state_is_the_models_own():
+    acts = capture(mini(), "The capital of Japan is the city of")
+    x = acts.resid_post[3]
+    assert read_vectors(mini(), x).equals(read_vectors(mini(), x, lens=None, layer=3))
+    plain, fitted = lens_map(mini(), acts), lens_map(mini(), acts, lens=mini_lens())
+    last = fitted["depth"] == mini().n_layers
+    assert fitted[last][list(plain)].equals(plain[last]) and not fitted[list(plain)].equals(plain)
+    row = read_vectors(mini(), acts.resid_post[3, -1], lens=mini_lens(), layer=3).iloc[0]
+    cell = fitted[(fitted["layer"] == 3) & (fitted["pos"] == len(acts.tokens) - 1)].iloc[0]
+    assert row["tokens"][:5] == cell["tokens"] and row["probs"][0] == pytest.approx(cell["top_prob"], rel=1e-4)
+    embedding = read_vectors(mini(), acts.resid_pre[0, -1], lens=mini_lens(), layer=-1).iloc[0]
+    assert embedding["tokens"][0] == fitted[fitted["depth"] == 0].iloc[-1]["top"]
+
+
+def test_what_any_text_leads_to_expect_is_beside_what_is_read():
+    acts = capture(mini(), "The capital of Japan is the city of")
+    table = lens_map(mini(), acts, " Tokyo", lens=mini_lens())
+    assert table.loc[table["depth"] > 0, ["usual", "target_usual"]].notna().all(axis=None)
+    assert table.loc[table["depth"] == 0, "usual"].isna().all()
+    assert (mini_lens().habit.float().sum(-1) - 1).abs().max() < 0.05
+    late = table[(table["depth"] == 7) & (table["pos"] == len(acts.tokens) - 1)].iloc[0]
+    assert late["prob"] > 10 * late["target_usual"]
+
+
+def test_where_two_runs_part_is_read_through_the_lens():
+    prompts = "The capital of Japan is the city of", "The capital of France is the city of"
+    a, b = (capture(mini(), prompt) for prompt in prompts)
+    pairing = pair(mini(), a, mini(), b)
+    plain = part(mini(), a, mini(), b, pairing)
+    fitted = part(mini(), a, mini(), b, pairing, lenses=(mini_lens(), mini_lens()))
+    deep = plain["depth"] == mini().n_layers
+    assert fitted[deep].equals(plain[deep]) and (fitted["cosine"] == plain["cosine"]).all()
+    assert (fitted["js"] != plain["js"]).any()
+
+
+# ---- the controls --------------------------------------------------------------------------------------------------
+def test_wrong_answers_stay_low_and_what_is_read_is_of_this_prompt():
+    table = mini_lens().controls(mini(), FACTS)
+    late = table.iloc[-3]
+    assert late["right_rank"] <= 2 and late["wrong_rank"] > 20
+    assert late["own_share"] > late["other_share"] + 0.2
+    assert table.iloc[-1]["right_rank"] == table.iloc[-1]["right_rank_plain"] == 1
+
+
+def test_a_state_that_is_put_into_another_prompt_brings_its_answer_where_the_lens_names_it():
+    table = trust.arrivals(mini(), mini_lens(), FACTS)
+    assert table["arrives"].iloc[-1] == 1.0, "all that follows the last block is read from its state"
+    assert table["arrives"].iloc[0] < 0.3
+    seen = table[table["names"] > 0.8]
+    assert (seen["arrives"] > 0.5).all(), "the lens names no answer long before it arrives"
+
+
+def test_maps_of_other_blocks_or_of_other_rows_read_worse():
+    lens = mini_lens()
+    turned = trust.report(mini(), trust.shuffled_layers(lens), 300)
+    straight = trust.report(mini(), lens, 300)
+    assert (turned["kl"][3:-1] > straight["kl"][3:-1]).all()
+    mixed = replace(fit_lens(mini(), shuffled=True), held_out=lens.held_out)
+    assert (trust.report(mini(), mixed, 300)["kl"][:-1] > straight["kl"][:-1] + 0.2).all()
+
+
+def test_controls_need_two_answers():
+    with pytest.raises(VisitError, match="different answers"):
+        mini_lens().controls(mini(), FACTS[:1])
+
+
+# ---- files ---------------------------------------------------------------------------------------------------------
+def test_a_saved_lens_is_the_same_lens(tmp_path):
+    lens = mini_lens()
+    again = load_lens(lens.save(tmp_path / "a" / "mini.safetensors"))
+    assert (again.maps == lens.maps).all() and (again.bias == lens.bias).all() and again.sites == lens.sites
+    assert again.meta == json.loads(json.dumps(lens.meta)) and again.report.equals(lens.report)
+    assert (again.held_out == lens.held_out).all() and (again.habit == lens.habit).all()
+    assert {"model", "revision", "fingerprint", "tokens", "seed", "versions"} <= set(again.meta)
+
+
+def test_a_lens_of_another_model_is_refused():
+    other = models.small("gpt2")
+    acts = capture(other, [1, 2, 3])
+    for call in (
+        lambda: read_vectors(other, acts.resid_post[0], lens=small_lens(), layer=0),
+        lambda: lens_map(other, acts, lens=small_lens()),
+        lambda: small_lens().controls(other, FACTS),
+    ):
+        with pytest.raises(VisitError, match=r"was fitted to llama.*other weights than those of gpt2"):
+            call()
+
+
+def test_a_fitted_lens_wants_to_know_the_block():
+    model = models.small("llama")
+    acts = capture(model, [1, 2, 3])
+    for layer in (None, 3, -2):
+        with pytest.raises(VisitError, match="say behind which one"):
+            read_vectors(model, acts.resid_post[0], lens=small_lens(), layer=layer)
+
+
+def spoilt(tmp_path, change):
+    lens = small_lens()
+    path = lens.save(tmp_path / "x.safetensors")
+    if callable(change):
+        change(path, lens)
+    return path
+
+
+def _as(**parts):
+    return lambda path, lens: replace(lens, **parts).save(path)
+
+
+BAD = {
+    "a pickle": (lambda path, lens: path.write_bytes(pickle.dumps({"maps": 1})), "no lens file"),
+    "nothing": (lambda path, lens: path.write_bytes(b""), "no lens file"),
+    "cut off": (lambda path, lens: path.write_bytes(path.read_bytes()[:2000]), "no lens file"),
+    "other tensors": (lambda path, lens: save_file({"a": torch.zeros(3)}, path), "no lens file"),
+    "other shapes": (lambda path, lens: _as(maps=lens.maps[:, :3])(path, lens), "maps must be"),
+    "one map less": (lambda path, lens: _as(maps=lens.maps[1:])(path, lens), "maps must be"),
+    "no numbers": (lambda path, lens: _as(bias=lens.bias * float("nan"))(path, lens), "no numbers"),
+    "another vocabulary": (lambda path, lens: _as(habit=lens.habit[:, :9])(path, lens), "habit must be"),
+    "another version": (lambda path, _: path.write_bytes(path.read_bytes().replace(b"lens 1", b"lens 9")), "version"),
+    "layers that are not there": (lambda path, lens: _as(sites=(*lens.sites[:-1], ("resid_post", 99)))(path, lens),
+                                  "other layers"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_file_that_is_no_lens_is_a_sentence(kind, tmp_path):
+    change, says = BAD[kind]
+    with pytest.raises(VisitError, match=says):
+        load_lens(spoilt(tmp_path, change))
+
+
+def test_a_file_that_is_not_there_is_a_sentence(tmp_path):
+    with pytest.raises(VisitError, match="no file"):
+        load_lens(tmp_path / "none.safetensors")
+
+
+def test_the_lens_of_a_model_lies_in_the_cache_and_a_damaged_one_is_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("VISIT_CACHE", str(tmp_path))
+    model = models.small("llama")
+    assert fitted_lens(model) is None
+    small_lens().save(lens_path(model))
+    assert (fitted_lens(model).maps == small_lens().maps).all()
+    lens_path(model).write_bytes(b"x")
+    assert fitted_lens(model) is None
+
+
+# ---- what it is fitted to ------------------------------------------------------------------------------------------
+def test_too_few_tokens_and_a_short_text_say_how_many_are_needed():
+    model = models.small("llama")
+    with pytest.raises(VisitError, match=r"at least 72 tokens \(3 × d_model\); got 71"):
+        fit_lens(model, tokens=71)
+    with pytest.raises(VisitError, match=r"at least 79 tokens"):
+        fit_lens(model, text="The capital of Japan is the city of Tokyo.")
+    for text in ("", "  \n", []):
+        with pytest.raises(VisitError, match="is empty"):
+            fit_lens(model, text=text)
+
+
+def test_a_text_of_ones_own_is_read_instead_and_named():
+    text = " ".join(row.prompt + "." for row in shipped_set("facts").rows)
+    lens = fit_lens(mini(), tokens=2000, text=text)
+    assert lens.meta["text"].startswith("a given text (") and "of a given text" in lens.name
+    assert (lens.report["kl"] < lens.report["kl_plain"])[3:-1].all()
+    assert fit_lens(mini(), tokens=2000, text=text).maps.equal(lens.maps)
+
+
+def test_a_model_whose_samples_end_at_once_asks_for_a_text():
+    model = models.small("llama")
+    words = models.tokenizer()
+    words.add_special_tokens({"bos_token": "<s>", "eos_token": "</s>"})
+    end = words.eos_token_id
+    ending = replace(model, tokenizer=words)
+
+    class Ends:
+        def __getattr__(self, name):
+            return getattr(model.hf, name)
+
+        def __call__(self, *args, **options):
+            out = model.hf(*args, **options)
+            out.logits[:] = -50.0
+            out.logits[..., end] = 50.0
+            return out
+
+    with pytest.raises(VisitError, match="ends at once"):
+        fit_lens(replace(ending, hf=Ends()), tokens=400)
+
+
+def test_progress_reaches_its_end_and_says_what_is_done():
+    seen = []
+    fit_lens(models.small("gpt2"), 200, progress=lambda share, doing: seen.append((share, doing)))
+    shares = [share for share, _ in seen]
+    assert shares == sorted(shares) and shares[-1] == pytest.approx(1)
+    assert {"fitting the maps", "comparing on text not used"} <= {doing for _, doing in seen}
