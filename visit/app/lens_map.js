@@ -58,11 +58,21 @@ function draw(view) {
   }
   table.append(head, body);
   table.style.setProperty("--columns", data.heads.length);
+  const at = view.frame.getRootNode().activeElement, held = view.frame.contains(at) ? place(at) : "";
   view.frame.replaceChildren(table);
-  const cells = view.frame.querySelectorAll("button");
-  if (cells.length) (view.frame.querySelector("td.at button") || cells[0]).tabIndex = 0;
+  const cells = [...view.frame.querySelectorAll("button")];
+  const kept = held && cells.find((cell) => place(cell) === held); // a rerun must not take the cursor away
+  const first = kept || view.frame.querySelector("td.at button") || cells[0];
+  if (first) first.tabIndex = 0;
+  if (kept) kept.focus({ preventScroll: true });
   notes(view);
   edges(view);
+}
+
+/** Which cell a button stands in: the name of its row, and its number there. */
+function place(button) {
+  const row = button.closest("tr");
+  return row ? `${row.querySelector("th").textContent}|${[...row.querySelectorAll("button")].indexOf(button)}` : "";
 }
 
 /** One row for several that say nothing; its words are the most frequent ones, in grey. */

@@ -15,6 +15,8 @@ from visit.cli.options import (
     keep_of,
     keep_options,
     ledger_line,
+    lens_of,
+    lens_option,
     out_options,
     wrote,
 )
@@ -44,6 +46,7 @@ def add(commands: Any) -> None:
         metavar="A:B,…",
         help="corrections of the alignment: positions that belong together, as 3:5,4:",
     )
+    lens_option(compare)
     keep_options(compare)
     draw_options(compare)
     out_options(compare, DRAWN)
@@ -62,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     (graph_a, model_a, a), (graph_b, model_b, b) = _sides(options)
     pairing = pair(model_a, a, model_b, b, fixes)
     found = compare(graph_a, graph_b, pairing)
-    parting = part(model_a, a, model_b, b, pairing)
+    parting = part(model_a, a, model_b, b, pairing, lenses=(lens_of(options, model_a), lens_of(options, model_b)))
     tables = {**found.tables, "parting": parting}
     detail = None if options.detail is None else dict.fromkeys(found.meta["layers"], options.detail)
     if drew(options, lambda kind: difference_file(found, kind, detail, options.theme)):
@@ -96,7 +99,8 @@ def _sides(options: argparse.Namespace) -> list[tuple[Any, Any, Any]]:
         model = models[names[side]]
         acts = captured(options, model, prompts[side])
         target, distractor = words["target"][side], words["distractor"][side]
-        graph = build_flow_graph(model, acts, places[side], layers, target, distractor, keep_of(options))
+        lens = lens_of(options, model)
+        graph = build_flow_graph(model, acts, places[side], layers, target, distractor, keep_of(options), lens)
         sides.append((graph, model, acts))
     if prompts[0] == prompts[1] and names[0] == names[1] and places[0] == places[1]:
         raise VisitError("A comparison needs two sides: give --prompt twice, or --model twice, or --pos twice.")

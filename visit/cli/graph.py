@@ -14,6 +14,8 @@ from visit.cli.options import (
     keep_of,
     keep_options,
     ledger_line,
+    lens_of,
+    lens_option,
     model_options,
     out_options,
     prompt_options,
@@ -28,6 +30,7 @@ def add(commands: Any) -> None:
     model_options(graph)
     prompt_options(graph)
     graph.add_argument("--layers", help="as 3, 3-5 or 0,3,7-9 (default: all)")
+    lens_option(graph)
     keep_options(graph)
     draw_options(graph)
     out_options(graph, DRAWN)
@@ -44,7 +47,10 @@ def run(options: argparse.Namespace) -> int:
     layers = None if options.layers is None else parse_layers(options.layers)
     model = load_model(options.model, options.revision, options.dtype)
     acts = captured(options, model, options.prompt)
-    graph = build_flow_graph(model, acts, options.pos, layers, options.target, options.distractor, keep_of(options))
+    lens = lens_of(options, model)
+    graph = build_flow_graph(
+        model, acts, options.pos, layers, options.target, options.distractor, keep_of(options), lens
+    )  # fmt: skip
     tables = {"nodes": graph.nodes, "edges": graph.edges}
     if drew(options, lambda kind: flow_file(graph, kind, options.detail, options.theme)):
         return 0

@@ -75,6 +75,30 @@ def draw_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--theme", choices=("light", "dark"), default="light", help="of .svg and .png (default light)")
 
 
+def lens_option(parser: argparse.ArgumentParser, default: str = "plain") -> None:
+    """Which lens states are read through."""
+    parser.add_argument(
+        "--lens", default=default, metavar="plain|fitted|FILE",
+        help=f"how states are read: plainly, through the lens fitted to this model, or a file's (default {default})",
+    )  # fmt: skip
+
+
+def lens_of(options: argparse.Namespace, model: Any) -> Any:
+    """The lens asked for, None for the plain one. Raises `VisitError` where none is fitted, or a file is none."""
+    from visit.lenses.linear import fitted_lens, load_lens
+
+    if options.lens == "plain":
+        return None
+    if options.lens != "fitted":
+        return load_lens(options.lens).check(model)
+    found = fitted_lens(model)
+    if found is None:
+        raise VisitError(
+            f"No lens is fitted to {model.name} on this machine yet: python -m visit lens fit --model {options.model}"
+        )
+    return found
+
+
 def keep_options(parser: argparse.ArgumentParser) -> None:
     """How much of each sum a graph shows."""
     amount = "a number, a share such as 0.8, a pair such as 6,6 (positive, negative), or 'all'"

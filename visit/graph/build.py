@@ -17,6 +17,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from visit.activations.forward import Activations
 from visit.errors import VisitError
@@ -26,6 +27,7 @@ from visit.exact.question import Question, ask
 from visit.graph.blocks import MAX_NODES, GraphBuilder, add_block, add_predictions
 from visit.graph.flowgraph import Edge, FlowGraph, Node, sums_gap
 from visit.graph.prune import Keep, at_most, is_pin
+from visit.lenses.linear import Lens, checked, through
 from visit.lenses.logit import Readings, columns_of, read, read_logits
 from visit.models.attention import window
 from visit.models.model import Model
@@ -39,6 +41,7 @@ def build_flow_graph(
     target: int | str | None = None,
     distractor: int | str | None = None,
     keep: Keep = Keep(),  # noqa: B008 - frozen
+    lens: Lens | None = None,
 ) -> FlowGraph:
     """Build the flow graph of one position over the chosen layers (None = all); target None = the prediction there.
 
@@ -47,11 +50,13 @@ def build_flow_graph(
     read, unit coefficient), `coefficient`, `contribution` (logits; missing where a node adds nothing to the stream).
     `edges`: `source`, `target`, `kind`, `weight` (pattern or |pre-activation| on the edges that carry one, else norm),
     `norm`, `coefficient`, `contribution`. `meta`: what the graph is of, shares kept, constant, ledger, versions.
-    Raises `VisitError` for a wrong layer, position or target, or for more than 20,000 nodes.
+    `lens`: a fitted lens through which the states of the stream are read (None: the plain one), named in
+    `meta["lens"]`. All else is read plainly, and no contribution goes through a lens.
+    Raises `VisitError` for a wrong layer, position or target, a lens of another model, or more than 20,000 nodes.
     Source: paper section 4; `rest` nodes and contributions ours.
     """
     question, shown = _asked(model, acts, pos, layers, target, distractor, keep, None)
-    return _build(question, shown, keep)
+    return _build(question, shown, keep, lens=checked(model, lens))
 
 
 def build_folded_graph(
@@ -64,18 +69,19 @@ def build_folded_graph(
     keep: Keep = Keep(),  # noqa: B008 - frozen
     opened: Iterable[int] = (),
     known: Iterable[Node] = (),
+    lens: Lens | None = None,
 ) -> FlowGraph:
     """The same graph as far as it is looked at: only the blocks `opened` are taken apart and read whole.
 
     Of every other block stands what its folded drawing shows: its states, what attention and the MLP add, its two
     largest heads (and pinned ones) and, so that attention still adds up, the rest of its heads; `meta["opened"]` says
     which blocks are whole, and `meta["shares"]` and the ledger cover what is there. The rows of an open block are those
-    of `build_flow_graph`. `known`: nodes of the same pass, position and target, which are not read again.
-    Raises `VisitError` as `build_flow_graph` does. Source: ours.
+    of `build_flow_graph`. `known`: nodes of the same pass, position, target and lens, which are not read
+    again. Raises `VisitError` as `build_flow_graph` does. Source: ours.
     """
     opened = sorted({int(layer) for layer in opened})
     question, shown = _asked(model, acts, pos, layers, target, distractor, keep, opened)
-    return _build(question, shown, keep, known, [layer for layer in opened if layer in shown])
+    return _build(question, shown, keep, known, [layer for layer in opened if layer in shown], checked(model, lens))
 
 
 def _asked(
@@ -104,11 +110,17 @@ def extend(graph: FlowGraph, pins: Iterable[str]) -> FlowGraph:
     _check_pins(model, keep, meta["layers"], meta["position"])
     distractor = meta["distractor"] and meta["distractor"]["id"]
     question = Question(model, acts, meta["position"], meta["target"]["id"], distractor)
-    return _build(question, meta["layers"], keep, graph.by_id.values(), meta.get("opened"))
+    made = _build(question, meta["layers"], keep, graph.by_id.values(), meta.get("opened"))  # its states are known
+    return made if "lens" not in meta else replace(made, meta=made.meta | {"lens": meta["lens"]})
 
 
 def _build(
-    question: Question, layers: list[int], keep: Keep, known: Iterable[Node] = (), opened: list[int] | None = None
+    question: Question,
+    layers: list[int],
+    keep: Keep,
+    known: Iterable[Node] = (),
+    opened: list[int] | None = None,
+    lens: Lens | None = None,
 ) -> FlowGraph:
     """`opened`: the blocks that are taken apart, the others being folded; None: all."""
     model = question.model
@@ -118,14 +130,14 @@ def _build(
             add_block(build, layer, opened is None or layer in opened)
         if layers[-1] == model.n_layers - 1:
             add_predictions(build)
-        nodes = _read_nodes(build, known)
+        nodes = _read_nodes(build, known, lens)
     meta = {
         **question.meta,
         "n_layers": model.n_layers, "n_heads": model.n_heads, "d_head": model.d_head, "d_mlp": model.d_mlp,
         "gated": model.family.w_gate is not None,
         "layers": layers, "windows": {n: size for n in layers if (size := window(model, n)) is not None},
         "keep": asdict(keep), "shares": build.shares, "constant": build.frozen.constant,
-        **({} if opened is None else {"opened": opened}),
+        **({} if opened is None else {"opened": opened}), **({} if lens is None else {"lens": lens.about}),
     }  # fmt: skip
     graph = FlowGraph(nodes, _number_edges(build, nodes), meta, (model, question.acts))
     # how exactly this very graph adds up: identities 2 to 4 with all terms of every shown sum (of a folded block its
@@ -135,7 +147,7 @@ def _build(
     return graph
 
 
-def _read_nodes(build: GraphBuilder, known: Iterable[Node]) -> dict[str, Node]:
+def _read_nodes(build: GraphBuilder, known: Iterable[Node], lens: Lens | None) -> dict[str, Node]:
     """The drafted nodes with what they read and add. `known`: nodes of the same pass and target, not read again.
 
     Nodes are known by id and source position, for a query may be turned to another one; a rest changes with its graph.
@@ -146,7 +158,9 @@ def _read_nodes(build: GraphBuilder, known: Iterable[Node]) -> dict[str, Node]:
     before = {(node.id, node.source_pos): node for node in known if node.kind != "rest"}
     places = [before.get((node.id, node.source_pos)) for node in drafted[: len(drafted) - after]]
     fresh = [n for n, node in enumerate(places) if node is None]
-    readings = _plain_readings(model, read(model, vectors[fresh] if before else vectors[: len(places)], target))
+    unread_yet = vectors[fresh] if before else vectors[: len(places)]
+    found = read(model, unread_yet if lens is None else _carried(lens, unread_yet, [drafted[n] for n in fresh]), target)
+    readings = _plain_readings(model, found if lens is None else replace(found, norm=unread_yet.norm(dim=-1)))
     if after:  # both read as the model's own prediction: its logits, not our product
         logits = needed(build.acts, "logits")[[build.pos] * after]
         end = replace(read_logits(model, logits, target), norm=vectors[len(places) :].norm(dim=-1))
@@ -165,6 +179,15 @@ def _read_nodes(build: GraphBuilder, known: Iterable[Node]) -> dict[str, Node]:
             contribution=None if added[n] != added[n] else added[n],
         )
     return nodes
+
+
+def _carried(lens: Lens, vectors: Tensor, drafted: list[Node]) -> Tensor:
+    """The vectors with every state of the stream carried by its map of the lens; the others as they are."""
+    seen = vectors.clone()
+    for n, node in enumerate(drafted):
+        if node.kind.startswith("resid_") and node.layer is not None and lens.has(node.kind, node.layer):
+            seen[n] = through(lens, vectors[n : n + 1], node.kind, node.layer)[0]
+    return seen
 
 
 _READ = ("tokens", "probs", "bottom_tokens", "bottom_probs", "entropy", "norm", "prob", "rank")

@@ -94,6 +94,11 @@ class Lens:
         return f"fitted on {self.meta['tokens']:,} tokens {of}"
 
     @property
+    def about(self) -> dict[str, Any]:
+        """What made it, for the provenance of what is read through it."""
+        return {"name": self.name, **{key: self.meta[key] for key in ("fingerprint", "tokens", "seed", "text")}}
+
+    @property
     def readable_from(self) -> int:
         """The first block from which on the lens names the final word often enough to say more than habit."""
         return first_from(self.report, "top1", LITTLE)

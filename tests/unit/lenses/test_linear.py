@@ -294,3 +294,47 @@ def test_progress_reaches_its_end_and_says_what_is_done():
     shares = [share for share, _ in seen]
     assert shares == sorted(shares) and shares[-1] == pytest.approx(1)
     assert {"fitting the maps", "comparing on text not used"} <= {doing for _, doing in seen}
+
+
+# ---- in the graph --------------------------------------------------------------------------------------------------
+STATES = ("resid_pre", "resid_mid", "resid_post")
+
+
+def test_the_states_of_a_graph_are_read_through_the_lens_and_nothing_else_changes():
+    model, lens = mini(), mini_lens()
+    acts = capture(model, "The capital of Japan is the city of")
+    plain, fitted = visit.build_flow_graph(model, acts), visit.build_flow_graph(model, acts, lens=lens)
+    assert "lens" not in plain.meta and fitted.meta["lens"]["name"] == "fitted on 8,000 tokens that the model wrote"
+    assert fitted.edges.equals(plain.edges) and fitted.meta["ledger"]["holds"]
+    state = plain.nodes["kind"].isin(STATES)
+    assert fitted.nodes[~state].equals(plain.nodes[~state])
+    for column in ("id", "norm", "coefficient", "contribution"):
+        assert fitted.nodes[column].equals(plain.nodes[column]), column
+    assert (fitted.nodes[state]["rank"] != plain.nodes[state]["rank"]).any()
+    for row in fitted.nodes[state].itertuples():
+        vector = getattr(acts, row.kind)[row.layer, -1:].to(model.wide)
+        target = fitted.meta["target"]["id"]
+        own = read_vectors(model, lens.carry(vector, row.layer, row.kind), target).iloc[0]
+        assert row.rank == own["rank"] and row.prob == pytest.approx(own["prob"], rel=1e-3, abs=1e-7), row.id
+    last = fitted.by_id[f"L{model.n_layers - 1}.resid_post"]
+    assert last.tokens == plain.by_id[last.id].tokens
+
+
+def test_an_extended_and_a_folded_graph_keep_the_lens():
+    from visit.graph.build import build_folded_graph, extend
+
+    model, lens = mini(), mini_lens()
+    acts = capture(model, "The capital of Japan is the city of")
+    graph = visit.build_flow_graph(model, acts, layers=[3], keep=visit.Keep(heads=1), lens=lens)
+    more = extend(graph, ["L3.head5"])
+    assert more.meta["lens"] == graph.meta["lens"] and len(more.nodes) > len(graph.nodes)
+    assert all(more.by_id[name].tokens == node.tokens for name, node in graph.by_id.items() if node.kind in STATES)
+    folded = build_folded_graph(model, acts, layers=[3], opened=[], lens=lens)
+    unfolded = build_folded_graph(model, acts, layers=[3], opened=[3], known=folded.by_id.values(), lens=lens)
+    assert all(unfolded.by_id[n].tokens == graph.by_id[n].tokens for n, x in graph.by_id.items() if x.kind in STATES)
+
+
+def test_a_graph_takes_no_lens_of_another_model():
+    model = models.small("gpt2")
+    with pytest.raises(VisitError, match="other weights"):
+        visit.build_flow_graph(model, capture(model, [1, 2]), lens=small_lens())

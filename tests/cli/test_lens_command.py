@@ -1,0 +1,50 @@
+"""`python -m visit lens`: fit, report, map, and `--lens` of the graph."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from visit.__main__ import main
+
+PROMPT = "The capital of Japan is the city of"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("VISIT_CACHE", str(tmp_path))
+
+
+def test_a_lens_is_fitted_once_and_read_through_by_name_and_by_file(tmp_path, capsys):
+    assert main(["lens", "map", "--prompt", PROMPT, "--lens", "fitted"]) == 2
+    assert "python -m visit lens fit --model visit-mini" in capsys.readouterr().err
+    file = tmp_path / "mini.safetensors"
+    assert main(["lens", "fit", "--tokens", "2000"]) == 0 and "fitted on 2,000 tokens" in capsys.readouterr().out
+    assert main(["lens", "fit", "--tokens", "2000", "--out", str(file)]) == 0 and file.is_file()
+    capsys.readouterr()
+    maps = []
+    for lens in ("plain", "fitted", str(file)):
+        assert main(["lens", "map", "--prompt", PROMPT, "--lens", lens, "--json"]) == 0
+        maps.append(json.loads(capsys.readouterr().out))
+    assert maps[0]["meta"]["lens"] == "plain" and maps[1]["meta"]["lens"]["tokens"] == 2000
+    assert maps[1]["tables"] == maps[2]["tables"] != maps[0]["tables"]
+    assert main(["lens", "map", "--prompt", PROMPT, "--lens", "fitted"]) == 0
+    assert "block 7" in capsys.readouterr().out
+    for command in (["graph", "--prompt", PROMPT, "--layers", "3"], ["compare", "--prompt", PROMPT, "--prompt", "A b"]):
+        assert main([*command, "--lens", "fitted", "--json"]) == 0
+    assert '"lens"' in capsys.readouterr().out
+    assert main(["lens", "report", "--prompts", "plain", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["tables"]) == {"report", "controls"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["fit", "--tokens", "5"], "at least 384 tokens"), (["fit", "--text", "none.txt"], "cannot be read"),
+     (["fit", "--out", "x.json"], "ends otherwise"), (["map", "--prompt", "a", "--lens", "none"], "no file"),
+     (["report", "--lens", "plain"], "no report of its own"), (["report"], "No lens is fitted")],
+)  # fmt: skip
+def test_mistakes_are_a_sentence(arguments, says, capsys):
+    assert main(["lens", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("visit: ") and says in error and "Traceback" not in error
