@@ -20,6 +20,7 @@ from visit.cli.options import (
     wrote,
 )
 from visit.errors import VisitError
+from visit.text.numbers import percent
 
 MOST = 100  # prompts that the controls run
 EVERY = 10.0  # seconds between two lines of progress where there is no terminal
@@ -65,7 +66,7 @@ def run_fit(options: argparse.Namespace) -> int:
     def progress(share: float, doing: str) -> None:
         if time.monotonic() - told[0] >= EVERY:
             told[0] = time.monotonic()
-            print(f"visit: {share:.0%}, {doing}", file=sys.stderr, flush=True)
+            print(f"visit: {percent(share)}, {doing}", file=sys.stderr, flush=True)
 
     tokens = TOKENS if options.tokens is None else options.tokens
     lens = fit_lens(model, tokens, text, options.seed, progress)
@@ -131,7 +132,7 @@ def run_map(options: argparse.Namespace) -> int:
         row = table[table["depth"] == depth].set_index("pos")
         words = " ".join(f"{as_word(row.loc[p, 'top'])[:11]:<11}" for p in shown)
         name = "embedding" if depth == 0 else f"block {depth - 1}"
-        print(f"{name:<11} {words} {row.loc[question.pos, 'prob']:6.1%}")
+        print(f"{name:<11} {words} {percent(row.loc[question.pos, 'prob'])}")
     return 0
 
 
