@@ -80,7 +80,7 @@ def test_clicks_on_the_charts_choose_a_layer_and_a_neuron(page):
 def test_every_token_of_the_set_and_a_row_leads_to_its_prompt(page):
     opened(page, "neurons?set=plain&neuron=L7.mlp_value377")
     page.get_by_role("button", name="Look at every token of the set").click()
-    page.get_by_text("Every one of the").wait_for(timeout=60_000)
+    page.get_by_text("tokens of 70 prompts").wait_for(timeout=60_000)  # it says how far it is until then
     idle(page)
     assert "tokens of 70 prompts" in page.get_by_text("Every one of the").inner_text()
     tables = page.locator("[data-testid=stDataFrame]")
