@@ -36,12 +36,17 @@ def write_arrays(path: Path, arrays: Arrays, header: dict[str, Any]) -> None:
 
     The header lies inside: two files could not be replaced at one moment.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    write_whole(path, lambda file: np.savez(file, allow_pickle=False, **{"header.json": text, **arrays}))
+
+
+def write_whole(path: Path, write: Callable[[Any], object]) -> None:
+    """A file that is there as a whole or not at all. Raises OSError where it cannot be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, allow_pickle=False, **{"header.json": text, **arrays})
+            write(file)
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -83,13 +83,14 @@ class LensFit:
         self._cache: Any = None
         self._lens: Lens | None = None
         self._agreement: Agreement | None = None
+        self._done = 0  # items
 
     # ---- the plan ------------------------------------------------------------------------------------------------
     def _starts(self) -> np.ndarray:
         """Rows that hold a start token only: −1 is not written yet. The last rows are those held out."""
         length = min(LENGTH, self.model.max_tokens, *_turning(self.model))
         fit = -(-self.tokens // (length - 1))
-        ids = np.full((fit + _held(fit), length), -1, np.int64)
+        ids = np.full((fit + held_rows(fit), length), -1, np.int64)
         ids[:, 0] = _start_ids(self.model, len(ids), np.random.default_rng(self.seed))
         return ids
 
@@ -112,14 +113,16 @@ class LensFit:
     @property
     def _held(self) -> int:
         """How many rows at the end are held out."""
-        return -(-len(self.ids) // 11) if self.text is not None else _held(-(-self.tokens // (self.ids.shape[1] - 1)))
+        return (
+            -(-len(self.ids) // 11) if self.text is not None else held_rows(-(-self.tokens // (self.ids.shape[1] - 1)))
+        )
 
     @cached_property
     def batches(self) -> tuple[slice, ...]:
         """Equal shares of the rows to fit, as large as there is room for, and the rows held out."""
-        config, fit, length = self.model, len(self.ids) - self._held, self.ids.shape[1]
-        kept = 8 * length * config.n_layers * config.n_kv_heads * config.d_head
-        most = max(1, min(ROWS, ROOM // kept, ROOM // (8 * config.d_vocab)))
+        model, fit, length = self.model, len(self.ids) - self._held, self.ids.shape[1]
+        kept = 8 * length * model.n_layers * model.n_kv_heads * model.d_head
+        most = max(1, min(ROWS, ROOM // kept, ROOM // (8 * model.d_vocab)))
         size = -(-fit // -(-fit // most))
         ends = [*range(0, fit, size), fit]
         return (*(slice(a, b) for a, b in pairwise(ends)), slice(fit, len(self.ids)))
@@ -181,6 +184,7 @@ class LensFit:
                 else:
                     assert self._agreement is not None
                     self._agreement.compare(item.start, item.stop)
+                self._done += 1
 
     def snapshot(self) -> Lens | None:
         """The lens, once it is whole; None before."""
@@ -189,25 +193,21 @@ class LensFit:
         return replace(self._lens, habit=self._agreement.habit(), report=self._agreement.table())
 
     def state(self) -> dict[str, np.ndarray]:
-        return {"ids": self.ids.copy(), "compared": np.array(0 if self._agreement is None else self._agreement.done)}
+        return {"ids": self.ids.copy(), "done": np.array(self._done)}
 
     def load(self, state: dict[str, np.ndarray]) -> None:
-        """Read again what was written before: a forward pass over it, without choosing a word anew."""
-        ids = state["ids"]
+        """Read again what was read before: a batch in one pass over its words, none of which is chosen anew."""
+        ids, done = state["ids"], int(state["done"])
         if ids.shape != self.ids.shape or (ids[:, 0] != self.ids[:, 0]).any():
             raise ValueError("these rows are of another fit")
-        self.ids, self._sums, self._cache = ids.astype(np.int64), None, None
+        self.ids, self._sums, self._cache, self._done = ids.astype(np.int64), None, None, 0
+        fed = [item for item in self.items[:done] if item.kind == "feed"]
+        ends = {item.batch: item.stop for item in fed}
         with torch.no_grad():
-            for batch, rows in enumerate(self.batches):
-                known = int((self.ids[rows] >= 0).all(0).sum()) - (self.text is None)
-                whole = known == self.ids.shape[1] - (self.text is None)
-                if self.text is None and known > 0:
-                    self._feed(batch, 0, known + whole, choose=False)
-            for start in range(0, int(state["compared"]), COMPARED):
-                if start == 0:
-                    self._solve()
-                assert self._agreement is not None
-                self._agreement.compare(start, start + COMPARED)
+            for batch, stop in ends.items():
+                self._feed(batch, 0, stop, choose=False)
+        self._done = len(fed)
+        self.update(self.items[len(fed) : done])
 
     # ---- steps 1 to 3 --------------------------------------------------------------------------------------------
     def _feed(self, batch: int, start: int, stop: int, choose: bool = True) -> None:
@@ -353,7 +353,8 @@ def fit_lens(
 ) -> Lens:  # fmt: skip
     """Fit a linear lens to a model: see the steps at the top of this module.
 
-    `tokens`: how many to fit to (at least 3 × d_model; a tenth more is held out). `text`: a text of one's own, or
+    `tokens`: how many to fit to (at least 3 × d_model, which the default becomes in wide models; a tenth more is held
+    out, 48 rows at least). `text`: a text of one's own, or
     several, instead of what the model writes from `seed`. `progress(share, doing)` is told after every step.
     `shuffled`: the control in which every state is fitted to another one's end. Takes about what a forward pass over
     the tokens takes, and as much again. Raises `VisitError` for too few tokens, a text that is too short, or a model
@@ -398,7 +399,7 @@ def _start_ids(model: Model, count: int, generator: np.random.Generator) -> np.n
     return generator.choice(np.array(first, np.int64), count)
 
 
-def _held(rows: int) -> int:
+def held_rows(rows: int) -> int:
     """How many rows are held out beside those to fit to: a tenth, and so many that no single text decides."""
     return max(HELD, -(-rows // 10))
 

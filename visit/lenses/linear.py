@@ -9,10 +9,9 @@ go through a fitted lens. How one is made: `visit.lenses.fit_linear`; why one ma
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from visit.cache import cache_folder
+from visit.cache import cache_folder, write_whole
 from visit.errors import VisitError
 from visit.models.fingerprint import fingerprint
 from visit.models.model import Model
@@ -57,13 +56,8 @@ class Lens:
             return x
         return torch.addmm(self.bias[place].to(x), x, self.maps[place].to(x))
 
-    def carry_part(self, x: Float[Tensor, "n d_model"], layer: int) -> Float[Tensor, "n d_model"]:
-        """What a part of block `layer` (a head, a memory value) adds, through the linear part of that block's map."""
-        place = self._place("resid_post", layer)
-        return x if place is None else x @ self.maps[place].to(x)
-
     def has(self, site: str, layer: int) -> bool:
-        """Whether this state is read through the lens; the others are read plainly and marked so."""
+        """Whether this state has a map, or needs none; the others are read plainly."""
         site, layer = self._same(site, layer)
         return (site, layer) in self._places or self._last(site, layer)
 
@@ -75,7 +69,7 @@ class Lens:
             return None
         raise VisitError(f"This lens has no map for {site} of layer {layer}; read it plainly (lens=None).")
 
-    @property
+    @cached_property
     def _places(self) -> dict[tuple[str, int], int]:
         return {site: place for place, site in enumerate(self.sites)}
 
@@ -133,11 +127,7 @@ class Lens:
         header = {"format": FORMAT, "sites": [list(site) for site in self.sites], "meta": self.meta}
         packed = save({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, {"visit": json.dumps(header)})
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-            with os.fdopen(handle, "wb") as file:
-                file.write(packed)
-            os.replace(name, path)  # whole, or not at all
+            write_whole(path, lambda file: file.write(packed))
         except OSError as problem:
             raise VisitError(f"The lens cannot be written to '{path}': {problem.strerror}.") from problem
         return path
@@ -182,7 +172,8 @@ def load_lens(path: str | Path) -> Lens:
 def _sound(lens: Lens) -> None:
     """Raises `VisitError` where the parts of a file do not fit together."""
     d, layers = int(lens.meta["d_model"]), int(lens.meta["n_layers"])
-    str(lens.meta["fingerprint"]), str(lens.meta["model"]), int(lens.meta["tokens"])
+    if not isinstance(lens.name, str) or not {"model", "fingerprint", "seed"} <= set(lens.meta):
+        raise KeyError("what made the lens")
     wanted = {
         "maps": (len(lens.sites), d, d),
         "bias": (len(lens.sites), d),
@@ -225,8 +216,6 @@ def checked(model: Model, lens: Lens | None) -> Lens | None:
     lens.check(model)
     if lens.maps.device == model.device:
         return lens
-    from dataclasses import replace
-
     return replace(lens, maps=lens.maps.to(model.device), bias=lens.bias.to(model.device))
 
 

@@ -73,7 +73,8 @@ def merge(a: Any, b: Any) -> Any:
     made: dict[str, Any] = {}
     for own in fields(a):
         how, x, y = own.metadata, getattr(a, own.name), getattr(b, own.name)
-        if x != y if not how else not how.get("grows") and _shape(x) != _shape(y):
+        differs = (not how.get("grows") and _shape(x) != _shape(y)) if how else x != y
+        if differs:
             raise VisitError(f"Only sums of the same model and settings can be merged: their {own.name} differ.")
         if how.get("records"):
             made |= {} if own.name in made else how["merge"](a, b)

@@ -75,12 +75,18 @@ def test_the_maps_are_the_least_squares_of_what_the_model_wrote(name, monkeypatc
         assert np.abs(got - true).max() <= 2e-3 * np.abs(true).max(), (name, lens.sites[place])
 
 
-def test_a_fit_that_is_stopped_goes_on_to_the_same_words_and_maps():
+WORDS = " ".join(row.prompt + "." for row in shipped_set("facts").rows)
+
+
+@pytest.mark.parametrize("text", [None, WORDS], ids=["written", "given"])
+def test_a_fit_that_is_stopped_goes_on_to_the_same_words_and_maps(text):
     model = models.small("llama")
-    whole = LensFit(model, tokens=400)
+    whole = LensFit(model, 400, text)
     whole.update(whole.items)
-    for stop in (1, 7, 60, len(whole.items) - 2):
-        first, second = LensFit(model, tokens=400), LensFit(model, tokens=400)
+    kinds = [item.kind for item in whole.items]
+    solved = kinds.index("solve")
+    for stop in {1, min(7, solved - 1), solved, solved + 1, len(kinds) - 1, len(kinds)}:
+        first, second = LensFit(model, 400, text), LensFit(model, 400, text)
         first.update(first.items[:stop])
         second.load(first.state())
         second.update(second.items[stop:])
@@ -220,6 +226,7 @@ BAD = {
     "no numbers": (lambda path, lens: _as(bias=lens.bias * float("nan"))(path, lens), "no numbers"),
     "another vocabulary": (lambda path, lens: _as(habit=lens.habit[:, :9])(path, lens), "habit must be"),
     "another version": (lambda path, _: path.write_bytes(path.read_bytes().replace(b"lens 1", b"lens 9")), "version"),
+    "nothing of its making": (lambda path, lens: _as(meta=lens.meta | {"tokens": None})(path, lens), "no lens file"),
     "layers that are not there": (lambda path, lens: _as(sites=(*lens.sites[:-1], ("resid_post", 99)))(path, lens),
                                   "other layers"),
 }  # fmt: skip
@@ -260,11 +267,10 @@ def test_too_few_tokens_and_a_short_text_say_how_many_are_needed():
 
 
 def test_a_text_of_ones_own_is_read_instead_and_named():
-    text = " ".join(row.prompt + "." for row in shipped_set("facts").rows)
-    lens = fit_lens(mini(), tokens=2000, text=text)
+    lens = fit_lens(mini(), tokens=2000, text=WORDS)
     assert lens.meta["text"].startswith("a given text (") and "of a given text" in lens.name
     assert (lens.report["kl"] < lens.report["kl_plain"])[3:-1].all()
-    assert fit_lens(mini(), tokens=2000, text=text).maps.equal(lens.maps)
+    assert fit_lens(mini(), tokens=2000, text=WORDS).maps.equal(lens.maps)
 
 
 def test_a_model_whose_samples_end_at_once_asks_for_a_text():
