@@ -33,8 +33,8 @@ def _widths(columns: int) -> tuple[Any, Any]:
 
 
 def map_height(n_layers: int) -> int:
-    """Pixels that a lens map needs, its column names included."""
-    return min(700, (n_layers + 1) * ROW + 56)
+    """Pixels that a map of all blocks needs, its column names included: rows that must be looked for are not seen."""
+    return (n_layers + 1) * ROW + 56
 
 
 def heat_map(
@@ -85,7 +85,7 @@ def parting_map(table: pd.DataFrame, measure: str, pos: int, first: tuple[int, i
     columns = shown.drop_duplicates("pair").sort_values("pair")["column"].tolist()
     width, limit = _widths(len(columns))
     axis = alt.Axis(
-        orient="bottom", title=None, labelAngle=0, labelLimit=limit, ticks=False, domain=False, labelFlush=False,
+        orient="top", title=None, labelAngle=0, labelLimit=limit, ticks=False, domain=False, labelFlush=False,
         labelExpr="split(datum.label, '\\u2003')[1]",
     )  # fmt: skip
     x = alt.X("column:N", sort=columns, axis=axis)
