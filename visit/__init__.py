@@ -21,8 +21,8 @@ __version__ = "0.1.0"
 _HOME = {
     "VisitError": "errors",
     "Model": "models.model",
-    "load_model": "models.model",
-    "Activations": "activations.forward",
+    "load_model": "models.load",
+    "Activations": "activations.record",
     "Edit": "activations.forward",
     "chat_prompt": "models.chat",
     "capture": "activations.forward",

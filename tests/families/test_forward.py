@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from visit import Edit, VisitError, capture, capture_many, ledger
-from visit.activations.forward import PARTS, Activations, plain_logits
+from visit.activations.forward import plain_logits
+from visit.activations.record import PARTS, Activations
 from visit.lenses.logit import read
 
 PROMPT = [5, 17, 3, 99, 41, 17, 8, 200, 31]

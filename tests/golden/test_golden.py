@@ -129,7 +129,7 @@ def test_on_random_families(family, name, capsys, tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["graph", "graph-names", "compare", "memory", "layernorm", "neurons", "study"])
 def test_on_the_trained_model(name, smollm2, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("visit.models.model.load_model", lambda *_: smollm2)
+    monkeypatch.setattr("visit.models.load.load_model", lambda *_: smollm2)
     check(f"smollm2-{name}", run(capsys, commands("23", "4")[name], "smollm2", tmp_path))
 
 

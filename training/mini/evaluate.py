@@ -23,7 +23,8 @@ from training.mini.text import repeat_prompt
 from visit.activations.forward import capture_many
 from visit.exact.decompose import needed
 from visit.models.catalog import MINI_FOLDER
-from visit.models.model import Model, load_model
+from visit.models.load import load_model
+from visit.models.model import Model
 
 
 class Bar(NamedTuple):

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from training.mini.held_out import Case
 from training.mini.world import facts, facts_about
-from visit.activations.forward import Activations, capture, capture_many
+from visit.activations.forward import capture, capture_many
+from visit.activations.record import Activations
 from visit.exact.decompose import head_results, memory_values, needed
 from visit.lenses.logit import read, read_vectors
 from visit.models.model import Model

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from visit.activations.forward import Activations
+from visit.activations.record import Activations
 from visit.analyses.heads import places, shared
 from visit.errors import VisitError
 from visit.exact.circuits import as_seen, through_norm

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from visit.activations.forward import Activations
+from visit.activations.record import Activations
 from visit.analyses.token_alignment import Pairing
 from visit.errors import VisitError
 from visit.exact.decompose import needed

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from visit.activations.forward import Activations, capture, plain_logits, tokenize
+from visit.activations.forward import capture, plain_logits, tokenize
+from visit.activations.record import Activations
 from visit.exact.ledger import SAMPLE, ledger, summary, tolerance
 from visit.graph.build import build_flow_graph, sums_gap
 from visit.models.catalog import TOKENS, Dimensions, Forecast, forecast, memory_at_hand

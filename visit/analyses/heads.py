@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from visit.activations.forward import Activations
+from visit.activations.record import Activations
 from visit.exact.decompose import head_results, needed, value_norms
 from visit.exact.question import ask, counted
 from visit.lenses.logit import columns_of, read

@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from visit.activations.forward import Activations, capture_many
+from visit.activations.forward import capture_many
+from visit.activations.record import Activations
 from visit.analyses.divergence import ROGUE
 from visit.analyses.function_words import function_words as listed_words
 from visit.analyses.function_words import is_function_word

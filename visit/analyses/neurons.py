@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from visit.activations.forward import Activations, tokenize
+from visit.activations.forward import tokenize
+from visit.activations.record import Activations
 from visit.analyses.neuron_sets import NeuronSums, outlier_dims, rogue_dims
 from visit.errors import check_choice, check_positive
 from visit.exact.decompose import Attribution, needed, written

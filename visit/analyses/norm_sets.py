@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from visit.activations.forward import Activations, capture_many
+from visit.activations.forward import capture_many
+from visit.activations.record import Activations
 from visit.analyses.norms import (
     NORMS,
     Site,

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from visit.activations.forward import Activations
+from visit.activations.record import Activations
 from visit.errors import VisitError, check_choice
 from visit.exact.decompose import needed, raw_output
 from visit.exact.question import ask, check_layer, counted

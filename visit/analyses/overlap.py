@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from visit.activations.forward import Activations
+from visit.activations.record import Activations
 from visit.analyses.heads import TOP_HEADS, places, ranks, shared
 from visit.errors import check_positive
 from visit.exact.decompose import head_results, memory_values, needed

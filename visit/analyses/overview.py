@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 import torch
 
-from visit.activations.forward import Activations
+from visit.activations.record import Activations
 from visit.exact.decompose import attribution, head_results, needed, value_parts, written
 from visit.exact.question import ask
 from visit.lenses.linear import Lens, checked, through

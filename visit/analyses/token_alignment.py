@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 from rapidfuzz.distance import Levenshtein
 
-from visit.activations.forward import Activations
+from visit.activations.record import Activations
 from visit.errors import VisitError
 from visit.models.model import Model
 from visit.text.visible import visible

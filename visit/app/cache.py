@@ -14,7 +14,7 @@ import streamlit as st
 from visit.models.catalog import title
 
 if TYPE_CHECKING:
-    from visit.activations.forward import Activations
+    from visit.activations.record import Activations
     from visit.graph.flowgraph import FlowGraph, Node
     from visit.graph.prune import Keep
     from visit.models.chat import Message

@@ -34,7 +34,7 @@ from visit.text.numbers import percent
 from visit.text.visible import visible
 
 if TYPE_CHECKING:
-    from visit.activations.forward import Activations
+    from visit.activations.record import Activations
     from visit.exact.question import Question
     from visit.models.model import Model
 

@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
 def _sides(options: argparse.Namespace) -> list[tuple[Any, Any, Any]]:
     """(graph, model, record) of A and of B."""
     from visit.graph.build import build_flow_graph, parse_layers
-    from visit.models.model import load_model
+    from visit.models.load import load_model
 
     prompts, names = _two("prompt", options.prompt), _two("model", options.model or [MINI])
     words = {name: _two(name, getattr(options, name) or [None]) for name in ("target", "distractor")}

@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     """
     from visit.analyses.doctor import examine
     from visit.files.tables import to_text
-    from visit.models.model import load_model
+    from visit.models.load import load_model
 
     check_out(options.out, TABLES)
     meta, tables = examine(load_model(options.model, options.revision, options.dtype, options.device))

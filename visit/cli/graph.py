@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     """Capture one prompt and print, or write, the flow graph of one position."""
     from visit.files.flow_page import flow_file
     from visit.graph.build import build_flow_graph, parse_layers
-    from visit.models.model import load_model
+    from visit.models.load import load_model
     from visit.narrate.flow import story
 
     check_out(options.out, DRAWN)

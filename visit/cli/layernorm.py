@@ -36,7 +36,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Read what norms do to words: of one prompt word by word and step by step, of a set as the paper's tables."""
-    from visit.models.model import load_model
+    from visit.models.load import load_model
 
     check_out(options.out, TABLES)
     _check(options)

@@ -55,7 +55,7 @@ def run_fit(options: argparse.Namespace) -> int:
     """Fit a linear lens to a model and write it; without --out where `--lens fitted` and the app find it."""
     from visit.lenses.fit_linear import TOKENS, fit_lens
     from visit.lenses.linear import lens_path
-    from visit.models.model import load_model
+    from visit.models.load import load_model
 
     if options.out is not None:
         check_out(options.out, (".safetensors",))
@@ -78,7 +78,7 @@ def run_fit(options: argparse.Namespace) -> int:
 
 def run_report(options: argparse.Namespace) -> int:
     """How near the plain and the fitted lens come to the model's prediction, per block; with --prompts the controls."""
-    from visit.models.model import load_model
+    from visit.models.load import load_model
     from visit.runs.prompts import fitting, named_prompts, right
 
     check_out(options.out, TABLES)
@@ -106,7 +106,7 @@ def run_map(options: argparse.Namespace) -> int:
     """What the stream reads after every block at every position: plainly, or through a fitted lens."""
     from visit.analyses.overview import lens_map
     from visit.exact.question import ask
-    from visit.models.model import load_model
+    from visit.models.load import load_model
     from visit.models.provenance import provenance
     from visit.text.visible import as_word, visible
 

@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     from visit.analyses.overlap import alignment_scores
     from visit.exact.question import ask
     from visit.files.flow_page import flow_file
-    from visit.models.model import load_model
+    from visit.models.load import load_model
     from visit.narrate.memory import head_graph, memory_story, strongest_head
 
     check_out(options.out, DRAWN)

@@ -40,7 +40,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Read neurons as words: the most active of a prompt, statistics over a set, all with a word, or one card."""
-    from visit.models.model import load_model
+    from visit.models.load import load_model
 
     check_out(options.out, TABLES)
     if options.neuron is not None and options.layer is None:

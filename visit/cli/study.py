@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
 
     A run that is stopped (Ctrl-C, kill) keeps what is done; the same command goes on from there.
     """
-    from visit.models.model import load_model
+    from visit.models.load import load_model
     from visit.studies.study import study
 
     settings = _settings(options)

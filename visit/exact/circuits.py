@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from visit.activations.forward import Activations
+from visit.activations.record import Activations
 from visit.exact.decompose import needed
 from visit.models.attention import VectorNorm, kv_heads, rotate, rotation_set, vector_norm
 from visit.models.model import Model

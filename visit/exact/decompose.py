@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from visit.activations.forward import Activations
+from visit.activations.record import Activations
 from visit.errors import VisitError
 from visit.models.attention import kv_heads
 from visit.models.model import Model

@@ -13,7 +13,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from visit.activations.forward import Activations, capture, plain_logits
+from visit.activations.forward import capture, plain_logits
+from visit.activations.record import Activations
 from visit.exact.circuits import as_seen, key_readings, query_readings, rotated
 from visit.exact.decompose import attribution, needed, post_scale, raw_output, value_parts, written
 from visit.lenses.logit import final_norm, unembed

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from visit.activations.forward import Activations
+from visit.activations.record import Activations
 from visit.errors import VisitError, check_range
 from visit.exact.decompose import Attribution, attribution, needed
 from visit.models.model import Model

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visit.activations.forward import Activations
+from visit.activations.record import Activations
 from visit.errors import VisitError
 from visit.exact.decompose import needed
 from visit.exact.ledger import tolerance

@@ -13,7 +13,7 @@ import pandas as pd
 from visit.text.visible import as_word
 
 if TYPE_CHECKING:
-    from visit.activations.forward import Activations
+    from visit.activations.record import Activations
     from visit.models.model import Model
 
 STREAM = ("resid_pre", "resid_mid", "resid_post")

@@ -33,6 +33,7 @@ from visit.models.catalog import (
 from visit.models.checkpoint import inspect_weights, tensor_sizes
 from visit.models.families import family_of
 from visit.models.load_weights import first_line, read_weights
+from visit.models.model import Model, wrap
 
 # ---- a LoRA adapter --------------------------------------------------------------------------------------------------
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -125,6 +126,21 @@ class Loaded(NamedTuple):
     tokenizer: Any
     revision: str
     quantization: str = ""
+
+
+def load_model(
+    path: str, revision: str | None = None, dtype: str | torch.dtype | None = None, device: str | None = None
+) -> Model:
+    """Load the embedded model (`"visit-mini"`), a local folder or GGUF file, or a model of the Hugging Face hub.
+
+    Only safetensors and GGUF are read (quantised weights are turned back into numbers), and no code of the repository
+    is run. `dtype=None`: float32 on the CPU (bfloat16 only when float32 does not fit into memory), the checkpoint's own
+    type on a GPU. `device=None`: the CUDA GPU if there is one ("mps", an Apple GPU, only when asked for).
+    Raises `VisitError` for a folder that is no model, an unknown architecture, pickled weights, or a hub that
+    cannot be reached. Source: ours.
+    """
+    read = read_checkpoint(str(path), revision, dtype, device)
+    return wrap(read.hf, read.tokenizer, str(path), read.revision, read.quantization)
 
 
 def read_checkpoint(

@@ -16,7 +16,6 @@ from transformers.pytorch_utils import Conv1D
 
 from visit.errors import VisitError
 from visit.models.families import Family, family_of
-from visit.models.load import read_checkpoint
 from visit.models.tokens import single_token, token_strings
 
 
@@ -254,21 +253,6 @@ class Model:
         if not 0 <= int(target) < self.d_vocab:
             raise VisitError(f"The {what} must be a token id from 0 to {self.d_vocab - 1}; got {target}.")
         return int(target)
-
-
-def load_model(
-    path: str, revision: str | None = None, dtype: str | torch.dtype | None = None, device: str | None = None
-) -> Model:
-    """Load the embedded model (`"visit-mini"`), a local folder or GGUF file, or a model of the Hugging Face hub.
-
-    Only safetensors and GGUF are read (quantised weights are turned back into numbers), and no code of the repository
-    is run. `dtype=None`: float32 on the CPU (bfloat16 only when float32 does not fit into memory), the checkpoint's own
-    type on a GPU. `device=None`: the CUDA GPU if there is one ("mps", an Apple GPU, only when asked for).
-    Raises `VisitError` for a folder that is no model, an unknown architecture, pickled weights, or a hub that
-    cannot be reached. Source: ours.
-    """
-    read = read_checkpoint(str(path), revision, dtype, device)
-    return wrap(read.hf, read.tokenizer, str(path), read.revision, read.quantization)
 
 
 def wrap(hf: Any, tokenizer: Any, name: str, revision: str = "", quantization: str = "") -> Model:

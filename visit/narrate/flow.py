@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from visit.activations.forward import Activations
+from visit.activations.record import Activations
 from visit.analyses.overview import lens_map, movers
 from visit.lenses.logit import read_vectors
 from visit.models.model import Model

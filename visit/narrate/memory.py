@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from visit.activations.forward import Activations
+from visit.activations.record import Activations
 from visit.exact.question import check_head
 from visit.graph.build import FlowGraph, build_flow_graph
 from visit.graph.prune import Keep

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from visit.activations.forward import Activations
+from visit.activations.record import Activations
 from visit.analyses.heads import ranks as ranked
 from visit.exact.circuits import key_readings, query_readings
 from visit.exact.decompose import head_results, memory_values, needed

@@ -345,7 +345,7 @@ def test_a_wrong_call_gets_a_sentence(call, says):
 def test_records_that_cannot_answer_are_refused():
     model = models.small("llama")
     (single,) = visit.capture_many(model, [PROMPT], pos=-1)
-    parts = [p for p in visit.activations.forward.PARTS if p != "rotary"]
+    parts = [p for p in visit.activations.record.PARTS if p != "rotary"]
     for call in (head_map, alignment_scores, lambda m, a: head_memory(m, a, 0, 0), lambda m, a: value_life(m, a, 1)):
         with pytest.raises(VisitError, match="kept position 8 only"):
             call(model, single)

@@ -12,7 +12,7 @@ import torch
 
 import visit
 from visit import Keep, VisitError, build_flow_graph, capture, capture_many, ledger
-from visit.activations.forward import PARTS
+from visit.activations.record import PARTS
 from visit.analyses.overview import lens_map, predictions
 from visit.exact.decompose import attribution, head_results
 from visit.exact.question import Question

@@ -15,7 +15,7 @@ from training.mini.text import held_out_pair, held_out_phrasing, sentences
 from training.mini.tokenizer import LEAST, count_words
 from training.mini.world import facts, phrasings, rows
 from visit.models.catalog import MINI_FOLDER
-from visit.models.model import load_model
+from visit.models.load import load_model
 
 MINI = MINI_FOLDER
 HOSTILE = [
