@@ -34,6 +34,7 @@ _HOME = {
     "fit_lens": "lenses.fit_linear",
     "lens_map": "analyses.overview",
     "ledger": "exact.ledger",
+    "influence": "exact.influence",
     "FlowGraph": "graph.flowgraph",
     "Keep": "graph.build",
     "build_flow_graph": "graph.build",

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from visit.activations.edits import Edit
 from visit.activations.record import Activations
 from visit.models.attention import norm_module, rotation_sets, table_rotation
 from visit.models.chat import ChatPrompt
@@ -122,7 +123,9 @@ class Recorder:
         at = kept.view(-1, *[1] * (x.dim() - 1)).expand(*[-1 if i == 0 else n for i, n in enumerate(x.shape)])
         return x.gather(axis, at.narrow(axis, 0, 1))
 
-    def record(self, row: int, ids: Sequence[int], prompt: str | Sequence[int]) -> Activations:
+    def record(
+        self, row: int, ids: Sequence[int], prompt: str | Sequence[int], edits: Sequence[Edit] = ()
+    ) -> Activations:
         """The record of prompt `row` of the batch, cut to its own length."""
         model, n = self.model, len(ids)
         positions = tuple(range(n)) if self.kept is None else (int(self.kept[row]),)
@@ -142,7 +145,7 @@ class Recorder:
         chat = prompt.chat if isinstance(prompt, ChatPrompt) else None
         text = prompt if isinstance(prompt, str) else chat.message if chat else model.tokenizer.decode(list(ids))
         tokens = tuple(model.vocabulary[i] for i in ids)
-        return Activations(text, tuple(ids), tokens, positions, chat, **self._named(found))
+        return Activations(text, tuple(ids), tokens, positions, chat, tuple(edits), **self._named(found))
 
     def _named(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
         """The buffers under the record's names, heads apart; only what was asked for."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float
 from torch import Tensor
 
 from visit.errors import VisitError
 from visit.models.chat import Chat
+
+if TYPE_CHECKING:
+    from visit.activations.edits import Edit
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +23,7 @@ class Activations:
     rotation. Where both read one norm (or none) `ln2_out` is the array of `ln1_out` (or of the stream).
     `positions` names the positions that the axis `pos` holds (all of them, or the one that `capture_many` kept).
     `prompt` is what was typed; where a chat template wrapped it, `chat` says how, and the tokens are the whole.
+    `edits`: the interventions that the run was made with, so that it can be made again.
     """
 
     prompt: str
@@ -27,6 +31,7 @@ class Activations:
     tokens: tuple[str, ...]
     positions: tuple[int, ...]
     chat: Chat | None = None
+    edits: tuple[Edit, ...] = ()
     resid_pre: Float[Tensor, "layer pos d_model"] | None = None
     ln1_out: Float[Tensor, "layer pos d_model"] | None = None
     q: Float[Tensor, "layer pos head d_head"] | None = None
@@ -70,4 +75,27 @@ class Activations:
         return found if self.chat is None else found | self.chat.meta
 
 
-PARTS = tuple(f.name for f in fields(Activations))[5:]
+_NAMES = tuple(f.name for f in fields(Activations))
+PARTS = _NAMES[_NAMES.index("resid_pre") :]
+
+
+@dataclass(frozen=True, eq=False)
+class Gradients:
+    """How one number m of a run changes with what is added to the stream: ∂m/∂`attn_out`, ∂m/∂`mlp_out`.
+
+    m is the target's centred logit at `pos` (or target − distractor), before a soft-cap; units: logits per unit of the
+    stream. `positions` names what the axis `pos` of the gradients holds: `pos` alone, or all positions.
+    A state has the gradient of what was added to it last (`into`).
+    """
+
+    pos: int
+    positions: tuple[int, ...]
+    attn_out: Float[Tensor, "layer pos d_model"]
+    mlp_out: Float[Tensor, "layer pos d_model"]
+
+    def into(self, kind: str, layer: int) -> Float[Tensor, " d_model"]:
+        """∂m/∂ a vector at `pos`: "attn_out", "mlp_out", "resid_mid", "resid_post", or "resid_pre" after block 0."""
+        if kind == "resid_pre":
+            kind, layer = "resid_post", layer - 1
+        part = self.attn_out if kind in ("attn_out", "resid_mid") else self.mlp_out
+        return part[layer, self.positions.index(self.pos)]

@@ -8,8 +8,10 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from visit.activations.record import Activations
+from visit.activations.forward import gradients
+from visit.activations.record import Activations, Gradients
 from visit.errors import VisitError, check_range
 from visit.exact.decompose import Attribution, attribution, needed
 from visit.models.model import Model
@@ -31,6 +33,17 @@ class Question:
         """What turns vectors of this position into logits of the target (minus the distractor's, or the mean)."""
         with torch.no_grad():
             return attribution(self.model, self.acts, self.pos, self.target, self.distractor)
+
+    @cached_property
+    def gradients(self) -> Gradients:
+        """How the logits that `attribution` counts change with what is added to the stream at `pos`: one more run."""
+        return gradients(self.model, self.acts, self.pos, self.word)
+
+    @property
+    def word(self) -> Tensor:
+        """`[d_model]`: U_target − mean_u U_u (or − U_distractor), what the output of the final norm is measured by."""
+        model = self.model
+        return model.W_U(self.target) - (model.W_U_mean if self.distractor is None else model.W_U(self.distractor))
 
     @property
     def meta(self) -> dict[str, Any]:

@@ -272,7 +272,7 @@ def wrap(hf: Any, tokenizer: Any, name: str, revision: str = "", quantization: s
     else:  # the config's own number is wrong for Falcon 7B
         kv_heads = (_width(block.get_submodule(family.qkv[0]), 1) // d_head - n_heads) // 2
     return Model(
-        hf=hf.eval(), tokenizer=tokenizer, name=name, revision=revision, family=family,
+        hf=hf.eval().requires_grad_(False), tokenizer=tokenizer, name=name, revision=revision, family=family,
         n_layers=len(hf.get_submodule(family.blocks)), n_heads=n_heads, n_kv_heads=kv_heads,
         d_model=_width(w_o, 1), d_head=d_head, d_mlp=_width(block.get_submodule(family.w_out), 0),
         d_vocab=hf.get_output_embeddings().weight.shape[0], max_tokens=_window(config, tokenizer),

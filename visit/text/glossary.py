@@ -32,6 +32,9 @@ TERMS: dict[str, str] = {
     "the activation for a neuron.",
     "contribution": "Direct logit attribution: how many logits this vector adds to the target, relative to the mean "
     "over all words (or to the distractor), with the final norm frozen at this position. Contributions add up.",
+    "influence": "How the target's logit would change, to first order, with this part: through everything that later "
+    "blocks make of it, and through the final norm. One backward pass gives it for all parts. It foresees what taking "
+    "a part out does; only the effect measures it.",
     "lens": "The logit lens: a vector is passed through the final norm and the unembedding as if it were the last "
     "state, and read as words. It says what a vector is about, not how much it moves.",
     "residual stream": "The vector that runs through all blocks at one position. Attention and MLP read from it and "
