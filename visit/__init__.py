@@ -46,6 +46,7 @@ _HOME = {
     "study": "studies.study",
     "Comparison": "analyses.graph_difference",
     "compare": "analyses.graph_difference",
+    "effects": "causal.effects",
 }
 
 __all__ = ["__version__", *_HOME]

@@ -6,6 +6,8 @@ model a failure.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import oracle
 import pytest
 import torch
@@ -122,6 +124,22 @@ def test_edits_change_the_answer_by_what_was_measured(smollm2, node, zero, sourc
     assert difference() == pytest.approx(11.090, abs=0.01)
     assert difference(visit.Edit(node, "zero")) == pytest.approx(zero, abs=0.01)
     assert difference(visit.Edit(node, "from", france)) == pytest.approx(source, abs=0.01)
+
+
+def test_a_map_of_effects_is_that_of_one_pass_a_head(smollm2):
+    """A head of every third block taken out at the last position: within 1e-4 of the map's largest effect."""
+    acts = visit.capture(smollm2, NAMES)
+    table = visit.effects(smollm2, acts, target=" Mary", distractor=" John").set_index("node")
+    largest = table["d_difference"].abs().max()
+    mary, john = smollm2.token_id(" Mary"), smollm2.token_id(" John")
+    for layer in range(0, 30, 3):
+        z = acts.z.clone()
+        z[layer, -1, layer % 9] = 0
+        edit = visit.Edit(f"L{layer}.head{layer % 9}", "from", replace(acts, z=z))
+        logits = visit.capture(smollm2, NAMES, parts=("logits",), edits=(edit,)).logits[-1]
+        assert table.loc[edit.node_id, "difference"] == pytest.approx(
+            float(logits[mary] - logits[john]), abs=1e-4 * largest
+        )
 
 
 def test_the_graph_adds_up_at_every_node(smollm2):

@@ -1,0 +1,128 @@
+"""What a map of effects says: its columns, what stands in a part's place, and what it refuses."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import models
+import pytest
+import torch
+
+from visit import Edit, Keep, VisitError, build_flow_graph, capture, effects
+from visit.causal.effects import divergence_bits
+
+PROMPT, OTHER = [5, 17, 3, 99, 41, 17, 8], [9, 2, 3, 50, 41, 20, 8]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return models.exact("llama")
+
+
+@pytest.fixture(scope="module")
+def acts(model):
+    return capture(model, PROMPT)
+
+
+def test_every_head_is_a_row_with_its_contribution_of_the_graph(model, acts):
+    table = effects(model, acts, target=7)
+    assert list(table) == [
+        "node", "layer", "head", "neuron", "contribution", "prob", "rank", "logit", "difference", "d_logit",
+        "d_difference", "kl_bits", "changed",
+    ]  # fmt: skip
+    graph = build_flow_graph(model, acts, target=7).nodes.set_index("id")
+    assert len(table) == model.n_layers * model.n_heads
+    for row in table.itertuples():
+        assert row.node == f"L{row.layer}.head{row.head}"
+        assert row.contribution == pytest.approx(graph.loc[row.node, "contribution"])
+    assert table["difference"].isna().all() and (table["changed"] == model.d_head).all()
+    before = table.attrs["before"]
+    assert table["d_logit"].tolist() == pytest.approx((table["logit"] - before["logit"]).tolist())
+    assert before["prob"] == pytest.approx(float(acts.logits[-1].softmax(-1)[7]))
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3", "neox"])
+def test_every_kind_of_part_has_its_contribution_of_the_graph(name):
+    model = models.exact(name)
+    acts = capture(model, PROMPT)
+    graph = build_flow_graph(model, acts, target=7, keep=Keep(values=None, mlp_neurons=None, attn_neurons=None))
+    kinds = ["head", "value", "attn_neuron", "mlp_value", "attn_out", "mlp_out"]
+    nodes = graph.nodes[graph.nodes["kind"].isin(kinds)].groupby("kind").head(5)
+    table = effects(model, acts, nodes["id"], target=7)
+    assert table["contribution"].tolist() == pytest.approx(nodes["contribution"].tolist(), rel=1e-6, abs=1e-9)
+
+
+def test_a_memory_value_taken_out_is_its_share_of_the_head_taken_out(model, acts):
+    """Without one source `z` is what the others give: the same pass with that `z` written by hand."""
+    z = acts.z.clone()
+    z[1, -1, 2] -= acts.pattern[1, 2, -1, 3] * acts.v[1, 3, 1]
+    logits = capture(model, PROMPT, edits=(Edit("L1.head2", "from", replace(acts, z=z)),)).logits[-1]
+    row = effects(model, acts, ["L1.head2.value3"], target=7).iloc[0]
+    assert row["logit"] == pytest.approx(float(logits[7] - logits.mean()), rel=1e-9)
+
+
+def test_a_head_that_sees_one_token_is_its_only_memory_value(model, acts):
+    table = effects(model, acts, ["L1.head2", "L1.head2.value0"], pos=0, target=7)
+    assert table["logit"][0] == pytest.approx(table["logit"][1], rel=1e-12)
+
+
+@pytest.mark.parametrize("how", ["mean", "from"])
+def test_another_runs_numbers_in_its_place(model, acts, how):
+    source = capture(model, OTHER)
+    ids = ["L0.head1", "L1.mlp_value3", "L2.attn_out"]
+    table = effects(model, acts, ids, target=7, how=how, at="all", source=source).set_index("node")
+    for node in ids:
+        logits = capture(model, PROMPT, edits=(Edit(node, how, source),)).logits[-1]
+        assert table.loc[node, "logit"] == pytest.approx(float(logits[7] - logits.mean()), rel=1e-9)
+
+
+@pytest.mark.parametrize("at", ["last", "all"])
+def test_its_own_numbers_in_its_place_change_nothing(model, acts, at):
+    ids = ["L0.head1", "L1.head2.value3", "L1.mlp_value3", "L2.mlp_out"]
+    table = effects(model, acts, ids, target=7, how="from", at=at, source=acts)
+    assert (table["changed"] == 0).all() and table["d_logit"].abs().max() < 1e-12 and table["kl_bits"].max() < 1e-15
+
+
+def test_the_neurons_that_add_most_are_those_of_the_whole_model(model, acts):
+    table = effects(model, acts, "neurons", target=7)
+    everything = effects(model, acts, [f"L{n}.mlp_value{i}" for n in range(3) for i in range(37)], target=7)
+    strongest = everything["contribution"].abs().sort_values(ascending=False)
+    assert table["contribution"].abs().tolist() == pytest.approx(strongest.tolist()[: len(table)])
+
+
+def test_a_batch_larger_than_the_memory_bound_is_cut_and_gives_the_same(model, acts, monkeypatch):
+    whole = effects(model, acts, target=7)
+    monkeypatch.setattr("visit.causal.effects.BATCH_BYTES", 1)
+    monkeypatch.setattr("visit.causal.effects.TILE_BYTES", 1)
+    assert effects(model, acts, target=7)["logit"].tolist() == pytest.approx(whole["logit"].tolist(), rel=1e-12)
+
+
+def test_the_divergence_is_exact_where_it_is_tiny_and_where_it_is_huge():
+    torch.manual_seed(1)
+    clean = torch.randn(1, 500, dtype=torch.float64)
+    for size in (1e-6, 1e-3, 1.0, 30.0, 900.0):
+        moved = clean + size * torch.randn(3, 500, dtype=torch.float64)
+        true = (clean.softmax(-1) * (clean.log_softmax(-1) - moved.log_softmax(-1))).sum(-1) / math.log(2)
+        assert divergence_bits(clean, moved).tolist() == pytest.approx(true.tolist(), rel=1e-7, abs=1e-15)
+        assert divergence_bits(clean.float(), moved.float()).min() >= 0
+    assert divergence_bits(clean, clean + 3).max() < 1e-30
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"nodes": ["L9.head0"]}, "from 0 to 2; got 9"), ({"nodes": ["L0.head9"]}, "from 0 to 3; got 9"),
+        ({"nodes": ["L0.mlp_value37"]}, "from 0 to 36; got 37"), ({"nodes": ["L0.attn_neuron40"]}, "from 0 to 39"),
+        ({"nodes": ["L0.resid_mid"]}, "An effect is of a head"), ({"nodes": ["x"]}, "got 'x'"),
+        ({"nodes": []}, "got none"),
+        ({"nodes": ["L0.head1.value3"], "pos": 2}, "sees positions 0 to 2"), ({"how": "double"}, "how must be one of"),
+        ({"at": "first"}, "at must be one of"), ({"how": "from"}, "needs a source"), ({"pos": 7}, "got 7"),
+        ({"how": "from", "source": "short"}, "3 positions, this prompt 7"),
+    ],
+)  # fmt: skip
+def test_a_wrong_question_gets_a_sentence(model, acts, options, says):
+    if options.get("source") == "short":
+        options = options | {"source": capture(model, [1, 2, 3])}
+    with pytest.raises(VisitError, match=says):
+        effects(model, acts, **options)

@@ -1,0 +1,10 @@
+"""What happens when a part of a pass is taken out, or another put in: effects, beside what the pass itself shows.
+
+A contribution says what a part adds to a logit directly, an influence what a small change of it would do; an effect is
+what the whole rest of the model makes of the change, and so the only number behind a "because".
+
+`block` runs one block again from its weights, for many changed runs at once, past what the clean run has already
+computed. `effects` makes the map of a prompt with it: every head, neuron or memory value taken out one by one, for a
+tenth of what as many forward passes cost. `roles` names what heads do (mover, suppressor, …) by measured criteria, each
+with its number and threshold. Edits of one run, as a list, are the business of `activations.edits`.
+"""
