@@ -9,9 +9,10 @@ import streamlit as st
 
 from visit.app import graph_panel as graphs
 from visit.app.cache import About, Layers, Prompt, st_graph, st_model, st_opened, st_story, st_whole_graph
+from visit.app.graph_panel import picture_file
 from visit.app.prompt_bar import Subject
 from visit.app.state import levels, session, shown_errors, state, write_url
-from visit.app.widgets import downloads, picture_file, plain, sentences
+from visit.app.widgets import downloads, plain, sentences
 from visit.text.glossary import explain
 from visit.text.numbers import percent
 from visit.text.visible import visible

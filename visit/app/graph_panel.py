@@ -48,6 +48,15 @@ def show(data: dict[str, Any], key: str, name: Callable[[str], str] = str, side:
     )  # fmt: skip
 
 
+def picture_file(graph: Any, kind: str, detail: Any, look: dict[str, Any]) -> bytes | str:
+    """A flow graph as "html", "svg" or "png"."""
+    from visit.files import flow_page
+
+    if kind == "html":
+        return flow_page.flow_html(graph, detail, **look)
+    return (flow_page.flow_svg if kind == "svg" else flow_page.flow_png)(graph, "light", detail, **look)
+
+
 def select(node: str | None) -> None:
     """Select a node, show it again if it was hidden, and open its block, so that it is drawn."""
     if not node:

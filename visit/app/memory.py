@@ -10,9 +10,10 @@ import streamlit as st
 
 from visit.app import graph_panel as graphs
 from visit.app.cache import st_alignment, st_head, st_head_graph, st_heads, st_life
+from visit.app.graph_panel import picture_file
 from visit.app.prompt_bar import Subject
 from visit.app.state import change, choice, state
-from visit.app.widgets import beside, downloads, on_point, on_row, pager, picture_file, plain, sentences, words_cell
+from visit.app.widgets import beside, downloads, on_point, on_row, pager, plain, sentences, words_cell
 from visit.figures import heads as figures
 from visit.text.glossary import explain
 from visit.text.numbers import percent, short

@@ -202,12 +202,3 @@ def downloads(
                 f"{kind.upper()}: {what}", partial(make, kind), f"visit-{name}.{kind}", on_click="ignore",
                 key=f"download_{name}_{kind}", width="stretch",
             )  # fmt: skip
-
-
-def picture_file(graph: Any, kind: str, detail: Any, look: dict[str, Any]) -> bytes | str:
-    """A flow graph as "html", "svg" or "png"."""
-    from visit.files import flow_page
-
-    if kind == "html":
-        return flow_page.flow_html(graph, detail, **look)
-    return (flow_page.flow_svg if kind == "svg" else flow_page.flow_png)(graph, "light", detail, **look)

@@ -1,8 +1,8 @@
 """The flow graph as a drawing: one layout, drawn as SVG text for files and as data for the page that makes it live.
 
 How a drawing is made, in five steps:
-1. `detail` says which nodes are shown at the level of each block.
-2. `layout` gives each of them its place and cuts its texts to their room.
+1. `layout.shown` says which nodes are shown at the level of each block.
+2. `layout.place` gives each of them its place and cuts its texts to their room (what they become: `records`).
 3. `style` gives each a class by what its number means; `edges` routes the bands and gives them their widths.
 4. `svg` writes all of it as text, `style` the legend.
 5. For the app `inspector` adds what is said of each node when it is clicked; flow.js makes it live.
@@ -17,10 +17,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from visit.drawing.detail import Detail, Level, Parts, levels
-from visit.drawing.edges import Band, Gauge, WidthBy, gauge, route
+from visit.drawing.edges import gauge, route
 from visit.drawing.inspector import LENS, entries, fact_names, fact_terms
-from visit.drawing.layout import Sheet, place
+from visit.drawing.layout import levels, place
+from visit.drawing.records import Band, Detail, Gauge, Level, Parts, Sheet, WidthBy
 from visit.drawing.style import ColorBy, Legend, PaletteName, Theme, legend, pill_class, style
 from visit.drawing.svg import Ink, document, draw_legend, drawing, frame, mark
 from visit.graph.flowgraph import STREAM, FlowGraph

@@ -7,11 +7,8 @@ side, so that nothing crosses. What a hidden node would pass on becomes a line f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Literal
 
-from visit.drawing.detail import readers
-from visit.drawing.layout import FAN, STREAM_Y, Block, Pill, Sheet
+from visit.drawing.records import FAN, STREAM_Y, THINNEST, WIDEST, Band, Block, Gauge, Pill, Sheet, WidthBy
 from visit.graph.flowgraph import STREAM, Edge, FlowGraph, Node
 
 # ---- the shapes of bands ---------------------------------------------------------------------------------------------
@@ -64,46 +61,12 @@ def fold_mlp(a: Pill, b: Pill) -> str:
     return f"M{a.right:.0f} {a.cy:.0f}Q{x:.0f} {a.cy:.0f} {x:.0f} {a.cy - 8:.0f}V{b.bottom - 3:.0f}"
 
 
-WidthBy = Literal["norm", "contribution"]
-
-WIDEST, THINNEST, READING, FOLDED_WIDEST = 14.0, 0.9, 1.2, 5.0
-GOLD = 10.0
+READING, FOLDED_WIDEST, GOLD = (
+    1.2,
+    5.0,
+    10.0,
+)  # widths: of a reading line, and the most of a folded block and of a pattern
 _SUMS = ("head", "attn_out", "mlp_out")
-
-
-@dataclass(slots=True)
-class Band:
-    """One link of the graph. `d` is its SVG path, empty where the drawing shows the link by nearness alone."""
-
-    source: str
-    target: str
-    kind: str
-    look: str  # class: r stream, s neutral, m reading line, a pattern, or a pill's class for its hue
-    width: float
-    d: str
-    dashed: bool = False
-    weight: float | None = None
-    contribution: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Gauge:
-    """Number → width: WIDEST · (number / largest) ** power, at least THINNEST; the legend states both."""
-
-    by: WidthBy
-    largest: float
-    power: float
-
-    def __call__(self, edge: Edge) -> float:
-        value = self.number(edge)
-        if not value or not self.largest:
-            return THINNEST
-        return max(THINNEST, WIDEST * (value / self.largest) ** self.power)
-
-    def number(self, edge: Edge) -> float | None:
-        """The edge's norm, or its |contribution| in logits."""
-        value = edge.norm if self.by == "norm" else edge.contribution
-        return None if value is None else abs(value)
 
 
 def gauge(flow: FlowGraph, by: WidthBy = "norm", others: Iterable[FlowGraph] = ()) -> Gauge:
@@ -116,6 +79,20 @@ def gauge(flow: FlowGraph, by: WidthBy = "norm", others: Iterable[FlowGraph] = (
     largest, middle = values[-1], values[len(values) // 2]
     power = next((p for p in (0.5, 0.4) if WIDEST * (middle / largest) ** p >= 1.4), 0.3)
     return Gauge(by, largest, power)
+
+
+def readers(flow: FlowGraph, node_id: str, ids: set[str]) -> list[str]:
+    """The nearest shown nodes that `node_id` is made from, through hidden ones; its shown neighbours included."""
+    found: dict[str, None] = {}
+    stack, seen = [node_id], {node_id}
+    while stack:
+        for edge in flow.into[stack.pop()]:
+            if edge.source in ids:
+                found[edge.source] = None
+            elif edge.source not in seen:
+                seen.add(edge.source)
+                stack.append(edge.source)
+    return list(found)
 
 
 def route(flow: FlowGraph, sheet: Sheet, measure: Gauge, look: Callable[[Node], str]) -> list[Band]:

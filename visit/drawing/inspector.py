@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from visit.drawing.detail import rest_share
-from visit.graph.flowgraph import FlowGraph, Node
+from visit.graph.flowgraph import FlowGraph, Node, rest_share
 from visit.text.glossary import explain
 from visit.text.numbers import number, percent
 from visit.text.visible import QUIET, as_word, visible, word_kind

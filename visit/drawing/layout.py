@@ -8,153 +8,103 @@ straight on and never through another pill.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 
-from visit.drawing.detail import Level, Parts, ordered, rest_share, shown
-from visit.graph.flowgraph import FlowGraph, Node
+from visit.drawing.records import (
+    FAN,
+    LEVELS,
+    LOGITS_LINE,
+    NAME_Y,
+    STREAM_Y,
+    TAG_SIZE,
+    Bar,
+    Block,
+    Caption,
+    Detail,
+    Junction,
+    Level,
+    Parts,
+    Sheet,
+)
+from visit.graph.flowgraph import STREAM, FlowGraph, Node, rest_share
 from visit.text.numbers import percent
-from visit.text.visible import QUIET, as_word, fit, text_width, visible, word_kind
+from visit.text.visible import fit, visible
 
-# ---- the paper the flow graph is laid out on -------------------------------------------------------------------------
 MARGIN = 14.0
-STREAM_Y = 66.0  # centre of the stream
 WORK_Y = 120.0  # top of the first row of a workshop
-NAME_Y = 108.0  # baseline of the workshops' column names
 LINE = 24.0  # from one pill to the next in a row
 REST_LINE = 19.0
 ROW_GAP = 9.0
 PILL_H, REST_H, STATE_H, TAG_H = 20.0, 15.0, 26.0, 17.0
-STATE_W, VALUE_W, HEAD_W, NEURON_W, NORM_W, QUERY_W = 112.0, 136.0, 108.0, 120.0, 92.0, 104.0
-FOLD_W, FOLD_GAP = 72.0, 12.0
-BAR_Y, BAR_H, SHARE_Y = 51.0, 14.0, 33.0  # over folded states: foot and height of bars, baseline of their numbers
+STATE_W, VALUE_W, HEAD_W, NEURON_W, NORM_W, QUERY_W, LOGITS_W = 112.0, 136.0, 108.0, 120.0, 92.0, 104.0, 128.0
+FOLD_GAP, FOLD_PAD = 12.0, 5.0  # less room around the words of a folded block
+SHARE_Y = 33.0  # baseline of the numbers over folded states
 COMPACT, COMPACT_W = 10, 58.0  # from so many blocks on, folded ones are narrow: twelve fit beside the app's sidebar
-FAN = 62.0  # room in which the bands of a column bend into their sum
-LOGITS_W, LOGITS_LINE = 128.0, 19.0
-WORD_SIZE, TAG_SIZE = 12.0, 11.0
 
-Role = str  # "state", "pill", "rest", "tag", "bead", "card": how a pill is drawn
-
-
-@dataclass(slots=True)
-class Pill:
-    """A node in its place: top left corner and size in pixels, the texts already cut to their room."""
-
-    id: str
-    node: Node
-    role: Role
-    x: float
-    y: float
-    w: float
-    h: float
-    word: str = ""
-    tag: str = ""
-    pad: float = 7.0  # from the box to its texts
-    quiet: bool = False  # the word is white space or bytes
-
-    @property
-    def right(self) -> float:
-        return self.x + self.w
-
-    @property
-    def bottom(self) -> float:
-        return self.y + self.h
-
-    @property
-    def cy(self) -> float:
-        return self.y + self.h / 2
+# ---- which nodes are shown, and in which order -----------------------------------------------------------------------
+_STATES = {*STREAM, "attn_out", "mlp_out", "ln_final", "logits"}
+_WORDS = {*_STATES, "head", "value", "mlp_value", "rest"}
+_ATTENTION = {"ln1_out", "query", "key", "value", "head", "attn_neuron", "attn_bias"}
 
 
-@dataclass(slots=True)
-class Caption:
-    """A column's name, a block's title or a small number: baseline start in pixels. Kinds: title, column, note."""
+def levels(flow: FlowGraph, detail: Detail) -> dict[int, Level]:
+    """The level of every shown block; blocks that a dict leaves out are folded.
 
-    x: float
-    y: float
-    text: str
-    kind: str
-    layer: int | None = None
-    middle: bool = False
-
-
-@dataclass(slots=True)
-class Junction:
-    """A point where a line from the stream splits into the bands of one head; not a node."""
-
-    id: str
-    x: float
-    y: float
-    rail: float
+    Raises ValueError for a word that is no level.
+    """
+    chosen = {layer: detail if isinstance(detail, str) else detail.get(layer, "states") for layer in flow.layers}
+    for level in chosen.values():
+        if level not in LEVELS:
+            raise ValueError(f"detail must be one of {', '.join(LEVELS)}, not {level!r}")
+    return chosen
 
 
-@dataclass(slots=True)
-class Block:
-    """What the bands need to know of one block's place: where lines leave the stream and where the frame ends."""
+def shown(
+    flow: FlowGraph, chosen: Mapping[int, Level], parts: Parts = "both", order: FlowGraph | None = None
+) -> set[str]:
+    """Ids of the nodes that are drawn: by each block's level, and the two largest heads of a folded block.
 
-    layer: int
-    level: Level
-    x: float
-    right: float = 0.0
-    rails: dict[str, tuple[float, float]] = field(
-        default_factory=dict
-    )  # workshop -> (leaves the stream at x, runs at x)
-
-
-@dataclass(slots=True)
-class Bar:
-    """The target's probability over a folded state, as a bar that stands on `BAR_Y` and is at most `BAR_H` high."""
-
-    layer: int
-    x: float
-    w: float
-    share: float
-
-
-@dataclass(slots=True)
-class Sheet:
-    """A finished layout."""
-
-    pills: dict[str, Pill] = field(default_factory=dict)
-    captions: list[Caption] = field(default_factory=list)
-    junctions: dict[str, Junction] = field(default_factory=dict)
-    blocks: list[Block] = field(default_factory=list)
-    bars: list[Bar] = field(default_factory=list)
-    fold_w: float = FOLD_W  # width of a folded block's pills
-    width: float = 0.0
-    height: float = 0.0
-
-    def pill(
-        self, node: Node, role: Role, x: float, y: float, w: float, h: float, tag: str = "", pad: float | None = None
-    ) -> Pill:
-        """Put a node in its place; the tag gives way when the word needs the room."""
-        pad = pad or (8.0 if role == "state" else 7.0)
-        word, tag = _texts(node, role, w - 2 * pad, tag)
-        placed = self.pills[node.id] = Pill(
-            node.id, node, role, x, y, w, h, word, tag, pad, word_kind(node.word) in QUIET
-        )
-        return placed
+    `order`: another graph, in whose numbers these heads are the largest.
+    """
+    ids = set()
+    for node in flow.by_id.values():
+        level = "words" if node.layer is None else chosen.get(node.layer, "words")
+        if level == "states":
+            keep = node.kind in _STATES
+        else:
+            keep = _in_parts(flow, node, parts) and (level == "everything" or node.kind in _WORDS)
+        if keep:
+            ids.add(node.id)
+    for layer, level in chosen.items():
+        if level == "states":
+            heads = [n for n in (order or flow).of_layer.get(layer, ()) if n.kind == "head"]
+            ids.update(n.id for n in ordered(heads, "norm")[:2] if n.id in flow.by_id)
+    return ids
 
 
-def _texts(node: Node, role: Role, room: float, tag: str) -> tuple[str, str]:
-    if role == "bead":
-        return "", ""
-    if role == "tag":
-        return tag, ""
-    if role == "rest":
-        return fit(tag, room, TAG_SIZE), ""
-    size = WORD_SIZE * (1.08 if role == "state" else 1.0)  # a state's word is bold, which is wider
-    word = as_word(node.word)
-    if not tag:
-        return fit(word, room, size), ""
-    # the tag may take what the word leaves, but never more than half of the pill; two words leave it nothing
-    left = room - text_width(word, size) - 8
-    if node.counterpart is not None and left < 30:
-        return fit(word, room, size), ""
-    left = max(left, room * 0.46)
-    tag = fit(tag, left, TAG_SIZE)
-    return fit(word, room - 8 - text_width(tag, TAG_SIZE), size), tag
+def _in_parts(flow: FlowGraph, node: Node, parts: Parts) -> bool:
+    if parts == "both" or node.kind in _STATES or node.layer is None:
+        return True
+    attention = not node.id.endswith(".mlp.rest") if node.kind == "rest" else node.kind in _ATTENTION
+    if parts == "mlp" and node.kind == "ln1_out":  # a shared norm feeds the neurons too
+        return any(flow.by_id[e.target].kind.startswith("mlp_key") for e in flow.out[node.id])
+    return attention == (parts == "attention")
 
 
+def ordered(nodes: Iterable[Node], by: str) -> list[Node]:
+    """Nodes by falling norm or |contribution|, or by rising index; equal ones by index, so that rows are stable."""
+    if by == "norm":
+        return sorted(nodes, key=lambda n: (-n.size, *_index(n)))
+    if by == "contribution":
+        return sorted(nodes, key=lambda n: (-abs(n.contribution or 0.0), *_index(n)))
+    return sorted(nodes, key=_index)
+
+
+def _index(node: Node) -> tuple[int, int, int]:
+    return tuple(-1 if v is None else v for v in (node.head, node.source_pos, node.neuron))  # type: ignore[return-value]
+
+
+# ---- texts -----------------------------------------------------------------------------------------------------------
 def share_text(share: float | None) -> str:
     """`rest 12 %`, or `rest` where the share is unknown."""
     return "rest" if share is None else f"rest {percent(share, narrow=True)}"
@@ -224,9 +174,6 @@ def _like(nodes: list[Node], order: FlowGraph | None, by: str) -> list[Node]:
     return sorted(nodes, key=lambda n: rank.get(n.id, len(rank)))
 
 
-_FOLD_PAD = 5.0  # less room around the words of a folded block
-
-
 def place(
     flow: FlowGraph,
     chosen: Mapping[int, Level],
@@ -267,7 +214,7 @@ def _state(sheet: Sheet, node: Node, x: float) -> None:
 
 def _folded_state(sheet: Sheet, node: Node, x: float) -> None:
     """A narrow state: its number stands above it, over a bar, so that all of them show where the target rises."""
-    sheet.pill(node, "state", x, STREAM_Y - STATE_H / 2, sheet.fold_w, STATE_H, pad=_FOLD_PAD)
+    sheet.pill(node, "state", x, STREAM_Y - STATE_H / 2, sheet.fold_w, STATE_H, pad=FOLD_PAD)
     sheet.captions.append(Caption(x + sheet.fold_w / 2, SHARE_Y, _probability(node), "note", middle=True))
     if node.target_prob is not None and node.layer is not None:
         sheet.bars.append(Bar(node.layer, x, sheet.fold_w, node.target_prob))
@@ -311,11 +258,11 @@ def _folded(sheet: Sheet, group: dict[str, list[Node]], rows: Rows, layer: int, 
     for node in group.get("resid_post", []):
         _folded_state(sheet, node, x)
     for node in group.get("attn_out", []):
-        sheet.pill(node, "pill", x, WORK_Y, w, PILL_H, pad=_FOLD_PAD)
+        sheet.pill(node, "pill", x, WORK_Y, w, PILL_H, pad=FOLD_PAD)
     for i, node in enumerate(rows.heads[:2]):
         sheet.pill(node, "tag", x + i * (w + 1.5) / 2, WORK_Y + 26, (w - 1.5) / 2, TAG_H, f"H{node.head}")
     for node in group.get("mlp_out", []):
-        sheet.pill(node, "pill", x, WORK_Y + 52, w, PILL_H, pad=_FOLD_PAD)
+        sheet.pill(node, "pill", x, WORK_Y + 52, w, PILL_H, pad=FOLD_PAD)
     return block.right
 
 

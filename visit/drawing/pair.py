@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from visit.analyses.graph_difference import Comparison, EdgePair, NodePair, Side, common_id, own_id
-from visit.drawing.detail import Detail, Level
 from visit.drawing.draw import Look, flow_data
+from visit.drawing.records import Detail, Level
 from visit.graph.flowgraph import Edge, FlowGraph, Node
 
 _HOLDS_PLACE = ("value", "key", "rest")

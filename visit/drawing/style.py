@@ -13,7 +13,7 @@ from math import isqrt, log2
 from typing import Any, Literal
 from unicodedata import bidirectional
 
-from visit.drawing.edges import Gauge, WidthBy
+from visit.drawing.records import Gauge, WidthBy
 from visit.graph.flowgraph import FlowGraph, Node
 from visit.models.catalog import display_name
 from visit.text.visible import explained, visible

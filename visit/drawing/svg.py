@@ -11,14 +11,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from xml.sax.saxutils import escape
 
-from visit.drawing.edges import Band
-from visit.drawing.layout import (
+from visit.drawing.records import (
     BAR_H,
     BAR_Y,
     LOGITS_LINE,
     NAME_Y,
     TAG_SIZE,
     WORD_SIZE,
+    Band,
     Bar,
     Caption,
     Pill,

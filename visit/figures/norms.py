@@ -177,7 +177,7 @@ def layer_panels(table: pd.DataFrame) -> Any:
 def class_distributions(summary: pd.DataFrame) -> Any:
     """Δ of function and content words per layer: bar the middle half, line 5 % to 95 %, tick median, ◆ mean.
 
-    `summary`: `visit.analyses.function_words.class_summary`. Symmetric log scale: most words hardly move.
+    `summary`: `visit.analyses.norm_tables.class_summary`. Symmetric log scale: most words hardly move.
     """
     import altair as alt
 
@@ -212,7 +212,7 @@ def class_distributions(summary: pd.DataFrame) -> Any:
 def interval_chart(test: pd.DataFrame) -> Any:
     """Function words minus content words per layer, with its 95 % interval; coloured by what the interval says.
 
-    `test`: `visit.analyses.function_words.filter_test`; its last row, all layers, stands apart.
+    `test`: `visit.analyses.norm_tables.filter_test`; its last row, all layers, stands apart.
     """
     import altair as alt
 

@@ -9,7 +9,6 @@ from typing import Any, Literal
 from markupsafe import Markup
 
 from visit.analyses.graph_difference import Comparison
-from visit.drawing.detail import LEVELS, Detail, Level, levels
 from visit.drawing.draw import (
     Look,
     component_source,
@@ -20,7 +19,9 @@ from visit.drawing.draw import (
     flow_data,
     node_entries,
 )
+from visit.drawing.layout import levels
 from visit.drawing.pair import common_detail, difference_picture
+from visit.drawing.records import LEVELS, Detail, Level
 from visit.drawing.style import page_colours
 from visit.drawing.svg import PLAIN_FONT, visible_tree
 from visit.errors import VisitError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -156,6 +157,20 @@ def sums_gap(graph: FlowGraph) -> float:
     gaps = [abs(total - (graph.by_id[i].contribution or 0.0)) for i, total in sums.items()]
     largest = max((abs(n.contribution) for n in graph.by_id.values() if n.contribution is not None), default=nan)
     return max(gaps) / largest if all(gap == gap for gap in gaps) else nan
+
+
+def rest_share(flow: FlowGraph, node: Node) -> float | None:
+    """The share of a sum that its `rest` stands for, between 0 and 1; None where the graph does not say."""
+    shares = flow.meta.get("shares") or {}
+    stem = node.id.removesuffix(".rest")
+    names = {"heads": "attn_out", "mlp": "mlp_out"}
+    block, _, last = stem.rpartition(".")
+    for name in (stem, f"{block}.{names.get(last, last)}", *(e.target for e in flow.out[node.id]), node.id):
+        share = shares.get(name)
+        if share is not None and share == share:
+            return 1.0 - float(share)
+    said = re.fullmatch(r"rest (\d+(?:\.\d+)?) %", node.label or "")  # a folded block's share stands in its label alone
+    return float(said[1]) / 100 if said else None
 
 
 def _records(table: pd.DataFrame, names: Iterable[str]) -> list[dict[str, Any]]:

@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from visit.activations.forward import tokenize
-from visit.analyses.function_words import filter_sentence
 from visit.analyses.neurons import regularization_findings, regularization_table
+from visit.analyses.norm_tables import filter_sentence
 from visit.cache import cache_folder
 from visit.errors import VisitError
 from visit.models.attention import window

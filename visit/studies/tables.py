@@ -9,10 +9,10 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from visit.analyses.function_words import class_shifts, filter_test
 from visit.analyses.neuron_sets import statistics_table
 from visit.analyses.neurons import weight_profile
 from visit.analyses.norm_sets import ShiftSums, control_sums, falling_words, layer_words, quarters, set_shift, top_words
+from visit.analyses.norm_tables import class_shifts, filter_test
 from visit.analyses.norms import extremes, has_norm
 from visit.lenses.similarity import agreement, rank_weights, read_tops
 from visit.lenses.weights import static_index

@@ -13,15 +13,7 @@ import torch
 import visit
 from visit import VisitError, capture, capture_many, read_vectors, token_shift
 from visit.__main__ import main
-from visit.analyses.function_words import (
-    class_shifts,
-    class_summary,
-    filter_sentence,
-    filter_test,
-    function_words,
-    is_function_word,
-    word_classes,
-)
+from visit.analyses.function_words import function_words, is_function_word, word_classes
 from visit.analyses.norm_sets import (
     MEANS_OF,
     control_sums,
@@ -32,6 +24,7 @@ from visit.analyses.norm_sets import (
     shift_sums,
     top_words,
 )
+from visit.analyses.norm_tables import class_shifts, class_summary, filter_sentence, filter_test
 from visit.analyses.norms import NORMS, STEPS, extremes, norm_sites, parts_for, probs_of, target_shifts
 from visit.figures import norms as figures_layernorm
 from visit.runs.prompts import shipped_set

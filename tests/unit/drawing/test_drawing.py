@@ -15,11 +15,11 @@ from graphs import HOSTILE, change, make_graph
 
 from visit import build_flow_graph, capture
 from visit.analyses.overview import block_moves
-from visit.drawing.detail import LEVELS, levels, shown
 from visit.drawing.draw import component_source, compose, default_detail, draw, flow_data
 from visit.drawing.edges import gauge, route
 from visit.drawing.inspector import inspect
-from visit.drawing.layout import BAR_Y, NAME_Y, STREAM_Y, WORK_Y, place, share_text
+from visit.drawing.layout import WORK_Y, levels, place, share_text, shown
+from visit.drawing.records import BAR_Y, LEVELS, NAME_Y, STREAM_Y
 from visit.drawing.style import band_colours, page_colours, pill_class, pill_colours, rank_bounds
 from visit.errors import VisitError
 from visit.files.flow_page import _has_fonts, flow_html, flow_png, flow_svg, script_json

@@ -13,7 +13,7 @@ import torch
 
 import visit
 from visit import VisitError, capture, intersection
-from visit.analyses.function_words import filter_test
+from visit.analyses.norm_tables import filter_test
 from visit.analyses.overlap import alignment_scores
 from visit.exact.circuits import as_seen
 from visit.exact.decompose import post_scale
