@@ -42,7 +42,7 @@ _HOME = {
     "head_memory": "analyses.attention_memory",
     "token_shift": "analyses.norms",
     "neuron_statistics": "analyses.neuron_sets",
-    "Study": "studies.study",
+    "Study": "studies.record",
     "study": "studies.study",
     "Comparison": "analyses.graph_difference",
     "compare": "analyses.graph_difference",

@@ -16,8 +16,8 @@ from torch import Tensor
 from visit.activations.edits import Edit
 from visit.activations.record import Activations
 from visit.models.attention import norm_module, rotation_sets, table_rotation
-from visit.models.chat import ChatPrompt
 from visit.models.model import Model
+from visit.models.tokens import ChatPrompt
 
 
 class Recorder:

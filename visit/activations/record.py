@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from visit.errors import VisitError
-from visit.models.chat import Chat
+from visit.models.tokens import Chat
 
 if TYPE_CHECKING:
     from visit.activations.edits import Edit

@@ -21,7 +21,7 @@ from visit.exact.decompose import needed, raw_output
 from visit.exact.question import ask, check_layer, counted
 from visit.lenses.logit import columns_of, lens_logits, read, read_logits, unembed
 from visit.models.attention import soft_cap
-from visit.models.model import Model
+from visit.models.model import Model, has_norm
 
 # ---- the norms of a model, taken apart -------------------------------------------------------------------------------
 NORMS = ("ln1", "ln2", "final")  # the paper's
@@ -42,11 +42,6 @@ def norm_module(model: Model, layer: int | None, norm: str) -> Any:
     if not has_norm(model, norm):
         raise VisitError(f"A block of {model.name} has no {norm} of its own. Ask for {_other(model, norm)}.")
     return model.module(getattr(model.family, norm), layer)
-
-
-def has_norm(model: Model, norm: str) -> bool:
-    """Whether the model has this norm. Where attention and MLP share one, it is ln1, and there is no ln2."""
-    return (model.ln_final if norm == "final" else getattr(model.family, norm)) is not None
 
 
 def _other(model: Model, norm: str) -> str:

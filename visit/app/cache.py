@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from visit.activations.record import Activations
     from visit.graph.flowgraph import FlowGraph, Node
     from visit.graph.prune import Keep
-    from visit.models.chat import Message
     from visit.models.model import Model
     from visit.models.pool import Shelf
+    from visit.models.tokens import Message
 
 Prompt: TypeAlias = "str | Message"  # as typed; to be wrapped by the model's chat template
 PassKey = tuple[str, Prompt]  # model, prompt
@@ -116,7 +116,8 @@ def _passes() -> Any:
 def st_capture(name: str, prompt: Prompt) -> Activations:
     """One pass of one prompt, shared by all users who ask for it."""
     from visit.activations.forward import capture
-    from visit.models.chat import Message, chat_prompt
+    from visit.models.chat import chat_prompt
+    from visit.models.tokens import Message
 
     model = st_model(name)
 

@@ -22,7 +22,7 @@ from visit.text.visible import as_word, visible
 def chosen_site(subject: Subject) -> tuple[int | None, str, bool | None]:
     """(layer, norm, whether the lens applies the final norm) that the page is about, with their controls."""
     from visit.analyses.norm_sets import quarters
-    from visit.analyses.norms import has_norm
+    from visit.models.model import has_norm
 
     model = subject.model
     names = [name for name in ("ln1", "post_attn", "ln2", "post_mlp", "final") if has_norm(model, name)]

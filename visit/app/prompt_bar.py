@@ -230,7 +230,8 @@ def run(side: str = "", name: str = "") -> tuple[Model, Activations]:
 
 def _typed(model: Model, prompt: str) -> Prompt:
     """The prompt as the address asks for it: a message where the model's template is to wrap it, and it has one."""
-    from visit.models.chat import Message, chat_template
+    from visit.models.chat import chat_template
+    from visit.models.tokens import Message
 
     if state().chat and chat_template(model.tokenizer) is not None:
         return Message(prompt, state().system or None)

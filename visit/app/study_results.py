@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from visit.models.model import Model
     from visit.runs.prompts import PromptSet
     from visit.runs.worker import Run
-    from visit.studies.study import Study
+    from visit.studies.record import Study
 
 STUDY_BYTES = 32 << 20  # of finished studies that can be laid over another one
 ROWS = 1000  # of a table on the page; the files have all

@@ -13,9 +13,8 @@ from typing import Any
 import pandas as pd
 
 from visit.errors import VisitError
+from visit.studies.record import TABLE_COLUMNS, Study
 from visit.studies.settings import ALIGNED, MAX_BYTES
-from visit.studies.study import Study
-from visit.studies.tables import TABLE_COLUMNS
 
 MAX_ROWS = 200_000  # of one figure
 MAX_TEXT = 300  # characters of a name

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from typing import Any
@@ -19,49 +17,9 @@ from transformers.utils.chat_template_utils import encode_marked_chat, mark_cont
 from visit.errors import VisitError
 from visit.models.model import Model
 from visit.models.rendering import render
+from visit.models.tokens import Chat, ChatPrompt
 
 _PLACE = "visit0system0message"  # stands for a system message where one is looked for
-
-
-@dataclass(frozen=True)
-class Message:
-    """What a user typed, to be wrapped by the template of whichever model reads it; it has no ids yet."""
-
-    text: str
-    system: str | None = None
-
-
-@dataclass(frozen=True)
-class Chat:
-    """How a message was wrapped. `system`: as given; `added_system`: what the template said there by itself."""
-
-    message: str
-    system: str | None
-    added_system: str | None
-    template: str  # a short hash
-
-    @property
-    def typed(self) -> Message:
-        """What was typed, without what the template made of it."""
-        return Message(self.message, self.system)
-
-    @property
-    def meta(self) -> dict[str, Any]:
-        """For the provenance of a result."""
-        by = "the user" if self.system is not None else None if self.added_system is None else "the template"
-        said = self.system if self.system is not None else self.added_system
-        return {"chat": True, "system": said, "system_by": by, "chat_template": self.template}
-
-
-class ChatPrompt(tuple[int, ...]):
-    """The token ids of a wrapped message, as a tuple, and in `chat` what they were made of."""
-
-    chat: Chat
-
-    def __new__(cls, ids: Iterable[int], chat: Chat) -> ChatPrompt:
-        made = super().__new__(cls, ids)
-        made.chat = chat
-        return made
 
 
 def chat_template(tokenizer: Any) -> str | None:

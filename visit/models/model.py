@@ -280,6 +280,11 @@ def wrap(hf: Any, tokenizer: Any, name: str, revision: str = "", quantization: s
     )  # fmt: skip
 
 
+def has_norm(model: Model, norm: str) -> bool:
+    """Whether the model has this norm. Where attention and MLP share one, it is ln1, and there is no ln2."""
+    return (model.ln_final if norm == "final" else getattr(model.family, norm)) is not None
+
+
 def _width(module: nn.Module, side: int) -> int:
     """What a linear module takes (0) or gives (1)."""
     weight: Any = module.weight

@@ -1,10 +1,11 @@
-"""Tokens as text: what each id reads, and the id that a word is. No torch."""
+"""Tokens as text: what each id reads, and the id that a word is; a message as its ids. No torch."""
 
 from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from visit.errors import VisitError
@@ -155,3 +156,45 @@ def doubled_start(tokenizer: Any, ids: Sequence[int]) -> str | None:
         return None
     said = " ".join(token_text(tokenizer, i) for i in start)
     return f"{said} stands twice: the tokenizer puts it in front of every text. Leave it out of the prompt."
+
+
+# ---- a message that a chat template wraps (how: `visit.models.chat`) -------------------------------------------------
+@dataclass(frozen=True)
+class Message:
+    """What a user typed, to be wrapped by the template of whichever model reads it; it has no ids yet."""
+
+    text: str
+    system: str | None = None
+
+
+@dataclass(frozen=True)
+class Chat:
+    """How a message was wrapped. `system`: as given; `added_system`: what the template said there by itself."""
+
+    message: str
+    system: str | None
+    added_system: str | None
+    template: str  # a short hash
+
+    @property
+    def typed(self) -> Message:
+        """What was typed, without what the template made of it."""
+        return Message(self.message, self.system)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """For the provenance of a result."""
+        by = "the user" if self.system is not None else None if self.added_system is None else "the template"
+        said = self.system if self.system is not None else self.added_system
+        return {"chat": True, "system": said, "system_by": by, "chat_template": self.template}
+
+
+class ChatPrompt(tuple[int, ...]):
+    """The token ids of a wrapped message, as a tuple, and in `chat` what they were made of."""
+
+    chat: Chat
+
+    def __new__(cls, ids: Iterable[int], chat: Chat) -> ChatPrompt:
+        made = super().__new__(cls, ids)
+        made.chat = chat
+        return made

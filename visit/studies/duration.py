@@ -19,10 +19,9 @@ import pandas as pd
 import torch
 
 from visit.activations.forward import capture_many, tokenize
-from visit.analyses.norms import has_norm
 from visit.lenses.similarity import agreement, read_tops
 from visit.lenses.weights import forecast_seconds, found_index, rows_in_all
-from visit.models.model import Model
+from visit.models.model import Model, has_norm
 from visit.runs.prompts import Row
 from visit.studies.measure import STUDY_PARTS
 from visit.studies.plan import has_places, has_resid_mid, plan, readings

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from visit.analyses.norms import has_norm
-from visit.models.model import Model
+from visit.models.model import Model, has_norm
 from visit.studies.settings import ATTENDED, LONGEST, Settings
 
 GROUPS = ("all", "correct", "incorrect")

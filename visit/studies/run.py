@@ -19,11 +19,10 @@ import torch
 from visit.activations.forward import capture_many, tokenize
 from visit.analyses.neuron_sets import neuron_job
 from visit.analyses.norm_sets import shift_job
-from visit.analyses.norms import has_norm
 from visit.cache import Arrays
 from visit.errors import VisitError
 from visit.lenses.weights import StaticRun, found_index, rows_in_all
-from visit.models.model import Model
+from visit.models.model import Model, has_norm
 from visit.runs.prompts import Row
 from visit.runs.sums import SumsJob, load_sums, merge, state_of, under
 from visit.studies.duration import part_seconds, prompt_seconds, vectors_of

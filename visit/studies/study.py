@@ -1,11 +1,11 @@
-"""A finished study: tables, verdicts, and what they are of."""
+"""A study from prompts to tables and verdicts: the run, its key, and what its numbers are of."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -23,20 +23,12 @@ from visit.runs.job import Progress, RunFile, drive
 from visit.runs.prompts import PromptSet, Row, as_rows, fitting, run_key
 from visit.studies.duration import CHARTS, study_forecast
 from visit.studies.plan import plan
+from visit.studies.record import Study, Verdict
 from visit.studies.run import STUDY_RUN, StudyRun
 from visit.studies.settings import Settings, settled
 from visit.studies.sums import StudySums
 from visit.studies.tables import chance, norm_test, random_pairs, tables
-from visit.studies.verdicts import FEW_PROMPTS, Verdict, verdicts
-
-
-@dataclass(frozen=True, eq=False)
-class Study:
-    """What a study found: figure id → table (columns: `visit.studies`), figure id → verdicts, and what they are of."""
-
-    tables: dict[str, pd.DataFrame]
-    verdicts: dict[str, list[Verdict]]
-    meta: dict[str, Any]
+from visit.studies.verdicts import FEW_PROMPTS, verdicts
 
 
 def study(

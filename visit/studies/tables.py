@@ -13,11 +13,12 @@ from visit.analyses.neuron_sets import statistics_table
 from visit.analyses.neurons import weight_profile
 from visit.analyses.norm_sets import ShiftSums, control_sums, falling_words, layer_words, quarters, set_shift, top_words
 from visit.analyses.norm_tables import class_shifts, filter_test
-from visit.analyses.norms import extremes, has_norm
+from visit.analyses.norms import extremes
 from visit.lenses.similarity import agreement, rank_weights, read_tops
 from visit.lenses.weights import static_index
-from visit.models.model import Model
+from visit.models.model import Model, has_norm
 from visit.studies.plan import GROUPS, OTHERS, CellBlock
+from visit.studies.record import BAND, TABLE_COLUMNS
 from visit.studies.settings import ALIGNED, FIGURES
 from visit.studies.sums import StudySums, Words
 
@@ -118,8 +119,6 @@ def _paper_tables(model: Model, shifts: ShiftSums | None, plain: ShiftSums | Non
 
 
 # ---- from sums to tables ---------------------------------------------------------------------------------------------
-TABLE_COLUMNS = ("figure", "series", "group", "measure", "layer", "head", "rank", "mean", "low", "high", "prompts")
-BAND = (2.5, 97.5)  # percentiles of the resampled means
 
 
 def tables(model: Model, sums: StudySums, figures: Iterable[str] | None = None) -> dict[str, pd.DataFrame]:

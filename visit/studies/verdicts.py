@@ -18,8 +18,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from visit.studies.plan import OTHERS
+from visit.studies.record import BAND, Verdict
 from visit.studies.sums import StudySums
-from visit.studies.tables import BAND
 from visit.text.numbers import band, percent, short
 
 FEW_PROMPTS, FEW_LAYERS = 5, 4  # with fewer nothing is decided
@@ -33,24 +33,6 @@ _ANSWERS = {True: "yes", False: "no", None: "undecided"}
 
 Draws = Float[np.ndarray, " draw"]  # a number: of the prompts as they are, then of every resampled set
 Curves = Float[np.ndarray, "draw layer"]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One finding of the paper, looked for in this run. `holds`: None = undecided.
-
-    `sentence`: the claim, the answer and its size; `numbers`: what it rests on (estimate, interval, rule), maybe empty.
-    """
-
-    claim: str
-    holds: bool | None
-    sentence: str
-    numbers: str = ""
-
-    @property
-    def whole(self) -> str:
-        """Sentence and numbers as one text."""
-        return f"{self.sentence} ({self.numbers})" if self.numbers else self.sentence
 
 
 def verdicts(

@@ -22,8 +22,8 @@ from visit.files import study_report as report
 from visit.files.recording import MAX_BYTES, read_study, without_words
 from visit.runs.prompts import PromptSet, Row, shipped_set
 from visit.studies.captions import CAPTIONS, caption_of
+from visit.studies.record import Verdict
 from visit.studies.settings import ALIGNED, FIGURES
-from visit.studies.verdicts import Verdict
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 ASKED = ("2a", "2b", "3", "5", "7", "13", "14", "15", "16", "17", "18", "19", "20", "21", "tables")

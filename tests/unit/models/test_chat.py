@@ -14,9 +14,8 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from visit import VisitError, build_flow_graph, capture, capture_many, chat_prompt
 from visit.__main__ import main
 from visit.analyses.token_alignment import pair
-from visit.models.chat import ChatPrompt, Message
 from visit.models.rendering import render
-from visit.models.tokens import doubled_start, special_ids
+from visit.models.tokens import ChatPrompt, Message, doubled_start, special_ids
 
 TEMPLATES = {"chatml": CHATML, "llama": LLAMA, "gemma": GEMMA, "odd": ODD}
 TEXTS = ["Hi", "  What is\n2 + 2? \n", "a | b > c", "The capital of Japan", "日本 café ☕"]
