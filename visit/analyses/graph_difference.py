@@ -97,12 +97,13 @@ class Comparison:
                 "layer": one.layer, "head": one.head, "neuron": one.neuron, "status": both.status,
                 "absent": both.absent,
             }  # fmt: skip
-            for column in _SIDED:
+            for column in (*_SIDED, *self._also):
                 for side, node in (("a", both.a), ("b", both.b)):
                     cell = None if node is None else getattr(node, column)
                     row[f"{column}_{side}"] = list(cell) if isinstance(cell, tuple) else cell
             rows.append(row | {"difference": both.difference})
-        types = {f"{name}_{side}": float for name in _NUMBERS if name != "rank" for side in "ab"}
+        numbers = [name for name in (*_NUMBERS, *self._also) if name != "rank"]
+        types = {f"{name}_{side}": float for name in numbers for side in "ab"}
         return pd.DataFrame(rows).astype({"absent": object} | types | dict.fromkeys(_INTEGERS, "Int64"))
 
     @cached_property
@@ -112,7 +113,13 @@ class Comparison:
         rows = [(*link[:3], *(link.a or none)[3:], *(link.b or none)[3:]) for link in self.links]
         numbers = [f"{name}_{side}" for side in "ab" for name in Edge._fields[3:]]
         table = pd.DataFrame(rows, columns=["source", "target", "kind", *numbers])
-        return table.astype(dict.fromkeys(numbers, float))
+        left_out = [] if self._also else ["influence_a", "influence_b"]
+        return table.astype(dict.fromkeys(numbers, float)).drop(columns=left_out)
+
+    @property
+    def _also(self) -> tuple[str, ...]:
+        """What both graphs were asked for beside what all have."""
+        return ("influence",) if all("influence" in graph.meta for graph in (self.a, self.b)) else ()
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -145,6 +152,7 @@ def compare(graph_a: FlowGraph, graph_b: FlowGraph, pairing: Pairing | None = No
     `coefficient`, `contribution` (logits, towards that side's own target); `difference`: of the contributions, an
     absent one 0.
     `edges`: `source`, `target`, `kind`, and for either side `weight`, `norm`, `coefficient`, `contribution`.
+    Both with `influence` of either side where both graphs were built with it.
     `tables["changes"]`: the parts by falling |difference|; `tables["answers"]`: both sides' targets and distractors
     with their probability and rank on both sides, where the graphs know their passes; `tables["alignment"]`.
     Raises `VisitError` for models of different shape or graphs of different layers. Source: ours.

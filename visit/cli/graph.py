@@ -40,6 +40,7 @@ def run(options: argparse.Namespace) -> int:
     """Capture one prompt and print, or write, the flow graph of one position."""
     from visit.files.flow_page import flow_file
     from visit.graph.build import build_flow_graph, parse_layers
+    from visit.graph.flowgraph import influence_share
     from visit.models.load import load_model
     from visit.narrate.flow import story
 
@@ -63,6 +64,9 @@ def run(options: argparse.Namespace) -> int:
     from visit.files.tables import to_text
 
     columns = ["id", "label", "tokens", "rank", "prob", "entropy", "norm", "coefficient", "contribution"]
+    columns += ["influence"] if "influence" in graph.nodes else []
     print(f"\n{to_text(graph.nodes, columns)}\n")
+    if "influence" in meta:
+        print(influence_share(meta))
     print(f"{len(graph.nodes)} nodes, {len(graph.edges)} edges. {ledger_line(meta['ledger'])}")
     return 0

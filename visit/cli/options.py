@@ -106,7 +106,8 @@ def keep_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--values", type=count, default=2, metavar="N", help="memory values per head (default 2)")
     parser.add_argument("--neurons", type=count, default=12, metavar="N", help="MLP neurons (default 12)")
     parser.add_argument("--attn-neurons", type=count, default=12, metavar="N", help="W_O neurons (default 12)")
-    parser.add_argument("--by", choices=("norm", "contribution", "pattern"), default="norm", help="what is kept first")
+    parser.add_argument("--by", choices=("norm", "contribution", "influence", "pattern"), default="norm",
+                        help="what is kept first")  # fmt: skip
     parser.add_argument(
         "--pin", action="append", default=[], metavar="ID", help="a node shown in any case; -ID hides it"
     )

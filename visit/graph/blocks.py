@@ -39,9 +39,11 @@ class GraphBuilder:
 
     question: Question
     keep: Keep
+    influence: bool = False  # whether the influence of every part is asked for
     nodes: list[Node] = field(default_factory=list)
     vectors: list[Tensor] = field(default_factory=list)
     coefficients: list[float] = field(default_factory=list)
+    sites: list[tuple[str, int] | None] = field(default_factory=list)  # the sum that a part is added to; states: None
     edges: list[tuple[str, str, str, str | None, float | None, float | None]] = field(default_factory=list)
     shares: dict[str, float] = field(default_factory=dict)
     errors: list[Tensor] = field(default_factory=list)
@@ -70,6 +72,7 @@ class GraphBuilder:
         self.nodes.append(Node(name, id.kind, layer, head, source, None, id.neuron, label, coefficient=coefficient))
         self.vectors.append(vector[None])
         self.coefficients.append(math.nan if not adds else 1.0 if coefficient is None else abs(coefficient))
+        self.sites.append(_site(id) if adds else None)
         return name
 
     def term(
@@ -91,19 +94,27 @@ class GraphBuilder:
         """One edge. `carries`: the node whose vector (times its coefficient) travels on it."""
         self.edges.append((source, target, kind, carries, coefficient, weight))
 
+    def along(self, sum_of: str, layer: int) -> Tensor:
+        """`[d_model]`: what the parts of a sum are measured along: for their contribution or, kept by it, influence."""
+        return self.question.gradients.into(sum_of, layer) if self.keep.by == "influence" else self.frozen.direction
+
+    @property
+    def by_logits(self) -> bool:
+        """Whether parts are kept by the logits that they move, not by their size."""
+        return self.keep.by in ("contribution", "influence")
+
     def select_heads(self, layer: int, results: Tensor) -> tuple[list[int], Tensor]:
         """The heads of a block to show, and the measure of all of them."""
-        moved = self.frozen.of(results)
-        size = moved.abs() if self.keep.by == "contribution" else results.norm(dim=-1)
+        moved = results @ self.along("attn_out", layer)
+        size = moved.abs() if self.by_logits else results.norm(dim=-1)
         return select(size, moved, self.keep.heads, *self.pins(layer, "head")), size
 
     def select_neurons(
         self, layer: int, kind: str, count: Count, activations: Tensor, rows: Tensor, row_norms: Tensor
     ) -> tuple[list[int], float]:
         """The neurons of one kind to show, and their share. Each adds its activation times its row."""
-        moved = activations * self.frozen.of(rows)
-        by_contribution = self.keep.by == "contribution"
-        size, sign = (moved.abs(), moved) if by_contribution else (activations.abs() * row_norms, activations)
+        moved = activations * (rows @ self.along("mlp_out" if kind == "mlp_value" else "attn_out", layer))
+        size, sign = (moved.abs(), moved) if self.by_logits else (activations.abs() * row_norms, activations)
         shown = select(size, sign, count, *self.pins(layer, kind))
         return shown, share(size, shown)
 
@@ -135,6 +146,15 @@ class GraphBuilder:
     def record_error(self, sum_of_terms: Tensor, captured: Tensor) -> None:
         """Note how far a sum of all its terms is from what was captured."""
         self.errors.append((sum_of_terms - captured).abs().max() / captured.abs().max().clamp_min(1e-30))
+
+
+def _site(id: NodeId) -> tuple[str, int] | None:
+    """The vector of the stream that a part is added to, and its layer; None for the states themselves."""
+    if id.layer is None or id.kind.startswith("resid_"):
+        return None
+    if id.last_layer is not None:
+        return "resid_pre", id.last_layer + 1
+    return "mlp_out" if id.kind.startswith("mlp_") or id.part == "mlp" else "attn_out", id.layer
 
 
 def add_block(build: GraphBuilder, layer: int, whole: bool = True) -> None:
@@ -177,7 +197,7 @@ def _add_gap(build: GraphBuilder, layer: int) -> str:
     first, last = before + 1, layer - 1
     carried = build.state("resid_post", before)
     vectors = torch.stack([carried, entering - carried])
-    size = build.frozen.of(vectors).abs() if build.keep.by == "contribution" else vectors.norm(dim=-1)
+    size = (vectors @ build.along("resid_pre", layer)).abs() if build.by_logits else vectors.norm(dim=-1)
     build.shares[here] = share(size, [0])
     build.edge(f"L{before}.resid_post", here, "residual", carries=f"L{before}.resid_post")
     words = f"layer {first}" if first == last else f"layers {first}–{last}"
@@ -234,11 +254,11 @@ def _add_heads(build: GraphBuilder, layer: int, stream_input: str, results: Tens
     model, acts, t = build.model, build.acts, build.pos
     first = first_visible(model, layer, t)  # in a windowed layer nothing before it is a memory value of this position
     pattern = needed(acts, "pattern")[layer, :, t, first : t + 1].to(model.wide)
-    moved = pattern * value_parts(model, acts, layer, t, build.frozen.direction[:, None])[:, first:, 0]
+    moved = pattern * value_parts(model, acts, layer, t, build.along("attn_out", layer)[:, None])[:, first:, 0]
     if build.keep.by == "norm":
         sizes = pattern * value_norms(model, acts, layer, t)[:, first:]
     else:
-        sizes = moved.abs() if build.keep.by == "contribution" else pattern
+        sizes = moved.abs() if build.by_logits else pattern
     shown: dict[int, list[int]] = {}  # the places of the shown sources, counted from `first`
     for j in heads:
         pinned, hidden = ({i - first for i in pins if i >= first} for pins in build.pins(layer, "value", j))

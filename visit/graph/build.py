@@ -22,15 +22,17 @@ from torch import Tensor
 from visit.activations.record import Activations
 from visit.errors import VisitError
 from visit.exact.decompose import needed
+from visit.exact.influence import block_influence
 from visit.exact.ledger import tolerance
 from visit.exact.question import Question, ask
 from visit.graph.blocks import MAX_NODES, GraphBuilder, add_block, add_predictions
-from visit.graph.flowgraph import Edge, FlowGraph, Node, sums_gap
+from visit.graph.flowgraph import STREAM, Edge, FlowGraph, Node, sums_gap
 from visit.graph.prune import Keep, at_most, is_pin
 from visit.lenses.linear import Lens, checked, through
 from visit.lenses.logit import Readings, columns_of, read, read_logits
 from visit.models.attention import window
 from visit.models.model import Model
+from visit.text.node_id import NodeId
 
 
 def build_flow_graph(
@@ -42,6 +44,7 @@ def build_flow_graph(
     distractor: int | str | None = None,
     keep: Keep = Keep(),  # noqa: B008 - frozen
     lens: Lens | None = None,
+    influence: bool = False,
 ) -> FlowGraph:
     """Build the flow graph of one position over the chosen layers (None = all); target None = the prediction there.
 
@@ -50,13 +53,17 @@ def build_flow_graph(
     read, unit coefficient), `coefficient`, `contribution` (logits; missing where a node adds nothing to the stream).
     `edges`: `source`, `target`, `kind`, `weight` (pattern or |pre-activation| on the edges that carry one, else norm),
     `norm`, `coefficient`, `contribution`. `meta`: what the graph is of, shares kept, constant, ledger, versions.
+    `influence`: both tables get a column `influence` (logits to first order, `visit.influence`; of an edge: of what it
+    carries, at its target; missing for states), and `meta["influence"]` says what the shown heads and MLP neurons have
+    of the summed |influence| of all of the model at this position. It takes one more run, forward and backward, and
+    `Keep(by="influence")` implies it.
     `lens`: a fitted lens through which the states of the stream are read (None: the plain one), named in
     `meta["lens"]`. All else is read plainly, and no contribution goes through a lens.
     Raises `VisitError` for a wrong layer, position or target, a lens of another model, or more than 20,000 nodes.
     Source: paper section 4; `rest` nodes and contributions ours.
     """
     question, shown = _asked(model, acts, pos, layers, target, distractor, keep, None)
-    return _build(question, shown, keep, lens=checked(model, lens))
+    return _build(question, shown, keep, lens=checked(model, lens), influence=influence)
 
 
 def build_folded_graph(
@@ -70,6 +77,7 @@ def build_folded_graph(
     opened: Iterable[int] = (),
     known: Iterable[Node] = (),
     lens: Lens | None = None,
+    influence: bool = False,
 ) -> FlowGraph:
     """The same graph as far as it is looked at: only the blocks `opened` are taken apart and read whole.
 
@@ -81,7 +89,8 @@ def build_folded_graph(
     """
     opened = sorted({int(layer) for layer in opened})
     question, shown = _asked(model, acts, pos, layers, target, distractor, keep, opened)
-    return _build(question, shown, keep, known, [layer for layer in opened if layer in shown], checked(model, lens))
+    whole = [layer for layer in opened if layer in shown]
+    return _build(question, shown, keep, known, whole, checked(model, lens), influence)
 
 
 def _asked(
@@ -110,7 +119,8 @@ def extend(graph: FlowGraph, pins: Iterable[str]) -> FlowGraph:
     _check_pins(model, keep, meta["layers"], meta["position"])
     distractor = meta["distractor"] and meta["distractor"]["id"]
     question = Question(model, acts, meta["position"], meta["target"]["id"], distractor)
-    made = _build(question, meta["layers"], keep, graph.by_id.values(), meta.get("opened"))  # its states are known
+    known = graph.by_id.values()  # its states among them
+    made = _build(question, meta["layers"], keep, known, meta.get("opened"), influence="influence" in meta)
     return made if "lens" not in meta else replace(made, meta=made.meta | {"lens": meta["lens"]})
 
 
@@ -121,11 +131,12 @@ def _build(
     known: Iterable[Node] = (),
     opened: list[int] | None = None,
     lens: Lens | None = None,
+    influence: bool = False,
 ) -> FlowGraph:
     """`opened`: the blocks that are taken apart, the others being folded; None: all."""
     model = question.model
     with torch.no_grad():
-        build = GraphBuilder(question, keep)
+        build = GraphBuilder(question, keep, influence or keep.by == "influence")
         for layer in layers:
             add_block(build, layer, opened is None or layer in opened)
         if layers[-1] == model.n_layers - 1:
@@ -138,6 +149,7 @@ def _build(
         "layers": layers, "windows": {n: size for n in layers if (size := window(model, n)) is not None},
         "keep": asdict(keep), "shares": build.shares, "constant": build.frozen.constant,
         **({} if opened is None else {"opened": opened}), **({} if lens is None else {"lens": lens.about}),
+        **({"influence": shown_influence(question, nodes)} if build.influence else {}),
     }  # fmt: skip
     graph = FlowGraph(nodes, _number_edges(build, nodes), meta, (model, question.acts))
     # how exactly this very graph adds up: identities 2 to 4 with all terms of every shown sum (of a folded block its
@@ -167,6 +179,7 @@ def _read_nodes(build: GraphBuilder, known: Iterable[Node], lens: Lens | None) -
         readings += _plain_readings(model, end)
     coefficients = torch.tensor(build.coefficients, dtype=vectors.dtype, device=vectors.device)
     added = (build.frozen.of(vectors) * coefficients).tolist()
+    moves = (_along_gradients(build, vectors) * coefficients).tolist() if build.influence else None
     tokens, unread = build.acts.tokens, iter(readings)
     nodes = {}
     for n, node in enumerate(drafted):
@@ -177,8 +190,16 @@ def _read_nodes(build: GraphBuilder, known: Iterable[Node], lens: Lens | None) -
             label=node.label or numbers["tokens"][0],
             source_token=None if node.source_pos is None else tokens[node.source_pos],
             contribution=None if added[n] != added[n] else added[n],
+            influence=None if moves is None or moves[n] != moves[n] else moves[n],
         )
     return nodes
+
+
+def _along_gradients(build: GraphBuilder, vectors: Tensor) -> Tensor:
+    """`[node]`: every vector times the gradient of the sum that it is added to; NaN for what is not added."""
+    missing = torch.full_like(vectors[0], torch.nan)
+    along = [missing if site is None else build.question.gradients.into(*site) for site in build.sites]
+    return (vectors * torch.stack(along)).sum(-1)
 
 
 def _carried(lens: Lens, vectors: Tensor, drafted: list[Node]) -> Tensor:
@@ -203,12 +224,37 @@ def _plain_readings(model: Model, readings: Readings) -> list[dict[str, Any]]:
 def _number_edges(build: GraphBuilder, nodes: dict[str, Node]) -> list[Edge]:
     """Edges with the numbers of what they carry: an `add` edge the node's vector times its coefficient."""
     edges = []
+    states = {node.id: v[0] for node, v in zip(build.nodes, build.vectors, strict=True) if node.kind in STREAM}
     for source, target, kind, carrier, coefficient, weight in build.edges:
         carried = nodes[carrier] if carrier else None
         norm = None if carried is None else carried.size
         contribution = None if carried is None or kind == "norm" else carried.contribution
-        edges.append(Edge(source, target, kind, norm if weight is None else weight, norm, coefficient, contribution))
+        moves = None if carried is None or kind == "norm" else carried.influence
+        if build.influence and kind == "residual" and carrier is not None:  # a state moves what it is carried to
+            into = NodeId.parse(target)
+            assert into is not None and into.layer is not None
+            moves = float(states[carrier] @ build.question.gradients.into(into.kind, into.layer))
+        weight = norm if weight is None else weight
+        edges.append(Edge(source, target, kind, weight, norm, coefficient, contribution, moves))
     return edges
+
+
+def shown_influence(question: Question, nodes: dict[str, Node]) -> dict[str, float]:
+    """What the shown nodes have of the summed |influence| of all heads and MLP neurons of the model at this position.
+
+    `share` of both together, `heads`, `mlp_neurons`; `total`: the sum itself, in logits.
+    """
+    every, shown = {"heads": 0.0, "mlp_neurons": 0.0}, {"heads": 0.0, "mlp_neurons": 0.0}
+    for layer in range(question.model.n_layers):
+        block = block_influence(question, layer)
+        every["heads"] += float(block.heads.abs().sum())
+        every["mlp_neurons"] += float(block.neurons.abs().sum())
+    for node in nodes.values():
+        if node.kind in ("head", "mlp_value"):
+            shown["heads" if node.kind == "head" else "mlp_neurons"] += abs(node.influence or 0.0)
+    total = sum(every.values())
+    parts = {name: shown[name] / every[name] if every[name] else 1.0 for name in every}
+    return {"share": sum(shown.values()) / total if total else 1.0, **parts, "total": total}
 
 
 def parse_layers(text: str) -> list[int]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from visit.text.numbers import percent
 from visit.text.visible import as_word
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ STREAM = ("resid_pre", "resid_mid", "resid_post")
 SUMS = ("add", "residual")  # edges whose vectors add up to their target's; the others take part in no sum
 _INTEGERS = ("layer", "head", "source_pos", "neuron", "rank")
 _LISTS = ("tokens", "probs", "bottom_tokens", "bottom_probs")
-_FLOATS = ("prob", "entropy", "norm", "coefficient", "contribution")
+_FLOATS = ("prob", "entropy", "norm", "coefficient", "contribution", "influence")
 
 
 class Node(NamedTuple):
@@ -45,6 +46,7 @@ class Node(NamedTuple):
     norm: float | None = None
     coefficient: float | None = None
     contribution: float | None = None
+    influence: float | None = None
     placeholder: bool = False  # stands where another graph has a node
     # in the difference of two graphs: whose pruning keeps it, this node in B, whether B alone has it
     status: str | None = None
@@ -79,9 +81,10 @@ class Edge(NamedTuple):
     norm: float | None = None
     coefficient: float | None = None
     contribution: float | None = None
+    influence: float | None = None
 
 
-NODE_COLUMNS = Node._fields[: Node._fields.index("contribution") + 1]
+NODE_COLUMNS = Node._fields[: Node._fields.index("influence") + 1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,12 +109,17 @@ class FlowGraph:
         columns = {name: list(values) for name, values in zip(NODE_COLUMNS, rows, strict=False)}
         columns |= {name: [list(v) for v in columns[name]] for name in _LISTS}
         types = dict.fromkeys(_INTEGERS, "Int64") | dict.fromkeys(_FLOATS, "float64")
-        return pd.DataFrame(columns).astype(types)
+        return self._asked_for(pd.DataFrame(columns).astype(types))
 
     @cached_property
     def edges(self) -> pd.DataFrame:
         """A row an edge; the columns are documented with `build_flow_graph`."""
-        return pd.DataFrame(self.links, columns=Edge._fields).astype(dict.fromkeys(Edge._fields[3:], float))
+        table = pd.DataFrame(self.links, columns=Edge._fields).astype(dict.fromkeys(Edge._fields[3:], float))
+        return self._asked_for(table)
+
+    def _asked_for(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Without the column of what this graph was not asked for."""
+        return table if "influence" in self.meta else table.drop(columns="influence")
 
     @cached_property
     def into(self) -> dict[str, list[Edge]]:
@@ -146,6 +154,16 @@ class FlowGraph:
     def d_vocab(self) -> int:
         """Number of tokens that ranks count; the largest rank seen where the graph does not say."""
         return int(self.meta.get("d_vocab") or max((n.rank or 1 for n in self.by_id.values()), default=1))
+
+
+def influence_share(meta: dict[str, Any]) -> str:
+    """What the shown heads and neurons have of the summed |influence|, as a sentence; empty where it is not known."""
+    if "influence" not in meta:
+        return ""
+    return (
+        f"The heads and MLP neurons shown have {percent(meta['influence']['share'])} of the summed |influence| of all "
+        "heads and MLP neurons of the model at this position."
+    )
 
 
 def sums_gap(graph: FlowGraph) -> float:

@@ -22,9 +22,11 @@ class Keep:
     """How much of each sum a flow graph shows (method section 5, paper section 3.2).
 
     Each count: an int; a float in (0, 1] = the fewest terms whose share reaches it; a pair (positive, negative), where
-    the sign is the coefficient's for neurons and the contribution's otherwise; None = all.
+    the sign is that of what they are kept by, else the coefficient's for neurons, the contribution's for others; None =
+    all.
     `by`: "norm" (heads ‖z W_O‖, memory values pattern·‖v W_O‖, neurons |coefficient|·‖row‖),
-    "contribution" (|logits|), or "pattern" (memory values by attention, the rest by norm).
+    "contribution" (|logits|), "influence" (|logits| to first order, through all that follows; one more run forward
+    and backward), or "pattern" (memory values by attention, the rest by norm).
     `pin`: ids of nodes shown in any case; with a leading `-` a node that is never shown.
     """
 
@@ -32,13 +34,13 @@ class Keep:
     values: Count = 2
     attn_neurons: Count = 12
     mlp_neurons: Count = 12
-    by: Literal["norm", "contribution", "pattern"] = "norm"
+    by: Literal["norm", "contribution", "influence", "pattern"] = "norm"
     pin: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pin", (self.pin,) if isinstance(self.pin, str) else tuple(self.pin))
-        if self.by not in ("norm", "contribution", "pattern"):
-            raise VisitError(f"Keep.by must be 'norm', 'contribution' or 'pattern'; got {self.by!r}.")
+        if self.by not in ("norm", "contribution", "influence", "pattern"):
+            raise VisitError(f"Keep.by must be 'norm', 'contribution', 'influence' or 'pattern'; got {self.by!r}.")
         for name in ("heads", "values", "attn_neurons", "mlp_neurons"):
             if not _is_count(getattr(self, name)):
                 raise VisitError(
