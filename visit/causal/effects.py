@@ -24,16 +24,17 @@ from torch import Tensor
 from visit.activations.record import Activations
 from visit.causal.block import run_block
 from visit.errors import VisitError, check_choice
-from visit.exact.decompose import head_results, needed, post_scale
+from visit.exact.decompose import needed, post_scale
+from visit.exact.influence import block_influence
 from visit.exact.question import Question, ask, check_head, check_layer, check_neuron, kv_head
 from visit.lenses.logit import lens_logits
 from visit.models.attention import soft_cap
 from visit.models.model import Model
 from visit.text.node_id import NodeId
 
-BATCH_BYTES = 256 << 20  # of what the runs of one batch hold while a block is computed
+BATCH_BYTES = 32 << 20  # of what the runs of one batch hold while a block is computed: more leaves the caches
 TILE_BYTES = 8 << 20  # of logits that are compared with the clean run's at once
-TOP_NEURONS = 100  # of all layers, that nodes="neurons" takes: those that push or pull hardest
+TOP_NEURONS = 100  # of all layers, that nodes="neurons" takes: those with the largest influence
 HOWS = ("zero", "mean", "from")
 KINDS = ("head", "value", "attn_neuron", "mlp_value", "attn_out", "mlp_out")
 At = Literal["last", "all"]
@@ -44,14 +45,18 @@ class Change:
     """One changed run: at a seam of one block, other numbers stand than in the clean run.
 
     `values`: what stands there, at every position that is computed; `changed`: how many numbers of it are other ones.
+    `amounts`: what the part itself has there at the looked-at position (of a memory value its share of the head),
+    `removed`: what the change takes away there.
     """
 
-    node: str
+    node: NodeId
     layer: int
     seam: str
     columns: slice
     values: Float[Tensor, "pos width"]
     changed: int
+    amounts: Float[Tensor, " width"]
+    removed: Float[Tensor, " width"]
 
 
 def effects(
@@ -67,35 +72,39 @@ def effects(
 ) -> pd.DataFrame:
     """What becomes of the prediction at `pos` when each of these parts is taken out, or replaced: a row a part.
 
-    `nodes`: "heads" (all), "neurons" (the 100 that add or take most, over all layers), or ids of what adds to the
+    `nodes`: "heads" (all), "neurons" (the 100 of all layers with the largest influence), or ids of what adds to the
     stream (L9.head6, L9.head6.value4, L9.mlp_value2071, L9.attn_neuron391, L9.attn_out, L9.mlp_out). `how`: "zero";
     "mean" over the positions of `source` (a record; None: of this run); "from" a record of a prompt of as many tokens.
     `at`: "last" changes the part at `pos` alone, as a flow graph shows it, "all" at every position.
 
-    Columns: `node`, `layer`, `head`, `neuron`; `contribution` (logits); after the change `prob`, `rank`, `logit` (the
-    target's, centred, before the soft-cap), `difference` (target − distractor, before the soft-cap; missing without
-    one), `d_logit`, `d_difference` (changed − clean), `kl_bits` (of the clean from the changed prediction), `changed`
-    (how many numbers the edit changed). `.attrs`: `before` (the same of the clean run), `how`, `at`, position, words,
-    model. Equal to full passes with the same edits within rounding. Raises `VisitError` for an unknown id, position or
-    word. Source: ours.
+    Columns: `node`, `layer`, `head`, `neuron`; `contribution` and `influence` (logits; of a replacement the influence
+    is that of what is taken away); after the change `prob`, `rank`, `logit` (the target's, centred, before the
+    soft-cap), `difference` (target − distractor, before the soft-cap; missing without one), `d_logit`, `d_difference`
+    (changed − clean), `kl_bits` (of the changed prediction from the clean one), `changed` (how many numbers the change
+    altered). `.attrs`: `before` (prob, rank, logit, difference of the clean run), `how`, `at`, position, words, model.
+    Equal to full passes with the same edits within rounding. Raises `VisitError` for an unknown id, position or word.
+    Source: ours.
     """
     question = ask(model, acts, pos, target, distractor)
     check_choice("how", how, HOWS)
     check_choice("at", at, ("last", "all"))
+    if acts.edits:
+        raise VisitError("A map of effects is of a run without edits; this record was made with some. Capture anew.")
     first = question.pos if at == "last" else 0
     with torch.no_grad():
         names = _names(question, nodes)
         todo = changes(model, acts, names, slice(first, question.pos + 1), how, source)
-        states = changed_states(model, acts, todo, first, question.pos)
-        table, before = _compared(question, states)
-        contributions = contributions_of(question, [NodeId.parse(name) for name in names])
-    places = [NodeId.parse(name) for name in names]
-    table.insert(0, "node", names)
-    table.insert(1, "layer", [None if node is None else node.layer for node in places])
-    for at_column, name in ((2, "head"), (3, "neuron")):
-        column = [None if node is None else getattr(node, name) for node in places]
-        table.insert(at_column, name, pd.array(column, dtype="Int64"))
-    table.insert(4, "contribution", contributions)
+        table, before = _compared(question, changed_states(model, acts, todo, first, question.pos))
+        direct = _added(question, todo)
+    places = [change.node for change in todo]
+    start = {
+        "node": names,
+        "layer": [node.layer for node in places],
+        "head": pd.array([node.head for node in places], dtype="Int64"),
+        "neuron": pd.array([node.neuron for node in places], dtype="Int64"),
+        **direct,
+    }
+    table = pd.concat([pd.DataFrame(start), table], axis=1)
     table["changed"] = [change.changed for change in todo]
     table.attrs = {**question.meta, "how": how, "at": at, "before": before}
     return table
@@ -145,9 +154,10 @@ def changes(
         node = NodeId.parse(name)
         assert node is not None and node.layer is not None
         seam, columns = _place(model, node)
-        clean = _standing(acts, seam, node.layer)[span, columns]
+        clean = amounts = _standing(acts, seam, node.layer)[span, columns].to(model.wide)
         if node.kind == "value":
-            values = clean + _value_moved(model, acts, node, span, how, source)
+            amounts = _value_share(model, acts, node, span, "from", acts)
+            values = clean + (_value_share(model, acts, node, span, how, source or acts) - amounts)
         elif how == "zero":
             values = torch.zeros_like(clean)
         elif how == "mean":
@@ -155,7 +165,9 @@ def changes(
             values = mean.expand_as(clean)
         else:
             values = _standing(source, seam, node.layer)[span, columns]
-        found.append(Change(name, node.layer, seam, columns, values.to(model.wide), int((values != clean).sum())))
+        values = values.to(model.wide)
+        changed = int((values != clean).sum())
+        found.append(Change(node, node.layer, seam, columns, values, changed, amounts[-1], clean[-1] - values[-1]))
     return found
 
 
@@ -182,34 +194,29 @@ def _standing(acts: Activations, seam: str, layer: int) -> Float[Tensor, "pos wi
     return needed(acts, seam)[layer].flatten(1)
 
 
-def _value_moved(model: Model, acts: Activations, node: NodeId, span: slice, how: str, source: Any) -> Tensor:
-    """By how much `z` moves when a head sees another value at one source position: `pattern · (v' − v)`."""
+def _value_share(
+    model: Model, acts: Activations, node: NodeId, span: slice, how: str, source: Activations
+) -> Float[Tensor, "pos d_head"]:
+    """What a head's `z` gets from one source position when the value there is that of `source`: `pattern · v`."""
     assert node.layer is not None and node.head is not None and node.source_pos is not None
-    i, group = node.source_pos, kv_head(model, node.head)
-    pattern = needed(acts, "pattern")[node.layer, node.head, span, i].to(model.wide)
-    v = needed(acts, "v")[node.layer, i, group].to(model.wide)
+    pattern = needed(acts, "pattern")[node.layer, node.head, span, node.source_pos].to(model.wide)
+    values = needed(source, "v")[node.layer, :, kv_head(model, node.head)].to(model.wide)
     if how == "zero":
-        other = torch.zeros_like(v)
-    else:
-        others = needed(source or acts, "v")[node.layer, :, group].to(model.wide)
-        other = others.mean(0) if how == "mean" else others[i]
-    return pattern[:, None] * (other - v)
+        return torch.zeros_like(pattern[:, None] * values[:1])
+    return pattern[:, None] * (values.mean(0) if how == "mean" else values[node.source_pos])
 
 
 # ---- the changed runs ------------------------------------------------------------------------------------------------
 def changed_states(
     model: Model, acts: Activations, todo: Sequence[Change], first: int, pos: int
 ) -> Float[Tensor, "run d_model"]:
-    """The last state at `pos` of every changed run, in their order, and behind them that of an unchanged one."""
-    count = pos + 1 - first
-    nothing = Change("", 0, "z", slice(0, 0), torch.empty(count, 0, dtype=model.wide, device=model.device), 0)
-    runs = [*todo, nothing]
-    order = sorted(range(len(runs)), key=lambda i: runs[i].layer)
-    states = torch.empty(len(runs), model.d_model, dtype=model.wide, device=model.device)
+    """The last state at `pos` of an unchanged run, and behind it that of every changed one, in their order."""
+    order = sorted(range(len(todo)), key=lambda i: todo[i].layer)
+    states = torch.empty(1 + len(todo), model.d_model, dtype=model.wide, device=model.device)
     size = max(1, BATCH_BYTES // _run_bytes(model, first, pos))
     for start in range(0, len(order), size):
         part = order[start : start + size]
-        states[part] = _triangle(model, acts, [runs[i] for i in part], first, pos)
+        states[[0, *(i + 1 for i in part)]] = _triangle(model, acts, [todo[i] for i in part], first, pos)
     return states
 
 
@@ -223,19 +230,24 @@ def _run_bytes(model: Model, first: int, pos: int) -> int:
 def _triangle(
     model: Model, acts: Activations, runs: Sequence[Change], first: int, pos: int
 ) -> Float[Tensor, "run d_model"]:
-    """Runs in order of their blocks; each joins at its own, with the clean run's stream."""
-    clean = needed(acts, "resid_pre")[:, first : pos + 1]
-    x = torch.empty(len(runs), pos + 1 - first, model.d_model, dtype=model.wide, device=model.device)
-    here = 0
-    for layer in range(runs[0].layer, model.n_layers):
-        new = [n for n in range(here, len(runs)) if runs[n].layer == layer]
-        x[new] = clean[layer].to(model.wide)
+    """An unchanged run, and changed ones in order of their blocks: each joins at its own, with the unchanged stream.
+
+    A record in half precision is rounded at every block: then the unchanged run is computed from the embedding on, so
+    that changed runs differ from it by their change alone.
+    """
+    start = runs[0].layer if model.dtype == model.wide else 0
+    x = torch.empty(1 + len(runs), pos + 1 - first, model.d_model, dtype=model.wide, device=model.device)
+    x[0] = needed(acts, "resid_pre")[start, first : pos + 1].to(model.wide)
+    here = 1
+    for layer in range(start, model.n_layers):
+        new = {n: run for n, run in enumerate(runs, start=1) if run.layer == layer}
+        x[here : here + len(new)] = x[0]
         here += len(new)
 
-        def written(seam: str, value: Tensor, new: list[int] = new) -> Tensor:
-            for n in new:
-                if runs[n].seam == seam:
-                    value[n, :, runs[n].columns] = runs[n].values
+        def written(seam: str, value: Tensor, new: dict[int, Change] = new) -> Tensor:
+            for n, run in new.items():
+                if run.seam == seam:
+                    value[n, :, run.columns] = run.values
             return value
 
         x[:here] = run_block(model, acts, layer, x[:here], first, written)
@@ -244,12 +256,12 @@ def _triangle(
 
 # ---- what the prediction then is -------------------------------------------------------------------------------------
 def _compared(question: Question, states: Float[Tensor, "run d_model"]) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The columns of every changed run, and the same numbers of the unchanged one, which is the last."""
+    """The columns of every changed run, and the same numbers of the unchanged one, which comes first."""
     model = question.model
-    base = next(logits for _, logits in lens_logits(model, states[-1:]))
+    base = next(logits for _, logits in lens_logits(model, states[:1]))
     before = {name: column[0].item() for name, column in _scores(question, base, base).items()}
     parts = []
-    for _, logits in lens_logits(model, states[:-1]):
+    for _, logits in lens_logits(model, states[1:]):
         tile = max(1, TILE_BYTES // (model.d_vocab * logits.element_size()))
         parts += [_scores(question, own, base) for own in logits.split(tile)]
     table = pd.DataFrame({name: torch.cat([part[name] for part in parts]).tolist() for name in before})
@@ -290,45 +302,37 @@ def divergence_bits(clean: Float[Tensor, "one d_vocab"], changed: Float[Tensor, 
     return torch.where(small < 1, small, large) / math.log(2)  # a number too large for e^d is no small one
 
 
-# ---- what the parts add directly -------------------------------------------------------------------------------------
-def contributions_of(question: Question, nodes: Sequence[NodeId | None]) -> list[float]:
-    """What each part adds to the target's logit (minus the distractor's, or the mean), the final norm frozen."""
-    model, acts, t, frozen = question.model, question.acts, question.pos, question.attribution
-    heads: dict[int, Tensor] = {}
+# ---- what the parts add directly, and what they weigh to first order -------------------------------------------------
+def _added(question: Question, todo: Sequence[Change]) -> dict[str, list[float]]:
+    """`contribution` of each part as it is, and `influence` of what its change takes away, in logits.
+
+    Both are ⟨what is written into the stream, a direction⟩, so that all parts of a block share one product.
+    """
+    model, acts, t = question.model, question.acts, question.pos
+    known: dict[tuple[int, str], Tensor] = {}
+
+    def directions(layer: int, seam: str) -> Float[Tensor, "width two"]:
+        """Rows of a seam times the direction of contributions, and that of influence."""
+        if (layer, seam) not in known:
+            part = "attn" if seam in ("z", "attn_out") else "mlp"
+            both = torch.stack([question.attribution.direction, question.gradients.into(f"{part}_out", layer)], dim=1)
+            if seam in ("z", "neurons"):
+                rows = model.W_O(layer).flatten(0, 1) if seam == "z" else model.W_out(layer)
+                both = (rows @ both) * post_scale(model, acts, layer, part, t)
+            known[layer, seam] = both
+        return known[layer, seam]
+
     found = []
-    for node in nodes:
-        assert node is not None and node.layer is not None
-        layer = node.layer
-        if node.kind == "head":
-            if layer not in heads:
-                heads[layer] = frozen.of(head_results(model, acts, layer, t))
-            found.append(float(heads[layer][node.head]))
-        elif node.kind == "value":
-            assert node.head is not None and node.source_pos is not None
-            v = needed(acts, "v")[layer, node.source_pos, kv_head(model, node.head)].to(model.wide)
-            vector = v @ model.W_O(layer)[node.head] * post_scale(model, acts, layer, "attn", t)
-            found.append(float(needed(acts, "pattern")[layer, node.head, t, node.source_pos] * frozen.of(vector)))
-        elif node.neuron is not None:
-            part = "attn" if node.kind == "attn_neuron" else "mlp"
-            row = (model.W_O(layer).flatten(0, 1) if part == "attn" else model.W_out(layer))[node.neuron]
-            amount = _standing(acts, "z" if part == "attn" else "neurons", layer)[t, node.neuron].to(model.wide)
-            found.append(float(frozen.of(row * amount * post_scale(model, acts, layer, part, t))))
-        else:
-            found.append(float(frozen.of(needed(acts, node.kind)[layer, t])))
-    return found
+    for change in todo:
+        both = directions(change.layer, change.seam)[change.columns]
+        found.append((float(change.amounts @ both[:, 0]), float(change.removed @ both[:, 1])))
+    contribution, influence = zip(*found, strict=True)
+    return {"contribution": list(contribution), "influence": list(influence)}
 
 
 def top_neurons(question: Question, count: int) -> list[str]:
-    """Ids of the neurons of all layers that add or take most, the strongest first."""
-    model, acts, t = question.model, question.acts, question.pos
-    direction = question.attribution.direction
-    added = torch.stack(
-        [
-            needed(acts, "neurons")[layer, t].to(model.wide)
-            * (model.W_out(layer) @ direction)
-            * post_scale(model, acts, layer, "mlp", t)
-            for layer in range(model.n_layers)
-        ]
-    )
-    best = added.abs().flatten().topk(min(count, added.numel())).indices.tolist()
+    """Ids of the MLP neurons of all layers with the largest influence, towards or against, the strongest first."""
+    model = question.model
+    weighed = torch.stack([block_influence(question, layer).neurons for layer in range(model.n_layers)])
+    best = weighed.abs().flatten().topk(min(count, weighed.numel())).indices.tolist()
     return [f"L{i // model.d_mlp}.mlp_value{i % model.d_mlp}" for i in best]

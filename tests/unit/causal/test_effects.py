@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 
@@ -9,8 +10,9 @@ import models
 import pytest
 import torch
 
-from visit import Edit, Keep, VisitError, build_flow_graph, capture, effects
+from visit import Edit, Keep, VisitError, build_flow_graph, capture, effects, influence
 from visit.causal.effects import divergence_bits
+from visit.models.model import wrap
 
 PROMPT, OTHER = [5, 17, 3, 99, 41, 17, 8], [9, 2, 3, 50, 41, 20, 8]
 
@@ -28,8 +30,8 @@ def acts(model):
 def test_every_head_is_a_row_with_its_contribution_of_the_graph(model, acts):
     table = effects(model, acts, target=7)
     assert list(table) == [
-        "node", "layer", "head", "neuron", "contribution", "prob", "rank", "logit", "difference", "d_logit",
-        "d_difference", "kl_bits", "changed",
+        "node", "layer", "head", "neuron", "contribution", "influence", "prob", "rank", "logit", "difference",
+        "d_logit", "d_difference", "kl_bits", "changed",
     ]  # fmt: skip
     graph = build_flow_graph(model, acts, target=7).nodes.set_index("id")
     assert len(table) == model.n_layers * model.n_heads
@@ -84,11 +86,46 @@ def test_its_own_numbers_in_its_place_change_nothing(model, acts, at):
     assert (table["changed"] == 0).all() and table["d_logit"].abs().max() < 1e-12 and table["kl_bits"].max() < 1e-15
 
 
-def test_the_neurons_that_add_most_are_those_of_the_whole_model(model, acts):
+def test_influence_is_that_of_the_part_and_of_a_replacement_what_is_taken_away(model, acts):
+    ids = ["L0.head1", "L1.head2.value3", "L1.mlp_value3", "L2.attn_out", "L0.mlp_out"]
+    parts = influence(model, acts, target=7).set_index("node")["influence"]
+    table = effects(model, acts, ids, target=7)
+    assert table["influence"].tolist() == pytest.approx(parts[ids].tolist(), rel=1e-9)
+    nearer = replace(
+        acts, **{name: 0.75 * getattr(acts, name) for name in ("z", "v", "neurons", "attn_out", "mlp_out")}
+    )
+    moved = effects(model, acts, ids, target=7, how="from", source=nearer)
+    assert moved["influence"].tolist() == pytest.approx((0.25 * parts[ids]).tolist(), rel=1e-9)
+    assert moved["contribution"].tolist() == table["contribution"].tolist()
+
+
+def test_a_small_change_has_the_effect_that_influence_foresees(model, acts):
+    nearer = replace(acts, z=acts.z * (1 - 1e-5))
+    table = effects(model, acts, target=7, how="from", source=nearer)
+    assert (-table["d_logit"]).tolist() == pytest.approx(table["influence"].tolist(), rel=1e-3, abs=1e-10)
+
+
+def test_the_neurons_are_those_with_the_largest_influence_in_the_whole_model(model, acts):
     table = effects(model, acts, "neurons", target=7)
     everything = effects(model, acts, [f"L{n}.mlp_value{i}" for n in range(3) for i in range(37)], target=7)
-    strongest = everything["contribution"].abs().sort_values(ascending=False)
-    assert table["contribution"].abs().tolist() == pytest.approx(strongest.tolist()[: len(table)])
+    strongest = everything["influence"].abs().sort_values(ascending=False)
+    assert table["influence"].abs().tolist() == pytest.approx(strongest.tolist()[: len(table)])
+
+
+def test_in_half_precision_rounding_is_no_effect():
+    """The same weights in float32 give the same effects, although the record of every block is rounded to 8 bits."""
+    half = models.small("llama", torch.bfloat16)
+    full = wrap(copy.deepcopy(half.hf).float(), half.tokenizer, "full")
+    rounded = effects(half, capture(half, PROMPT), target=7, at="all")
+    true = effects(full, capture(full, PROMPT), target=7, at="all")
+    assert (rounded["d_logit"] - true["d_logit"]).abs().max() < 0.05 * true["d_logit"].abs().max()
+    late = rounded["layer"] == 2  # taken out in the last block, nothing but the last norm is left to differ
+    assert (rounded["d_logit"] - true["d_logit"])[late].abs().max() < 0.02 * true["d_logit"][late].abs().max()
+
+
+def test_a_record_of_an_edited_run_is_refused(model):
+    with pytest.raises(VisitError, match="without edits"):
+        effects(model, capture(model, PROMPT, edits=(Edit("L0.head0"),)))
 
 
 def test_a_batch_larger_than_the_memory_bound_is_cut_and_gives_the_same(model, acts, monkeypatch):
