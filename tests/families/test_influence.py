@@ -139,25 +139,43 @@ def test_a_post_norm_is_held_or_every_sum_would_be_zero(name):
         assert abs(changed - before) / 1e-3 < 1e-3 * abs(held), layer
 
 
+HEADS_REMADE = (
+    Edit("L1.head0.value4", "scale", factor=0.5), Edit("L1.head0.key5", "scale", factor=2.0),
+    Edit("L1.head2.link5.renormalised", "scale", factor=3.0), Edit("L1.head0.query", "scale", factor=0.7),
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["gpt2", "llama", "neox", "olmo2"])
 def test_an_edited_run_is_differentiated_with_its_edits(name):
     model = models.exact(name)
     edits = (Edit("L0.head1"), Edit("L1.mlp_out"))
     acts = capture(model, PROMPT, edits=edits)
-    assert acts.edits == edits and capture(model, PROMPT).edits == ()
+    assert tuple(made.edit for made in acts.edits) == edits and capture(model, PROMPT).edits == ()
     table = influence(model, acts, T, 31)
     assert part(table, "L0.head1") == 0 and part(table, "L1.mlp_out") == 0
     vector = head_results(model, acts, 0, T)[2]
-    with forward.edit_hooks(model, edits, PROMPT):
+    with forward.edit_hooks(model, acts.edits, len(PROMPT)):
         true = slope(model, "attn_out", 0, vector, 31)
     assert part(table, "L0.head2") == pytest.approx(true, rel=1e-6, abs=1e-8)
     assert part(table, "L0.head2") != pytest.approx(part(influence(model, capture(model, PROMPT), T, 31), "L0.head2"))
 
 
+@pytest.mark.parametrize("name", models.KINDS)
+def test_so_is_one_whose_heads_are_made_again(name):
+    """A head's key, value or link has no seam: its z comes from the run's q, k and v, and the gradient goes there."""
+    model = models.exact(name)
+    acts = capture(model, PROMPT, edits=HEADS_REMADE)
+    table = influence(model, acts, T, 31)
+    vector = head_results(model, acts, 0, T)[2]
+    with forward.edit_hooks(model, acts.edits, len(PROMPT)):
+        true = slope(model, "attn_out", 0, vector, 31)
+    assert part(table, "L0.head2") == pytest.approx(true, rel=1e-5, abs=1e-7)
+
+
 @pytest.mark.parametrize("name", models.NAMES)
 def test_a_long_prompt_computes_its_blocks_again_and_gets_the_same(name, monkeypatch):
     model = models.small(name)
-    acts = capture(model, PROMPT, edits=(Edit("L1.head1"),))
+    acts = capture(model, PROMPT, edits=(Edit("L1.head1"), *HEADS_REMADE))
     word = ask(model, acts, T).word
     plain = forward.gradients(model, acts, T, word)
     monkeypatch.setattr(forward, "GRAPH_BYTES", 0)

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from visit.activations.edits import Edit, edit_hooks
+from visit.activations.edit_hooks import edit_hooks
+from visit.activations.edits import Applied, Edit, applied
 from visit.activations.hooks import Recorder
 from visit.activations.record import PARTS, Activations, Gradients
 from visit.errors import VisitError
@@ -54,15 +55,17 @@ def capture(
 ) -> Activations:
     """Run the model once on `prompt` (a text, token ids, or `chat_prompt`'s) and keep what every step computed.
 
-    `parts`: names of the quantities to keep (None = all); `edits`: interventions that hold for this run alone.
+    `parts`: names of the quantities to keep (None = all); `edits`: interventions that hold for this run alone, each at
+    its own positions; the record is that of the edited run, and says which they were.
     The logits are those of the plain forward pass, bit for bit. Shapes: `Activations`. Raises `VisitError` for an
-    empty prompt, one longer than the model's window, or unknown parts. Source: method section 1.
+    empty prompt, one longer than the model's window, unknown parts, or edits that cannot be made (`Edit`).
+    Source: method section 1; edits: causes, section 12.
     """
     ids = tokenize(model, prompt)
-    recorder = Recorder(model, _checked(parts), None)
-    with model.lock, edit_hooks(model, edits, ids), recorder.hooks():
+    recorder, made = Recorder(model, _checked(parts)), applied(model, edits, ids)
+    with model.lock, edit_hooks(model, made, len(ids)), recorder.hooks():
         recorder.run(torch.tensor([ids], device=model.device))
-    return recorder.record(0, ids, prompt, edits)
+    return recorder.record(0, ids, prompt, made)
 
 
 def capture_many(
@@ -100,9 +103,9 @@ def capture_many(
         start += size
 
 
-def plain_logits(model: Model, ids: Sequence[int]) -> Float[Tensor, "pos d_vocab"]:
-    """The logits of a forward pass with nothing attached: what identity 1 compares with."""
-    with model.lock, torch.no_grad():
+def plain_logits(model: Model, ids: Sequence[int], edits: Sequence[Applied] = ()) -> Float[Tensor, "pos d_vocab"]:
+    """The logits of a forward pass with nothing attached but `edits`: what identity 1 compares with."""
+    with model.lock, torch.no_grad(), edit_hooks(model, edits, len(ids)):
         return model.hf(torch.tensor([list(ids)], device=model.device), use_cache=False).logits[0]
 
 
@@ -135,7 +138,7 @@ def gradients(
     places = {"attn_out": family.post_attn or family.w_o, "mlp_out": family.post_mlp or family.w_out}
     last = model.unembedding if model.project_out is None else model.module(str(family.project_out))
     large = _graph_bytes(model, length) > GRAPH_BYTES
-    with model.lock, torch.enable_grad(), edit_hooks(model, acts.edits, acts.token_ids), ExitStack() as stack:
+    with model.lock, torch.enable_grad(), edit_hooks(model, acts.edits, length), ExitStack() as stack:
         for layer in range(model.n_layers):
             for name, path in places.items():
                 module, key = model.module(path, layer), (name, layer)

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visit.activations.edits import Edit
+from visit.activations.edits import Applied
 from visit.activations.record import Activations
+from visit.activations.sites import stream_reader
 from visit.models.attention import norm_module, rotation_sets, table_rotation
 from visit.models.model import Model
 from visit.models.tokens import ChatPrompt
@@ -23,16 +24,18 @@ from visit.models.tokens import ChatPrompt
 class Recorder:
     """The buffers of one forward pass `[layer, batch, pos, …]`, filled by hooks with exactly one copy each."""
 
-    def __init__(self, model: Model, parts: frozenset[str], kept: Tensor | None) -> None:
-        self.model, self.wanted, self.parts, self.kept = model, parts, parts, kept
+    def __init__(
+        self, model: Model, parts: frozenset[str], kept: Tensor | None = None, layers: frozenset[int] | None = None
+    ) -> None:
+        self.model, self.wanted, self.parts, self.kept, self.layers = model, parts, parts, kept, layers
         self.buffers: dict[str, Tensor] = {}
         self.shape = (0, 0)  # prompts and positions of the run
 
     def run(self, ids: Tensor) -> None:
         model, self.shape = self.model, (ids.shape[0], ids.shape[1])
         # logits that nobody asked for are not computed: they are the largest part of all. Without a final norm the last
-        # state is read where the unembedding gets it
-        whole = "logits" in self.parts or (model.ln_final is None and bool(self.parts & {"resid_pre", "resid_post"}))
+        # state is read, and edited, where the unembedding gets it
+        whole = "logits" in self.parts or model.ln_final is None
         with torch.no_grad():
             logits = model.hf(ids, use_cache=False, logits_to_keep=0 if whole else 1).logits
         if "logits" in self.parts:
@@ -53,7 +56,7 @@ class Recorder:
         paths = self._paths()
         wanted = self.parts | {"qkv"}
         stream = bool(self.parts & {"resid_pre", "resid_post"})
-        for layer in range(model.n_layers):
+        for layer in range(model.n_layers) if self.layers is None else sorted(self.layers):
             if stream:
                 yield model.module(family.ln1 or family.qkv[0], layer), "in", "stream", layer
             for name, (path, side) in paths.items():
@@ -61,8 +64,7 @@ class Recorder:
                     module = norm_module(model, name, layer) if name in ("q", "k") else None
                     yield module or model.module(path, layer), side, name, layer
         if stream:
-            last = model.ln_final or (model.project_out is not None and model.module(str(family.project_out)))
-            yield last or model.unembedding, "in", "stream", model.n_layers
+            yield stream_reader(model, model.n_layers), "in", "stream", model.n_layers
         if family.rotary and not family.rotary.startswith("block.") and "rotary" in self.parts:
             yield model.module(family.rotary), "both", "rotary", 0
 
@@ -123,10 +125,15 @@ class Recorder:
         at = kept.view(-1, *[1] * (x.dim() - 1)).expand(*[-1 if i == 0 else n for i, n in enumerate(x.shape)])
         return x.gather(axis, at.narrow(axis, 0, 1))
 
+    def at(self, layer: int) -> dict[str, Tensor]:
+        """What is there of the first prompt's parts of a layer while the pass runs, by the record's names."""
+        buffers = {name: buffer[layer : layer + 1, 0] for name, buffer in self.buffers.items() if name != "rotary"}
+        return {name: part[0].clone() for name, part in self._named(buffers).items()}
+
     def record(
-        self, row: int, ids: Sequence[int], prompt: str | Sequence[int], edits: Sequence[Edit] = ()
+        self, row: int, ids: Sequence[int], prompt: str | Sequence[int], edits: Sequence[Applied] = ()
     ) -> Activations:
-        """The record of prompt `row` of the batch, cut to its own length."""
+        """The record of prompt `row` of the batch, cut to its own length. `edits`: as the run was altered."""
         model, n = self.model, len(ids)
         positions = tuple(range(n)) if self.kept is None else (int(self.kept[row]),)
         single = all(b.shape[0 if name == "logits" else 1] == 1 for name, b in self.buffers.items() if name != "rotary")

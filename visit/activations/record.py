@@ -12,7 +12,7 @@ from visit.errors import VisitError
 from visit.models.tokens import Chat
 
 if TYPE_CHECKING:
-    from visit.activations.edits import Edit
+    from visit.activations.edits import Applied
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class Activations:
     rotation. Where both read one norm (or none) `ln2_out` is the array of `ln1_out` (or of the stream).
     `positions` names the positions that the axis `pos` holds (all of them, or the one that `capture_many` kept).
     `prompt` is what was typed; where a chat template wrapped it, `chat` says how, and the tokens are the whole.
-    `edits`: the interventions that the run was made with, so that it can be made again.
+    `edits`: what the run was altered by, as it was applied, so that it can be made again; empty for the model's own.
     """
 
     prompt: str
@@ -31,7 +31,7 @@ class Activations:
     tokens: tuple[str, ...]
     positions: tuple[int, ...]
     chat: Chat | None = None
-    edits: tuple[Edit, ...] = ()
+    edits: tuple[Applied, ...] = ()
     resid_pre: Float[Tensor, "layer pos d_model"] | None = None
     ln1_out: Float[Tensor, "layer pos d_model"] | None = None
     q: Float[Tensor, "layer pos head d_head"] | None = None

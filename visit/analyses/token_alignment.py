@@ -9,11 +9,11 @@ from functools import cached_property
 from typing import Any, Literal
 
 import pandas as pd
-from rapidfuzz.distance import Levenshtein
 
 from visit.activations.record import Activations
 from visit.errors import VisitError
 from visit.models.model import Model
+from visit.text.alignment import token_partners
 from visit.text.visible import visible
 
 Kind = Literal["equal", "replaced", "inserted", "deleted"]
@@ -75,21 +75,8 @@ def pair(model_a: Model, a: Activations, model_b: Model, b: Activations, fixes: 
 
 
 def pair_tokens(a: Sequence[Any], b: Sequence[Any], fixes: Iterable[Fix] = ()) -> Pairing:
-    """Align two sequences of token ids or of texts with the fewest changes (Levenshtein).
-
-    Where several tokens stand for several others they are paired from the last one backwards: a name of many tokens
-    is gathered at its last.
-    """
-    equal = [o for o in Levenshtein.opcodes(list(a), list(b)) if o.tag == "equal"]
-    partners: dict[int, int] = {}
-    i = j = 0
-    for start_a, start_b, length in [*((o.src_start, o.dest_start, o.src_end - o.src_start) for o in equal),
-                                     (len(a), len(b), 0)]:  # fmt: skip
-        both = min(start_a - i, start_b - j)
-        partners |= {start_a - n: start_b - n for n in range(1, both + 1)}
-        partners |= {start_a + n: start_b + n for n in range(length)}
-        i, j = start_a + length, start_b + length
-    return _paired(partners, a, b, fixes)
+    """Align two sequences of token ids or of texts with the fewest changes: `token_partners`, as a table of pairs."""
+    return _paired(token_partners(a, b), a, b, fixes)
 
 
 def parse_fixes(text: str) -> tuple[Fix, ...]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from visit.errors import VisitError
 from visit.models.attention import first_visible
 from visit.models.model import Model
-from visit.text.node_id import TERMS, NodeId
+from visit.text.node_id import EDITED, TERMS, NodeId
 
 Count = int | float | tuple[int, int] | None
 
@@ -99,6 +99,8 @@ def is_pin(model: Model, pin: str, layers: Collection[int], pos: int) -> bool:
     States, norms, sums, biases and rests stand in every graph and may be named without effect.
     """
     node = NodeId.parse(pin.removeprefix("-"))
+    if node is not None and node.kind in EDITED:
+        return False
     if node is None or node.only_b or node.kind not in TERMS:
         return node is not None and not node.only_b and not pin.startswith("-")
     if node.layer is None or node.layer not in layers:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from visit.models.model import Model
@@ -72,6 +72,21 @@ def slopes(model: Model) -> Float[Tensor, " head"] | None:
     found = [2.0 ** (-8.0 * (n + 1) / whole) for n in range(whole)]
     found += [2.0 ** (-4.0 * (2 * n + 1) / whole) for n in range(model.n_heads - whole)]
     return torch.tensor(found, dtype=model.wide, device=model.device)
+
+
+def pattern_of(
+    model: Model, layer: int, scores: Float[Tensor, "head query key"], heads: Int[Tensor, " head"] | None = None
+) -> Float[Tensor, "head query key"]:
+    """The pattern that follows from q·k of all pairs of positions, rotated and not yet scaled (method, identity 9).
+
+    Scale, soft-cap, ALiBi, mask and window, softmax. `heads`: which heads the scores are of (None: all).
+    """
+    scores = soft_cap(scores * score_scale(model, layer), score_cap(model))
+    steep = slopes(model)
+    if steep is not None:
+        steep = steep if heads is None else steep[heads]
+        scores = scores + steep[:, None, None] * torch.arange(scores.shape[-1], device=scores.device)
+    return scores.masked_fill(~visible(model, layer, scores.shape[-1]), -math.inf).softmax(-1)
 
 
 # ---- rotation --------------------------------------------------------------------------------------------------------

@@ -8,17 +8,21 @@ from functools import lru_cache
 
 _GRAMMAR = re.compile(
     r"""(?P<end>ln_final|logits)
+    | (?P<embed>embed) (?: \.pos(?P<embedded>[0-9]{1,6}) )?
     | L(?P<layer>[0-9]{1,6}) (?: -(?P<last>[0-9]{1,6}) )? \.(?P<gap>rest)
     | L(?P<block>[0-9]{1,6})\.
-      (?: (?P<state>resid_(?:pre|mid|post)|ln[12]_out|(?:attn|mlp)_(?:out|bias))
+      (?: (?P<state>resid_(?:pre|mid|post)|ln[12]_out|(?:attn|mlp)_(?:out|bias)|block)
         | (?P<sum>heads|mlp)\.rest
         | head(?P<head>[0-9]{1,6})
-          (?: \.(?: (?P<of_head>query|rest) | (?P<sourced>key|value)(?P<source>[0-9]{1,6})(?P<only_b>b?) ))?
+          (?: \.(?: (?P<of_head>query|rest) | (?P<sourced>key|value)(?P<source>[0-9]{1,6})(?P<only_b>b?)
+                 | link(?P<link>[0-9]{1,6})(?:\.(?P<renormalised>renormalised))? ))?
+        | kv_head(?P<kv_head>[0-9]{1,6})\.(?P<shared>key|value)(?P<shared_source>[0-9]{1,6})
         | (?P<neurons>attn_neuron|mlp_value|mlp_key)(?P<neuron>[0-9]{1,6}) (?: \.(?P<input>gate|up) )?
       )""",
     re.VERBOSE,
 )
 TERMS = ("head", "query", "key", "value", "attn_neuron", "mlp_key", "mlp_value")  # what a sum may leave out
+EDITED = ("embed", "block", "link", "kv_key", "kv_value")  # no nodes of a graph: named where a pass is edited
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +30,11 @@ class NodeId:
     """What a node's name says. `str` writes the name, `parse` reads it.
 
     `kind`: the word without layer and number. `part`: of a gated neuron's `mlp_key` "gate" or "up"; of a block's `rest`
-    the sum that it belongs to, "heads" or "mlp". `last_layer`: where a gap ends. `only_b`: in the difference of two
-    graphs, a memory value or key whose source token prompt B alone has.
+    the sum that it belongs to, "heads" or "mlp"; of a `link` that is "renormalised" this word. `last_layer`: where a
+    gap ends. `only_b`: in the difference of two graphs, a memory value or key whose source token prompt B alone has.
+    `kv_head`: whose key or value all heads of its group share (`L9.kv_head2.key4`, kinds `kv_key` and `kv_value`).
+    `L9.block` is all that block 9 adds to the stream, `embed` the embedding as it enters the stream, `embed.pos3` that
+    of position 3, `L9.head6.link4` the weight with which head 6 attends to position 4.
     """
 
     kind: str
@@ -38,6 +45,7 @@ class NodeId:
     part: str = ""
     last_layer: int | None = None
     only_b: bool = False
+    kv_head: int | None = None
 
     @staticmethod
     @lru_cache(maxsize=65536)
@@ -48,11 +56,18 @@ class NodeId:
             return None
         if found["end"]:
             return NodeId(found["end"])
+        if found["embed"]:
+            return NodeId("embed", source_pos=None if found["embedded"] is None else int(found["embedded"]))
         if found["gap"]:
             return NodeId("rest", int(found["layer"]), last_layer=int(found["last"] or found["layer"]))
         layer, head = int(found["block"]), None if found["head"] is None else int(found["head"])
         if found["sourced"]:
             return NodeId(found["sourced"], layer, head, int(found["source"]), only_b=bool(found["only_b"]))
+        if found["link"]:
+            return NodeId("link", layer, head, int(found["link"]), part=found["renormalised"] or "")
+        if found["shared"]:
+            source = int(found["shared_source"])
+            return NodeId(f"kv_{found['shared']}", layer, source_pos=source, kv_head=int(found["kv_head"]))
         if found["neurons"]:
             return NodeId(found["neurons"], layer, neuron=int(found["neuron"]), part=found["input"] or "")
         kind = found["state"] or found["of_head"] or ("rest" if found["sum"] else "head")
@@ -60,14 +75,17 @@ class NodeId:
 
     def __str__(self) -> str:
         if self.layer is None:
-            return self.kind
+            return self.kind if self.source_pos is None else f"{self.kind}.pos{self.source_pos}"
         at = f"L{self.layer}"
+        if self.kv_head is not None:
+            return f"{at}.kv_head{self.kv_head}.{self.kind.removeprefix('kv_')}{self.source_pos}"
         if self.head is not None:
             if self.kind == "head":
                 return f"{at}.head{self.head}"
             if self.source_pos is None:
                 return f"{at}.head{self.head}.{self.kind}"
-            return f"{at}.head{self.head}.{self.kind}{self.source_pos}{'b' if self.only_b else ''}"
+            ending = "b" if self.only_b else self.part and f".{self.part}"
+            return f"{at}.head{self.head}.{self.kind}{self.source_pos}{ending}"
         if self.neuron is not None:
             return f"{at}.{self.kind}{self.neuron}{self.part and '.' + self.part}"
         if self.kind == "rest" and not self.part:
