@@ -1,12 +1,13 @@
 """The flow page: how the answer came about, in sentences, as a map of the stream, and as the flow graph."""
 
-import streamlit as st
-
 from visit import app as ui
 from visit.app import flow, lens_map
 
 ui.ensure_entrypoint("pages/flow.py")
-st.title("Flow graph", anchor=False)
+ui.heading(
+    "Flow graph",
+    "How did this text lead to its next word? One pass, every vector of it read as words.",
+)
 subject = ui.prompt_bar()
 flow.answer_in_sentences(subject)
 lens_map.lens_map(subject)

@@ -1,12 +1,10 @@
 """The layer norm page: what a norm does to the words, on one prompt and on many."""
 
-import streamlit as st
-
 from visit import app as ui
 from visit.app import layernorm
 
 ui.ensure_entrypoint("pages/layernorm.py")
-st.title("Layer norm", anchor=False)
+ui.heading("Layer norm", "What does a layer norm do to the words that a state reads?")
 subject = ui.prompt_bar()
 site = layernorm.chosen_site(subject)
 layernorm.one_prompt(subject, *site)

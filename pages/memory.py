@@ -1,12 +1,10 @@
 """The attention memory: what a head recalls, from pattern to meaning."""
 
-import streamlit as st
-
 from visit import app as ui
 from visit.app import memory
 
 ui.ensure_entrypoint("pages/memory.py")
-st.title("Attention memory", anchor=False)
+ui.heading("Attention memory", "What does each head look at, and what does it fetch from there?")
 chosen = memory.chosen_head(ui.prompt_bar())
 memory.head_in_sentences(chosen)
 memory.overview(chosen)

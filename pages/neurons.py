@@ -6,7 +6,7 @@ from visit import app as ui
 from visit.app import neurons
 
 ui.ensure_entrypoint("pages/neurons.py")
-st.title("Neurons", anchor=False)
+ui.heading("Neurons", "Which neurons are active here, and which words do they write?")
 subject = ui.prompt_bar()
 neurons.active(subject)
 card = st.container()

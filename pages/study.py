@@ -1,10 +1,8 @@
 """The paper's studies: its figures for this model and these prompts, next to what the paper found."""
 
-import streamlit as st
-
 from visit import app as ui
 from visit.app import study
 
 ui.ensure_entrypoint("pages/study.py")
-st.title("Paper studies", anchor=False)
+ui.heading("Paper studies", "Do the paper's findings hold for this model? Its figures, made again from your prompts.")
 study.page()

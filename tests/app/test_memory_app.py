@@ -46,8 +46,9 @@ def test_the_page_opens_on_the_head_that_pushes_hardest():
 
 def test_a_newcomer_finds_the_name_mover_by_opening_the_page():
     """Choose the example (two clicks), open the page (the third): its first line names the head and the name."""
-    app = AppTest.from_file("../../streamlit_app.py", default_timeout=60).run()
-    app.selectbox(key="example").set_value("Two names: to whom does John give?").run()
+    app = AppTest.from_file("../../streamlit_app.py", default_timeout=60)
+    app.session_state["examples"] = True  # the list is opened
+    app.run().button(key="example Two names: to whom does John give?").click().run()
     app.switch_page("pages/memory.py").run()
     assert not app.exception and not app.error
     told = next(c.proto.json for c in app.get("bidi_component") if "pushes towards" in c.proto.json)

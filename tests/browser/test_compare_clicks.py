@@ -93,7 +93,7 @@ def test_fields_keep_their_values_when_the_page_changes(page):
     idle(page)
     assert page.get_by_label("Prompt A", exact=True).input_value() == DEFAULT_PROMPT and values() == ["all", "3"]
     page.get_by_role("link", name="Flow graph").click()
-    page.get_by_text("What comes next").wait_for(timeout=60_000)
+    page.get_by_role("group", name="What comes next").wait_for(timeout=60_000)
     idle(page)
     assert page.get_by_label("Prompt", exact=True).input_value() == DEFAULT_PROMPT and values() == ["all", "3"]
     page.go_back()

@@ -28,10 +28,11 @@ from visit.app.sidebar import need_numbers, show_ledger
 from visit.app.state import (
     DRAWN,
     change,
-    choice,
     defaults,
     field,
     levels,
+    listed,
+    segments,
     session,
     shown_errors,
     state,
@@ -155,9 +156,9 @@ def _tools() -> None:
         st.button("Copy A to B", icon=":material/content_copy:", on_click=_copy)
         names = list(dict.fromkeys(["", *LISTED, state().compare.model_b]))
         st.selectbox(
-            "Model of B", names, format_func=lambda n: title(n) if n else "the same as A", width=260,
+            "Model of B", format_func=lambda n: title(n) if n else "the same as A", width=260,
             accept_new_options=not is_hosted(), help="Another model for side B: a distilled, a fine-tuned one. "
-            "The alignment is then by token, or by character where the tokenizers differ.", **field("model_b"),
+            "The alignment is then by token, or by character where the tokenizers differ.", **listed("model_b", names),
         )  # fmt: skip
     look = session().look.get((state().prompt, state().compare.prompt_b))
     if look:
@@ -274,7 +275,7 @@ def parting(two: Two) -> None:
         st.caption("The two models have different numbers of layers, so their blocks cannot be laid beside each other.")
         return
     measure: Any = st.segmented_control(
-        "Distance", required=True, wrap=True, **choice("apart", None, lambda m: MEASURES[m])
+        "Distance", required=True, wrap=True, **segments("apart", None, lambda m: MEASURES[m])
     )
     shown = pager(*two.pager, "pairs")
     table = st_parting(*two.keys, shown.start, shown.stop)
@@ -342,7 +343,7 @@ def _compared(a: About, b: About, align: str, layers: Layers, keep: Any) -> None
 
     with st.spinner("Reading the words of both flows…"):
         found, shown, whole = _found(a, b, align, layers, keep)
-    view: Any = st.segmented_control("View", required=True, label_visibility="collapsed", **choice("view"))
+    view: Any = st.segmented_control("View", required=True, label_visibility="collapsed", **segments("view"))
     session().levels = shown
     now: Any = state().graph
     node = now.node or None

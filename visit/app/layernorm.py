@@ -12,7 +12,7 @@ import streamlit as st
 from visit.app.cache import st_target_shifts, st_token_shift
 from visit.app.prompt_bar import Subject
 from visit.app.prompt_sets import choose_set, watched
-from visit.app.state import change, choice, field, state
+from visit.app.state import change, listed, segments, state
 from visit.app.widgets import beside, downloads, on_point, plain
 from visit.figures import norms as figures
 from visit.text.glossary import explain
@@ -27,12 +27,12 @@ def chosen_site(subject: Subject) -> tuple[int | None, str, bool | None]:
     model = subject.model
     names = [name for name in ("ln1", "post_attn", "ln2", "post_mlp", "final") if has_norm(model, name)]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        norm: Any = st.segmented_control("Norm", required=True, **choice("norm", names))
+        norm: Any = st.segmented_control("Norm", required=True, **segments("norm", names))
         asked = state().layer
         layer = quarters(model.n_layers)[0] if asked is None else min(asked, model.n_layers - 1)
         if norm != "final":
-            st.selectbox("Layer", range(model.n_layers), width=110, **field("layer", layer))
-        lens: Any = st.segmented_control("The lens", required=True, help=explain("lens"), **choice("lens"))
+            st.selectbox("Layer", width=110, **listed("layer", range(model.n_layers), layer))
+        lens: Any = st.segmented_control("The lens", required=True, help=explain("lens"), **segments("lens"))
     if special := _what_norms(model.family):
         st.caption(special)
     return (None if norm == "final" else layer), norm, (False if lens == "without" else None)
@@ -145,7 +145,7 @@ def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | N
         return
     mean: Any = st.segmented_control(
         "The mean", required=True, help="What a set reads can be taken in two ways. The paper's tables use the second.",
-        **choice("mean"),
+        **segments("mean"),
     )  # fmt: skip
     words = function_words(st.session_state.get("function_words") or None)
     tables, verdict = tables_of(model, sums, norm, layer, mean, words)

@@ -12,7 +12,7 @@ from visit.app import graph_panel as graphs
 from visit.app.cache import st_alignment, st_head, st_head_graph, st_heads, st_life
 from visit.app.graph_panel import picture_file
 from visit.app.prompt_bar import Subject
-from visit.app.state import change, choice, state
+from visit.app.state import change, choice, segments, state
 from visit.app.widgets import beside, downloads, on_point, on_row, pager, plain, sentences, words_cell
 from visit.figures import heads as figures
 from visit.text.glossary import explain
@@ -79,7 +79,7 @@ def overview(chosen: Chosen) -> None:
     """All heads as a map, and as a list."""
     subject = chosen.subject
     st.subheader("All heads", anchor=False, help=explain("head"))
-    measure: Any = st.segmented_control("Colour", required=True, wrap=True, **choice("measure"))
+    measure: Any = st.segmented_control("Colour", required=True, wrap=True, **segments("measure"))
     listed = bool(st.session_state.get("heads_listed"))
     worded = listed or measure not in _NEEDS_NO_WORDS
     table = st_heads(*subject.about, words=True) if worded else st_heads(*subject.about)
@@ -345,7 +345,7 @@ def _life(chosen: Chosen, source: int) -> None:
     token = subject.acts.tokens[source]
     by = "source_prob"
     if subject.pos >= source:  # a head looks back only
-        colour: Any = st.segmented_control("Colour of the cells", required=True, wrap=True, **choice("life"))
+        colour: Any = st.segmented_control("Colour of the cells", required=True, wrap=True, **segments("life"))
         by = "source_prob" if colour == "own" else "intersection_head"
     table = st_life(*subject.key, None if by == "source_prob" else subject.pos, source, subject.target)
     st.altair_chart(

@@ -12,7 +12,7 @@ from visit.app.cache import st_active, st_index_seconds
 from visit.app.follow import look_again
 from visit.app.prompt_bar import Subject
 from visit.app.prompt_sets import SHARED, choose_set, short_name, start_run, watched
-from visit.app.state import change, choice, field, session, state, take
+from visit.app.state import change, choice, field, listed, segments, session, state, take
 from visit.app.widgets import beside, downloads, on_point, on_row, plain, words_cell
 from visit.errors import VisitError
 from visit.figures import neurons as figures
@@ -52,8 +52,8 @@ def active(subject: Subject) -> None:
     st.subheader(f"Most active at position {subject.pos} ({plain(subject.token)})", anchor=False,
                  help=explain("mlp_value"))  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.selectbox("Layer", range(subject.model.n_layers), width=110, **field("layer", layer))
-        kind: Any = st.segmented_control("Kind", required=True, help=explain("attn_neuron"), **choice("kind"))
+        st.selectbox("Layer", width=110, **listed("layer", range(subject.model.n_layers), layer))
+        kind: Any = st.segmented_control("Kind", required=True, help=explain("attn_neuron"), **segments("kind"))
         st.selectbox("Order", width=260, **choice("nsort"))
     table = st_active(*subject.about, layer, kind, state().neurons.nsort, MOST_ACTIVE)
     _active_table(table, kind, subject.word)
@@ -355,7 +355,7 @@ def statistics(subject: Subject, chosen: PromptSet) -> tuple[Any, Any] | bool:
     from visit.runs.prompts import run_key
 
     model = subject.model
-    share: Any = st.segmented_control("Most active: so much of a layer", required=True, **choice("nshare"),
+    share: Any = st.segmented_control("Most active: so much of a layer", required=True, **segments("nshare"),
                                       help="The paper counts the 100 most active of 4,096 neurons, 2.44 %; elsewhere "
                                       "the same share.")  # fmt: skip
     key = run_key(NEURON_RUN, model, chosen, share)
@@ -367,7 +367,7 @@ def statistics(subject: Subject, chosen: PromptSet) -> tuple[Any, Any] | bool:
     if index is None or sums is None or not sums.prompts:
         return index is None
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        measure: Any = st.segmented_control("Activity", required=True, **choice("activity"))
+        measure: Any = st.segmented_control("Activity", required=True, **segments("activity"))
         threshold = st.slider("Always on: among the most active on more than", 0.5, 1.0, 0.85, 0.01, width=360)
     stats = statistics_table(model, sums, index, measure, threshold)
     summary = regularization_table(stats)

@@ -25,13 +25,13 @@ from visit.app.state import (
     state,
     value_of,
 )
-from visit.app.widgets import Token, enter_runs, on_point, plain, token_box
+from visit.app.widgets import Token, enter_runs, plain, token_box
 from visit.errors import VisitError
 from visit.models.catalog import LISTED, MINI, title
 from visit.models.hub import DOWNLOADS
 from visit.text.glossary import explain
 from visit.text.numbers import percent
-from visit.text.visible import visible
+from visit.text.visible import as_word, visible
 
 if TYPE_CHECKING:
     from visit.activations.record import Activations
@@ -82,38 +82,70 @@ class Subject:
 
 
 def prompt_bar() -> Subject:
-    """The shared bar on top of a page: prompt, examples, token chips, prediction, target and distractor."""
+    """The shared bar on top of a page, in two lines: what is run, and its tokens with the words that come next."""
     show_notes()
     enter_runs()
-    left, right, with_ = st.columns([4, 2, 2], vertical_alignment="bottom")
-    left.text_area("Prompt", help=explain("prompt"), height="content", **field("prompt"))
-    examples = data_rows("examples.csv", state().model == MINI)
-    now = state().prompt, state().target, state().distractor
-    chosen = next((r for r in examples.values() if (r["prompt"], r["target"], r["distractor"]) == now), None)
-    st.session_state["example"] = chosen and chosen["label"]
-    right.selectbox("Examples", list(examples), index=None, placeholder="Try one", key="example",
-                    on_change=_take_example)  # fmt: skip
-    with with_, st.popover("Compare", width="stretch"):
-        key = f"w_prompt with {state().prompt}"
-        st.text_area("Change a word and press Enter", state().prompt, key=key, on_change=_take_other, height="content",
-                     args=(key,))  # fmt: skip
-        st.caption("Opens both prompts side by side: what changes inside the model?")
-    if chosen:
-        st.caption(f":material/lightbulb: {chosen['shows']}")
-    line = st.container()
-    model, acts = run()
+    line = st.container(key="prompt_line", horizontal=True, vertical_alignment="center", gap="small")
     with line:
-        chat_line((model, acts))
+        st.text_area("Prompt", height="content", label_visibility="collapsed", placeholder="A text; Enter runs it",
+                     **field("prompt"))  # fmt: skip
+        _examples()
+        with st.popover("Compare", icon=":material/compare_arrows:"):
+            key = f"w_prompt with {state().prompt}"
+            st.text_area("Change a word and press Enter", state().prompt, key=key, on_change=_take_other,
+                         height="content", args=(key,))  # fmt: skip
+            st.caption("Opens both prompts side by side: what changes inside the model?")
+    model, acts = run()
     show_ledger(model)
-    bar, chart = st.columns([3, 2], gap="medium")
-    with bar:
-        pos = position(acts)
-        _chips(model, acts, pos)
-        subject = asked_words(model, acts, pos)
+    pos = position(acts)
+    notes = st.container()
+    with line:
+        subject = _asked(model, acts, pos, notes)
+    _chips(subject)
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        _what_example_shows()
         lead_to_real()
-    with chart:
-        _prediction(subject)
+    chat_line((model, acts))
     return subject
+
+
+_EXAMPLES = """<style>
+[class*="st-key-example-"] button, [class*="st-key-example-"] button * {
+  justify-content: flex-start; text-align: left; }
+</style>"""
+
+
+def _examples() -> None:
+    """Sentences to try, each with what it shows; made when the list is opened."""
+    with st.popover("Examples", icon=":material/lightbulb:", key="examples", on_change="rerun") as menu:
+        if not menu.open:
+            return
+        st.html(_EXAMPLES)
+        for label, row in data_rows("examples.csv", state().model == MINI).items():
+            st.button(f"**{plain(row['prompt'])} …**  \n{plain(row['shows'])}", key=f"example {label}",
+                      on_click=_take_example, args=(row,), type="tertiary", width="stretch")  # fmt: skip
+
+
+def _take_example(row: dict[str, str]) -> None:
+    change(**{name: row[name] for name in ("prompt", "target", "distractor")}, **defaults("pos", *DRAWN))
+    st.session_state["examples"] = False
+
+
+def _what_example_shows() -> None:
+    now = state().prompt, state().target, state().distractor
+    rows = data_rows("examples.csv", state().model == MINI).values()
+    if shown := next((r["shows"] for r in rows if (r["prompt"], r["target"], r["distractor"]) == now), None):
+        st.caption(f":material/lightbulb: {shown}")
+
+
+def _asked(model: Model, acts: Activations, pos: int, notes: Any) -> Subject:
+    """Target and distractor behind a button that names them; what is wrong with them is said below the bar."""
+    predicted = _predicted(acts, pos)
+    target, other = (read_word(model, value_of(state(), name), name)[0] for name in ("target", "distractor"))
+    named = visible(model.vocabulary[predicted if target is None else target])
+    against = "" if other is None else f", not {visible(model.vocabulary[other])}"
+    with st.popover(plain(f"Target: {named}{against}"), icon=":material/adjust:", key="asked"):
+        return asked_words(model, acts, pos, notes=notes)
 
 
 @cache
@@ -122,14 +154,6 @@ def data_rows(file: str, mini: bool) -> dict[str, dict[str, str]]:
     path = Path(visit.__file__).parent / "data" / ("visit-mini" if mini else ".") / file
     with path.open(encoding="utf-8", newline="") as rows:
         return {row["label"]: {k: v or "" for k, v in row.items()} for row in csv.DictReader(rows)}
-
-
-def _take_example() -> None:
-    label = st.session_state["example"]
-    if label is not None:
-        row = data_rows("examples.csv", state().model == MINI)[label]
-        asked = {name: row[name] for name in ("prompt", "target", "distractor")}
-        change(**asked, **defaults("pos", *DRAWN))
 
 
 def _take_other(key: str) -> None:
@@ -171,18 +195,25 @@ def show_notes() -> None:
         st.info(note, icon=":material/link:")
 
 
-def asked_words(model: Model, acts: Activations, pos: int, side: str = "") -> Subject:
-    """The fields of target and distractor. `side`: "_b" for the second prompt of a page that has two."""
+def asked_words(model: Model, acts: Activations, pos: int, side: str = "", notes: Any = None) -> Subject:
+    """The fields of target and distractor. `side`: "_b" for the second prompt of a page that has two.
+
+    `notes`: where it is said that a word cannot be used; None: beside its field.
+    """
     places = st.columns(2)
-    target = _word_field(model, places[0], f"target{side}", "its prediction")
-    distractor = _word_field(model, places[1], f"distractor{side}", "none")
+    target = _word_field(model, places[0], notes or places[0], f"target{side}", "its prediction")
+    distractor = _word_field(model, places[1], notes or places[1], f"distractor{side}", "none")
     if target is None:
-        assert acts.logits is not None
-        target = int(acts.logits[pos].argmax())
+        target = _predicted(acts, pos)
     if target == distractor:
-        st.warning("Target and distractor are one word; the distractor is left out.", icon=":material/edit:")
+        (notes or st).warning("Target and distractor are one word; the distractor is left out.", icon=":material/edit:")
         distractor = None
     return Subject(model, acts, pos, target, distractor)
+
+
+def _predicted(acts: Activations, pos: int) -> int:
+    assert acts.logits is not None
+    return int(acts.logits[pos].argmax())
 
 
 def shown_model(side: str = "", name: str = "") -> Model:
@@ -265,10 +296,12 @@ def position(acts: Activations, side: str = "") -> int:
         return len(acts.token_ids) - 1
 
 
-def _chips(model: Model, acts: Activations, pos: int) -> None:
-    """The prompt's tokens as chips; the chosen one is the position that everything is about."""
+def _chips(subject: Subject) -> None:
+    """The prompt's tokens as chips, the chosen one being the position looked at; then what comes next."""
+    from visit.analyses.overview import predictions
     from visit.models.tokens import character_parts, special_ids, start_tokens
 
+    model, acts, pos = subject.model, subject.acts, subject.pos
     count = len(acts.token_ids)
     spelled = character_parts(model.tokenizer, acts.token_ids)
     starts = start_tokens(model.tokenizer)
@@ -287,8 +320,13 @@ def _chips(model: Model, acts: Activations, pos: int) -> None:
             return text, "control", ": a control token", False
         return text, "", "", acts.tokens[i].endswith("\n")
 
-    st.caption(f"Tokens ({count}), position {pos} is looked at", help=f"{explain('token')} {explain('position')}")
-    token_box([shown(i) for i in range(count)], pos, f"Tokens ({count})", partial(_take_token, count))
+    table = predictions(model, acts, pos)
+    ids, words = table["id"].tolist(), table["token"].tolist()
+    token_box(
+        [shown(i) for i in range(count)], pos, f"Tokens ({count})", partial(_take_token, count),
+        [(as_word(w), p, percent(p), i == subject.target) for w, p, i in zip(words, table["prob"], ids, strict=True)],
+        lambda n: change(target=words[n]),
+    )  # fmt: skip
     if starts and count > 1 and acts.pattern is not None:
         rest = float(acts.pattern[:, :, 1:, 0].float().mean())
         st.caption(
@@ -302,13 +340,22 @@ def _take_token(count: int, pos: int) -> None:
     change(pos=-1 if pos == count - 1 else pos, node="")
 
 
-def _word_field(model: Model, place: Any, name: str, empty: str) -> int | None:
-    """A target or distractor field. A word that is not one token is refused beside the field; the rest goes on."""
+def _word_field(model: Model, place: Any, notes: Any, name: str, empty: str) -> int | None:
+    """A target or distractor field. A word that is not one token is refused in `notes`; the rest goes on."""
     what = name.removesuffix("_b")
     place.text_input(what.capitalize(), placeholder=empty, help=explain(what), max_chars=200, **field(name))
-    text = value_of(state(), name)
+    token, refused, how = read_word(model, value_of(state(), name), what)
+    if refused:
+        notes.warning(f"{refused} Shown instead: {empty}.", icon=":material/edit:")
+    if how:
+        place.caption(how)
+    return token
+
+
+def read_word(model: Model, text: str, what: str) -> tuple[int | None, str, str]:
+    """(token, why it cannot be used, how it is read) of a word that was typed as target or distractor."""
     if not text:
-        return None
+        return None, "", ""
     try:
         spaced = model.token_id(" " + text)
     except VisitError:
@@ -318,28 +365,9 @@ def _word_field(model: Model, place: Any, name: str, empty: str) -> int | None:
     try:
         token = model.token_id(text, what)
     except VisitError as problem:
-        if spaced is None:
-            place.warning(f"{problem} Shown instead: {empty}.", icon=":material/edit:")
-        else:
-            place.caption(with_space)
-        return spaced
+        return spaced, str(problem) if spaced is None else "", "" if spaced is None else with_space
     if model.vocabulary[token] == " " + text:
-        place.caption(with_space)
-    elif not text.startswith(" ") and spaced not in (None, token):
-        place.caption(f"“{alone}” as at the start of a text; inside one its token is “{inside}”.")
-    return token
-
-
-def _prediction(subject: Subject) -> None:
-    from visit.analyses.overview import predictions
-    from visit.figures import maps as figures
-
-    table = predictions(subject.model, subject.acts, subject.pos)
-    st.markdown("**What comes next**", help="The model's prediction after the chosen position. Click a bar to make "
-                "it the target. " + explain("probability"))  # fmt: skip
-    words = dict(zip(table["id"].tolist(), table["token"].tolist(), strict=True))
-    st.altair_chart(
-        figures.predictions(table, subject.target),
-        alt="The ten most probable next tokens: " + ", ".join(visible(t) for t in table["token"]),
-        **on_point("predictions", "word", lambda p: change(target=words[p["id"]]) if p["id"] in words else None),
-    )  # fmt: skip
+        return token, "", with_space
+    if not text.startswith(" ") and spaced not in (None, token):
+        return token, "", f"“{alone}” as at the start of a text; inside one its token is “{inside}”."
+    return token, "", ""

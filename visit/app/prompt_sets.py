@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from visit.app.follow import look_again
-from visit.app.state import choice, field, state
+from visit.app.state import field, segments, state
 from visit.app.widgets import beside, plain
 from visit.errors import VisitError
 from visit.runs.prompts import (
@@ -53,7 +53,7 @@ def choose_set(model: Model, filtered: bool = True) -> PromptSet | None:
         st.segmented_control("Prompt set", required=True, wrap=True,
                              help="A set of prompts; every number below is about the last token of each. Answered: "
                                   "the model's most probable next word is the one that the set expects.",
-                             **choice("set", names, _labels(model, count)))  # fmt: skip
+                             **segments("set", names, _labels(model, count)))  # fmt: skip
     if filtered:
         right.checkbox("Only prompts that the model answers correctly", help="As in the paper: needs a target for each "
                                                                              "prompt.",

@@ -9,7 +9,7 @@ import streamlit as st
 
 from visit.app.cache import st_examination, st_ledger
 from visit.app.follow import look_again
-from visit.app.state import change, field, session, state, take, value_of, write_url
+from visit.app.state import change, field, listed, session, state, take, value_of, write_url
 from visit.errors import VisitError
 from visit.models import wheels
 from visit.models.catalog import LISTED, MINI, REAL, is_hosted, least, memory_at_hand, need, title
@@ -28,14 +28,13 @@ def choose() -> None:
     _settle("model_b")
     st.selectbox(
         "Model",
-        list(dict.fromkeys([*LISTED, state().model])),
         format_func=label,
         accept_new_options=not is_hosted(),
         help="Behind each name: its download / the memory it takes in float32. visit-mini works offline. "
         + ("" if is_hosted() else "Or type a hub id (openai-community/gpt2), or the path of a model's folder or .gguf "
            "file. ")
         + "Only safetensors and GGUF are read, and no code of a model is run.",
-        **field("model"),
+        **listed("model", list(dict.fromkeys([*LISTED, state().model]))),
     )  # fmt: skip
     if pending := session().pending:
         with st.container(border=True):

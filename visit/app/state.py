@@ -474,27 +474,49 @@ def defaults(*names: str) -> dict[str, Any]:
 
 
 def field(name: str, shown: Any = None) -> dict[str, Any]:
-    """Widget arguments that tie it to one field of the state: `st.text_input("…", **field("target"))`.
+    """Arguments that tie a text, a number or a toggle to a field of the state: `st.text_input("…", **field("target"))`.
 
     `shown`: what the widget shows where the state says nothing that can be had here.
     """
-    key, value = f"w_{name}", value_of(state(), name) if shown is None else shown
-    if key not in st.session_state or st.session_state[key] != value:
-        st.session_state[key] = value
-    return {"key": key, "on_change": _store, "args": (name,)}
+    return {"value": value_of(state(), name) if shown is None else shown, **_tied(name, shown)}
 
 
-def choice(
+def listed(name: str, options: Sequence[Any], shown: Any = None) -> dict[str, Any]:
+    """The same for a selectbox with these options."""
+    now = value_of(state(), name) if shown is None else shown
+    return {"options": options, "index": list(options).index(now), **_tied(name, shown)}
+
+
+def choice(name: str) -> dict[str, Any]:
+    """The same for a selectbox with the field's own choices."""
+    choices = CONTROLS[name].choices
+    return {"format_func": choices.__getitem__, **listed(name, list(choices))}
+
+
+def segments(
     name: str, among: Sequence[str] | None = None, show: Callable[[str], str] | None = None
 ) -> dict[str, Any]:  # fmt: skip
-    """The same with the options of a list. `among`: those that can be chosen here; the first where the state has none.
+    """The same for a segmented control. `among`: those that can be chosen here; the first where the state has none.
 
     `show`: how an option is called, where that depends on what the page shows.
     """
     choices, value = CONTROLS[name].choices, value_of(state(), name)
     options = list(choices if among is None else among)
     shown = value if value in options else options[0]
-    return {"options": options, "format_func": show or (lambda v: choices.get(v, v)), **field(name, shown)}
+    names = show or (lambda v: choices.get(v, v))
+    return {"options": options, "format_func": names, "default": shown, **_tied(name, shown)}
+
+
+def _tied(name: str, shown: Any = None) -> dict[str, Any]:
+    """The key of a widget, which has the field's value, and what stores another one.
+
+    The value is given as the widget's default too: Streamlit sends a value once, and drops what it has not yet sent
+    when another run begins; a field that never heard of its value would answer with an empty one.
+    """
+    key, value = f"w_{name}", value_of(state(), name) if shown is None else shown
+    if key not in st.session_state or st.session_state[key] != value:
+        st.session_state[key] = value
+    return {"key": key, "on_change": _store, "args": (name,)}
 
 
 def _store(name: str) -> None:

@@ -14,7 +14,7 @@ from visit.app.follow import look_again
 from visit.app.prompt_bar import show_notes, shown_model
 from visit.app.prompt_sets import choose_set, start_run, watched
 from visit.app.sidebar import show_ledger
-from visit.app.state import CONTROLS, change, choice, field, session, state, value_of
+from visit.app.state import CONTROLS, change, choice, field, listed, session, state, value_of
 from visit.errors import VisitError
 from visit.figures import study as figures
 from visit.runs.prompts import PromptSet
@@ -98,9 +98,9 @@ def _study_controls(model: Model, chosen: PromptSet) -> tuple[PromptSet, Setting
     with st.container(horizontal=True, vertical_alignment="bottom"):
         counts = [c for c in CONTROLS["count"].choices if c == "all" or int(c) < len(chosen.rows)]
         count = state().studies.count if state().studies.count in counts else "all"
-        st.selectbox("Prompts, evenly spread over the set", counts, width=250, filter_mode=None,
+        st.selectbox("Prompts, evenly spread over the set", width=250, filter_mode=None,
                      format_func=lambda c: f"all {len(chosen.rows):,}" if c == "all" else c,
-                     help="The paper takes 100.", **field("count", count))  # fmt: skip
+                     help="The paper takes 100.", **listed("count", counts, count))  # fmt: skip
         st.selectbox("Which of them", width=290, help="Right means that the target is the model's most probable next "
                      "word. The paper takes only such prompts; its Figures 13 and 14 compare.",
                      **choice("correct"))  # fmt: skip

@@ -52,4 +52,29 @@ export default function ({ data, parentElement, setTriggerValue }) {
     root.classList.toggle('below', root.scrollTop + root.clientHeight < root.scrollHeight - 6);
   };
   root.onscroll();
+
+  const next = parentElement.querySelector('.following'), SHOWN = 3;
+  next.setAttribute('aria-label', 'What comes next');
+  const bar = data.following.map(([text, prob, percent, target], n) => {
+    const word = make('button', target ? 'word target' : 'word');
+    word.append(make('bdi', '', text), make('b', '', percent));
+    word.style.setProperty('--share', `${100 * prob}%`);
+    word.title = target ? 'the target: what the page is about' : 'make it the target';
+    word.setAttribute('aria-pressed', String(target));
+    word.hidden = n >= SHOWN && !target && !root.opened;
+    word.onclick = () => { if (!target) setTriggerValue('take', n); };
+    return word;
+  });
+  const left = bar.filter((word) => word.hidden).length;
+  const more = make('button', 'more', left ? `${left} more` : 'fewer');
+  more.hidden = data.following.length <= SHOWN + 1;
+  more.setAttribute('aria-expanded', String(!left));
+  more.onclick = () => {
+    root.opened = !root.opened;
+    bar.forEach((word, n) => { word.hidden = n >= SHOWN && !data.following[n][3] && !root.opened; });
+    const hidden = bar.filter((word) => word.hidden).length;
+    more.textContent = hidden ? `${hidden} more` : 'fewer';
+    more.setAttribute('aria-expanded', String(!hidden));
+  };
+  next.replaceChildren(make('span', 'says', 'comes next'), ...bar, more);
 }

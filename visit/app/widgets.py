@@ -29,6 +29,12 @@ def words_cell(tokens: Any, count: int = 5) -> str | None:
     return ", ".join(word_list(tokens, count, state().whole)) if isinstance(tokens, (list, tuple)) else None
 
 
+def heading(title: str, answers: str) -> None:
+    """The head of a page: its name, and the question that it answers."""
+    st.title(title, anchor=False)
+    st.caption(answers)
+
+
 # ---- columns ---------------------------------------------------------------------------------------------------------
 _STACKED = """<style>
 @media (max-width: 1100px) {
@@ -65,21 +71,37 @@ def sentences(found: list[Any], key: str, pick: Callable[[str], None]) -> None:
 
 
 Token = tuple[str, str, str, bool]  # as shown; "", "start" or "control"; what else is known; a line ends after it
+Next = tuple[str, float, str, bool]  # a word that may come next, its probability as a number and as text; the target
 
 
-def token_box(tokens: list[Token], chosen: int, label: str, pick: Callable[[int], None]) -> None:
-    """A prompt's tokens as running text in a box of three lines. `pick(pos)`: another one was chosen."""
+def token_box(
+    tokens: list[Token], chosen: int, label: str, pick: Callable[[int], None], following: list[Next],
+    take: Callable[[int], None],
+) -> None:  # fmt: skip
+    """A prompt's tokens as running text in a box of three lines, and the words most likely to come next.
 
-    def picked() -> None:
-        found = st.session_state["tokens"]["pick"]
-        if isinstance(found, int | float) and 0 <= int(found) < len(tokens):
-            pick(int(found))
+    `pick(pos)`: another token was chosen; `take(n)`: the n-th of the next words.
+    """
 
-    data = {"tokens": [list(t) for t in tokens], "chosen": chosen, "label": label, "version": str(tokens)}
-    component("tokens", "<div class='tokens' role='radiogroup'></div>")(key="tokens", data=data, on_pick_change=picked)
+    def chosen_of(name: str, count: int, then: Callable[[int], None]) -> Callable[[], None]:
+        def call() -> None:
+            found = st.session_state["tokens"][name]
+            if isinstance(found, int | float) and 0 <= int(found) < count:
+                then(int(found))
+
+        return call
+
+    data = {"tokens": [list(t) for t in tokens], "chosen": chosen, "label": label, "version": str(tokens),
+            "following": [list(f) for f in following]}  # fmt: skip
+    html = "<div class='tokens' role='radiogroup'></div><div class='following' role='group'></div>"
+    component("tokens", html)(
+        key="tokens", data=data, on_pick_change=chosen_of("pick", len(tokens), pick),
+        on_take_change=chosen_of("take", len(following), take),
+    )  # fmt: skip
 
 
 _PROMPT_FIELD = """<style>
+.st-key-prompt_line [data-testid="stElementContainer"]:has(textarea) { min-width: min(100%, 20rem); }
 [class*="st-key-w_prompt"] textarea { field-sizing: content; height: auto !important; min-height: 2.4rem !important;
   max-height: 5.6rem; line-height: 1.45; padding-top: 0.5rem; padding-bottom: 0.5rem; resize: none; }
 [class*="st-key-w_prompt"] [data-testid="InputInstructions"] { font-size: 0; }

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from visit.text.numbers import bits, number, percent
+from visit.text.numbers import bits, number
 from visit.text.visible import as_word, visible
 
 HUE = "#0b7a75"  # near the top; the drawing's blue-green
@@ -128,36 +128,3 @@ def _parting_cells(table: pd.DataFrame, measure: str) -> pd.DataFrame:
 
 def _row_name(depth: int) -> str:
     return "embedding" if depth == 0 else f"block {depth - 1}"
-
-
-def predictions(table: pd.DataFrame, target: int) -> Any:
-    """The model's next-token prediction as bars, the target's bar strong; a click selects `id` under "word"."""
-    import altair as alt
-
-    shown = table.assign(
-        word=[f"{i + 1}\u2003{as_word(t)}" for i, t in enumerate(table["token"])],
-        share=[percent(p, narrow=True) for p in table["prob"]],
-        chosen=table["id"] == target,
-    )
-    y = alt.Y(
-        "word:N",
-        sort=None,
-        axis=alt.Axis(
-            title=None,
-            ticks=False,
-            domain=False,
-            labelLimit=150,
-            labelFlush=False,
-            labelExpr="split(datum.label, '\\u2003')[1]",
-        ),
-    )
-    top = float(table["prob"].max())
-    x = alt.X("prob:Q", axis=None, scale=alt.Scale(domain=[0, top * 1.6]))
-    tips = [alt.Tooltip("word:N", title="token"), alt.Tooltip("share:N", title="probability")]
-    pick = alt.selection_point(name="word", fields=["id"], on="click", empty=False)
-    base = alt.Chart(shown).encode(y=y, x=x, tooltip=tips)
-    bars = base.mark_bar(color=HUE, cornerRadiusEnd=3, height=13, cursor="pointer").encode(
-        opacity=alt.condition("datum.chosen", alt.value(1.0), alt.value(0.4))
-    ).add_params(pick)  # fmt: skip
-    texts = base.mark_text(align="left", dx=5, fontSize=12, cursor="pointer", color=INK).encode(text="share:N")
-    return alt.layer(bars, texts).properties(height={"step": 20})

@@ -7,8 +7,6 @@ import pytest
 
 import visit
 from visit import build_flow_graph, capture
-from visit.analyses.overview import predictions
-from visit.figures import maps
 
 PROMPT = "<b>Mary</b> and John"
 
@@ -23,13 +21,3 @@ def test_the_sankey_carries_contributions_and_escapes_words():
     assert len(sankey["link"]["source"]) == (edges["contribution"] != 0).sum()
     text = str(figure)
     assert "<b>" not in text and "&lt;b&gt;" in text
-
-
-def test_predictions_are_the_models_own():
-    model = models.small("gpt2")
-    table = predictions(model, capture(model, PROMPT), -1)
-    chart = maps.predictions(table, int(table["id"][0])).to_dict()
-    rows = next(iter(chart["datasets"].values()))
-    assert [row["prob"] for row in rows] == table["prob"].tolist() and [row["chosen"] for row in rows] == [True] + [
-        False
-    ] * 9
