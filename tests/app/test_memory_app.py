@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 import visit
 from visit import VisitError, capture
 from visit.analyses.attention_memory import head_memory, head_meta, head_summary
-from visit.analyses.heads import _readings, head_map
+from visit.analyses.heads import _head_readings, head_map
 from visit.analyses.overlap import alignment_scores
 from visit.exact.question import ask
 from visit.narrate.memory import FINDINGS, figure_findings, head_graph, memory_story, strongest_head
@@ -77,7 +77,7 @@ def test_what_is_folded_away_is_not_computed(monkeypatch):
     """By default: the numbers of all heads, the words of one. Lists, lives and figures are read when opened."""
     prompt = "The capital of Norway is the city of"
     with monkeypatch.context() as patch:
-        for place in ("heads._readings", "attention_memory.value_life", "overlap.alignment_scores"):
+        for place in ("heads._head_readings", "attention_memory.value_life", "overlap.alignment_scores"):
             patch.setattr(f"visit.analyses.{place}", never)
         app = start(prompt=prompt)
         assert not app.exception and len(rows(app)) == 9 and rows(app)["value"].iloc[:-1].notna().all()
@@ -98,7 +98,7 @@ def test_what_is_folded_away_is_not_computed(monkeypatch):
 @pytest.mark.parametrize("measure", ["intersection_final", "rank", "norm"])
 def test_a_measure_that_rests_on_words_has_them_read(measure, monkeypatch):
     wanted, reads = measure != "norm", []
-    monkeypatch.setattr("visit.analyses.heads._readings", lambda *given: reads.append(1) or _readings(*given))
+    monkeypatch.setattr("visit.analyses.heads._head_readings", lambda *given: reads.append(1) or _head_readings(*given))
     app = start(measure=measure, prompt=f"The capital of Italy is the city of {measure}")
     assert not app.exception and bool(reads) == wanted
 

@@ -62,7 +62,7 @@ def capture(
     Source: method section 1; edits: causes, section 12.
     """
     ids = tokenize(model, prompt)
-    recorder, made = Recorder(model, _checked(parts)), applied(model, edits, ids)
+    recorder, made = Recorder(model, _known_parts(parts)), applied(model, edits, ids)
     with model.lock, edit_hooks(model, made, len(ids)), recorder.hooks():
         recorder.run(torch.tensor([ids], device=model.device))
     return recorder.record(0, ids, prompt, made)
@@ -82,7 +82,7 @@ def capture_many(
     `pos`: keep this position only (the axis `pos` has length 1, and so has `query`); None keeps all of them.
     `batch`: prompts per batch; None: as many as give about 2,048 tokens. The model's lock is free between batches.
     """
-    wanted = _checked(parts)
+    wanted = _known_parts(parts)
     if batch is not None and batch < 1:
         raise VisitError(f"A batch holds at least one prompt; got {batch}.")
     ids = [tokenize(model, p) for p in prompts]
@@ -201,7 +201,7 @@ def _fit(ids: Sequence[Sequence[int]], equal: bool) -> int:
     return len(ids)
 
 
-def _checked(parts: Sequence[str] | None) -> frozenset[str]:
+def _known_parts(parts: Sequence[str] | None) -> frozenset[str]:
     wanted = frozenset(PARTS if parts is None else parts)
     unknown = wanted - frozenset(PARTS)
     if unknown:

@@ -29,7 +29,7 @@ from visit.models.model import Model
 
 
 # ---- the vectors of one head at one position, and what they read, in one pass over the -------------------------------
-def terms(model: Model, acts: Activations, layer: int, head: int, t: int) -> tuple[Tensor, Tensor, Tensor]:
+def head_terms(model: Model, acts: Activations, layer: int, head: int, t: int) -> tuple[Tensor, Tensor, Tensor]:
     """One head at `t`: its memory values `[source, d_model]`, its pattern `[source]`, its output `[d_model]`."""
     weights = model.W_O(layer)[head] * post_scale(model, acts, layer, "attn", t)
     values = needed(acts, "v")[layer, : t + 1, kv_head(model, head)].to(model.wide) @ weights
@@ -72,7 +72,7 @@ def read_blocks(model: Model, blocks: dict[str, Tensor], asked: Tensor, k: int) 
     columns: dict[str, list[Any]] = {}
     start = 0
     for name, block in blocks.items():
-        part = _rows(found, start, start + len(block))
+        part = _readings_part(found, start, start + len(block))
         start += len(block)
         if not name:
             columns |= value_columns(model, part)
@@ -83,7 +83,7 @@ def read_blocks(model: Model, blocks: dict[str, Tensor], asked: Tensor, k: int) 
     return columns
 
 
-def _rows(found: Readings, first: int, end: int) -> Readings:
+def _readings_part(found: Readings, first: int, end: int) -> Readings:
     parts: dict[str, Any] = {f.name: getattr(found, f.name)[first:end] for f in fields(found)}
     return Readings(**parts)
 
@@ -99,11 +99,11 @@ def value_columns(model: Model, found: Readings) -> dict[str, list[Any]]:
     }  # fmt: skip
 
 
-_LISTS = [f"{name}{part}" for name in ("key_", "key_gain_", "query_", "query_gain_") for part in ("tokens", "probs")]
+_READ = [f"{name}{part}" for name in ("key_", "key_gain_", "query_", "query_gain_") for part in ("tokens", "probs")]
 _COLUMNS = [
     "source_pos", "source_token", "is_sink", "pattern", "value_norm", "moved", "share", "contribution",
     "tokens", "probs", "entropy", "prob", "rank", "source_prob", "source_rank", "negated_tokens", "negated_probs",
-    *_LISTS,
+    *_READ,
 ]  # fmt: skip
 
 
@@ -138,7 +138,7 @@ def head_memory(
     check_head(model, layer, head)
     shown, k = seen(acts, t, sources), counted(model, k)
     with torch.no_grad():
-        values, pattern, result = terms(model, acts, layer, head, t)
+        values, pattern, result = head_terms(model, acts, layer, head, t)
         table = _sum_of_rows(acts, values, pattern, result, frozen)
         blocks = {"": values[shown]}
         if float(frozen.of(result)) < 0:
@@ -148,7 +148,7 @@ def head_memory(
         columns = read_blocks(model, blocks, asked, k) if shown else {}
     for name in _COLUMNS[table.shape[1] :]:
         found = dict(zip(shown, columns.get(name, []), strict=False))
-        table[name] = pd.Series([found.get(i) for i in range(len(table))], dtype=_dtype(name))
+        table[name] = pd.Series([found.get(i) for i in range(len(table))], dtype=_column_type(name))
     return table
 
 
@@ -173,7 +173,7 @@ def head_summary(
     t = question.pos
     check_head(model, layer, head)
     with torch.no_grad():
-        values, pattern, result = terms(model, acts, layer, head, t)
+        values, pattern, result = head_terms(model, acts, layer, head, t)
         norms = head_results(model, acts, layer, t).norm(dim=-1)
         miss = float((result - pattern @ values).norm())
         both = columns_of(model, read(model, torch.stack([result, -result]), question.target, counted(model, k)))
@@ -251,7 +251,7 @@ def _sum_of_rows(
     return pd.DataFrame(columns)
 
 
-def _dtype(name: str) -> str:
+def _column_type(name: str) -> str:
     if name in ("rank", "source_rank"):
         return "Int64"
     return "float64" if name in ("entropy", "prob", "source_prob") else "object"

@@ -59,7 +59,7 @@ def part(
     # all depths are read together: a product of a few rows costs as much as one of a hundred
     x, y = (torch.cat([stream[side][at] for stream in streams]) for side, at in ((0, at_a), (1, at_b)))
     same = _same(x, y) if model_a is model_b else torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    x, y = _seen(model_a, model_b, x, y, len(both), lenses)
+    x, y = _lens_inputs(model_a, model_b, x, y, len(both), lenses)
     read = _distances(model_a, model_b, x, y, k, same)
     rows = []
     for depth in depths:
@@ -95,7 +95,7 @@ def _stream(model: Model, acts: Activations, depth: int) -> Tensor:
     return needed(acts, name)[layer].to(model.wide)
 
 
-def _seen(
+def _lens_inputs(
     model_a: Model, model_b: Model, x: Tensor, y: Tensor, pairs: int, lenses: tuple[Lens | None, Lens | None]
 ) -> list[Tensor]:
     """The states as the lenses are given them, `pairs` rows a depth."""
@@ -110,7 +110,7 @@ def _seen(
 
 def _distances(model_a: Model, model_b: Model, x: Tensor, y: Tensor, k: int, same: Tensor) -> dict[str, list[Any]]:
     """Divergence and intersection of what two sets of states read, row by row; `same` ones are read once."""
-    words = [_words(model_a, x[same])] * 2
+    words = [_words_of_states(model_a, x[same])] * 2
     js = apart = torch.zeros(int(same.sum()), dtype=torch.float64)
     x, y = x[~same], y[~same]
     if model_a.vocabulary == model_b.vocabulary:
@@ -119,7 +119,7 @@ def _distances(model_a: Model, model_b: Model, x: Tensor, y: Tensor, k: int, sam
         fresh = [[m.vocabulary[i] for i in top[:, 0].tolist()] for m, top in ((model_a, top_a), (model_b, top_b))]
         apart_now = 1 - shared
     else:
-        fresh = [_words(model_a, x), _words(model_b, y)]
+        fresh = [_words_of_states(model_a, x), _words_of_states(model_b, y)]
         js_now = apart_now = torch.full((len(x),), math.nan, dtype=torch.float64)
     order = torch.cat([same.nonzero()[:, 0], (~same).nonzero()[:, 0]]).argsort().tolist()
     columns = {
@@ -129,7 +129,7 @@ def _distances(model_a: Model, model_b: Model, x: Tensor, y: Tensor, k: int, sam
     return {name: [values[n] for n in order] for name, values in columns.items()}
 
 
-def _words(model: Model, x: Tensor) -> list[str]:
+def _words_of_states(model: Model, x: Tensor) -> list[str]:
     """The top word of every state."""
     return [model.vocabulary[i] for _, logits in lens_logits(model, x) for i in logits.argmax(-1).tolist()]
 

@@ -12,13 +12,13 @@ from visit.activations.forward import capture, plain_logits, tokenize
 from visit.activations.record import Activations
 from visit.exact.ledger import SAMPLE, ledger, summary, tolerance
 from visit.graph.build import build_flow_graph, sums_gap
-from visit.models.catalog import TOKENS, Dimensions, Forecast, forecast, memory_at_hand
+from visit.models.catalog import FORECAST_TOKENS, Dimensions, Forecast, forecast, memory_at_hand
 from visit.models.model import Model
 from visit.models.provenance import provenance, quantization_note
 from visit.models.tokens import start_tokens
 from visit.text.numbers import size_text
 
-_LONG = 1024  # tokens of the long prompt whose memory is forecast too
+_LONG_PROMPT = 1024  # tokens of the long prompt whose memory is forecast too
 _CHUNK = 1 << 22  # numbers looked at together when a weight is searched for NaN
 
 
@@ -194,7 +194,7 @@ def sizes_of(model: Model) -> Dimensions:
     )
 
 
-def expected(model: Model, tokens: int = TOKENS) -> Forecast:
+def expected(model: Model, tokens: int = FORECAST_TOKENS) -> Forecast:
     """The forecast of a model that is loaded, from its own dimensions."""
     parameters = sum(p.numel() for p in model.hf.parameters())
     return forecast(parameters, sizes_of(model), str(model.dtype).removeprefix("torch."), tokens)
@@ -202,7 +202,7 @@ def expected(model: Model, tokens: int = TOKENS) -> Forecast:
 
 def _memory(model: Model) -> pd.DataFrame:
     """What the model takes and what there is: the smaller of free memory and what the container's limit leaves."""
-    short, long = expected(model), expected(model, min(_LONG, model.max_tokens))
+    short, long = expected(model), expected(model, min(_LONG_PROMPT, model.max_tokens))
     free = memory_at_hand(str(model.device))
     more = short.capture + short.projection
     return _table({

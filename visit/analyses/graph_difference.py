@@ -33,10 +33,10 @@ _SHAPE = {
     "n_layers": "as many layers", "n_heads": "as many heads", "d_head": "heads of one width",
     "d_mlp": "as many neurons", "gated": "MLPs of one kind (gated or not)", "layers": "the same layers shown",
 }  # fmt: skip
-_NUMBERS = ("prob", "rank", "entropy", "norm", "coefficient", "contribution")
-_SIDED = ("source_pos", "source_token", "word", "tokens", "probs", "bottom_tokens", "bottom_probs", *_NUMBERS)
+_COMPARED = ("prob", "rank", "entropy", "norm", "coefficient", "contribution")
+_SIDED = ("source_pos", "source_token", "word", "tokens", "probs", "bottom_tokens", "bottom_probs", *_COMPARED)
 _PARTS = ("head", "value", "mlp_value", "attn_out", "mlp_out", "attn_bias", "mlp_bias", "resid_pre")
-_INTEGERS = ("layer", "head", "neuron", "source_pos_a", "source_pos_b", "rank_a", "rank_b")
+_INTEGER_COLUMNS = ("layer", "head", "neuron", "source_pos_a", "source_pos_b", "rank_a", "rank_b")
 
 
 class NodePair(NamedTuple):
@@ -102,9 +102,9 @@ class Comparison:
                     cell = None if node is None else getattr(node, column)
                     row[f"{column}_{side}"] = list(cell) if isinstance(cell, tuple) else cell
             rows.append(row | {"difference": both.difference})
-        numbers = [name for name in (*_NUMBERS, *self._also) if name != "rank"]
+        numbers = [name for name in (*_COMPARED, *self._also) if name != "rank"]
         types = {f"{name}_{side}": float for name in numbers for side in "ab"}
-        return pd.DataFrame(rows).astype({"absent": object} | types | dict.fromkeys(_INTEGERS, "Int64"))
+        return pd.DataFrame(rows).astype({"absent": object} | types | dict.fromkeys(_INTEGER_COLUMNS, "Int64"))
 
     @cached_property
     def edges(self) -> pd.DataFrame:
@@ -164,7 +164,7 @@ def compare(graph_a: FlowGraph, graph_b: FlowGraph, pairing: Pairing | None = No
         pairing = pair(*graph_a.source, *graph_b.source)
     pairing = pairing or pair_tokens(graph_a.meta["tokens"], graph_b.meta["tokens"])
     a, b, kept = complete(graph_a, graph_b, pairing)
-    asked = [_asked(graph) for graph in (graph_a, graph_b)]
+    asked = [_question_of(graph) for graph in (graph_a, graph_b)]
     pairs = _pairs(a, b, pairing, kept)
     counts = Counter(one.status for one in pairs.values())
     meta = {**a.meta, "b": b.meta, "counts": dict(counts.most_common()), "difference": "B − A"}
@@ -193,7 +193,7 @@ def single_parts(a: Question, b: Question, pairing: Pairing) -> pd.DataFrame:
     for side, asked in (("a", a), ("b", b)):
         table[f"word_{side}"] = None
         table.loc[first, f"word_{side}"] = _recalled(asked, table.loc[first], side)
-    table = pd.concat([table.rename_axis("id").reset_index(), _neurons(a, b)], ignore_index=True)
+    table = pd.concat([table.rename_axis("id").reset_index(), _moved_neurons(a, b)], ignore_index=True)
     table["component"] = [
         f"L{layer} H{head}" if kind == "head" else f"L{layer} N{i.partition('mlp_value')[2]}"
         for i, kind, layer, head in zip(table["id"], table["kind"], table["layer"], table["head"], strict=True)
@@ -209,7 +209,7 @@ def _recalled(asked: Question, head: pd.Series, side: str) -> str:
     return asked.model.vocabulary[int(read(asked.model, value, k=1).top_ids[0, 0])]
 
 
-def _neurons(a: Question, b: Question) -> pd.DataFrame:
+def _moved_neurons(a: Question, b: Question) -> pd.DataFrame:
     """Of every block the neuron whose contribution changes most between two passes."""
     rows = []
     frozen = [attribution(o.model, o.acts, o.acts.index(o.pos), o.target, o.distractor) for o in (a, b)]
@@ -357,7 +357,7 @@ def component(row: dict[str, Any]) -> str:
     return f"{layer} {names.get(kind, kind)}"
 
 
-def _asked(graph: FlowGraph) -> Question | None:
+def _question_of(graph: FlowGraph) -> Question | None:
     if graph.source is None:
         return None
     target, distractor = (graph.meta[role] and graph.meta[role]["id"] for role in ("target", "distractor"))
@@ -378,13 +378,13 @@ def target_ranks(a: Question, b: Question) -> pd.DataFrame:
             if token is not None:
                 whose.setdefault(side.model.vocabulary[token], []).append(f"{role} of {name}")
     rows = [
-        {"word": word, "whose": ", ".join(roles), **_standing(a, word, "a"), **_standing(b, word, "b")}
+        {"word": word, "whose": ", ".join(roles), **_word_in_pass(a, word, "a"), **_word_in_pass(b, word, "b")}
         for word, roles in whose.items()
     ]
     return pd.DataFrame(rows).astype({"rank_a": "Int64", "rank_b": "Int64"})
 
 
-def _standing(asked: Question, word: str, side: str) -> dict[str, Any]:
+def _word_in_pass(asked: Question, word: str, side: str) -> dict[str, Any]:
     """Probability, rank and centred logit of a word at one side's position."""
     ids = {asked.model.vocabulary[i]: i for i in (asked.target, asked.distractor) if i is not None}
     try:

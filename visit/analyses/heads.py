@@ -40,7 +40,7 @@ def role_scores(acts: Activations, windows: Sequence[int | None] | None = None) 
     pattern = needed(acts, "pattern")
     n_layers, n_heads = pattern.shape[:2]
     wide = torch.promote_types(pattern.dtype, torch.float32)
-    sources = _sources(torch.tensor(acts.token_ids, device=pattern.device))
+    sources = _rule_sources(torch.tensor(acts.token_ids, device=pattern.device))
     sizes = [None] * n_layers if windows is None else list(windows)
     known = {size: _weights(sources, size, wide) for size in set(sizes)}
     scores = torch.cat([own.to(wide).flatten(1) @ known[size][0].T for own, size in zip(pattern, sizes, strict=True)])
@@ -67,7 +67,7 @@ def _weights(
     return weights, uniform.masked_fill(queries < LEAST_QUERIES, math.nan).tolist()
 
 
-def _sources(ids: Tensor) -> Bool[Tensor, "rule query key"]:
+def _rule_sources(ids: Tensor) -> Bool[Tensor, "rule query key"]:
     """Where each rule says to look; a query for which two rules name the same source is left out of both."""
     at = torch.arange(len(ids), device=ids.device)
     past = at[:, None] > at
@@ -119,7 +119,7 @@ def head_map(
         contribution = frozen.of(results).flatten().tolist()
         sources = [_main_source(model, acts, layer, t) for layer in range(model.n_layers)]
         norm = results.norm(dim=-1)
-        read_too = _readings(model, acts, t, results, question.target, k) if words else {}
+        read_too = _head_readings(model, acts, t, results, question.target, k) if words else {}
     table = places(model)
     table.insert(0, "node", [f"L{layer}.head{head}" for layer, head in table.itertuples(index=False)])
     columns = {
@@ -132,7 +132,7 @@ def head_map(
     return pd.concat([table, pd.concat(sources, ignore_index=True), role_scores(acts, windows).iloc[:, 2:]], axis=1)
 
 
-def _readings(
+def _head_readings(
     model: Model, acts: Activations, t: int, results: Float[Tensor, "layer head d_model"], wanted: int, k: int
 ) -> dict[str, list[Any]]:
     """What every head reads, and I_k of it with what it is added to."""

@@ -24,13 +24,13 @@ from visit.text.numbers import percent
 from visit.text.visible import visible
 
 # ---- neurons in one prompt -------------------------------------------------------------------------------------------
-Kind = Literal["mlp", "attention"]
+NeuronKind = Literal["mlp", "attention"]
 Order = Literal["norm", "contribution", "coefficient"]
 READS = ("W_in", "W_gate")
 
 
 def active_neurons(
-    model: Model, acts: Activations, layer: int, pos: int = -1, kind: Kind = "mlp", top: int | None = 20,
+    model: Model, acts: Activations, layer: int, pos: int = -1, kind: NeuronKind = "mlp", top: int | None = 20,
     by: Order = "norm", target: int | str | None = None, distractor: int | str | None = None, k: int = 5,
 ) -> pd.DataFrame:  # fmt: skip
     """The most active neurons of a layer at one position: a row each, then what they leave out, then the bias.
@@ -48,7 +48,7 @@ def active_neurons(
     question = ask(model, acts, pos, target, distractor)
     t, frozen = question.pos, question.attribution
     check_layer(model, layer)
-    check_choice("kind", kind, get_args(Kind))
+    check_choice("kind", kind, get_args(NeuronKind))
     check_choice("by", by, get_args(Order))
     check_positive("top", top)
     with torch.no_grad():
@@ -74,7 +74,7 @@ def active_neurons(
     return _with_rest(table, layer, kind, rest, bias, frozen, max(0.0, left), len(a) > len(shown))
 
 
-def _sum(model: Model, acts: Activations, layer: int, t: int, kind: Kind) -> tuple[Tensor, Tensor, Any, Tensor]:
+def _sum(model: Model, acts: Activations, layer: int, t: int, kind: NeuronKind) -> tuple[Tensor, Tensor, Any, Tensor]:
     """The terms of one sum at `t`: coefficients, rows, bias, and what the model itself made of them."""
     if kind == "mlp":
         rows, bias = written(model, acts, layer, "mlp", t)
@@ -102,8 +102,8 @@ def _keys(model: Model, acts: Activations, layer: int, t: int, shown: Tensor, k:
 
 
 def _with_rest(
-    table: pd.DataFrame, layer: int, kind: Kind, rest: Tensor, bias: Tensor | None, frozen: Attribution, left: float,
-    pruned: bool,
+    table: pd.DataFrame, layer: int, kind: NeuronKind, rest: Tensor, bias: Tensor | None, frozen: Attribution,
+    left: float, pruned: bool,
 ) -> pd.DataFrame:  # fmt: skip
     """The table with the rows that complete its sum: what was left out, and the bias where the family has one."""
     part = "mlp" if kind == "mlp" else "attn"

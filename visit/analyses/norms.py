@@ -40,11 +40,11 @@ def norm_module(model: Model, layer: int | None, norm: str) -> Any:
         return model.ln_final
     check_layer(model, layer)
     if not has_norm(model, norm):
-        raise VisitError(f"A block of {model.name} has no {norm} of its own. Ask for {_other(model, norm)}.")
+        raise VisitError(f"A block of {model.name} has no {norm} of its own. Ask for {_norms_there(model, norm)}.")
     return model.module(getattr(model.family, norm), layer)
 
 
-def _other(model: Model, norm: str) -> str:
+def _norms_there(model: Model, norm: str) -> str:
     if norm == "ln2" and model.family.ln1:
         return "ln1, which attention and MLP share"
     return " or ".join([n for n in _INSIDE if has_norm(model, n)][:2] or ["the final norm"])

@@ -20,7 +20,7 @@ from visit.models.model import Model
 
 TOP_VALUES = 3  # per head, by attention: Figure 5
 VECTORS = 4096  # memory values held at once
-_COLUMNS = ["figure", "layer", "head", "rank_in_layer", "with_w_o", "other", "source_pos", "source_rank", "score"]
+_SCORE_COLUMNS = ["figure", "layer", "head", "rank_in_layer", "with_w_o", "other", "source_pos", "source_rank", "score"]
 
 
 def alignment_scores(
@@ -54,7 +54,7 @@ def alignment_scores(
     if values is None or values > TOP_VALUES:
         parts.append(memory.assign(figure=16))
     whole = pd.concat(parts, ignore_index=True)
-    return whole.astype({"source_pos": "Int64", "source_rank": "Int64"})[_COLUMNS]
+    return whole.astype({"source_pos": "Int64", "source_rank": "Int64"})[_SCORE_COLUMNS]
 
 
 def _tops(model: Model, vectors: Float[Tensor, "n d_model"], k: int) -> Int[Tensor, "n k"]:

@@ -68,7 +68,7 @@ def page() -> None:
         look_again(LOOK_EVERY, _so_far, run, model, prompts, settings)
     else:
         other = study_results.laid_over(run.key) if set(settings.figures) & set(ALIGNED) else (None, None)
-        study_results.show(run, model, prompts, other)
+        study_results.show_figures(run, model, prompts, other)
 
 
 def _all_in(run: Run, prompts: PromptSet) -> bool:

@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from visit.studies.record import Study
 
 STUDY_BYTES = 32 << 20  # of finished studies that can be laid over another one
-ROWS = 1000  # of a table on the page; the files have all
+SHOWN_ROWS = 1000  # of a table on the page; the files have all
 _NONE = "nothing"
 _WIDE = "<style>[class*='st-key-wide_']{overflow-x:auto;max-width:100%}</style>"  # wide figures scroll by themselves
 
 
-def show(run: Run, model: Model, prompts: PromptSet, over: tuple[Any, Study | None]) -> None:
+def show_figures(run: Run, model: Model, prompts: PromptSet, over: tuple[Any, Study | None]) -> None:
     """All figures that are complete. `over`: of `laid_over`."""
     name, other = over
     study = _study(run, model, prompts)
@@ -50,7 +50,7 @@ def show(run: Run, model: Model, prompts: PromptSet, over: tuple[Any, Study | No
     _contents(study)
     if other is not None:
         first, second = report.run_name(study.meta), report.run_name(other.meta)
-        st.markdown(f"Solid: **{plain(first)}**. Dashed: **{plain(second)}**, {plain(report.short(other.meta))}.")
+        st.markdown(f"Solid: **{plain(first)}**. Dashed: **{plain(second)}**, {plain(report.study_label(other.meta))}.")
     for figure in study.tables:
         _figure(study, figure, other, (run.key, study.meta["prompts"], name))
     _elsewhere(study)
@@ -77,7 +77,7 @@ def show_one(run: Run, model: Model, prompts: PromptSet, figure: str) -> None:
 
 def _contents(study: Study) -> None:
     """Every figure with its verdicts at a glance, as links down the page."""
-    st.markdown(f"**{plain(report.summary(study.meta))}**")
+    st.markdown(f"**{plain(report.study_summary(study.meta))}**")
     found = [(caption_of(figure), report.marks(study, figure)) for figure in study.tables]
     st.markdown(" \u2003 ".join(_unbroken(f"[{caption.name}](#{caption.anchor}) {marks}") for caption, marks in found))
     st.caption(plain(ANSWERS))
@@ -95,7 +95,7 @@ def _figure(study: Study, figure: str, other: Study | None, drawn: Any) -> None:
     _charts(_drawn(study, figure, other, drawn), figure)
     if figure.startswith("tables"):
         height: Any = "content" if len(table) <= 12 else 420
-        st.dataframe(_spelt(table.head(ROWS)), hide_index=True, placeholder="–", height=height)
+        st.dataframe(_spelt(table.head(SHOWN_ROWS)), hide_index=True, placeholder="–", height=height)
     for verdict in study.verdicts.get(figure, ()):
         small = f"  \n:small[:gray[{plain(verdict.numbers)}]]" if verdict.numbers else ""
         st.markdown(f"{report.MARKS[verdict.holds]} **{plain(verdict.sentence)}**{small}")
@@ -232,7 +232,7 @@ def laid_over(now: Any) -> tuple[Any, Study | None]:
 
 
 def _label(found: dict[Any, Any], key: Any) -> str:
-    return "nothing" if key == _NONE else f"{report.run_name(found[key].meta)}, {report.short(found[key].meta)}"
+    return "nothing" if key == _NONE else f"{report.run_name(found[key].meta)}, {report.study_label(found[key].meta)}"
 
 
 # ---- from sums to a study --------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from visit.cli.options import (
-    DRAWN,
+    GRAPH_FILES,
     captured,
     chat_options,
     check_out,
@@ -49,7 +49,7 @@ def add(commands: Any) -> None:
     lens_option(compare)
     keep_options(compare)
     draw_options(compare)
-    out_options(compare, DRAWN)
+    out_options(compare, GRAPH_FILES)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     from visit.files.flow_page import difference_file
     from visit.narrate.comparison import contrast
 
-    check_out(options.out, DRAWN)
+    check_out(options.out, GRAPH_FILES)
     fixes = parse_fixes(options.align)
     (graph_a, model_a, a), (graph_b, model_b, b) = _sides(options)
     pairing = pair(model_a, a, model_b, b, fixes)

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from visit.cli.options import (
-    DRAWN,
+    GRAPH_FILES,
     captured,
     check_out,
     draw_options,
@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
     lens_option(graph)
     keep_options(graph)
     draw_options(graph)
-    out_options(graph, DRAWN)
+    out_options(graph, GRAPH_FILES)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     from visit.models.load import load_model
     from visit.narrate.flow import story
 
-    check_out(options.out, DRAWN)
+    check_out(options.out, GRAPH_FILES)
     layers = None if options.layers is None else parse_layers(options.layers)
     model = load_model(options.model, options.revision, options.dtype)
     acts = captured(options, model, options.prompt)

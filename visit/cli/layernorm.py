@@ -39,12 +39,12 @@ def run(options: argparse.Namespace) -> int:
     from visit.models.load import load_model
 
     check_out(options.out, TABLES)
-    _check(options)
+    _check_options(options)
     model = load_model(options.model, options.revision, options.dtype)
-    return _one(options, model) if options.prompts is None else _set(options, model)
+    return _shifts_of_prompt(options, model) if options.prompts is None else _tables_of_set(options, model)
 
 
-def _check(options: argparse.Namespace) -> None:
+def _check_options(options: argparse.Namespace) -> None:
     if options.prompts is not None and options.target is not None:
         raise VisitError("--target belongs to --prompt; over a set of prompts all words are looked at.")
     if options.prompts is not None and options.chat:
@@ -55,7 +55,7 @@ def _check(options: argparse.Namespace) -> None:
                 raise VisitError(f"{name} belongs to --prompts; one prompt has no mean and no interval.")
 
 
-def _one(options: argparse.Namespace, model: Any) -> int:
+def _shifts_of_prompt(options: argparse.Namespace, model: Any) -> int:
     from visit.analyses.norms import target_shifts, token_shift
     from visit.exact.question import ask
     from visit.files.tables import to_text
@@ -72,23 +72,25 @@ def _one(options: argparse.Namespace, model: Any) -> int:
     meta |= {"layer": None if options.norm == "final" else layer, "norm": options.norm, "final_norm": final}
     if wrote(options, meta, {"words": words, "targets": targets}):
         return 0
-    print(f"{_where(options.norm, layer)}: the words before and after, and what each of its steps adds to the change\n")
+    print(
+        f"{_site_of(options.norm, layer)}: the words before and after, and what each of its steps adds to the change\n"
+    )
     print(f"{to_text(words.drop(columns=['id']))}\n")
     print(f"The target {meta['target']['token']!r} at every norm\n\n{to_text(targets)}")
     return 0
 
 
-def _where(norm: str, layer: int | None) -> str:
+def _site_of(norm: str, layer: int | None) -> str:
     return "The final norm" if norm == "final" else f"{norm} of layer {layer}"
 
 
-def _set(options: argparse.Namespace, model: Any) -> int:
+def _tables_of_set(options: argparse.Namespace, model: Any) -> int:
     from visit.analyses.function_words import function_words
     from visit.analyses.norm_tables import set_meta, set_tables
     from visit.files.tables import to_text
 
-    prompts = _prompts(model, options.prompts)
-    listed = None if options.words is None else function_words(_text(options.words))
+    prompts = _readable_prompts(model, options.prompts)
+    listed = None if options.words is None else function_words(_file_text(options.words))
     final = False if options.no_final_norm else None
     tables, sentence = set_tables(
         model, prompts, options.norm, options.layer, options.pos, options.mean or "probabilities", final, listed,
@@ -97,19 +99,19 @@ def _set(options: argparse.Namespace, model: Any) -> int:
     if wrote(options, set_meta(model, prompts, options, sentence), tables):
         return 0
     for name in ("top", "falling", "test"):
-        print(f"{_TITLES[name]}\n\n{to_text(tables[name])}\n")
+        print(f"{_TABLE_TITLES[name]}\n\n{to_text(tables[name])}\n")
     print(sentence)
     return 0
 
 
-_TITLES = {
+_TABLE_TITLES = {
     "top": "The most probable words before and after",
     "falling": "The words that lose most",
     "test": "Function words against content words",
 }
 
 
-def _text(path: Path) -> str:
+def _file_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -117,7 +119,7 @@ def _text(path: Path) -> str:
         raise VisitError(f"{str(path)!r} cannot be read ({reason}). Give a text file.") from error
 
 
-def _prompts(model: Any, path: Path) -> list[str]:
+def _readable_prompts(model: Any, path: Path) -> list[str]:
     """The prompts of a file that this model can read; the others are listed on standard error, with their lines."""
     from visit.runs.prompts import fitting, named_prompts
 

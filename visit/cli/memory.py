@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from visit.cli.options import (
-    DRAWN,
+    GRAPH_FILES,
     captured,
     check_out,
     drew,
@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
     memory.add_argument("--layer", type=int, help="the heads of this layer only; with --head: that head, row by row")
     memory.add_argument("--head", type=int, help="needs --layer (default: the head that pushes hardest)")
     memory.add_argument("--theme", choices=("light", "dark"), default="light", help="of .svg and .png (default light)")
-    out_options(memory, DRAWN)
+    out_options(memory, GRAPH_FILES)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     from visit.models.load import load_model
     from visit.narrate.memory import head_graph, memory_story, strongest_head
 
-    check_out(options.out, DRAWN)
+    check_out(options.out, GRAPH_FILES)
     if options.head is not None and options.layer is None:
         raise VisitError("--head needs --layer: heads are numbered within their layer.")
     model = load_model(options.model, options.revision, options.dtype)

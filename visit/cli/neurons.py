@@ -55,17 +55,17 @@ def run(options: argparse.Namespace) -> int:
     if options.search is not None:
         return _search(options, model)
     if options.prompt is not None:
-        return _one(options, model)
-    return _set(options, model) if options.prompts is not None else _card(options, model)
+        return _active_of_prompt(options, model)
+    return _statistics_of_set(options, model) if options.prompts is not None else _card(options, model)
 
 
-def _meta(model: Any) -> dict[str, Any]:
+def _neuron_meta(model: Any) -> dict[str, Any]:
     from visit.models.provenance import provenance
 
     return provenance(model, "family", "d_vocab", "d_mlp")
 
 
-def _index(model: Any) -> Any:
+def _static_index(model: Any) -> Any:
     """The static index; on a terminal the first, long reading says how far it is."""
     from visit.lenses.weights import static_index
 
@@ -82,11 +82,11 @@ def _search(options: argparse.Namespace, model: Any) -> int:
     from visit.lenses.weights import search_weights
 
     token = model.token_id(options.search, "word")
-    table = search_weights(_index(model), token)
+    table = search_weights(_static_index(model), token)
     for name in ("layer", "neuron"):
         if getattr(options, name) is not None:
             table = table[table[name] == getattr(options, name)].reset_index(drop=True)
-    meta = {**_meta(model), "search": {"id": token, "token": model.vocabulary[token]}}
+    meta = {**_neuron_meta(model), "search": {"id": token, "token": model.vocabulary[token]}}
     if wrote(options, meta, {"search": table}):
         return 0
     print(f"{len(table):,} rows of the weights hold {model.vocabulary[token]!r} among their 20 top words.\n")
@@ -94,10 +94,10 @@ def _search(options: argparse.Namespace, model: Any) -> int:
     return 0
 
 
-def _one(options: argparse.Namespace, model: Any) -> int:
+def _active_of_prompt(options: argparse.Namespace, model: Any) -> int:
     import pandas as pd
 
-    from visit.analyses.neurons import Kind, active_neurons
+    from visit.analyses.neurons import NeuronKind, active_neurons
     from visit.exact.ledger import ledger
     from visit.exact.question import ask
     from visit.files.tables import to_text
@@ -106,7 +106,7 @@ def _one(options: argparse.Namespace, model: Any) -> int:
     layers = range(model.n_layers) if options.layer is None else [options.layer]
     asked = options.pos, options.target, options.distractor
     tables = {}
-    kinds: tuple[tuple[str, Kind], ...] = (("neurons", "mlp"), ("attention", "attention"))
+    kinds: tuple[tuple[str, NeuronKind], ...] = (("neurons", "mlp"), ("attention", "attention"))
     for name, kind in kinds:
         top = None if options.neuron is not None else options.top
         found = [active_neurons(model, acts, n, asked[0], kind, top, options.by, *asked[1:]) for n in layers]
@@ -133,12 +133,12 @@ def _of_neuron(options: argparse.Namespace, model: Any, tables: dict[str, Any]) 
     """The rows of one neuron, and its card."""
     from visit.analyses.neurons import neuron_card
 
-    card = neuron_card(model, _index(model), options.layer, options.neuron)
+    card = neuron_card(model, _static_index(model), options.layer, options.neuron)
     mlp = tables["neurons"]
     return {"neurons": mlp[mlp["neuron"] == options.neuron].reset_index(drop=True), **card["tables"]}
 
 
-def _set(options: argparse.Namespace, model: Any) -> int:
+def _statistics_of_set(options: argparse.Namespace, model: Any) -> int:
     from visit.analyses.neuron_sets import neuron_sums, statistics_table
     from visit.analyses.neuron_tokens import neuron_tokens
     from visit.analyses.neurons import neuron_card, regularization_findings, regularization_table
@@ -149,11 +149,11 @@ def _set(options: argparse.Namespace, model: Any) -> int:
     for note in chosen.notes:
         print(f"visit: left out, {note}", file=sys.stderr)
     sums = neuron_sums(model, chosen.prompts, options.share, options.pos)
-    index = _index(model)
+    index = _static_index(model)
     stats = statistics_table(model, sums, index, options.measure, options.threshold)
     summary = regularization_table(stats)
     meta = {
-        **_meta(model), "prompts": sums.prompts, "file": str(options.prompts), "position": options.pos,
+        **_neuron_meta(model), "prompts": sums.prompts, "file": str(options.prompts), "position": options.pos,
         "measure": options.measure, "share": options.share, "threshold": options.threshold,
         "findings": regularization_findings(summary, stats, sums.prompts), "left_out": len(chosen.notes),
     }  # fmt: skip
@@ -169,20 +169,28 @@ def _set(options: argparse.Namespace, model: Any) -> int:
     print("\n".join(meta["findings"]) + "\n")
     for name, table in tables.items():
         few = table.nlargest(20, "freq") if name == "neurons" else table
-        print(f"{name}\n{to_text(few, [c for c in few.columns if c not in _LONG])}\n")
+        print(f"{name}\n{to_text(few, [c for c in few.columns if c not in _UNPRINTED])}\n")
     return 0
 
 
-_LONG = ("example_prompts", "example_values", "outlier_dims", "norm_percentile", "entropy_percentile", "min", "std")
+_UNPRINTED = (
+    "example_prompts",
+    "example_values",
+    "outlier_dims",
+    "norm_percentile",
+    "entropy_percentile",
+    "min",
+    "std",
+)
 
 
 def _card(options: argparse.Namespace, model: Any) -> int:
     from visit.analyses.neurons import neuron_card
     from visit.files.tables import to_text
 
-    card = neuron_card(model, _index(model), options.layer, options.neuron)
+    card = neuron_card(model, _static_index(model), options.layer, options.neuron)
     tables = card.pop("tables")
-    if wrote(options, {**_meta(model), **card}, tables):
+    if wrote(options, {**_neuron_meta(model), **card}, tables):
         return 0
     for name, table in tables.items():
         print(f"{name}\n{to_text(table)}\n")

@@ -22,7 +22,7 @@ class Once(argparse.Action):
 
 
 TABLES = (".json", ".csv")
-DRAWN = (*TABLES, ".html", ".svg", ".png")
+GRAPH_FILES = (*TABLES, ".html", ".svg", ".png")
 
 
 def model_options(parser: argparse.ArgumentParser) -> None:

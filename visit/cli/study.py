@@ -20,7 +20,7 @@ from visit.text.numbers import percent
 if TYPE_CHECKING:
     from visit.runs.job import Progress
 
-EVERY = 30.0  # seconds after which the command says where it is, terminal or not
+STATUS_SECONDS = 30.0  # seconds after which the command says where it is, terminal or not
 
 
 def add(commands: Any) -> None:
@@ -127,7 +127,7 @@ class _Teller:
         self.thread = threading.Thread(target=self._tell, daemon=True)
 
     def _tell(self) -> None:
-        while not self.over.wait(EVERY):
+        while not self.over.wait(STATUS_SECONDS):
             if not self.terminal:
                 print(self.text, file=sys.stderr, flush=True)
 

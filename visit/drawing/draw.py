@@ -19,7 +19,7 @@ from typing import Any, TypedDict, Unpack
 
 from visit.drawing.edges import gauge, route
 from visit.drawing.inspector import LENS, entries, fact_names, fact_terms
-from visit.drawing.layout import levels, place
+from visit.drawing.layout import block_levels, place
 from visit.drawing.records import Band, Detail, Gauge, Level, Parts, Sheet, WidthBy
 from visit.drawing.style import ColorBy, Legend, PaletteName, Theme, legend, pill_class, style
 from visit.drawing.svg import Ink, document, draw_legend, drawing, frame, mark
@@ -60,7 +60,7 @@ def compose(graph: FlowGraph, detail: Detail = "words", **look: Unpack[Look]) ->
     """Lay out a graph and give every part its class."""
     color_by, beside = look.get("color_by", "rank"), look.get("beside", ())
     sheet = place(
-        graph, levels(graph, detail), look.get("parts", "both"), look.get("sort_by", "norm"), look.get("order")
+        graph, block_levels(graph, detail), look.get("parts", "both"), look.get("sort_by", "norm"), look.get("order")
     )
     largest = max(map(_largest_part, (graph, *beside)))
     class_of = pill_class(color_by, graph.d_vocab, largest)
@@ -141,7 +141,12 @@ def flow_data(
     """
     picture = compose(graph, detail, **look)
     page = {"palette": palette, "selected": selected, "actions": actions, "group": group}
-    return drawing_data(picture) | {"nodes": node_entries(picture.graph, picture.sheet.pills)} | terms(picture) | page
+    return (
+        drawing_data(picture)
+        | {"nodes": node_entries(picture.graph, picture.sheet.pills)}
+        | legend_terms(picture)
+        | page
+    )
 
 
 def drawing_data(picture: Picture) -> dict[str, Any]:
@@ -154,7 +159,7 @@ def drawing_data(picture: Picture) -> dict[str, Any]:
         "junctions": len(sheet.junctions),
         "links": [_link(band, numbers) for band in picture.bands],
         "open": _open_blocks(sheet),
-        "rise": _rise(sheet),
+        "rise": _steepest_block(sheet),
     }
 
 
@@ -168,7 +173,7 @@ def node_entries(flow: FlowGraph, ids: Iterable[str]) -> list[dict[str, Any]]:
     return found
 
 
-def terms(picture: Picture) -> dict[str, Any]:
+def legend_terms(picture: Picture) -> dict[str, Any]:
     """The words around a drawing: the numbers' names and meanings, the legend."""
     return {
         "facts": fact_names(picture.graph),
@@ -210,7 +215,7 @@ def _open_blocks(sheet: Sheet) -> list[list[float]]:
     ]  # fmt: skip
 
 
-def _rise(sheet: Sheet) -> list[float] | None:
+def _steepest_block(sheet: Sheet) -> list[float] | None:
     """As `_open_blocks`, of the block over which the target's probability rises most; looked at when all are folded."""
     steps = [(b.share - a.share, b) for a, b in pairwise(sheet.bars)]
     if not steps:

@@ -12,7 +12,7 @@ from typing import Any
 from visit.graph.flowgraph import FlowGraph, Node, rest_share
 from visit.text.glossary import explain
 from visit.text.numbers import number, percent
-from visit.text.visible import QUIET, as_word, visible, word_kind
+from visit.text.visible import QUIET_KINDS, as_word, visible, word_kind
 
 _ADDS_NOTHING = "adds nothing to the stream"
 _SILENT = {"ln1_out", "ln2_out", "query", "key", "mlp_key", "ln_final", "logits"}
@@ -93,10 +93,10 @@ def entries(flow: FlowGraph, ids: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def _entry(flow: FlowGraph, node: Node) -> dict[str, Any]:
-    names = _names(flow, node)
+    names = _name_parts(flow, node)
     entry: dict[str, Any] = {
         "id": node.id,
-        "title": title(flow, node, names),
+        "title": node_title(flow, node, names),
         "how": how(flow, node, names),
         "lens": int(node.kind not in _NO_LENS),
         "w": list(map(as_word, node.tokens[:10])),
@@ -119,7 +119,7 @@ def _entry(flow: FlowGraph, node: Node) -> dict[str, Any]:
 def _kind(token: str) -> str:
     """What a token is, as a letter: a whole `w`ord, `q`uiet (white space or bytes, in grey), a `p`iece, a `s`ign."""
     kind = word_kind(token)
-    return "q" if kind in QUIET else kind[0]
+    return "q" if kind in QUIET_KINDS else kind[0]
 
 
 def _both_sides(flow: FlowGraph, node: Node) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def _brief(p: float | None) -> float | None:
     return None if p is None else float(f"{p:.4g}")
 
 
-def title(flow: FlowGraph, node: Node, names: dict[str, Any]) -> str:
+def node_title(flow: FlowGraph, node: Node, names: dict[str, Any]) -> str:
     """The node's name in the field's words: `Head L9 H6 at position 12`."""
     if node.kind == "rest":
         return _rest_title(flow, node)
@@ -195,7 +195,7 @@ def how(flow: FlowGraph, node: Node, names: dict[str, Any]) -> str:
     return _HOWS.get(kind, "").format(**names)
 
 
-def _names(flow: FlowGraph, node: Node) -> dict[str, Any]:
+def _name_parts(flow: FlowGraph, node: Node) -> dict[str, Any]:
     number = lambda n: str(n).translate(_SUBSCRIPTS) if n is not None else ""  # noqa: E731
     return {
         "layer": node.layer,

@@ -47,7 +47,7 @@ _WORDS = {*_STATES, "head", "value", "mlp_value", "rest"}
 _ATTENTION = {"ln1_out", "query", "key", "value", "head", "attn_neuron", "attn_bias"}
 
 
-def levels(flow: FlowGraph, detail: Detail) -> dict[int, Level]:
+def block_levels(flow: FlowGraph, detail: Detail) -> dict[int, Level]:
     """The level of every shown block; blocks that a dict leaves out are folded.
 
     Raises ValueError for a word that is no level.
@@ -94,13 +94,13 @@ def _in_parts(flow: FlowGraph, node: Node, parts: Parts) -> bool:
 def ordered(nodes: Iterable[Node], by: str) -> list[Node]:
     """Nodes by falling norm or |contribution|, or by rising index; equal ones by index, so that rows are stable."""
     if by == "norm":
-        return sorted(nodes, key=lambda n: (-n.size, *_index(n)))
+        return sorted(nodes, key=lambda n: (-n.size, *_model_order(n)))
     if by == "contribution":
-        return sorted(nodes, key=lambda n: (-abs(n.contribution or 0.0), *_index(n)))
-    return sorted(nodes, key=_index)
+        return sorted(nodes, key=lambda n: (-abs(n.contribution or 0.0), *_model_order(n)))
+    return sorted(nodes, key=_model_order)
 
 
-def _index(node: Node) -> tuple[int, int, int]:
+def _model_order(node: Node) -> tuple[int, int, int]:
     return tuple(-1 if v is None else v for v in (node.head, node.source_pos, node.neuron))  # type: ignore[return-value]
 
 
@@ -193,7 +193,7 @@ def place(
     for layer, level in chosen.items():
         rows = Rows(flow, ids, layer, sort_by, order)
         group = rows.group
-        x = _start(sheet, flow, group, layer, level, x)
+        x = _enter(sheet, flow, group, layer, level, x)
         x = _folded(sheet, group, rows, layer, x) if level == "states" else _open(sheet, group, rows, layer, level, x)
     x = _end(sheet, flow, x)
     sheet.width = x + MARGIN
@@ -220,7 +220,7 @@ def _folded_state(sheet: Sheet, node: Node, x: float) -> None:
         sheet.bars.append(Bar(node.layer, x, sheet.fold_w, node.target_prob))
 
 
-def _start(sheet: Sheet, flow: FlowGraph, group: dict[str, list[Node]], layer: int, level: Level, x: float) -> float:
+def _enter(sheet: Sheet, flow: FlowGraph, group: dict[str, list[Node]], layer: int, level: Level, x: float) -> float:
     """The gap before a block, if there is one, and its first state; returns where the block begins."""
     for node in group.get("resid_pre", []):
         for edge in flow.into[node.id]:
@@ -271,9 +271,9 @@ def _open(sheet: Sheet, group: dict[str, list[Node]], rows: Rows, layer: int, le
     block = Block(layer, level, x)
     sheet.blocks.append(block)
     sheet.captions.append(Caption(x + 14, 20, f"block {layer}", "title", layer))
-    x = _attention(sheet, group, rows, block, x)
+    x = _attention_columns(sheet, group, rows, block, x)
     x = _give_back(sheet, group, "attn_out", "attention out", "resid_mid", "residual", x)
-    x = _mlp(sheet, group, rows, block, x)
+    x = _mlp_columns(sheet, group, rows, block, x)
     x = _give_back(sheet, group, "mlp_out", "MLP out", "resid_post", "residual out", x)
     block.right = x
     return x
@@ -309,7 +309,7 @@ def _norm(sheet: Sheet, group: dict[str, list[Node]], kind: str, block: Block, w
     return x
 
 
-def _attention(sheet: Sheet, group: dict[str, list[Node]], rows: Rows, block: Block, x: float) -> float:
+def _attention_columns(sheet: Sheet, group: dict[str, list[Node]], rows: Rows, block: Block, x: float) -> float:
     x = _norm(sheet, group, "ln1_out", block, "attention", x)
     if not any(group.get(kind) for kind in ("head", "value", "heads.rest", "attn_bias")):
         return x
@@ -370,7 +370,7 @@ def _attn_neurons(sheet: Sheet, rows: Rows, source: Node, columns: dict[str, flo
         sheet.pill(node, "pill", columns["attn_neuron"], y + i * LINE, NEURON_W, PILL_H, f"{node.neuron}")
 
 
-def _mlp(sheet: Sheet, group: dict[str, list[Node]], rows: Rows, block: Block, x: float) -> float:
+def _mlp_columns(sheet: Sheet, group: dict[str, list[Node]], rows: Rows, block: Block, x: float) -> float:
     x = _norm(sheet, group, "ln2_out", block, "mlp", x)
     if not any(group.get(kind) for kind in ("mlp_value", "mlp.rest", "mlp_bias")):
         return x

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from visit.graph.flowgraph import Edge, Node
-from visit.text.visible import QUIET, as_word, fit, text_width, word_kind
+from visit.text.visible import QUIET_KINDS, as_word, fit, text_width, word_kind
 
 Level = Literal["states", "words", "everything"]
 Parts = Literal["both", "attention", "mlp"]
@@ -119,14 +119,14 @@ class Sheet:
     ) -> Pill:
         """Put a node in its place; the tag gives way when the word needs the room."""
         pad = pad or (8.0 if role == "state" else 7.0)
-        word, tag = _texts(node, role, w - 2 * pad, tag)
+        word, tag = _fitted_texts(node, role, w - 2 * pad, tag)
         placed = self.pills[node.id] = Pill(
-            node.id, node, role, x, y, w, h, word, tag, pad, word_kind(node.word) in QUIET
+            node.id, node, role, x, y, w, h, word, tag, pad, word_kind(node.word) in QUIET_KINDS
         )
         return placed
 
 
-def _texts(node: Node, role: Role, room: float, tag: str) -> tuple[str, str]:
+def _fitted_texts(node: Node, role: Role, room: float, tag: str) -> tuple[str, str]:
     if role == "bead":
         return "", ""
     if role == "tag":

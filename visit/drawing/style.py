@@ -276,7 +276,7 @@ class Legend:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def token_text(named: Any) -> str:
+def named_token(named: Any) -> str:
     """The visible form of `{"id", "token"}`, of a token, or of an id without a token."""
     if isinstance(named, dict):
         token = named.get("token")
@@ -299,10 +299,10 @@ def legend(
 
     `drawn`: the words that stand in it; `folded`: bars stand over folded blocks.
     """
-    target = _apart(token_text(flow.meta.get("target")) or "the target")
+    target = _apart(named_token(flow.meta.get("target")) or "the target")
     direction = f"logit of {target}"
     if flow.meta.get("distractor"):
-        direction += f" minus logit of {_apart(token_text(flow.meta['distractor']))}"
+        direction += f" minus logit of {_apart(named_token(flow.meta['distractor']))}"
     titles = {
         "rank": f"Fill: rank of {target} among {flow.d_vocab:,} tokens",
         "probability": f"Fill: probability of {target}",
@@ -367,9 +367,9 @@ def _caption_of(meta: dict[str, Any]) -> str:
     if position is not None and tokens:
         parts.append(f"at position {position} ({_apart(visible(tokens[position]))})")
     if meta.get("target") is not None:
-        parts.append(f"target {_apart(token_text(meta['target']))}")
+        parts.append(f"target {_apart(named_token(meta['target']))}")
     if meta.get("distractor") is not None:
-        parts.append(f"against {_apart(token_text(meta['distractor']))}")
+        parts.append(f"against {_apart(named_token(meta['distractor']))}")
     return " · ".join(parts)
 
 

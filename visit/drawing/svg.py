@@ -112,12 +112,12 @@ def draw_pill(pill: Pill, look: str, number: int, ink: Ink, target: str | None =
     if role == "card":
         parts.append(_predictions(pill, target, ink))
     elif pill.word:
-        parts.append(_label(pill, look, ink))
+        parts.append(_pill_texts(pill, look, ink))
     parts.append("</g>")
     return "".join(parts)
 
 
-def _label(pill: Pill, look: str, ink: Ink) -> str:
+def _pill_texts(pill: Pill, look: str, ink: Ink) -> str:
     role = pill.role
     y = _n(pill.cy + (4.2 if role not in ("rest", "tag") else 3.9))
     centred = role in ("tag", "rest")

@@ -18,11 +18,11 @@ import pandas as pd
 from visit.drawing.style import Swatch, pill_class, scale
 from visit.graph.flowgraph import Node
 from visit.text.numbers import bits, percent
-from visit.text.visible import QUIET, as_word, explained, visible, word_kind, word_list
+from visit.text.visible import QUIET_KINDS, as_word, explained, visible, word_kind, word_list
 
 MapColor = Literal["target", "rank", "top"]
 FAINT = 0.05  # below it a word is grey, and a probability has no colour
-EMPTY = 0.8  # of the positions: from here on a row says nothing
+EMPTY_SHARE = 0.8  # of the positions: from here on a row says nothing
 RUN = 3  # rows that are folded together, at least
 _STEPS = (FAINT, 0.1, 0.25, 0.5, 0.9)
 
@@ -43,7 +43,7 @@ def rows_of(
     """
     depths = sorted(table["depth"].unique(), reverse=True)
     records = {d: rows.to_dict("records") for d, rows in table.groupby("depth")}
-    look = _look(color, d_vocab)
+    look = _class_of(color, d_vocab)
     folds = [_fold(run, records, function_word) for run in empty_runs(table, function_word)]
     tokens = [cell["token"] for cell in records[depths[0]]]
     return {
@@ -52,7 +52,7 @@ def rows_of(
         "rows": [
             {
                 "depth": int(d), "name": name_of(d), "state": records[d][0]["state"],
-                "cells": [_cell(cell, look, name_of(d), target, whole) for cell in records[d]],
+                "cells": [_map_cell(cell, look, name_of(d), target, whole) for cell in records[d]],
             }
             for d in depths
         ],
@@ -79,7 +79,7 @@ def empty_runs(table: pd.DataFrame, function_word: Callable[[str], bool]) -> lis
     ]
     rows = table.assign(said=said, seen=table["prob"] >= FAINT).groupby("depth").agg({"said": "mean", "seen": "any"})
     shown = range(1, last - last // 4)  # the last quarter stands as it is
-    silent = [d for d in shown if rows["said"][d] <= 1 - EMPTY + 1e-9 and not rows["seen"][d]]
+    silent = [d for d in shown if rows["said"][d] <= 1 - EMPTY_SHARE + 1e-9 and not rows["seen"][d]]
     runs = [[d for _, d in run] for _, run in groupby(enumerate(silent), lambda pair: pair[1] - pair[0])]
     return [run for run in runs if len(run) >= RUN]
 
@@ -113,7 +113,7 @@ def _and(names: list[str]) -> str:
     return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
 
 
-def _look(color: MapColor, d_vocab: int) -> Callable[[dict[str, Any]], str]:
+def _class_of(color: MapColor, d_vocab: int) -> Callable[[dict[str, Any]], str]:
     if color == "rank":
         by_rank = pill_class("rank", d_vocab, 0.0)
         return lambda cell: by_rank(Node("", "", rank=int(cell["rank"])))
@@ -131,13 +131,13 @@ def _shares(letter: str) -> list[Swatch]:
     return [("g", "under 5 %"), *((f"{letter}{n}", text) for n, text in enumerate(ends, start=1))]
 
 
-def _cell(
+def _map_cell(
     cell: dict[str, Any], look: Callable[[dict[str, Any]], str], name: str, target: str, whole: bool
 ) -> dict[str, Any]:
     word, kind = as_word(cell["top"]), look(cell)
     following = ", ".join(word_list(cell["tokens"][1:], 4, whole))
     # grey words where they can be read: on no fill and on the palest
-    grey = kind in ("g", "t1", "e1", "b1") and (cell["top_prob"] < FAINT or word_kind(cell["top"]) in QUIET)
+    grey = kind in ("g", "t1", "e1", "b1") and (cell["top_prob"] < FAINT or word_kind(cell["top"]) in QUIET_KINDS)
     hint = (
         f"{word} {percent(cell['top_prob'])}\n"
         f"after {name}, at {visible(cell['token'])} (position {cell['pos']})\n"

@@ -15,7 +15,7 @@ OUTLINE = "#888888"  # of lines and outlines that stand behind
 CHOSEN = "#d0871e"  # the frame of what is chosen
 ROW = 26  # height of a cell of the lens map, px
 SHORT = 9  # columns that fit any page: up to here a map fills it, beyond its cells keep a width and the map scrolls
-CELL = 68  # width of a cell of a map that scrolls, px
+MAP_CELL = 68  # width of a cell of a map that scrolls, px
 
 
 def map_width(columns: int) -> Literal["stretch", "content"]:
@@ -23,13 +23,13 @@ def map_width(columns: int) -> Literal["stretch", "content"]:
     return "stretch" if columns <= SHORT else "content"
 
 
-def _widths(columns: int) -> tuple[Any, Any]:
+def _map_widths(columns: int) -> tuple[Any, Any]:
     """A map's width, and how wide a word in a cell may be."""
     import altair as alt
 
     if map_width(columns) == "stretch":
         return "container", alt.ExprRef(f"width / {columns} - 5")
-    return {"step": CELL}, CELL - 5
+    return {"step": MAP_CELL}, MAP_CELL - 5
 
 
 def map_height(n_layers: int) -> int:
@@ -81,9 +81,9 @@ def parting_map(table: pd.DataFrame, measure: str, pos: int, first: tuple[int, i
     import altair as alt
 
     shown = _parting_cells(table, measure)
-    names = [_row_name(d) for d in sorted(shown["depth"].unique(), reverse=True)]
+    names = [_state_name(d) for d in sorted(shown["depth"].unique(), reverse=True)]
     columns = shown.drop_duplicates("pair").sort_values("pair")["column"].tolist()
-    width, limit = _widths(len(columns))
+    width, limit = _map_widths(len(columns))
     axis = alt.Axis(
         orient="top", title=None, labelAngle=0, labelLimit=limit, ticks=False, domain=False, labelFlush=False,
         labelExpr="split(datum.label, '\\u2003')[1]",
@@ -117,14 +117,14 @@ def _parting_cells(table: pd.DataFrame, measure: str) -> pd.DataFrame:
     numbers["js"] = [bits(v) for v in table["js"]]
     return pd.DataFrame({
         "depth": table["depth"], "pair": table["pair"], "pos_a": table["pos_a"], "pos_b": table["pos_b"],
-        "strength": (table[measure] / top).clip(0, 1), "row": [_row_name(d) for d in table["depth"]],
+        "strength": (table[measure] / top).clip(0, 1), "row": [_state_name(d) for d in table["depth"]],
         "column": [f"{n}\u2003{t}" for n, t in zip(table["pair"], tokens, strict=True)],
         "text": ["" if v != v or v < 0.005 * top else f"{v:.2f}" for v in table[measure]],
-        "place": [_row_name(d) for d in table["depth"]],
+        "place": [_state_name(d) for d in table["depth"]],
         "tokens": [f"{t} ({a} / {b})" for t, a, b in zip(tokens, table["pos_a"], table["pos_b"], strict=True)],
         "word_a": [as_word(w) for w in table["word_a"]], "word_b": [as_word(w) for w in table["word_b"]], **numbers,
     })  # fmt: skip
 
 
-def _row_name(depth: int) -> str:
+def _state_name(depth: int) -> str:
     return "embedding" if depth == 0 else f"block {depth - 1}"

@@ -68,14 +68,14 @@ def _dots(stats: pd.DataFrame, chosen: str, threshold: float) -> pd.DataFrame:
         "always": table["always"], "chosen": table["chosen"],
         "name": [f"L{layer} N{n}" for layer, n in zip(table["layer"], table["neuron"], strict=True)],
         "often": [f"{percent(f)} of the prompts" for f in table["freq"]],
-        "words": [_words(row) for row in table["used_tokens"]],
+        "words": [_top_words(row) for row in table["used_tokens"]],
         "sign": ["negative, so that it writes its row turned round" if m < 0 else "positive" for m in table["mean"]],
         "size": [f"{n:.3g}" for n in table["norm"]], "bits": [bits(e) for e in table["entropy"]],
         "mean": [number(m, True) for m in table["mean"]], "function": [percent(s) for s in table["function_share"]],
     })  # fmt: skip
 
 
-def _words(tokens: list[str]) -> str:
+def _top_words(tokens: list[str]) -> str:
     return ", ".join(as_word(token) for token in tokens[:5])
 
 
@@ -90,9 +90,9 @@ def weight_lines(profile: pd.DataFrame) -> Any:
     order = list(dict.fromkeys(profile["series"]))
     table = profile.assign(
         text=[f"dimension {d}: {number(w, True)}" for d, w in zip(profile["dim"], profile["weight"], strict=True)],
-        label=[_label(kind, name) for kind, name in zip(profile["kind"], profile["series"], strict=True)],
+        label=[_series_label(kind, name) for kind, name in zip(profile["kind"], profile["series"], strict=True)],
     )  # fmt: skip
-    labels = [_label(table.loc[table["series"] == name, "kind"].iloc[0], name) for name in order]
+    labels = [_series_label(table.loc[table["series"] == name, "kind"].iloc[0], name) for name in order]
     kinds = list(dict.fromkeys(table["kind"]))
     colors = alt.Scale(domain=kinds, range=[_SERIES[kind] for kind in kinds])
     y = alt.Y("weight:Q", axis=alt.Axis(title=None, grid=False, tickCount=3))
@@ -108,7 +108,7 @@ def weight_lines(profile: pd.DataFrame) -> Any:
     return panels.facet(row=alt.Row("label:N", sort=labels, header=header), spacing=6)
 
 
-def _label(kind: str, series: str) -> str:
+def _series_label(kind: str, series: str) -> str:
     return series if kind == "mean" else f"{series} ({kind})"
 
 

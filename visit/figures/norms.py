@@ -13,7 +13,18 @@ from visit.text.visible import as_word
 
 FALL = "#c24a08"  # what loses, as in the drawing
 POINTS = 1500  # of a scatter: the words that move most; the others lie on the line at 0
-_SERIES = [HUE, "#c8901e", "#6a4fb3", "#c24a08", "#3b78c2", "#8a6d3b", "#b34a7d", "#5b8c2a", "#777777", "#1f9aa6"]
+_COLOURS = [
+    HUE,
+    "#c8901e",
+    "#6a4fb3",
+    "#c24a08",
+    "#3b78c2",
+    "#8a6d3b",
+    "#b34a7d",
+    "#5b8c2a",
+    "#777777",
+    "#1f9aa6",
+]
 
 
 def rank_lines(table: pd.DataFrame, k: int = 10) -> Any:
@@ -58,12 +69,12 @@ def _line_ends(table: pd.DataFrame, k: int) -> pd.DataFrame:
                 "id": row["id"], "side": side, "height": min(rank, k + 1.2), "own": own, "word": word,
                 "label": f"{word}  {rank:,}", "is_target": target, "way": "rises" if a < b else "falls" if a > b else
                 "stays", "ranks": f"{b:,} → {a:,}", "moved": f"{signed(100 * row['delta'])} %",
-                "probs": _change(row["before_prob"], row["after_prob"]),
+                "probs": _change_text(row["before_prob"], row["after_prob"]),
             })  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def _change(before: float, after: float) -> str:
+def _change_text(before: float, after: float) -> str:
     return f"{percent(before, fine=True)} → {percent(after, fine=True)}"
 
 
@@ -80,7 +91,7 @@ def target_chart(table: pd.DataFrame, norm: str, chosen: int | None = None) -> A
                zip(table.loc[table["norm"] == norm, "before_token"], table.loc[table["norm"] == norm, "after_token"],
                    strict=True)],
         ranks=lambda t: [f"{b:,} → {a:,}" for b, a in zip(t["before_rank"], t["after_rank"], strict=True)],
-        probs=lambda t: [_change(*both) for both in zip(t["before_prob"], t["after_prob"], strict=True)],
+        probs=lambda t: [_change_text(*both) for both in zip(t["before_prob"], t["after_prob"], strict=True)],
         way=lambda t: ["falls" if d < 0 else "rises" for d in t["delta"]],
     ).dropna(subset=["layer"]).astype({"layer": int})  # fmt: skip
     rows["chosen"] = rows["layer"] == chosen
@@ -117,11 +128,11 @@ def shift_scatter(real: pd.DataFrame, control: pd.DataFrame, named: int = 6) -> 
     charts = []
     for name, table in sides.items():
         shown = table.loc[table["delta"].abs().nlargest(POINTS).index]
-        extreme = _apart(shown.nsmallest(named, "falls"), most) | _apart(shown.nsmallest(named, "rises"), most)
+        extreme = _legible(shown.nsmallest(named, "falls"), most) | _legible(shown.nsmallest(named, "rises"), most)
         points = pd.DataFrame({
             "id": shown["id"], "delta": shown["delta"], "word": [as_word(t) for t in shown["token"]],
             "way": ["falls" if d < 0 else "rises" for d in shown["delta"]], "extreme": shown["id"].isin(extreme),
-            "probs": [_change(*both) for both in zip(shown["before_prob"], shown["after_prob"], strict=True)],
+            "probs": [_change_text(*both) for both in zip(shown["before_prob"], shown["after_prob"], strict=True)],
         })  # fmt: skip
         base = alt.Chart(points).encode(
             x=alt.X("id:Q", axis=alt.Axis(title="token id", grid=False)),
@@ -136,7 +147,7 @@ def shift_scatter(real: pd.DataFrame, control: pd.DataFrame, named: int = 6) -> 
     return alt.hconcat(*charts)
 
 
-def _apart(words: pd.DataFrame, most: float) -> set[int]:
+def _legible(words: pd.DataFrame, most: float) -> set[int]:
     """Ids of the words whose names do not lie on the name of a word before them, on the scale of `shift_scatter`."""
     kept: list[tuple[int, float]] = []
     for word, delta in zip(words["id"].tolist(), words["delta"].tolist(), strict=True):
@@ -156,9 +167,9 @@ def layer_panels(table: pd.DataFrame) -> Any:
     names = {i: f"{w} [{i}]" if w in twice else w for i, w in words.items()}
     shown = table.assign(
         word=[names[i] for i in table["id"]], moved=[f"{signed(100 * d)} %" for d in table["delta"]],
-        probs=[_change(*both) for both in zip(table["before_prob"], table["after_prob"], strict=True)],
+        probs=[_change_text(*both) for both in zip(table["before_prob"], table["after_prob"], strict=True)],
     )  # fmt: skip
-    colour = alt.Color("word:N", scale=alt.Scale(domain=list(names.values()), range=_SERIES),
+    colour = alt.Color("word:N", scale=alt.Scale(domain=list(names.values()), range=_COLOURS),
                        legend=alt.Legend(title=None, orient="bottom", columns=5))  # fmt: skip
     most = float(table[["before_prob", "after_prob"]].to_numpy().max())
     panels = []
@@ -184,7 +195,7 @@ def class_distributions(summary: pd.DataFrame) -> Any:
     rows = summary.assign(
         place=["final" if pd.isna(n) else str(n) for n in summary["layer"]],
         share=[percent(p) for p in summary["falling"]],
-        probs=[_change(*both) for both in zip(summary["before_mass"], summary["after_mass"], strict=True)],
+        probs=[_change_text(*both) for both in zip(summary["before_mass"], summary["after_mass"], strict=True)],
     )
     order = rows["place"].drop_duplicates().tolist()
     small = float(rows[["q05", "q95", "mean"]].abs().to_numpy().max()) / 1000

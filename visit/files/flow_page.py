@@ -19,13 +19,13 @@ from visit.drawing.draw import (
     flow_data,
     node_entries,
 )
-from visit.drawing.layout import levels
+from visit.drawing.layout import block_levels
 from visit.drawing.pair import common_detail, difference_picture
 from visit.drawing.records import LEVELS, Detail, Level
 from visit.drawing.style import page_colours
 from visit.drawing.svg import PLAIN_FONT, visible_tree
 from visit.errors import VisitError
-from visit.files.page import render
+from visit.files.page import fill_template
 from visit.graph.flowgraph import FlowGraph
 from visit.models.catalog import portable
 
@@ -87,13 +87,13 @@ def script_json(value: Any) -> str:
 
 def _wanted(graph: FlowGraph, detail: Detail) -> list[tuple[str, dict[int, Level]]]:
     """Names and levels of the drawings that a page should hold: what is saved, then the most useful first."""
-    saved, folded = levels(graph, detail), levels(graph, "states")
+    saved, folded = block_levels(graph, detail), block_levels(graph, "states")
     several, found = len(saved) > 1, []
     for level in LEVELS:
         if several and level != "states":
             found += [(f"block {layer} at {level}", {**folded, layer: level}) for layer in folded]
         name = "folded" if level == "states" else f"at {level}"
-        found.append((f"all {name}" if several else name, levels(graph, level)))
+        found.append((f"all {name}" if several else name, block_levels(graph, level)))
     known = [one for one in found if one[1] == saved] or [("as saved", saved)]
     return known[:1] + [one for one in found if one[1] != saved]
 
@@ -116,11 +116,11 @@ def _with_views(graph: FlowGraph, detail: Detail, **look: Any) -> dict[str, Any]
         if views and size > room:
             continue
         room, numbers, held, views = room - size, known, held + new, [*views, view]
-    page["legend"]["provenance"] = [*page["legend"]["provenance"], _contents(graph, len(views), len(wanted))]
+    page["legend"]["provenance"] = [*page["legend"]["provenance"], _page_contents(graph, len(views), len(wanted))]
     return page | {"views": views, "entries": held}
 
 
-def _contents(graph: FlowGraph, held: int, wanted: int) -> str:
+def _page_contents(graph: FlowGraph, held: int, wanted: int) -> str:
     """What a page holds, for its caption."""
     if len(graph.layers) == 1 and held == wanted:
         kinds = "the block folded, at words and at everything"
@@ -142,7 +142,7 @@ def flow_html(graph: FlowGraph, detail: Detail | None = None, **look: Any) -> st
     assert exported, "flow.js must export its function by this name"
     data = _with_views(graph, detail or default_detail(graph), **look)
     light, dark = (page_colours(theme)["page"] for theme in ("light", "dark"))
-    return render(
+    return fill_template(
         "flow_page.html", title=data["legend"]["caption"], light=light, dark=dark, css=Markup(source["css"]),
         html=Markup(source["html"]), js=Markup(f"{head}function flow({body}"), data=Markup(script_json(data)),
         provenance=Markup(script_json(visible_tree(portable(graph.meta)))),

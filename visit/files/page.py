@@ -10,13 +10,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from visit.text.visible import visible
 
 
-def render(template: str, **values: Any) -> str:
+def fill_template(template: str, **values: Any) -> str:
     """A template of `visit/files/templates`, filled in. A value that it asks for and does not get is an error."""
-    return _environment().get_template(template).render(**values)
+    return _jinja().get_template(template).render(**values)
 
 
 @cache
-def _environment() -> Environment:
+def _jinja() -> Environment:
     found = Environment(
         loader=PackageLoader("visit.files"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True,

@@ -16,14 +16,14 @@ from visit.errors import VisitError
 from visit.studies.record import TABLE_COLUMNS, Study
 from visit.studies.settings import ALIGNED, MAX_BYTES
 
-MAX_ROWS = 200_000  # of one figure
+MAX_FIGURE_ROWS = 200_000  # of one figure
 MAX_TEXT = 300  # characters of a name
 MAX_WHOLE = 1_000_000  # of a layer, head, rank or number of prompts
 _TEXTS = ("figure", "series", "group", "measure")
 _WHOLES = ("layer", "head", "rank", "prompts")
-_NUMBERS = ("mean", "low", "high")
+_FLOAT_COLUMNS = ("mean", "low", "high")
 _MAY_MISS = ("head", "rank", "low", "high")
-_WORDS = ("model", "revision", "dtype")
+_TEXT_META = ("model", "revision", "dtype")
 _NOT = "This is no saved study: {}. Choose study.json or figure-….json as VISIT writes them."
 
 
@@ -42,7 +42,7 @@ def read_study(content: bytes) -> Study:
         raise VisitError(_NOT.format("it is not strict JSON")) from error
     if not isinstance(whole, dict) or not all(isinstance(whole.get(name), dict) for name in ("meta", "tables")):
         raise VisitError(_NOT.format('it has no "meta" and "tables"'))
-    found = {f: _table(f, whole["tables"][f]) for f in ALIGNED if f in whole["tables"]}
+    found = {f: _figure_table(f, whole["tables"][f]) for f in ALIGNED if f in whole["tables"]}
     if not found:
         raise VisitError(_NOT.format(f"it holds none of the figures {', '.join(ALIGNED)}"))
     return Study(tables=found, verdicts={}, meta=_meta(whole["meta"]))
@@ -54,34 +54,34 @@ def _refuse(name: str) -> Any:
 
 def _meta(given: dict[str, Any]) -> dict[str, Any]:
     """What names the study: model, precision, prompt set and how many of its prompts ran."""
-    found: dict[str, Any] = {name: given[name][:MAX_TEXT] for name in _WORDS if isinstance(given.get(name), str)}
+    found: dict[str, Any] = {name: given[name][:MAX_TEXT] for name in _TEXT_META if isinstance(given.get(name), str)}
     own = given.get("prompt_set")
     own = own if isinstance(own, dict) else {}
     found["prompt_set"] = {n: own[n][:MAX_TEXT] for n in ("name", "hash") if isinstance(own.get(n), str)}
-    found["prompts"] = given["prompts"] if _whole(given.get("prompts")) else None
+    found["prompts"] = given["prompts"] if _is_whole(given.get("prompts")) else None
     return found
 
 
-def _table(figure: str, rows: Any) -> pd.DataFrame:
-    if not isinstance(rows, list) or len(rows) > MAX_ROWS or not all(isinstance(row, dict) for row in rows):
-        raise VisitError(_NOT.format(f"figure {figure} is no list of at most {MAX_ROWS:,} rows"))
+def _figure_table(figure: str, rows: Any) -> pd.DataFrame:
+    if not isinstance(rows, list) or len(rows) > MAX_FIGURE_ROWS or not all(isinstance(row, dict) for row in rows):
+        raise VisitError(_NOT.format(f"figure {figure} is no list of at most {MAX_FIGURE_ROWS:,} rows"))
     table = pd.DataFrame(
         [[row.get(name) for name in TABLE_COLUMNS] for row in rows], columns=list(TABLE_COLUMNS), dtype=object
     )
     for name in TABLE_COLUMNS:
-        fits = _text if name in _TEXTS else _whole if name in _WHOLES else _number
+        fits = _is_text if name in _TEXTS else _is_whole if name in _WHOLES else _is_share
         if not all(fits(value) or (value is None and name in _MAY_MISS) for value in table[name]):
             raise VisitError(_NOT.format(f"a row of figure {figure} has another {name} than a study writes"))
-    return table.astype({**dict.fromkeys(_WHOLES, "Int64"), **dict.fromkeys(_NUMBERS, float)})
+    return table.astype({**dict.fromkeys(_WHOLES, "Int64"), **dict.fromkeys(_FLOAT_COLUMNS, float)})
 
 
-def _text(value: Any) -> bool:
+def _is_text(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= MAX_TEXT
 
 
-def _whole(value: Any) -> bool:
+def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_WHOLE
 
 
-def _number(value: Any) -> bool:
+def _is_share(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= 1

@@ -15,7 +15,7 @@ from visit.errors import VisitError
 from visit.figures.study import Run, is_study_table, panels
 from visit.figures.svg import chart_svg
 from visit.files import tables
-from visit.files.page import render
+from visit.files.page import fill_template
 from visit.models.catalog import display_name, portable, title
 from visit.studies.captions import ANSWERS, SECOND, caption_of
 from visit.studies.settings import ALIGNED
@@ -23,7 +23,7 @@ from visit.text.numbers import MISSING, number
 from visit.text.visible import as_word, visible
 
 WIDTH, WIDE = 400, 640  # of a chart, of one that stands alone, px
-ROWS = 100  # of a figure's table in the page; its CSV has all
+PAGE_ROWS = 100  # of a figure's table in the page; its CSV has all
 MARKS = {True: "✓", False: "✗", None: "○"}
 MARK_WORDS = {True: "yes", False: "no", None: "undecided"}
 
@@ -104,29 +104,30 @@ def html(study: Any, other: Any = None, files: bool = False) -> str:
 
     `other`: a second study, laid over the first. `files`: link each figure's CSV and JSON, which lie beside the page.
     """
-    about = [(name, _plain(value)) for name, value in portable(study.meta).items() if value is not None]
-    return render(
+    about = [(name, _setting_text(value)) for name, value in portable(study.meta).items() if value is not None]
+    return fill_template(
         "study_report.html", title=f"Paper studies: {run_name(study.meta)}", second=SECOND, answers=ANSWERS,
-        summary=summary(study.meta), over=None if other is None else run_name(other.meta), about=about, files=files,
-        figures=[_figure(study, figure, other) for figure in study.tables], left_out=left_out(study.meta),
+        summary=study_summary(study.meta), over=None if other is None else run_name(other.meta), about=about,
+        files=files,
+        figures=[_section(study, figure, other) for figure in study.tables], left_out=left_out(study.meta),
         marks=MARKS, mark_words=MARK_WORDS, light=page_colours("light"), dark=page_colours("dark"),
     )  # fmt: skip
 
 
-def _figure(study: Any, figure: str, other: Any) -> dict[str, Any]:
+def _section(study: Any, figure: str, other: Any) -> dict[str, Any]:
     """What a figure's section says: its charts, verdicts, caption and scope, and the first rows of its table."""
     table = study.tables[figure]
-    shown = table.head(ROWS)
+    shown = table.head(PAGE_ROWS)
     shown = shown[[c for c in shown.columns if shown[c].notna().any() and c != "figure"]]
     return {
-        "id": figure, "caption": caption_of(figure), "charts": None if table.empty else _charts(study, figure, other),
+        "id": figure, "caption": caption_of(figure), "charts": None if table.empty else _panels(study, figure, other),
         "verdicts": study.verdicts.get(figure, ()), "scope": scope(study.meta, figure, table),
-        "more": f" (the first {ROWS:,} of {len(table):,} rows; the CSV has all)" if len(table) > ROWS else "",
-        "columns": list(shown.columns), "rows": [map(_cell, row) for row in shown.itertuples(index=False)],
+        "more": f" (the first {PAGE_ROWS:,} of {len(table):,} rows; the CSV has all)" if len(table) > PAGE_ROWS else "",
+        "columns": list(shown.columns), "rows": [map(_page_cell, row) for row in shown.itertuples(index=False)],
     }  # fmt: skip
 
 
-def _charts(study: Any, figure: str, other: Any) -> list[tuple[str, Markup]]:
+def _panels(study: Any, figure: str, other: Any) -> list[tuple[str, Markup]]:
     """(title, SVG) of every panel."""
     second = study_run(other, figure) if other is not None and figure in other.tables else None
     drawn = panels(study_run(study, figure), figure, second, WIDTH)
@@ -135,7 +136,7 @@ def _charts(study: Any, figure: str, other: Any) -> list[tuple[str, Markup]]:
     return [(p.title, Markup(chart_svg(p.chart, f"{figure}: {p.title}"))) for p in drawn]
 
 
-def _cell(value: Any) -> str:
+def _page_cell(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return " ".join(as_word(str(v)) for v in value[:10])
     if value is None or (not isinstance(value, str) and pd.isna(value)):
@@ -148,7 +149,7 @@ def _cell(value: Any) -> str:
 # ---- what it is of ---------------------------------------------------------------------------------------------------
 
 
-def summary(meta: dict[str, Any]) -> str:
+def study_summary(meta: dict[str, Any]) -> str:
     """One sentence: model, precision, prompt set, how many of its prompts ran, and how many were answered correctly."""
     right = f", {meta.get('correct', 0):,} of them answered correctly" if meta.get("correct") else ""
     skipped = f"; {meta['skipped']:,} not answered correctly and not counted" if meta.get("skipped") else ""
@@ -158,7 +159,7 @@ def summary(meta: dict[str, Any]) -> str:
             f"{meta.get('prompts', 0):,} prompts{right}{skipped}{out}; k = {k}")  # fmt: skip
 
 
-def short(meta: dict[str, Any]) -> str:
+def study_label(meta: dict[str, Any]) -> str:
     """What tells two studies of one model and one set apart: prompts, k, and the set's hash."""
     own = meta.get("prompt_set")
     mark = f", set {own.get('hash', '')[:6]}" if isinstance(own, dict) and own.get("hash") else ""
@@ -195,11 +196,11 @@ def _readable(name: str) -> str:
     return ("Tables 1 to 6" if figure == "tables" else f"Fig. {figure}") + (f" ({series})" if series else "")
 
 
-def _plain(value: Any) -> str:
+def _setting_text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{k}: {_plain(v)}" for k, v in value.items())
+        return ", ".join(f"{k}: {_setting_text(v)}" for k, v in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return "; ".join(_plain(v) for v in value) if value else "none"
+        return "; ".join(_setting_text(v) for v in value) if value else "none"
     if isinstance(value, str):
         return visible(value)
     return f"{value:.4g}" if isinstance(value, float) else json.dumps(value, default=str)

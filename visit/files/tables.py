@@ -19,17 +19,17 @@ from visit.text.visible import as_word, visible
 
 def to_json(meta: dict[str, Any], tables: dict[str, pd.DataFrame], flat: bool = False) -> str:
     """`{"meta": …, "tables": {name: [records]}}` as strict JSON, missing numbers null. `flat`: tables at the top."""
-    records = {name: _plain(table.to_dict("records")) for name, table in tables.items()}
-    whole = {"meta": _plain(meta), **records} if flat else {"meta": _plain(meta), "tables": records}
+    records = {name: _json_value(table.to_dict("records")) for name, table in tables.items()}
+    whole = {"meta": _json_value(meta), **records} if flat else {"meta": _json_value(meta), "tables": records}
     return json.dumps(whole, ensure_ascii=False, allow_nan=False)
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     """Only what JSON has: numpy scalars unpacked, NaN and NA null, tuples lists, lone surrogates escaped."""
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): _json_value(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [_json_value(v) for v in value]
     if value is None or value is pd.NA:
         return None
     if isinstance(value, str):
@@ -51,7 +51,7 @@ def write_csv(path: Path, tables: dict[str, pd.DataFrame]) -> list[Path]:
 
 def meta_table(meta: dict[str, Any]) -> pd.DataFrame:
     """What a set of tables is of, as a table itself (`property`, `value`): CSV has no other place for it."""
-    values = [v if isinstance(v, str) else json.dumps(_plain(v), ensure_ascii=False) for v in meta.values()]
+    values = [v if isinstance(v, str) else json.dumps(_json_value(v), ensure_ascii=False) for v in meta.values()]
     return pd.DataFrame({"property": list(meta), "value": values})
 
 
@@ -71,7 +71,7 @@ def to_csv(table: pd.DataFrame) -> str:
         if flat[column].map(lambda v: isinstance(v, (list, dict))).any():
             lists = [isinstance(v, (list, tuple, dict)) for v in flat[column]]
             flat[column] = [
-                json.dumps(_plain(v), ensure_ascii=False) if is_list else None
+                json.dumps(_json_value(v), ensure_ascii=False) if is_list else None
                 for v, is_list in zip(flat[column], lists, strict=True)
             ]
     return flat.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC).encode("utf-8", "backslashreplace").decode()

@@ -192,11 +192,11 @@ def rest_share(flow: FlowGraph, node: Node) -> float | None:
 
 
 def _records(table: pd.DataFrame, names: Iterable[str]) -> list[dict[str, Any]]:
-    columns = {name: [_plain(name, v) for v in table[name].tolist()] for name in names if name in table.columns}
+    columns = {name: [_record_value(name, v) for v in table[name].tolist()] for name in names if name in table.columns}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _plain(name: str, value: Any) -> Any:
+def _record_value(name: str, value: Any) -> Any:
     """A cell as a record holds it: None for what is missing, integers as int, lists as tuples."""
     if name in _LISTS:
         return tuple(value) if isinstance(value, Iterable) else ()

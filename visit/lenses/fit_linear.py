@@ -77,7 +77,7 @@ class LensFit:
                 f"A lens for {model.name} needs at least {least:,} tokens (3 × d_model); got {self.tokens:,}."
             )
         self.sites = tuple(all_sites(model))
-        self.text = None if text is None else _texts(text)
+        self.text = None if text is None else _training_texts(text)
         self.ids = self._rows_of_text(least) if self.text is not None else self._starts()
         self._sums: Sums | None = None
         self._cache: Any = None
@@ -373,7 +373,7 @@ def fit_lens(
 
 
 # ---- where a text starts and ends ------------------------------------------------------------------------------------
-def _texts(text: str | Sequence[str]) -> tuple[str, ...]:
+def _training_texts(text: str | Sequence[str]) -> tuple[str, ...]:
     found = (text,) if isinstance(text, str) else tuple(text)
     if not all(isinstance(part, str) for part in found) or not any(part.strip() for part in found):
         raise VisitError("The text to fit a lens to is empty. Give some, or none for what the model writes itself.")
@@ -395,7 +395,7 @@ def _start_ids(model: Model, count: int, generator: np.random.Generator) -> np.n
     known = [i for i in named if i is not None and 0 <= i < model.d_vocab]
     if known:
         return np.full(count, known[0], np.int64)
-    first = [model.tokenizer(prompt)["input_ids"][0] for prompt in _prompts()]
+    first = [model.tokenizer(prompt)["input_ids"][0] for prompt in _shipped_texts()]
     return generator.choice(np.array(first, np.int64), count)
 
 
@@ -409,7 +409,7 @@ def _end_ids(model: Model) -> list[int]:
     return [] if found is None else [int(found)]
 
 
-def _prompts() -> Iterator[str]:
+def _shipped_texts() -> Iterator[str]:
     folder = files("visit") / "data" / "visit-mini" / "prompts"
     for file in sorted(folder.iterdir(), key=lambda f: f.name):
         if file.name.endswith(".csv"):

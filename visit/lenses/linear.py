@@ -26,7 +26,7 @@ from visit.models.fingerprint import fingerprint
 from visit.models.model import Model
 
 FORMAT = "visit lens 1"
-COLUMNS = ("kl_plain", "kl", "top1_plain", "top1")
+REPORT_COLUMNS = ("kl_plain", "kl", "top1_plain", "top1")
 LITTLE = 0.3  # held-out top-1 agreement below which a block's lens shows what any text leads to expect
 
 
@@ -112,10 +112,10 @@ class Lens:
         return self
 
     def controls(self, model: Model, prompts: Sequence[str]) -> pd.DataFrame:
-        """The controls over prompts that the model answers, a row per block: `visit.lenses.trust.controls`."""
-        from visit.lenses.trust import controls
+        """The controls over prompts that the model answers, a row per block: `visit.lenses.trust.control_table`."""
+        from visit.lenses.trust import control_table
 
-        return controls(model, self.check(model), prompts)
+        return control_table(model, self.check(model), prompts)
 
     def save(self, path: str | Path) -> Path:
         """Write the lens as safetensors: maps, biases, held-out ids, report, and in the header what made it."""
@@ -123,7 +123,7 @@ class Lens:
 
         path = Path(path)
         tensors = {"maps": self.maps, "bias": self.bias, "held_out": self.held_out, "habit": self.habit}
-        tensors |= {f"report.{name}": torch.tensor(self.report[name].to_numpy()) for name in COLUMNS}
+        tensors |= {f"report.{name}": torch.tensor(self.report[name].to_numpy()) for name in REPORT_COLUMNS}
         header = {"format": FORMAT, "sites": [list(site) for site in self.sites], "meta": self.meta}
         packed = save({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, {"visit": json.dumps(header)})
         try:
@@ -154,7 +154,7 @@ def load_lens(path: str | Path) -> Lens:
                 raise VisitError(f"'{path.name}' is of another version: it says {header['format']!r}, not {FORMAT!r}.")
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         sites = tuple((str(name), int(layer)) for name, layer in header["sites"])
-        report = pd.DataFrame({name: found[f"report.{name}"].double().numpy() for name in COLUMNS})
+        report = pd.DataFrame({name: found[f"report.{name}"].double().numpy() for name in REPORT_COLUMNS})
         report.insert(0, "layer", range(len(report)))
         lens = Lens(sites, found["maps"], found["bias"], found["held_out"], found["habit"], header["meta"], report)
         _sound(lens)

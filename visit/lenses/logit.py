@@ -183,11 +183,11 @@ def read_vectors(
     None reads plainly. A vector used with a negative coefficient is read as `-x`. Raises `VisitError` for a wrong
     width, a target that is not one token, or a lens of another model. Source: paper eq. 2.
     """
-    rows = _rows(model, x)
+    rows = _checked_vectors(model, x)
     if k < 1:
         raise VisitError(f"k must be at least 1; got {k}.")
     if lens is not None:
-        rows = _carried(model, rows, lens, layer)
+        rows = _through_lens(model, rows, lens, layer)
     wanted = None if target is None else model.token_id(target)
     found = read(model, rows, wanted, k)
     table = pd.DataFrame(columns_of(model, found))
@@ -198,7 +198,7 @@ def read_vectors(
     return table
 
 
-def _carried(model: Model, rows: Tensor, lens: Lens, layer: int | None) -> Tensor:
+def _through_lens(model: Model, rows: Tensor, lens: Lens, layer: int | None) -> Tensor:
     from visit.lenses.linear import checked, through
 
     if layer is None or not -1 <= layer < model.n_layers:
@@ -231,7 +231,7 @@ def intersection(model: Model, a: Any, b: Any, k: int = 50) -> Any:
     `a`, `b`: two vectors `[d_model]` (returns a float) or two sets of as many, `[n, d_model]`, compared row by row
     (returns a tensor `[n]`). Two random vectors give k / d_vocab on average.
     """
-    left, right = _rows(model, a), _rows(model, b)
+    left, right = _checked_vectors(model, a), _checked_vectors(model, b)
     if left.shape != right.shape:
         raise VisitError(f"Both sides must have as many vectors; got {len(left)} and {len(right)}.")
     if not 1 <= k <= model.d_vocab:
@@ -241,7 +241,7 @@ def intersection(model: Model, a: Any, b: Any, k: int = 50) -> Any:
     return float(shared[0]) if torch.as_tensor(a).dim() == 1 else shared
 
 
-def _rows(model: Model, x: Any) -> Tensor:
+def _checked_vectors(model: Model, x: Any) -> Tensor:
     x = torch.as_tensor(x, device=model.device)
     x = x[None] if x.dim() == 1 else x
     if x.dim() != 2 or x.shape[-1] != model.d_model:

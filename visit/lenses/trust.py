@@ -77,7 +77,7 @@ class Agreement:
 
 def _gaps(model: Model, states: Tensor, lens: Lens | None) -> Any:
     """(layer, KL in bits of the final prediction from what is read, whether the top words agree, what is read)."""
-    final = _logits(model, states[-1])
+    final = _capped_logits(model, states[-1])
     logs = final.log_softmax(-1)
     probs, first = logs.exp(), final.argmax(-1)
     own = (probs * logs).sum(-1)
@@ -86,7 +86,7 @@ def _gaps(model: Model, states: Tensor, lens: Lens | None) -> Any:
             yield layer, torch.zeros(len(first)), torch.ones(len(first)), probs
             continue
         x = states[layer].to(model.wide)
-        read_here = _logits(model, x if lens is None else lens.carry(x, layer))
+        read_here = _capped_logits(model, x if lens is None else lens.carry(x, layer))
         whole = read_here.logsumexp(-1, keepdim=True)
         gap = own - (probs * read_here).sum(-1) + whole[:, 0]
         same = (read_here.argmax(-1) == first).float()
@@ -94,7 +94,7 @@ def _gaps(model: Model, states: Tensor, lens: Lens | None) -> Any:
 
 
 @torch.no_grad()
-def _logits(model: Model, x: Tensor) -> Tensor:
+def _capped_logits(model: Model, x: Tensor) -> Tensor:
     """The lens's logits as the model would output them, capped where it caps."""
     found = torch.cat([logits for _, logits in lens_logits(model, x)])
     return found if model.logit_cap is None else soft_cap(found, model.logit_cap)
@@ -109,7 +109,7 @@ def report(model: Model, lens: Lens, positions: int = 256) -> pd.DataFrame:
 
 
 # ---- the controls, over prompts --------------------------------------------------------------------------------------
-def controls(model: Model, lens: Lens, prompts: Sequence[str]) -> pd.DataFrame:
+def control_table(model: Model, lens: Lens, prompts: Sequence[str]) -> pd.DataFrame:
     """The controls over prompts that the model answers: a row per block.
 
     Columns: of `wrong_answers`, `specific` and `arrivals`, side by side. Raises `VisitError` for fewer than two prompts
@@ -123,13 +123,13 @@ def _last_states(model: Model, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """(the stream after every block at the last position `[layer, prompt, d_model]`, the answers `[prompt]`)."""
     records = [acts.resid_post for acts in capture_many(model, prompts, ("resid_post",), pos=-1)]
     states = torch.cat([part for part in records if part is not None], dim=1)
-    answers = _logits(model, states[-1]).argmax(-1)
+    answers = _capped_logits(model, states[-1]).argmax(-1)
     if len(prompts) < 2 or len(set(answers.tolist())) < 2:
         raise VisitError("The controls of a lens need at least two prompts with different answers.")
     return states, answers
 
 
-def _others(answers: Tensor) -> list[int]:
+def _with_other_answers(answers: Tensor) -> list[int]:
     """For every prompt the next one that has another answer."""
     known, n = answers.tolist(), len(answers)
     return [next(j % n for j in range(i + 1, i + n) if known[j % n] != known[i]) for i in range(n)]
@@ -143,7 +143,7 @@ def _through(model: Model, lens: Lens | None, states: Tensor, layer: int) -> Ten
 def wrong_answers(model: Model, lens: Lens, prompts: Sequence[str]) -> pd.DataFrame:
     """Control a. `right_rank`, `wrong_rank`: medians of the own and of another prompt's answer; `_plain`: the same."""
     states, answers = _last_states(model, prompts)
-    words = torch.stack([answers, answers[_others(answers)]], dim=1)
+    words = torch.stack([answers, answers[_with_other_answers(answers)]], dim=1)
     rows = []
     for layer in range(model.n_layers):
         row: dict[str, float] = {"layer": layer}
@@ -159,8 +159,8 @@ def wrong_answers(model: Model, lens: Lens, prompts: Sequence[str]) -> pd.DataFr
 def specific(model: Model, lens: Lens, prompts: Sequence[str]) -> pd.DataFrame:
     """Control b. `own_share`, `other_share`: how much of the lens's top 5 is in the final top 50 here and elsewhere."""
     states, answers = _last_states(model, prompts)
-    final = top_of(_logits(model, states[-1]), min(FINAL, model.d_vocab))[1]
-    elsewhere = final[_others(answers)]
+    final = top_of(_capped_logits(model, states[-1]), min(FINAL, model.d_vocab))[1]
+    elsewhere = final[_with_other_answers(answers)]
     rows = []
     for layer in range(model.n_layers):
         top = read(model, _through(model, lens, states, layer), k=TOP).top_ids
@@ -176,7 +176,7 @@ def arrivals(model: Model, lens: Lens, prompts: Sequence[str], layers: Sequence[
     share in which the fitted and the plain lens name B's answer first in that state.
     """
     states, answers = _last_states(model, prompts)
-    partner, rows = _others(answers), []
+    partner, rows = _with_other_answers(answers), []
     for layer in range(model.n_layers) if layers is None else layers:
         answered = _patched(model, prompts, states[layer][partner], layer) == answers[partner]
         row = {"layer": layer, "arrives": answered.double().mean().item()}

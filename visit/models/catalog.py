@@ -60,13 +60,13 @@ def _left(top: Path, path: str, limit: str, usage: str, cache: str) -> list[int]
     for group in [inside, *inside.parents]:
         if group == top.parent:
             break
-        bound, used = _number(group / limit), _number(group / usage)
+        bound, used = _number_in(group / limit), _number_in(group / usage)
         if bound is not None and used is not None and bound < _NO_LIMIT:
             found.append(max(0, bound - used + _reclaimable(group, cache)))
     return found
 
 
-def _number(file: Path) -> int | None:
+def _number_in(file: Path) -> int | None:
     try:
         return int(file.read_text())
     except (OSError, ValueError):  # "max": no limit
@@ -216,9 +216,9 @@ def check_hosted(name: str) -> None:
 
 # ---- how much memory a model will need, known before any of it is loaded ---------------------------------------------
 ITEM_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
-TOKENS = 64  # of the prompt that a forecast is about
+FORECAST_TOKENS = 64  # of the prompt that a forecast is about
 PROGRAM = 450 << 20  # Python, torch, transformers and Streamlit without a model: 0.43 GB were measured
-_CHUNK = 3 * (64 << 20)  # a projection's logits, their softmax and the search for the largest (logit.CHUNK_BYTES)
+_READING = 3 * (64 << 20)  # a projection's logits, their softmax and the search for the largest (logit.CHUNK_BYTES)
 _RESERVE = 150 << 20  # what must stay free: a machine without any memory left stops everything on it
 
 
@@ -251,11 +251,11 @@ class Forecast:
         return self.weights + max(self.loading, self.capture + self.projection)
 
 
-def forecast(parameters: int, size: Dimensions, dtype: str, tokens: int = TOKENS) -> Forecast:
+def forecast(parameters: int, size: Dimensions, dtype: str, tokens: int = FORECAST_TOKENS) -> Forecast:
     """What a model of so many `parameters` needs in `dtype`. Its largest tensor is taken to be the embedding."""
     item = ITEM_BYTES[dtype]
     loading = size.d_vocab * size.d_model * (item + 4)
-    return Forecast(dtype, tokens, parameters * item, loading, record_bytes(size, tokens, item), _CHUNK)
+    return Forecast(dtype, tokens, parameters * item, loading, record_bytes(size, tokens, item), _READING)
 
 
 def record_bytes(size: Dimensions, tokens: int, item: int) -> int:
@@ -295,11 +295,11 @@ def choose_dtype(name: str, forecasts: list[Forecast], free: int, where: str = "
     needs = " or ".join(f"{size_text(f.total)} in {f.dtype}" for f in forecasts)
     raise TooLarge(
         f"{name!r} is not loaded: it needs {needs}, and {size_text(max(0, free - _RESERVE))} of {where} can be had. "
-        + _offer(forecasts[-1], free)
+        + _what_would_fit(forecasts[-1], free)
     )
 
 
-def _offer(least: Forecast, free: int) -> str:
+def _what_would_fit(least: Forecast, free: int) -> str:
     """What would fit: the same model at half precision, or the largest listed model."""
     offers = []
     half = least.total - least.weights + least.weights // ITEM_BYTES[least.dtype] * 2
@@ -313,9 +313,9 @@ def _offer(least: Forecast, free: int) -> str:
 
 def need(name: str) -> int:
     """Bytes that a listed model takes in float32, the weights and a projection: what the chooser shows."""
-    return LISTED[name].parameters * 4 + _CHUNK
+    return LISTED[name].parameters * 4 + _READING
 
 
 def least(parameters: int) -> int:
     """Bytes that a model of so many parameters takes at least: at half precision, with a projection."""
-    return parameters * 2 + _CHUNK + _RESERVE
+    return parameters * 2 + _READING + _RESERVE

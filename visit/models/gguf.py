@@ -77,7 +77,7 @@ class Header:
         return sum(int(np.prod(tensor.shape)) for tensor in self.tensors)
 
 
-def find(path: Path) -> Path | None:
+def find_file(path: Path) -> Path | None:
     """The GGUF file that a path means: a file, or the only one of a folder without other weights. None: neither.
 
     Raises `VisitError` for a folder with several of them, which names them, and for a model split over files.
@@ -124,7 +124,7 @@ def opened(file: Path) -> Iterator[Header]:
     with tempfile.TemporaryDirectory(prefix="visit-gguf-") as scratch:
         folder = Path(scratch)
         header = _make(file, folder)
-        yield _kept(file, place) or header if _keep(folder, place) else header
+        yield _kept(file, place) or header if _move_into_cache(folder, place) else header
 
 
 def _kept(file: Path, place: Path) -> Header | None:
@@ -138,7 +138,7 @@ def _kept(file: Path, place: Path) -> Header | None:
     return found if (place / "config.json").is_file() else None
 
 
-def _keep(folder: Path, place: Path) -> bool:
+def _move_into_cache(folder: Path, place: Path) -> bool:
     """Put what was made into the cache folder, as a whole or not at all; False where it cannot be written."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -192,7 +192,7 @@ def _damaged(file: Path, why: str) -> str:
     return f"{file.name!r} is cut short or damaged: {why}. Download it again."
 
 
-def _check(file: Path, reader: Any) -> str:
+def _check_text_model(file: Path, reader: Any) -> str:
     """The architecture of a file that holds one whole text model in types that can be dequantised."""
     from gguf.quants import dequantize
 
@@ -239,7 +239,7 @@ def _make(file: Path, folder: Path) -> Header:
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
     reader = _reader(file)
-    architecture = _check(file, reader)
+    architecture = _check_text_model(file, reader)
     _check_rotation(file, reader, architecture)
     place = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
     with quiet():
@@ -250,7 +250,7 @@ def _make(file: Path, folder: Path) -> Header:
             )  # as AutoConfig does, the file read once
         except Exception as error:
             raise VisitError(f"The config in {file.name!r} is not one VISIT can read: {first_line(error)}") from error
-        _complete(file, reader, architecture, config)
+        _complete_config(file, reader, architecture, config)
         if not _field(reader, "tokenizer.ggml.tokens"):
             raise VisitError(f"{file.name!r} holds no tokenizer (tokenizer.ggml.tokens). Choose a file that has one.")
         try:
@@ -265,14 +265,14 @@ def _make(file: Path, folder: Path) -> Header:
         "quantization": quantization,
         "dtype": dtype,
         "architecture": architecture,
-        "facts": _plain(facts),
+        "facts": _numbers_and_words(facts),
     }
     rows = [asdict(tensor) for tensor in tensors]
     (folder / "gguf.json").write_text(json.dumps({**kept, "tensors": rows}), encoding="utf-8")
     return Header(file=file, folder=folder, tensors=tensors, **kept)
 
 
-def _plain(facts: dict[str, Any]) -> dict[str, Any]:
+def _numbers_and_words(facts: dict[str, Any]) -> dict[str, Any]:
     """The numbers and words among the facts: what the processors of tensors look at."""
     return {name: fact for name, fact in facts.items() if isinstance(fact, bool | int | float | str)}
 
@@ -289,7 +289,7 @@ def _check_rotation(file: Path, reader: Any, architecture: str) -> None:
         )
 
 
-def _complete(file: Path, reader: Any, architecture: str, config: Any) -> None:
+def _complete_config(file: Path, reader: Any, architecture: str, config: Any) -> None:
     """What the file says, the config has a place for, and transformers' table leaves out."""
 
     def said(name: str) -> Any:

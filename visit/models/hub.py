@@ -73,7 +73,7 @@ def cached_folder(name: str, revision: str | None = None) -> Path | None:
     return folder
 
 
-def ask(name: str, revision: str | None = None) -> Remote:
+def look_up(name: str, revision: str | None = None) -> Remote:
     """Ask the hub for a model. A `VisitError` where it has none, has no safetensors of it, or cannot be reached."""
     check_id(name)
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes"):
@@ -113,7 +113,7 @@ def _needed(name: str, sizes: dict[str, int]) -> dict[str, int]:
     return {f: sizes[f] for f in [*others, *weights]}
 
 
-def fetch(name: str, revision: str | None, files: list[str], bar: Any = None) -> Iterator[tuple[str, Path]]:
+def fetch_files(name: str, revision: str | None, files: list[str], bar: Any = None) -> Iterator[tuple[str, Path]]:
     """Download files one after the other and yield (file, where it lies). What the cache has is not fetched again.
 
     All come from the commit of the first file, config.json, so that a model is never mixed from two.
@@ -162,10 +162,10 @@ def _fetch(name: str, revision: str | None) -> None:
         return
     from visit.models import hub
 
-    remote = hub.ask(name, revision)
+    remote = hub.look_up(name, revision)
     _check_memory(name, remote.parameters)
     told = _Told(remote.bytes)
-    for file, _ in hub.fetch(name, revision, list(remote.files), _bar(told)):
+    for file, _ in hub.fetch_files(name, revision, list(remote.files), _bar(told)):
         told.whole(remote.files.get(file, 0))
 
 

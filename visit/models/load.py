@@ -32,7 +32,7 @@ from visit.models.catalog import (
 )
 from visit.models.checkpoint import inspect_weights, tensor_sizes
 from visit.models.families import family_of
-from visit.models.load_weights import first_line, read_weights
+from visit.models.load_weights import ProgressCallback, first_line, read_weights
 from visit.models.model import Model, wrap
 
 # ---- a LoRA adapter --------------------------------------------------------------------------------------------------
@@ -113,7 +113,6 @@ def _merge(folder: Path, base: str, hf: Any) -> Any:
 
 _DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
-Report = Callable[[int, int], None]  # tensors read so far, of how many
 
 
 class Loaded(NamedTuple):
@@ -148,7 +147,7 @@ def read_checkpoint(
     revision: str | None,
     dtype: str | torch.dtype | None,
     device: str | None,
-    report: Report | None = None,
+    report: ProgressCallback | None = None,
 ) -> Loaded:
     """Read a checkpoint by its name: the embedded model's, a folder, a GGUF file, or a hub id.
 
@@ -158,36 +157,36 @@ def read_checkpoint(
     check_hosted(name)
     where = _device(device)
     folder, found = _folder(name, revision, dtype, where)
-    if file := gguf.find(folder):
+    if file := gguf.find_file(folder):
         return _read_gguf(name, file, found, dtype, where, report)
     if is_adapter(folder):
 
         def read_base(base: str, at: str | None) -> tuple[Any, Any, str]:
             return read_checkpoint(base, at, dtype, device, report)[:3]
 
-        return Loaded(*merged(folder, found, read_base, _tokenizer))
+        return Loaded(*merged(folder, found, read_base, _read_tokenizer))
     config = _config(folder, name)
     family = family_of(config)
-    kind = _dtype(name, dtype, config, where, inspect_weights(folder).parameters)
+    kind = _chosen_dtype(name, dtype, config, where, inspect_weights(folder).parameters)
     if where == "cpu" and kind.itemsize < 4:
         return_freed_memory()
     hf = read_weights(name, folder, config, family.blocks, kind, where, report)
-    tokenizer = _tokenizer(folder, name)
+    tokenizer = _read_tokenizer(folder, name)
     _check_vocabulary(name, tokenizer, len(hf.get_output_embeddings().weight))
     return Loaded(hf.eval(), tokenizer, found)
 
 
 def _read_gguf(
-    name: str, file: Path, found: str, dtype: str | torch.dtype | None, where: str, report: Report | None
+    name: str, file: Path, found: str, dtype: str | torch.dtype | None, where: str, report: ProgressCallback | None
 ) -> Loaded:
     with gguf.opened(file) as header:
         config = _config(header.folder, name)
         family = family_of(config)
-        kind = _dtype(name, dtype, config, where, header.parameters)
+        kind = _chosen_dtype(name, dtype, config, where, header.parameters)
         if where == "cpu" and kind.itemsize < 4:
             return_freed_memory()
         # as the file describes it: the automatic class splits texts by the habit of the family, whatever was saved
-        tokenizer = _tokenizer(header.folder, name, PreTrainedTokenizerFast)
+        tokenizer = _read_tokenizer(header.folder, name, PreTrainedTokenizerFast)
         hf = read_weights(name, gguf.Weights(header).state_dict(), config, family.blocks, kind, where, report)
     _check_vocabulary(name, tokenizer, len(hf.get_output_embeddings().weight))
     return Loaded(hf.eval(), tokenizer, found, header.quantization)
@@ -196,21 +195,21 @@ def _read_gguf(
 def _folder(name: str, revision: str | None, dtype: Any, where: str) -> tuple[Path, str]:
     """Where the files lie (a folder, or one GGUF file), fetched if need be, and which revision they are."""
     if name in LISTED and LISTED[name].wheel is not None:
-        name = str(wheels.checked(name))
+        name = str(wheels.checked_file(name))
     folder = MINI_FOLDER if name == MINI else Path(name).expanduser()
     if name == MINI or folder.exists():
-        file = gguf.find(folder)
+        file = gguf.find_file(folder)
         return folder, "sha256:" + gguf.content_key(file) if file else folder_revision(folder)
     hub.check_id(name)
     if cached := hub.cached_folder(name, revision):
         return cached, cached.name
-    remote = hub.ask(name, revision)
-    for fetched, path in hub.fetch(name, revision, list(remote.files)):
+    remote = hub.look_up(name, revision)
+    for fetched, path in hub.fetch_files(name, revision, list(remote.files)):
         folder = path.parent
         if fetched == "config.json":
             config = _config(folder, name)
             family_of(config)
-            _dtype(name, dtype, config, where, _parameters(remote, config))
+            _chosen_dtype(name, dtype, config, where, _parameters(remote, config))
     return folder, folder.name
 
 
@@ -231,7 +230,7 @@ def _config(folder: Path, name: str) -> Any:
         raise VisitError(f"The config of {name!r} is not one VISIT can read: {first_line(error)}") from error
 
 
-def _tokenizer(folder: Path, name: str, kind: Any = AutoTokenizer) -> Any:
+def _read_tokenizer(folder: Path, name: str, kind: Any = AutoTokenizer) -> Any:
     """The tokenizer of a folder. transformers makes an empty one where the vocabulary's file is missing: refused."""
     if not any((folder / file).is_file() for file in _VOCABULARIES):
         raise VisitError(f"The tokenizer of {name!r} is missing: no {' or '.join(_VOCABULARIES[:3])}. {_FILES}")
@@ -290,7 +289,7 @@ def _stored(config: Any) -> torch.dtype:
     return stored if isinstance(stored, torch.dtype) else _DTYPES[str(stored).removeprefix("torch.")]
 
 
-def _dtype(name: str, wanted: str | torch.dtype | None, config: Any, where: str, parameters: int) -> torch.dtype:
+def _chosen_dtype(name: str, wanted: str | torch.dtype | None, config: Any, where: str, parameters: int) -> torch.dtype:
     """The type to load in: as asked, else float32 on the CPU (bfloat16 where it does not fit), as stored on a GPU."""
     cuda = where.startswith("cuda") or (where == "auto" and torch.cuda.is_available())
     text = str(wanted).removeprefix("torch.") if wanted is not None else None

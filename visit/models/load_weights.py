@@ -17,7 +17,7 @@ from transformers.utils import logging as hf_logging
 
 from visit.errors import VisitError
 
-Report = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]  # tensors read so far, of how many
 _HOOK = threading.Lock()  # transformers has one hook for its progress bars, for the whole process
 # buffers that older versions of transformers wrote beside the weights: masks and the frequencies of the rotation
 _BUFFERS = re.compile(r"\.(attn|attention|self_attn|self_attention)\.((attention\.)?(bias|masked_bias)|.*inv_freq)$")
@@ -25,7 +25,7 @@ _BUFFERS = re.compile(r"\.(attn|attention|self_attn|self_attention)\.((attention
 
 def read_weights(
     name: str, source: Path | Mapping[str, Any], config: Any, blocks: str, dtype: torch.dtype, where: str,
-    report: Report | None = None,
+    report: ProgressCallback | None = None,
 ) -> Any:  # fmt: skip
     """The model with its weights in `dtype` on `where`, eager attention; no copy in another type is ever held whole.
 
@@ -34,7 +34,7 @@ def read_weights(
     config, or that would have to be kept off the devices.
     """
     try:
-        with quiet(), _told(report):
+        with quiet(), _tensor_progress(report):
             # the automatic class insists on a folder; weights at hand go to the class that it would choose
             cls: Any = AutoModelForCausalLM if isinstance(source, Path) else MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
             loaded: Any = cls.from_pretrained(
@@ -148,7 +148,7 @@ quiet = _Quiet()
 
 
 @contextmanager
-def _told(report: Report | None) -> Iterator[None]:
+def _tensor_progress(report: ProgressCallback | None) -> Iterator[None]:
     """While it lasts, `report` is told of every tensor that this thread's transformers has put into its place."""
     if report is None:
         yield
@@ -169,7 +169,7 @@ def _told(report: Report | None) -> Iterator[None]:
             hf_logging.set_tqdm_hook(before)
 
 
-def _counted(items: Any, total: int, report: Report) -> Iterator[Any]:
+def _counted(items: Any, total: int, report: ProgressCallback) -> Iterator[Any]:
     for done, item in enumerate(items):
         report(done, total)
         yield item

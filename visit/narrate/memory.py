@@ -14,8 +14,8 @@ from visit.models.model import Model
 from visit.narrate.flow import Sentence, quoted
 from visit.text.numbers import percent, short, signed
 
-SAME = 0.25  # of a head's pushes: from here on a second source is named beside the first
-SHOWN = 12  # memory values in a head's drawing
+SECOND = 0.25  # of a head's pushes: from here on a second source is named beside the first
+DRAWN_VALUES = 12  # memory values in a head's drawing
 
 
 def strongest_head(heads: pd.DataFrame) -> str:
@@ -35,19 +35,18 @@ def memory_story(summary: dict[str, Any], table: pd.DataFrame, role: str | None,
     against = "" if summary["distractor"] is None else f" over {quoted(summary['distractor']['token'])}"
     away = summary["contribution"] < 0
     push = "away from" if away else "towards"
-    reads = (
-        f"Its output reads {_words(summary['tokens'])}; {target} is at rank {summary['rank']:,} of {d_vocab:,} in it."
-    )
+    rank = f"{target} is at rank {summary['rank']:,} of {d_vocab:,} in it."
+    reads = f"Its output reads {_words_of(summary['tokens'])}; {rank}"
     size = signed(summary["contribution"])
     first: Sentence = [
         ("Head ", None),
         (name, node),
         (f" pushes {push} {target}{against} ({size} logits). {reads}", None),
     ]
-    sentences = [first, _sources(rows, node, away)]
+    sentences = [first, _main_sources(rows, node, away)]
     if away and summary["negated_tokens"]:
         sentences.append(
-            [(f"What it takes away reads {_words(summary['negated_tokens'])}: its output turned round.", None)]
+            [(f"What it takes away reads {_words_of(summary['negated_tokens'])}: its output turned round.", None)]
         )
     sink = rows.iloc[0]
     if len(rows) > 1 and sink["pattern"] > 0.5 and sink["share"] < 0.5 * sink["pattern"]:
@@ -60,11 +59,11 @@ def memory_story(summary: dict[str, Any], table: pd.DataFrame, role: str | None,
     return sentences
 
 
-def _words(tokens: list[str]) -> str:
+def _words_of(tokens: list[str]) -> str:
     return ", ".join(quoted(t) for t in tokens[:3])
 
 
-def _sources(rows: pd.DataFrame, node: str, away: bool) -> Sentence:
+def _main_sources(rows: pd.DataFrame, node: str, away: bool) -> Sentence:
     """The sources that make most of the push, and what their memory values read."""
     pushed = -rows["contribution"] if away else rows["contribution"]
     order = pushed.sort_values(ascending=False).index
@@ -74,23 +73,23 @@ def _sources(rows: pd.DataFrame, node: str, away: bool) -> Sentence:
     pieces: Sentence = []
     for place, i in enumerate(order[:2]):
         row, part = rows.loc[i], float(pushed[i]) / total
-        if place and part < SAME:
+        if place and part < SECOND:
             break
         value = f"{node}.value{int(row['source_pos'])}"
-        first = "It takes this from " if part >= SAME else "It gathers this from many positions, the most from "
+        first = "It takes this from " if part >= SECOND else "It gathers this from many positions, the most from "
         start = "; and from " if place else first
         where = f"(position {int(row['source_pos'])}, pattern {short(row['pattern'])})"
         pieces += [
             (f"{start}{quoted(row['source_token'])} {where}: the ", None),
             ("memory value", value),
-            (f" there reads {_words(row['tokens'])} and gives {signed(row['contribution'])} logits", None),
+            (f" there reads {_words_of(row['tokens'])} and gives {signed(row['contribution'])} logits", None),
         ]
     return [*pieces, (".", None)]
 
 
 def head_graph(
     model: Model, acts: Activations, layer: int, head: int, pos: int = -1, target: int | str | None = None,
-    distractor: int | str | None = None, values: int = SHOWN,
+    distractor: int | str | None = None, values: int = DRAWN_VALUES,
 ) -> FlowGraph:  # fmt: skip
     """One head as a flow graph: its query, keys, memory values and output; everything else of attention is rest.
 

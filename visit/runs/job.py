@@ -26,7 +26,7 @@ PAUSE = 0.001  # seconds between batches, in which a waiting thread gets the mod
 MAX_FILES, MAX_STORED = 100, 512 << 20  # runs on disk, and bytes; those that nobody has asked for longest go first
 CHECKPOINT_SECONDS = 10.0  # between two times that a run's file is written, and
 SPARE = 20  # times as long as writing a file took passes before the next time
-FORMAT = 3  # of the file's header, and of what all kinds of runs keep alike
+RUN_FORMAT = 3  # of the file's header, and of what all kinds of runs keep alike
 
 
 class Job(Protocol):
@@ -208,7 +208,7 @@ class RunFile:
         return job, done
 
     def _header(self, total: Any, done: Any) -> dict[str, Any]:
-        return {"visit": FORMAT, "program": program(), "key": self.key, "total": total, "done": done}
+        return {"visit": RUN_FORMAT, "program": program(), "key": self.key, "total": total, "done": done}
 
     def write_if_due(self, state: Arrays, done: int, total: int) -> None:
         now = time.monotonic()

