@@ -47,6 +47,7 @@ _HOME = {
     "Comparison": "analyses.graph_difference",
     "compare": "analyses.graph_difference",
     "effects": "causal.effects",
+    "faithfulness": "causal.faithfulness",
 }
 
 __all__ = ["__version__", *_HOME]

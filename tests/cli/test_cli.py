@@ -296,3 +296,32 @@ def test_threads_wait_without_spinning_wherever_visit_comes_before_torch(code, g
     env |= {} if given is None else {"OMP_WAIT_POLICY": given}
     done = subprocess.run([sys.executable, "-c", SPY + code], env=env, capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == f"torch is loaded with {found}", done.stderr
+
+
+def test_graph_by_influence_says_what_is_shown(capsys):
+    asked = ("graph", "--prompt", PROMPT, "--layers", "4", "--by", "influence", "--heads", "2", "--neurons", "3")
+    status, out, _ = run(capsys, *asked)
+    assert status == 0 and "of the summed |influence| of all heads and MLP neurons" in out
+    assert "influence" in out.split("\n\n")[1].splitlines()[0]
+    graph = strict(run(capsys, *asked, "--json")[1])
+    assert 0 < graph["meta"]["influence"]["share"] < 1
+    assert all(n["influence"] is None for n in graph["nodes"] if n["kind"] == "resid_post")
+    plain = strict(run(capsys, "graph", "--prompt", PROMPT, "--layers", "4", "--json")[1])
+    assert "influence" not in plain["meta"] and not any("influence" in n for n in plain["nodes"])
+
+
+def test_faithfulness_prints_a_sentence_and_the_curves(capsys, tmp_path):
+    status, out, _ = run(capsys, "faithfulness", "--prompt", PROMPT, "--by", "norm,influence")
+    assert status == 0 and out.startswith("10 % of the heads and neurons") and "CPR" in out
+    assert out.splitlines()[2].split() == ["share", "units", "norm", "influence"]
+    asked = ("faithfulness", "--prompt", PROMPT, "--by", "influence", "--with", PROMPT.replace("Japan", "France"))
+    found = strict(run(capsys, *asked, "--json")[1])
+    assert len(found["faithfulness"]) == 10 and set(found["meta"]["cpr"]) == {"influence"}
+    assert found["faithfulness"][-1]["recovered"] == 1 and "France" in found["meta"]["replaced"]
+    assert run(capsys, *asked, "--out", str(tmp_path / "f.csv"))[0] == 0 and (tmp_path / "f-faithfulness.csv").is_file()
+    for more, says in (
+        (("--by", "effect"), "by must be one of"), (("--seed", "-1"), "--seed must be"),
+        (("--with", PROMPT, "--set", "facts"), "give one of them"), (("--set", "nothing.txt"), "nothing.txt"),
+    ):  # fmt: skip
+        status, _, err = run(capsys, "faithfulness", "--prompt", PROMPT, *more)
+        assert status == 2 and says in err and err.startswith("visit: ")

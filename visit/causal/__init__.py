@@ -6,5 +6,6 @@ what the whole rest of the model makes of the change, and so the only number beh
 `block` runs one block again from its weights, for many changed runs at once, past what the clean run has already
 computed. `effects` makes the map of a prompt with it: every head, neuron or memory value taken out one by one, for a
 tenth of what as many forward passes cost. `roles` names what heads do (mover, suppressor, …) by measured criteria, each
-with its number and threshold. Edits of one run, as a list, are the business of `activations.edits`.
+with its number and threshold. `faithfulness` asks how much of the answer the most important parts bring back alone.
+Edits of one run, as a list, are the business of `activations.edits`.
 """

@@ -30,6 +30,11 @@ def percent(p: float | None, narrow: bool = False, fine: bool = False) -> str:
     return f"{100 * p:.{1 if p < 0.0995 or p >= 0.99 else 0}f} %"
 
 
+def ratio(value: float) -> str:
+    """A share that may be negative or above 1, as of an effect: `83 %`, `−4 %`, `131 %`."""
+    return MISSING if value != value else f"{'−' if value < -0.005 else ''}{abs(100 * value):.0f} %"
+
+
 def short(value: float) -> str:
     """A number in a sentence: one digit behind the point, two digits below 1: `12.3`, `0.25`, `−0.043`, `2·10^-5`."""
     if value != value:
