@@ -15,6 +15,8 @@ from visit.lenses.linear import Lens, checked, through
 from visit.lenses.logit import columns_of, read, read_logits
 from visit.models.model import Model
 
+SPECIFIC = 20  # times a word's mean probability over any text: from here on what a block reads is of this prompt
+
 
 def lens_map(
     model: Model,
@@ -30,8 +32,9 @@ def lens_map(
     id), `pos`, `token`, `top` and `top_prob` (the top word), `tokens`, `probs` (top k), `prob`, `rank` (of the
     target; None = the prediction at the last position), `entropy` (bits). `lens`: a fitted lens to read through (None:
     the plain one); the last state is the model's own prediction in either. With one there are also `usual` and
-    `target_usual`: the mean probability of the top word and of the target at that block, whatever the text. Source: the
-    logit lens, paper eq. 2.
+    `target_usual`: the mean probability of the top word and of the target at that block, whatever the text (missing in
+    the embedding), and `specific`, `target_specific`: they stand here at least SPECIFIC times as high, or are the
+    model's own prediction. Source: the logit lens, paper eq. 2; what is specific, ours.
     """
     acts.index(0)
     at = list(range(len(acts.token_ids))) if positions is None else [acts.index(p) for p in positions]
@@ -55,6 +58,9 @@ def lens_map(
         blocks = torch.tensor(depth) - 1
         for name, words in (("usual", top), ("target_usual", torch.full_like(top, wanted))):
             head[name] = lens.habit[blocks, words].double().masked_fill(blocks < 0, math.nan).tolist()
+        last = head["depth"] == model.n_layers
+        head["specific"] = (head["top_prob"] >= SPECIFIC * head["usual"]) | last
+        head["target_specific"] = (table["prob"] >= SPECIFIC * head["target_usual"]) | last
     return head.join(table)
 
 

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
 import streamlit as st
 
+from visit.errors import VisitError
 from visit.models.catalog import title
 
 if TYPE_CHECKING:
     from visit.activations.record import Activations
     from visit.graph.flowgraph import FlowGraph, Node
     from visit.graph.prune import Keep
+    from visit.lenses.linear import Found, Lens
     from visit.models.model import Model
     from visit.models.pool import Shelf
     from visit.models.tokens import Message
@@ -25,6 +27,8 @@ Prompt: TypeAlias = "str | Message"  # as typed; to be wrapped by the model's ch
 PassKey = tuple[str, Prompt]  # model, prompt
 About = tuple[str, Prompt, int, int, int | None]  # model, prompt, position, target, distractor
 Layers = tuple[int, ...] | None  # None: all
+Seen = tuple[str, bool]  # key of the lens that states are read through (empty: the plain one); whether parts are, too
+PLAIN: Seen = ("", False)
 P = ParamSpec("P")
 R = TypeVar("R")
 PASSES_BYTES = 256 << 20  # of captured passes, for all users of one server together
@@ -132,24 +136,50 @@ def st_pass(name: str, prompt: Prompt) -> tuple[Model, Activations]:
     return st_model(name), st_capture(name, prompt)
 
 
+# ---- fitted lenses ---------------------------------------------------------------------------------------------------
+def st_lens(name: str) -> Found:
+    """The lens fitted to a model, shared by all users; the library keeps it in memory."""
+    from visit.lenses.linear import find_lens
+
+    return find_lens(st_model(name))
+
+
+def lens_under(name: str, key: str) -> Lens | None:
+    """The lens of a key, None for the plain one."""
+    found = st_lens(name) if key else None
+    if found is not None and found.key != key:
+        raise VisitError(
+            "The lens of this model has been fitted anew just now. Look again: all is read through it then."
+        )
+    return None if found is None else found.lens
+
+
+@kept(8)
+def st_fit_seconds(name: str) -> float:
+    """How long fitting a lens will take."""
+    from visit.lenses.fit_linear import forecast_seconds
+
+    return forecast_seconds(st_model(name))
+
+
 # ---- one prompt ------------------------------------------------------------------------------------------------------
 @kept(64)
-def st_lens_map(name: str, prompt: Prompt, target: int, positions: tuple[int, ...]) -> Any:
+def st_lens_map(name: str, prompt: Prompt, target: int, positions: tuple[int, ...], lens: str = "") -> Any:
     from visit.analyses.overview import lens_map
 
-    return lens_map(*st_pass(name, prompt), target, positions)
+    return lens_map(*st_pass(name, prompt), target, positions, lens=lens_under(name, lens))
 
 
 @kept(64)
-def st_story(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None) -> Any:
+def st_story(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, lens: str = "") -> Any:
     from visit.narrate.flow import story
 
-    return story(*st_pass(name, prompt), pos, target, distractor)
+    return story(*st_pass(name, prompt), pos, target, distractor, lens_under(name, lens))
 
 
 @dataclass(eq=False)
 class _NodesRead:
-    """The nodes of one pass, position and target that were read so far: unfolding a block reads only that block."""
+    """The nodes of one pass, position, target and lens that were read so far: unfolding a block reads no other."""
 
     nodes: dict[Any, Node] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -165,33 +195,48 @@ class _NodesRead:
 
 
 @kept(16)
-def _nodes_read(name: str, prompt: Prompt, pos: int, target: int) -> _NodesRead:
+def _nodes_read(name: str, prompt: Prompt, pos: int, target: int, seen: Seen) -> _NodesRead:
     return _NodesRead()
 
 
 @kept(64)
 def st_graph(
     name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layers: Layers, keep: Keep,
-    opened: tuple[int, ...],
+    opened: tuple[int, ...], seen: Seen = PLAIN,
 ) -> FlowGraph:  # fmt: skip
     """The graph as far as it is looked at: the blocks `opened` are taken apart, and nothing is read twice."""
     from visit.graph.build import build_folded_graph
 
-    known = _nodes_read(name, prompt, pos, target)
-    graph = build_folded_graph(*st_pass(name, prompt), pos, layers, target, distractor, keep, opened, known.all())
+    known = _nodes_read(name, prompt, pos, target, seen)
+    graph = build_folded_graph(
+        *st_pass(name, prompt),
+        pos,
+        layers,
+        target,
+        distractor,
+        keep,
+        opened,
+        known.all(),
+        lens=lens_under(name, seen[0]),
+        carry_parts=seen[1],
+    )
     known.add(graph)
-    return replace(graph, source=None)  # a cached graph must not hold a pass: the store of passes has a bound
+    return replace(
+        graph, source=None, lens=None
+    )  # a cached graph must not hold a pass: the store of passes has a bound
 
 
 @kept(4)
 def st_whole_graph(
-    name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layers: Layers, keep: Keep
-) -> FlowGraph:
+    name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layers: Layers, keep: Keep,
+    seen: Seen = PLAIN,
+) -> FlowGraph:  # fmt: skip
     """All of it, for files."""
     from visit.graph.build import build_flow_graph
 
-    graph = build_flow_graph(*st_pass(name, prompt), pos, layers, target, distractor, keep)
-    return replace(graph, source=None)
+    about = *st_pass(name, prompt), pos, layers, target, distractor, keep
+    graph = build_flow_graph(*about, lens=lens_under(name, seen[0]), carry_parts=seen[1])
+    return replace(graph, source=None, lens=None)
 
 
 def st_opened(layers: Layers, *sides: About) -> dict[int, Any]:
@@ -215,23 +260,25 @@ def st_pairing(a: PassKey, b: PassKey, align: str) -> Any:
 
 @kept(32)
 def st_compare(
-    a: About, b: About, layers: Layers, keep: Keep, keep_b: Keep, align: str, opened: tuple[int, ...] | None
-) -> Any:
+    a: About, b: About, layers: Layers, keep: Keep, keep_b: Keep, align: str, opened: tuple[int, ...] | None,
+    seen: Seen = PLAIN, seen_b: Seen = PLAIN,
+) -> Any:  # fmt: skip
     """The difference of two passes in the blocks `opened` (None: all, for files); each side's graph as on its page."""
     from visit.analyses.graph_difference import compare
 
     graphs = [
         replace(
-            st_whole_graph(*side, layers, pruned) if opened is None else st_graph(*side, layers, pruned, opened),
-            source=st_pass(*side[:2]),
+            st_whole_graph(*side, layers, pruned, read) if opened is None
+            else st_graph(*side, layers, pruned, opened, read),
+            source=st_pass(*side[:2]), lens=lens_under(side[0], read[0]),
         )
-        for side, pruned in ((a, keep), (b, keep_b))
-    ]
+        for side, pruned, read in ((a, keep, seen), (b, keep_b, seen_b))
+    ]  # fmt: skip
     found = compare(graphs[0], graphs[1], st_pairing(a[:2], b[:2], align))
-    for side, graph in ((a, found.a), (b, found.b)):
+    for side, graph, read in ((a, found.a, seen), (b, found.b, seen_b)):
         if opened is not None:  # a twin that came in from the other side is not read again either
-            _nodes_read(*side[:4]).add(graph)
-    return replace(found, a=replace(found.a, source=None), b=replace(found.b, source=None))
+            _nodes_read(*side[:4], read).add(graph)
+    return replace(found, a=replace(found.a, source=None, lens=None), b=replace(found.b, source=None, lens=None))
 
 
 @kept(32)
@@ -245,10 +292,13 @@ def st_single_parts(a: About, b: About, align: str) -> Any:
 
 
 @kept(32)
-def st_parting(a: PassKey, b: PassKey, align: str, first: int, last: int) -> Any:
+def st_parting(
+    a: PassKey, b: PassKey, align: str, first: int, last: int, lens: str = "", lens_b: str = ""
+) -> Any:  # fmt: skip
     from visit.analyses.divergence import part
 
-    return part(*st_pass(*a), *st_pass(*b), st_pairing(a, b, align), slice(first, last))
+    lenses = lens_under(a[0], lens), lens_under(b[0], lens_b)
+    return part(*st_pass(*a), *st_pass(*b), st_pairing(a, b, align), slice(first, last), lenses=lenses)
 
 
 # ---- heads, norms, neurons -------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from visit.app.cache import (
     About,
     Layers,
     PassKey,
+    Seen,
     st_compare,
     st_graph,
     st_ledger,
@@ -23,6 +24,7 @@ from visit.app.cache import (
     st_parting,
     st_single_parts,
 )
+from visit.app.lens_choice import followed, heading, seen, switch, told
 from visit.app.prompt_bar import Subject, asked_words, chat_line, data_rows, position, run, show_notes
 from visit.app.sidebar import need_numbers, show_ledger
 from visit.app.state import (
@@ -76,6 +78,16 @@ class Two:
     @property
     def keys(self) -> tuple[PassKey, PassKey, str]:
         return self.a.key, self.b.key, self.align
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models of the two sides, one where it is the same."""
+        return tuple(dict.fromkeys((self.a.model.name, self.b.model.name)))
+
+    @property
+    def seen(self) -> tuple[Seen, ...]:
+        """How either side's states are read."""
+        return seen(self.a.model.name, self.b.model.name)
 
     def window(self) -> range:
         """The pairs that the map shows: all, or those around the positions looked at."""
@@ -240,13 +252,14 @@ def both_answers(two: Two) -> None:
     if (why := why_apart(two)) is not None:
         st.info(why, icon=":material/info:")
         return
-    about = two.a.about, two.b.about
+    about, read = (two.a.about, two.b.about), two.seen
     with st.spinner("Comparing every state and every head of the two runs…"):
-        found = st_compare(*about, None, Keep(), Keep(), two.align, graphs.opened_blocks(st_opened(None, *about)))
+        opened = graphs.opened_blocks(st_opened(None, *about))
+        found = st_compare(*about, None, Keep(), Keep(), two.align, opened, *read)
         singles = st_single_parts(*about, two.align)
         count = len(two.pairing.pairs)
         pairs = range(count) if count <= ALL else two.window()
-        apart = st_parting(*two.keys, pairs.start, pairs.stop)
+        apart = st_parting(*two.keys, pairs.start, pairs.stop, *(lens for lens, _ in read))
     sentences(contrast(found, apart, singles), "contrast", graphs.select)
 
 
@@ -274,11 +287,15 @@ def parting(two: Two) -> None:
     if two.a.model.n_layers != two.b.model.n_layers:
         st.caption("The two models have different numbers of layers, so their blocks cannot be laid beside each other.")
         return
-    measure: Any = st.segmented_control(
-        "Distance", required=True, wrap=True, **segments("apart", None, lambda m: MEASURES[m])
-    )
-    shown = pager(*two.pager, "pairs")
-    table = st_parting(*two.keys, shown.start, shown.stop)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        switch(two.models)
+        measure: Any = st.segmented_control(
+            "Distance", required=True, wrap=True, **segments("apart", None, lambda m: MEASURES[m])
+        )
+    for name in two.models:
+        told(name)
+    shown, read = pager(*two.pager, "pairs"), two.seen
+    table = st_parting(*two.keys, shown.start, shown.stop, *(lens for lens, _ in read))
     if table.empty or table[measure].isna().all():
         st.caption(
             f"No pair of tokens here has this distance ({MEASURES[measure]}): choose another distance or alignment."
@@ -299,7 +316,11 @@ def parting(two: Two) -> None:
             chart, width=figures.map_width(table["pair"].nunique()), **on_point("apart_map", "cell", take_cell),
             alt="How far the two runs are apart after every block at every pair of tokens",
         )  # fmt: skip
-    st.caption(_MAP_CAPTIONS[measure] + " Framed: where the runs first part. Read a column upwards; "
+    named = [f"{plain(title(m))}’s {heading(m, lens)}" for m, (lens, _) in zip(two.models, read, strict=False) if lens]
+    by = "" if measure.startswith("cosine") else (
+        f" Read through {' and '.join(f'the lens {name}' for name in named)}." if named else " Read by the plain lens."
+    )  # fmt: skip
+    st.caption(_MAP_CAPTIONS[measure] + by + " Framed: where the runs first part. Read a column upwards; "
                "click a cell to open its block in both graphs.")  # fmt: skip
 
 
@@ -322,27 +343,28 @@ _MAP_CAPTIONS = {
 def both_graphs(two: Two) -> None:
     """Both flow graphs, or their difference, with the controls of what is drawn and the table of changes."""
     st.subheader("The flows", anchor=False, help=explain("residual stream") + " " + explain("contribution"))
-    _both(two.a.about, two.b.about, two.align, why_apart(two) is None)
+    _both(two.a.about, two.b.about, two.align, why_apart(two) is None, two.seen)
 
 
 @st.fragment
-def _both(a: About, b: About, align: str, alike: bool) -> None:
+def _both(a: About, b: About, align: str, alike: bool, read: tuple[Seen, ...]) -> None:
     """Controls and drawings: a fragment, so that a selection runs nothing above it. Takes keys only."""
     with shown_errors():
-        keep, layers = graphs.controls()
+        keep, layers = graphs.controls((a[0], b[0]))
+        followed((a[0], b[0]), read)
         if alike:
-            _compared(a, b, align, layers, keep)
+            _compared(a, b, align, layers, keep, read)
         else:
-            _side_by_side(a, b, layers, keep)
+            _side_by_side(a, b, layers, keep, read)
     write_url()
 
 
-def _compared(a: About, b: About, align: str, layers: Layers, keep: Any) -> None:
+def _compared(a: About, b: About, align: str, layers: Layers, keep: Any, read: tuple[Seen, ...]) -> None:
     from visit.analyses.graph_difference import common_id
     from visit.drawing.pair import both_data, difference_data
 
     with st.spinner("Reading the words of both flows…"):
-        found, shown, whole = _found(a, b, align, layers, keep)
+        found, shown, whole = _found(a, b, align, layers, keep, read)
     view: Any = st.segmented_control("View", required=True, label_visibility="collapsed", **segments("view"))
     session().levels = shown
     now: Any = state().graph
@@ -374,7 +396,7 @@ def _compared(a: About, b: About, align: str, layers: Layers, keep: Any) -> None
 
 
 def _found(
-    a: About, b: About, align: str, layers: Layers, keep: Any
+    a: About, b: About, align: str, layers: Layers, keep: Any, read: tuple[Seen, ...]
 ) -> tuple[Any, dict[int, Any], Callable[[], Any]]:  # fmt: skip
     """The comparison with the kept, hidden and selected nodes of both sides, its levels, and how to get all of it."""
     default = st_opened(layers, a, b)
@@ -383,7 +405,7 @@ def _found(
 
     def build(node: str, whole: bool = False) -> Any:
         keep_a, keep_b = (replace(keep, pin=_pins(side, keep.pin, node, a, b, align, drawn)) for side in ("a", "b"))
-        return st_compare(a, b, layers, keep_a, keep_b, align, None if whole else graphs.opened_blocks(shown))
+        return st_compare(a, b, layers, keep_a, keep_b, align, None if whole else graphs.opened_blocks(shown), *read)
 
     node = state().graph.node
     layer: Any = graphs.block_of(node) if node else None
@@ -434,13 +456,13 @@ def _explain(found: Any, view: str) -> None:
     st.caption(f"{how} {'; '.join(parts)}.{less}")
 
 
-def _side_by_side(a: About, b: About, layers: Layers, keep: Any) -> None:
+def _side_by_side(a: About, b: About, layers: Layers, keep: Any, read: tuple[Seen, ...]) -> None:
     """Two graphs of models of different shape: nothing corresponds, so each is drawn for itself."""
     from visit.drawing.draw import flow_data
 
     now: Any = state().graph
     with beside("graphs"):
-        for column, side, about in zip(st.columns(2, gap="small"), "ab", (a, b), strict=True):
+        for column, side, about, by in zip(st.columns(2, gap="small"), "ab", (a, b), read, strict=True):
             with column:
                 shown_layers = layers
                 count = st_model(about[0]).n_layers
@@ -448,7 +470,7 @@ def _side_by_side(a: About, b: About, layers: Layers, keep: Any) -> None:
                     st.caption(f"{about[0]} has {count} blocks; all of them are shown.")
                     shown_layers = None
                 detail = st_opened(shown_layers, about)
-                graph = st_graph(*about, shown_layers, replace(keep, pin=()), graphs.opened_blocks(detail))
+                graph = st_graph(*about, shown_layers, replace(keep, pin=()), graphs.opened_blocks(detail), by)
                 st.markdown(f"**{side.upper()}** {plain(title(about[0]))}")
                 graphs.show(flow_data(graph, detail, color_by=now.color, **now.look), f"flow_{side}")
 

@@ -8,8 +8,9 @@ from typing import Any
 import streamlit as st
 
 from visit.app import graph_panel as graphs
-from visit.app.cache import About, Layers, Prompt, st_graph, st_model, st_opened, st_story, st_whole_graph
+from visit.app.cache import About, Layers, Prompt, Seen, st_graph, st_model, st_opened, st_story, st_whole_graph
 from visit.app.graph_panel import picture_file
+from visit.app.lens_choice import followed, seen
 from visit.app.prompt_bar import Subject
 from visit.app.state import levels, session, shown_errors, state, write_url
 from visit.app.widgets import downloads, plain, sentences
@@ -20,24 +21,25 @@ from visit.text.visible import visible
 
 def answer_in_sentences(subject: Subject) -> None:
     """Computed sentences; each underlined part selects its node."""
-    sentences(st_story(*subject.about), "story", graphs.select)
+    sentences(st_story(*subject.about, seen(subject.model.name)[0][0]), "story", graphs.select)
 
 
 def graph(subject: Subject) -> None:
     """The flow graph of the chosen blocks, with the controls of what is drawn."""
     st.subheader("The flow", anchor=False, help=explain("residual stream") + " " + explain("contribution"))
-    _graph(*subject.about)
+    _graph(*subject.about, seen(subject.model.name)[0])
 
 
 @st.fragment
-def _graph(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None) -> None:
+def _graph(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, read: Seen) -> None:
     """Controls and drawing: a fragment, so that a selection or a control runs nothing above it. Takes keys only."""
     from visit.drawing.draw import flow_data
     from visit.graph.prune import is_pin
 
     with shown_errors():
         about = (name, prompt, pos, target, distractor)
-        keep, layers = graphs.controls()
+        keep, layers = graphs.controls((name,))
+        followed((name,), (read,))
         model = st_model(name)
         drawn = list(range(model.n_layers)) if layers is None else list(layers)
         pins = tuple(p for p in keep.pin if is_pin(model, p, drawn, pos))
@@ -48,7 +50,7 @@ def _graph(name: str, prompt: Prompt, pos: int, target: int, distractor: int | N
         keep = replace(keep, pin=pins)
         with st.spinner("Reading the words of the flow…"):
             shown = levels(state().graph.detail, drawn, st_opened(layers, about))
-            built, shown, exists = _with_selected(about, layers, keep, shown)
+            built, shown, exists = _with_selected(about, layers, keep, shown, read)
         now = state().graph
         if not exists:
             st.caption(f"The node {now.node} does not exist here (other blocks, another position or model).")
@@ -58,28 +60,28 @@ def _graph(name: str, prompt: Prompt, pos: int, target: int, distractor: int | N
         st.caption(_graph_caption(built))
 
         def whole() -> Any:
-            return st_whole_graph(*about, layers, keep)
+            return st_whole_graph(*about, layers, keep, read)
 
         downloads("flow", lambda: graph_tables(whole()), lambda kind: picture_file(whole(), kind, shown, look), True)
     write_url()
 
 
 def _with_selected(
-    about: About, layers: Layers, keep: Any, shown: dict[int, Any]
+    about: About, layers: Layers, keep: Any, shown: dict[int, Any], read: Seen
 ) -> tuple[Any, dict[int, Any], bool]:  # fmt: skip
     """The graph with the selected node in it, whose block is opened for that; and whether there is such a node."""
     from visit.graph.prune import is_pin
 
-    node, built = state().graph.node, st_graph(*about, layers, keep, graphs.opened_blocks(shown))
+    node, built = state().graph.node, st_graph(*about, layers, keep, graphs.opened_blocks(shown), read)
     if not node or node in built.by_id:
         return built, shown, True
     layer = graphs.block_of(node)
     if layer not in shown or not is_pin(st_model(about[0]), node, list(shown), about[2]):
         return built, shown, False
     shown = {**shown, layer: "words" if shown[layer] == "states" else shown[layer]}
-    built = st_graph(*about, layers, keep, graphs.opened_blocks(shown))
+    built = st_graph(*about, layers, keep, graphs.opened_blocks(shown), read)
     if node not in built.by_id:  # chosen above, but pruned
-        built = st_graph(*about, layers, replace(keep, pin=(*keep.pin, node)), graphs.opened_blocks(shown))
+        built = st_graph(*about, layers, replace(keep, pin=(*keep.pin, node)), graphs.opened_blocks(shown), read)
     return built, shown, True
 
 
@@ -106,11 +108,19 @@ def _graph_caption(built: Any) -> str:
         else "No block is taken apart; every sum of its states"
     )
     return (
-        "Every pill is a vector of this one pass and the word it reads (logit lens); the percentage in a state is the "
-        f"probability of {target} there. What a band carries is added to the node it runs into. {sums} adds up "
-        f"(largest error {built.meta['ledger']['max_rel_error']:.0e}, over the {len(built.by_id):,} nodes read here). "
-        "A block's title unfolds it, which takes it apart; files hold all blocks whole."
+        f"Every pill is a vector of this one pass and the word it reads ({_lenses(built.meta)}); the percentage in a "
+        f"state is the probability of {target} there. What a band carries is added to the node it runs into. {sums} "
+        f"adds up (largest error {built.meta['ledger']['max_rel_error']:.0e}, over the {len(built.by_id):,} nodes read "
+        "here). A block's title unfolds it, which takes it apart; files hold all blocks whole."
     )
+
+
+def _lenses(meta: dict[str, Any]) -> str:
+    """Through which lens what is read."""
+    if "lens" not in meta:
+        return "logit lens"
+    parts = ", heads and memory values through its linear part" if meta["lens"].get("carries_parts") else ""
+    return f"states of the stream through the lens {plain(meta['lens']['name'])}{parts}, all else plainly"
 
 
 def _percent_range(shares: list[float]) -> str:

@@ -8,12 +8,13 @@ from typing import Any
 
 import streamlit as st
 
-from visit.app.cache import Layers
+from visit.app.cache import PLAIN, Layers
+from visit.app.lens_choice import in_list, seen
 from visit.app.state import CONTROLS, amount, change, choice, field, level_text, session, state, value_of
 from visit.errors import VisitError
 from visit.text.glossary import explain
 
-_CONTROL_WIDTH = 172  # px: the controls wrap into a second line where the page is narrow
+_CONTROL_WIDTH = 150  # px: the controls wrap into a second line where the page is narrow
 _DETAILS = ("states", "words", "everything")
 _SHOWN_FOLDED = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")  # what a folded block shows of itself
 
@@ -80,8 +81,11 @@ def opened_blocks(shown: Mapping[int, str]) -> tuple[int, ...]:
     return tuple(layer for layer, level in shown.items() if level != "states")
 
 
-def controls() -> tuple[Any, Layers]:
-    """Basic controls in one line, the rest under "More". Returns the `Keep`, and the blocks asked for."""
+def controls(models: tuple[str, ...]) -> tuple[Any, Layers]:
+    """Basic controls in one line, the rest under "More". Returns the `Keep`, and the blocks asked for.
+
+    `models`: those of the graphs, whose lens is chosen here, too.
+    """
     from visit.graph.prune import Keep
 
     look: dict[str, Any] = {"width": _CONTROL_WIDTH}
@@ -91,8 +95,11 @@ def controls() -> tuple[Any, Layers]:
         st.text_input("Values per head", help=f"{explain('value')} {explain('keep')}", **look, **field("values"))
         st.text_input("Neurons per block", help=f"{explain('mlp_value')} {explain('keep')}", **look, **field("neurons"))
         st.selectbox("Keep largest by", help=explain("keep by"), **look, **choice("by"))
+        in_list(models)
         more = st.popover("More")
     with more:
+        st.checkbox("Heads and memory values through the fitted lens, too", disabled=seen(*models)[0] == PLAIN,
+                    help=explain("carried parts"), **field("carried"))  # fmt: skip
         st.text_input("W_O neurons per block", help=f"{explain('attn_neuron')} {explain('keep')}", **field("rows"))
         st.selectbox("Fill of a node", **choice("color"))
         st.selectbox("Width of an edge", help=explain("contribution"), **choice("width"))

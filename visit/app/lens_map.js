@@ -99,7 +99,7 @@ function folded(view, fold) {
 }
 
 function whole(view, row, fold) {
-  const line = make("tr", fold ? "inside" : ""), name = make("th", "", row.name);
+  const line = make("tr", (fold ? "inside" : "") + (row.habit ? " habit" : "")), name = make("th", "", row.name);
   name.scope = "row";
   line.append(name);
   row.cells.forEach((cell, n) => {

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from visit.app.cache import st_lens_map
+from visit.app.cache import lens_under, st_lens_map
+from visit.app.lens_choice import seen, switch, told
 from visit.app.prompt_bar import Subject
 from visit.app.state import change, state
 from visit.app.widgets import component, pager, plain
 from visit.text.glossary import explain
 from visit.text.visible import as_word, visible
+
+if TYPE_CHECKING:
+    from visit.lenses.linear import Lens
 
 POSITIONS = 14  # on screen at once; a longer prompt is paged
 
@@ -30,26 +34,34 @@ def lens_map(subject: Subject) -> None:
     from visit.figures.lens_rows import rows_of
     from visit.models.tokens import character_parts
 
-    acts, target = subject.acts, subject.model.vocabulary[subject.target]
-    word = as_word(target)
-    st.subheader("The stream, read after every block", anchor=False, help=explain("lens map"))
+    acts, target, name = subject.acts, subject.model.vocabulary[subject.target], subject.model.name
+    word, key = as_word(target), seen(name)[0][0]
+    lens = lens_under(name, key)
+    through = f", through the lens {plain(lens.name)}" if lens else ""
+    st.subheader(f"The stream, read after every block{through}", anchor=False, help=explain("lens map"))
     names = {"target": f"probability of {word}", "rank": f"rank of {word}", "top": "probability of the top word"}
-    color: Any = st.segmented_control(
-        "Colour", list(names), format_func=lambda c: plain(names[c]), default="target", required=True, key="map_color",
-        wrap=True,
-    )  # fmt: skip
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        switch((name,))
+        color: Any = st.segmented_control(
+            "Colour", list(names), format_func=lambda c: plain(names[c]), default="target", required=True,
+            key="map_color", wrap=True,
+        )  # fmt: skip
+    line = st.container()
     shown = pager("map", subject.key, len(acts.token_ids), subject.pos, POSITIONS)
-    table = st_lens_map(*subject.key, subject.target, tuple(shown))
+    table = st_lens_map(*subject.key, subject.target, tuple(shown), key)
+    with line:
+        told(name, None if lens else table)
     spelled = character_parts(subject.model.tokenizer, acts.token_ids)
     heads = [f"{visible(spelled[i][0])} {spelled[i][1]}/{spelled[i][2]}" if i in spelled else visible(acts.tokens[i])
              for i in shown]  # fmt: skip
     listed = function_words()
     found = rows_of(
-        table, subject.model.d_vocab, color, target, lambda t: is_function_word(t, listed), state().whole, heads
-    )
+        table, subject.model.d_vocab, color, target, lambda t: is_function_word(t, listed), state().whole, heads,
+        lens.readable_from if lens else None,
+    )  # fmt: skip
     data = found | {
         "chosen": subject.pos - shown.start, "node": state().graph.node,
-        "of": repr((subject.key, tuple(shown), subject.target)),
+        "of": repr((subject.key, tuple(shown), subject.target, key)),
     }  # fmt: skip
 
     def take_cell() -> None:
@@ -61,15 +73,58 @@ def lens_map(subject: Subject) -> None:
     component("lens_map", "<div class='lensmap light'></div>", _colours())(
         key="lens_map", data=data, on_cell_change=take_cell
     )
+    if lens is not None:
+        _specific(subject, table, key)
+    st.caption(_caption(plain(word), lens, bool(found["folds"])))
+    if lens is not None:
+        _nearness(lens)
+
+
+def _caption(word: str, lens: Lens | None, folds: bool) -> str:
+    from visit.narrate.flow import which_lens
+
+    how = "passed through the final norm and the unembedding" if lens is None else (
+        "carried to the last block by the fitted map of its own block, and then passed through the final norm and the "
+        "unembedding"
+    )  # fmt: skip
+    grey = "where it is white space or bytes" if lens is None else "where any text leads to expect it in this block"
     text = (
-        "Each cell is the residual stream at one position (column) after one block (row, upwards), passed through the "
-        "final norm and the unembedding: the word it reads, in grey below 5 % and where it is white space or bytes. "
-        f"The stronger the colour, the closer the stream is to “{plain(word)}” there. Read a column upwards to see an "
-        "answer form; click a cell to open its block below."
+        f"Each cell is the residual stream at one position (column) after one block (row, upwards), {how}: the word it "
+        f"reads, in grey below 5 % and {grey}. The stronger the colour, the closer the stream is to “{word}” there, "
+        f"{which_lens(lens is not None)}. Read a column upwards to see an answer form; click a "
+        "cell to open its block below."
     )
-    if found["folds"]:
+    if folds and lens is None:
         text += (
             " Folded blocks say nothing: at four of five positions they read a sign, white space, bytes, a function "
-            f"word that is not predicted there, or nothing above 5 %, and “{plain(word)}” is below 5 % everywhere."
+            f"word that is not predicted there, or nothing above 5 %, and “{word}” is below 5 % everywhere."
         )
-    st.caption(text)
+    elif folds:
+        text += (
+            " Folded blocks show what any text leads to expect: on text that the lens was not fitted to, its top word "
+            "there is the model's final one at fewer than three of ten positions."
+        )
+    return text
+
+
+def _specific(subject: Subject, table: Any, key: str) -> None:
+    """Whether what the fitted lens reads at the position looked at is of this prompt."""
+    from visit.narrate.flow import specificity
+
+    states = table[table["pos"] == subject.pos]
+    if states.empty:
+        states = st_lens_map(*subject.key, subject.target, (subject.pos,), key)
+    st.markdown(plain(specificity(states, as_word(subject.model.vocabulary[subject.target]))))
+
+
+def _nearness(lens: Lens) -> None:
+    """How near the lens comes to the prediction, block by block."""
+    from visit.figures.lens_report import report_lines
+
+    with st.expander("How near the lens comes, block by block", icon=":material/show_chart:", expanded=True):
+        st.altair_chart(report_lines(lens.report, lens.readable_from), width="stretch",
+                        alt="Bits between what each lens reads and the model's prediction, per block")  # fmt: skip
+        st.caption(
+            "How far what is read lies from the model's final prediction (Kullback–Leibler divergence, 0 bits where "
+            "they agree): the mean over text that the lens was not fitted to. Contributions never go through it."
+        )

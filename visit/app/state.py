@@ -159,6 +159,7 @@ class Graph:
     width: Literal["norm", "contribution"] = "norm"
     sort: Literal["norm", "contribution", "index"] = "norm"
     parts: Literal["both", "attention", "mlp"] = "both"
+    carried: bool = False  # heads, memory values and attention outputs are read through the fitted lens, too
     node: Node = ""
 
     @property
@@ -274,6 +275,9 @@ class State:
     pos: Position = -1
     target: str = ""
     distractor: str = ""
+    reads: Literal["auto", "plain", "fitted"] = control(
+        "auto", "as it reads best", "plain", "fitted"
+    )  # through which lens
     whole: bool = False  # lists of top words leave out what is no whole word: pieces, signs, white space, bytes
     layer: Annotated[int | None, _number("it is no layer; layers are whole numbers from 0")] = None
     set: Literal["facts", "names", "plain", "repeats", "world", "own"] = "facts"
@@ -481,10 +485,10 @@ def field(name: str, shown: Any = None) -> dict[str, Any]:
     return {"value": value_of(state(), name) if shown is None else shown, **_tied(name, shown)}
 
 
-def listed(name: str, options: Sequence[Any], shown: Any = None) -> dict[str, Any]:
-    """The same for a selectbox with these options."""
+def listed(name: str, options: Sequence[Any], shown: Any = None, again: str = "") -> dict[str, Any]:
+    """The same for a selectbox with these options. `again`: what tells a second widget of a field from the first."""
     now = value_of(state(), name) if shown is None else shown
-    return {"options": options, "index": list(options).index(now), **_tied(name, shown)}
+    return {"options": options, "index": list(options).index(now), **_tied(name, shown, again)}
 
 
 def choice(name: str) -> dict[str, Any]:
@@ -494,33 +498,33 @@ def choice(name: str) -> dict[str, Any]:
 
 
 def segments(
-    name: str, among: Sequence[str] | None = None, show: Callable[[str], str] | None = None
+    name: str, among: Sequence[str] | None = None, show: Callable[[str], str] | None = None, chosen: str | None = None
 ) -> dict[str, Any]:  # fmt: skip
     """The same for a segmented control. `among`: those that can be chosen here; the first where the state has none.
 
-    `show`: how an option is called, where that depends on what the page shows.
+    `show`: how an option is called, where that depends on what the page shows; `chosen`: which one stands for the
+    state's value, where that does, too.
     """
-    choices, value = CONTROLS[name].choices, value_of(state(), name)
+    choices, value = CONTROLS[name].choices, chosen or value_of(state(), name)
     options = list(choices if among is None else among)
     shown = value if value in options else options[0]
     names = show or (lambda v: choices.get(v, v))
     return {"options": options, "format_func": names, "default": shown, **_tied(name, shown)}
 
 
-def _tied(name: str, shown: Any = None) -> dict[str, Any]:
+def _tied(name: str, shown: Any = None, again: str = "") -> dict[str, Any]:
     """The key of a widget, which has the field's value, and what stores another one.
 
     The value is given as the widget's default too: Streamlit sends a value once, and drops what it has not yet sent
     when another run begins; a field that never heard of its value would answer with an empty one.
     """
-    key, value = f"w_{name}", value_of(state(), name) if shown is None else shown
+    key, value = f"w_{name}{again}", value_of(state(), name) if shown is None else shown
     if key not in st.session_state or st.session_state[key] != value:
         st.session_state[key] = value
-    return {"key": key, "on_change": _store, "args": (name,)}
+    return {"key": key, "on_change": _store, "args": (name, key)}
 
 
-def _store(name: str) -> None:
-    key = f"w_{name}"
+def _store(name: str, key: str) -> None:
     if key in st.session_state:  # else another field of the same rerun has just made this one's value meaningless
         value = st.session_state[key]
         take(**{name: CONTROLS[name].default if value is None else value})

@@ -4,10 +4,14 @@ A real model's lens reads punctuation for most of its depth (SmolLM2: until bloc
 at four of five shown positions it reads a sign, white space, a byte, or a function word that the model does not predict
 there, or no token above 5 %, and the target is below 5 % everywhere. Three or more such blocks in a row are one row;
 the last quarter of the blocks, where the answer forms, and the embedding always stand as they are.
+
+Through a fitted lens the blocks before the first that says more than habit are one row instead, and all of them grey.
+A word that is not specific (`overview.lens_map`) is grey, too, and a target that is not gives a cell no colour.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import groupby
@@ -29,22 +33,25 @@ _STEPS = (FAINT, 0.1, 0.25, 0.5, 0.9)
 
 def rows_of(
     table: pd.DataFrame, d_vocab: int, color: MapColor, target: str, function_word: Callable[[str], bool],
-    whole: bool = False, names: Sequence[str] | None = None,
+    whole: bool = False, names: Sequence[str] | None = None, readable_from: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Rows from the last block down to the embedding, as the component `visit.app.lens_map` takes them.
 
     table: `overview.lens_map`. color: what fills a cell: the target's probability, its rank (in the classes of
     the graph) or the probability of the cell's own word. target: the token followed. whole: the next words named of a
-    cell are whole words only. names: what the columns are called (their tokens).
+    cell are whole words only. names: what the columns are called (their tokens). readable_from: of the fitted lens that
+    the table was read through (`Lens.readable_from`); None for the plain one.
 
-    Returns `heads` and `positions` of the columns, `rows` (each `depth`, `name`, `state` and `cells`: word, class, grey
-    or not, hint), `folds` (first and last depth, name, what is read), `title` and `fill` (class and meaning: the
-    legend), and `words` (sign and meaning of the signs that occur).
+    Returns `heads` and `positions` of the columns, `rows` (each `depth`, `name`, `state`, `habit`: a lens says no more
+    than habit there, and `cells`: word, class, grey or not, hint), `folds` (first and last depth, name, what is read),
+    `title` and `fill` (class and meaning: the legend), and `words` (sign and meaning of the signs that occur).
     """
     depths = sorted(table["depth"].unique(), reverse=True)
     records = {d: rows.to_dict("records") for d, rows in table.groupby("depth")}
     look = _class_of(color, d_vocab)
-    folds = [_fold(run, records, function_word) for run in empty_runs(table, function_word)]
+    habit = range(1, (readable_from or 0) + 1)  # depths
+    runs = empty_runs(table, function_word) if readable_from is None else [list(habit)] if len(habit) >= RUN else []
+    folds = [_fold(run, records, function_word) for run in runs]
     tokens = [cell["token"] for cell in records[depths[0]]]
     return {
         "heads": list(names or map(visible, tokens)),
@@ -52,6 +59,7 @@ def rows_of(
         "rows": [
             {
                 "depth": int(d), "name": name_of(d), "state": records[d][0]["state"],
+                "habit": int(bool(readable_from) and d <= (readable_from or 0)),
                 "cells": [_map_cell(cell, look, name_of(d), target, whole) for cell in records[d]],
             }
             for d in depths
@@ -60,8 +68,11 @@ def rows_of(
         "title": {"target": f"Fill: probability of {as_word(target)}", "rank": f"Fill: rank of {as_word(target)}",
                   "top": "Fill: probability of the word in the cell"}[color],
         "fill": scale("rank", d_vocab, 0.0) if color == "rank" else _shares("e" if color == "top" else "t"),
-        "words": explained(table["top"]),
+        "words": explained(table["top"]) + ([_HABIT] if "usual" in table else []),
     }  # fmt: skip
+
+
+_HABIT = ("grey", "also what any text leads to expect in this block")
 
 
 def name_of(depth: int) -> str:
@@ -135,13 +146,22 @@ def _map_cell(
     cell: dict[str, Any], look: Callable[[dict[str, Any]], str], name: str, target: str, whole: bool
 ) -> dict[str, Any]:
     word, kind = as_word(cell["top"]), look(cell)
+    own, of_target = cell.get("specific", True), cell.get("target_specific", True)
+    usual, target_usual = cell.get("usual", math.nan), cell.get("target_usual", math.nan)
+    if not (own if kind[0] == "e" else of_target):
+        kind = "g"
     following = ", ".join(word_list(cell["tokens"][1:], 4, whole))
     # grey words where they can be read: on no fill and on the palest
-    grey = kind in ("g", "t1", "e1", "b1") and (cell["top_prob"] < FAINT or word_kind(cell["top"]) in QUIET_KINDS)
+    faint = cell["top_prob"] < FAINT or word_kind(cell["top"]) in QUIET_KINDS or not own
+    grey = kind in ("g", "t1", "e1", "b1") and faint
     hint = (
-        f"{word} {percent(cell['top_prob'])}\n"
+        f"{word} {percent(cell['top_prob'])}{_expected(usual)}\n"
         f"after {name}, at {visible(cell['token'])} (position {cell['pos']})\n"
         f"next: {following or 'no whole word among the first'}\n{as_word(target)}: {percent(cell['prob'])}, "
-        f"rank {cell['rank']:,}\nentropy {bits(cell['entropy'])}"
+        f"rank {cell['rank']:,}{_expected(target_usual)}\nentropy {bits(cell['entropy'])}"
     )
     return {"w": word, "c": kind, "q": int(grey), "t": hint}
+
+
+def _expected(usual: float) -> str:
+    return "" if usual != usual else f" (over any text {percent(usual)} in this block)"

@@ -12,6 +12,7 @@ The one rule: at every node the vectors on its incoming `add` and `residual` edg
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any
@@ -45,6 +46,7 @@ def build_flow_graph(
     keep: Keep = Keep(),  # noqa: B008 - frozen
     lens: Lens | None = None,
     influence: bool = False,
+    carry_parts: bool = False,
 ) -> FlowGraph:
     """Build the flow graph of one position over the chosen layers (None = all); target None = the prediction there.
 
@@ -58,12 +60,16 @@ def build_flow_graph(
     of the summed |influence| of all of the model at this position. It takes one more run, forward and backward, and
     `Keep(by="influence")` implies it.
     `lens`: a fitted lens through which the states of the stream are read (None: the plain one), named in
-    `meta["lens"]`. All else is read plainly, and no contribution goes through a lens.
-    Raises `VisitError` for a wrong layer, position or target, a lens of another model, or more than 20,000 nodes.
+    `meta["lens"]`. All else is read plainly. `carry_parts`: heads, their memory values, what is left of these, and
+    what attention adds are read through the linear part of their block's map, too (`Lens.carry_part`). No contribution
+    and no length goes through a lens.
+    Raises `VisitError` for a wrong layer, position or target, a lens of another model, `carry_parts` without a lens, or
+    more than 20,000 nodes.
     Source: paper section 4; `rest` nodes and contributions ours.
     """
     question, shown = _asked(model, acts, pos, layers, target, distractor, keep, None)
-    return _build(question, shown, keep, lens=checked(model, lens), influence=influence)
+    read_by = _lens(model, lens, carry_parts)
+    return _build(question, shown, keep, lens=read_by, influence=influence, carry_parts=carry_parts)
 
 
 def build_folded_graph(
@@ -78,19 +84,26 @@ def build_folded_graph(
     known: Iterable[Node] = (),
     lens: Lens | None = None,
     influence: bool = False,
+    carry_parts: bool = False,
 ) -> FlowGraph:
     """The same graph as far as it is looked at: only the blocks `opened` are taken apart and read whole.
 
     Of every other block stands what its folded drawing shows: its states, what attention and the MLP add, its two
     largest heads (and pinned ones) and, so that attention still adds up, the rest of its heads; `meta["opened"]` says
     which blocks are whole, and `meta["shares"]` and the ledger cover what is there. The rows of an open block are those
-    of `build_flow_graph`. `known`: nodes of the same pass, position, target and lens, which are not read
-    again. Raises `VisitError` as `build_flow_graph` does. Source: ours.
+    of `build_flow_graph`. `known`: nodes of the same pass, position, target, lens and `carry_parts`, which are not
+    read again. Raises `VisitError` as `build_flow_graph` does. Source: ours.
     """
     opened = sorted({int(layer) for layer in opened})
     question, shown = _asked(model, acts, pos, layers, target, distractor, keep, opened)
     whole = [layer for layer in opened if layer in shown]
-    return _build(question, shown, keep, known, whole, checked(model, lens), influence)
+    return _build(question, shown, keep, known, whole, _lens(model, lens, carry_parts), influence, carry_parts)
+
+
+def _lens(model: Model, lens: Lens | None, carry_parts: bool) -> Lens | None:
+    if carry_parts and lens is None:
+        raise VisitError("Only a fitted lens carries parts of the stream: give one (lens=), or leave carry_parts out.")
+    return checked(model, lens)
 
 
 def _asked(
@@ -120,8 +133,10 @@ def extend(graph: FlowGraph, pins: Iterable[str]) -> FlowGraph:
     distractor = meta["distractor"] and meta["distractor"]["id"]
     question = Question(model, acts, meta["position"], meta["target"]["id"], distractor)
     known = graph.by_id.values()  # its states among them
-    made = _build(question, meta["layers"], keep, known, meta.get("opened"), influence="influence" in meta)
-    return made if "lens" not in meta else replace(made, meta=made.meta | {"lens": meta["lens"]})
+    return _build(
+        question, meta["layers"], keep, known, meta.get("opened"), graph.lens, "influence" in meta,
+        bool(meta.get("lens", {}).get("carries_parts")),
+    )  # fmt: skip
 
 
 def _build(
@@ -132,6 +147,7 @@ def _build(
     opened: list[int] | None = None,
     lens: Lens | None = None,
     influence: bool = False,
+    carry_parts: bool = False,
 ) -> FlowGraph:
     """`opened`: the blocks that are taken apart, the others being folded; None: all."""
     model = question.model
@@ -141,17 +157,18 @@ def _build(
             add_block(build, layer, opened is None or layer in opened)
         if layers[-1] == model.n_layers - 1:
             add_predictions(build)
-        nodes = _read_nodes(build, known, lens)
+        nodes = _read_nodes(build, known, lens, carry_parts)
     meta = {
         **question.meta,
         "n_layers": model.n_layers, "n_heads": model.n_heads, "d_head": model.d_head, "d_mlp": model.d_mlp,
         "gated": model.family.w_gate is not None,
         "layers": layers, "windows": {n: size for n in layers if (size := window(model, n)) is not None},
         "keep": asdict(keep), "shares": build.shares, "constant": build.frozen.constant,
-        **({} if opened is None else {"opened": opened}), **({} if lens is None else {"lens": lens.about}),
+        **({} if opened is None else {"opened": opened}),
+        **({} if lens is None else {"lens": lens.about | ({"carries_parts": True} if carry_parts else {})}),
         **({"influence": shown_influence(question, nodes)} if build.influence else {}),
     }  # fmt: skip
-    graph = FlowGraph(nodes, _number_edges(build, nodes), meta, (model, question.acts))
+    graph = FlowGraph(nodes, _number_edges(build, nodes), meta, (model, question.acts), lens)
     # how exactly this very graph adds up: identities 2 to 4 with all terms of every shown sum (of a folded block its
     # states and heads), and identity 8
     worst, allowed = max(float(torch.stack(build.errors).max()), sums_gap(graph)), tolerance(model, 2)
@@ -159,7 +176,9 @@ def _build(
     return graph
 
 
-def _read_nodes(build: GraphBuilder, known: Iterable[Node], lens: Lens | None) -> dict[str, Node]:
+def _read_nodes(
+    build: GraphBuilder, known: Iterable[Node], lens: Lens | None, carry_parts: bool
+) -> dict[str, Node]:  # fmt: skip
     """The drafted nodes with what they read and add. `known`: nodes of the same pass and target, not read again.
 
     Nodes are known by id and source position, for a query may be turned to another one; a rest changes with its graph.
@@ -171,7 +190,8 @@ def _read_nodes(build: GraphBuilder, known: Iterable[Node], lens: Lens | None) -
     places = [before.get((node.id, node.source_pos)) for node in drafted[: len(drafted) - after]]
     fresh = [n for n, node in enumerate(places) if node is None]
     unread_yet = vectors[fresh] if before else vectors[: len(places)]
-    found = read(model, unread_yet if lens is None else _carried(lens, unread_yet, [drafted[n] for n in fresh]), target)
+    shown = [drafted[n] for n in fresh]
+    found = read(model, unread_yet if lens is None else _carried(lens, unread_yet, shown, carry_parts), target)
     readings = _plain_readings(model, found if lens is None else replace(found, norm=unread_yet.norm(dim=-1)))
     if after:  # both read as the model's own prediction: its logits, not our product
         logits = needed(build.acts, "logits")[[build.pos] * after]
@@ -202,13 +222,27 @@ def _along_gradients(build: GraphBuilder, vectors: Tensor) -> Tensor:
     return (vectors * torch.stack(along)).sum(-1)
 
 
-def _carried(lens: Lens, vectors: Tensor, drafted: list[Node]) -> Tensor:
-    """The vectors with every state of the stream carried by its map of the lens; the others as they are."""
-    seen = vectors.clone()
+def _carried(lens: Lens, vectors: Tensor, drafted: list[Node], carry_parts: bool) -> Tensor:
+    """The vectors with every state of the stream carried by its map of the lens; the others as they are.
+
+    `carry_parts`: also what attention adds to the stream, as it stands there, by the linear part of its block's map.
+    """
+    seen, parts = vectors.clone(), defaultdict(list)
     for n, node in enumerate(drafted):
-        if node.kind.startswith("resid_") and node.layer is not None and lens.has(node.kind, node.layer):
+        if node.layer is None:
+            continue
+        if node.kind in STREAM and lens.has(node.kind, node.layer):
             seen[n] = through(lens, vectors[n : n + 1], node.kind, node.layer)[0]
+        elif carry_parts and _of_attention(node) and lens.has("resid_post", node.layer):
+            parts[node.layer].append(n)
+    for layer, rows in parts.items():
+        seen[rows] = lens.carry_part(vectors[rows], layer)
     return seen
+
+
+def _of_attention(node: Node) -> bool:
+    """Whether a node is a part of what attention adds: a head, a memory value, what is left of either, their sum."""
+    return node.kind in ("head", "value", "attn_out") or (node.kind == "rest" and ".head" in node.id)
 
 
 _READ = ("tokens", "probs", "bottom_tokens", "bottom_probs", "entropy", "norm", "prob", "rank")

@@ -16,6 +16,7 @@ from visit.text.visible import as_word
 
 if TYPE_CHECKING:
     from visit.activations.record import Activations
+    from visit.lenses.linear import Lens
     from visit.models.model import Model
 
 STREAM = ("resid_pre", "resid_mid", "resid_post")
@@ -95,6 +96,7 @@ class FlowGraph:
     links: list[Edge] = field(repr=False)
     meta: dict[str, Any]
     source: tuple[Model, Activations] | None = field(default=None, repr=False)  # what `extend` reads more nodes from
+    lens: Lens | None = field(default=None, repr=False)  # … and through which lens
 
     @classmethod
     def of_tables(cls, nodes: pd.DataFrame, edges: pd.DataFrame, meta: dict[str, Any]) -> FlowGraph:

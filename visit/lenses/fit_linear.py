@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -30,7 +31,8 @@ from torch import Tensor
 
 from visit.activations.hooks import Recorder
 from visit.errors import VisitError
-from visit.lenses.linear import Lens, all_sites, compact
+from visit.lenses.linear import Lens, all_sites, compact, keep_lens
+from visit.lenses.logit import unembed
 from visit.lenses.trust import Agreement
 from visit.models.attention import grows
 from visit.models.fingerprint import fingerprint
@@ -47,6 +49,7 @@ ROOM = 400 << 20  # bytes for keys and values, and for logits
 HELD = 48  # rows held out at least: with 18 the report of one visit-mini was off by 1.4 bits
 COMPARED = 32  # positions of the report at once
 PART = 768  # states that are added to the sums in one product
+TIMED, SLOWER = 192, 2.0  # vectors of the forecast's product; how many times slower than it the fit's steps are
 REPORTED, WORK = (256, 2000), 1e12  # held-out positions that the report is of: as many as so many operations read
 _ENDS_AT_ONCE = 0.5  # share of end tokens in what a model writes above which it is no text
 
@@ -67,10 +70,10 @@ class LensFit:
     version = "lens 1"
 
     def __init__(self, model: Model, tokens: int = TOKENS, text: str | Sequence[str] | None = None, seed: int = 0,
-                 shuffled: bool = False) -> None:  # fmt: skip
-        """`shuffled`: a control, each x with another row's y."""
+                 shuffled: bool = False, keeps: bool = False) -> None:  # fmt: skip
+        """`shuffled`: a control, each x with another row's y. `keeps`: the whole lens is put into the cache folder."""
         least = PER_WIDTH * model.d_model
-        self.model, self.seed, self.shuffled = model, seed, shuffled
+        self.model, self.seed, self.shuffled, self.keeps = model, seed, shuffled, keeps
         self.tokens = max(tokens, least) if tokens == TOKENS else tokens
         if self.tokens < least:
             raise VisitError(
@@ -185,6 +188,10 @@ class LensFit:
                     assert self._agreement is not None
                     self._agreement.compare(item.start, item.stop)
                 self._done += 1
+        if self.keeps and self._done == len(self.items):
+            found = self.snapshot()
+            assert found is not None
+            keep_lens(self.model, found)
 
     def snapshot(self) -> Lens | None:
         """The lens, once it is whole; None before."""
@@ -370,6 +377,22 @@ def fit_lens(
     found = job.snapshot()
     assert found is not None
     return found
+
+
+def forecast_seconds(model: Model) -> float:
+    """About how long a fit takes on this machine, if it has nothing else to do: a product is timed for it."""
+    rows = torch.randn(TIMED, model.d_model, dtype=model.wide, device=model.device)
+    with torch.no_grad():
+        unembed(model, rows)  # the first one warms up
+        started = time.perf_counter()
+        unembed(model, rows).sum().item()
+    speed = 2.0 * TIMED * model.d_vocab * model.d_model / (time.perf_counter() - started)
+    return sum(LensFit(model).work) * 1e11 / speed * SLOWER
+
+
+def fit_bytes(model: Model) -> int:
+    """Memory that a fit takes beside the model: the sums of every state, keys and values of what is written."""
+    return len(tuple(all_sites(model))) * 2 * 8 * model.d_model**2 + 2 * ROOM
 
 
 # ---- where a text starts and ends ------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from visit.cache import cache_folder, write_whole
+from visit.cache import Store, cache_folder, write_whole
 from visit.errors import VisitError
 from visit.models.fingerprint import fingerprint
 from visit.models.model import Model
@@ -55,6 +55,14 @@ class Lens:
         if place is None:
             return x
         return torch.addmm(self.bias[place].to(x), x, self.maps[place].to(x))
+
+    def carry_part(self, x: Float[Tensor, "n d_model"], layer: int) -> Float[Tensor, "n d_model"]:
+        """What a part of the stream after a block becomes behind the last one: the linear part alone, `x @ A`.
+
+        Linear in x: the parts of a state, carried one by one, and the block's bias add up to the state carried.
+        """
+        place = self._place("resid_post", layer)
+        return x if place is None else x @ self.maps[place].to(x)
 
     def has(self, site: str, layer: int) -> bool:
         """Whether this state has a map, or needs none; the others are read plainly."""
@@ -96,6 +104,11 @@ class Lens:
     def readable_from(self) -> int:
         """The first block from which on the lens names the final word often enough to say more than habit."""
         return first_from(self.report, "top1", LITTLE)
+
+    @property
+    def plain_readable_from(self) -> int:
+        """The same of the plain lens: before it, it reads little in this model."""
+        return first_from(self.report, "top1_plain", LITTLE)
 
     @property
     def plain_from(self) -> int:
@@ -196,12 +209,54 @@ def lens_path(model: Model) -> Path:
     return cache_folder() / "lenses" / f"{fingerprint(model)}.safetensors"
 
 
-def fitted_lens(model: Model) -> Lens | None:
-    """The lens in the cache folder; None where there is none, or a damaged file (it can be made again)."""
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What there is of a lens fitted to a model. `key` tells it from every other (empty: there is none).
+
+    `problem`: why a file that is there is not used. `kept`: it lies in the cache folder; else this process holds it.
+    """
+
+    key: str = ""
+    lens: Lens | None = None
+    problem: str = ""
+    kept: bool = True
+
+
+_HELD: dict[str, Lens] = {}  # by fingerprint: fitted in this process, where the cache folder cannot be written
+_READ = Store(256 << 20)  # by path and what tells a file that was changed
+
+
+def keep_lens(model: Model, lens: Lens) -> None:
+    """Put a lens where all who use this cache folder find it; where that cannot be, this process holds it."""
     try:
-        return load_lens(lens_path(model)).check(model)
+        lens.save(lens_path(model))
     except VisitError:
-        return None
+        _HELD[fingerprint(model)] = lens
+
+
+def find_lens(model: Model) -> Found:
+    """The lens fitted to a model in the cache folder; a file is read once, until it changes."""
+    path, held = lens_path(model), _HELD.get(fingerprint(model))
+    found = Found() if held is None else Found(f"{path.stem}-held", checked(model, held), kept=False)
+    try:
+        about = path.stat()
+    except OSError:
+        return found
+    key = f"{path.stem}-{about.st_mtime_ns}-{about.st_size}"
+    there: Found = _READ.get((str(path), key, str(model.device)), lambda: _in_file(model, path, key))
+    return there if there.lens is not None or held is None else found
+
+
+def _in_file(model: Model, path: Path, key: str) -> Found:
+    try:
+        return Found(key, checked(model, load_lens(path)))
+    except VisitError as problem:
+        return Found(problem=str(problem))
+
+
+def fitted_lens(model: Model) -> Lens | None:
+    """The lens fitted to a model; None where there is none, or a damaged file (it can be made again)."""
+    return find_lens(model).lens
 
 
 def through(lens: Lens | None, x: Tensor, site: str, layer: int) -> Tensor:

@@ -9,7 +9,7 @@ import pandas as pd
 from visit.analyses.divergence import PARTED, first_parting
 from visit.analyses.graph_difference import Comparison
 from visit.analyses.token_alignment import describe
-from visit.narrate.flow import Sentence, quoted
+from visit.narrate.flow import Sentence, quoted, which_lens
 from visit.text.numbers import bits, percent, signed
 
 NOTHING = 1e-6  # logits: a head that was switched off
@@ -95,14 +95,16 @@ def _parting(found: Comparison, table: pd.DataFrame) -> Sentence:
         return [("The two vocabularies differ, so what the runs read cannot be compared in bits.", None)]
     first = first_parting(table)
     shown = set(table["pair"]) >= {n for n, p in enumerate(found.pairing.pairs) if p.a is not None and p.b is not None}
+    read = which_lens("lens" in found.meta).replace("reads it", "reads them")
     if first is None and not shown:
-        return [("Among the pairs shown the two streams nowhere read differently by 0.1 bit or more.", None)]
+        return [(f"Among the pairs shown the two streams, {read}, nowhere differ by 0.1 bit or more.", None)]
     if first is None and any(p.kind == "inserted" and p.b == found.meta["b"]["position"] for p in found.pairing.pairs):
         return [("The runs are the same at every token they share; B is looked at where A has no token.", None)]
     if first is None:
-        return [("Nowhere do the two streams read differently by 0.1 bit or more.", None)]
+        return [(f"Nowhere do the two streams, {read}, differ by 0.1 bit or more.", None)]
     where = f"{_place(first)}, {_depth(first['depth'])}"
-    start = "The runs first diverge" if shown else "Among the pairs shown the runs first diverge"
+    runs = "the runs first diverge" if shown else "among the pairs shown the runs first diverge"
+    start = f"{read[0].upper()}{read[1:]}, {runs}"
     sentence: Sentence = [(f"{start} (by {PARTED:g} bit or more) at {where}", None)]
     here = found.pairing.to_b.get(found.meta["position"]) == found.meta["b"]["position"]
     own = table[table["pos_a"] == found.meta["position"]] if here else table.iloc[:0]

@@ -9,6 +9,7 @@ import pandas as pd
 
 from visit.activations.record import Activations
 from visit.analyses.overview import lens_map, movers
+from visit.lenses.linear import Lens
 from visit.lenses.logit import read_vectors
 from visit.models.model import Model
 from visit.text.numbers import percent, short, signed
@@ -19,14 +20,22 @@ CARRIES = 0.08  # of the sum of all pushes towards the target: from here on a pa
 OPPOSES = 0.15  # of the same sum: from here on a pull the other way is worth a sentence
 
 
-def story(model: Model, acts: Activations, pos: int, target: int, distractor: int | None = None) -> list[Sentence]:
-    """What happened to the target on its way through the stream, and which parts did it."""
+def story(
+    model: Model, acts: Activations, pos: int, target: int, distractor: int | None = None, lens: Lens | None = None
+) -> list[Sentence]:
+    """What happened to the target on its way through the stream, and which parts did it.
+
+    `lens`: the fitted lens that the stream is read through (None: the plain one); the sentence names it.
+    """
     t = acts.index(pos)
-    states = lens_map(model, acts, target, [t])
+    states = lens_map(model, acts, target, [t], lens=lens)
     moved = movers(model, acts, t, target, distractor)
     word = f"“{as_word(model.vocabulary[target])}”"
     against = "" if distractor is None else f" over “{as_word(model.vocabulary[distractor])}”"
-    sentences = [_rise(states, word), *_sources(model, acts, t, target, moved, word, against)]
+    sentences = [
+        _rise(states, word, which_lens(lens is not None)),
+        *_sources(model, acts, t, target, moved, word, against),
+    ]
     return [[piece for piece in sentence if piece[0]] for sentence in sentences]
 
 
@@ -35,8 +44,34 @@ def quoted(token: str) -> str:
     return f"“{visible(token)}”"
 
 
-def _rise(states: pd.DataFrame, word: str) -> Sentence:
-    """When the target becomes the first choice for good, and how sharply."""
+def which_lens(fitted: bool) -> str:
+    """Who says when a word becomes first: it is a fact about the lens, before it is one about the model."""
+    return f"as the {'fitted' if fitted else 'plain'} lens reads it"
+
+
+def specificity(states: pd.DataFrame, word: str) -> str:
+    """Whether what a fitted lens reads is of this prompt: the target where it first leads for good, beside any text's.
+
+    states: `overview.lens_map` of one position through a fitted lens.
+    """
+    since = len(states) - 1
+    while since > 0 and states["rank"].iloc[since - 1] == 1:
+        since -= 1
+    if since == len(states) - 1:
+        return f"As the fitted lens reads it, “{word}” stands first in no block before the last."
+    cell = states.iloc[since]
+    start = f"As the fitted lens reads it, “{word}” stands first {_after(since)}, with {percent(cell['prob'])}"
+    if pd.isna(cell["target_usual"]):
+        return f"{start}."
+    usual = f"{percent(cell['target_usual'])} on average over any text"
+    if not cell["target_specific"]:
+        return f"{start}, but {usual} in this block: it is mostly what any text leads to expect there."
+    return f"{start}, against {usual} in this block: the answer is specific to this prompt."
+
+
+def _rise(states: pd.DataFrame, word: str, as_read: str) -> Sentence:
+    """When the target becomes the first choice for good, and how sharply. `as_read`: by which lens."""
+    start = as_read[0].upper() + as_read[1:]
     ranks, probs, ids = (states[c].tolist() for c in ("rank", "prob", "state"))
     if ranks[-1] != 1:
         best = min(range(len(ranks)), key=lambda d: (ranks[d], -probs[d]))
@@ -47,19 +82,23 @@ def _rise(states: pd.DataFrame, word: str) -> Sentence:
             (f", behind {winner} ({percent(states['top_prob'].iloc[-1])}).", None),
         ]
         if ranks[best] < ranks[-1]:
-            first += [(" It stood highest ", None), (f"{_after(best)}, at rank {ranks[best]}", ids[best]), (".", None)]
+            first += [
+                (" It stood highest ", None),
+                (f"{_after(best)}, at rank {ranks[best]}", ids[best]),
+                (f", {as_read}.", None),
+            ]
         return first
     since = len(ranks) - 1
     while since > 0 and ranks[since - 1] == 1:
         since -= 1
     if since == 0:
         return [
-            (f"{word} is the first choice from the start: the ", None),
+            (f"{start}, {word} is the first choice from the start: the ", None),
             ("embedding", ids[0]),
             (f" already reads it at {percent(probs[0])}, and the last state at {percent(probs[-1])}.", None),
         ]
     sentence: Sentence = [
-        (f"{word} becomes the first choice ", None),
+        (f"{start}, {word} becomes the first choice ", None),
         (f"after block {since - 1}", ids[since]),
         (f" ({percent(probs[since - 1])} → {percent(probs[since])})", None),
     ]

@@ -37,6 +37,12 @@ GLOSSARY: dict[str, str] = {
     "a part out does; only the effect measures it.",
     "lens": "The logit lens: a vector is passed through the final norm and the unembedding as if it were the last "
     "state, and read as words. It says what a vector is about, not how much it moves.",
+    "fitted lens": "The plain lens reads a state of a middle block as if it were the last one. A fitted lens first "
+    "carries it there, by one linear map per block, fitted in closed form to text that the model itself writes. It "
+    "shows what the state leads to in this model; contributions never go through it.",
+    "carried parts": "What a head or a memory value adds is read after the linear map of its block. Better around the "
+    "blocks where an answer is made (on SmolLM2 at block 23 some head then has the answer among its first ten words in "
+    "65 of 100 prompts, plainly in 40), not everywhere. Norms, contributions, neurons and MLPs stay as they are.",
     "residual stream": "The vector that runs through all blocks at one position. Attention and MLP read from it and "
     "add to it.",
     "resid_pre": "The residual stream where it enters a block.",

@@ -130,7 +130,8 @@ def said(a: str, b: str) -> str:
 def test_the_sentences_name_the_head_and_what_it_takes_instead():
     text = said(JAPAN, FRANCE)
     assert "“·Japan” → “·France”" in text and "A gives “·Tokyo”" in text and "B gives “·Paris”" in text
-    assert "first diverge (by 0.1 bit or more) at “·Japan” / “·France” (position 3), in the embedding" in text
+    where = "at “·Japan” / “·France” (position 3), in the embedding"
+    assert f"As the plain lens reads them, the runs first diverge (by 0.1 bit or more) {where}" in text
     head = found(JAPAN, FRANCE).nodes.query("kind == 'head'").set_index("id")["contribution_a"].idxmax()
     assert head.replace("L", "L").replace(".head", " H") in text
 
