@@ -48,6 +48,7 @@ _HOME = {
     "compare": "analyses.graph_difference",
     "effects": "causal.effects",
     "faithfulness": "causal.faithfulness",
+    "roles": "causal.roles",
 }
 
 __all__ = ["__version__", *_HOME]

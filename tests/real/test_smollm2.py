@@ -7,8 +7,11 @@ model a failure.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import oracle
+import pandas as pd
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -140,6 +143,37 @@ def test_a_map_of_effects_is_that_of_one_pass_a_head(smollm2):
         assert table.loc[edit.node_id, "difference"] == pytest.approx(
             float(logits[mary] - logits[john]), abs=1e-4 * largest
         )
+
+
+def test_heads_have_the_roles_that_were_measured(smollm2):
+    """On the two names: who writes Mary, who writes against her, who steers the others."""
+    table = visit.roles(smollm2, visit.capture(smollm2, NAMES))
+    named = {(row.node, row.role, row.word) for row in table.itertuples()}
+    for node, role, word in (
+        ("L23.head0", "mover", " Mary"), ("L23.head1", "mover", " Mary"), ("L23.head7", "mover", " Mary"),
+        ("L24.head4", "suppressor", " Mary"), ("L23.head3", "suppressor", " John"),
+        ("L20.head0", "steers others", " John"), ("L19.head2", "steers others", " John"),
+    ):  # fmt: skip
+        assert (node, role, word) in named
+
+
+def test_contribution_and_effect_of_heads_over_16_prompts_of_two_names(smollm2):
+    """Mean difference 5.01; per head its mean contribution, and what its removal at the last position changes."""
+    measured = {
+        "L23.head3": (2.21, -2.39), "L29.head1": (1.36, -1.39), "L23.head0": (1.14, -0.04), "L23.head1": (0.45, 0.52),
+        "L23.head2": (0.45, 0.04), "L23.head7": (0.36, -0.06), "L24.head4": (-1.21, 0.92), "L29.head0": (-0.90, 0.92),
+        "L20.head0": (-0.03, -1.79), "L19.head2": (-0.01, -0.54),
+    }  # fmt: skip
+    rows = pd.read_csv(Path(__file__).parent / "names16.csv")
+    found, clean = [], []
+    for row in rows.itertuples():
+        acts = visit.capture(smollm2, row.prompt)
+        table = visit.effects(smollm2, acts, list(measured), target=row.target, distractor=row.distractor)
+        found.append(table[["contribution", "d_difference"]].to_numpy())
+        clean.append(table.attrs["before"]["difference"])
+    assert sum(clean) / len(clean) == pytest.approx(5.01, abs=0.01)
+    mean = sum(found) / len(found)
+    assert mean == pytest.approx(np.array(list(measured.values())), abs=0.1)
 
 
 def test_the_graph_adds_up_at_every_node(smollm2):

@@ -51,6 +51,17 @@ def role_scores(acts: Activations, windows: Sequence[int | None] | None = None) 
     return table.assign(role=[_role(row, own) for row, own in zip(scores.tolist(), chance, strict=True)])
 
 
+def named_from(acts: Activations, size: int | None = None) -> dict[str, float]:
+    """Rule -> the score from which on a head is named after it: 0.4 of the way from uniform attention to all of it.
+
+    `size`: how many positions a query of the layer sees (None: all before it). Missing as in `role_scores`.
+    """
+    pattern = needed(acts, "pattern")
+    wide = torch.promote_types(pattern.dtype, torch.float32)
+    chance = _weights(_rule_sources(torch.tensor(acts.token_ids, device=pattern.device)), size, wide)[1]
+    return {rule: c + NAMED_FROM * (1 - c) for rule, c in zip(RULES, chance, strict=True)}
+
+
 def _weights(
     sources: Bool[Tensor, "rule query key"], size: int | None, wide: torch.dtype
 ) -> tuple[Tensor, list[float]]:

@@ -1,0 +1,167 @@
+"""What heads do, by measured criteria: each with the number that was measured and the threshold that it passed.
+
+Roles of one position and of words of the prompt (Wang et al. 2022, App. A, made into numbers):
+
+- *mover*: attends to a word, recalls it there (its memory value reads the word) and adds to it;
+- *suppressor*: attends to a word, the negative of its memory value reads it, and it takes from the word;
+- *steers others*: attends to a word that is repeated and adds nothing for the prediction against it, yet taking the
+  head out costs; until paths are patched this is what an inhibitor looks like from outside.
+
+Roles of a head's pattern over the whole prompt, in the words of `analyses.heads`: previous token, same token, first
+position (a sink), induction. A head may have several roles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from visit.activations.record import Activations
+from visit.analyses.function_words import function_words, is_function_word
+from visit.analyses.heads import RULES, named_from, role_scores
+from visit.causal.effects import effects
+from visit.errors import VisitError
+from visit.exact.decompose import attribution, head_results, memory_values, needed
+from visit.exact.question import ask
+from visit.lenses.logit import lens_logits, top_of
+from visit.models.attention import window
+from visit.models.model import Model
+from visit.text.visible import visible
+
+ATTENDS = 0.2  # of a head's attention at the looked-at position
+READS = 10  # a memory value reads a word that stands among its first ten
+ADDS = 0.1  # logits
+COSTS = 0.3  # logits of the prediction against the repeated word, lost without the head
+_LOOKS = {  # over the whole prompt, on average
+    "previous token": "attends to the token before more than",
+    "same token": "attends to earlier occurrences of the same token more than",
+    "first position": "attends to the first position more than",
+    "induction": "attends to what followed the same token earlier more than",
+}
+COLUMNS = ("node", "role", "criterion", "number", "threshold", "word")
+
+
+def roles(model: Model, acts: Activations, words: Iterable[int | str] | None = None, pos: int = -1) -> pd.DataFrame:
+    """The roles of all heads at `pos`, a row per head, role and criterion.
+
+    `words`: tokens of the prompt whose movers and suppressors are looked for; None: all of its content words. Columns:
+    `node`, `role` ("mover", "suppressor", "steers others", "previous token", "same token", "first position",
+    "induction"), `criterion` (a sentence part, as "attends to “ Mary” more than"), `number` (what was measured),
+    `threshold` (what it had to pass), `word` (missing for roles of the pattern). Every criterion listed holds. Raises
+    `VisitError` for a word that is not in the prompt. Source: causes section 13; thresholds ours.
+    """
+    t = acts.index(pos)
+    places = _places(model, acts, t, words)
+    with torch.no_grad():
+        found = [*_movers(model, acts, t, places), *_steering(model, acts, t, places)]
+    return pd.DataFrame([*found, *_patterns(model, acts)], columns=list(COLUMNS))
+
+
+def _places(model: Model, acts: Activations, t: int, words: Iterable[int | str] | None) -> dict[int, list[int]]:
+    """Token -> where it stands up to `t`. Not counted: the looked-at token, and position 0, which most heads rest on
+    when they have nothing to do."""
+    found: dict[int, list[int]] = {}
+    for i in range(1, t + 1):
+        if acts.token_ids[i] != acts.token_ids[t]:
+            found.setdefault(acts.token_ids[i], []).append(i)
+    if words is None:
+        listed = function_words()
+        return {w: at for w, at in found.items() if model.vocabulary[w].strip() and not _function(model, w, listed)}
+    asked = [model.token_id(word, "word") for word in words]
+    for word in asked:
+        if word not in found:
+            raise VisitError(
+                f"Roles are about words of the prompt: {model.vocabulary[word]!r} does not stand between position 1 "
+                f"and the looked-at one ({t})."
+            )
+    return {word: found[word] for word in asked}
+
+
+def _function(model: Model, word: int, listed: frozenset[str]) -> bool:
+    return is_function_word(model.vocabulary[word], listed)
+
+
+# ---- heads that write a word, or against it --------------------------------------------------------------------------
+def _movers(model: Model, acts: Activations, t: int, places: dict[int, list[int]]) -> Iterator[tuple]:
+    """Movers and suppressors: only the memory values that are attended to are read."""
+    if not places:
+        return
+    pattern = needed(acts, "pattern")[:, :, t].to(model.wide)
+    seen: list[tuple[int, int, int, int]] = []  # layer, head, word, the occurrence that is attended to most
+    for word, at in places.items():
+        attended = pattern[:, :, at]
+        best = attended.max(-1)
+        for layer, head in (best.values > ATTENDS).nonzero().tolist():
+            seen.append((layer, head, word, at[int(best.indices[layer, head])]))
+    if not seen:
+        return
+    directions = {w: attribution(model, acts, t, w).direction for w in {w for _, _, w, _ in seen}}
+    results = {layer: head_results(model, acts, layer, t) for layer in {layer for layer, *_ in seen}}
+    values = torch.stack([_value(model, acts, t, layer, head, i) for layer, head, _, i in seen])
+    for (layer, head, word, i), *ranks in zip(seen, *_ranks(model, values, [w for *_, w, _ in seen]), strict=True):
+        added = float(results[layer][head] @ directions[word])
+        attention, name = float(pattern[layer, head, i]), f"“{visible(model.vocabulary[word])}”"
+        node, token = f"L{layer}.head{head}", model.vocabulary[word]
+        for role, rank, passed, what in (
+            ("mover", ranks[0], added > ADDS, f"adds to {name} more than"),
+            ("suppressor", ranks[1], added < -ADDS, f"takes from {name}, logits below"),
+        ):
+            if passed and rank <= READS:
+                recalls = "its memory value" if role == "mover" else "the negative of its memory value"
+                yield node, role, f"attends to {name} at position {i} more than", attention, ATTENDS, token
+                yield node, role, f"{recalls} there reads {name}, rank at most", float(rank), float(READS), token
+                yield node, role, what, added, ADDS if role == "mover" else -ADDS, token
+
+
+def _value(model: Model, acts: Activations, t: int, layer: int, head: int, i: int) -> Tensor:
+    sources = torch.full((model.n_heads, 1), i, device=model.device)
+    return memory_values(model, acts, layer, sources, t)[head, 0]
+
+
+def _ranks(model: Model, values: Tensor, words: list[int]) -> tuple[list[int], list[int]]:
+    """The rank of each word in its value, and in the value's negative; beyond `READS` one more than that."""
+    asked = torch.tensor(words, device=model.device)[:, None]
+    found = []
+    for side in (values, -values):
+        tops = torch.cat([top_of(logits, READS)[1] for _, logits in lens_logits(model, side)])
+        same = tops == asked
+        found.append(torch.where(same.any(-1), same.int().argmax(-1) + 1, READS + 1).tolist())
+    return found[0], found[1]
+
+
+# ---- heads that add nothing, and without which the others do otherwise -----------------------------------------------
+def _steering(model: Model, acts: Activations, t: int, places: dict[int, list[int]]) -> Iterator[tuple]:
+    """Heads that look at a repeated word: what they add to the prediction against it, and what their removal costs."""
+    prediction = ask(model, acts, t).target
+    pattern = needed(acts, "pattern")[:, :, t].to(model.wide)
+    for word, at in places.items():
+        if len(at) < 2 or word == prediction:
+            continue
+        attended = pattern[:, :, at].sum(-1)
+        nodes = [f"L{layer}.head{head}" for layer, head in (attended > ATTENDS).nonzero().tolist()]
+        if not nodes:
+            continue
+        table = effects(model, acts, nodes, t, prediction, word)
+        name, other = (f"“{visible(model.vocabulary[w])}”" for w in (prediction, word))
+        for row in table.itertuples():
+            if row.contribution < ADDS and row.d_difference < -COSTS:
+                token, attention = model.vocabulary[word], float(attended[row.layer, row.head])
+                role = "steers others"
+                yield row.node, role, f"attends to the repeated {other} more than", attention, ATTENDS, token
+                yield row.node, role, f"adds to {name} over {other} less than", row.contribution, ADDS, token
+                yield row.node, role, f"without it {name} over {other} moves below", row.d_difference, -COSTS, token
+
+
+# ---- heads that look at a place, whatever stands there ---------------------------------------------------------------
+def _patterns(model: Model, acts: Activations) -> Iterator[tuple]:
+    """The rule that a head's pattern follows over the whole prompt (`role_scores`)."""
+    windows = [window(model, layer) for layer in range(model.n_layers)]
+    scores = role_scores(acts, windows)
+    needed_for = {size: named_from(acts, size) for size in set(windows)}
+    for row in scores[scores["role"].notna()].itertuples():
+        rule = next(rule for rule in RULES if row.role.startswith(f"{rule} ("))
+        score, threshold = getattr(row, rule.replace(" ", "_")), needed_for[windows[row.layer]][rule]
+        yield f"L{row.layer}.head{row.head}", rule, _LOOKS[rule], score, threshold, None
