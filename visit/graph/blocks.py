@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from visit.errors import VisitError
 from visit.exact.circuits import key_readings, query_readings
-from visit.exact.decompose import (
-    head_results,
-    memory_values,
-    needed,
-    value_norms,
-    value_parts,
-    written,
-)
+from visit.exact.decompose import head_results, memory_values, needed, value_norms, value_parts, written
 from visit.exact.question import Question
 from visit.graph.flowgraph import Node
 from visit.graph.prune import Count, Keep, select, share
@@ -43,7 +35,7 @@ class GraphBuilder:
     nodes: list[Node] = field(default_factory=list)
     vectors: list[Tensor] = field(default_factory=list)
     coefficients: list[float] = field(default_factory=list)
-    sites: list[tuple[str, int] | None] = field(default_factory=list)  # the sum that a part is added to; states: None
+    added: list[NodeId | None] = field(default_factory=list)  # the id of what takes part in a sum
     edges: list[tuple[str, str, str, str | None, float | None, float | None]] = field(default_factory=list)
     shares: dict[str, float] = field(default_factory=dict)
     errors: list[Tensor] = field(default_factory=list)
@@ -52,6 +44,11 @@ class GraphBuilder:
     def __post_init__(self) -> None:
         self.model, self.acts, self.pos = self.question.model, self.question.acts, self.question.pos
         self.frozen = self.question.attribution
+        self.pinned: dict[int, list[tuple[bool, NodeId]]] = {}  # by layer: whether it is to be hidden, and what
+        for pin in self.keep.pin:
+            node = NodeId.parse(pin.removeprefix("-"))
+            if node is not None and node.kind in TERMS and node.layer is not None:
+                self.pinned.setdefault(node.layer, []).append((pin.startswith("-"), node))
 
     def state(self, name: str, layer: int) -> Tensor:
         """A captured vector `[d_model]` at the graph's position."""
@@ -72,7 +69,7 @@ class GraphBuilder:
         self.nodes.append(Node(name, id.kind, layer, head, source, None, id.neuron, label, coefficient=coefficient))
         self.vectors.append(vector[None])
         self.coefficients.append(math.nan if not adds else 1.0 if coefficient is None else abs(coefficient))
-        self.sites.append(_site(id) if adds else None)
+        self.added.append(id if adds else None)
         return name
 
     def term(
@@ -122,7 +119,7 @@ class GraphBuilder:
         """Numbers pinned and hidden among the terms of one sum: kind "head", "value", "attn_neuron" or "mlp_value"."""
         shown: set[int] = set()
         hidden: set[int] = set()
-        for hides, pin in self._pins_of_layer.get(layer, ()):
+        for hides, pin in self.pinned.get(layer, ()):
             if kind == "head":  # a pinned value shows its head, too; a hidden one does not hide it
                 number = None if hides and pin.kind != "head" else pin.head
             elif kind == "value":
@@ -133,28 +130,9 @@ class GraphBuilder:
                 (hidden if hides else shown).add(number)
         return shown, hidden
 
-    @cached_property
-    def _pins_of_layer(self) -> dict[int, list[tuple[bool, NodeId]]]:
-        """What is pinned in every layer, and whether it is to be hidden."""
-        found: dict[int, list[tuple[bool, NodeId]]] = {}
-        for pin in self.keep.pin:
-            node = NodeId.parse(pin.removeprefix("-"))
-            if node is not None and node.kind in TERMS and node.layer is not None:
-                found.setdefault(node.layer, []).append((pin.startswith("-"), node))
-        return found
-
     def record_error(self, sum_of_terms: Tensor, captured: Tensor) -> None:
         """Note how far a sum of all its terms is from what was captured."""
         self.errors.append((sum_of_terms - captured).abs().max() / captured.abs().max().clamp_min(1e-30))
-
-
-def _site(id: NodeId) -> tuple[str, int] | None:
-    """The vector of the stream that a part is added to, and its layer; None for the states themselves."""
-    if id.layer is None or id.kind.startswith("resid_"):
-        return None
-    if id.last_layer is not None:
-        return "resid_pre", id.last_layer + 1
-    return "mlp_out" if id.kind.startswith("mlp_") or id.part == "mlp" else "attn_out", id.layer
 
 
 def add_block(build: GraphBuilder, layer: int, whole: bool = True) -> None:
@@ -240,9 +218,7 @@ def _add_attention(build: GraphBuilder, layer: int, stream_input: str) -> None:
     build.record_error(results.sum(0) if bias is None else results.sum(0) + bias, attn_out)
     if len(heads) < model.n_heads:
         left = attn_out - results[heads].sum(0) - (0 if bias is None else bias)
-        build.term(
-            NodeId("rest", layer, part="heads"), left, total, f"rest {percent(1 - build.shares[total], narrow=True)}"
-        )
+        build.rest(NodeId("rest", layer, part="heads"), left, total, build.shares[total])
     _add_attn_neurons(build, layer, set(heads), rows)
     if bias is not None:
         build.term(NodeId("attn_bias", layer), bias, total)
@@ -327,9 +303,7 @@ def _add_largest_heads(build: GraphBuilder, layer: int, entering: str, count: in
         build.edge(head, total, "add", carries=head)
     if len(heads) < model.n_heads or bias is not None:
         left = attn_out - results[heads].sum(0)
-        build.term(
-            NodeId("rest", layer, part="heads"), left, total, f"rest {percent(1 - share(size, heads), narrow=True)}"
-        )
+        build.rest(NodeId("rest", layer, part="heads"), left, total, share(size, heads))
     if len(heads) < model.n_heads:
         build.edge(entering, total, "multiply")
     build.node(NodeId("attn_out", layer), attn_out)
@@ -343,34 +317,24 @@ def _add_mlp(build: GraphBuilder, layer: int, stream_input: str) -> None:
     rows, bias = written(model, build.acts, layer, "mlp", build.pos)
     keep = build.keep.mlp_neurons
     shown, build.shares[total] = build.select_neurons(layer, "mlp_value", keep, a, rows, model.out_row_norms[layer])
-    reads = _reading_directions(build, layer, shown)
+    state, family = build.state("ln2_out", layer), model.family
+    reads = []  # (part of the id, columns `[shown, d_model]`, pre-activations): of a gated MLP gate and up
+    for part, path in [("", family.w_in)] if family.w_gate is None else [("gate", family.w_gate), ("up", family.w_in)]:
+        columns, shift = model.weight(path, layer)[:, shown].T, model.bias(path, layer)
+        before = columns @ state if shift is None else columns @ state + shift[shown]
+        reads.append((part, columns, before.tolist()))
     for place, (n, coefficient) in enumerate(zip(shown, a[shown].tolist(), strict=True)):
         write = NodeId("mlp_value", layer, neuron=n)
-        for part, columns, before in reads:
+        for part, columns, inputs in reads:
             key = NodeId("mlp_key", layer, neuron=n, part=part)
-            name = build.node(key, columns[place], adds=False, coefficient=before[place])
-            build.edge(stream_input, name, "multiply", coefficient=before[place], weight=abs(before[place]))
+            name = build.node(key, columns[place], adds=False, coefficient=inputs[place])
+            build.edge(stream_input, name, "multiply", coefficient=inputs[place], weight=abs(inputs[place]))
             build.edge(name, str(write), "multiply", carries=str(write), coefficient=coefficient)
         build.term(write, rows[n] * math.copysign(1.0, coefficient), total, coefficient=coefficient)
     build.record_error(a @ rows if bias is None else a @ rows + bias, mlp_out)
     if len(shown) < model.d_mlp:
         left = mlp_out - a[shown] @ rows[shown] - (0 if bias is None else bias)
-        build.term(
-            NodeId("rest", layer, part="mlp"), left, total, f"rest {percent(1 - build.shares[total], narrow=True)}"
-        )
+        build.rest(NodeId("rest", layer, part="mlp"), left, total, build.shares[total])
     if bias is not None:
         build.term(NodeId("mlp_bias", layer), bias, total)
     build.node(NodeId("mlp_out", layer), mlp_out)
-
-
-def _reading_directions(build: GraphBuilder, layer: int, shown: list[int]) -> list[tuple[str, Tensor, list[float]]]:
-    """(part of the id, columns `[shown, d_model]`, pre-activations): one of a plain MLP, gate and up of a gated one."""
-    model, family = build.model, build.model.family
-    state = build.state("ln2_out", layer)
-    paths = [("", family.w_in)] if family.w_gate is None else [("gate", family.w_gate), ("up", family.w_in)]
-    reads = []
-    for part, path in paths:
-        columns, bias = model.weight(path, layer)[:, shown].T, model.bias(path, layer)
-        before = columns @ state if bias is None else columns @ state + bias[shown]
-        reads.append((part, columns, before.tolist()))
-    return reads

@@ -68,8 +68,7 @@ def build_flow_graph(
     Source: paper section 4; `rest` nodes and contributions ours.
     """
     question, shown = _asked(model, acts, pos, layers, target, distractor, keep, None)
-    read_by = _lens(model, lens, carry_parts)
-    return _build(question, shown, keep, lens=read_by, influence=influence, carry_parts=carry_parts)
+    return _build(question, shown, keep, lens=lens, influence=influence, carry_parts=carry_parts)
 
 
 def build_folded_graph(
@@ -97,13 +96,7 @@ def build_folded_graph(
     opened = sorted({int(layer) for layer in opened})
     question, shown = _asked(model, acts, pos, layers, target, distractor, keep, opened)
     whole = [layer for layer in opened if layer in shown]
-    return _build(question, shown, keep, known, whole, _lens(model, lens, carry_parts), influence, carry_parts)
-
-
-def _lens(model: Model, lens: Lens | None, carry_parts: bool) -> Lens | None:
-    if carry_parts and lens is None:
-        raise VisitError("Only a fitted lens carries parts of the stream: give one (lens=), or leave carry_parts out.")
-    return checked(model, lens)
+    return _build(question, shown, keep, known, whole, lens, influence, carry_parts)
 
 
 def _asked(
@@ -151,6 +144,9 @@ def _build(
 ) -> FlowGraph:
     """`opened`: the blocks that are taken apart, the others being folded; None: all."""
     model = question.model
+    if carry_parts and lens is None:
+        raise VisitError("Only a fitted lens carries parts of the stream: give one (lens=), or leave carry_parts out.")
+    lens = checked(model, lens)
     with torch.no_grad():
         build = GraphBuilder(question, keep, influence or keep.by == "influence")
         for layer in layers:
@@ -218,8 +214,18 @@ def _read_nodes(
 def _along_gradients(build: GraphBuilder, vectors: Tensor) -> Tensor:
     """`[node]`: every vector times the gradient of the sum that it is added to; NaN for what is not added."""
     missing = torch.full_like(vectors[0], torch.nan)
-    along = [missing if site is None else build.question.gradients.into(*site) for site in build.sites]
+    sites = [None if id is None else _site(id) for id in build.added]
+    along = [missing if site is None else build.question.gradients.into(*site) for site in sites]
     return (vectors * torch.stack(along)).sum(-1)
+
+
+def _site(id: NodeId) -> tuple[str, int] | None:
+    """The vector of the stream that a part is added to, and its layer; None for the states themselves."""
+    if id.layer is None or id.kind.startswith("resid_"):
+        return None
+    if id.last_layer is not None:
+        return "resid_pre", id.last_layer + 1
+    return "mlp_out" if id.kind.startswith("mlp_") or id.part == "mlp" else "attn_out", id.layer
 
 
 def _carried(lens: Lens, vectors: Tensor, drafted: list[Node], carry_parts: bool) -> Tensor:
@@ -318,16 +324,12 @@ def shown_layers(model: Model, layers: Iterable[int] | int | str | None) -> list
     return shown
 
 
-def _words(layers: list[int]) -> str:
-    return ", ".join(map(str, layers))
-
-
 def _check_pins(model: Model, keep: Keep, shown: list[int], t: int) -> None:
     unknown = [pin for pin in keep.pin if not is_pin(model, pin, shown, t)]
     if unknown:
         raise VisitError(
             f"Keep.pin names {unknown[0]!r}, which is no head, memory value or neuron of the shown layers "
-            f"{_words(shown)} at position {t}. Ids look like L9.head6, L9.head6.value4, L9.mlp_value2071."
+            f"{', '.join(map(str, shown))} at position {t}. Ids look like L9.head6, L9.head6.value4, L9.mlp_value2071."
         )
 
 

@@ -55,7 +55,8 @@ def chat_prompt(model: Model, message: str, system: str | None = None) -> ChatPr
         ids = encode_marked_chat(model.tokenizer, text)
     except ValueError as error:
         raise VisitError(f"The message cannot be kept as text: {error}. Leave the control token out.") from error
-    return ChatPrompt(ids, Chat(message, system, added, _hash(template)))
+    digest = hashlib.sha256(template.encode("utf-8", "backslashreplace")).hexdigest()[:12]
+    return ChatPrompt(ids, Chat(message, system, added, f"sha256:{digest}"))
 
 
 @lru_cache(maxsize=256)
@@ -88,7 +89,3 @@ def _control_tokens(tokenizer: Any, template: str) -> re.Pattern[str]:
     added = tokenizer.added_tokens_decoder.values()
     texts = {t.content for t in added if t.special or (t.content in template and not t.content.isspace())}
     return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or "(?!)")
-
-
-def _hash(template: str) -> str:
-    return "sha256:" + hashlib.sha256(template.encode("utf-8", "backslashreplace")).hexdigest()[:12]

@@ -265,16 +265,12 @@ def _make(file: Path, folder: Path) -> Header:
         "quantization": quantization,
         "dtype": dtype,
         "architecture": architecture,
-        "facts": _numbers_and_words(facts),
+        # what the processors of tensors look at
+        "facts": {name: fact for name, fact in facts.items() if isinstance(fact, bool | int | float | str)},
     }
     rows = [asdict(tensor) for tensor in tensors]
     (folder / "gguf.json").write_text(json.dumps({**kept, "tensors": rows}), encoding="utf-8")
     return Header(file=file, folder=folder, tensors=tensors, **kept)
-
-
-def _numbers_and_words(facts: dict[str, Any]) -> dict[str, Any]:
-    """The numbers and words among the facts: what the processors of tensors look at."""
-    return {name: fact for name, fact in facts.items() if isinstance(fact, bool | int | float | str)}
 
 
 def _check_rotation(file: Path, reader: Any, architecture: str) -> None:

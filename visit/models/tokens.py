@@ -10,12 +10,10 @@ from typing import Any
 
 from visit.errors import VisitError
 
-
-def _byte_of() -> dict[str, int]:
-    """GPT-2's byte alphabet, inverted: printable bytes stand for themselves, the others for U+0100 onwards."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [b for b in range(256) if b not in printable]
-    return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
+# GPT-2's byte alphabet, inverted: printable bytes stand for themselves, the others for U+0100 onwards
+_PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
+_BYTE_OF = {chr(b): b for b in _PRINTABLE}
+_BYTE_OF |= {chr(256 + i): b for i, b in enumerate(b for b in range(256) if b not in _PRINTABLE)}
 
 
 def token_strings(tokenizer: Any, d_vocab: int) -> list[str]:
@@ -36,7 +34,6 @@ def _is_byte_level(tokenizer: Any) -> bool:
     return backend is not None and "ByteLevel" in repr(backend.decoder)
 
 
-_BYTE_OF = _byte_of()
 _BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")  # SentencePiece: one byte of a character that has no piece of its own
 
 

@@ -70,7 +70,9 @@ def _visible(text: str) -> str:
     if not text:
         return EMPTY
     if not text.strip(_WHITE):
-        return "".join(_run(sign, len(list(run))) for sign, run in groupby(_blank(c) for c in text))
+        signs = ["␣" if c == " " else _CONTROL_SIGNS.get(c, chr(0x2400 + ord(c))) for c in text]
+        runs = [(sign, len(list(run))) for sign, run in groupby(signs)]
+        return "".join(sign * count if count < 4 else f"{sign}×{count}" for sign, count in runs)
     head = len(text) - len(text.lstrip(" "))
     tail = len(text) - len(text.rstrip(" ")) if head < len(text) else 0
     inner = text[head : len(text) - tail]
@@ -80,14 +82,6 @@ def _visible(text: str) -> str:
 
 
 _WHITE = " \n\t\r\v\f"
-
-
-def _blank(character: str) -> str:
-    return "␣" if character == " " else _CONTROL_SIGNS.get(character, chr(0x2400 + ord(character)))
-
-
-def _run(sign: str, count: int) -> str:
-    return sign * count if count < 4 else f"{sign}×{count}"
 
 
 def _spell(text: str, i: int) -> str:
