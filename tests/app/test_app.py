@@ -231,3 +231,16 @@ def test_a_field_knows_its_value_also_when_the_message_that_sets_it_is_lost():
     width = app.selectbox(key="w_width").proto
     assert width.options[width.default] == "contribution"
     assert app.text_area(key="w_prompt").proto.default == DEFAULT_PROMPT
+
+
+def test_influence_keeps_colours_and_widens_and_the_caption_says_its_share():
+    app = start(by="influence", color="influence", width="influence", heads="2", layers="4", node="L4.head1")
+    assert not app.exception and not app.error
+    caption = next(c.value for c in app.caption if c.value.startswith("Every pill"))
+    assert "by influence" in caption and "of the summed |influence| of all heads and MLP neurons" in caption
+    data = next(d for c in app.get("bidi_component") if "facts" in (d := json.loads(c.proto.json or "{}")))
+    assert data["legend"]["fill_title"].startswith("Fill: influence") and len(data["facts"]) == 7
+    app.selectbox(key="w_by").set_value("norm")
+    app.selectbox(key="w_color").set_value("rank")
+    app.selectbox(key="w_width").set_value("norm").run()
+    assert not any("influence" in c.value for c in app.caption)

@@ -202,7 +202,7 @@ def _nodes_read(name: str, prompt: Prompt, pos: int, target: int, seen: Seen) ->
 @kept(64)
 def st_graph(
     name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layers: Layers, keep: Keep,
-    opened: tuple[int, ...], seen: Seen = PLAIN,
+    opened: tuple[int, ...], seen: Seen = PLAIN, influence: bool = False,
 ) -> FlowGraph:  # fmt: skip
     """The graph as far as it is looked at: the blocks `opened` are taken apart, and nothing is read twice."""
     from visit.graph.build import build_folded_graph
@@ -219,6 +219,7 @@ def st_graph(
         known.all(),
         lens=lens_under(name, seen[0]),
         carry_parts=seen[1],
+        influence=influence,
     )
     known.add(graph)
     return replace(
@@ -229,13 +230,13 @@ def st_graph(
 @kept(4)
 def st_whole_graph(
     name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layers: Layers, keep: Keep,
-    seen: Seen = PLAIN,
+    seen: Seen = PLAIN, influence: bool = False,
 ) -> FlowGraph:  # fmt: skip
     """All of it, for files."""
     from visit.graph.build import build_flow_graph
 
     about = *st_pass(name, prompt), pos, layers, target, distractor, keep
-    graph = build_flow_graph(*about, lens=lens_under(name, seen[0]), carry_parts=seen[1])
+    graph = build_flow_graph(*about, lens=lens_under(name, seen[0]), carry_parts=seen[1], influence=influence)
     return replace(graph, source=None, lens=None)
 
 
@@ -261,15 +262,15 @@ def st_pairing(a: PassKey, b: PassKey, align: str) -> Any:
 @kept(32)
 def st_compare(
     a: About, b: About, layers: Layers, keep: Keep, keep_b: Keep, align: str, opened: tuple[int, ...] | None,
-    seen: Seen = PLAIN, seen_b: Seen = PLAIN,
+    seen: Seen = PLAIN, seen_b: Seen = PLAIN, influence: bool = False,
 ) -> Any:  # fmt: skip
     """The difference of two passes in the blocks `opened` (None: all, for files); each side's graph as on its page."""
     from visit.analyses.graph_difference import compare
 
     graphs = [
         replace(
-            st_whole_graph(*side, layers, pruned, read) if opened is None
-            else st_graph(*side, layers, pruned, opened, read),
+            st_whole_graph(*side, layers, pruned, read, influence) if opened is None
+            else st_graph(*side, layers, pruned, opened, read, influence),
             source=st_pass(*side[:2]), lens=lens_under(side[0], read[0]),
         )
         for side, pruned, read in ((a, keep, seen), (b, keep_b, seen_b))

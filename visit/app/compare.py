@@ -405,7 +405,8 @@ def _found(
 
     def build(node: str, whole: bool = False) -> Any:
         keep_a, keep_b = (replace(keep, pin=_pins(side, keep.pin, node, a, b, align, drawn)) for side in ("a", "b"))
-        return st_compare(a, b, layers, keep_a, keep_b, align, None if whole else graphs.opened_blocks(shown), *read)
+        opened = None if whole else graphs.opened_blocks(shown)
+        return st_compare(a, b, layers, keep_a, keep_b, align, opened, *read, influence=state().graph.influence)
 
     node = state().graph.node
     layer: Any = graphs.block_of(node) if node else None
@@ -470,7 +471,8 @@ def _side_by_side(a: About, b: About, layers: Layers, keep: Any, read: tuple[See
                     st.caption(f"{about[0]} has {count} blocks; all of them are shown.")
                     shown_layers = None
                 detail = st_opened(shown_layers, about)
-                graph = st_graph(*about, shown_layers, replace(keep, pin=()), graphs.opened_blocks(detail), by)
+                opened = graphs.opened_blocks(detail)
+                graph = st_graph(*about, shown_layers, replace(keep, pin=()), opened, by, now.influence)
                 st.markdown(f"**{side.upper()}** {plain(title(about[0]))}")
                 graphs.show(flow_data(graph, detail, color_by=now.color, **now.look), f"flow_{side}")
 

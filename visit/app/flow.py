@@ -60,7 +60,7 @@ def _graph(name: str, prompt: Prompt, pos: int, target: int, distractor: int | N
         st.caption(_graph_caption(built))
 
         def whole() -> Any:
-            return st_whole_graph(*about, layers, keep, read)
+            return st_whole_graph(*about, layers, keep, read, now.influence)
 
         downloads("flow", lambda: graph_tables(whole()), lambda kind: picture_file(whole(), kind, shown, look), True)
     write_url()
@@ -72,16 +72,17 @@ def _with_selected(
     """The graph with the selected node in it, whose block is opened for that; and whether there is such a node."""
     from visit.graph.prune import is_pin
 
-    node, built = state().graph.node, st_graph(*about, layers, keep, graphs.opened_blocks(shown), read)
+    node, moves = state().graph.node, state().graph.influence
+    built = st_graph(*about, layers, keep, graphs.opened_blocks(shown), read, moves)
     if not node or node in built.by_id:
         return built, shown, True
     layer = graphs.block_of(node)
     if layer not in shown or not is_pin(st_model(about[0]), node, list(shown), about[2]):
         return built, shown, False
     shown = {**shown, layer: "words" if shown[layer] == "states" else shown[layer]}
-    built = st_graph(*about, layers, keep, graphs.opened_blocks(shown), read)
+    built = st_graph(*about, layers, keep, graphs.opened_blocks(shown), read, moves)
     if node not in built.by_id:  # chosen above, but pruned
-        built = st_graph(*about, layers, replace(keep, pin=(*keep.pin, node)), graphs.opened_blocks(shown), read)
+        built = st_graph(*about, layers, replace(keep, pin=(*keep.pin, node)), graphs.opened_blocks(shown), read, moves)
     return built, shown, True
 
 
@@ -91,6 +92,8 @@ def graph_tables(built: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _graph_caption(built: Any) -> str:
+    from visit.graph.flowgraph import influence_share
+
     shares, opened = built.meta["shares"], built.meta["opened"]
     kept = {
         name: [share for node, share in shares.items() if node.endswith(ending)]
@@ -98,7 +101,7 @@ def _graph_caption(built: Any) -> str:
     }
     kept["memory values"] = [share for node, share in shares.items() if ".head" in node]
     parts = [f"{_percent_range(found)} {name}" for name, found in kept.items() if found]
-    by = {"norm": "length", "pattern": "attention"}.get(built.meta["keep"]["by"], "contribution")
+    by = {"norm": "length", "pattern": "attention"}.get(built.meta["keep"]["by"], built.meta["keep"]["by"])
     target = plain(visible(built.meta["target"]["token"]))
     blocks = f" in block{'s' if len(opened) > 1 else ''} {', '.join(map(str, opened))}"
     where = "" if len(opened) == len(built.meta["layers"]) else blocks
@@ -107,11 +110,12 @@ def _graph_caption(built: Any) -> str:
         if parts
         else "No block is taken apart; every sum of its states"
     )
+    moved = f"{influence_share(built.meta)} " if "influence" in built.meta else ""
     return (
         f"Every pill is a vector of this one pass and the word it reads ({_lenses(built.meta)}); the percentage in a "
         f"state is the probability of {target} there. What a band carries is added to the node it runs into. {sums} "
         f"adds up (largest error {built.meta['ledger']['max_rel_error']:.0e}, over the {len(built.by_id):,} nodes read "
-        "here). A block's title unfolds it, which takes it apart; files hold all blocks whole."
+        f"here). {moved}A block's title unfolds it, which takes it apart; files hold all blocks whole."
     )
 
 

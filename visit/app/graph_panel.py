@@ -102,7 +102,7 @@ def controls(models: tuple[str, ...]) -> tuple[Any, Layers]:
                     help=explain("carried parts"), **field("carried"))  # fmt: skip
         st.text_input("W_O neurons per block", help=f"{explain('attn_neuron')} {explain('keep')}", **field("rows"))
         st.selectbox("Fill of a node", **choice("color"))
-        st.selectbox("Width of an edge", help=explain("contribution"), **choice("width"))
+        st.selectbox("Width of an edge", help=f"{explain('contribution')} {explain('influence')}", **choice("width"))
         st.selectbox("Order of heads and neurons", **choice("sort"))
         st.selectbox("Parts drawn", **choice("parts"))
         pins = state().graph.pins

@@ -142,7 +142,9 @@ class Graph:
     values: Amount = "2"
     neurons: Amount = "12"
     rows: Amount = "12"
-    by: Literal["norm", "contribution", "pattern"] = "norm"
+    by: Literal["norm", "contribution", "influence", "pattern"] = control(
+        "norm", "length", "contribution", "influence", "attention"
+    )
     pin: Annotated[
         str, _of_form(rf"(,|-?{_NODE_ID}(,|$)){{0,100}}", "it is no list of nodes; nodes look like L3.head5")
     ] = ""
@@ -153,11 +155,14 @@ class Graph:
             "it is states, words, everything, or per layer such as 3w,5e",
         ),
     ] = ""
-    color: Literal["rank", "probability", "entropy", "contribution"] = control(
-        "rank", "rank of the target", "probability of the target", "entropy", "contribution of the target"
+    color: Literal["rank", "probability", "entropy", "contribution", "influence"] = control(
+        "rank", "rank of the target", "probability of the target", "entropy", "contribution to the target",
+        "influence on the target",
+    )  # fmt: skip
+    width: Literal["norm", "contribution", "influence"] = control("norm", "length", "contribution", "influence")
+    sort: Literal["norm", "contribution", "influence", "index"] = control(
+        "norm", "length", "contribution", "influence", "index"
     )
-    width: Literal["norm", "contribution"] = "norm"
-    sort: Literal["norm", "contribution", "index"] = "norm"
     parts: Literal["both", "attention", "mlp"] = "both"
     carried: bool = False  # heads, memory values and attention outputs are read through the fitted lens, too
     node: Node = ""
@@ -166,6 +171,11 @@ class Graph:
     def pins(self) -> tuple[str, ...]:
         """The nodes that are kept, or with a minus hidden, whatever the pruning says."""
         return tuple(pin for pin in self.pin.split(",") if pin)
+
+    @property
+    def influence(self) -> bool:
+        """Whether something on screen needs the influence of what is drawn: one more run, backward."""
+        return "influence" in (self.by, self.color, self.width, self.sort)
 
     @property
     def look(self) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from visit.drawing.layout import block_levels, place
 from visit.drawing.records import Band, Detail, Gauge, Level, Parts, Sheet, WidthBy
 from visit.drawing.style import ColorBy, Legend, PaletteName, Theme, legend, pill_class, style
 from visit.drawing.svg import Ink, document, draw_legend, drawing, frame, mark
+from visit.errors import VisitError
 from visit.graph.flowgraph import STREAM, FlowGraph
 
 
@@ -41,9 +42,10 @@ class Picture:
 class Look(TypedDict, total=False):
     """What can be chosen about a picture, with its defaults.
 
-    width_by: "norm", or "contribution" for |contribution| in logits. color_by: "rank", "probability" or "contribution"
-    of the target (rank from 1, probability 0 to 1, logits), or "entropy" of the reading in bits. sort_by: order of
-    heads and neurons, "norm", "contribution" or "index". parts: "both", "attention" or "mlp". order: a graph whose rows
+    width_by: "norm", or "contribution" or "influence" for their size in logits. color_by: "rank", "probability",
+    "contribution" or "influence" of the target (rank from 1, probability 0 to 1, logits), or "entropy" of the reading
+    in bits. sort_by: order of heads and neurons, "norm", "contribution", "influence" or "index". Influence only of a
+    graph that was built with it. parts: "both", "attention" or "mlp". order: a graph whose rows
     this one follows, so that the two can be compared line by line (none). beside: graphs that are drawn in the same
     units (none).
     """
@@ -59,10 +61,12 @@ class Look(TypedDict, total=False):
 def compose(graph: FlowGraph, detail: Detail = "words", **look: Unpack[Look]) -> Picture:
     """Lay out a graph and give every part its class."""
     color_by, beside = look.get("color_by", "rank"), look.get("beside", ())
+    if "influence" in (color_by, look.get("width_by"), look.get("sort_by")) and "influence" not in graph.meta:
+        raise VisitError("This graph was built without influence; use build_flow_graph(…, influence=True).")
     sheet = place(
         graph, block_levels(graph, detail), look.get("parts", "both"), look.get("sort_by", "norm"), look.get("order")
     )
-    largest = max(map(_largest_part, (graph, *beside)))
+    largest = max(_largest_part(one, color_by) for one in (graph, *beside))
     class_of = pill_class(color_by, graph.d_vocab, largest)
     measure = gauge(graph, look.get("width_by", "norm"), beside)
     looks = {p.id: class_of(p.node) for p in sheet.pills.values()}
@@ -72,10 +76,10 @@ def compose(graph: FlowGraph, detail: Detail = "words", **look: Unpack[Look]) ->
     return Picture(graph, sheet, bands, looks, notes, measure)
 
 
-def _largest_part(flow: FlowGraph) -> float:
-    """The end of the contribution's colour scale: the largest part, as the whole stream would pale all others."""
-    parts = (n for n in flow.by_id.values() if n.kind not in STREAM and n.contribution is not None)
-    return max((abs(n.contribution or 0.0) for n in parts), default=0.0)
+def _largest_part(flow: FlowGraph, color_by: ColorBy) -> float:
+    """The end of the colour scale in logits: the largest part, as the whole stream would pale all others."""
+    parts = (n for n in flow.by_id.values() if n.kind not in STREAM)
+    return max((abs((n.influence if color_by == "influence" else n.contribution) or 0.0) for n in parts), default=0.0)
 
 
 def draw(
@@ -94,7 +98,8 @@ def draw(
     reader's system through a style sheet. palette: "safe" (colour-blind safe) or "paper" (green and red). selected: id
     of a node to be marked. `look`: `width_by`, `color_by`, `sort_by`, `parts`, `order`, as `Look` says.
 
-    Raises ValueError for an unknown level. Source: paper section 4 and Appendix A; the layout is ours.
+    Raises ValueError for an unknown level, `VisitError` for influence that the graph was built without. Source: paper
+    section 4 and Appendix A; the layout is ours.
     """
     picture = compose(graph, detail, **look)
     ink = Ink(None if theme == "auto" else theme, palette)
@@ -177,7 +182,7 @@ def legend_terms(picture: Picture) -> dict[str, Any]:
     """The words around a drawing: the numbers' names and meanings, the legend."""
     return {
         "facts": fact_names(picture.graph),
-        "terms": fact_terms(),
+        "terms": fact_terms(picture.graph),
         "lens": LENS,
         "legend": picture.legend.as_dict(),
     }

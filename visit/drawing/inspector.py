@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from visit.graph.flowgraph import FlowGraph, Node, rest_share
+from visit.graph.flowgraph import STREAM, FlowGraph, Node, rest_share
 from visit.text.glossary import explain
 from visit.text.numbers import number, percent
 from visit.text.visible import QUIET_KINDS, as_word, visible, word_kind
@@ -103,7 +103,7 @@ def _entry(flow: FlowGraph, node: Node) -> dict[str, Any]:
         "k": "".join(map(_kind, node.tokens[:10] + node.bottom_tokens[:5])),
         "p": list(map(_brief, node.probs[:10])),
         "b": list(map(as_word, node.bottom_tokens[:5])),
-        "f": facts(node, flow.d_vocab),
+        "f": facts(flow, node),
     }
     if node.placeholder:
         name = f"Absent: a {node.kind} of head L{node.layer} H{node.head}"
@@ -124,14 +124,14 @@ def _kind(token: str) -> str:
 
 def _both_sides(flow: FlowGraph, node: Node) -> dict[str, Any]:
     """The second column of a node of a difference: `w2`, `p2`, `f2` of side B; `d`: B − A in logits; `kept`."""
-    missing = [["–", "absent"]] * 6
+    missing = [["–", "absent"]] * len(fact_names(flow))
     b = node.counterpart
     both: dict[str, Any] = {
         "kept": _KEPT[node.status or ""],
         "w2": [as_word(t) for t in b.tokens[:10]] if b else [],
         "k2": "".join(map(_kind, b.tokens[:10])) if b else "",
         "p2": [_brief(p) for p in b.probs[:10]] if b else [],
-        "f2": facts(b, flow.d_vocab) if b else missing,
+        "f2": facts(flow, b) if b else missing,
         "d": _brief(difference(node)),
     }
     if node.only_b:  # A's column is empty
@@ -223,23 +223,27 @@ def fact_names(flow: FlowGraph) -> list[str]:
         "norm",
         "coefficient",
         "contribution in logits",
+        *(["influence in logits, to first order"] if "influence" in flow.meta else []),
     ]
 
 
-def fact_terms() -> list[str]:
+def fact_terms(flow: FlowGraph) -> list[str]:
     """What each of `fact_names` means: the glossary's words, shown on hover."""
-    return [explain(t) for t in ("rank", "probability", "entropy", "norm", "coefficient", "contribution")]
+    terms = ("rank", "probability", "entropy", "norm", "coefficient", "contribution", "influence")
+    return [explain(t) for t in terms[: len(fact_names(flow))]]
 
 
-def facts(node: Node, d_vocab: int) -> list[list[str]]:
+def facts(flow: FlowGraph, node: Node) -> list[list[str]]:
     """The node's numbers as texts, `[value]`, or `["–", reason]` where one is missing."""
     silent = _ADDS_NOTHING if node.kind in _SILENT else "not given"
+    carried = "a state is what was added, not a part" if node.kind in STREAM else silent
     rows = [
-        (None if node.rank is None else f"{node.rank} of {d_vocab:,}", "no target"),
+        (None if node.rank is None else f"{node.rank} of {flow.d_vocab:,}", "no target"),
         (percent(node.prob, fine=True) or None, "no target"),
         (None if node.entropy is None else f"{node.entropy:.2f}", "not given"),
         (None if node.norm is None else f"{node.norm:.4g}", "not given"),
         (None if node.coefficient is None else f"{node.coefficient:.4g}", "none: read as it is"),
         (None if node.contribution is None else number(node.contribution, sign=True), silent),
-    ]
+        (None if node.influence is None else number(node.influence, sign=True), carried),
+    ][: len(fact_names(flow))]
     return [["–", reason] if value is None else [value] for value, reason in rows]

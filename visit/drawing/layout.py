@@ -92,11 +92,11 @@ def _in_parts(flow: FlowGraph, node: Node, parts: Parts) -> bool:
 
 
 def ordered(nodes: Iterable[Node], by: str) -> list[Node]:
-    """Nodes by falling norm or |contribution|, or by rising index; equal ones by index, so that rows are stable."""
+    """Nodes by falling norm, |contribution| or |influence|, or by rising index; equal ones by index: stable."""
     if by == "norm":
         return sorted(nodes, key=lambda n: (-n.size, *_model_order(n)))
-    if by == "contribution":
-        return sorted(nodes, key=lambda n: (-abs(n.contribution or 0.0), *_model_order(n)))
+    if by in ("contribution", "influence"):
+        return sorted(nodes, key=lambda n: (-abs(getattr(n, by) or 0.0), *_model_order(n)))
     return sorted(nodes, key=_model_order)
 
 

@@ -87,9 +87,9 @@ def row_order(found: Comparison, side: Side | None) -> FlowGraph:
         name = pair.id if side is None else own.id if own is not None else _placeholder_id(pair)
         both = [node for node in (pair.a, pair.b) if node is not None]
         source = next((node.source_pos for node in both if node.source_pos is not None), None)
-        moved = max(abs(node.contribution or 0.0) for node in both)
+        moved = {name: max(abs(getattr(node, name) or 0.0) for node in both) for name in ("contribution", "influence")}
         size = max(node.size for node in both)
-        nodes[name] = _at_place(name, pair.one, source_pos=source, norm=size, contribution=moved)
+        nodes[name] = _at_place(name, pair.one, source_pos=source, norm=size, **moved)
     return FlowGraph(nodes, [], found.meta)
 
 
@@ -122,4 +122,5 @@ def _change(pair: EdgePair) -> Edge:
     weight, norm = change(a.weight, b.weight), change(a.norm, b.norm)
     grows = norm if norm is not None else weight
     sign = None if not grows else 1.0 if grows > 0 else -1.0
-    return Edge(*pair[:3], weight, norm, sign, change(a.contribution, b.contribution))
+    moved = change(a.contribution, b.contribution), change(a.influence, b.influence)
+    return Edge(*pair[:3], weight, norm, sign, *moved)

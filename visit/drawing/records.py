@@ -14,7 +14,7 @@ Parts = Literal["both", "attention", "mlp"]
 Detail = Level | Mapping[int, Level]
 
 LEVELS: tuple[Level, ...] = ("states", "words", "everything")
-WidthBy = Literal["norm", "contribution"]
+WidthBy = Literal["norm", "contribution", "influence"]
 Role = str  # "state", "pill", "rest", "tag", "bead", "card": how a pill is drawn
 
 # ---- the paper -------------------------------------------------------------------------------------------------------
@@ -180,6 +180,6 @@ class Gauge:
         return max(THINNEST, WIDEST * (value / self.largest) ** self.power)
 
     def number(self, edge: Edge) -> float | None:
-        """The edge's norm, or its |contribution| in logits."""
-        value = edge.norm if self.by == "norm" else edge.contribution
+        """The edge's norm, or its |contribution| or |influence| in logits."""
+        value: float | None = getattr(edge, self.by)
         return None if value is None else abs(value)

@@ -16,10 +16,11 @@ from unicodedata import bidirectional
 from visit.drawing.records import Gauge, WidthBy
 from visit.graph.flowgraph import FlowGraph, Node
 from visit.models.catalog import display_name
+from visit.text.numbers import percent
 from visit.text.visible import explained, visible
 
 Theme = Literal["light", "dark", "auto"]
-ColorBy = Literal["rank", "probability", "entropy", "contribution", "change"]
+ColorBy = Literal["rank", "probability", "entropy", "contribution", "influence", "change"]
 PaletteName = Literal["safe", "paper"]
 Swatch = tuple[str, str]  # class, what it means
 
@@ -162,7 +163,7 @@ _CHANGES = {
 def pill_class(color_by: ColorBy, d_vocab: int, largest: float) -> Callable[[Node], str]:
     """The function that gives a node its class.
 
-    `largest` is the greatest |contribution| in the graph, in logits: the end of that scale.
+    `largest` is the greatest |contribution| (or |influence|) in the graph, in logits: the end of that scale.
     Grey ("g"): in the middle of the scale; "o": the node has no such number.
     """
     bounds = rank_bounds(d_vocab)
@@ -185,20 +186,21 @@ def pill_class(color_by: ColorBy, d_vocab: int, largest: float) -> Callable[[Nod
     def by_entropy(node: Node) -> str:
         return "o" if node.entropy is None else f"e{5 - min(4, max(0, int(5 * node.entropy / bits)))}"
 
-    def by_contribution(node: Node) -> str:
-        if node.contribution is None:
+    def by_logits(moved: float | None) -> str:
+        if moved is None:
             return "o"
-        step = sum(abs(node.contribution) >= largest * 0.5**k for k in range(1, 6)) if largest > 0 else 0
-        return ("t" if node.contribution > 0 else "b") + str(step) if step else "g"
+        step = sum(abs(moved) >= largest * 0.5**k for k in range(1, 6)) if largest > 0 else 0
+        return ("t" if moved > 0 else "b") + str(step) if step else "g"
 
     def by_change(node: Node) -> str:
         return _CHANGES.get(node.status or "", ("g", ""))[0]
 
     if color_by == "change":
         return by_change
-    return {"rank": by_rank, "probability": by_probability, "entropy": by_entropy, "contribution": by_contribution}[
-        color_by
-    ]
+    return {
+        "rank": by_rank, "probability": by_probability, "entropy": by_entropy,
+        "contribution": lambda node: by_logits(node.contribution), "influence": lambda node: by_logits(node.influence),
+    }[color_by]  # fmt: skip
 
 
 def scale(color_by: ColorBy, d_vocab: int, largest: float) -> list[Swatch]:
@@ -216,7 +218,8 @@ def scale(color_by: ColorBy, d_vocab: int, largest: float) -> list[Swatch]:
     signed = [largest * 0.5**k for k in range(1, 6)]
     up = [(f"t{5 - i}", f"+{value:.2g}") for i, value in enumerate(signed)]
     down = [(f"b{5 - i}", f"−{value:.2g}") for i, value in enumerate(signed)]
-    return [*up, ("g", "about 0"), *reversed(down), ("o", "adds nothing to the stream")]
+    none = "a state, or adds nothing to the stream" if color_by == "influence" else "adds nothing to the stream"
+    return [*up, ("g", "about 0"), *reversed(down), ("o", none)]
 
 
 def _span(first: int, last: int) -> str:
@@ -308,6 +311,7 @@ def legend(
         "probability": f"Fill: probability of {target}",
         "entropy": "Fill: entropy of the reading, in bits",
         "contribution": f"Fill: contribution to the {direction}",
+        "influence": f"Fill: influence on the {direction}, to first order",
         "change": "Fill: what the pruning keeps, and what is read",
     }
     if color_by == "change":
@@ -335,9 +339,12 @@ def legend(
 
 
 def _width_title(measure: Gauge, change: bool) -> str:
-    unit: dict[WidthBy, str] = {"norm": "norm", "contribution": "|contribution| in logits"}
+    unit: dict[WidthBy, str] = {
+        "norm": "norm", "contribution": "|contribution| in logits",
+        "influence": "|influence| in logits, to first order",
+    }  # fmt: skip
     if change:
-        unit = {"norm": "change of the norm, B − A", "contribution": "change of the contribution, B − A, in logits"}
+        unit = {name: f"change of the {name}, B − A{'' if name == 'norm' else ', in logits'}" for name in unit}
     return f"Width: {unit[measure.by]}, to the power {measure.power:g}"
 
 
@@ -370,6 +377,8 @@ def _caption_of(meta: dict[str, Any]) -> str:
         parts.append(f"target {_apart(named_token(meta['target']))}")
     if meta.get("distractor") is not None:
         parts.append(f"against {_apart(named_token(meta['distractor']))}")
+    if "influence" in meta:
+        parts.append(f"the heads and neurons shown have {percent(meta['influence']['share'])} of all |influence|")
     return " · ".join(parts)
 
 

@@ -73,8 +73,8 @@ GLOSSARY: dict[str, str] = {
     "values, MLPs of neurons, the lens of the last state is the prediction. A failure means: do not trust.",
     "keep": "How much is drawn. A number (12), a share to reach (80 %), a pair of positive and negative (6,6), or all. "
     "The rest is shown as one node.",
-    "keep by": "What decides who is drawn: the length of what is added (norm), how much it moves the target "
-    "(contribution), or attention (pattern, for memory values).",
+    "keep by": "What decides who is drawn: the length of what is added, how much it moves the target directly "
+    "(contribution) or through all that later blocks make of it (influence), or attention (for memory values).",
     "layers": "The blocks drawn: all, or 3, 3-5, 0,3,7-9. Blocks left out are drawn as a gap that carries their sum.",
     "parting map": "How differently the two runs read, at every pair of tokens (columns) after every block (rows, "
     "upwards). "

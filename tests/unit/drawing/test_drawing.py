@@ -593,3 +593,50 @@ def test_a_graph_that_is_taken_apart_in_its_open_block_only_draws_the_same_pictu
     assert sorted(map(str, two["links"])) == sorted(map(str, one["links"]))
     boxes = [re.findall(r"<g class='n[^>]*>|<text.*?</text>|<rect[^>]*>", data["svg"]) for data in (one, two)]
     assert boxes[0] == boxes[1]
+
+
+def test_influence_is_drawn_with_its_sign_its_units_and_only_where_it_was_computed():
+    model = models.small("llama")
+    acts = capture(model, [5, 17, 3, 99, 41])
+    graph = build_flow_graph(model, acts, influence=True)
+    look = {"width_by": "influence", "color_by": "influence", "sort_by": "influence"}
+    picture = compose(graph, "everything", **look)
+    for pill in picture.sheet.pills.values():
+        moved, look_of = pill.node.influence, picture.looks[pill.id]
+        assert (look_of == "o") == (moved is None)
+        assert moved is None or look_of == "g" or look_of[0] == ("t" if moved > 0 else "b")
+    widest = max((e for e in graph.links if e.kind in ("add", "residual")), key=lambda e: abs(e.influence))
+    assert picture.measure.number(widest) == picture.measure.largest == abs(widest.influence)
+    assert "influence" in picture.legend.fill_title and "|influence| in logits" in picture.legend.width_title
+    assert "of all |influence|" in picture.legend.caption
+    heads = [p for p in picture.sheet.pills.values() if p.node.kind == "head" and p.node.layer == 1]
+    by_row = [abs(p.node.influence) for p in sorted(heads, key=lambda p: p.y)]
+    assert by_row == sorted(by_row, reverse=True)
+    data = flow_data(graph, "everything", **look)
+    assert data["facts"][-1].startswith("influence") and len(data["facts"]) == len(data["terms"]) == 7
+    assert all(len(node["f"]) == 7 for node in data["nodes"])
+    assert inspect(graph, "L1.head0")["facts"][-1][1].startswith(("+", "-"))
+    assert inspect(graph, "L1.resid_post")["facts"][-1][2].startswith("a state is")
+    plain = build_flow_graph(model, acts)
+    assert len(flow_data(plain)["facts"]) == 6 and all(len(node["f"]) == 6 for node in flow_data(plain)["nodes"])
+    for name in look:
+        with pytest.raises(VisitError, match="without influence"):
+            compose(plain, **{name: "influence"})
+
+
+def test_a_difference_by_influence_has_both_sides_and_their_change():
+    from visit import compare
+    from visit.drawing.pair import both_data, difference_data, difference_picture
+
+    model = models.small("gpt2")
+    a, b = (build_flow_graph(model, capture(model, ids), influence=True) for ids in ([5, 17, 3, 9], [5, 17, 4, 9]))
+    found = compare(a, b)
+    graph, _ = difference_picture(found)
+    edge = next(e for e in graph.links if (e.source, e.target) == ("L1.head2", "L1.attn_out"))
+    moved = [one.by_id["L1.head2"].influence for one in (a, b)]
+    assert edge.influence == pytest.approx(moved[1] - moved[0])
+    look = {"width_by": "influence", "sort_by": "influence"}
+    data = difference_data(found, "everything", **look)
+    assert "change of the influence" in data["legend"]["width_title"]
+    assert all(len(node["f"]) == 7 and len(node["f2"]) == 7 for node in data["nodes"] if "f2" in node)
+    assert both_data(found, "everything", color_by="influence", **look)
