@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import models
 import pytest
 import torch
@@ -13,24 +11,12 @@ from visit import Edit, capture, effects
 LONG = [5, 17, 3, 99, 41, 17, 8, 200, 31, 12, 77]  # the windows of the small models see 4 of them
 
 
-def lasting(acts, part, layer, t, columns):
-    """A record that differs from `acts` in one part at one position alone: there it is 0."""
-    changed = getattr(acts, part).clone()
-    changed[layer, t].view(-1)[columns] = 0
-    return replace(acts, **{part: changed})
-
-
-def edits(model, acts, t, at):
+def edits(model, t, at):
     """Node -> the edit of the model's own pass that takes it out at position `t`, or everywhere."""
-    d, last = model.d_head, model.n_layers - 1
-    places = [
-        ("L0.head1", "z", 0, slice(d, 2 * d)), (f"L{last}.head0", "z", last, slice(0, d)),
-        ("L1.mlp_value5", "neurons", 1, slice(5, 6)), ("L0.attn_neuron3", "z", 0, slice(3, 4)),
-        ("L0.attn_out", "attn_out", 0, slice(None)), ("L1.mlp_out", "mlp_out", 1, slice(None)),
-    ]  # fmt: skip
-    if at == "all":
-        return {node: Edit(node) for node, *_ in places}
-    return {node: Edit(node, "from", lasting(acts, part, layer, t, columns)) for node, part, layer, columns in places}
+    last, where = model.n_layers - 1, t if at == "last" else "all"
+    nodes = ["L0.head1", f"L{last}.head0", "L1.mlp_value5", "L0.attn_neuron3", "L0.attn_out", "L1.mlp_out"]
+    nodes += [f"L0.head2.value{max(0, t - 2)}", f"L{last}.head1.value{t}"]
+    return {node: Edit(node, pos=where) for node in nodes}
 
 
 @pytest.mark.parametrize("at", ["last", "all"])
@@ -39,7 +25,7 @@ def test_a_map_is_what_full_passes_with_the_same_edits_give(name, at):
     model = models.exact(name)
     acts = capture(model, LONG)
     for t in (len(LONG) - 1, 6, 0):
-        asked = edits(model, acts, t, at)
+        asked = edits(model, t, at)
         table = effects(model, acts, list(asked), pos=t, target=7, distractor=9, at=at).set_index("node")
         clean = acts.logits[t].log_softmax(-1)
         assert table.attrs["before"]["prob"] == pytest.approx(float(clean[7].exp()), rel=1e-8)

@@ -204,7 +204,7 @@ def _positions(model: Model, edit: Edit, site: Site, length: int) -> tuple[int, 
 
 
 # ---- with what -------------------------------------------------------------------------------------------------------
-def _is_prompt(source: Any) -> bool:
+def is_prompt(source: Any) -> bool:
     return isinstance(source, str) or (
         isinstance(source, Sequence) and len(source) > 0 and all(isinstance(i, Integral) for i in source)
     )
@@ -214,7 +214,7 @@ def _record(model: Model, source: Any, edit: Edit) -> Activations:
     """The run that values come from: the record itself, or the prompt's."""
     if isinstance(source, Activations):
         return source
-    if _is_prompt(source):
+    if is_prompt(source):
         from visit.activations.forward import capture  # a source that is a prompt is a run of its own
         from visit.activations.sites import RECORDED
 
@@ -270,7 +270,7 @@ def _from(model: Model, edit: Edit, site: Site, positions: tuple[int, ...] | Non
 def _mean(model: Model, edit: Edit, site: Site, length: int) -> tuple[Tensor, Tensor | None]:
     """(a vector a position or one for all, the vector past the prompt) of a mean."""
     source = edit.source
-    if isinstance(source, Activations) or _is_prompt(source):
+    if isinstance(source, Activations) or is_prompt(source):
         return _values(model, _record(model, source, edit), site).mean(-2, keepdim=True), None
     if not isinstance(source, Means):
         prompts = getattr(source, "prompts", source)  # a set of prompts has them
@@ -293,7 +293,7 @@ def _direction(model: Model, edit: Edit, site: Site, length: int) -> Float[Tenso
             "difference it is."
         )
     pair = isinstance(source, tuple | list) and len(source) == 2
-    if pair and all(isinstance(s, Activations) or _is_prompt(s) for s in source):
+    if pair and all(isinstance(s, Activations) or is_prompt(s) for s in source):
         if site.node.kind == "link":
             raise VisitError("A link has no direction: give the number to add to its weight as source.")
         b, a = (_values(model, _record(model, s, edit), site)[-1:] for s in source)

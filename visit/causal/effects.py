@@ -13,20 +13,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from visit.activations.edits import Edit, applied, is_prompt
+from visit.activations.forward import capture
 from visit.activations.record import Activations
+from visit.activations.sites import in_record
 from visit.causal.block import run_block
 from visit.errors import VisitError, check_choice
 from visit.exact.decompose import needed, post_scale
 from visit.exact.influence import block_influence
-from visit.exact.question import Question, ask, check_head, check_layer, check_neuron, kv_head
+from visit.exact.question import Question, ask
 from visit.lenses.logit import lens_logits
 from visit.models.attention import soft_cap
 from visit.models.model import Model
@@ -35,7 +38,7 @@ from visit.text.node_id import NodeId
 BATCH_BYTES = 32 << 20  # of what the runs of one batch hold while a block is computed: more leaves the caches
 TILE_BYTES = 8 << 20  # of logits that are compared with the clean run's at once
 TOP_NEURONS = 100  # of all layers, that nodes="neurons" takes: those with the largest influence
-HOWS = ("zero", "mean", "from")
+How = Literal["zero", "mean", "from"]
 KINDS = ("head", "value", "attn_neuron", "mlp_value", "attn_out", "mlp_out")
 At = Literal["last", "all"]
 
@@ -46,7 +49,7 @@ class Change:
 
     `values`: what stands there, at every position that is computed; `changed`: how many numbers of it are other ones.
     `amounts`: what the part itself has there at the looked-at position (of a memory value its share of the head),
-    `removed`: what the change takes away there.
+    `removed`: what the change takes away there; `note`: which positions it left out, a sentence.
     """
 
     node: NodeId
@@ -57,6 +60,7 @@ class Change:
     changed: int
     amounts: Float[Tensor, " width"]
     removed: Float[Tensor, " width"]
+    note: str = ""
 
 
 def effects(
@@ -66,34 +70,35 @@ def effects(
     pos: int = -1,
     target: int | str | None = None,
     distractor: int | str | None = None,
-    how: Literal["zero", "mean", "from"] = "zero",
+    how: How = "zero",
     at: At = "last",
     source: Any = None,
 ) -> pd.DataFrame:
     """What becomes of the prediction at `pos` when each of these parts is taken out, or replaced: a row a part.
 
     `nodes`: "heads" (all), "neurons" (the 100 of all layers with the largest influence), or ids of what adds to the
-    stream (L9.head6, L9.head6.value4, L9.mlp_value2071, L9.attn_neuron391, L9.attn_out, L9.mlp_out). `how`: "zero";
-    "mean" over the positions of `source` (a record; None: of this run); "from" a record of a prompt of as many tokens.
-    `at`: "last" changes the part at `pos` alone, as a flow graph shows it, "all" at every position.
+    stream (L9.head6, L9.head6.value4, L9.mlp_value2071, L9.attn_neuron391, L9.attn_out, L9.mlp_out). `how`, `source`:
+    as of `visit.Edit`: "zero"; "mean" over prompts, by position from the end, or over the positions of a record (None:
+    of this run); "from" another run, a record or a prompt, aligned where it is longer or shorter. `at`: "last" changes
+    the part at `pos` alone, as a flow graph shows it, "all" at every position.
 
     Columns: `node`, `layer`, `head`, `neuron`; `contribution` and `influence` (logits; of a replacement the influence
     is that of what is taken away); after the change `prob`, `rank`, `logit` (the target's, centred, before the
     soft-cap), `difference` (target − distractor, before the soft-cap; missing without one), `d_logit`, `d_difference`
     (changed − clean), `kl_bits` (of the changed prediction from the clean one), `changed` (how many numbers the change
-    altered). `.attrs`: `before` (prob, rank, logit, difference of the clean run), `how`, `at`, position, words, model.
-    Equal to full passes with the same edits within rounding. Raises `VisitError` for an unknown id, position or word.
-    Source: ours.
+    altered). `.attrs`: `before` (prob, rank, logit, difference of the clean run), `how`, `at`, `notes` (what had no
+    partner in another run and stayed as it was), position, words, model. Equal to full passes with the same edits
+    within rounding. Raises `VisitError` for an unknown id, position or word. Source: causes section 12 (ours).
     """
     question = ask(model, acts, pos, target, distractor)
-    check_choice("how", how, HOWS)
-    check_choice("at", at, ("last", "all"))
+    check_choice("how", how, get_args(How))
+    check_choice("at", at, get_args(At))
     if acts.edits:
         raise VisitError("A map of effects is of a run without edits; this record was made with some. Capture anew.")
     first = question.pos if at == "last" else 0
     with torch.no_grad():
         names = _names(question, nodes)
-        todo = changes(model, acts, names, slice(first, question.pos + 1), how, source)
+        todo = changes(question, names, how, at, source)
         table, before = _compared(question, changed_states(model, acts, todo, first, question.pos))
         direct = _added(question, todo)
     places = [change.node for change in todo]
@@ -107,6 +112,7 @@ def effects(
     table = pd.concat([pd.DataFrame(start), table], axis=1)
     table["changed"] = [change.changed for change in todo]
     table.attrs = {**question.meta, "how": how, "at": at, "before": before}
+    table.attrs["notes"] = list(dict.fromkeys(change.note for change in todo if change.note))
     return table
 
 
@@ -126,84 +132,45 @@ def _names(question: Question, nodes: str | Iterable[str]) -> list[str]:
 
 
 def _checked(question: Question, name: str) -> None:
-    model, node = question.model, NodeId.parse(str(name))
+    node = NodeId.parse(str(name))
     if node is None or node.kind not in KINDS or node.layer is None:
         raise VisitError(
             "An effect is of a head (L9.head6), one of its memory values (L9.head6.value4), a neuron "
             f"(L9.mlp_value2071, L9.attn_neuron391) or a whole sum (L9.attn_out, L9.mlp_out); got {name!r}."
         )
-    check_layer(model, node.layer)
-    if node.head is not None:
-        check_head(model, node.layer, node.head)
-    if node.kind == "mlp_value":
-        check_neuron(model, node.layer, node.neuron or 0)
-    if node.kind == "attn_neuron" and (node.neuron or 0) >= model.n_heads * model.d_head:
-        raise VisitError(f"Rows of W_O of {model.name} run from 0 to {model.n_heads * model.d_head - 1}; got {name!r}.")
     if node.source_pos is not None and node.source_pos > question.pos:
         raise VisitError(f"At position {question.pos} a head sees positions 0 to {question.pos}; got {name!r}.")
 
 
-def changes(
-    model: Model, acts: Activations, names: Sequence[str], span: slice, how: str = "zero", source: Any = None
-) -> list[Change]:
-    """What is written into each changed run, at the positions `span`: made from the record alone."""
-    if how == "from":
-        _check_source(acts, source)
+def changes(question: Question, names: Sequence[str], how: How, at: At, source: Any) -> list[Change]:
+    """What is written into each changed run, at every position that is computed: made from the record alone.
+
+    What is put in a part's place is what `visit.Edit` puts there. Of a memory value `z` moves by `pattern · (v' − v)`.
+    """
+    model, acts, t = question.model, question.acts, question.pos
+    if how != "zero" and is_prompt(source):
+        source = capture(model, source, ("z", "neurons", "attn_out", "mlp_out", "v"))  # once, not for every part
+    span, where = (slice(t, t + 1), t) if at == "last" else (slice(0, t + 1), "all")
     found = []
     for name in names:
-        node = NodeId.parse(name)
-        assert node is not None and node.layer is not None
-        seam, columns = _place(model, node)
-        clean = amounts = _standing(acts, seam, node.layer)[span, columns].to(model.wide)
-        if node.kind == "value":
-            amounts = _value_share(model, acts, node, span, "from", acts)
-            values = clean + (_value_share(model, acts, node, span, how, source or acts) - amounts)
-        elif how == "zero":
-            values = torch.zeros_like(clean)
-        elif how == "mean":
-            mean = _standing(source or acts, seam, node.layer)[:, columns].mean(0, keepdim=True)
-            values = mean.expand_as(clean)
+        one = applied(model, [Edit(name, how, source, where)], acts.token_ids)[0]
+        site, node = one.site, one.site.node
+        own = in_record(model, acts, site.quantity, site.layer)[:, site.columns].to(model.wide)
+        if node.kind != "value":
+            seam, columns, clean, values = site.quantity, site.columns, own[span], one.edited(own)[span]
+            amounts = clean[-1]
         else:
-            values = _standing(source, seam, node.layer)[span, columns]
-        values = values.to(model.wide)
+            assert node.head is not None and site.source_pos is not None
+            seam, columns = "z", slice(node.head * model.d_head, (node.head + 1) * model.d_head)
+            clean = needed(acts, "z")[site.layer, span, node.head].to(model.wide)
+            pattern = needed(acts, "pattern")[site.layer, node.head, span, site.source_pos].to(model.wide)
+            v, other = (x[site.source_pos] for x in (own, replace(one, positions=None).edited(own)))
+            values, amounts = clean + pattern[:, None] * (other - v), pattern[-1] * v
         changed = int((values != clean).sum())
-        found.append(Change(node, node.layer, seam, columns, values, changed, amounts[-1], clean[-1] - values[-1]))
-    return found
-
-
-def _check_source(acts: Activations, source: Any) -> None:
-    if not isinstance(source, Activations):
-        raise VisitError("An effect 'from' needs a source: the record of the run to take the values from.")
-    if len(source.token_ids) != len(acts.token_ids):
-        raise VisitError(
-            f"The source has {len(source.token_ids)} positions, this prompt {len(acts.token_ids)}; they must be equal."
+        found.append(
+            Change(node, site.layer, seam, columns, values, changed, amounts, clean[-1] - values[-1], one.note)
         )
-
-
-def _place(model: Model, node: NodeId) -> tuple[str, slice]:
-    """The seam at which a part stands, and its columns there."""
-    if node.kind in ("attn_out", "mlp_out"):
-        return node.kind, slice(None)
-    if node.head is not None:
-        return "z", slice(node.head * model.d_head, (node.head + 1) * model.d_head)
-    assert node.neuron is not None
-    return "z" if node.kind == "attn_neuron" else "neurons", slice(node.neuron, node.neuron + 1)
-
-
-def _standing(acts: Activations, seam: str, layer: int) -> Float[Tensor, "pos width"]:
-    return needed(acts, seam)[layer].flatten(1)
-
-
-def _value_share(
-    model: Model, acts: Activations, node: NodeId, span: slice, how: str, source: Activations
-) -> Float[Tensor, "pos d_head"]:
-    """What a head's `z` gets from one source position when the value there is that of `source`: `pattern · v`."""
-    assert node.layer is not None and node.head is not None and node.source_pos is not None
-    pattern = needed(acts, "pattern")[node.layer, node.head, span, node.source_pos].to(model.wide)
-    values = needed(source, "v")[node.layer, :, kv_head(model, node.head)].to(model.wide)
-    if how == "zero":
-        return torch.zeros_like(pattern[:, None] * values[:1])
-    return pattern[:, None] * (values.mean(0) if how == "mean" else values[node.source_pos])
+    return found
 
 
 # ---- the changed runs ------------------------------------------------------------------------------------------------

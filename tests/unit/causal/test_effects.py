@@ -69,14 +69,29 @@ def test_a_head_that_sees_one_token_is_its_only_memory_value(model, acts):
     assert table["logit"][0] == pytest.approx(table["logit"][1], rel=1e-12)
 
 
-@pytest.mark.parametrize("how", ["mean", "from"])
-def test_another_runs_numbers_in_its_place(model, acts, how):
-    source = capture(model, OTHER)
-    ids = ["L0.head1", "L1.mlp_value3", "L2.attn_out"]
-    table = effects(model, acts, ids, target=7, how=how, at="all", source=source).set_index("node")
+SETS = {"mean": [OTHER, PROMPT[::-1], PROMPT[1:], OTHER[2:], [4, 5, 6, 7, 8, 9]], "from": OTHER}
+
+
+@pytest.mark.parametrize("at", ["last", "all"])
+@pytest.mark.parametrize("how", ["mean", "from", "own mean", "mean of a record"])
+def test_what_stands_in_a_parts_place_is_what_an_edit_puts_there(model, acts, how, at):
+    """From another prompt, its mean over a set by position from the end, over a record, over the run itself."""
+    source = {"own mean": None, "mean of a record": capture(model, OTHER)}.get(how, SETS.get(how))
+    way = "from" if how == "from" else "mean"
+    ids = ["L0.head1", "L1.mlp_value3", "L2.attn_out", "L1.head2.value3"]
+    table = effects(model, acts, ids, target=7, how=way, at=at, source=source).set_index("node")
     for node in ids:
-        logits = capture(model, PROMPT, edits=(Edit(node, how, source),)).logits[-1]
+        edit = Edit(node, way, source, -1 if at == "last" else "all")
+        logits = capture(model, PROMPT, edits=(edit,)).logits[-1]
         assert table.loc[node, "logit"] == pytest.approx(float(logits[7] - logits.mean()), rel=1e-9)
+
+
+def test_what_has_no_partner_in_another_run_stays_and_is_named(model, acts):
+    longer = [*PROMPT[:3], 60, *PROMPT[3:]]
+    table = effects(model, acts, ["L0.head1"], how="from", source=longer, at="all")
+    assert table["changed"][0] > 0 and table.attrs["notes"] == []
+    notes = effects(model, acts, ["L0.head1"], how="from", source=PROMPT[:2] + PROMPT[3:], at="all").attrs["notes"]
+    assert len(notes) == 1 and "position 2" in notes[0]
 
 
 @pytest.mark.parametrize("at", ["last", "all"])
@@ -149,17 +164,15 @@ def test_the_divergence_is_exact_where_it_is_tiny_and_where_it_is_huge():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"nodes": ["L9.head0"]}, "from 0 to 2; got 9"), ({"nodes": ["L0.head9"]}, "from 0 to 3; got 9"),
-        ({"nodes": ["L0.mlp_value37"]}, "from 0 to 36; got 37"), ({"nodes": ["L0.attn_neuron40"]}, "from 0 to 39"),
+        ({"nodes": ["L9.head0"]}, "layers 0 to 2"), ({"nodes": ["L0.head9"]}, "last number there is 3"),
+        ({"nodes": ["L0.mlp_value37"]}, "there is 36"), ({"nodes": ["L0.attn_neuron40"]}, "there is 39"),
         ({"nodes": ["L0.resid_mid"]}, "An effect is of a head"), ({"nodes": ["x"]}, "got 'x'"),
-        ({"nodes": []}, "got none"),
+        ({"nodes": []}, "got none"), ({"pos": 7}, "got 7"), ({"at": "first"}, "at must be one of"),
         ({"nodes": ["L0.head1.value3"], "pos": 2}, "sees positions 0 to 2"), ({"how": "double"}, "how must be one of"),
-        ({"at": "first"}, "at must be one of"), ({"how": "from"}, "needs a source"), ({"pos": 7}, "got 7"),
-        ({"how": "from", "source": "short"}, "3 positions, this prompt 7"),
+        ({"how": "from"}, "needs a source"), ({"source": [1, 2]}, "A source belongs to"),
+        ({"how": "mean", "source": 3}, "is a set of prompts"),
     ],
 )  # fmt: skip
 def test_a_wrong_question_gets_a_sentence(model, acts, options, says):
-    if options.get("source") == "short":
-        options = options | {"source": capture(model, [1, 2, 3])}
     with pytest.raises(VisitError, match=says):
         effects(model, acts, **options)
