@@ -255,7 +255,7 @@ def both_answers(two: Two) -> None:
     about, read = (two.a.about, two.b.about), two.seen
     with st.spinner("Comparing every state and every head of the two runs…"):
         opened = graphs.opened_blocks(st_opened(None, *about))
-        found = st_compare(*about, None, Keep(), Keep(), two.align, opened, *read)
+        found = st_compare(*about, None, Keep(), Keep(), two.align, opened, read[0], read[1])
         singles = st_single_parts(*about, two.align)
         count = len(two.pairing.pairs)
         pairs = range(count) if count <= ALL else two.window()
@@ -406,7 +406,7 @@ def _found(
     def build(node: str, whole: bool = False) -> Any:
         keep_a, keep_b = (replace(keep, pin=_pins(side, keep.pin, node, a, b, align, drawn)) for side in ("a", "b"))
         opened = None if whole else graphs.opened_blocks(shown)
-        return st_compare(a, b, layers, keep_a, keep_b, align, opened, *read, influence=state().graph.influence)
+        return st_compare(a, b, layers, keep_a, keep_b, align, opened, read[0], read[1], state().graph.influence)
 
     node = state().graph.node
     layer: Any = graphs.block_of(node) if node else None
