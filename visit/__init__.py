@@ -49,6 +49,10 @@ _HOME = {
     "effects": "causal.effects",
     "faithfulness": "causal.faithfulness",
     "roles": "causal.roles",
+    "Ablation": "causal.ablate",
+    "ablate": "causal.ablate",
+    "edit_ledger": "causal.edit_ledger",
+    "continuation": "causal.continuation",
 }
 
 __all__ = ["__version__", *_HOME]

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import NoReturn
 
-from visit.cli import compare, doctor, faithfulness, graph, layernorm, lens, memory, models, neurons, study
+from visit.cli import ablate, compare, doctor, faithfulness, graph, layernorm, lens, memory, models, neurons, study
 from visit.errors import VisitError
 
 
@@ -39,7 +39,7 @@ def _joined(arguments: list[str]) -> list[str]:
     for argument in arguments:
         if (
             joined
-            and joined[-1] in ("--pin", "--prompt", "--system", "--target", "--distractor")
+            and joined[-1] in ("--pin", "--prompt", "--with", "--system", "--target", "--distractor")
             and argument.startswith("-")
         ):
             joined[-1] += f"={argument}"
@@ -51,7 +51,7 @@ def _joined(arguments: list[str]) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="visit", description="The semantic X-ray of a language model.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    for command in (graph, compare, memory, layernorm, neurons, study, faithfulness, lens, models, doctor):
+    for command in (graph, compare, ablate, memory, layernorm, neurons, study, faithfulness, lens, models, doctor):
         command.add(commands)
     return parser
 

@@ -217,6 +217,31 @@ def test_a_window_is_not_looked_past(name):
             capture(model, PROMPT, edits=[Edit(f"L{layer}.head0.value1", pos=last)])
 
 
+@everywhere
+def test_an_edit_says_how_many_numbers_it_changed(name):
+    model = models.small(name)
+    before = capture(model, PROMPT)
+    width = {
+        "L1.attn_neuron7": 1,
+        "L1.mlp_value25": 1,
+        "L1.resid_pre": 24,
+        "embed": 24,
+        "L1.block": 24,
+        "L1.mlp_out": 24,
+    }
+    for site in SITES:
+        for pos in ("all", (7, 8)):
+            (made,) = capture(model, PROMPT, edits=[edit(site, "scale", pos=pos, factor=-2.0)]).edits
+            changed, numbers = made.changed
+            assert 0 < changed <= numbers, (site, pos)
+            if site in width:
+                assert numbers == width[site] * (9 if pos == "all" else 2)
+            (made,) = capture(model, PROMPT, edits=[edit(site, "scale", pos=pos, factor=1.0)]).edits
+            assert made.changed == (0, numbers), (site, pos)
+    one = capture(model, PROMPT, edits=[Edit("L1.head1.value6", pos=-1)])
+    assert one.edits[0].changed == (int((one.z[1] != before.z[1]).sum()), model.d_head)
+
+
 # ---- where and with what ---------------------------------------------------------------------------------------------
 def test_positions_sources_and_directions():
     model = models.small("llama")

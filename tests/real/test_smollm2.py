@@ -176,6 +176,47 @@ def test_contribution_and_effect_of_heads_over_16_prompts_of_two_names(smollm2):
     assert mean == pytest.approx(np.array(list(measured.values())), abs=0.1)
 
 
+@pytest.mark.parametrize(
+    ("node", "pos", "effect"),
+    [
+        *[(f"L{layer}.resid_pre", 3, 1.0) for layer in (0, 6, 12)],
+        ("L23.resid_pre", 3, 0.97), ("L24.resid_pre", 3, 0.02),
+        ("L23.resid_pre", -1, 0.11), ("L24.resid_pre", -1, 0.69), ("L29.resid_pre", -1, 0.80),
+        ("L23.attn_out", -1, 0.70), ("L0.mlp_out", 3, 1.0), ("L29.mlp_out", -1, 0.16),
+        ("L23.head4", "all", 0.84), ("L29.head1", "all", 0.24), ("L29.head0", "all", -0.21), ("L23.head5", "all", 0.07),
+    ],
+)  # fmt: skip
+def test_values_of_another_prompt_at_one_place_move_the_answer_as_was_measured(smollm2, node, pos, effect):
+    """(m(edited) − m(Japan)) / (m(France) − m(Japan)), m = logit(Paris) − logit(Tokyo): −11.09 and 9.00."""
+    acts = visit.capture(smollm2, JAPAN)
+    found = visit.ablate(smollm2, acts, visit.Edit(node, "from", FRANCE, pos), target=" Paris", distractor=" Tokyo")
+    row = found.table.set_index("quantity").loc["difference"]
+    assert row["before"] == pytest.approx(-11.09, abs=0.01)
+    assert row["change"] / (9.00 - row["before"]) == pytest.approx(effect, abs=0.01)
+
+
+def test_the_ledger_of_edits_holds_on_a_trained_model(smollm2):
+    acts = visit.capture(smollm2, JAPAN)
+    for edits in (
+        [visit.Edit("L23.head4"), visit.Edit("L5.mlp_value100", "scale", factor=-2.0)],
+        [visit.Edit("L23.head4.value3", pos=-1), visit.Edit("L24.head4.link3.renormalised")],
+        [visit.Edit("L20.kv_head1.key3", "from", FRANCE), visit.Edit("L21.block", "mean", [JAPAN, FRANCE], pos=-1)],
+    ):
+        table = visit.edit_ledger(smollm2, acts, edits)
+        assert table["holds"].all(), table[~table["holds"]]
+        assert table["max_rel_error"].max() < 1e-5
+
+
+def test_an_edited_model_writes_another_text(smollm2):
+    table = visit.continuation(smollm2, JAPAN, 3, [visit.Edit("L23.head4", "from", FRANCE, pos=-1)])
+    ids = smollm2.tokenizer(JAPAN)["input_ids"]
+    for i, (pos, clean) in enumerate(zip(table["pos"], table["prob_clean"], strict=True)):
+        text = [*ids, *(smollm2.token_id(t) for t in table["token"][:i])]
+        probs = visit.capture(smollm2, text, parts=("logits",)).logits[-1].softmax(-1)
+        assert pos == len(text) and clean == pytest.approx(float(probs[smollm2.token_id(table["token"][i])]), rel=1e-4)
+    assert table["token"][0] != " Tokyo" or table["prob"][0] < 0.8
+
+
 def test_the_graph_adds_up_at_every_node(smollm2):
     graph = visit.build_flow_graph(smollm2, visit.capture(smollm2, JAPAN), layers=[0, 22, 23, 29])
     assert graph.meta["ledger"]["holds"]

@@ -72,7 +72,8 @@ class Applied:
 
     `positions`: None = all. `values`: `[pos, width]`, one for each position of the prompt, or `[1, width]` for all of
     them; None where none are needed. `beyond`: of a mean over prompts, the vector of positions past the prompt's end.
-    `note`: what was left out of it, a sentence.
+    `note`: what was left out of it, a sentence. `changed`: (k, n), it changed k of n numbers in its run; of a key,
+    value or link of one head the numbers of its z.
     """
 
     edit: Edit
@@ -81,6 +82,7 @@ class Applied:
     values: Float[Tensor, "pos width"] | None = None
     beyond: Float[Tensor, "1 width"] | None = None
     note: str = ""
+    changed: tuple[int, int] | None = None
 
     def edited(
         self, own: Float[Tensor, "... pos width"], whole: Tensor | None = None, rows: int | None = None
@@ -93,6 +95,7 @@ class Applied:
                 values = values[rows : rows + 1]
             elif (more := own.shape[-2] - len(values)) > 0:  # the text has grown
                 after = own[..., len(values) :, :] if self.beyond is None else self.beyond.to(own).expand(more, -1)
+                after = torch.zeros_like(after) if self.edit.how == "add" else after
                 values = torch.cat([values.expand(*after.shape[:-2], -1, -1), after], dim=-2)
         how = self.edit.how
         if how == "zero":
@@ -113,6 +116,18 @@ class Applied:
     @property
     def factor(self) -> float:
         return 1.0 if self.edit.factor is None else float(self.edit.factor)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What was done, for a table or a header: `node`, `how`, `factor`, `positions` (None: all), `changed`,
+        `numbers` (the edit changed so many of so many), `note`."""
+        changed, numbers = self.changed or (None, None)
+        factor = self.factor if self.edit.how in ("scale", "add") else None
+        return {
+            "node": self.edit.node_id, "how": self.edit.how, "factor": factor,
+            "positions": None if self.positions is None else list(self.positions),
+            "changed": changed, "numbers": numbers, "note": self.note,
+        }  # fmt: skip
 
 
 def applied(model: Model, edits: Iterable[Edit | Applied], ids: Sequence[int]) -> tuple[Applied, ...]:

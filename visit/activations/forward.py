@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from visit.activations.edit_hooks import edit_hooks
+from visit.activations.edit_hooks import counted, edit_hooks
 from visit.activations.edits import Applied, Edit, applied
 from visit.activations.hooks import Recorder
 from visit.activations.record import PARTS, Activations, Gradients
@@ -51,7 +51,7 @@ def tokenize(model: Model, prompt: str | Sequence[int]) -> tuple[int, ...]:
 
 
 def capture(
-    model: Model, prompt: str | Sequence[int], parts: Sequence[str] | None = None, edits: Sequence[Edit] = ()
+    model: Model, prompt: str | Sequence[int], parts: Sequence[str] | None = None, edits: Sequence[Edit | Applied] = ()
 ) -> Activations:
     """Run the model once on `prompt` (a text, token ids, or `chat_prompt`'s) and keep what every step computed.
 
@@ -63,9 +63,9 @@ def capture(
     """
     ids = tokenize(model, prompt)
     recorder, made = Recorder(model, _known_parts(parts)), applied(model, edits, ids)
-    with model.lock, edit_hooks(model, made, len(ids)), recorder.hooks():
+    with model.lock, edit_hooks(model, made, len(ids)) as counts, recorder.hooks():
         recorder.run(torch.tensor([ids], device=model.device))
-    return recorder.record(0, ids, prompt, made)
+    return recorder.record(0, ids, prompt, counted(made, counts))
 
 
 def capture_many(

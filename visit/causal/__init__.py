@@ -7,5 +7,6 @@ what the whole rest of the model makes of the change, and so the only number beh
 computed. `effects` makes the map of a prompt with it: every head, neuron or memory value taken out one by one, for a
 tenth of what as many forward passes cost. `roles` names what heads do (mover, suppressor, …) by measured criteria, each
 with its number and threshold. `faithfulness` asks how much of the answer the most important parts bring back alone.
-Edits of one run, as a list, are the business of `activations.edits`.
+`ablate` takes a list of edits (`activations.edits`) for one run and compares it with the clean one, `edit_ledger`
+checks what must hold of them, and `continuation` lets the edited model write on.
 """

@@ -61,7 +61,7 @@ def ledger(model: Model, acts: Activations) -> pd.DataFrame:
     rows, cut = [], cut_by(acts.edits)
     with torch.no_grad():
         for identity, layer, found, true in _comparisons(model, acts):
-            error, largest = _distance(model, found, true)
+            error, largest = distance(model, found, true)
             relative = error / (largest or 1.0)
             remade = identity == 2 and ("pattern", layer) in cut  # z by the pattern that an edit made: as exact as that
             allowed = tolerance(model, 9 if remade else identity)
@@ -72,7 +72,7 @@ def ledger(model: Model, acts: Activations) -> pd.DataFrame:
     return table
 
 
-def _distance(model: Model, found: Tensor, true: Tensor) -> tuple[float, float]:
+def distance(model: Model, found: Tensor, true: Tensor) -> tuple[float, float]:
     """(max |found − true|, max |true|), a slice at a time: logits of a long prompt are large. NaN if any is."""
     pairs = zip(found.split(64), true.split(64), strict=True) if found.dim() else [(found, true)]
     parts = [((a.to(model.wide) - b.to(model.wide)).abs().max(), b.abs().max().to(model.wide)) for a, b in pairs]

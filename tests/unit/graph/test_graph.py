@@ -406,7 +406,17 @@ def test_a_pinned_node_is_shown_and_a_hidden_one_is_not():
     after = set(graph.nodes["id"])
     assert set(pins) <= after and shown not in after
     assert sums_gap(graph) < 1e-12
-    for wrong in ("L9.head0", "L1.head9", "L1.head0.value99", "L1.head0.query5", "L1.head0.value", "nonsense"):
+    for wrong in (
+        "L9.head0",
+        "L1.head9",
+        "L1.head0.value99",
+        "L1.head0.query5",
+        "L1.head0.value",
+        "nonsense",
+        "L1.head0.link2",
+        "L1.kv_head0.value2",
+        "embed",
+    ):
         with pytest.raises(VisitError, match=r"Keep\.pin names"):
             build_flow_graph(model, acts, keep=Keep(pin=wrong))
 
