@@ -168,3 +168,40 @@ def test_a_cache_folder_that_cannot_be_written_keeps_the_lens_for_this_process(f
 
 def test_the_forecast_says_seconds():
     assert 0.1 < st_fit_seconds("visit-mini") < 300
+
+
+# ---- with a fitted lens ----------------------------------------------------------------------------------------------
+def test_the_map_tells_what_is_specific_and_draws_how_near_the_lens_comes(fitted):
+    app = start(reads="fitted")
+    text = " ".join(m.value for m in app.markdown)
+    assert "As the fitted lens reads it" in text and "specific to this prompt" in text
+    assert any("block by block" in e.label for e in app.expander)
+    rows = data(app, "visit_lens_map")
+    assert any(sign == "grey" for sign, _ in rows["words"])
+    assert any("over any text" in cell["t"] for row in rows["rows"] for cell in row["cells"])
+    plain = data(start(), "visit_lens_map")
+    assert not any("over any text" in cell["t"] for row in plain["rows"] for cell in row["cells"])
+
+
+def test_the_controls_are_computed_when_they_are_asked_for_and_not_before(fitted):
+    app = start(reads="fitted")
+    assert not SLOW.runs() and "controls" not in [b.key for b in app.button]
+    app = AppTest.from_file("../../streamlit_app.py", default_timeout=60)
+    app.query_params["reads"], app.session_state["why_open"] = "fitted", True
+    app.run()
+    app.button(key="controls").click().run()
+    SLOW.runs()[0].wait(60)
+    app.run()
+    assert not app.exception and not app.error
+    text = " ".join(m.value for m in app.markdown)
+    assert "Wrong answers stay low" in text and "causally arrives" in text
+    assert len(app.dataframe[0].value) == 8
+
+
+def test_components_go_through_the_lens_when_asked_and_only_with_a_fitted_one(fitted):
+    app = start(carried="1")
+    assert app.checkbox(key="w_carried").disabled and "linear part" not in captions(app)
+    app = start(reads="fitted", carried="1")
+    assert not app.checkbox(key="w_carried").disabled and "through its linear part" in captions(app)
+    app.checkbox(key="w_carried").uncheck().run()
+    assert "linear part" not in captions(app) and url(app) == {"reads": "fitted"}

@@ -16,11 +16,11 @@ import streamlit as st
 
 from visit.app.cache import PLAIN, Seen, st_fit_seconds, st_lens, st_model
 from visit.app.follow import look_again
-from visit.app.prompt_sets import SHARED, short_name
+from visit.app.prompt_sets import SHARED
 from visit.app.state import listed, segments, session, state
 from visit.app.widgets import plain
 from visit.errors import VisitError
-from visit.models.catalog import MINI, memory_at_hand
+from visit.models.catalog import MINI, memory_at_hand, title
 from visit.runs.worker import SLOW, Run
 from visit.text.glossary import explain
 from visit.text.numbers import duration, size_text
@@ -55,15 +55,17 @@ def reads_little(lens: Lens) -> bool:
 def switch(models: tuple[str, ...]) -> None:
     """`Lens: plain | fitted`."""
     st.segmented_control("Lens", required=True, help=explain("fitted lens"),
-                         **segments("reads", LENSES, chosen=_chosen(models)))  # fmt: skip
+                         **segments("reads", LENSES, chosen=_lens_shown(models)))  # fmt: skip
 
 
 def in_list(models: tuple[str, ...]) -> None:
     """The same as a list, among the controls of a graph."""
-    st.selectbox("Lens", width=110, help=explain("fitted lens"), **listed("reads", LENSES, _chosen(models), "_graph"))
+    st.selectbox(
+        "Lens", width=110, help=explain("fitted lens"), **listed("reads", LENSES, _lens_shown(models), "_graph")
+    )
 
 
-def _chosen(models: tuple[str, ...]) -> str:
+def _lens_shown(models: tuple[str, ...]) -> str:
     return "fitted" if state().reads == "fitted" or seen(*models)[0] != PLAIN else "plain"
 
 
@@ -90,7 +92,7 @@ def told(model: str, table: pd.DataFrame | None = None) -> None:
                    icon=":material/broken_image:")  # fmt: skip
     first = None if table is None else plain_from(table)
     little = first is not None and table is not None and first > table["layer"].max() / 2
-    run = SLOW.find(_key(model))
+    run = SLOW.find(_fit_key(model))
     if run is None and model == MINI and not found.problem:
         st.caption("A lens is fitted to this small model in a few seconds; it is read plainly meanwhile.")
         look_again(1.0, _begin_alone, model)
@@ -101,7 +103,7 @@ def told(model: str, table: pd.DataFrame | None = None) -> None:
                        "word is the model's final one at three of ten positions of this prompt.")  # fmt: skip
         elif state().reads == "fitted":
             st.caption("No lens is fitted to this model yet: it is read plainly.")
-        _fit(model, run)
+        _fit_or_bar(model, run)
 
 
 def plain_from(table: pd.DataFrame) -> int:
@@ -130,14 +132,14 @@ def _of_report(lens: Lens, fitted: bool) -> str:
 
 
 # ---- the fit ---------------------------------------------------------------------------------------------------------
-def _key(model: str) -> Any:
+def _fit_key(model: str) -> Any:
     from visit.lenses.fit_linear import LensFit
     from visit.models.fingerprint import fingerprint
 
     return "lens", LensFit.version, fingerprint(st_model(model))
 
 
-def _make(name: str) -> Callable[[], Any]:
+def _fit_job(name: str) -> Callable[[], Any]:
     model = st_model(name)
 
     def make() -> Any:
@@ -151,59 +153,59 @@ def _make(name: str) -> Callable[[], Any]:
 def _begin_alone(name: str) -> None:
     """Begin the embedded model's fit, once its page is drawn."""
     with suppress(VisitError):  # too many runs wait; another time
-        SLOW.submit(_key(name), _make(name), background=True)
+        SLOW.submit(_fit_key(name), _fit_job(name), background=True)
         st.rerun()
 
 
-def _fit(name: str, run: Run | None) -> None:
+def _fit_or_bar(name: str, run: Run | None) -> None:
     """The fit's button, or its bar."""
-    key = _key(name)
+    key = _fit_key(name)
     if run is not None and (run.alive or run.stopping):
-        look_again(1.0, _watch, key, name)
+        look_again(1.0, _watch_fit, key, name)
     elif run is None or run.state == "done":  # done, and its file is gone or damaged
-        _offer(name, f"Fit a lens for this model (about {duration(st_fit_seconds(name))}, once)", "auto_fix_high")
+        _offer_fit(name, f"Fit a lens for this model (about {duration(st_fit_seconds(name))}, once)", "auto_fix_high")
     elif run.error is not None:
         st.error(str(run.error), icon=":material/error:")
-        _offer(name, "Try again", "replay")
+        _offer_fit(name, "Try again", "replay")
     else:
         left = duration(st_fit_seconds(name) * (1 - run.progress.share))
         st.caption(f"The fit of a lens was stopped; what is written is kept. About {left} more.")
-        _offer(name, "Resume", "play_arrow")
+        _offer_fit(name, "Resume", "play_arrow")
 
 
-def _offer(name: str, label: str, icon: str) -> None:
+def _offer_fit(name: str, label: str, icon: str) -> None:
     from visit.lenses.fit_linear import fit_bytes
 
     need, free = fit_bytes(st_model(name)), memory_at_hand()
     if need > free:
         st.caption(f"A lens for this model takes {size_text(need)} of memory to fit, and {size_text(free)} can be had.")
         return
-    st.button(label, key="fit lens", icon=f":material/{icon}:", help=explain("fitted lens"), on_click=_begin,
+    st.button(label, key="fit lens", icon=f":material/{icon}:", help=explain("fitted lens"), on_click=_begin_fit,
               args=(name,))  # fmt: skip
 
 
-def _begin(name: str) -> None:
+def _begin_fit(name: str) -> None:
     """Begin a fit or go on with it; one that was done in this process and whose file has gone is kept again."""
     from visit.lenses.linear import keep_lens
 
-    run = SLOW.find(_key(name))
+    run = SLOW.find(_fit_key(name))
     if run is not None and run.state == "done":
         keep_lens(st_model(name), run.result)
         return
     try:
-        SLOW.submit(_key(name), _make(name))
+        SLOW.submit(_fit_key(name), _fit_job(name))
     except VisitError as problem:
         session().notes = [str(problem)]
 
 
-def _watch(key: Any, name: str) -> None:
+def _watch_fit(key: Any, name: str) -> None:
     """How far the fit is, looked at again and again; when it ends the whole page follows."""
     run = SLOW.find(key)
     if run is None or not (run.alive or run.stopping):
         st.rerun()
     assert run is not None
     now, place = run.progress, run.place
-    start = f"Fitting a lens to {short_name(st_model(name))}"
+    start = f"Fitting a lens to {plain(title(name))}"
     left = "" if now.seconds_left is None else f", about {duration(now.seconds_left)} left"
     if run.stopping:
         text = "Stops after the step at hand…"

@@ -9,6 +9,7 @@ import streamlit as st
 
 from visit.app.cache import lens_under, st_lens_map
 from visit.app.lens_choice import seen, switch, told
+from visit.app.lens_trust import why_believe
 from visit.app.prompt_bar import Subject
 from visit.app.state import change, state
 from visit.app.widgets import component, pager, plain
@@ -75,13 +76,14 @@ def lens_map(subject: Subject) -> None:
     )
     if lens is not None:
         _specific(subject, table, key)
-    st.caption(_caption(plain(word), lens, bool(found["folds"])))
+    st.caption(_map_caption(plain(word), lens, bool(found["folds"])))
     if lens is not None:
         _nearness(lens)
+        why_believe(name, lens, key)
 
 
-def _caption(word: str, lens: Lens | None, folds: bool) -> str:
-    from visit.narrate.flow import which_lens
+def _map_caption(word: str, lens: Lens | None, folds: bool) -> str:
+    from visit.narrate.lens import which_lens
 
     how = "passed through the final norm and the unembedding" if lens is None else (
         "carried to the last block by the fitted map of its own block, and then passed through the final norm and the "
@@ -109,7 +111,7 @@ def _caption(word: str, lens: Lens | None, folds: bool) -> str:
 
 def _specific(subject: Subject, table: Any, key: str) -> None:
     """Whether what the fitted lens reads at the position looked at is of this prompt."""
-    from visit.narrate.flow import specificity
+    from visit.narrate.lens import specificity
 
     states = table[table["pos"] == subject.pos]
     if states.empty:

@@ -21,6 +21,7 @@ from visit.cli.options import (
     prompt_options,
     wrote,
 )
+from visit.errors import VisitError
 
 
 def add(commands: Any) -> None:
@@ -31,6 +32,8 @@ def add(commands: Any) -> None:
     prompt_options(graph)
     graph.add_argument("--layers", help="as 3, 3-5 or 0,3,7-9 (default: all)")
     lens_option(graph)
+    graph.add_argument("--components", choices=("plain", "fitted"), default="plain", help="how heads and memory values "
+                       "are read: fitted takes them through the linear part of the --lens, too")  # fmt: skip
     keep_options(graph)
     draw_options(graph)
     out_options(graph, GRAPH_FILES)
@@ -49,8 +52,11 @@ def run(options: argparse.Namespace) -> int:
     model = load_model(options.model, options.revision, options.dtype)
     acts = captured(options, model, options.prompt)
     lens = lens_of(options, model)
+    if options.components == "fitted" and lens is None:
+        raise VisitError("--components fitted reads through a fitted lens: give --lens fitted, or a file of one.")
     graph = build_flow_graph(
-        model, acts, options.pos, layers, options.target, options.distractor, keep_of(options), lens
+        model, acts, options.pos, layers, options.target, options.distractor, keep_of(options), lens,
+        carry_parts=options.components == "fitted",
     )  # fmt: skip
     tables = {"nodes": graph.nodes, "edges": graph.edges}
     if drew(options, lambda kind: flow_file(graph, kind, options.detail, options.theme)):
@@ -59,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     meta = graph.meta
     other = None if meta["distractor"] is None else meta["distractor"]["id"]
-    for sentence in story(model, acts, meta["position"], meta["target"]["id"], other):
+    for sentence in story(model, acts, meta["position"], meta["target"]["id"], other, lens):
         print("".join(text for text, _ in sentence))
     from visit.files.tables import to_text
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from visit.graph.flowgraph import STREAM, FlowGraph, Node, rest_share
+from visit.graph.flowgraph import STREAM, FlowGraph, Node, of_attention, rest_share
 from visit.text.glossary import explain
 from visit.text.numbers import number, percent
 from visit.text.visible import QUIET_KINDS, as_word, visible, word_kind
@@ -97,7 +97,7 @@ def _entry(flow: FlowGraph, node: Node) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "id": node.id,
         "title": node_title(flow, node, names),
-        "how": how(flow, node, names),
+        "how": how(flow, node, names) + _carried_by(flow, node),
         "lens": int(node.kind not in _NO_LENS),
         "w": list(map(as_word, node.tokens[:10])),
         "k": "".join(map(_kind, node.tokens[:10] + node.bottom_tokens[:5])),
@@ -193,6 +193,16 @@ def how(flow: FlowGraph, node: Node, names: dict[str, Any]) -> str:
     if kind == "resid_post" and f"L{node.layer}.mlp_out" in flow.by_id:
         return "resid_pre + attn_out + mlp_out"
     return _HOWS.get(kind, "").format(**names)
+
+
+def _carried_by(flow: FlowGraph, node: Node) -> str:
+    """What a fitted lens does to a vector before it is read."""
+    lens, last = flow.meta.get("lens"), node.id == f"L{flow.meta.get('n_layers', 0) - 1}.resid_post"
+    if lens is None or last:
+        return ""
+    if node.kind in STREAM:
+        return "; carried to the last block by the fitted lens"
+    return "; carried by the linear part of the fitted lens" if lens.get("carries_parts") and of_attention(node) else ""
 
 
 def _name_parts(flow: FlowGraph, node: Node) -> dict[str, Any]:

@@ -379,7 +379,17 @@ def _caption_of(meta: dict[str, Any]) -> str:
         parts.append(f"against {_apart(named_token(meta['distractor']))}")
     if "influence" in meta:
         parts.append(f"the heads and neurons shown have {percent(meta['influence']['share'])} of all |influence|")
+    parts.append(_lens_of(meta.get("lens")))
     return " · ".join(parts)
+
+
+def _lens_of(lens: dict[str, Any] | None) -> str:
+    """Through which lens the states are read, and whether the parts that attention adds are, too."""
+    if lens is None:
+        return "plain lens"
+    return (
+        f"states {'and attention ' if lens.get('carries_parts') else ''}through the lens {visible(str(lens['name']))}"
+    )
 
 
 def _provenance(flow: FlowGraph) -> list[str]:

@@ -27,7 +27,7 @@ from visit.exact.influence import block_influence
 from visit.exact.ledger import tolerance
 from visit.exact.question import Question, ask
 from visit.graph.blocks import MAX_NODES, GraphBuilder, add_block, add_predictions
-from visit.graph.flowgraph import STREAM, Edge, FlowGraph, Node, sums_gap
+from visit.graph.flowgraph import STREAM, Edge, FlowGraph, Node, of_attention, sums_gap
 from visit.graph.prune import Keep, at_most, is_pin
 from visit.lenses.linear import Lens, checked, through
 from visit.lenses.logit import Readings, columns_of, read, read_logits
@@ -239,16 +239,11 @@ def _carried(lens: Lens, vectors: Tensor, drafted: list[Node], carry_parts: bool
             continue
         if node.kind in STREAM and lens.has(node.kind, node.layer):
             seen[n] = through(lens, vectors[n : n + 1], node.kind, node.layer)[0]
-        elif carry_parts and _of_attention(node) and lens.has("resid_post", node.layer):
+        elif carry_parts and of_attention(node) and lens.has("resid_post", node.layer):
             parts[node.layer].append(n)
     for layer, rows in parts.items():
         seen[rows] = lens.carry_part(vectors[rows], layer)
     return seen
-
-
-def _of_attention(node: Node) -> bool:
-    """Whether a node is a part of what attention adds: a head, a memory value, what is left of either, their sum."""
-    return node.kind in ("head", "value", "attn_out") or (node.kind == "rest" and ".head" in node.id)
 
 
 _READ = ("tokens", "probs", "bottom_tokens", "bottom_probs", "entropy", "norm", "prob", "rank")

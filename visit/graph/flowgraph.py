@@ -168,6 +168,11 @@ def influence_share(meta: dict[str, Any]) -> str:
     )
 
 
+def of_attention(node: Node) -> bool:
+    """Whether a node is a part of what attention adds: a head, a memory value, what is left of either, their sum."""
+    return node.kind in ("head", "value", "attn_out") or (node.kind == "rest" and ".head" in node.id)
+
+
 def sums_gap(graph: FlowGraph) -> float:
     """Identity 8: the largest |node − Σ of its incoming add and residual edges| over the largest node, in logits."""
     sums: dict[str, float] = {}

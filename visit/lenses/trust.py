@@ -115,58 +115,89 @@ def control_table(model: Model, lens: Lens, prompts: Sequence[str]) -> pd.DataFr
     Columns: of `wrong_answers`, `specific` and `arrivals`, side by side. Raises `VisitError` for fewer than two prompts
     with different answers. Source: causes section 10.
     """
-    tables = (wrong_answers(model, lens, prompts), specific(model, lens, prompts), arrivals(model, lens, prompts))
-    return pd.concat([tables[0], *(table.drop(columns="layer") for table in tables[1:])], axis=1)
+    run = ControlRun(model, lens, prompts)
+    run.update(run.items)
+    return run.snapshot()
 
 
-def _last_states(model: Model, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """(the stream after every block at the last position `[layer, prompt, d_model]`, the answers `[prompt]`)."""
-    records = [acts.resid_post for acts in capture_many(model, prompts, ("resid_post",), pos=-1)]
-    states = torch.cat([part for part in records if part is not None], dim=1)
-    answers = _capped_logits(model, states[-1]).argmax(-1)
-    if len(prompts) < 2 or len(set(answers.tolist())) < 2:
-        raise VisitError("The controls of a lens need at least two prompts with different answers.")
-    return states, answers
+class ControlRun:
+    """The controls as a job, block by block: `control_table` as far as it is done."""
+
+    version = "controls 1"
+
+    def __init__(self, model: Model, lens: Lens, prompts: Sequence[str]) -> None:
+        self.model, self.lens, self.asked = model, lens, _Asked(model, prompts)
+        self.items = tuple(range(model.n_layers))
+        self._rows: list[dict[str, float]] = []
+
+    def update(self, items: Sequence[int]) -> None:
+        for layer in items:
+            parts = (make(self.model, self.lens, self.asked, layer) for make in (_ranks, _shares, _arrival))
+            self._rows.append({name: value for part in parts for name, value in part.items()})
+
+    def snapshot(self) -> pd.DataFrame:
+        return pd.DataFrame(self._rows)
+
+    def state(self) -> dict[str, np.ndarray]:
+        table = self.snapshot()
+        return {name: table[name].to_numpy() for name in table}
+
+    def load(self, state: dict[str, np.ndarray]) -> None:
+        self._rows = pd.DataFrame(state).to_dict("records")
 
 
-def _with_other_answers(answers: Tensor) -> list[int]:
-    """For every prompt the next one that has another answer."""
-    known, n = answers.tolist(), len(answers)
-    return [next(j % n for j in range(i + 1, i + n) if known[j % n] != known[i]) for i in range(n)]
+class _Asked:
+    """What the controls are asked about: prompts, their last states after every block, answers, and whose is another.
 
+    `states` `[layer, prompt, d_model]`, `answers` `[prompt]`; `partner`: for every prompt the next with another answer.
+    """
 
-def _through(model: Model, lens: Lens | None, states: Tensor, layer: int) -> Tensor:
-    x = states[layer].to(model.wide)
-    return x if lens is None else lens.carry(x, layer)
+    def __init__(self, model: Model, prompts: Sequence[str]) -> None:
+        records = [acts.resid_post for acts in capture_many(model, prompts, ("resid_post",), pos=-1)]
+        self.prompts, self.states = prompts, torch.cat([part for part in records if part is not None], dim=1)
+        self.final = _capped_logits(model, self.states[-1])
+        self.answers = self.final.argmax(-1)
+        known, n = self.answers.tolist(), len(prompts)
+        if n < 2 or len(set(known)) < 2:
+            raise VisitError("The controls of a lens need at least two prompts with different answers.")
+        self.partner = [next(j % n for j in range(i + 1, i + n) if known[j % n] != known[i]) for i in range(n)]
+
+    def through(self, model: Model, lens: Lens | None, layer: int) -> Tensor:
+        x = self.states[layer].to(model.wide)
+        return x if lens is None else lens.carry(x, layer)
 
 
 def wrong_answers(model: Model, lens: Lens, prompts: Sequence[str]) -> pd.DataFrame:
     """Control a. `right_rank`, `wrong_rank`: medians of the own and of another prompt's answer; `_plain`: the same."""
-    states, answers = _last_states(model, prompts)
-    words = torch.stack([answers, answers[_with_other_answers(answers)]], dim=1)
-    rows = []
-    for layer in range(model.n_layers):
-        row: dict[str, float] = {"layer": layer}
-        for end, through in (("", lens), ("_plain", None)):
-            ranks = read(model, _through(model, through, states, layer), words, k=1).rank
-            assert ranks is not None
-            middle = ranks.double().quantile(0.5, dim=0).tolist()
-            row |= {f"right_rank{end}": middle[0], f"wrong_rank{end}": middle[1]}
-        rows.append(row)
-    return pd.DataFrame(rows)
+    asked = _Asked(model, prompts)
+    return pd.DataFrame([_ranks(model, lens, asked, layer) for layer in range(model.n_layers)])
+
+
+def _ranks(model: Model, lens: Lens, asked: _Asked, layer: int) -> dict[str, float]:
+    words = torch.stack([asked.answers, asked.answers[asked.partner]], dim=1)
+    row: dict[str, float] = {"layer": layer}
+    for end, through in (("", lens), ("_plain", None)):
+        ranks = read(model, asked.through(model, through, layer), words, k=1).rank
+        assert ranks is not None
+        middle = ranks.double().quantile(0.5, dim=0).tolist()
+        row |= {f"right_rank{end}": middle[0], f"wrong_rank{end}": middle[1]}
+    return row
 
 
 def specific(model: Model, lens: Lens, prompts: Sequence[str]) -> pd.DataFrame:
     """Control b. `own_share`, `other_share`: how much of the lens's top 5 is in the final top 50 here and elsewhere."""
-    states, answers = _last_states(model, prompts)
-    final = top_of(_capped_logits(model, states[-1]), min(FINAL, model.d_vocab))[1]
-    elsewhere = final[_with_other_answers(answers)]
-    rows = []
-    for layer in range(model.n_layers):
-        top = read(model, _through(model, lens, states, layer), k=TOP).top_ids
-        shares = [(top[:, :, None] == end[:, None, :]).any(-1).double().mean().item() for end in (final, elsewhere)]
-        rows.append({"layer": layer, "own_share": shares[0], "other_share": shares[1]})
-    return pd.DataFrame(rows)
+    asked = _Asked(model, prompts)
+    return pd.DataFrame([_shares(model, lens, asked, layer) for layer in range(model.n_layers)])
+
+
+def _shares(model: Model, lens: Lens, asked: _Asked, layer: int) -> dict[str, float]:
+    final = top_of(asked.final, min(FINAL, model.d_vocab))[1]
+    top = read(model, asked.through(model, lens, layer), k=TOP).top_ids
+    ends = {"own_share": final, "other_share": final[asked.partner]}
+    return {
+        "layer": layer,
+        **{name: (top[:, :, None] == end[:, None, :]).any(-1).double().mean().item() for name, end in ends.items()},
+    }
 
 
 def arrivals(model: Model, lens: Lens, prompts: Sequence[str], layers: Sequence[int] | None = None) -> pd.DataFrame:
@@ -175,16 +206,19 @@ def arrivals(model: Model, lens: Lens, prompts: Sequence[str], layers: Sequence[
     Columns: `layer`; `arrives`: the share of pairs in which A then answers B's answer; `names`, `names_plain`: the
     share in which the fitted and the plain lens name B's answer first in that state.
     """
-    states, answers = _last_states(model, prompts)
-    partner, rows = _with_other_answers(answers), []
-    for layer in range(model.n_layers) if layers is None else layers:
-        answered = _patched(model, prompts, states[layer][partner], layer) == answers[partner]
-        row = {"layer": layer, "arrives": answered.double().mean().item()}
-        for name, through in (("names", lens), ("names_plain", None)):
-            top = read(model, _through(model, through, states, layer), k=1).top_ids[:, 0]
-            row[name] = (top == answers).double().mean().item()
-        rows.append(row)
-    return pd.DataFrame(rows)
+    asked = _Asked(model, prompts)
+    among = range(model.n_layers) if layers is None else layers
+    return pd.DataFrame([_arrival(model, lens, asked, layer) for layer in among])
+
+
+def _arrival(model: Model, lens: Lens, asked: _Asked, layer: int) -> dict[str, float]:
+    put = asked.states[layer][asked.partner]
+    answered = _patched(model, asked.prompts, put, layer) == asked.answers[asked.partner]
+    row = {"layer": layer, "arrives": answered.double().mean().item()}
+    for name, through in (("names", lens), ("names_plain", None)):
+        top = read(model, asked.through(model, through, layer), k=1).top_ids[:, 0]
+        row[name] = (top == asked.answers).double().mean().item()
+    return row
 
 
 def _patched(model: Model, prompts: Sequence[str], values: Tensor, layer: int) -> Tensor:

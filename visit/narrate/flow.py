@@ -12,6 +12,7 @@ from visit.analyses.overview import lens_map, movers
 from visit.lenses.linear import Lens
 from visit.lenses.logit import read_vectors
 from visit.models.model import Model
+from visit.narrate.lens import after_depth, which_lens
 from visit.text.numbers import percent, short, signed
 from visit.text.visible import as_word, visible
 
@@ -44,31 +45,6 @@ def quoted(token: str) -> str:
     return f"“{visible(token)}”"
 
 
-def which_lens(fitted: bool) -> str:
-    """Who says when a word becomes first: it is a fact about the lens, before it is one about the model."""
-    return f"as the {'fitted' if fitted else 'plain'} lens reads it"
-
-
-def specificity(states: pd.DataFrame, word: str) -> str:
-    """Whether what a fitted lens reads is of this prompt: the target where it first leads for good, beside any text's.
-
-    states: `overview.lens_map` of one position through a fitted lens.
-    """
-    since = len(states) - 1
-    while since > 0 and states["rank"].iloc[since - 1] == 1:
-        since -= 1
-    if since == len(states) - 1:
-        return f"As the fitted lens reads it, “{word}” stands first in no block before the last."
-    cell = states.iloc[since]
-    start = f"As the fitted lens reads it, “{word}” stands first {_after(since)}, with {percent(cell['prob'])}"
-    if pd.isna(cell["target_usual"]):
-        return f"{start}."
-    usual = f"{percent(cell['target_usual'])} on average over any text"
-    if not cell["target_specific"]:
-        return f"{start}, but {usual} in this block: it is mostly what any text leads to expect there."
-    return f"{start}, against {usual} in this block: the answer is specific to this prompt."
-
-
 def _rise(states: pd.DataFrame, word: str, as_read: str) -> Sentence:
     """When the target becomes the first choice for good, and how sharply. `as_read`: by which lens."""
     start = as_read[0].upper() + as_read[1:]
@@ -84,7 +60,7 @@ def _rise(states: pd.DataFrame, word: str, as_read: str) -> Sentence:
         if ranks[best] < ranks[-1]:
             first += [
                 (" It stood highest ", None),
-                (f"{_after(best)}, at rank {ranks[best]}", ids[best]),
+                (f"{after_depth(best)}, at rank {ranks[best]}", ids[best]),
                 (f", {as_read}.", None),
             ]
         return first
@@ -104,12 +80,8 @@ def _rise(states: pd.DataFrame, word: str, as_read: str) -> Sentence:
     ]
     earlier = [d for d in range(since - 1) if ranks[d] == 1]
     if earlier:
-        sentence += [(", having led before, first ", None), (_after(earlier[0]), ids[earlier[0]])]
+        sentence += [(", having led before, first ", None), (after_depth(earlier[0]), ids[earlier[0]])]
     return [*sentence, (f", and ends at {percent(probs[-1])}.", None)]
-
-
-def _after(depth: int) -> str:
-    return "in the embedding" if depth == 0 else f"after block {depth - 1}"
 
 
 def _sources(

@@ -169,6 +169,33 @@ def test_maps_of_other_blocks_or_of_other_rows_read_worse():
     assert (trust.report(mini(), mixed, 300)["kl"][:-1] > straight["kl"][:-1] + 0.2).all()
 
 
+def test_the_controls_as_a_job_go_on_where_they_stopped():
+    whole, first = (trust.ControlRun(mini(), mini_lens(), FACTS) for _ in range(2))
+    whole.update(whole.items)
+    first.update(first.items[:3])
+    second = trust.ControlRun(mini(), mini_lens(), FACTS)
+    second.load(first.state())
+    second.update(second.items[3:])
+    assert second.snapshot().equals(whole.snapshot()) and whole.snapshot().equals(mini_lens().controls(mini(), FACTS))
+    tables = (trust.wrong_answers, trust.specific, trust.arrivals)
+    assert all(make(mini(), mini_lens(), FACTS).equals(whole.snapshot()[list(make(mini(), mini_lens(), FACTS))])
+               for make in tables)  # fmt: skip
+
+
+def test_the_sentences_of_the_controls_say_what_failed():
+    from visit.narrate.lens import trusted
+
+    table = mini_lens().controls(mini(), FACTS)
+    text = " ".join(trusted(table))
+    at = table[table["right_rank"] < 2].iloc[0]
+    assert f"after block {int(at['layer'])}" in text and f"rank {at['wrong_rank']:,.0f} (median)" in text
+    assert "It names an answer where it causally arrives, not before" in text
+    assert "In no block" in trusted(table.assign(right_rank=9.0))[0]
+    assert "stand high, too" in trusted(table.assign(wrong_rank=table["right_rank"]))[0]
+    assert "fits other prompts nearly as well" in trusted(table.assign(other_share=table["own_share"]))[1]
+    assert "before they arrive: after block 0" in trusted(table.assign(names=1.0, arrives=[0.1] + [1.0] * 7))[2]
+
+
 def test_controls_need_two_answers():
     with pytest.raises(VisitError, match="different answers"):
         mini_lens().controls(mini(), FACTS[:1])
@@ -344,3 +371,74 @@ def test_a_graph_takes_no_lens_of_another_model():
     model = models.small("gpt2")
     with pytest.raises(VisitError, match="other weights"):
         visit.build_flow_graph(model, capture(model, [1, 2]), lens=small_lens())
+
+
+@pytest.mark.parametrize("name", ("llama", "neox", "gemma3"))
+def test_the_parts_of_a_state_carried_one_by_one_and_the_bias_are_the_state_carried(name):
+    """Linear in its argument; of a parallel block, and behind a post-norm, the parts as they stand in the stream."""
+    from visit.exact.decompose import head_results, written
+
+    model = models.small(name)
+    lens, acts = small_lens(name), capture(model, [3, 1, 4, 1, 5])
+    for layer in range(model.n_layers):
+        x = acts.resid_post[layer].to(model.wide)
+        parts = [getattr(acts, part)[layer].to(model.wide) for part in ("resid_pre", "attn_out", "mlp_out")]
+        carried = [lens.carry_part(part, layer) for part in parts]
+        last = layer == model.n_layers - 1
+        bias = 0 if last else lens.bias[lens.sites.index(("resid_post", layer))]
+        torch.testing.assert_close(sum(carried) + bias, lens.carry(x, layer), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(lens.carry_part(2 * x, layer), 2 * lens.carry_part(x, layer))
+        assert not last or lens.carry_part(x, layer).equal(x)
+        heads, added = head_results(model, acts, layer, 4), written(model, acts, layer, "attn", 4)[1]
+        whole = lens.carry_part(heads, layer).sum(0)
+        whole = whole if added is None else whole + lens.carry_part(added[None], layer)[0]
+        torch.testing.assert_close(whole, carried[1][4], rtol=1e-4, atol=1e-4)
+
+
+def test_parts_of_attention_are_carried_only_when_asked_and_no_number_of_the_ledger_changes():
+    from visit.exact.decompose import head_results
+    from visit.graph.build import build_folded_graph, extend
+    from visit.graph.flowgraph import of_attention
+
+    model, lens = mini(), mini_lens()
+    acts = capture(model, "The capital of Japan is the city of")
+    plain = visit.build_flow_graph(model, acts, lens=lens)
+    carried = visit.build_flow_graph(model, acts, lens=lens, carry_parts=True)
+    assert carried.meta["lens"]["carries_parts"] and carried.meta["ledger"]["holds"]
+    assert carried.edges.equals(plain.edges)
+    for column in ("id", "norm", "coefficient", "contribution"):
+        assert carried.nodes[column].equals(plain.nodes[column]), column
+    attention = np.array([of_attention(node) for node in plain.by_id.values()])
+    assert carried.nodes[~attention].equals(plain.nodes[~attention])
+    kinds = {node.kind for node, one in zip(plain.by_id.values(), attention, strict=True) if one}
+    assert kinds == {"head", "value", "attn_out", "rest"}
+    for layer in (2, 5):
+        words = lens.carry_part(head_results(model, acts, layer, len(acts.tokens) - 1), layer)
+        own = read_vectors(model, words)["tokens"]
+        shown = [carried.by_id[f"L{layer}.head{j}"].tokens for j in range(model.n_heads)]
+        assert [list(tokens) for tokens in shown] == own.tolist()
+    few = visit.build_flow_graph(model, acts, layers=[3], keep=visit.Keep(heads=1), lens=lens, carry_parts=True)
+    more = extend(few, ["L3.head5"])
+    assert more.by_id["L3.head5"].tokens == carried.by_id["L3.head5"].tokens
+    folded = build_folded_graph(model, acts, layers=[3], lens=lens, carry_parts=True)
+    head = next(node for node in folded.by_id.values() if node.kind == "head")
+    assert head.tokens == carried.by_id[head.id].tokens
+    with pytest.raises(VisitError, match="Only a fitted lens carries parts"):
+        visit.build_flow_graph(model, acts, carry_parts=True)
+
+
+def test_a_drawing_and_its_inspector_name_the_lens():
+    from visit.drawing.inspector import inspect
+
+    model, lens = mini(), mini_lens()
+    acts = capture(model, "The capital of Japan is the city of")
+    plain, fitted = (
+        visit.build_flow_graph(model, acts),
+        visit.build_flow_graph(model, acts, lens=lens, carry_parts=True),
+    )
+    assert "· plain lens" in visit.draw(plain)
+    assert "states and attention through the lens fitted on 8,000 tokens that the model wrote" in visit.draw(fitted)
+    assert "carried to the last block by the fitted lens" in inspect(fitted, "L2.resid_post")["how"]
+    assert "linear part of the fitted lens" in inspect(fitted, "L2.head3")["how"]
+    assert all("fitted" not in inspect(fitted, name)["how"] for name in ("L7.resid_post", "L2.mlp_out", "L2.ln1_out"))
+    assert "fitted" not in inspect(plain, "L2.resid_post")["how"]

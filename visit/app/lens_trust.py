@@ -1,0 +1,130 @@
+"""Why one may believe a fitted lens: its controls over prompts that the model answers, run when somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from visit.app.cache import lens_under, st_model
+from visit.app.follow import look_again
+from visit.app.prompt_sets import SHARED
+from visit.app.state import session
+from visit.app.widgets import downloads, plain
+from visit.errors import VisitError
+from visit.runs.worker import SLOW
+from visit.text.numbers import duration
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from visit.lenses.linear import Lens
+
+PROMPTS, ASKED = 24, 72  # that the controls run, and that the model is asked to find so many that it answers
+
+
+def why_believe(name: str, lens: Lens, key: str) -> None:
+    """An expander with what could have failed and did not: nothing of it is computed before it is opened and asked."""
+    box = st.expander("Why believe this lens?", icon=":material/fact_check:", key="why_open", on_change="rerun")
+    if not box.open:
+        return
+    with box:
+        st.caption(
+            "A map that is fitted to text could make any state look like an answer. Four things would show it: the "
+            "distance on text that it was not fitted to (above), wrong answers that rank high, words that fit any "
+            "prompt as well, and answers that are named long before they arrive."
+        )
+        _controls(name, lens, key)
+
+
+def _controls(name: str, lens: Lens, key: str) -> None:
+    from visit.lenses.trust import ControlRun
+    from visit.narrate.lens import trusted
+
+    about = "lens", ControlRun.version, key
+    run = SLOW.find(about)
+    if run is None or run.state in ("cancelled", "failed"):
+        if run is not None and run.error is not None:
+            st.error(str(run.error), icon=":material/error:")
+        label = f"Run the controls over {PROMPTS} prompts" if run is None else "Go on with the controls"
+        st.button(
+            label, key="controls", icon=":material/play_arrow:", on_click=_begin_controls, args=(about, name, key)
+        )
+        return
+    if run.alive or run.stopping:
+        look_again(1.0, _watch_controls, about)
+        return
+    table = run.result
+    for sentence in trusted(table):
+        st.markdown(f"- {plain(sentence)}")
+    _control_table(table.merge(lens.report, on="layer"))
+    downloads("lens-controls", lambda: (lens.meta, {"report": lens.report, "controls": table}))
+
+
+def _begin_controls(about: Any, name: str, key: str) -> None:
+    try:
+        SLOW.submit(about, _control_job(name, key))
+    except VisitError as problem:  # too many runs wait
+        session().notes = [str(problem)]
+
+
+def _control_job(name: str, key: str) -> Callable[[], Any]:
+    model = st_model(name)
+    lens = lens_under(name, key)
+
+    def make() -> Any:
+        from visit.lenses.trust import ControlRun
+        from visit.runs.prompts import fitting, right, shipped_set
+
+        assert lens is not None
+        rows = fitting(model, shipped_set("facts", model.name), targets=True).spread(ASKED).rows
+        known = [row.prompt for row, good in zip(rows, right(model, rows), strict=True) if good] if rows else []
+        if len(known) < 2:
+            raise VisitError("The controls need prompts that the model answers, and it answers none of the facts here.")
+        return ControlRun(model, lens, known[:PROMPTS])
+
+    return make
+
+
+def _watch_controls(about: Any) -> None:
+    """How far the controls are; when they end the page follows."""
+    run = SLOW.find(about)
+    if run is None or not (run.alive or run.stopping):
+        st.rerun()
+    assert run is not None
+    now = run.progress
+    left = "" if now.seconds_left is None else f", about {duration(now.seconds_left)} left"
+    waits = f"waits for {run.place} other run{'s' if run.place and run.place > 1 else ''}" if run.place else ""
+    st.progress(min(1.0, now.share), waits or f"{now.done} of {now.total or '…'} blocks{left}")
+    if not run.stopping:
+        st.button("Stop, and keep what is done", key="stop controls", help=SHARED, on_click=run.cancel)
+
+
+def _control_table(table: pd.DataFrame) -> None:
+    share = st.column_config.NumberColumn
+    shares = {name: 100 * table[name] for name in _SHARES}
+    st.dataframe(
+        table[_COLUMNS].assign(**shares).sort_values("layer", ascending=False), hide_index=True, height=380,
+        column_config={
+            "layer": share("Block"),
+            "kl_plain": share("Bits, plain", format="%.2f", help="From the prediction, on text not used in the fit."),
+            "kl": share("Bits, fitted", format="%.2f"),
+            "top1_plain": share("Final word on top, plain", format="%.0f %%"),
+            "top1": share("Final word on top, fitted", format="%.0f %%"),
+            "right_rank": share("Rank of the right answer", format="%d", help="Median over the prompts, fitted lens."),
+            "wrong_rank": share("Rank of another prompt’s", format="%d", help="It must stay low."),
+            "own_share": share("Words of this prompt", format="%.0f %%", help="Of the lens's five first words, how "
+                               "many are among the fifty that the model finally predicts here."),
+            "other_share": share("Words of another", format="%.0f %%", help="… that it predicts for another prompt."),
+            "arrives": share("State brings the answer", format="%.0f %%", help="Put into another prompt, the state "
+                             "after this block makes it give this prompt's answer: the share of the pairs."),
+            "names": share("Fitted lens names it", format="%.0f %%"),
+            "names_plain": share("Plain lens names it", format="%.0f %%"),
+        },
+    )  # fmt: skip
+
+
+_SHARES = ("top1_plain", "top1", "own_share", "other_share", "arrives", "names", "names_plain")
+_COLUMNS = ["layer", "kl_plain", "kl", "top1_plain", "top1", "right_rank", "wrong_rank", "own_share", "other_share",
+            "arrives", "names", "names_plain"]  # fmt: skip
