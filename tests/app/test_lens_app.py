@@ -194,7 +194,7 @@ def test_the_controls_are_computed_when_they_are_asked_for_and_not_before(fitted
     app.run()
     assert not app.exception and not app.error
     text = " ".join(m.value for m in app.markdown)
-    assert "Wrong answers stay low" in text and "causally arrives" in text
+    assert "Wrong answers stay low" in text and "put into another prompt" in text
     assert len(app.dataframe[0].value) == 8
 
 

@@ -189,7 +189,7 @@ def test_the_sentences_of_the_controls_say_what_failed():
     text = " ".join(trusted(table))
     at = table[table["right_rank"] < 2].iloc[0]
     assert f"after block {int(at['layer'])}" in text and f"rank {at['wrong_rank']:,.0f} (median)" in text
-    assert "It names an answer where it causally arrives, not before" in text
+    assert "It names an answer where it causally arrives, not before" in trusted(table.assign(names=0.0))[2]
     assert "In no block" in trusted(table.assign(right_rank=9.0))[0]
     assert "stand high, too" in trusted(table.assign(wrong_rank=table["right_rank"]))[0]
     assert "fits other prompts nearly as well" in trusted(table.assign(other_share=table["own_share"]))[1]
