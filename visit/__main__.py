@@ -6,7 +6,20 @@ import argparse
 import sys
 from typing import NoReturn
 
-from visit.cli import ablate, compare, doctor, faithfulness, graph, layernorm, lens, memory, models, neurons, study
+from visit.cli import (
+    ablate,
+    compare,
+    doctor,
+    effects,
+    faithfulness,
+    graph,
+    layernorm,
+    lens,
+    memory,
+    models,
+    neurons,
+    study,
+)
 from visit.errors import VisitError
 
 
@@ -51,7 +64,20 @@ def _joined(arguments: list[str]) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="visit", description="The semantic X-ray of a language model.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    for command in (graph, compare, ablate, memory, layernorm, neurons, study, faithfulness, lens, models, doctor):
+    for command in (
+        graph,
+        compare,
+        ablate,
+        effects,
+        memory,
+        layernorm,
+        neurons,
+        study,
+        faithfulness,
+        lens,
+        models,
+        doctor,
+    ):
         command.add(commands)
     return parser
 

@@ -45,6 +45,8 @@ def commands(layer: str, head: str) -> dict[str, list[str]]:
         "memory": ["memory", "--prompt", JAPAN, "--layer", layer, "--head", head],
         "layernorm": ["layernorm", "--prompt", JAPAN, "--layer", layer],
         "layernorm-set": ["layernorm", "--prompts", "SET", "--layer", layer],
+        "effects": ["effects", "--prompt", JAPAN],
+        "effects-names": ["effects", "--prompt", NAMES, "--target", " Mary", "--distractor", " John", "--at", "all"],
         "neurons": ["neurons", "--prompt", JAPAN, "--layer", layer, "--top", "5"],
         "neurons-set": ["neurons", "--prompts", "SET", "--layer", layer, "--top", "5"],
         "study": ["study", "--prompts", "SET", "--figures", "2b,3,14", "--draws", "50"],

@@ -17,7 +17,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import visit
+from visit.causal.named_heads import named_heads
 from visit.models import wheels
+from visit.narrate.causes import cause_story
 from visit.runs.prompts import answered, shipped_set
 
 JAPAN, FRANCE = "The capital of Japan is the city of", "The capital of France is the city of"
@@ -155,6 +157,20 @@ def test_heads_have_the_roles_that_were_measured(smollm2):
         ("L20.head0", "steers others", " John"), ("L19.head2", "steers others", " John"),
     ):  # fmt: skip
         assert (node, role, word) in named
+
+
+def test_the_story_sets_what_heads_add_beside_what_happens_without_them(smollm2):
+    acts = visit.capture(smollm2, NAMES)
+    table = visit.effects(smollm2, acts, target=" Mary", distractor=" John")
+    found = named_heads(smollm2, acts, table)
+    kinds = found.set_index("node")["kind"].to_dict()
+    assert (kinds["L23.head0"], kinds["L23.head3"], kinds["L24.head4"]) == ("copies", "suppresses", "suppresses")
+    assert kinds["L20.head0"] == kinds["L19.head2"] == "steers others"
+    sentences = {sentence[0][0]: "".join(text for text, _ in sentence) for sentence in cause_story(found)}
+    assert "suppresses “·John” (position 9, pattern 0.74)" in sentences["L23 H3"]
+    assert "adds +2.9 directly (−0.083 for “·Mary”, +2.9 off “·John”); without it 6.1 → 3.2." in sentences["L23 H3"]
+    assert sentences["L23 H0"].endswith("without it 6.1 → 6.2: others make up for it.")
+    assert sentences["L20 H0"].endswith("without it 6.1 → 5.0: it steers the heads that do.")
 
 
 def test_contribution_and_effect_of_heads_over_16_prompts_of_two_names(smollm2):

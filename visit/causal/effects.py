@@ -24,7 +24,7 @@ from torch import Tensor
 from visit.activations.edits import Edit, applied, is_prompt
 from visit.activations.forward import capture
 from visit.activations.record import Activations
-from visit.activations.sites import in_record
+from visit.activations.sites import in_record, site_of
 from visit.causal.block import run_block
 from visit.errors import VisitError, check_choice
 from visit.exact.decompose import needed, post_scale
@@ -97,7 +97,8 @@ def effects(
         raise VisitError("A map of effects is of a run without edits; this record was made with some. Capture anew.")
     first = question.pos if at == "last" else 0
     with torch.no_grad():
-        names = _names(question, nodes)
+        neurons = isinstance(nodes, str) and nodes == "neurons"
+        names = top_neurons(question, TOP_NEURONS) if neurons else part_names(model, nodes, question.pos)
         todo = changes(question, names, how, at, source)
         table, before = _compared(question, changed_states(model, acts, todo, first, question.pos))
         direct = _added(question, todo)
@@ -117,29 +118,24 @@ def effects(
 
 
 # ---- which parts, and what stands in their place ---------------------------------------------------------------------
-def _names(question: Question, nodes: str | Iterable[str]) -> list[str]:
-    model = question.model
+def part_names(model: Model, nodes: str | Iterable[str], pos: int) -> list[str]:
+    """The ids of all heads, or those given, each checked to be of something that adds to the stream at `pos`."""
     if isinstance(nodes, str) and nodes == "heads":
         return [f"L{layer}.head{head}" for layer in range(model.n_layers) for head in range(model.n_heads)]
-    if isinstance(nodes, str) and nodes == "neurons":
-        return top_neurons(question, TOP_NEURONS)
     names = [nodes] if isinstance(nodes, str) else list(nodes)
     if not names:
         raise VisitError('nodes must be "heads", "neurons" or at least one id such as L9.head6; got none.')
     for name in names:
-        _checked(question, name)
+        node = NodeId.parse(str(name))
+        if node is None or node.kind not in KINDS or node.layer is None:
+            raise VisitError(
+                "An effect is of a head (L9.head6), one of its memory values (L9.head6.value4), a neuron "
+                f"(L9.mlp_value2071, L9.attn_neuron391) or a whole sum (L9.attn_out, L9.mlp_out); got {name!r}."
+            )
+        site_of(model, name)
+        if node.source_pos is not None and node.source_pos > pos:
+            raise VisitError(f"At position {pos} a head sees positions 0 to {pos}; got {name!r}.")
     return names
-
-
-def _checked(question: Question, name: str) -> None:
-    node = NodeId.parse(str(name))
-    if node is None or node.kind not in KINDS or node.layer is None:
-        raise VisitError(
-            "An effect is of a head (L9.head6), one of its memory values (L9.head6.value4), a neuron "
-            f"(L9.mlp_value2071, L9.attn_neuron391) or a whole sum (L9.attn_out, L9.mlp_out); got {name!r}."
-        )
-    if node.source_pos is not None and node.source_pos > question.pos:
-        raise VisitError(f"At position {question.pos} a head sees positions 0 to {question.pos}; got {name!r}.")
 
 
 def changes(question: Question, names: Sequence[str], how: How, at: At, source: Any) -> list[Change]:
@@ -180,14 +176,14 @@ def changed_states(
     """The last state at `pos` of an unchanged run, and behind it that of every changed one, in their order."""
     order = sorted(range(len(todo)), key=lambda i: todo[i].layer)
     states = torch.empty(1 + len(todo), model.d_model, dtype=model.wide, device=model.device)
-    size = max(1, BATCH_BYTES // _run_bytes(model, first, pos))
+    size = max(1, BATCH_BYTES // run_bytes(model, first, pos))
     for start in range(0, len(order), size):
         part = order[start : start + size]
         states[[0, *(i + 1 for i in part)]] = _triangle(model, acts, [todo[i] for i in part], first, pos)
     return states
 
 
-def _run_bytes(model: Model, first: int, pos: int) -> int:
+def run_bytes(model: Model, first: int, pos: int) -> int:
     """What one run holds while a block is computed: its neurons, its stream and queries, its pattern."""
     count = pos + 1 - first
     numbers = 3 * model.d_mlp + 6 * model.d_model + 3 * model.n_heads * (pos + 1)

@@ -1,0 +1,42 @@
+"""The forecast counts what the map computes: every block of every changed run, times its positions."""
+
+from __future__ import annotations
+
+import models
+import pytest
+import torch
+
+from visit import VisitError, capture, effects
+from visit.causal import block
+from visit.causal.cost import effects_cost
+
+PROMPT = [5, 17, 3, 99, 41, 17, 8]
+
+
+@pytest.mark.parametrize("at", ["last", "all"])
+def test_seconds_are_those_of_the_blocks_that_the_map_computes(monkeypatch, at):
+    """With one second a token and block, and states read for nothing, the map and its backward pass."""
+    model = models.small("llama", torch.float32)
+    acts = capture(model, PROMPT)
+    tokens = 0
+
+    def counted(model, acts, layer, x, first, seam):
+        nonlocal tokens
+        tokens += (len(x) - 1) * x.shape[1]  # the unchanged run rides along
+        return block.run_block(model, acts, layer, x, first, seam)
+
+    monkeypatch.setattr("visit.causal.effects.run_block", counted)
+    effects(model, acts, at=at)
+    monkeypatch.setattr("visit.causal.cost._seconds", lambda *_: (1.0, 0.0))
+    cost = effects_cost(model, acts, "heads", at)
+    assert cost.parts == 12 and cost.seconds == tokens + 3 * model.n_layers * len(PROMPT)
+
+
+def test_it_grows_with_what_is_asked_and_refuses_what_the_map_refuses():
+    model = models.small("gemma3", torch.float32)
+    acts = capture(model, PROMPT)
+    few, many = effects_cost(model, acts, ["L2.head0"]), effects_cost(model, acts, "heads", "all")
+    assert 0 < few.seconds < many.seconds and 0 < few.bytes < many.bytes
+    assert effects_cost(model, acts, "neurons").parts == 100
+    with pytest.raises(VisitError, match="layers 0 to 2"):
+        effects_cost(model, acts, ["L9.head0"])

@@ -1,0 +1,86 @@
+"""What a map of effects will take, said before it is asked for: work counted, speed measured on one block.
+
+Counted are blocks × positions of all changed runs (each from its own block on), the last states read, and the backward
+pass for influence, three times a forward pass. Timed are one block and the reading of a state.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+
+from visit.activations.record import Activations
+from visit.causal.block import run_block
+from visit.causal.effects import BATCH_BYTES, TOP_NEURONS, At, part_names, run_bytes
+from visit.exact.decompose import needed
+from visit.lenses.logit import CHUNK_BYTES, lens_logits
+from visit.models.model import Model
+from visit.text.node_id import NodeId
+from visit.text.numbers import duration, size_text
+
+TIMED_TOKENS = 64  # that a block is timed on
+BACKWARD = 3  # forward passes that one forward and one backward pass take
+
+
+@dataclass(frozen=True)
+class Cost:
+    """How many parts are taken out one by one, and about how many seconds and bytes beside the model that takes."""
+
+    parts: int
+    seconds: float
+    bytes: int
+
+    @property
+    def text(self) -> str:
+        takes = f"about {duration(self.seconds)} and {size_text(self.bytes)} of memory"
+        return f"{self.parts:,} parts, one at a time: {takes}."
+
+
+def effects_cost(
+    model: Model, acts: Activations, nodes: str | Iterable[str] = "heads", at: At = "last", pos: int = -1
+) -> Cost:
+    """What `visit.effects` of these parts takes on this machine. Runs one block a few times, no forward pass.
+
+    Raises `VisitError` as `visit.effects` does. Source: ours.
+    """
+    t = acts.index(pos)
+    count = 1 if at == "last" else t + 1
+    if isinstance(nodes, str) and nodes == "neurons":  # which ones is known after a backward pass: take all depths
+        layers = [n % model.n_layers for n in range(TOP_NEURONS)]
+    else:
+        places = [NodeId.parse(name) for name in part_names(model, nodes, t)]
+        layers = [place.layer for place in places if place is not None and place.layer is not None]
+    with torch.no_grad():
+        block, state = _seconds(model, acts, t, count)
+    blocks = sum(model.n_layers - layer for layer in layers) * count
+    seconds = block * (blocks + BACKWARD * model.n_layers * len(acts.token_ids)) + state * len(layers)
+    held = min(len(layers) * run_bytes(model, t + 1 - count, t), max(BATCH_BYTES, run_bytes(model, t + 1 - count, t)))
+    logits = min(CHUNK_BYTES, len(layers) * model.d_vocab * model.wide.itemsize)
+    widened = 0 if model.dtype == model.wide else _block_weights(model) * model.wide.itemsize
+    return Cost(len(layers), seconds, held + 3 * logits + widened)
+
+
+def _seconds(model: Model, acts: Activations, t: int, count: int) -> tuple[float, float]:
+    """Per token of one block, and per state read through the vocabulary."""
+    layer, runs = model.n_layers // 2, max(1, TIMED_TOKENS // count)
+    x = needed(acts, "resid_pre")[layer, t + 1 - count : t + 1].to(model.wide).expand(runs, -1, -1).contiguous()
+    block = _timed(lambda: run_block(model, acts, layer, x, t + 1 - count, lambda _seam, value: value))
+    states = x[:, -1].expand(8, -1) if len(x) < 8 else x[:8, -1]
+    return block / (runs * count), _timed(lambda: list(lens_logits(model, states))) / len(states)
+
+
+def _timed(call: Callable[[], object]) -> float:
+    """The shorter of two runs: the first one warms up."""
+    found = []
+    for _ in range(2):
+        started = time.perf_counter()
+        call()
+        found.append(time.perf_counter() - started)
+    return min(found)
+
+
+def _block_weights(model: Model) -> int:
+    return sum(p.numel() for p in model.blocks[0].parameters())

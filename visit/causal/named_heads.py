@@ -1,0 +1,106 @@
+"""The heads that a story of causes names: those most for and against the target, and those that steer others.
+
+From a map of effects over all heads each gets what a reader asks next: from which token it takes what it writes, what
+it recalls there, what kind of head it is, and how its contribution splits between target and distractor.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+import torch
+
+from visit.activations.record import Activations
+from visit.causal.roles import ADDS, ATTENDS, COSTS, READS
+from visit.exact.decompose import attribution, head_results, memory_values, needed, value_norms, value_parts
+from visit.lenses.logit import read_vectors
+from visit.models.model import Model
+
+COUNT = 5  # heads most for the target, as many against it, as many that steer
+AS_MUCH, MORE = 0.75, 1.5  # of what a part adds: a removal that loses between these loses what the part adds
+EDGE = 1e-7  # a probability nearer to 0 or 1 is rounding
+
+
+def named_heads(model: Model, acts: Activations, table: pd.DataFrame, count: int = COUNT) -> pd.DataFrame:
+    """Who is for the target, who against it, who steers others: a row a head, at most `count` of each.
+
+    `table`: `visit.effects` of all heads of this record, whose `.attrs` are kept. Its columns, and: `side` ("for",
+    "against", "steers"), `change` (`changed_by`); `target_part`, `distractor_part` (the contribution to the target, and
+    what is taken from the distractor; they sum to `contribution`; without a distractor the second is missing);
+    `source_pos`, `source_token`, `source_pattern`: the memory value that gives most of its push (of a head that steers:
+    that moves most); `recalls`: words that it reads there, negated where that is what the head writes; `kind`: "copies"
+    (it reads the source's word, which is target or distractor), "suppresses" (its negative does), "steers others"
+    (nothing direct, yet its removal costs), "adds by itself" (its removal costs about what it adds), or missing.
+    Source: ours.
+    """
+    attrs = table.attrs
+    heads = table[table["node"].str.fullmatch(r"L\d+\.head\d+")].copy()
+    heads["change"] = [changed_by(row, attrs["before"]) for row in heads.to_dict("records")]
+    heads["side"] = [_side(c, d) for c, d in zip(heads["contribution"], heads["change"], strict=True)]
+    order = {"for": -heads["contribution"], "against": heads["contribution"], "steers": -heads["change"].abs()}
+    chosen = [key[heads["side"] == side].sort_values(kind="stable").index[:count] for side, key in order.items()]
+    found = pd.concat([heads.loc[own] for own in chosen], ignore_index=True)
+    with torch.no_grad():
+        about = [_about(model, acts, attrs, row) for row in found.to_dict("records")]
+    columns = ["target_part", "distractor_part", "source_pos", "source_token", "source_pattern", "recalls", "kind"]
+    found = pd.concat([found, pd.DataFrame(about, columns=columns)], axis=1)
+    found.attrs = attrs
+    return found
+
+
+def changed_by(row: dict[str, Any], before: dict[str, Any]) -> float:
+    """What a change did to the answer, in logits: to target − distractor; without a distractor to ln(P / (1 − P)), the
+    target against all other words, so that it moves as the probability does."""
+    if before["difference"] == before["difference"]:
+        return float(row["d_difference"])
+    old, new = (min(max(float(numbers["prob"]), EDGE), 1 - EDGE) for numbers in (before, row))
+    return math.log(new / (1 - new)) - math.log(old / (1 - old))
+
+
+def steers(contribution: float, change: float) -> bool:
+    """Whether a head's removal changes what its own contribution does not explain: it adds next to nothing, or it adds
+    one way and its removal moves the answer the same way, more than twice as far."""
+    against_itself = contribution * change > 0 and abs(change) > 2 * abs(contribution)
+    return abs(change) > COSTS and (abs(contribution) < ADDS or against_itself)
+
+
+def _side(contribution: float, change: float) -> str | None:
+    if steers(contribution, change):
+        return "steers"
+    return None if abs(contribution) < ADDS else "for" if contribution > 0 else "against"
+
+
+def _about(model: Model, acts: Activations, attrs: dict[str, Any], row: dict[str, Any]) -> tuple[Any, ...]:
+    """The columns of one head that the map does not have."""
+    t, layer, head = attrs["position"], int(row["layer"]), int(row["head"])
+    target: int = attrs["target"]["id"]
+    other: int | None = None if attrs["distractor"] is None else attrs["distractor"]["id"]
+    result = head_results(model, acts, layer, t)[head]
+    target_part = float(attribution(model, acts, t, target).of(result))
+    distractor_part = math.nan if other is None else -float(attribution(model, acts, t, other).of(result))
+    pattern = needed(acts, "pattern")[layer, head, t, : t + 1].to(model.wide)
+    if row["side"] == "steers":
+        source = int((pattern * value_norms(model, acts, layer, t)[head]).argmax())
+    else:
+        direction = attribution(model, acts, t, target, other).direction
+        parts = pattern * value_parts(model, acts, layer, t, direction[:, None])[head, :, 0]
+        source = int((parts if row["contribution"] >= 0 else -parts).argmax())
+    value = memory_values(model, acts, layer, torch.full((model.n_heads, 1), source, device=model.device), t)[head, 0]
+    reads, negated = read_vectors(model, torch.stack([value, -value]), k=READS)["tokens"]
+    word, attention = acts.tokens[source], float(pattern[source])
+    asked = acts.token_ids[source] in (target, other) and attention > ATTENDS
+    kind = None
+    if row["side"] == "steers":
+        kind = "steers others"
+    elif asked and word in reads:
+        kind = "copies"
+    elif asked and word in negated:
+        kind = "suppresses"
+    elif AS_MUCH <= -row["change"] / row["contribution"] <= MORE:
+        kind = "adds by itself"
+    recalls = (negated if kind == "suppresses" else reads)[:3]
+    if kind in ("copies", "suppresses") and word not in recalls:
+        recalls = [*recalls[:2], word]
+    return target_part, distractor_part, source, word, attention, recalls, kind
