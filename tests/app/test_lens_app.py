@@ -67,7 +67,7 @@ def url(app: AppTest) -> dict[str, str]:
 def test_a_model_that_the_plain_lens_reads_well_opens_plainly_and_says_so(fitted):
     app = start()
     assert not app.exception and not app.error
-    assert "The plain lens reads this model well enough" in captions(app) and "As the plain lens reads it" in said(app)
+    assert "so it is what opens" in captions(app) and "As the plain lens reads it" in said(app)
     assert app.subheader[0].value == "The stream, read after every block" and url(app) == {}
 
 
@@ -120,7 +120,7 @@ def test_the_embedded_model_fits_its_lens_by_itself_and_is_read_plainly_meanwhil
     run[0].wait(60)
     assert find_lens(st_model("visit-mini")).lens is not None
     app.run()
-    assert "The plain lens reads this model well enough" in captions(app)
+    assert "so it is what opens" in captions(app)
 
 
 def test_a_fit_is_offered_with_its_time_stopped_resumed_and_kept(folder, monkeypatch):
@@ -164,6 +164,30 @@ def test_a_cache_folder_that_cannot_be_written_keeps_the_lens_for_this_process(f
     linear.keep_lens(st_model("visit-mini"), mini_lens())
     app = start(reads="fitted")
     assert "fitted on 400 tokens" in app.subheader[0].value and "until the app ends" in captions(app)
+
+
+def test_a_lens_that_memory_has_no_room_for_is_not_offered(folder, monkeypatch):
+    monkeypatch.setattr("visit.app.lens_choice.MINI", "another")
+    monkeypatch.setattr("visit.app.lens_choice.memory_at_hand", lambda: 1 << 20)
+    app = start(reads="fitted")
+    assert not app.exception and "fit lens" not in [b.key for b in app.button]
+    assert "of memory to fit, and 1.0 MB can be had" in captions(app)
+
+
+def test_a_fit_that_fails_says_why_and_can_be_tried_again(folder, monkeypatch):
+    def fails(self, items):
+        raise visit.VisitError("What it writes ends at once.")
+
+    monkeypatch.setattr("visit.app.lens_choice.MINI", "another")
+    monkeypatch.setattr("visit.lenses.fit_linear.LensFit.update", fails)
+    app = start(reads="fitted")
+    app.button(key="fit lens").click().run()
+    for run in SLOW.runs():
+        with pytest.raises(visit.VisitError):
+            run.wait(60)
+    app.run()
+    assert not app.exception and "ends at once" in app.error[0].value
+    assert app.button(key="fit lens").label == "Try again" and "As the plain lens reads it" in said(app)
 
 
 def test_the_forecast_says_seconds():

@@ -13,7 +13,7 @@ def test_the_embedded_models_lens_is_fitted_by_itself_and_then_one_click_away(ch
         page.goto(f"{address}/flow")
         ready(page)
         assert page.get_by_text("As the plain lens reads it, ").count() == 1, "plain meanwhile"
-        page.get_by_text("The plain lens reads this model well enough").wait_for(timeout=90_000)
+        page.get_by_text("so it is what opens").wait_for(timeout=90_000)
         assert len(list((tmp_path / "lenses").glob("*.safetensors"))) == 1
         page.get_by_role("radio", name="fitted").click()
         page.get_by_role("heading", name="through the lens fitted on 8,000 tokens").wait_for(timeout=30_000)
@@ -23,5 +23,7 @@ def test_the_embedded_models_lens_is_fitted_by_itself_and_then_one_click_away(ch
         other.goto(f"{address}/flow")
         ready(other)
         assert other.get_by_text("As the plain lens reads it, ").count() == 1
+        other.goto(f"{address}/compare?reads=fitted")
+        other.get_by_text("As the fitted lens reads them, ").first.wait_for(timeout=60_000)
         assert errors == []
         context.close()

@@ -34,6 +34,19 @@ def test_a_lens_is_fitted_once_and_read_through_by_name_and_by_file(tmp_path, ca
     for command in (["graph", "--prompt", PROMPT, "--layers", "3"], ["compare", "--prompt", PROMPT, "--prompt", "A b"]):
         assert main([*command, "--lens", "fitted", "--json"]) == 0
     assert '"lens"' in capsys.readouterr().out
+    assert main(["graph", "--prompt", PROMPT, "--layers", "4", "--lens", "fitted"]) == 0
+    assert "As the fitted lens reads it, " in capsys.readouterr().out
+    graphs = []
+    for how in ("plain", "fitted"):
+        assert (
+            main(["graph", "--prompt", PROMPT, "--layers", "4", "--lens", "fitted", "--components", how, "--json"]) == 0
+        )
+        found = json.loads(capsys.readouterr().out)
+        graphs.append({node["id"]: node["tokens"] for node in found["nodes"]})
+    assert found["meta"]["lens"]["carries_parts"] and graphs[0]["L4.head7"] != graphs[1]["L4.head7"]
+    assert all(graphs[0][f"L4.{kind}"] == graphs[1][f"L4.{kind}"] for kind in ("resid_post", "mlp_out", "ln1_out"))
+    assert main(["graph", "--prompt", PROMPT, "--components", "fitted"]) == 2
+    assert "give --lens fitted" in capsys.readouterr().err
     assert main(["lens", "report", "--prompts", "plain", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)["tables"]) == {"report", "controls"}
 

@@ -23,7 +23,7 @@ from visit.errors import VisitError
 from visit.models.catalog import MINI, memory_at_hand, title
 from visit.runs.worker import SLOW, Run
 from visit.text.glossary import explain
-from visit.text.numbers import duration, size_text
+from visit.text.numbers import duration, percent, size_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,8 +127,12 @@ def _of_report(lens: Lens, fitted: bool) -> str:
             + (f"The fitted one is held against text that it was not fitted to: before block {lens.readable_from} it, "
                "too, shows mostly what any text leads to expect." if fitted else "Through the fitted one more is read.")
         )  # fmt: skip
-    where = "in all blocks" if not first else f"from block {first} of {last} on"
-    return f"The plain lens reads this model well enough {where}, so it is what opens; the fitted one comes nearer."
+    where = "after every block" if not first else f"from block {first} of {last} on"
+    least = percent(float(lens.report["top1_plain"][first:].min()))
+    return (
+        f"The plain lens has the model's final word on top at {least} of positions or more {where}, so it is what "
+        "opens; the fitted one comes nearer."
+    )
 
 
 # ---- the fit ---------------------------------------------------------------------------------------------------------

@@ -91,7 +91,8 @@ function folded(view, fold) {
   name.append(toggle);
   name.scope = "row";
   line.append(name);
-  const cell = make("td", "reads", `${open ? "open" : "folded"}: ${fold.reads}`);
+  const cell = make("td", "reads");
+  cell.append(make("span", "", `${open ? "open" : "folded"}: ${fold.reads}`)); // in sight however the map is scrolled
   cell.colSpan = view.data.heads.length;
   cell.onclick = toggle.onclick;
   line.append(cell);
