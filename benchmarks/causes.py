@@ -1,7 +1,8 @@
 """What causes cost: `python benchmarks/causes.py [--model PATH]`. Ratios to forward passes measured beside them.
 
-Effects: every head taken out at the last position, and at all, against as many bare forward passes in batches; and how
-far the map is from one full pass a head with the same edit.
+Influence: all parts against one forward and one backward pass. Effects: every head taken out at the last position, and
+at all, against as many bare forward passes in batches; and how far the map is from one full pass a head with the same
+edit.
 """
 
 from __future__ import annotations
@@ -61,6 +62,30 @@ def effect_maps(model: Any, acts: Any) -> None:
     print(f"farthest from one pass a head: {share:.1e} of the map's largest effect (allowed 1e-4)", flush=True)
 
 
+def influences(model: Any, acts: Any) -> None:
+    """The influence of all parts, against one bare forward and backward pass with frozen weights; a curve of parts."""
+    import torch
+
+    import visit
+
+    ids, target = torch.tensor([list(acts.token_ids)]), int(acts.logits[-1].argmax())
+
+    def bare() -> None:
+        with torch.enable_grad():
+            x = model.hf.get_input_embeddings()(ids).detach().requires_grad_()
+            logits = model.hf(inputs_embeds=x, use_cache=False, logits_to_keep=1).logits[0, -1]
+            torch.autograd.grad(logits[target] - logits.mean(), x)
+
+    words = iter(range(1 << 20))  # another word each time, for gradients are kept with their record
+    calls = bare, lambda: visit.influence(model, acts, target=next(words))
+    for call in calls:
+        call()
+    passes, ours = (min(times) for times in zip(*[[shortest(c, 1) for c in calls] for _ in range(9)], strict=True))
+    print(f"influence of all parts {ours:25.3f} s {ours / passes:8.3f} × forward + backward (allowed 1.2)")
+    seconds = shortest(lambda: visit.faithfulness(model, acts), 1)
+    print(f"faithfulness, 119 runs {seconds:25.3f} s {seconds / passes:8.1f} × forward + backward", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="smollm2")
@@ -69,6 +94,7 @@ def main() -> None:
     model = visit.load_model(parser.parse_args().model)
     acts = visit.capture(model, PROMPT)
     print(f"{model.name}: {model.n_layers * model.n_heads} heads")
+    influences(model, acts)
     effect_maps(model, acts)
 
 
