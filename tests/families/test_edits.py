@@ -8,7 +8,7 @@ import models
 import pytest
 import torch
 
-from visit import Edit, VisitError, capture, ledger
+from visit import Edit, VisitError, build_flow_graph, capture, compare, ledger
 from visit.activations.forward import PARTS, plain_logits
 from visit.models.attention import first_visible
 
@@ -242,6 +242,25 @@ def test_an_edit_says_how_many_numbers_it_changed(name):
     assert one.edits[0].changed == (int((one.z[1] != before.z[1]).sum()), model.d_head)
 
 
+@pytest.mark.parametrize("name", models.KINDS)
+def test_the_graph_of_an_edited_run_adds_up_but_where_it_was_edited(name):
+    model = models.small(name)
+    clean = build_flow_graph(model, capture(model, PROMPT))
+    replaced = {
+        "L1.head1": ["L1.head1"], "L1.attn_neuron7": [f"L1.head{7 // model.d_head}"], "L1.head1.value6": ["L1.head1"],
+        "L1.attn_out": ["L1.attn_out"], "L1.mlp_out": ["L1.mlp_out"], "L1.block": ["L1.resid_post"],
+        "L1.resid_pre": ["L0.resid_post"], "L1.resid_post": ["L1.resid_post"],
+    }  # fmt: skip
+    for site in SITES:
+        graph = build_flow_graph(model, capture(model, PROMPT, edits=[edit(site, "scale", factor=0.3)]))
+        assert graph.meta["ledger"]["holds"] and graph.meta["edited"] == replaced.get(site, []), site
+        assert compare(clean, graph).nodes["id"].size, site
+        other = [edit(site, "scale", factor=0.3, pos=(7, 8))] if site != "embed.pos6" else []
+        before = build_flow_graph(model, capture(model, PROMPT, edits=other), pos=6)
+        assert before.meta["ledger"]["holds"] and not before.meta.get("edited"), site
+    assert "edited" not in clean.meta
+
+
 # ---- where and with what ---------------------------------------------------------------------------------------------
 def test_positions_sources_and_directions():
     model = models.small("llama")
@@ -325,6 +344,8 @@ def test_an_applied_edit_can_be_made_again():
     model = models.small("gemma3")
     acts = capture(model, PROMPT, edits=[Edit("L1.head1.value4", "from", OTHER), Edit("L0.block", "mean", pos=-1)])
     assert torch.equal(capture(model, PROMPT, edits=acts.edits).logits, acts.logits)
+    assert all(made.edit.source is None for made in acts.edits), "a record keeps no other record alive"
+    assert [made.meta["source"] for made in acts.edits] == ["9 tokens", None]
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------

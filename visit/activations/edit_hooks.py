@@ -148,6 +148,7 @@ def _stream_written(
             if base is None:
                 _put(out, edit[1].edited(out), edit, counts)
             else:  # a part of the stream: the difference is added, so that its own values change nothing
+                base = base.to(out.device)  # blocks of a model spread over cards
                 part = out - base
                 new = edit[1].edited(part)
                 out.add_(new - part)
@@ -189,7 +190,7 @@ def _heads(model: Model, edits: Sequence[Placed], length: int, counts: Counts) -
                 _count_rows(model, mine, change, counts)
                 patterns[layer][head] = before, after
                 own = x[..., head * model.d_head : (head + 1) * model.d_head]
-                own.copy_(own.to(model.wide) + change)
+                own.copy_(own.to(model.wide) + change.to(own.device))
             return x
 
         return changed

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any, Literal
 
@@ -72,6 +72,7 @@ class Applied:
 
     `positions`: None = all. `values`: `[pos, width]`, one for each position of the prompt, or `[1, width]` for all of
     them; None where none are needed. `beyond`: of a mean over prompts, the vector of positions past the prompt's end.
+    `edit` is what was asked for without its source, which may be a large record; `origin` says what that was.
     `note`: what was left out of it, a sentence. `changed`: (k, n), it changed k of n numbers in its run; of a key,
     value or link of one head the numbers of its z.
     """
@@ -82,6 +83,7 @@ class Applied:
     values: Float[Tensor, "pos width"] | None = None
     beyond: Float[Tensor, "1 width"] | None = None
     note: str = ""
+    origin: str = ""
     changed: tuple[int, int] | None = None
 
     def edited(
@@ -119,13 +121,15 @@ class Applied:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """What was done, for a table or a header: `node`, `how`, `factor`, `positions` (None: all), `changed`,
-        `numbers` (the edit changed so many of so many), `note`."""
+        """What was done, for a table: `node`, `how`, `source` (in words), `factor`, `positions` (None: all), `heads`
+        (of a shared key or value those that read it), `changed` of so many `numbers`, `note`.
+        """
         changed, numbers = self.changed or (None, None)
         factor = self.factor if self.edit.how in ("scale", "add") else None
         return {
-            "node": self.edit.node_id, "how": self.edit.how, "factor": factor,
+            "node": self.edit.node_id, "how": self.edit.how, "source": self.origin or None, "factor": factor,
             "positions": None if self.positions is None else list(self.positions),
+            "heads": list(self.site.heads) if self.site.node.kv_head is not None else None,
             "changed": changed, "numbers": numbers, "note": self.note,
         }  # fmt: skip
 
@@ -146,7 +150,7 @@ def applied(model: Model, edits: Iterable[Edit | Applied], ids: Sequence[int]) -
     for edit in edits:
         if not isinstance(edit, Edit | Applied):
             raise VisitError(f"edits holds visit.Edit(node_id, how, …); got {type(edit).__name__} {edit!r}.")
-        found.append(edit if isinstance(edit, Applied) else _apply(model, edit, tuple(ids)))
+        found.append(edit if isinstance(edit, Applied) else _without_source(_apply(model, edit, tuple(ids))))
     _check_together(found)
     return tuple(found)
 
@@ -170,6 +174,30 @@ def _apply(model: Model, edit: Edit, ids: tuple[int, ...]) -> Applied:
     elif edit.how != "mean" and edit.source is not None:
         raise VisitError(f"A source belongs to 'from', 'mean' and 'add'; {edit.node_id!r} is edited by {edit.how!r}.")
     return Applied(edit, site, positions, values, beyond)
+
+
+def _without_source(made: Applied) -> Applied:
+    """The numbers are taken: a record that is kept must not keep other records alive."""
+    source = made.edit.source
+    if source is None:
+        return made
+    return replace(made, edit=replace(made.edit, source=None), origin=_in_words(source))
+
+
+def _in_words(source: Any) -> str:
+    """What a source is, for those who read what was done."""
+    if isinstance(source, Activations):
+        return f"“{source.prompt}”"
+    if isinstance(source, str):
+        return f"“{source}”"
+    if isinstance(source, Means):
+        return f"the mean of {source.prompts:,} prompts"
+    if is_prompt(source):
+        return f"{len(source):,} tokens"
+    if isinstance(source, tuple | list) and len(source) == 2 and all(isinstance(s, str | Activations) for s in source):
+        return f"{_in_words(source[0])} minus {_in_words(source[1])}"
+    prompts = getattr(source, "prompts", source)
+    return "a vector" if isinstance(prompts, Tensor) or not hasattr(prompts, "__len__") else f"{len(prompts):,} prompts"
 
 
 def _check_factor(edit: Edit) -> None:

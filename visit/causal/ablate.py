@@ -62,8 +62,18 @@ class Ablation:
 
     @property
     def notes(self) -> list[str]:
-        """What an edit left as it was, and edits that changed nothing: sentences."""
-        notes = [one.note for one in self.edited.edits if one.note]
+        """What an edit left as it was or acts on beside its name, and edits that changed nothing: sentences."""
+        made, family = self.edited.edits, self.question.model.family
+        notes = [one.note for one in made if one.note]
+        for one in made:
+            if one.site.node.kv_head is not None:
+                heads = ", ".join(f"H{j}" for j in one.site.heads)
+                notes.append(f"{one.edit.node_id} is shared: it is edited for {heads}.")
+        if family.post_attn and any(one.site.quantity in ("z", "neurons", "q", "k", "v", "pattern") for one in made):
+            notes.append(
+                "A norm stands between these parts and the stream. It is computed anew with the edits, so that the "
+                "other parts are scaled, too; contribution and influence hold it fixed."
+            )
         idle = [one.edit.node_id for one in self.edited.edits if one.changed and not one.changed[0]]
         return notes + [f"The edit of {name} changed nothing: these numbers are its own already." for name in idle]
 

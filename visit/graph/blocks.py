@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from visit.activations.edits import cut_by
 from visit.errors import VisitError
 from visit.exact.circuits import key_readings, query_readings
 from visit.exact.decompose import head_results, memory_values, needed, value_norms, value_parts, written
@@ -49,6 +50,18 @@ class GraphBuilder:
             node = NodeId.parse(pin.removeprefix("-"))
             if node is not None and node.kind in TERMS and node.layer is not None:
                 self.pinned.setdefault(node.layer, []).append((pin.startswith("-"), node))
+        self.edits = [e for e in self.acts.edits if e.positions is None or self.pos in e.positions]
+        self.cut = cut_by(self.edits)
+
+    @property
+    def edited(self) -> list[str]:
+        """The nodes that an edit of the run made: no sums of what goes into them."""
+        sums = {"attn_out": "attn_out", "mlp_out": "mlp_out", "stream": "resid_post"}
+        found = {NodeId(sums[part], layer) for part, layer in self.cut if part in sums}
+        for site in (edit.site for edit in self.edits if ("z", edit.site.layer) in cut_by([edit])):
+            heads = site.heads or (site.columns.start // self.model.d_head,)
+            found |= {NodeId("head", site.layer, j) for j in heads}
+        return sorted(map(str, found))
 
     def state(self, name: str, layer: int) -> Tensor:
         """A captured vector `[d_model]` at the graph's position."""
@@ -130,8 +143,10 @@ class GraphBuilder:
                 (hidden if hides else shown).add(number)
         return shown, hidden
 
-    def record_error(self, sum_of_terms: Tensor, captured: Tensor) -> None:
-        """Note how far a sum of all its terms is from what was captured."""
+    def record_error(self, part: str, layer: int, sum_of_terms: Tensor, captured: Tensor) -> None:
+        """Note how far a sum of all its terms is from what was captured, unless an edit replaced it."""
+        if (part, layer) in self.cut:
+            return
         self.errors.append((sum_of_terms - captured).abs().max() / captured.abs().max().clamp_min(1e-30))
 
 
@@ -201,7 +216,8 @@ def _add_state(build: GraphBuilder, state: str, layer: int, before: str, added: 
         build.edge(f"L{layer}.{part}", name, "add", carries=f"L{layer}.{part}")
     build.edge(before, name, "residual", carries=before)
     carried = build.state("resid_mid" if before == f"L{layer}.resid_mid" else "resid_pre", layer)
-    build.record_error(sum((build.state(part, layer) for part in added), start=carried), vector)
+    what = "stream" if state == "resid_post" else state
+    build.record_error(what, layer, sum((build.state(part, layer) for part in added), start=carried), vector)
     return name
 
 
@@ -215,7 +231,7 @@ def _add_attention(build: GraphBuilder, layer: int, stream_input: str) -> None:
     _add_heads(build, layer, stream_input, results, heads)
     attn_out = build.state("attn_out", layer)
     rows, bias = written(model, build.acts, layer, "attn", t)
-    build.record_error(results.sum(0) if bias is None else results.sum(0) + bias, attn_out)
+    build.record_error("attn_out", layer, results.sum(0) if bias is None else results.sum(0) + bias, attn_out)
     if len(heads) < model.n_heads:
         left = attn_out - results[heads].sum(0) - (0 if bias is None else bias)
         build.rest(NodeId("rest", layer, part="heads"), left, total, build.shares[total])
@@ -265,7 +281,7 @@ def _add_heads(build: GraphBuilder, layer: int, stream_input: str, results: Tens
             build.rest(NodeId("rest", layer, j), left, head, build.shares[head])
         build.term(NodeId("head", layer, j), results[j], f"L{layer}.attn_out")
     kept = needed(acts, "v")[layer, first : t + 1].to(model.wide)[:, kv_heads(model)]
-    build.record_error(torch.einsum("hi,ihe->he", pattern, kept), build.state("z", layer))
+    build.record_error("z", layer, torch.einsum("hi,ihe->he", pattern, kept), build.state("z", layer))
 
 
 def _add_attn_neurons(build: GraphBuilder, layer: int, heads: set[int], rows: Tensor) -> None:
@@ -296,7 +312,7 @@ def _add_largest_heads(build: GraphBuilder, layer: int, entering: str, count: in
     heads = [j for j in kept if j in longest or j in pinned]
     attn_out = build.state("attn_out", layer)
     bias = written(model, build.acts, layer, "attn", t)[1]
-    build.record_error(results.sum(0) if bias is None else results.sum(0) + bias, attn_out)
+    build.record_error("attn_out", layer, results.sum(0) if bias is None else results.sum(0) + bias, attn_out)
     for j in heads:
         head = build.node(NodeId("head", layer, j), results[j])
         build.edge(entering, head, "multiply")
@@ -331,7 +347,7 @@ def _add_mlp(build: GraphBuilder, layer: int, stream_input: str) -> None:
             build.edge(stream_input, name, "multiply", coefficient=inputs[place], weight=abs(inputs[place]))
             build.edge(name, str(write), "multiply", carries=str(write), coefficient=coefficient)
         build.term(write, rows[n] * math.copysign(1.0, coefficient), total, coefficient=coefficient)
-    build.record_error(a @ rows if bias is None else a @ rows + bias, mlp_out)
+    build.record_error("mlp_out", layer, a @ rows if bias is None else a @ rows + bias, mlp_out)
     if len(shown) < model.d_mlp:
         left = mlp_out - a[shown] @ rows[shown] - (0 if bias is None else bias)
         build.rest(NodeId("rest", layer, part="mlp"), left, total, build.shares[total])

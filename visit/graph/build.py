@@ -12,6 +12,7 @@ The one rule: at every node the vectors on its incoming `add` and `residual` edg
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, replace
@@ -163,11 +164,14 @@ def _build(
         **({} if opened is None else {"opened": opened}),
         **({} if lens is None else {"lens": lens.about | ({"carries_parts": True} if carry_parts else {})}),
         **({"influence": shown_influence(question, nodes)} if build.influence else {}),
+        **({"edits": [e.meta for e in question.acts.edits], "edited": build.edited} if question.acts.edits else {}),
     }  # fmt: skip
     graph = FlowGraph(nodes, _number_edges(build, nodes), meta, (model, question.acts), lens)
     # how exactly this very graph adds up: identities 2 to 4 with all terms of every shown sum (of a folded block its
-    # states and heads), and identity 8
-    worst, allowed = max(float(torch.stack(build.errors).max()), sums_gap(graph)), tolerance(model, 2)
+    # states and heads), and identity 8; an edited run's pattern is as exact as identity 9
+    errors = [*map(float, build.errors), sums_gap(graph)]
+    worst = math.nan if any(error != error for error in errors) else max(errors)
+    allowed = tolerance(model, 9 if any(part == "pattern" for part, _ in build.cut) else 2)
     meta["ledger"] = {"max_rel_error": worst, "tolerance": allowed, "holds": worst <= allowed}
     return graph
 

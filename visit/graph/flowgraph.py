@@ -174,14 +174,18 @@ def of_attention(node: Node) -> bool:
 
 
 def sums_gap(graph: FlowGraph) -> float:
-    """Identity 8: the largest |node − Σ of its incoming add and residual edges| over the largest node, in logits."""
+    """Identity 8: the largest |node − Σ of its incoming add and residual edges| over the largest node, in logits.
+
+    Of an edited run's graph without the nodes that an edit made (`meta["edited"]`).
+    """
     sums: dict[str, float] = {}
+    edited = set(graph.meta.get("edited", ()))
     for edge in graph.links:
-        if edge.kind in SUMS:
+        if edge.kind in SUMS and edge.target not in edited:
             sums[edge.target] = sums.get(edge.target, 0.0) + (nan if edge.contribution is None else edge.contribution)
     gaps = [abs(total - (graph.by_id[i].contribution or 0.0)) for i, total in sums.items()]
     largest = max((abs(n.contribution) for n in graph.by_id.values() if n.contribution is not None), default=nan)
-    return max(gaps) / largest if all(gap == gap for gap in gaps) else nan
+    return max(gaps, default=0.0) / largest if all(gap == gap for gap in gaps) else nan
 
 
 def rest_share(flow: FlowGraph, node: Node) -> float | None:

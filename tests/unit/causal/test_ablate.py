@@ -107,6 +107,10 @@ def test_an_ablation_says_what_it_changed_and_what_it_did_not():
     assert found.edited.prompt == acts.prompt
     aligned = ablate(model, acts, Edit("L1.attn_out", "from", PROMPT[:4] + PROMPT[5:]))
     assert "position 4" in aligned.notes[0]
+    shared = ablate(model, acts, Edit("L1.kv_head1.value4"))
+    assert shared.notes == ["L1.kv_head1.value4 is shared: it is edited for H2, H3."]
+    normed = models.small("gemma3")
+    assert "scaled, too" in ablate(normed, capture(normed, PROMPT), Edit("L1.head1")).notes[0]
     with pytest.raises(VisitError, match="at least one edit"):
         ablate(model, acts, [])
     with pytest.raises(VisitError, match="without edits"):
