@@ -8,6 +8,7 @@ st.set_page_config(page_title="VISIT", page_icon=":material/network_node:", layo
 flow = st.Page("pages/flow.py", title="Flow graph", icon=":material/account_tree:")
 others = [
     st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:"),
+    st.Page("pages/whatif.py", title="What if", icon=":material/content_cut:"),
     st.Page("pages/memory.py", title="Attention memory", icon=":material/psychology_alt:"),
     st.Page("pages/layernorm.py", title="Layer norm", icon=":material/filter_alt:"),
     st.Page("pages/neurons.py", title="Neurons", icon=":material/scatter_plot:"),

@@ -371,3 +371,68 @@ def st_active(
 
     about: Any = {"kind": kind, "top": top, "by": by, "target": target, "distractor": distractor}
     return active_neurons(*st_pass(name, prompt), layer, pos, **about)
+
+
+# ---- what if ---------------------------------------------------------------------------------------------------------
+@kept(64)
+def st_effects(
+    name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, units: str, how: str, at: str
+) -> Any:
+    """What becomes of the target when every head, or each of the most influential neurons or values, is taken out."""
+    from visit.causal.effects import effects
+    from visit.exact.influence import influence
+
+    model, acts = st_pass(name, prompt)
+    nodes: Any = units
+    if units == "values":
+        table = influence(model, acts, pos, target, distractor)
+        values = table[table["node"].str.contains(".value", regex=False)]
+        nodes = values.loc[values["influence"].abs().nlargest(100).index, "node"].tolist()
+    return effects(model, acts, nodes, pos, target, distractor, how, at)  # type: ignore[arg-type]
+
+
+@kept(32)
+def st_roles(name: str, prompt: Prompt, pos: int) -> Any:
+    from visit.causal.roles import roles
+
+    return roles(*st_pass(name, prompt), pos=pos)
+
+
+@kept(16)
+def st_edited_flows(
+    name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, edits: str, other: Prompt,
+    opened: tuple[int, ...],
+) -> Any:  # fmt: skip
+    """The flow without the changes and with them, as the difference of two graphs of one prompt."""
+    from visit.analyses.graph_difference import compare
+    from visit.analyses.token_alignment import pair
+    from visit.graph.build import build_folded_graph
+
+    model, acts = st_pass(name, prompt)
+    edited = st_ablation(name, prompt, pos, target, distractor, edits, other).edited
+    graphs = [build_folded_graph(model, run, pos, None, target, distractor, opened=opened) for run in (acts, edited)]
+    found = compare(graphs[0], graphs[1], pair(model, acts, model, edited))
+    return replace(found, a=replace(found.a, source=None), b=replace(found.b, source=None))
+
+
+@kept(32)
+def st_ablation(
+    name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, edits: str, other: Prompt
+) -> Any:
+    """A run with the changes `edits` (as in an address) beside the run without. `other`: the other prompt."""
+    from visit.app.edit_list import as_edits
+    from visit.causal.ablate import ablate
+
+    model, acts = st_pass(name, prompt)
+    return ablate(model, acts, as_edits(edits, lambda: st_pass(name, other)[1], acts), pos, target, distractor)
+
+
+@kept(32)
+def st_continuation(name: str, prompt: Prompt, edits: str, other: Prompt, count: int, force: str) -> Any:
+    """How the text goes on with the changes, and without. `force`: position and word that stands there, `12= word`."""
+    from visit.app.edit_list import as_edits, forced
+    from visit.causal.continuation import continuation
+
+    model, acts = st_pass(name, prompt)
+    made = as_edits(edits, lambda: st_pass(name, other)[1], acts)
+    return continuation(model, acts.token_ids, count, made, forced(force))

@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from visit.app.cache import PLAIN, Layers
+from visit.app.edit_list import take_out
 from visit.app.lens_choice import in_list, seen
 from visit.app.state import CONTROLS, amount, change, choice, field, level_text, session, state, value_of
 from visit.errors import VisitError
@@ -141,7 +142,7 @@ def _chosen_blocks() -> Layers:
 
 
 def act(action: Any, name: Callable[[str], str] = str, side: str = "") -> None:
-    """What the drawing asks Python to do: unfold a block, hide or keep a node, open a head's memory."""
+    """What the drawing asks Python to do: unfold a block, hide or keep a node, open its memory, take it out."""
     if not isinstance(action, dict):
         return
     shown, wish = session().levels, action.get("do")
@@ -153,6 +154,10 @@ def act(action: Any, name: Callable[[str], str] = str, side: str = "") -> None:
         change(detail=level_text({**shown, layer: level}), node="" if inside else node)  # it would open it again
     elif wish == "memory" and isinstance(action.get("id"), str):
         _open_memory(action["id"], side)
+    elif wish == "without" and isinstance(action.get("id"), str):
+        _look_at(side)
+        take_out(action["id"])
+        session().goto = "pages/whatif.py"
     elif wish in ("hide", "keep") and isinstance(action.get("id"), str):
         sign = "-" if wish == "hide" else ""
         node = name(action["id"])
@@ -163,7 +168,12 @@ def act(action: Any, name: Callable[[str], str] = str, side: str = "") -> None:
 def _open_memory(node: str, side: str) -> None:
     """Open the memory page on a node's head, with the source token of a key or memory value."""
     head, source = ".".join(node.split(".")[:2]), node.split(".")[-1].lstrip("abcdefghijklmnopqrstuvwxyz_")
-    fields = ("prompt", "pos", "target", "distractor", *(["model"] if state().compare.model_b else [])) if side else ()
-    other = {name: value_of(state(), f"{name}_b") for name in fields}
-    change(**other, head=head, source=int(source) if node.count(".") == 2 and source else None, node=node)
+    _look_at(side)
+    change(head=head, source=int(source) if node.count(".") == 2 and source else None, node=node)
     session().goto = "pages/memory.py"
+
+
+def _look_at(side: str) -> None:
+    """Make what stands on one side of Compare what the other pages are about."""
+    fields = ("prompt", "pos", "target", "distractor", *(["model"] if state().compare.model_b else [])) if side else ()
+    change(**{name: value_of(state(), f"{name}_b") for name in fields})

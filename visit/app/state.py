@@ -27,6 +27,7 @@ DEFAULT_PROMPT = "The capital of Japan is the city of"
 DEFAULT_PROMPT_B = "The capital of France is the city of"
 # the last b: a node that only prompt B has (visit.analyses.graph_difference)
 _NODE_ID = r"(L\d{1,4}(-\d{1,4})?(\.[a-z_]+\d*){1,2}(\.rest|\.gate|\.up)?b?|ln_final|logits)"
+_CHANGE = r"(zero|mean|from|(scale|add)-?\d{1,3}(\.\d{1,3})?)@(all|-?\d{1,6})"  # how, and at which position
 _RANGES = r"\d{1,4}(-\d{1,4})?(\s*,\s*\d{1,4}(-\d{1,4})?)*"
 
 
@@ -275,6 +276,29 @@ class Studies:
 
 
 @dataclass(frozen=True)
+class WhatIf:
+    """What is changed in the pass, and the map of what every part's removal costs."""
+
+    edits: Annotated[
+        str,
+        _of_form(
+            rf"(;|!?[A-Za-z0-9_.]{{1,60}}~{_CHANGE}(;|$)){{0,40}}",
+            "it is no list of changes; they look like L3.head5~zero@-1;L2.mlp_out~scale0.5@all",
+        ),
+    ] = ""
+    units: Literal["heads", "neurons", "values"] = control(
+        "heads", "all heads", "the 100 most influential neurons", "the 100 most influential memory values"
+    )
+    show: Literal["effect", "influence", "contribution"] = control(
+        "effect", "effect: lost without it", "influence: foreseen", "contribution: added directly"
+    )
+    replaced: Literal["zero", "mean"] = control("zero", "by zero", "by its mean over this prompt")
+    where: Literal["last", "all"] = control("last", "at this position", "at every position")
+    more: Literal["0", "10", "20", "40"] = control("0", "none", "10 words", "20 words", "40 words")
+    force: str = ""
+
+
+@dataclass(frozen=True)
 class State:
     """What pages share, and what each page shows for itself."""
 
@@ -298,6 +322,7 @@ class State:
     norms: Norms = Norms()
     neurons: Neurons = Neurons()
     studies: Studies = Studies()
+    whatif: WhatIf = WhatIf()
 
 
 @dataclass(frozen=True)

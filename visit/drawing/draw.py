@@ -142,7 +142,7 @@ def flow_data(
 
     `look` and `palette`: as for `draw`. group: drawings of one page that name the same group light up together.
     actions: offer what only the app can do (fold a block, hide or keep a node); it then receives
-    `{"do": "detail", "layer"}`, `{"do": "hide", "id"}` or `{"do": "keep", "id"}` as trigger "action".
+    `{"do": "detail", "layer"}`, or "hide", "keep", "memory" or "without" with an "id", as trigger "action".
     """
     picture = compose(graph, detail, **look)
     page = {"palette": palette, "selected": selected, "actions": actions, "group": group}
@@ -192,6 +192,7 @@ _ROLES = {
     "stream": STREAM,
     "pin": ("head", "value", "attn_neuron", "mlp_value"),
     "recall": ("head", "value", "key", "query"),
+    "part": ("head", "value", "key", "query", "attn_neuron", "mlp_value", "attn_out", "mlp_out"),  # can be taken out
     "reads": ("ln1_out", "ln2_out", "query", "key", "mlp_key", "attn_neuron", "ln_final"),
 }
 

@@ -492,6 +492,11 @@ function show(view) {
     button.onclick = () => view.act({ do: "memory", id: node.id });
     acts.append(button);
   }
+  if (view.data.actions && node.part && !/^held:/.test(node.id)) {
+    const button = make("button", "", "Take it out: what if?");
+    button.onclick = () => view.act({ do: "without", id: node.id });
+    acts.append(button);
+  }
   view.traced = make("div");
   view.inspector.replaceChildren(close, make("h4", "", node.title), make("p", "", node.how + (node.lens ? view.data.lens : "")), ...(node.kept === undefined ? [words(view, node.w, node.p, node.k), facts(view, node)] : bothSides(view, node)), acts, view.traced);
   if (node.b.length && node.kept === undefined) view.inspector.append(make("h5", "", "The least probable words"), words(view, node.b, [], node.k.slice(node.w.length)));

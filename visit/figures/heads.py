@@ -26,22 +26,22 @@ def heads_map(table: pd.DataFrame, measure: str, chosen: str) -> Any:
     shown = _head_cells(table, measure)
     shown["framed"] = shown["node"] == chosen
     tips = {f"{name}:N": title for name, title in _HEAD_TIPS.items() if name in shown}
-    color = alt.condition(alt.datum.value < 0, alt.value(_AWAY_HUE), alt.value(HUE))
-    layers = heat_map(shown, *_heads_and_layers(table), tips, color, ("head", ["node"]))
+    color = alt.condition(alt.datum.value < 0, alt.value(AWAY_HUE), alt.value(HUE))
+    layers = heat_map(shown, *heads_and_layers(table), tips, color, ("head", ["node"]))
     return layers.properties(height={"step": ROW}, width="container")
 
 
-def _heads_and_layers(table: pd.DataFrame) -> tuple[Any, Any]:
+def heads_and_layers(table: pd.DataFrame) -> tuple[Any, Any]:
     """Heads to the right, layers upwards."""
     import altair as alt
 
     plain: dict[str, Any] = {"title": None, "ticks": False, "domain": False}
     below = alt.Axis(orient="bottom", labelAngle=0, labelExpr="'H' + datum.label", **plain)
     rows = [f"layer {n}" for n in sorted(table["layer"].unique(), reverse=True)]
-    return alt.X("head:O", axis=below), alt.Y("row:N", sort=rows, axis=alt.Axis(**plain))
+    return alt.X("head:O", axis=below), alt.Y("row:N", sort=rows, axis=alt.Axis(labelOverlap=False, **plain))
 
 
-_AWAY_HUE = "#c24a08"
+AWAY_HUE = "#c24a08"
 _HEAD_TIPS = {
     "name": "head", "words": "reads", "source": "takes most from", "contribution": "contribution in logits",
     "norm": "norm", "share": "share of the layer", "rank": "rank of the target", "role": "over the whole prompt",
@@ -140,7 +140,7 @@ def life_map(table: pd.DataFrame, token: str, chosen: str, by: str = "source_pro
     cells["framed"] = cells["node"] == chosen
     limit = alt.ExprRef(f"width / {int(table['head'].max()) + 1} - 4")
     tips = {"words:N": "reads", "standing:N": "its own token", "norm:N": "norm of the value"}
-    layers = heat_map(cells, *_heads_and_layers(table), tips, alt.value(HUE), ("life", ["node"]), limit)
+    layers = heat_map(cells, *heads_and_layers(table), tips, alt.value(HUE), ("life", ["node"]), limit)
     return layers.properties(height={"step": ROW}, width="container")
 
 

@@ -302,10 +302,15 @@ def run_key(what: str, model: Model, promptset: PromptSet, *settings: Any) -> tu
     `what`: the analysis and its version, a constant beside each job. It says what the numbers mean, and is raised with
     every change of what a run computes or keeps, so that files of before are not taken for results of now.
     """
+    return model_run_key(what, model, promptset.hash, *settings)
+
+
+def model_run_key(what: str, model: Model, *settings: Any) -> tuple[Any, ...]:
+    """The same for a run that is of no set."""
     from visit.models.fingerprint import fingerprint
 
     about = model.name, model.revision, fingerprint(model), str(model.dtype), str(model.device)
-    return (what, *about, promptset.hash, *settings)
+    return (what, *about, *settings)
 
 
 def fitting(model: Model, promptset: PromptSet, targets: bool = False) -> PromptSet:

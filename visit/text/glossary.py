@@ -35,6 +35,14 @@ GLOSSARY: dict[str, str] = {
     "influence": "How the target's logit would change, to first order, with this part: through everything that later "
     "blocks make of it, and through the final norm. One backward pass gives it for all parts. It foresees what taking "
     "a part out does; only the effect measures it.",
+    "effect": "What really happens when a part is taken out, or replaced: the rest of the model answers anew, and the "
+    "target's logit is compared. Shown as what is lost without the part, so that it has the sign of a contribution.",
+    "edit": "A change of one part of the pass: taken out, scaled, replaced by its mean or by what it is in the other "
+    "prompt. The model then runs again with it, so that what follows is measured. Changes act together.",
+    "faithfulness": "A graph that shows few parts claims that they are what matters. Test: replace all others, and see "
+    "how much of the answer the kept ones bring back; 0: as when all are replaced, 100 %: as it is.",
+    "kl": "How far the whole prediction has moved, in bits: the Kullback–Leibler divergence of the changed prediction "
+    "from the clean one. 0: nothing changed.",
     "lens": "The logit lens: a vector is passed through the final norm and the unembedding as if it were the last "
     "state, and read as words. It says what a vector is about, not how much it moves.",
     "fitted lens": "The plain lens reads a state of a middle block as if it were the last one. A fitted lens first "

@@ -100,3 +100,19 @@ class NodeId:
         return (
             NodeId("head", self.layer, self.head) if self.kind in ("query", "rest") and self.head is not None else self
         )
+
+
+def part_name(name: str) -> str:
+    """A node as people write it: L9 H6, L14 N2071, L9 H6 value 4, L9 attention out; what is no node stays as it is."""
+    node = NodeId.parse(name)
+    if node is None or node.layer is None:
+        return name
+    whole = {"attn_out": "attention out", "mlp_out": "MLP out", "resid_pre": "stream in", "resid_post": "stream out"}
+    if node.head is not None:
+        ending = (
+            "" if node.kind == "head" else f" {node.kind}{'' if node.source_pos is None else f' {node.source_pos}'}"
+        )
+        return f"L{node.layer} H{node.head}{ending}"
+    if node.neuron is not None:
+        return f"L{node.layer} {'N' if node.kind == 'mlp_value' else node.kind + ' '}{node.neuron}"
+    return f"L{node.layer} {whole.get(node.kind, name.partition('.')[2].replace('.', ' '))}"

@@ -1,0 +1,90 @@
+"""The What-if page: changes as a list in the address, what they do, and every part's effect beside what it adds."""
+
+from __future__ import annotations
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import visit
+from visit.app.edit_list import Listed, as_edits, forced, parse_list
+from visit.app.state import parse, to_params
+from visit.errors import VisitError
+
+NAMES = "When Mary and John went to the store, John gave a drink to"
+LIST = "L4.head1~zero@-1;!L2.mlp_out~scale-0.5@all;L5.resid_post~add1.5@3"
+
+
+def start(**params: str) -> AppTest:
+    app = AppTest.from_file("../../streamlit_app.py", default_timeout=60)
+    for name, value in params.items():
+        app.query_params[name] = value
+    return app.run().switch_page("pages/whatif.py").run()
+
+
+def test_a_list_of_changes_survives_the_address():
+    state, notes = parse({"edits": LIST})
+    assert not notes and to_params(state) == {"edits": LIST}
+    listed = parse_list(LIST)
+    assert [one.text for one in listed] == LIST.split(";") and [one.on for one in listed] == [True, False, True]
+    assert listed[1] == Listed("L2.mlp_out", "scale", -0.5, "all", False)
+
+
+@pytest.mark.parametrize("text", ["L4.head1", "L4.head1~eval@-1", "L4.head1~zero@x", "L4.head1~zero@-1;" * 41, "<b>"])
+def test_a_list_that_cannot_be_read_is_said(text):
+    state, notes = parse({"edits": text})
+    assert state.whatif.edits == "" and "list of changes" in notes[0]
+
+
+def test_switched_off_changes_are_no_edits_and_sources_are_made_when_needed():
+    made = as_edits("L4.head1~zero@-1;!L4.head2~zero@-1;L1.mlp_out~scale0.5@all", lambda: 1 / 0, None)
+    assert [(e.node_id, e.how, e.pos, e.factor) for e in made] == [
+        ("L4.head1", "zero", -1, None), ("L1.mlp_out", "scale", "all", 0.5),
+    ]  # fmt: skip
+
+
+def test_a_forced_word_is_a_position_and_a_word():
+    assert forced("12= Paris") == {12: " Paris"} and forced("") == {}
+    for wrong in ("Paris", "= Paris", "x=y", "12="):
+        with pytest.raises(VisitError, match="position = word"):
+            forced(wrong)
+
+
+def test_the_page_says_which_head_adds_most_and_whether_it_is_missed():
+    app = start(prompt=NAMES, target=" Mary", distractor=" John")
+    assert not app.exception and not app.error
+    told = next(m.value for m in app.markdown if "adds most directly" in m.value)
+    model = visit.load_model("visit-mini")
+    table = visit.effects(model, visit.capture(model, NAMES), target=" Mary", distractor=" John")
+    first = table.loc[table["contribution"].abs().idxmax()]
+    assert told.startswith(f"**L{first['layer']} H{first['head']}**")
+
+
+def test_a_change_from_the_address_is_run_and_shown_before_and_after():
+    app = start(prompt=NAMES, target=" Mary", edits="L4.head1~zero@-1")
+    assert not app.exception and not app.error
+    model = visit.load_model("visit-mini")
+    acts = visit.capture(model, NAMES, edits=[visit.Edit("L4.head1", pos=-1)])
+    after = float(acts.logits[-1].softmax(-1)[model.token_id(" Mary")])
+    shown = next(m.value for m in app.metric if m.label.startswith("P of"))
+    assert shown.endswith(f"→ {100 * after:.3g} %") or f"{100 * after:.2g}" in shown, (shown, after)
+    app.button(key="edit_off 0").click().run()
+    assert not app.exception and not app.metric and "edits" not in app.query_params
+
+
+def test_a_part_that_does_not_exist_is_said_and_the_rest_stands():
+    app = start(edits="L99.head1~zero@-1")
+    assert not app.exception and any("L99" in e.value or "layers" in e.value.lower() for e in app.error)
+    assert any("adds most directly" in m.value for m in app.markdown)
+
+
+def test_roles_and_both_flows_are_made_when_they_are_opened():
+    app = AppTest.from_file("../../streamlit_app.py", default_timeout=60)
+    for name, value in {"prompt": NAMES, "target": " Mary", "distractor": " John", "edits": "L4.head1~zero@-1"}.items():
+        app.query_params[name] = value
+    app.session_state["roles"] = app.session_state["edited_flows"] = True
+    app.run().switch_page("pages/whatif.py").run()
+    assert not app.exception and not app.error
+    tables = [d.value for d in app.dataframe]
+    assert any("Role" in t and "mover" in set(t["Role"]) for t in tables)
+    drawn = [c.proto.json for c in app.get("bidi_component") if "svg" in (c.proto.json or "")]
+    assert len(drawn) == 1

@@ -1,0 +1,32 @@
+"""Contribution beside effect: which of the two a part lives by."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from visit.causal.agreement import KINDS, beside_effect, kind
+
+
+@pytest.mark.parametrize(
+    ("contribution", "effect", "expected"),
+    [
+        (1.14, 0.0, "others make up"),  # L23 H0 of SmolLM2 on two names
+        (-0.03, 1.8, "steers others"),  # L20 H0
+        (1.0, 0.9, "adds by itself"), (-1.0, -1.1, "adds by itself"), (0.05, -0.02, "little"),
+        (-1.0, 0.4, "others make up"), (1.0, -0.4, "others make up"), (0.5, 2.0, "steers others"),
+        (0.0, -0.5, "steers others"), (0.2, 0.35, "adds by itself"),
+    ],
+)  # fmt: skip
+def test_a_part_is_called_by_how_its_effect_differs_from_what_it_adds(contribution, effect, expected):
+    assert kind(contribution, effect) == expected and expected in KINDS
+
+
+def test_what_is_lost_has_the_sign_of_a_contribution():
+    rows = pd.DataFrame({
+        "node": ["L4.head1", "L7.mlp_value17"], "contribution": [1.0, 0.0], "d_logit": [-0.9, 0.0],
+        "d_difference": [float("nan")] * 2,
+    })  # fmt: skip
+    found = beside_effect(rows)
+    assert found["effect"].tolist() == [0.9, 0.0] and found["name"].tolist() == ["L4 H1", "L7 N17"]
+    assert beside_effect(rows.assign(d_difference=[0.5, -2.0]))["effect"].tolist() == [-0.5, 2.0]

@@ -1,0 +1,141 @@
+"""The list of changes of the What-if page: as it stands in the address, as it is shown, and as the engine takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from visit.app.state import change, state
+from visit.app.widgets import plain
+from visit.errors import VisitError
+from visit.text.node_id import part_name
+from visit.text.numbers import short
+
+if TYPE_CHECKING:
+    from visit.activations.edits import Edit
+    from visit.activations.record import Activations
+    from visit.models.model import Model
+
+HOWS = {
+    "zero": "take it out (zero)", "mean": "its mean over this prompt", "scale": "times a factor",
+    "from": "from the other prompt", "add": "add what the other prompt has more",
+}  # fmt: skip
+MOST = 40  # changes that an address holds
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One change of the list. `factor`: of "scale" and "add"; `at`: "all" or a position; `on`: it is switched on."""
+
+    node: str
+    how: str = "zero"
+    factor: float = 1.0
+    at: str = "-1"
+    on: bool = True
+
+    @property
+    def text(self) -> str:
+        """As it stands in the address: `!L3.head5~scale0.5@-1`."""
+        factor = f"{self.factor:g}" if self.how in ("scale", "add") else ""
+        return f"{'' if self.on else '!'}{self.node}~{self.how}{factor}@{self.at}"
+
+
+def as_edits(text: str, other: Callable[[], Activations], acts: Activations) -> list[Edit]:
+    """The changes that are switched on, as the engine takes them. `other`: makes the other prompt's pass."""
+    from visit.activations.edits import Edit
+
+    made = []
+    for one in parse_list(text):
+        if one.on:
+            source = other() if one.how == "from" else (other(), acts) if one.how == "add" else None
+            factor = one.factor if one.how in ("scale", "add") else None
+            made.append(Edit(one.node, one.how, source, "all" if one.at == "all" else int(one.at), factor))  # type: ignore[arg-type]
+    return made
+
+
+def forced(text: str) -> dict[int, str]:
+    """`12= word` as {12: " word"}: which word stands at a new position. Raises `VisitError` for anything else."""
+    if not text:
+        return {}
+    place, sign, word = text.partition("=")
+    if not (sign and word and place.strip().isdecimal()):
+        raise VisitError(f"A word is forced as position = word, such as 12= Paris; got “{text[:40]}”.")
+    return {int(place): word}
+
+
+def parse_list(text: str) -> list[Listed]:
+    """The changes of an address, whose form `visit.app.state` has checked."""
+    found = []
+    for item in filter(None, text.split(";")):
+        node, _, rest = item.removeprefix("!").partition("~")
+        way, _, at = rest.rpartition("@")
+        how = next(h for h in HOWS if way.startswith(h))
+        found.append(Listed(node, how, float(way.removeprefix(how) or 1), at, not item.startswith("!")))
+    return found
+
+
+def store(listed: Sequence[Listed]) -> None:
+    """Make this the list; the address follows."""
+    change(edits=";".join(one.text for one in listed[:MOST]))
+
+
+def current() -> list[Listed]:
+    return parse_list(state().whatif.edits)
+
+
+def take_out(node: str, at: str | None = None) -> None:
+    """One more change: the part is taken out at the position looked at, or where `at` says."""
+    listed = current()
+    one = Listed(node, at=at or str(state().pos))
+    if all((it.node, it.at) != (one.node, one.at) for it in listed):
+        store([*listed, one])
+
+
+def check(model: Model, one: Listed) -> None:
+    """Raise `VisitError` unless the model has this part."""
+    from visit.activations.sites import site_of
+
+    site_of(model, one.node)
+
+
+def rows(word_at: Callable[[int], str]) -> None:
+    """The list on screen: every change with its switch, its factor, its place in the order, and what removes it."""
+    listed = current()
+    for n, one in enumerate(listed):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"edit_row_{n}"):
+            st.toggle(f"change {n + 1}", one.on, key=f"edit_on {n} {one.text}", label_visibility="collapsed",
+                      on_change=_set, args=(n, replace(one, on=not one.on)))  # fmt: skip
+            where = "every position" if one.at == "all" else f"position {word_at(int(one.at))}"
+            said = HOWS[one.how] if one.how not in ("scale", "add") else f"{HOWS[one.how]} {short(one.factor)}"
+            st.markdown(f"**{plain(part_name(one.node))}**: {plain(said)}, at {plain(where)}", width="stretch")
+            if one.how in ("scale", "add"):
+                key = f"edit_factor {n} {one.text}"
+                st.slider("factor", -1.0, 2.0, float(min(2, max(-1, one.factor))), 0.05, key=key, width=220,
+                          label_visibility="collapsed", on_change=_factor, args=(n, one, key))  # fmt: skip
+            st.button("Earlier", icon=":material/arrow_upward:", key=f"edit_up {n}", disabled=n == 0, type="tertiary",
+                      on_click=_swap, args=(n, n - 1))  # fmt: skip
+            st.button("Remove", icon=":material/close:", key=f"edit_off {n}", type="tertiary",
+                      on_click=_set, args=(n, None))  # fmt: skip
+    if len(listed) > 1:
+        st.button("Clear the list", icon=":material/delete:", key="edits_clear", on_click=partial(store, []))
+
+
+def _set(n: int, one: Listed | None) -> None:
+    listed = current()
+    if n < len(listed):
+        store([*listed[:n], *([] if one is None else [one]), *listed[n + 1 :]])
+
+
+def _factor(n: int, one: Listed, key: str) -> None:
+    _set(n, replace(one, factor=float(st.session_state[key])))
+
+
+def _swap(n: int, m: int) -> None:
+    listed = current()
+    if max(n, m) < len(listed):
+        listed[n], listed[m] = listed[m], listed[n]
+        store(listed)

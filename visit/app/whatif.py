@@ -1,0 +1,316 @@
+"""The What-if page: a list of changes and what they change, and the effect of every part beside what it adds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from visit.app import edit_list
+from visit.app.cache import st_ablation, st_continuation, st_edited_flows, st_effects, st_opened, st_roles
+from visit.app.edit_list import take_out
+from visit.app.graph_panel import opened_blocks, show
+from visit.app.prompt_bar import Subject
+from visit.app.prompt_sets import watched
+from visit.app.state import choice, field, segments, shown_errors, state
+from visit.app.widgets import beside, downloads, on_point, on_row, plain
+from visit.text.glossary import explain
+from visit.text.node_id import NodeId, part_name
+from visit.text.numbers import number, percent, short
+from visit.text.visible import as_word, visible
+
+
+# ---- the list of changes ---------------------------------------------------------------------------------------------
+def changes(subject: Subject) -> None:
+    """The list of changes, what becomes of the prediction with them, and the text that then follows."""
+    st.subheader("What is changed", anchor=False, help=explain("edit"))
+    listed = edit_list.current()
+    if not listed:
+        st.caption("Nothing yet: choose a part below, in the map, the scatter or the table, or name one.")
+    edit_list.rows(lambda pos: _word_at(subject, pos))
+    _add_form(subject)
+    if any(one.on for one in listed):
+        with shown_errors(), st.spinner("Running the prompt with the changes…"):
+            _outcome(subject, st_ablation(*subject.about, state().whatif.edits, state().compare.prompt_b))
+
+
+def _word_at(subject: Subject, pos: int) -> str:
+    count = len(subject.acts.token_ids)
+    if not -count <= pos < count:
+        return f"{pos}, which this prompt does not have"
+    return f"{pos % count} ({visible(subject.acts.tokens[pos])})"
+
+
+def _add_form(subject: Subject) -> None:
+    with st.popover("Change another part", icon=":material/add:", key="edit_form", on_change="rerun") as form:
+        if not form.open:
+            return
+        node = st.text_input("Part", "L0.head0", key="edit_node", max_chars=60, help=_IDS)
+        how = st.selectbox("How", list(edit_list.HOWS), format_func=edit_list.HOWS.__getitem__, key="edit_how")
+        factor = 1.0
+        if how in ("scale", "add"):
+            factor = st.slider("Factor", -1.0, 2.0, 0.0 if how == "scale" else 1.0, 0.05, key="edit_factor")
+        if how in ("from", "add"):
+            st.text_area("The other prompt", **field("prompt_b"))
+        here = f"at position {subject.pos}"
+        where = st.segmented_control("Where", [here, "at every position"], default=here, required=True,
+                                     key="edit_where")  # fmt: skip
+        with shown_errors():
+            one = edit_list.Listed(node, how, factor, str(subject.in_address(subject.pos)) if where == here else "all")
+            edit_list.check(subject.model, one)
+            st.button("Change it", type="primary", key="edit_add", on_click=_add, args=(one,))
+
+
+_IDS = (
+    "A head L9.head6, its memory value from position 4 L9.head6.value4, query L9.head6.query, key L9.head6.key4, link "
+    "L9.head6.link4; a neuron L9.mlp_value2071; what attention or the MLP adds L9.attn_out, L9.mlp_out; a whole block "
+    "L9.block; the stream L9.resid_pre, L9.resid_post; the embedding embed, embed.pos3."
+)
+
+
+def _add(one: edit_list.Listed) -> None:
+    edit_list.store([*edit_list.current(), one])
+    st.session_state["edit_form"] = False
+
+
+def _outcome(subject: Subject, found: Any) -> None:
+    """Before → after: the target, the whole prediction, and how far the change reached."""
+    rows = found.table.set_index("quantity")
+    word, (changed, numbers) = plain(subject.word), found.changed
+    names = [("prob", f"P of {word}", percent), ("rank", f"Rank of {word}", lambda r: f"{int(r):,}")]
+    if subject.distractor is not None:
+        other = plain(visible(subject.model.vocabulary[subject.distractor]))
+        names.append(("difference", f"{word} − {other}, logits", lambda d: f"{d:+.2f}"))
+    else:
+        names.append(("logit", f"Logit of {word}, above the mean", lambda d: f"{d:+.2f}"))
+    with st.container(horizontal=True, gap="large"):
+        for name, label, write in names:
+            before, after = rows.loc[name, "before"], rows.loc[name, "after"]
+            st.metric(label, f"{write(before)} → {write(after)}", width="content", help=_METRICS)
+        st.metric("Whole prediction moved", f"{number(found.kl_bits)} bits", width="content", help=explain("kl"))
+    for note in found.notes:
+        st.info(plain(note), icon=":material/info:")
+    st.caption(f"The changes altered {changed:,} of the {numbers:,} numbers that they were written to.")
+    left, right = st.columns(2, gap="medium")
+    with left:
+        _words(found.words)
+    with right:
+        _goes_on(subject)
+    _checked(found)
+    _both_flows(subject)
+
+
+_METRICS = "Without the changes → with them. Measured: the model ran again."
+
+
+def _words(words: pd.DataFrame) -> None:
+    st.markdown("**The ten words that change most**")
+    shown = pd.DataFrame({
+        "word": [as_word(t) for t in words["token"]], "before": words["prob_before"], "after": words["prob_after"],
+        "change": [f"{100 * c:+.1f} points" for c in words["change"]],
+    })  # fmt: skip
+    share = st.column_config.ProgressColumn
+    st.dataframe(shown, hide_index=True, column_config={
+        "word": "Word", "before": share("Before", format="percent", min_value=0, max_value=1),
+        "after": share("After", format="percent", min_value=0, max_value=1), "change": "Change",
+    })  # fmt: skip
+
+
+def _goes_on(subject: Subject) -> None:
+    """The text with the changes, token by token, and what the model without them thinks of each."""
+    st.markdown("**How the text goes on**")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.selectbox("Words to go on", width=130, **choice("more"))
+        st.text_input("Force a word", placeholder=f"{len(subject.acts.token_ids)}= word", max_chars=60, width=170,
+                      help="A position and the word that is to stand there.", **field("force"))  # fmt: skip
+    count, now = int(state().whatif.more), state()
+    if not count:
+        return
+    with shown_errors(), st.spinner("Going on, word by word…"):
+        lists = [now.whatif.edits, ""]
+        found = [st_continuation(*subject.key, edits, now.compare.prompt_b, count, now.whatif.force) for edits in lists]
+        for name, rows in zip(("With the changes", "Without"), found, strict=True):
+            st.markdown(f"{name}: {plain(visible(''.join(rows['token'])))}")
+        rows = found[0]
+        st.dataframe(
+            pd.DataFrame({
+                "pos": rows["pos"], "word": [visible(t) for t in rows["token"]], "prob": rows["prob"],
+                "prob_clean": rows["prob_clean"],
+            }),
+            hide_index=True, height=220, column_config={
+                "pos": "Position", "word": "Word",
+                "prob": st.column_config.NumberColumn("P with the changes", format="percent"),
+                "prob_clean": st.column_config.NumberColumn("P without", format="percent"),
+            },
+        )  # fmt: skip
+
+
+def _both_flows(subject: Subject) -> None:
+    """The flow graph without and with the changes as one drawing, made when it is opened."""
+    from visit.drawing.pair import difference_data
+
+    box = st.expander("The flow with and without the changes", icon=":material/account_tree:", key="edited_flows",
+                      on_change="rerun")  # fmt: skip
+    if not box.open:
+        return
+    with box, st.spinner("Reading the words of both flows…"):
+        now = state()
+        blocks = [node.layer for one in edit_list.current() if (node := NodeId.parse(one.node)) and one.on]
+        levels = {**st_opened(None, subject.about), **{b: "words" for b in blocks if b is not None}}
+        found = st_edited_flows(*subject.about, now.whatif.edits, now.compare.prompt_b, opened_blocks(levels))
+        show(difference_data(found, levels, selected=now.graph.node or None, **now.graph.look), "flow_edited")
+        st.caption("A: without the changes, B: with them. Each state shows the target's probability in both.")
+
+
+def _checked(found: Any) -> None:
+    """The identities of these very edits, checked when they are looked at; and files."""
+    with st.container(horizontal=True):
+        box = st.popover("Are these numbers right?", icon=":material/verified:", key="edit_ledger", on_change="rerun")
+        if box.open:
+            with box, st.spinner("Running the checks of these changes…"):
+                st.dataframe(found.ledger, hide_index=True)
+        downloads("whatif", lambda: (found.meta, {"prediction": found.table, "words": found.words}))
+
+
+# ---- every part ------------------------------------------------------------------------------------------------------
+def all_parts(subject: Subject) -> None:
+    """Every head, or the most influential neurons, taken out one by one: a map, a scatter, a table."""
+    from visit.causal.agreement import KINDS, beside_effect
+
+    now = state().whatif
+    st.subheader("Every part, taken out by itself", anchor=False, help=explain("effect"))
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        units: Any = st.segmented_control("Parts", required=True, **segments("units"))
+        st.selectbox("Replaced", width=250, **choice("replaced"))
+        st.selectbox("Where", width=190, **choice("where"))
+    with st.spinner("Measuring what each part does…"):
+        table = beside_effect(st_effects(*subject.about, units, now.replaced, now.where))
+    st.markdown(_summary(subject, table))
+    if units == "heads":
+        measure: Any = st.segmented_control("Colour", required=True, wrap=True, **segments("show"))
+        _map(subject, table, measure)
+    with beside("effects"):
+        left, right = st.columns([1, 1], gap="medium")
+        with left:
+            _scatter(table)
+        with right:
+            _table(table)
+    st.caption("Kinds: " + "; ".join(f"**{name}**: {about}" for name, about in KINDS.items()) + ".")
+    downloads("effects", lambda: (table.attrs, {"effects": table}))
+
+
+def _summary(subject: Subject, table: pd.DataFrame) -> str:
+    """The finding in one sentence: the part with the largest contribution, and the one with the largest effect."""
+    before, word = table.attrs["before"], plain(subject.word)
+    first = table.loc[table["contribution"].abs().idxmax()]
+    most = table.loc[table["effect"].abs().idxmax()]
+    told = (
+        f"**{first['name']}** adds most directly ({first['contribution']:+.2f} logits). Without it “{word}” has "
+        f"{percent(first['prob'])} instead of {percent(before['prob'])}"
+        + (": others make up for it." if first["kind"] == "others make up" else ".")
+    )
+    if most["node"] == first["node"]:
+        return f"{told} Of all, its removal also changes most ({most['effect']:+.2f} logits are lost)."
+    how = ": it steers others" if most["kind"] == "steers others" else ""
+    lost = f"{abs(most['effect']):.2f} logits {'lost' if most['effect'] > 0 else 'won'}, {percent(most['prob'])} left"
+    return (
+        f"{told} Most changes without **{most['name']}**, which adds {most['contribution']:+.2f} directly: {lost}{how}."
+    )
+
+
+def _map(subject: Subject, table: pd.DataFrame, measure: str) -> None:
+    from visit.figures.effects import effects_map
+
+    st.altair_chart(
+        effects_map(table, measure, state().graph.node), width="stretch",
+        **on_point("effects_map", "head", lambda point: take_out(point["node"])),
+        alt="Every head of every layer, coloured by the chosen measure",
+    )  # fmt: skip
+    st.caption(
+        f"Each cell is one head, in logits of “{plain(subject.word)}”: blue-green speaks for it, vermilion against it. "
+        "A click takes the head out, above."
+    )
+
+
+def _scatter(table: pd.DataFrame) -> None:
+    from visit.figures.effects import disagreement
+
+    st.altair_chart(
+        disagreement(table), width="stretch",
+        **on_point("effects_scatter", "part", lambda point: take_out(point["node"])),
+        alt="What every part adds directly against what is lost without it",
+    )  # fmt: skip
+
+
+def _table(table: pd.DataFrame) -> None:
+    order = table.reindex(table["effect"].abs().sort_values(ascending=False, kind="stable").index)
+    shown = order[["name", "contribution", "influence", "effect", "prob", "kind"]]
+    column = st.column_config.NumberColumn
+    st.dataframe(
+        shown, hide_index=True, height=400, **on_row("effects_table", order["node"].tolist(), take_out),
+        column_config={
+            "name": "Part",
+            "contribution": column("Adds directly", format="%+.3f", help=explain("contribution")),
+            "influence": column("Influence", format="%+.3f", help=explain("influence")),
+            "effect": column("Lost without it", format="%+.3f", help=explain("effect")),
+            "prob": column("P without it", format="percent", help=explain("probability")),
+            "kind": st.column_config.TextColumn("So", help="By the rules below."),
+        },
+    )  # fmt: skip
+
+
+# ---- who writes which word, and how far the graph can be believed ----------------------------------------------------
+def roles_of_words(subject: Subject) -> None:
+    """Who writes each word of the prompt, who writes against it, and who is missed without adding anything."""
+    box = st.expander("Roles: who writes which word of the prompt, and who writes against it", icon=":material/badge:",
+                      key="roles", on_change="rerun")  # fmt: skip
+    if not box.open:
+        return
+    with box, st.spinner("Measuring what every head does…"):
+        table = st_roles(*subject.key, subject.pos)
+        worded = table[table["word"].notna()]
+        if worded.empty:
+            st.caption("No head meets the criteria of a mover, a suppressor or one that steers others here.")
+        else:
+            st.dataframe(_who(worded), hide_index=True, column_config={"Measured": st.column_config.Column(width=760)})
+        st.caption(
+            "Every head listed meets all criteria of its role, each with the number that was measured; the thresholds "
+            "stand beside them. Whether one that steers others does so through the movers' queries is not tested here."
+        )
+        with st.popover("All criteria, and roles of patterns"):
+            st.dataframe(table.assign(node=[part_name(n) for n in table["node"]]), hide_index=True)
+
+
+def _who(table: pd.DataFrame) -> pd.DataFrame:
+    """A row a word, role and head, with what was measured of it."""
+    rows = []
+    for (word, role, node), found in table.groupby(["word", "role", "node"], sort=False):
+        told = [f"{one.criterion} {short(one.threshold)}: {short(one.number)}" for one in found.itertuples()]
+        rows.append(
+            {"Word": as_word(str(word)), "Role": role, "Head": part_name(str(node)), "Measured": "; ".join(told)}
+        )
+    return pd.DataFrame(rows)
+
+
+def believed(subject: Subject) -> None:
+    """How much of the answer the most important parts bring back alone, measured when it is asked for."""
+    from visit.causal.faithfulness import ORDERS, FaithfulnessJob, in_words
+    from visit.figures.effects import recovery
+    from visit.runs.prompts import model_run_key
+
+    st.subheader("How far can a graph of few parts be believed?", anchor=False, help=explain("faithfulness"))
+    st.caption(
+        "All but the most important heads and neurons are replaced by their mean over this prompt, at this position. "
+        "How much of the answer comes back?"
+    )
+    question = subject.question
+    asked = (*subject.acts.token_ids,), subject.pos, subject.target, subject.distractor
+    key = model_run_key("faithfulness 1", subject.model, *asked)
+    run = watched("faithfulness", key, lambda: FaithfulnessJob.of(question, ORDERS, None, "last", 0), "Measure it")
+    if run is None or run.result is None or run.state != "done":
+        return
+    table = run.result
+    st.markdown(plain(in_words(table)))
+    st.altair_chart(recovery(table), width="stretch", alt="Share of the answer that comes back by share of parts kept")
+    downloads("faithfulness", lambda: (table.attrs, {"faithfulness": table}))

@@ -1,0 +1,117 @@
+"""What parts add, what their removal costs, and how the two disagree, as Altair charts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from visit.figures.heads import AWAY_HUE, heads_and_layers
+from visit.figures.maps import HUE, OUTLINE, ROW, heat_map
+from visit.text.numbers import number, percent
+
+KINDS = {  # of `visit.narrate.causes.kind`: what stands beside a point, and its colour
+    "others make up": "#b8860b",
+    "steers others": "#7a3e9d",
+    "adds by itself": HUE,
+    "little": OUTLINE,
+}
+LOW_ROW = 18  # height of a row where there are many, px
+NAMED = 8  # points with their name: those where contribution and effect disagree most
+_TIPS = {
+    "name": "part", "contribution": "adds directly, logits", "influence": "influence, logits",
+    "effect": "lost without it, logits", "after": "probability without it", "kind": "so",
+}  # fmt: skip
+
+
+def effects_map(table: pd.DataFrame, measure: str, chosen: str) -> Any:
+    """Layers × heads, coloured by "effect", "influence" or "contribution"; a click selects `node` under "head".
+
+    For the target blue-green, against it vermilion. `table`: `visit.narrate.causes.disagreement`'s rows.
+    """
+    import altair as alt
+
+    cells = _cells(table)
+    value = table[measure].astype(float)
+    cells["value"], cells["strength"] = value, (value.abs() / max(float(value.abs().max()), 1e-12)).clip(0, 1)
+    cells["text"] = [f"{v:+.2f}" if abs(v) >= 0.005 else "0" for v in value]
+    cells["framed"] = cells["node"] == chosen
+    color = alt.condition(alt.datum.value < 0, alt.value(AWAY_HUE), alt.value(HUE))
+    tips = {f"{name}:N": title for name, title in _TIPS.items()}
+    layers = heat_map(cells, *heads_and_layers(cells), tips, color, ("head", ["node"]))
+    step = ROW if cells["layer"].nunique() <= 16 else LOW_ROW
+    return layers.properties(height={"step": step}, width="container")
+
+
+def disagreement(table: pd.DataFrame) -> Any:
+    """What every part adds directly (x) against what is lost without it (y); on the line both agree.
+
+    The parts that disagree most bear their names. A click selects `node` under "part".
+    """
+    import altair as alt
+
+    cells = _cells(table).assign(x=table["contribution"].astype(float), y=table["effect"].astype(float))
+    low, high = float(cells[["x", "y"]].min().min()), float(cells[["x", "y"]].max().max())
+    room = 0.05 * (high - low or 1)
+    far = _named(cells, room)
+    cells["label"] = [name if i in far else "" for i, name in zip(cells.index, cells["name"], strict=True)]
+    line = pd.DataFrame({"x": [low, high], "y": [low, high]})
+    scale = alt.Scale(domain=[low - room, high + room], nice=False)
+    base = alt.Chart(cells).encode(
+        x=alt.X("x:Q", scale=scale, title="adds directly (contribution, logits)"),
+        y=alt.Y("y:Q", scale=scale, title="lost without it (effect, logits)"),
+        tooltip=[alt.Tooltip(f"{name}:N", title=title) for name, title in _TIPS.items()],
+    )
+    pick = alt.selection_point(name="part", fields=["node"], on="click", empty=False)
+    colour = alt.Color(
+        "kind:N", scale=alt.Scale(domain=list(KINDS), range=list(KINDS.values())),
+        legend=alt.Legend(title=None, orient="bottom"),
+    )  # fmt: skip
+    points = base.mark_circle(size=70, opacity=0.85, cursor="pointer").encode(color=colour).add_params(pick)
+    names = base.mark_text(align="left", dx=7, fontSize=11, color="currentColor").encode(text="label:N")
+    agree = alt.Chart(line).mark_line(color=OUTLINE, strokeDash=[4, 4], strokeWidth=1).encode(x="x:Q", y="y:Q")
+    return alt.layer(agree, points, names).properties(height=380)
+
+
+def _named(cells: pd.DataFrame, room: float) -> list[int]:
+    """The parts to be named: those farthest from the line, and of names that would lie on each other the first."""
+    named: list[int] = []
+    for i in (cells["y"] - cells["x"]).abs().sort_values(ascending=False, kind="stable").index:
+        x, y = cells.loc[i, "x"], cells.loc[i, "y"]
+        if all(abs(y - cells.loc[j, "y"]) > room or abs(x - cells.loc[j, "x"]) > 5 * room for j in named):
+            named.append(i)
+        if len(named) == NAMED:
+            break
+    return named
+
+
+def _cells(table: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({
+        "node": table["node"], "layer": table["layer"], "head": table["head"].astype(object),
+        "row": [f"layer {n}" for n in table["layer"]], "name": table["name"], "kind": table["kind"],
+        **{name: [number(v, True) for v in table[name]] for name in ("contribution", "influence", "effect")},
+        "after": [percent(p) for p in table["prob"]],
+    })  # fmt: skip
+
+
+def recovery(table: pd.DataFrame) -> Any:
+    """How much of the answer comes back (y) with so many of the parts (x, on a log scale), a line an order."""
+    import altair as alt
+
+    names = {"norm": "by length", "contribution": "by contribution", "influence": "by influence", "random": "at random"}
+    shown = table.assign(
+        order=table["by"].map(names), kept=[percent(s) for s in table["share"]],
+        back=[percent(r) if r == r else "–" for r in table["recovered"]],
+    )  # fmt: skip
+    colour = alt.Color(
+        "order:N", scale=alt.Scale(domain=list(names.values()), range=["#5b6b7f", "#b8860b", HUE, OUTLINE]),
+        legend=alt.Legend(title="the parts kept, chosen", orient="bottom"),
+    )  # fmt: skip
+    base = alt.Chart(shown).encode(
+        x=alt.X("share:Q", scale=alt.Scale(type="log"), axis=alt.Axis(format="~%", title="share of the parts kept")),
+        y=alt.Y("recovered:Q", axis=alt.Axis(format="%", title="of the answer that comes back")),
+        color=colour,
+        tooltip=[alt.Tooltip("order:N", title="chosen"), alt.Tooltip("kept:N"), alt.Tooltip("back:N", title="back")],
+    )
+    dashes = alt.StrokeDash("order:N", legend=None)
+    return alt.layer(base.mark_line().encode(strokeDash=dashes), base.mark_point(filled=True)).properties(height=280)
