@@ -12,7 +12,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +52,7 @@ def effect_maps(model: Any, acts: Any) -> None:
         print(f"effects of all heads, at={at:4s} {seconds:16.2f} s {seconds / passes:8.3f} × (allowed {allowed})")
     table, target, worst = visit.effects(model, acts), int(acts.logits[-1].argmax()), 0.0
     for row in table.itertuples():
-        z = acts.z.clone()
-        z[row.layer, -1, row.head] = 0
-        edit = visit.Edit(row.node, "from", replace(acts, z=z))
-        logits = visit.capture(model, acts.token_ids, ("logits",), (edit,)).logits[-1]
+        logits = visit.capture(model, acts.token_ids, ("logits",), (visit.Edit(row.node, pos=-1),)).logits[-1]
         worst = max(worst, abs(float(logits[target] - logits.mean()) - row.logit))
     share = worst / table["d_logit"].abs().max()
     print(f"farthest from one pass a head: {share:.1e} of the map's largest effect (allowed 1e-4)", flush=True)

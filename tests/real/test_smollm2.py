@@ -6,7 +6,6 @@ model a failure.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -138,9 +137,7 @@ def test_a_map_of_effects_is_that_of_one_pass_a_head(smollm2):
     largest = table["d_difference"].abs().max()
     mary, john = smollm2.token_id(" Mary"), smollm2.token_id(" John")
     for layer in range(0, 30, 3):
-        z = acts.z.clone()
-        z[layer, -1, layer % 9] = 0
-        edit = visit.Edit(f"L{layer}.head{layer % 9}", "from", replace(acts, z=z))
+        edit = visit.Edit(f"L{layer}.head{layer % 9}", pos=-1)
         logits = visit.capture(smollm2, NAMES, parts=("logits",), edits=(edit,)).logits[-1]
         assert table.loc[edit.node_id, "difference"] == pytest.approx(
             float(logits[mary] - logits[john]), abs=1e-4 * largest

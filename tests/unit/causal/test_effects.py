@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 from dataclasses import replace
 
 import models
@@ -176,3 +177,24 @@ def test_the_divergence_is_exact_where_it_is_tiny_and_where_it_is_huge():
 def test_a_wrong_question_gets_a_sentence(model, acts, options, says):
     with pytest.raises(VisitError, match=says):
         effects(model, acts, **options)
+
+
+def test_edits_of_other_users_do_not_reach_a_map_nor_a_map_their_runs(acts, model):
+    """Half of the threads edit runs of the same model, half make maps; each gets the numbers it gets alone."""
+    alone = effects(model, acts, target=7)["logit"].tolist()
+    edit = Edit("L1.attn_out")
+    edited, wrong = capture(model, PROMPT, edits=(edit,)).logits, []
+
+    def work(number: int) -> None:
+        for _ in range(4):
+            if number % 2 and not torch.equal(capture(model, PROMPT, edits=(edit,)).logits, edited):
+                wrong.append(number)
+            if not number % 2 and effects(model, acts, target=7)["logit"].tolist() != alone:
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
