@@ -37,7 +37,8 @@ def jobs(model: Any) -> tuple[Any, Any]:
     """Two classes of jobs over rows of prompts: the counts, and the bare pass."""
     import torch
 
-    from visit.activations.forward import _fit, capture_many, tokenize
+    from visit.activations.forward import _fit, capture_many
+    from visit.models.model import tokenize
 
     class Bare:
         def __init__(self, items: Sequence[Any], logits: int = 1) -> None:

@@ -44,7 +44,8 @@ class Table:
 
     def __init__(self, name: str) -> None:
         import visit
-        from visit.activations.forward import plain_logits, tokenize
+        from visit.activations.forward import plain_logits
+        from visit.models.model import tokenize
 
         self.model = visit.load_model(name)
         ids = tokenize(self.model, PROMPT)

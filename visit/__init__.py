@@ -23,7 +23,7 @@ _HOME = {
     "Model": "models.model",
     "load_model": "models.load",
     "Activations": "activations.record",
-    "Edit": "activations.forward",
+    "Edit": "activations.record",
     "chat_prompt": "models.chat",
     "capture": "activations.forward",
     "capture_many": "activations.forward",

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from visit import Edit, VisitError, build_flow_graph, capture, compare, ledger
-from visit.activations.forward import PARTS, plain_logits
+from visit.activations.forward import plain_logits
+from visit.activations.record import PARTS
 from visit.models.attention import first_visible
 
 PROMPT = [5, 17, 3, 99, 41, 17, 8, 200, 31]

@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from visit import Edit, VisitError, capture, influence
-from visit.activations import forward
+from visit.activations.edit_hooks import edit_hooks
+from visit.exact import gradients as module
 from visit.exact.decompose import attribution, head_results, memory_values, needed, written
+from visit.exact.gradients import gradients, gradients_of
 from visit.exact.question import ask
 from visit.models.model import wrap
 
@@ -120,7 +122,7 @@ def test_in_the_last_block_it_is_the_contribution_less_what_the_final_norm_takes
     if bias is not None:
         assert part(table, f"L{layer}.mlp_bias") == pytest.approx(float(expected(bias)), rel=1e-10)
     if model.ln_final is not None:  # a longer stream reads the same, but for the ε
-        whole = question.gradients.into("resid_post", layer) @ x
+        whole = gradients_of(question).into("resid_post", layer) @ x
         assert abs(whole) == pytest.approx(abs(float(frozen.of(x))) * model.d_model * model.final_eps / float(square))
 
 
@@ -154,7 +156,7 @@ def test_an_edited_run_is_differentiated_with_its_edits(name):
     table = influence(model, acts, T, 31)
     assert part(table, "L0.head1") == 0 and part(table, "L1.mlp_out") == 0
     vector = head_results(model, acts, 0, T)[2]
-    with forward.edit_hooks(model, acts.edits, len(PROMPT)):
+    with edit_hooks(model, acts.edits, len(PROMPT)):
         true = slope(model, "attn_out", 0, vector, 31)
     assert part(table, "L0.head2") == pytest.approx(true, rel=1e-6, abs=1e-8)
     assert part(table, "L0.head2") != pytest.approx(part(influence(model, capture(model, PROMPT), T, 31), "L0.head2"))
@@ -167,7 +169,7 @@ def test_so_is_one_whose_heads_are_made_again(name):
     acts = capture(model, PROMPT, edits=HEADS_REMADE)
     table = influence(model, acts, T, 31)
     vector = head_results(model, acts, 0, T)[2]
-    with forward.edit_hooks(model, acts.edits, len(PROMPT)):
+    with edit_hooks(model, acts.edits, len(PROMPT)):
         true = slope(model, "attn_out", 0, vector, 31)
     assert part(table, "L0.head2") == pytest.approx(true, rel=1e-5, abs=1e-7)
 
@@ -177,9 +179,9 @@ def test_a_long_prompt_computes_its_blocks_again_and_gets_the_same(name, monkeyp
     model = models.small(name)
     acts = capture(model, PROMPT, edits=(Edit("L1.head1"), *HEADS_REMADE))
     word = ask(model, acts, T).word
-    plain = forward.gradients(model, acts, T, word)
-    monkeypatch.setattr(forward, "GRAPH_BYTES", 0)
-    again = forward.gradients(model, acts, T, word)
+    plain = gradients(model, acts, T, word)
+    monkeypatch.setattr(module, "GRAPH_BYTES", 0)
+    again = gradients(model, acts, T, word)
     assert torch.allclose(plain.attn_out, again.attn_out, rtol=1e-12, atol=1e-14)
     assert torch.allclose(plain.mlp_out, again.mlp_out, rtol=1e-12, atol=1e-14)
     assert not any("forward" in vars(block) for block in model.blocks)
@@ -191,7 +193,7 @@ def test_gradients_of_every_position(name):
     model = models.exact(name)
     acts = capture(model, PROMPT)
     word = ask(model, acts, T, 31).word
-    one, every = (forward.gradients(model, acts, T, word, every=every) for every in (False, True))
+    one, every = (gradients(model, acts, T, word, every=every) for every in (False, True))
     assert one.positions == (T,) and every.positions == tuple(range(len(PROMPT)))
     for layer in range(model.n_layers):
         for site in ("attn_out", "mlp_out"):
@@ -224,7 +226,7 @@ def test_nothing_is_left_behind_also_after_an_error(monkeypatch):
     model = models.small("gpt2")
     acts = capture(model, PROMPT)
     influence(model, acts, pos=3)
-    monkeypatch.setattr(forward, "GRAPH_BYTES", 0)
+    monkeypatch.setattr(module, "GRAPH_BYTES", 0)
     monkeypatch.setattr(model.hf.transformer.ln_f, "forward", lambda x: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         influence(model, acts)

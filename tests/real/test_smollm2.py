@@ -19,7 +19,8 @@ import visit
 from visit.causal.named_heads import named_heads
 from visit.models import wheels
 from visit.narrate.causes import cause_story
-from visit.runs.prompts import answered, shipped_set
+from visit.runs.answers import answered
+from visit.runs.prompts import shipped_set
 
 JAPAN, FRANCE = "The capital of Japan is the city of", "The capital of France is the city of"
 NAMES = "When Mary and John went to the store, John gave a drink to"

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from visit.activations.edited_heads import edited_head
-from visit.activations.edits import Applied
 from visit.activations.hooks import Recorder
-from visit.activations.sites import position_part, projection, stream_reader
-from visit.models.attention import rotation_set, table_rotation, visible
-from visit.models.model import Model
+from visit.activations.record import Applied
+from visit.activations.sites import position_part
+from visit.models.attention import norm_module, rotation_set, table_rotation, visible
+from visit.models.model import Model, stream_reader
 
 Counts = dict[int, tuple[Any, int]]  # place in the list -> (numbers that became others, numbers that were written)
 Placed = tuple[int, Applied]  # an edit and its place in the list
@@ -231,3 +231,25 @@ def _rotation(model: Model, recorder: Recorder, layer: int, length: int) -> tupl
     else:
         cos, sin = recorder.buffers["rotary"][rotation_set(model, layer)][:, 0, :length]
     return cos.to(model.wide), sin.to(model.wide)
+
+
+def projection(model: Model, name: str, layer: int, head: int) -> tuple[Any, Callable[[Tensor], Tensor]]:
+    """(module, view): whose output holds the queries, keys or values ("q", "k", "v") of one head, and where in it.
+
+    They are those that enter the rotation, as the record has them: past a norm of queries and keys where there is one.
+    `view(output)`: `[…, pos, d_head]`, a view that can be written.
+    """
+    family, norm = model.family, norm_module(model, name, layer) if name in "qk" else None
+    start = head * model.d_head
+    if norm is None and len(family.qkv) == 1:
+        width = (model.n_heads + 2 * model.n_kv_heads) * model.d_head
+        start = int(model.split_qkv(torch.arange(width))["qkv".index(name)][head, 0])
+    columns = slice(start, start + model.d_head)
+
+    def view(x: Tensor) -> Tensor:
+        if norm is not None and x.dim() == 4:
+            return (x.transpose(1, 2) if family.heads_first else x)[..., head, :]
+        return x[..., columns]
+
+    path = family.qkv[0 if len(family.qkv) == 1 else "qkv".index(name)]
+    return (model.module(path, layer) if norm is None else norm), view

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from visit.activations.edits import Applied
+from visit.activations.record import Applied
 from visit.models.attention import pattern_of, rotate, visible
 from visit.models.model import Model
 

@@ -1,4 +1,4 @@
-"""Interventions on one forward pass: what is asked for (`Edit`), checked against a model and a prompt (`applied`).
+"""Interventions on one forward pass: what is asked for (`Edit`), checked against a model and a prompt (`resolved`).
 
 From an edit to a run, in four steps:
 1. `site_of` finds the numbers that the name stands for (`sites`);
@@ -14,17 +14,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from visit.activations.means import Means, prompt_means
-from visit.activations.record import Activations
-from visit.activations.sites import Site, in_record, site_of
+from visit.activations.means import Means, Run, prompt_means
+from visit.activations.record import Activations, Applied, Edit, Site
+from visit.activations.sites import RECORDED, in_record, site_of
 from visit.errors import VisitError, check_choice
 from visit.models.attention import first_visible
 from visit.models.model import Model
@@ -34,111 +34,16 @@ from visit.text.visible import visible
 HOWS = ("zero", "mean", "from", "scale", "add")
 REPLACING = ("zero", "mean", "from")  # what was there before does not matter any more
 MAX_EDITS = 1_000
-How = Literal["zero", "mean", "from", "scale", "add"]
 
 
-@dataclass(frozen=True, eq=False)
-class Edit:
-    """Replace or change one part of one run, at every position or at some.
-
-    `node_id`: a head (`L9.head6`, the input of W_O), a neuron (`L9.mlp_value2071`, `L9.attn_neuron391`), a whole sum
-    (`L9.attn_out`, `L9.mlp_out`; `L9.block`: all that the block adds to the stream), the stream (`L9.resid_pre`,
-    `L9.resid_post`), the embedding as it enters the stream, without a learned position (`embed`, `embed.pos3`), a
-    `L9.head6.query`; and of one source position, 4: `L9.head6.key4`, `L9.head6.value4` (of that head alone, also where
-    heads share them), `L9.kv_head2.key4`, `L9.kv_head2.value4` (the shared vector, for all heads that read it), and
-    `L9.head6.link4`, the weight with which the head attends to it: the others stay as they are, so that they add up to
-    1 no more; with `L9.head6.link4.renormalised` they are divided by their new sum.
-    `how`: "zero"; "scale": `factor` × its own; "add": plus `factor` (1 without one) × a direction;
-    "from" (resampled): its values in `source`; "mean": its mean in `source`.
-    `source` of "from": a record or a prompt; of another length it is aligned by its tokens, and what has no partner
-    stays as it is. Of "mean": prompts (their mean at that position from the end; position 0 is never averaged with
-    others, and a position that fewer than 5 prompts have takes the mean over all but position 0), a record (the mean of
-    its positions), or None (of this run's positions). Of "add": a vector `[width]` or one a position `[pos, width]`, or
-    a pair (b, a) of prompts or records: the site's vector at the last position of b minus that of a.
-    `pos`: "all", a position (negative from the end), or several; of a key, value or link: the queries that see it so.
-    Raises nothing by itself: `capture` checks it against its model and prompt. Source: causes, section 12.
-    """
-
-    node_id: str
-    how: How = "zero"
-    source: Any = None
-    pos: Any = "all"
-    factor: float | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Applied:
-    """An edit as it acts on one run, its source turned into numbers, so that the run can be made again.
-
-    `positions`: None = all. `values`: `[pos, width]`, one for each position of the prompt, or `[1, width]` for all of
-    them; None where none are needed. `beyond`: of a mean over prompts, the vector of positions past the prompt's end.
-    `edit` is what was asked for without its source, which may be a large record; `origin` says what that was.
-    `note`: what was left out of it, a sentence. `changed`: (k, n), it changed k of n numbers in its run; of a key,
-    value or link of one head the numbers of its z.
-    """
-
-    edit: Edit
-    site: Site
-    positions: tuple[int, ...] | None
-    values: Float[Tensor, "pos width"] | None = None
-    beyond: Float[Tensor, "1 width"] | None = None
-    note: str = ""
-    origin: str = ""
-    changed: tuple[int, int] | None = None
-
-    def edited(
-        self, own: Float[Tensor, "... pos width"], whole: Tensor | None = None, rows: int | None = None
-    ) -> Float[Tensor, "... pos width"]:
-        """`own` with the edit in it. `whole`: what a run's own mean is taken over (None: `own`); `rows`: every row of
-        `own` is the vector of this one position, as other positions see it."""
-        values = None if self.values is None else self.values.to(own)
-        if values is not None and len(values) > 1:
-            if rows is not None:
-                values = values[rows : rows + 1]
-            elif (more := own.shape[-2] - len(values)) > 0:  # the text has grown
-                after = own[..., len(values) :, :] if self.beyond is None else self.beyond.to(own).expand(more, -1)
-                after = torch.zeros_like(after) if self.edit.how == "add" else after
-                values = torch.cat([values.expand(*after.shape[:-2], -1, -1), after], dim=-2)
-        how = self.edit.how
-        if how == "zero":
-            new = torch.zeros_like(own)
-        elif how == "scale":
-            new = own * self.factor
-        elif values is None:
-            new = (own if whole is None else whole).mean(-2, keepdim=True)
-        else:
-            new = own + self.factor * values if how == "add" else values
-        new = new.expand_as(own)
-        if self.positions is None:
-            return new
-        out = own.clone()
-        out[..., self.positions, :] = new[..., self.positions, :]
-        return out
-
-    @property
-    def factor(self) -> float:
-        return 1.0 if self.edit.factor is None else float(self.edit.factor)
-
-    @property
-    def meta(self) -> dict[str, Any]:
-        """What was done, for a table: `node`, `how`, `source` (in words), `factor`, `positions` (None: all), `heads`
-        (of a shared key or value those that read it), `changed` of so many `numbers`, `note`.
-        """
-        changed, numbers = self.changed or (None, None)
-        factor = self.factor if self.edit.how in ("scale", "add") else None
-        return {
-            "node": self.edit.node_id, "how": self.edit.how, "source": self.origin or None, "factor": factor,
-            "positions": None if self.positions is None else list(self.positions),
-            "heads": list(self.site.heads) if self.site.node.kv_head is not None else None,
-            "changed": changed, "numbers": numbers, "note": self.note,
-        }  # fmt: skip
-
-
-def applied(model: Model, edits: Iterable[Edit | Applied], ids: Sequence[int]) -> tuple[Applied, ...]:
+def resolved(
+    model: Model, edits: Iterable[Edit | Applied], ids: Sequence[int], run: Run
+) -> tuple[Applied, ...]:  # fmt: skip
     """Check edits against a model and a prompt, and turn their sources into numbers; may run the model for a source.
 
-    Raises `VisitError` for what does not exist here, a source that is missing or of another model, a factor that is no
-    number, more than 1,000 edits, and edits that contradict each other.
+    `run`: how prompts are run without edits (`capture_many`, which lies above). Raises `VisitError` for what does not
+    exist here, a source that is missing or of another model, a factor that is no number, more than 1,000 edits, and
+    edits that contradict each other.
     """
     edits = list(edits)
     if len(edits) > MAX_EDITS:
@@ -150,27 +55,27 @@ def applied(model: Model, edits: Iterable[Edit | Applied], ids: Sequence[int]) -
     for edit in edits:
         if not isinstance(edit, Edit | Applied):
             raise VisitError(f"edits holds visit.Edit(node_id, how, …); got {type(edit).__name__} {edit!r}.")
-        found.append(edit if isinstance(edit, Applied) else _without_source(_apply(model, edit, tuple(ids))))
+        found.append(edit if isinstance(edit, Applied) else _without_source(_apply(model, edit, tuple(ids), run)))
     _check_together(found)
     return tuple(found)
 
 
-def _apply(model: Model, edit: Edit, ids: tuple[int, ...]) -> Applied:
+def _apply(model: Model, edit: Edit, ids: tuple[int, ...], run: Run) -> Applied:
     site = site_of(model, edit.node_id)
     check_choice("How of an edit", edit.how, HOWS)
     _check_factor(edit)
     positions = _positions(model, edit, site, len(ids))
     if edit.how == "from":
-        return _from(model, edit, site, positions, ids)
+        return _from(model, edit, site, positions, ids, run)
     values = beyond = None
     if edit.how == "mean" and site.node.kind == "link":
         raise VisitError(
             f"The weight of a link depends on who attends: a mean of {edit.node_id!r} says nothing. Use zero or scale."
         )
     if edit.how == "mean" and edit.source is not None:
-        values, beyond = _mean(model, edit, site, len(ids))
+        values, beyond = _mean(model, edit, site, len(ids), run)
     elif edit.how == "add":
-        values = _direction(model, edit, site, len(ids))
+        values = _direction(model, edit, site, len(ids), run)
     elif edit.how != "mean" and edit.source is not None:
         raise VisitError(f"A source belongs to 'from', 'mean' and 'add'; {edit.node_id!r} is edited by {edit.how!r}.")
     return Applied(edit, site, positions, values, beyond)
@@ -253,15 +158,12 @@ def is_prompt(source: Any) -> bool:
     )
 
 
-def _record(model: Model, source: Any, edit: Edit) -> Activations:
+def _record(model: Model, source: Any, edit: Edit, run: Run) -> Activations:
     """The run that values come from: the record itself, or the prompt's."""
     if isinstance(source, Activations):
         return source
     if is_prompt(source):
-        from visit.activations.forward import capture  # a source that is a prompt is a run of its own
-        from visit.activations.sites import RECORDED
-
-        return capture(model, source, parts=RECORDED[site_of(model, edit.node_id).quantity])
+        return next(iter(run(model, [source], RECORDED[site_of(model, edit.node_id).quantity])))
     raise VisitError(
         f"The source of an edit {edit.how!r} is a record or a prompt; got {type(source).__name__} for {edit.node_id!r}."
     )
@@ -274,11 +176,13 @@ def _values(model: Model, acts: Activations, site: Site) -> Float[Tensor, "pos w
     return values[:, site.columns]
 
 
-def _from(model: Model, edit: Edit, site: Site, positions: tuple[int, ...] | None, ids: tuple[int, ...]) -> Applied:
+def _from(
+    model: Model, edit: Edit, site: Site, positions: tuple[int, ...] | None, ids: tuple[int, ...], run: Run
+) -> Applied:  # fmt: skip
     """The values of another run, position by position where it is as long, else by the alignment of the tokens."""
     if edit.source is None:
         raise VisitError("An edit 'from' needs a source: the record of the run to take the values from, or its prompt.")
-    acts = _record(model, edit.source, edit)
+    acts = _record(model, edit.source, edit, run)
     other = acts.token_ids
     same = len(other) == len(ids)
     partner = {i: i for i in range(len(ids))} if same else token_partners(ids, other)
@@ -310,11 +214,11 @@ def _from(model: Model, edit: Edit, site: Site, positions: tuple[int, ...] | Non
     return Applied(edit, site, positions, values, None, note)
 
 
-def _mean(model: Model, edit: Edit, site: Site, length: int) -> tuple[Tensor, Tensor | None]:
+def _mean(model: Model, edit: Edit, site: Site, length: int, run: Run) -> tuple[Tensor, Tensor | None]:
     """(a vector a position or one for all, the vector past the prompt) of a mean."""
     source = edit.source
     if isinstance(source, Activations) or is_prompt(source):
-        return _values(model, _record(model, source, edit), site).mean(-2, keepdim=True), None
+        return _values(model, _record(model, source, edit, run), site).mean(-2, keepdim=True), None
     if not isinstance(source, Means):
         prompts = getattr(source, "prompts", source)  # a set of prompts has them
         if not isinstance(prompts, Iterable) or not (prompts := list(prompts)):
@@ -322,12 +226,12 @@ def _mean(model: Model, edit: Edit, site: Site, length: int) -> tuple[Tensor, Te
                 f"The source of an edit 'mean' is a set of prompts, or a record; got {type(source).__name__} for "
                 f"{edit.node_id!r}."
             )
-        source = prompt_means(model, prompts, site.quantity)
+        source = prompt_means(model, prompts, site.quantity, run)
     values, beyond = source.at(site.quantity, site.layer, length)
     return values[:, site.columns], beyond[None, site.columns]
 
 
-def _direction(model: Model, edit: Edit, site: Site, length: int) -> Float[Tensor, "pos width"]:
+def _direction(model: Model, edit: Edit, site: Site, length: int, run: Run) -> Float[Tensor, "pos width"]:
     """The vector that is added: given, or the difference of two runs at their last positions."""
     source = edit.source
     if source is None:
@@ -339,7 +243,7 @@ def _direction(model: Model, edit: Edit, site: Site, length: int) -> Float[Tenso
     if pair and all(isinstance(s, Activations) or is_prompt(s) for s in source):
         if site.node.kind == "link":
             raise VisitError("A link has no direction: give the number to add to its weight as source.")
-        b, a = (_values(model, _record(model, s, edit), site)[-1:] for s in source)
+        b, a = (_values(model, _record(model, s, edit, run), site)[-1:] for s in source)
         return b - a
     try:
         vector = torch.as_tensor(source, device=model.device, dtype=model.wide)

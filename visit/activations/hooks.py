@@ -13,11 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visit.activations.edits import Applied
-from visit.activations.record import Activations
-from visit.activations.sites import stream_reader
+from visit.activations.record import Activations, Applied
 from visit.models.attention import norm_module, rotation_sets, table_rotation
-from visit.models.model import Model
+from visit.models.model import Model, stream_reader
 from visit.models.tokens import ChatPrompt
 
 

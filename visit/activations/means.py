@@ -8,7 +8,7 @@ from their end; a position that fewer than 5 prompts have takes the mean over al
 from __future__ import annotations
 
 import weakref
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from visit.activations.record import Activations
 from visit.activations.sites import RECORDED, in_record
 from visit.cache import Store
 from visit.errors import VisitError
-from visit.models.model import Model
+from visit.models.model import Model, tokenize
 
+Run = Callable[[Model, Sequence[Any], Sequence[str]], Iterator[Activations]]
 FEWEST = 5  # prompts that a position's own mean takes
 _KEPT_BYTES = 256 << 20
 _KEPT: weakref.WeakKeyDictionary[Model, Store] = weakref.WeakKeyDictionary()
@@ -48,19 +50,17 @@ class Means:
         return rows, self.rest[layer]
 
 
-def prompt_means(model: Model, prompts: Sequence[Any], quantity: str) -> Means:
+def prompt_means(model: Model, prompts: Sequence[Any], quantity: str, run: Run) -> Means:
     """The means of a quantity (a key of `sites.RECORDED`, not "pattern") over prompts, kept for the next call.
 
-    Raises `VisitError` for prompts that all have one token only.
+    `run`: `capture_many`, which lies above. Raises `VisitError` for prompts that all have one token only.
     """
     kept = _KEPT.setdefault(model, Store(_KEPT_BYTES))
     key: Hashable = quantity, tuple(p if isinstance(p, str) else tuple(p) for p in prompts)
-    return kept.get(key, lambda: _means(model, prompts, quantity))
+    return kept.get(key, lambda: _means(model, prompts, quantity, run))
 
 
-def _means(model: Model, prompts: Sequence[Any], quantity: str) -> Means:
-    from visit.activations.forward import capture_many, tokenize  # means are made from runs, and runs take means
-
+def _means(model: Model, prompts: Sequence[Any], quantity: str, run: Run) -> Means:
     lengths = sorted((len(tokenize(model, p)) for p in prompts), reverse=True)
     if lengths[0] < 2:
         raise VisitError("A mean needs prompts of at least two tokens: position 0 is never averaged with others.")
@@ -70,7 +70,7 @@ def _means(model: Model, prompts: Sequence[Any], quantity: str) -> Means:
     first: Any = 0.0
     by_end: Any = 0.0
     rest: Any = 0.0
-    for acts in capture_many(model, prompts, RECORDED[quantity]):
+    for acts in run(model, prompts, RECORDED[quantity]):
         rows = torch.stack([in_record(model, acts, quantity, layer) for layer in layers]).cpu().double()
         later = rows[:, 1:].flip(1)  # the last position first
         first, rest, total = first + rows[:, 0], rest + later.sum(1), total + later.shape[1]

@@ -1,18 +1,17 @@
-"""What one forward pass leaves behind: a frozen record, without batch axis."""
+"""What one forward pass leaves behind, and what altered it: frozen records, without batch axis."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from visit.errors import VisitError
 from visit.models.tokens import Chat
-
-if TYPE_CHECKING:
-    from visit.activations.edits import Applied
+from visit.text.node_id import NodeId
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,23 +78,126 @@ _NAMES = tuple(f.name for f in fields(Activations))
 PARTS = _NAMES[_NAMES.index("resid_pre") :]
 
 
-@dataclass(frozen=True, eq=False)
-class Gradients:
-    """How one number m of a run changes with what is added to the stream: ∂m/∂`attn_out`, ∂m/∂`mlp_out`.
+# ---- what a run is altered by (checked and made numbers: `edits`; written into the pass: `edit_hooks`) ---------------
+How = Literal["zero", "mean", "from", "scale", "add"]
 
-    m is the target's centred logit at `pos` (or target − distractor), before a soft-cap; units: logits per unit of the
-    stream. `positions` names what the axis `pos` of the gradients holds: `pos` alone, or all positions.
-    A state has the gradient of what was added to it last (`into`).
+
+@dataclass(frozen=True)
+class Site:
+    """The numbers of one node: `columns` of a quantity of a layer, at `source_pos` where the node names one.
+
+    `heads`: of keys, values and links the heads that the node acts on.
     """
 
-    pos: int
-    positions: tuple[int, ...]
-    attn_out: Float[Tensor, "layer pos d_model"]
-    mlp_out: Float[Tensor, "layer pos d_model"]
+    node: NodeId
+    quantity: str
+    layer: int
+    columns: slice
+    width: int
+    heads: tuple[int, ...] = ()
 
-    def into(self, kind: str, layer: int) -> Float[Tensor, " d_model"]:
-        """∂m/∂ a vector at `pos`: "attn_out", "mlp_out", "resid_mid", "resid_post", or "resid_pre" after block 0."""
-        if kind == "resid_pre":
-            kind, layer = "resid_post", layer - 1
-        part = self.attn_out if kind in ("attn_out", "resid_mid") else self.mlp_out
-        return part[layer, self.positions.index(self.pos)]
+    @property
+    def source_pos(self) -> int | None:
+        return self.node.source_pos
+
+    @property
+    def per_source(self) -> bool:
+        """Whether it is one position as others attend to it: a key, a value, a link. Its edit acts at their queries."""
+        return self.node.kind in ("key", "value", "link", "kv_key", "kv_value")
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """Replace or change one part of one run, at every position or at some.
+
+    `node_id`: a head (`L9.head6`, the input of W_O), a neuron (`L9.mlp_value2071`, `L9.attn_neuron391`), a whole sum
+    (`L9.attn_out`, `L9.mlp_out`; `L9.block`: all that the block adds to the stream), the stream (`L9.resid_pre`,
+    `L9.resid_post`), the embedding as it enters the stream, without a learned position (`embed`, `embed.pos3`), a
+    `L9.head6.query`; and of one source position, 4: `L9.head6.key4`, `L9.head6.value4` (of that head alone, also where
+    heads share them), `L9.kv_head2.key4`, `L9.kv_head2.value4` (the shared vector, for all heads that read it), and
+    `L9.head6.link4`, the weight with which the head attends to it: the others stay as they are, so that they add up to
+    1 no more; with `L9.head6.link4.renormalised` they are divided by their new sum.
+    `how`: "zero"; "scale": `factor` × its own; "add": plus `factor` (1 without one) × a direction;
+    "from" (resampled): its values in `source`; "mean": its mean in `source`.
+    `source` of "from": a record or a prompt; of another length it is aligned by its tokens, and what has no partner
+    stays as it is. Of "mean": prompts (their mean at that position from the end; position 0 is never averaged with
+    others, and a position that fewer than 5 prompts have takes the mean over all but position 0), a record (the mean of
+    its positions), or None (of this run's positions). Of "add": a vector `[width]` or one a position `[pos, width]`, or
+    a pair (b, a) of prompts or records: the site's vector at the last position of b minus that of a.
+    `pos`: "all", a position (negative from the end), or several; of a key, value or link: the queries that see it so.
+    Raises nothing by itself: `capture` checks it against its model and prompt. Source: causes, section 12.
+    """
+
+    node_id: str
+    how: How = "zero"
+    source: Any = None
+    pos: Any = "all"
+    factor: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Applied:
+    """An edit as it acts on one run, its source turned into numbers, so that the run can be made again.
+
+    `positions`: None = all. `values`: `[pos, width]`, one for each position of the prompt, or `[1, width]` for all of
+    them; None where none are needed. `beyond`: of a mean over prompts, the vector of positions past the prompt's end.
+    `edit` is what was asked for without its source, which may be a large record; `origin` says what that was.
+    `note`: what was left out of it, a sentence. `changed`: (k, n), it changed k of n numbers in its run; of a key,
+    value or link of one head the numbers of its z.
+    """
+
+    edit: Edit
+    site: Site
+    positions: tuple[int, ...] | None
+    values: Float[Tensor, "pos width"] | None = None
+    beyond: Float[Tensor, "1 width"] | None = None
+    note: str = ""
+    origin: str = ""
+    changed: tuple[int, int] | None = None
+
+    def edited(
+        self, own: Float[Tensor, "... pos width"], whole: Tensor | None = None, rows: int | None = None
+    ) -> Float[Tensor, "... pos width"]:
+        """`own` with the edit in it. `whole`: what a run's own mean is taken over (None: `own`); `rows`: every row of
+        `own` is the vector of this one position, as other positions see it."""
+        values = None if self.values is None else self.values.to(own)
+        if values is not None and len(values) > 1:
+            if rows is not None:
+                values = values[rows : rows + 1]
+            elif (more := own.shape[-2] - len(values)) > 0:  # the text has grown
+                after = own[..., len(values) :, :] if self.beyond is None else self.beyond.to(own).expand(more, -1)
+                after = torch.zeros_like(after) if self.edit.how == "add" else after
+                values = torch.cat([values.expand(*after.shape[:-2], -1, -1), after], dim=-2)
+        how = self.edit.how
+        if how == "zero":
+            new = torch.zeros_like(own)
+        elif how == "scale":
+            new = own * self.factor
+        elif values is None:
+            new = (own if whole is None else whole).mean(-2, keepdim=True)
+        else:
+            new = own + self.factor * values if how == "add" else values
+        new = new.expand_as(own)
+        if self.positions is None:
+            return new
+        out = own.clone()
+        out[..., self.positions, :] = new[..., self.positions, :]
+        return out
+
+    @property
+    def factor(self) -> float:
+        return 1.0 if self.edit.factor is None else float(self.edit.factor)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What was done, for a table: `node`, `how`, `source` (in words), `factor`, `positions` (None: all), `heads`
+        (of a shared key or value those that read it), `changed` of so many `numbers`, `note`.
+        """
+        changed, numbers = self.changed or (None, None)
+        factor = self.factor if self.edit.how in ("scale", "add") else None
+        return {
+            "node": self.edit.node_id, "how": self.edit.how, "source": self.origin or None, "factor": factor,
+            "positions": None if self.positions is None else list(self.positions),
+            "heads": list(self.site.heads) if self.site.node.kv_head is not None else None,
+            "changed": changed, "numbers": numbers, "note": self.note,
+        }  # fmt: skip

@@ -6,17 +6,13 @@ one go through the same `Site`, so that an edit with a run's own values cannot c
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from visit.activations.record import Activations
+from visit.activations.record import Activations, Site
 from visit.errors import VisitError
-from visit.models.attention import norm_module
 from visit.models.model import Model
 from visit.text.node_id import NodeId
 
@@ -37,30 +33,6 @@ _QUANTITY = {
     "query": "q", "key": "k", "kv_key": "k", "value": "v", "kv_value": "v", "link": "pattern", "resid_pre": "stream",
     "resid_post": "stream", "block": "block", "embed": "embed",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Site:
-    """The numbers of one node: `columns` of a quantity of a layer, at `source_pos` where the node names one.
-
-    `heads`: of keys, values and links the heads that the node acts on.
-    """
-
-    node: NodeId
-    quantity: str
-    layer: int
-    columns: slice
-    width: int
-    heads: tuple[int, ...] = ()
-
-    @property
-    def source_pos(self) -> int | None:
-        return self.node.source_pos
-
-    @property
-    def per_source(self) -> bool:
-        """Whether it is one position as others attend to it: a key, a value, a link. Its edit acts at their queries."""
-        return self.node.kind in ("key", "value", "link", "kv_key", "kv_value")
 
 
 def site_of(model: Model, node_id: str) -> Site:
@@ -126,33 +98,3 @@ def position_part(model: Model, like: Float[Tensor, "... pos d_model"]) -> Float
     rows: Any = model.module(model.family.pos_embed).weight
     start = model.family.pos_offset
     return rows[start : start + like.shape[-2]].detach().to(like)
-
-
-def projection(model: Model, name: str, layer: int, head: int) -> tuple[Any, Callable[[Tensor], Tensor]]:
-    """(module, view): whose output holds the queries, keys or values ("q", "k", "v") of one head, and where in it.
-
-    They are those that enter the rotation, as the record has them: past a norm of queries and keys where there is one.
-    `view(output)`: `[…, pos, d_head]`, a view that can be written.
-    """
-    family, norm = model.family, norm_module(model, name, layer) if name in "qk" else None
-    start = head * model.d_head
-    if norm is None and len(family.qkv) == 1:
-        width = (model.n_heads + 2 * model.n_kv_heads) * model.d_head
-        start = int(model.split_qkv(torch.arange(width))["qkv".index(name)][head, 0])
-    columns = slice(start, start + model.d_head)
-
-    def view(x: Tensor) -> Tensor:
-        if norm is not None and x.dim() == 4:
-            return (x.transpose(1, 2) if family.heads_first else x)[..., head, :]
-        return x[..., columns]
-
-    path = family.qkv[0 if len(family.qkv) == 1 else "qkv".index(name)]
-    return (model.module(path, layer) if norm is None else norm), view
-
-
-def stream_reader(model: Model, layer: int) -> Any:
-    """The module that the stream enters whole: block `layer`, and after the last block what reads its last state."""
-    if layer < model.n_layers:
-        return model.blocks[layer]
-    projected = model.module(str(model.family.project_out)) if model.project_out is not None else None
-    return model.ln_final or projected or model.unembedding

@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 import torch
 
-from visit.activations.forward import capture, plain_logits, tokenize
+from visit.activations.forward import capture, plain_logits
 from visit.activations.record import Activations
 from visit.exact.ledger import SAMPLE, ledger, summary, tolerance
 from visit.graph.build import build_flow_graph, sums_gap
 from visit.models.catalog import FORECAST_TOKENS, Dimensions, Forecast, forecast, memory_at_hand
-from visit.models.model import Model
+from visit.models.model import Model, tokenize
 from visit.models.provenance import provenance, quantization_note
 from visit.models.tokens import start_tokens
 from visit.text.numbers import size_text

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from visit.activations.forward import TOKENS_PER_BATCH, capture_many, tokenize
+from visit.activations.forward import TOKENS_PER_BATCH, capture_many
 from visit.errors import VisitError
 from visit.exact.question import check_neuron
-from visit.models.model import Model
+from visit.models.model import Model, tokenize
 from visit.runs.job import finish
 from visit.runs.prompts import Row, as_rows
 from visit.runs.sums import SumsJob, maximum, minimum, summed, together

@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from visit.activations.forward import tokenize
 from visit.activations.record import Activations
 from visit.analyses.neuron_sets import NeuronSums, outlier_dims, rogue_dims
 from visit.errors import check_choice, check_positive
@@ -19,7 +18,7 @@ from visit.exact.decompose import Attribution, needed, written
 from visit.exact.question import ask, check_layer, check_neuron, counted
 from visit.lenses.logit import columns_of, read
 from visit.lenses.weights import StaticIndex, matrices, read_rows, row_words, weight_rows
-from visit.models.model import Model
+from visit.models.model import Model, tokenize
 from visit.text.numbers import percent
 from visit.text.visible import visible
 

@@ -16,8 +16,7 @@ from visit.text.node_id import part_name
 from visit.text.numbers import short
 
 if TYPE_CHECKING:
-    from visit.activations.edits import Edit
-    from visit.activations.record import Activations
+    from visit.activations.record import Activations, Edit
     from visit.models.model import Model
 
 HOWS = {
@@ -46,7 +45,7 @@ class Listed:
 
 def as_edits(text: str, other: Callable[[], Activations], acts: Activations) -> list[Edit]:
     """The changes that are switched on, as the engine takes them. `other`: makes the other prompt's pass."""
-    from visit.activations.edits import Edit
+    from visit.activations.record import Edit
 
     made = []
     for one in parse_list(text):

@@ -129,7 +129,7 @@ def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | N
     from visit.analyses.function_words import FILE, function_words
     from visit.analyses.norm_sets import SHIFT_RUN, shift_job
     from visit.analyses.norm_tables import tables_of
-    from visit.runs.prompts import run_key
+    from visit.runs.answers import run_key
 
     st.subheader("Over a set of prompts", anchor=False)
     model = subject.model

@@ -75,7 +75,8 @@ def _control_job(name: str, key: str) -> Callable[[], Any]:
 
     def make() -> Any:
         from visit.lenses.trust import ControlRun
-        from visit.runs.prompts import fitting, right, shipped_set
+        from visit.runs.answers import fitting, right
+        from visit.runs.prompts import shipped_set
 
         assert lens is not None
         rows = fitting(model, shipped_set("facts", model.name), targets=True).spread(ASKED).rows

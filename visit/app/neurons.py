@@ -268,7 +268,7 @@ def _similar(near: pd.DataFrame) -> None:
 def _every_token(subject: Subject, prompts: PromptSet, layer: int, neuron: int) -> None:
     """What activates it anywhere in the set, not at the last tokens only."""
     from visit.analyses.neuron_tokens import TOKENS_RUN, token_tables, tokens_job
-    from visit.runs.prompts import run_key
+    from visit.runs.answers import run_key
 
     st.markdown("**The tokens that activate it most**")
     model = subject.model
@@ -352,7 +352,7 @@ def statistics(subject: Subject, chosen: PromptSet) -> tuple[Any, Any] | bool:
     """
     from visit.analyses.neuron_sets import NEURON_RUN, neuron_job, statistics_table
     from visit.analyses.neurons import regularization_findings, regularization_table
-    from visit.runs.prompts import run_key
+    from visit.runs.answers import run_key
 
     model = subject.model
     share: Any = st.segmented_control("Most active: so much of a layer", required=True, **segments("nshare"),

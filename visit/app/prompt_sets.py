@@ -15,20 +15,8 @@ from visit.app.follow import look_again
 from visit.app.state import field, segments, state
 from visit.app.widgets import beside, plain
 from visit.errors import VisitError
-from visit.runs.prompts import (
-    ANSWERED_RUN,
-    MAX_SET_BYTES,
-    NOTES_SHOWN,
-    Answered,
-    PromptSet,
-    all_shipped,
-    answering,
-    fitting,
-    read_prompts,
-    run_key,
-    shipped,
-    shipped_set,
-)
+from visit.runs.answers import ANSWERED_RUN, Answered, answering, fitting, run_key
+from visit.runs.prompts import MAX_SET_BYTES, NOTES_SHOWN, PromptSet, all_shipped, read_prompts, shipped, shipped_set
 from visit.runs.worker import WORKER, Run, Worker
 from visit.text.numbers import duration
 

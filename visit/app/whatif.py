@@ -297,7 +297,7 @@ def believed(subject: Subject) -> None:
     """How much of the answer the most important parts bring back alone, measured when it is asked for."""
     from visit.causal.faithfulness import ORDERS, FaithfulnessJob, in_words
     from visit.figures.effects import recovery
-    from visit.runs.prompts import model_run_key
+    from visit.runs.answers import model_run_key
 
     st.subheader("How far can a graph of few parts be believed?", anchor=False, help=explain("faithfulness"))
     st.caption(

@@ -18,9 +18,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from visit.activations.edits import Applied, Edit
 from visit.activations.forward import capture
-from visit.activations.record import Activations
+from visit.activations.record import Activations, Applied, Edit
 from visit.causal.edit_ledger import edit_ledger
 from visit.causal.effects import divergence_bits
 from visit.errors import VisitError

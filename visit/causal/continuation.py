@@ -13,10 +13,10 @@ import pandas as pd
 import torch
 
 from visit.activations.edit_hooks import edit_hooks
-from visit.activations.edits import Applied, Edit, applied
-from visit.activations.forward import tokenize
+from visit.activations.forward import applied
+from visit.activations.record import Applied, Edit
 from visit.errors import VisitError, check_positive
-from visit.models.model import Model
+from visit.models.model import Model, tokenize
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from visit.activations.edits import Applied, Edit, applied
-from visit.activations.forward import capture, plain_logits
-from visit.activations.record import Activations
+from visit.activations.forward import applied, capture, plain_logits
+from visit.activations.record import Activations, Applied, Edit
 from visit.errors import VisitError
 from visit.exact.ledger import distance, ledger, tolerance
 from visit.models.model import Model

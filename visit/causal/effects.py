@@ -21,13 +21,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from visit.activations.edits import Edit, applied, is_prompt
-from visit.activations.forward import capture
-from visit.activations.record import Activations
+from visit.activations.edits import is_prompt
+from visit.activations.forward import applied, capture
+from visit.activations.record import Activations, Edit
 from visit.activations.sites import in_record, site_of
 from visit.causal.block import run_block
 from visit.errors import VisitError, check_choice
 from visit.exact.decompose import needed, post_scale
+from visit.exact.gradients import gradients_of
 from visit.exact.influence import block_influence
 from visit.exact.question import Question, ask
 from visit.lenses.logit import lens_logits
@@ -278,7 +279,8 @@ def _added(question: Question, todo: Sequence[Change]) -> dict[str, list[float]]
         """Rows of a seam times the direction of contributions, and that of influence."""
         if (layer, seam) not in known:
             part = "attn" if seam in ("z", "attn_out") else "mlp"
-            both = torch.stack([question.attribution.direction, question.gradients.into(f"{part}_out", layer)], dim=1)
+            along = gradients_of(question).into(f"{part}_out", layer)
+            both = torch.stack([question.attribution.direction, along], dim=1)
             if seam in ("z", "neurons"):
                 rows = model.W_O(layer).flatten(0, 1) if seam == "z" else model.W_out(layer)
                 both = (rows @ both) * post_scale(model, acts, layer, part, t)

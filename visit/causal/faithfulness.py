@@ -27,12 +27,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from visit.activations.forward import capture, gradients
+from visit.activations.forward import capture, capture_many
 from visit.activations.means import prompt_means
 from visit.activations.record import Activations
 from visit.causal.block import run_block
 from visit.errors import VisitError, check_choice
 from visit.exact.decompose import needed, post_scale
+from visit.exact.gradients import gradients, gradients_of
 from visit.exact.question import Question, ask
 from visit.lenses.logit import final_norm
 from visit.models.model import Model
@@ -219,7 +220,7 @@ def _instead_of(
             mean[0] = own[0]
         return mean
     if not isinstance(source, Activations):
-        return prompt_means(question.model, source, name).at(name, layer, len(own))[0][span].to(wide)
+        return prompt_means(question.model, source, name, capture_many).at(name, layer, len(own))[0][span].to(wide)
     behind = len(question.acts.token_ids) - len(source.token_ids)  # aligned from the end
     if span.start - behind < 0:
         raise VisitError(
@@ -262,7 +263,7 @@ def _influence(question: Question, first: int, instead: list[tuple[Tensor, Tenso
     """The influence of what is taken away from every unit, of all positions where it is."""
     model, acts, span = question.model, question.acts, slice(first, question.pos + 1)
     one = first == question.pos
-    along = question.gradients if one else gradients(model, acts, question.pos, question.word, every=True)
+    along = gradients_of(question) if one else gradients(model, acts, question.pos, question.word, every=True)
     heads, neurons = [], []
     for layer, others in enumerate(instead):
         moved = []

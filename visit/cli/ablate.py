@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     """Take parts of one pass out, or put others in, and compare the prediction before and after."""
     check_out(options.out, TABLES)
     _check(options)
-    from visit.activations.edits import Edit
+    from visit.activations.record import Edit
     from visit.causal.ablate import ablate
     from visit.causal.continuation import continuation
     from visit.models.load import load_model
@@ -97,7 +97,8 @@ def _check(options: argparse.Namespace) -> None:
 def _source(options: argparse.Namespace, model: Any, acts: Any) -> Any:
     """The source of the edits: the other prompt's record, its difference to this one, or the prompts of a set."""
     if options.how == "mean":
-        from visit.runs.prompts import fitting, named_prompts
+        from visit.runs.answers import fitting
+        from visit.runs.prompts import named_prompts
 
         return fitting(model, named_prompts(options.set, model.name)).prompts
     if options.other is None:

@@ -38,7 +38,8 @@ def run(options: argparse.Namespace) -> int:
     from visit.causal.faithfulness import faithfulness, in_words
     from visit.files.tables import to_text
     from visit.models.load import load_model
-    from visit.runs.prompts import fitting, named_prompts
+    from visit.runs.answers import fitting
+    from visit.runs.prompts import named_prompts
 
     check_out(options.out, TABLES)
     if options.seed < 0:

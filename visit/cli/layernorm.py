@@ -121,7 +121,8 @@ def _file_text(path: Path) -> str:
 
 def _readable_prompts(model: Any, path: Path) -> list[str]:
     """The prompts of a file that this model can read; the others are listed on standard error, with their lines."""
-    from visit.runs.prompts import fitting, named_prompts
+    from visit.runs.answers import fitting
+    from visit.runs.prompts import named_prompts
 
     chosen = fitting(model, named_prompts(path, model.name))
     for note in chosen.notes:

@@ -79,7 +79,8 @@ def run_fit(options: argparse.Namespace) -> int:
 def run_report(options: argparse.Namespace) -> int:
     """How near the plain and the fitted lens come to the model's prediction, per block; with --prompts the controls."""
     from visit.models.load import load_model
-    from visit.runs.prompts import fitting, named_prompts, right
+    from visit.runs.answers import fitting, right
+    from visit.runs.prompts import named_prompts
 
     check_out(options.out, TABLES)
     model = load_model(options.model, options.revision, options.dtype)

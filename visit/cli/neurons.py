@@ -143,7 +143,8 @@ def _statistics_of_set(options: argparse.Namespace, model: Any) -> int:
     from visit.analyses.neuron_tokens import neuron_tokens
     from visit.analyses.neurons import neuron_card, regularization_findings, regularization_table
     from visit.files.tables import to_text
-    from visit.runs.prompts import fitting, named_prompts
+    from visit.runs.answers import fitting
+    from visit.runs.prompts import named_prompts
 
     chosen = fitting(model, named_prompts(options.prompts, model.name))
     for note in chosen.notes:

@@ -1,8 +1,8 @@
 """Influence: to first order, how the target's logit changes with every part that is added to the stream.
 
 `influence(c) = ⟨c, g⟩`, g = the gradient of the target's centred logit (or target − distractor, both before a soft-cap)
-with respect to the vector that c is added to. One backward pass (`Question.gradients`) serves all parts:
-1. g of `attn_out` and of `mlp_out` of every block at the position (`visit.activations.forward.gradients`).
+with respect to the vector that c is added to. One backward pass (`gradients_of`) serves all parts:
+1. g of `attn_out` and of `mlp_out` of every block at the position (`visit.exact.gradients`).
 2. A memory value is `pattern · v_i W_O[j]`, a head `z_j W_O[j]`, a neuron `a_n W_out[n]`, each past a post-norm with
    its r_t held fixed: the products with g are matrix products, no vector of a part is ever made.
 
@@ -24,8 +24,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from visit.activations.record import Activations, Gradients
+from visit.activations.record import Activations
 from visit.exact.decompose import needed, post_scale, value_parts
+from visit.exact.gradients import Gradients, gradients_of
 from visit.exact.question import Question, ask
 from visit.models.attention import first_visible
 from visit.models.model import Model
@@ -71,7 +72,7 @@ def influence(
 def block_influence(question: Question, layer: int, gradients: Gradients | None = None) -> BlockInfluence:
     """The influence of all parts of one block at the question's position; `gradients` None: the question's own."""
     model, acts, t = question.model, question.acts, question.pos
-    given = question.gradients if gradients is None else gradients
+    given = gradients_of(question) if gradients is None else gradients
     attn, mlp = given.into("attn_out", layer), given.into("mlp_out", layer)
     first = first_visible(model, layer, t)
     pattern = needed(acts, "pattern")[layer, :, t, first : t + 1].to(model.wide)

@@ -6,20 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from visit.activations.forward import gradients
-from visit.activations.record import Activations, Gradients
+from visit.activations.record import Activations
 from visit.errors import VisitError, check_range
 from visit.exact.decompose import Attribution, attribution, needed
 from visit.models.model import Model
 from visit.models.provenance import provenance
-
-_GRADIENTS: WeakKeyDictionary[Activations, dict[tuple[int, int, int | None], Gradients]] = WeakKeyDictionary()
-_GRADIENTS_KEPT = 16  # of one record: two vectors a block each
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,20 +32,6 @@ class Question:
         """What turns vectors of this position into logits of the target (minus the distractor's, or the mean)."""
         with torch.no_grad():
             return attribution(self.model, self.acts, self.pos, self.target, self.distractor)
-
-    @cached_property
-    def gradients(self) -> Gradients:
-        """How the logits that `attribution` counts change with what is added to the stream at `pos`: one more run.
-
-        They are kept with the record, so that one page's graphs and tables differentiate once.
-        """
-        kept = _GRADIENTS.setdefault(self.acts, {})
-        key = (self.pos, self.target, self.distractor)
-        if key not in kept:
-            if len(kept) >= _GRADIENTS_KEPT:
-                kept.clear()
-            kept[key] = gradients(self.model, self.acts, self.pos, self.word)
-        return kept[key]
 
     @property
     def word(self) -> Tensor:

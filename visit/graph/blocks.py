@@ -12,6 +12,7 @@ from visit.activations.edits import cut_by
 from visit.errors import VisitError
 from visit.exact.circuits import key_readings, query_readings
 from visit.exact.decompose import head_results, memory_values, needed, value_norms, value_parts, written
+from visit.exact.gradients import gradients_of
 from visit.exact.question import Question
 from visit.graph.flowgraph import Node
 from visit.graph.prune import Count, Keep, select, share
@@ -106,7 +107,7 @@ class GraphBuilder:
 
     def along(self, sum_of: str, layer: int) -> Tensor:
         """`[d_model]`: what the parts of a sum are measured along: for their contribution or, kept by it, influence."""
-        return self.question.gradients.into(sum_of, layer) if self.keep.by == "influence" else self.frozen.direction
+        return gradients_of(self.question).into(sum_of, layer) if self.keep.by == "influence" else self.frozen.direction
 
     @property
     def by_logits(self) -> bool:

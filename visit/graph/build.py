@@ -24,6 +24,7 @@ from torch import Tensor
 from visit.activations.record import Activations
 from visit.errors import VisitError
 from visit.exact.decompose import needed
+from visit.exact.gradients import gradients_of
 from visit.exact.influence import block_influence
 from visit.exact.ledger import tolerance
 from visit.exact.question import Question, ask
@@ -219,7 +220,7 @@ def _along_gradients(build: GraphBuilder, vectors: Tensor) -> Tensor:
     """`[node]`: every vector times the gradient of the sum that it is added to; NaN for what is not added."""
     missing = torch.full_like(vectors[0], torch.nan)
     sites = [None if id is None else _site(id) for id in build.added]
-    along = [missing if site is None else build.question.gradients.into(*site) for site in sites]
+    along = [missing if site is None else gradients_of(build.question).into(*site) for site in sites]
     return (vectors * torch.stack(along)).sum(-1)
 
 
@@ -272,7 +273,7 @@ def _number_edges(build: GraphBuilder, nodes: dict[str, Node]) -> list[Edge]:
         if build.influence and kind == "residual" and carrier is not None:  # a state moves what it is carried to
             into = NodeId.parse(target)
             assert into is not None and into.layer is not None
-            moves = float(states[carrier] @ build.question.gradients.into(into.kind, into.layer))
+            moves = float(states[carrier] @ gradients_of(build.question).into(into.kind, into.layer))
         weight = norm if weight is None else weight
         edges.append(Edge(source, target, kind, weight, norm, coefficient, contribution, moves))
     return edges

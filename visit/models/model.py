@@ -6,6 +6,7 @@ All weights are given `[in, out]` (row vectors, `x @ W`), whichever way the chec
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -280,9 +281,41 @@ def wrap(hf: Any, tokenizer: Any, name: str, revision: str = "", quantization: s
     )  # fmt: skip
 
 
+def tokenize(model: Model, prompt: str | Sequence[int]) -> tuple[int, ...]:
+    """The prompt's token ids, by the model's own tokenizer and its defaults. Nothing is trimmed or added."""
+    if isinstance(prompt, str):
+        if not prompt.strip():
+            raise VisitError(f"The prompt is {'blank' if prompt else 'empty'}. Type at least one word.")
+        if not prompt.isascii() and any("\ud800" <= c <= "\udfff" for c in prompt):
+            raise VisitError("The prompt holds bytes that are no text. Give it in UTF-8.")
+        ids = tuple(model.tokenizer(prompt)["input_ids"])
+    else:
+        if not all(isinstance(i, int) or hasattr(i, "__index__") for i in prompt):
+            raise VisitError("A prompt is a string, or a sequence of token ids (whole numbers).")
+        ids = tuple(int(i) for i in prompt)
+    wrong = [i for i in ids if not 0 <= i < model.d_vocab]
+    if wrong or not ids:
+        got = f"got {wrong[0]}" if wrong else "got none"
+        raise VisitError(f"A prompt needs at least one token, with an id from 0 to {model.d_vocab - 1}; {got}.")
+    if len(ids) > model.max_tokens:
+        raise VisitError(
+            f"{model.name} reads at most {model.max_tokens} tokens; this prompt has {len(ids)}. "
+            f"Shorten it by {len(ids) - model.max_tokens} tokens."
+        )
+    return ids
+
+
 def has_norm(model: Model, norm: str) -> bool:
     """Whether the model has this norm. Where attention and MLP share one, it is ln1, and there is no ln2."""
     return (model.ln_final if norm == "final" else getattr(model.family, norm)) is not None
+
+
+def stream_reader(model: Model, layer: int) -> Any:
+    """The module that the stream enters whole: block `layer`, and after the last block what reads its last state."""
+    if layer < model.n_layers:
+        return model.blocks[layer]
+    projected = model.module(str(model.family.project_out)) if model.project_out is not None else None
+    return model.ln_final or projected or model.unembedding
 
 
 def _width(module: nn.Module, side: int) -> int:

@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from visit.activations.forward import capture_many, tokenize
+from visit.activations.forward import capture_many
 from visit.lenses.similarity import agreement, read_tops
 from visit.lenses.weights import forecast_seconds, found_index, rows_in_all
-from visit.models.model import Model, has_norm
+from visit.models.model import Model, has_norm, tokenize
 from visit.runs.prompts import Row
 from visit.studies.measure import STUDY_PARTS
 from visit.studies.plan import has_places, has_resid_mid, plan, readings

@@ -16,13 +16,13 @@ from itertools import accumulate
 import numpy as np
 import torch
 
-from visit.activations.forward import capture_many, tokenize
+from visit.activations.forward import capture_many
 from visit.analyses.neuron_sets import neuron_job
 from visit.analyses.norm_sets import shift_job
 from visit.cache import Arrays
 from visit.errors import VisitError
 from visit.lenses.weights import StaticRun, found_index, rows_in_all
-from visit.models.model import Model, has_norm
+from visit.models.model import Model, has_norm, tokenize
 from visit.runs.prompts import Row
 from visit.runs.sums import SumsJob, load_sums, merge, state_of, under
 from visit.studies.duration import part_seconds, prompt_seconds, vectors_of

@@ -11,16 +11,16 @@ from typing import Any
 
 import pandas as pd
 
-from visit.activations.forward import tokenize
 from visit.analyses.neurons import regularization_findings, regularization_table
 from visit.analyses.norm_tables import filter_sentence
 from visit.cache import cache_folder
 from visit.errors import VisitError
 from visit.models.attention import window
-from visit.models.model import Model
+from visit.models.model import Model, tokenize
 from visit.models.provenance import provenance
+from visit.runs.answers import fitting, run_key
 from visit.runs.job import Progress, RunFile, drive
-from visit.runs.prompts import PromptSet, Row, as_rows, fitting, run_key
+from visit.runs.prompts import PromptSet, Row, as_rows
 from visit.studies.duration import CHARTS, study_forecast
 from visit.studies.plan import plan
 from visit.studies.record import Study, Verdict

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from visit import Keep, VisitError, build_flow_graph, capture, compare, influence
+from visit.exact.gradients import gradients_of
 from visit.exact.question import Question, ask
 from visit.graph.build import build_folded_graph, extend
 from visit.graph.flowgraph import FlowGraph
@@ -34,7 +35,7 @@ def test_nodes_have_the_tables_influence_and_edges_add_up(name, keep):
         expected = nodes["influence"][node]
         if states[node]:
             kind, layer = nodes["kind"][node], int(nodes["layer"][node])
-            expected = float(getattr(acts, kind)[layer, -2] @ question.gradients.into(kind, layer))
+            expected = float(getattr(acts, kind)[layer, -2] @ gradients_of(question).into(kind, layer))
         assert total == pytest.approx(expected, rel=1e-9, abs=1e-11), node
 
 
@@ -75,7 +76,7 @@ def test_what_is_not_looked_at_is_not_computed(monkeypatch):
     def refuse(*_args, **_named):
         raise AssertionError("a backward pass that nobody asked for")
 
-    monkeypatch.setattr("visit.exact.question.gradients", refuse)
+    monkeypatch.setattr("visit.exact.gradients.gradients", refuse)
     for by in ("norm", "contribution", "pattern"):
         graph = build_flow_graph(model, acts, keep=Keep(by=by))
         assert "influence" not in graph.nodes and "influence" not in graph.edges and "influence" not in graph.meta
@@ -84,18 +85,18 @@ def test_what_is_not_looked_at_is_not_computed(monkeypatch):
 
 
 def test_one_backward_pass_serves_every_graph_of_a_question(monkeypatch):
-    from visit.activations.forward import gradients
+    from visit.exact.gradients import gradients
 
     model = models.small("gpt2")
     acts, runs = capture(model, PROMPT), []
-    monkeypatch.setattr("visit.exact.question.gradients", lambda *a: runs.append(a[2:]) or gradients(*a))
+    monkeypatch.setattr("visit.exact.gradients.gradients", lambda *a: runs.append(a[2:]) or gradients(*a))
     for layers in (None, [1]):
         build_flow_graph(model, acts, target=31, layers=layers, keep=Keep(by="influence"))
     assert len(runs) == 1
     build_flow_graph(model, acts, target=32, influence=True)
     assert len(runs) == 2
     for target in range(40):  # a bound
-        assert Question(model, acts, 8, target).gradients is not None
+        assert gradients_of(Question(model, acts, 8, target)) is not None
     assert len(runs) == 42
 
 

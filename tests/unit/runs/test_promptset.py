@@ -16,6 +16,7 @@ import pytest
 import visit
 from visit import VisitError, capture, load_model
 from visit.cache import read_arrays, write_arrays
+from visit.runs.answers import answered, answering, fitting, right, run_key
 from visit.runs.prompts import (
     MAX_CHARACTERS,
     MAX_PROMPTS,
@@ -24,13 +25,8 @@ from visit.runs.prompts import (
     NOTES_SHOWN,
     WORLD,
     all_shipped,
-    answered,
-    answering,
-    fitting,
     named_prompts,
     read_prompts,
-    right,
-    run_key,
     shipped,
     shipped_set,
 )

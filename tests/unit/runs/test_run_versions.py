@@ -16,7 +16,7 @@ from visit.analyses.neuron_sets import NEURON_RUN, neuron_job
 from visit.analyses.neuron_tokens import TOKENS_RUN
 from visit.analyses.norm_sets import SHIFT_RUN
 from visit.runs import job
-from visit.runs.prompts import ANSWERED_RUN, run_key
+from visit.runs.answers import ANSWERED_RUN, run_key
 from visit.runs.worker import Worker
 from visit.studies.run import STUDY_RUN
 from visit.studies.settings import Settings

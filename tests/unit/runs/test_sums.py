@@ -14,8 +14,9 @@ from visit.analyses.neuron_sets import neuron_job
 from visit.analyses.neuron_tokens import tokens_job
 from visit.analyses.norm_sets import shift_job
 from visit.cache import read_arrays, write_arrays
+from visit.runs.answers import answering
 from visit.runs.job import finish, steps
-from visit.runs.prompts import PromptSet, Row, answering
+from visit.runs.prompts import PromptSet, Row
 from visit.runs.sums import derived, each, joined, load_sums, maximum, merge, minimum, state_of, summed
 from visit.studies.run import StudyRun
 from visit.studies.settings import ALIGNED, Settings

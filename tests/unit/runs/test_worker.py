@@ -16,8 +16,9 @@ import pytest
 
 from visit import VisitError, capture
 from visit.cache import read_arrays, weight, write_arrays
+from visit.runs.answers import answering
 from visit.runs.job import MAX_FILES, _next_batch, steps
-from visit.runs.prompts import Row, answering, read_prompts, shipped_set
+from visit.runs.prompts import Row, read_prompts, shipped_set
 from visit.runs.worker import MAX_WAITING, WORKER, Worker
 
 PATIENCE = 60  # seconds that nothing here should ever take

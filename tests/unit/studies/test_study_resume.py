@@ -217,7 +217,7 @@ def test_the_forecast_counts_passes_norms_rows_and_sums(figures, monkeypatch):
     read = visit.lenses.weights._read_into
 
     def captured(model, prompts, *more, **options):
-        seen["passes"] += sum(len(visit.activations.forward.tokenize(model, prompt)) for prompt in prompts)
+        seen["passes"] += sum(len(visit.models.model.tokenize(model, prompt)) for prompt in prompts)
         return capture(model, prompts, *more, **options)
 
     def norms(model, x, *more):
