@@ -46,7 +46,7 @@ def edit_hooks(model: Model, edits: Sequence[Applied], length: int) -> Iterator[
         yield counts
 
 
-def counted(edits: Sequence[Applied], counts: Counts) -> tuple[Applied, ...]:
+def with_counts(edits: Sequence[Applied], counts: Counts) -> tuple[Applied, ...]:
     """The edits of a run that is over, each with what it changed."""
     return tuple(replace(edit, changed=(int(counts[i][0]), counts[i][1])) for i, edit in enumerate(edits))
 

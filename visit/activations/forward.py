@@ -1,4 +1,4 @@
-"""The forward pass, captured: the only place in the project that runs the model's own code."""
+"""The forward pass, captured: one prompt with its edits, or many prompts in batches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from visit.activations.edit_hooks import counted, edit_hooks
+from visit.activations.edit_hooks import edit_hooks, with_counts
 from visit.activations.edits import resolved
 from visit.activations.hooks import Recorder
 from visit.activations.record import PARTS, Activations, Applied, Edit
@@ -34,7 +34,7 @@ def capture(
     recorder, made = Recorder(model, _known_parts(parts)), applied(model, edits, ids)
     with model.lock, edit_hooks(model, made, len(ids)) as counts, recorder.hooks():
         recorder.run(torch.tensor([ids], device=model.device))
-    return recorder.record(0, ids, prompt, counted(made, counts))
+    return recorder.record(0, ids, prompt, with_counts(made, counts))
 
 
 def applied(model: Model, edits: Iterable[Edit | Applied], ids: Sequence[int]) -> tuple[Applied, ...]:
