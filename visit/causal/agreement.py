@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import pandas as pd
 
+from visit.causal.named_heads import AS_MUCH, MORE, steers
+from visit.causal.roles import ADDS, COSTS
 from visit.text.node_id import part_name
+from visit.text.numbers import percent
 
-NOTICED = 0.1  # logits: less of both, and a part does little for this word
-LARGE = 0.3  # logits: what contribution and effect must differ by to be told apart
+MADE_UP = 0.25  # of what a part adds: a removal that loses less is made up for by others
 KINDS = {
-    "adds by itself": "its effect is about what it adds",
-    "others make up": f"it adds at least {LARGE:g} logits, and without it less than half of that is lost",
-    "steers others": f"without it more than twice what it adds is lost, and at least {LARGE:g} logits more",
-    "little": f"it adds, and its removal changes, less than {NOTICED:g} logits",
+    "adds by itself": f"{percent(AS_MUCH)} to {percent(MORE)} of what it adds is lost without it",
+    "others make up": f"less than {percent(MADE_UP)} is lost",
+    "make up in part": f"less than {percent(AS_MUCH)} is lost",
+    "others build on it": "more is lost than it adds",
+    "steers others": f"it adds less than {ADDS:g} logits, or far less than its removal changes: {COSTS:g} or more",
+    "little": f"it adds less than {ADDS:g} logits, and little changes without it",
 }
 
 
@@ -35,12 +39,12 @@ def beside_effect(effects: pd.DataFrame) -> pd.DataFrame:
 
 
 def kind(contribution: float, effect: float) -> str:
-    """Which of `KINDS` a part is."""
-    if max(abs(contribution), abs(effect)) < NOTICED:
-        return "little"
-    along = effect if contribution >= 0 else -effect
-    if abs(contribution) >= LARGE and along < abs(contribution) / 2:
-        return "others make up"
-    if abs(effect) > 2 * abs(contribution) and abs(effect) - abs(contribution) >= LARGE:
+    """Which of `KINDS` a part is, from what it adds and what is lost without it, both in logits."""
+    if steers(contribution, -effect):
         return "steers others"
-    return "adds by itself"
+    if abs(contribution) < ADDS:
+        return "little"
+    lost = effect / contribution
+    if lost < AS_MUCH:
+        return "others make up" if lost < MADE_UP else "make up in part"
+    return "others build on it" if lost > MORE else "adds by itself"

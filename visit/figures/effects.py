@@ -10,12 +10,10 @@ from visit.figures.heads import AWAY_HUE, heads_and_layers
 from visit.figures.maps import HUE, OUTLINE, ROW, heat_map
 from visit.text.numbers import number, percent
 
-KINDS = {  # of `visit.narrate.causes.kind`: what stands beside a point, and its colour
-    "others make up": "#b8860b",
-    "steers others": "#7a3e9d",
-    "adds by itself": HUE,
-    "little": OUTLINE,
-}
+KINDS = {  # of `visit.causal.agreement`, with the colour of their points
+    "adds by itself": HUE, "others make up": "#b8860b", "make up in part": "#d9b44a", "others build on it": "#2f6db3",
+    "steers others": "#7a3e9d", "little": OUTLINE,
+}  # fmt: skip
 LOW_ROW = 18  # height of a row where there are many, px
 NAMED = 8  # points with their name: those where contribution and effect disagree most
 _TIPS = {

@@ -10,13 +10,13 @@ from typing import Any
 
 import pandas as pd
 
+from visit.causal.agreement import MADE_UP
 from visit.causal.named_heads import AS_MUCH, MORE, changed_by, steers
 from visit.causal.roles import ADDS, COSTS
 from visit.narrate.flow import Sentence, quoted
 from visit.text.numbers import percent, short, signed
 from visit.text.visible import as_word
 
-MADE_UP = 0.25  # of what a part adds: a removal that loses less is made up for by others
 _INSTEAD = {"zero": "without it", "mean": "with its mean instead", "from": "with the other run's instead"}
 
 

@@ -14,8 +14,8 @@ from visit.causal.agreement import KINDS, beside_effect, kind
         (1.14, 0.0, "others make up"),  # L23 H0 of SmolLM2 on two names
         (-0.03, 1.8, "steers others"),  # L20 H0
         (1.0, 0.9, "adds by itself"), (-1.0, -1.1, "adds by itself"), (0.05, -0.02, "little"),
-        (-1.0, 0.4, "others make up"), (1.0, -0.4, "others make up"), (0.5, 2.0, "steers others"),
-        (0.0, -0.5, "steers others"), (0.2, 0.35, "adds by itself"),
+        (-1.0, 0.2, "others make up"), (1.0, -0.2, "others make up"), (0.5, 1.0, "others build on it"),
+        (0.0, -0.5, "steers others"), (1.0, 0.5, "make up in part"), (0.05, 0.29, "little"),
     ],
 )  # fmt: skip
 def test_a_part_is_called_by_how_its_effect_differs_from_what_it_adds(contribution, effect, expected):
