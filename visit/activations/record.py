@@ -161,7 +161,8 @@ class Applied:
         """`own` with the edit in it. `whole`: what a run's own mean is taken over (None: `own`); `rows`: every row of
         `own` is the vector of this one position, as other positions see it."""
         values = None if self.values is None else self.values.to(own)
-        if values is not None and len(values) > 1:
+        # a direction, and the mean of one run, are one vector for all positions; all else is one for each
+        if values is not None and (len(values) > 1 or self.beyond is not None or self.edit.how == "from"):
             if rows is not None:
                 values = values[rows : rows + 1]
             elif (more := own.shape[-2] - len(values)) > 0:  # the text has grown

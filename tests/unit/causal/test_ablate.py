@@ -161,6 +161,8 @@ def test_positions_stay_where_they_were_and_sources_end_where_they_end():
     other = capture(model, OTHER)
     moved = [s.token for s in steps(model, PROMPT, 5, [Edit("L0.resid_pre", "from", other)])]
     assert moved == [s.token for s in steps(model, OTHER, 5)], "new tokens are the run's own, behind B's states"
+    one = [s.token for s in steps(model, [5], 4, [Edit("L0.resid_pre", "from", [7])])]
+    assert one == [s.token for s in steps(model, [7], 4)], "a prompt of one token, too"
     vector = torch.ones(24, dtype=torch.float64)
     grown = list(steps(model, PROMPT, 2, [Edit("L1.resid_post", "add", vector)]))
     assert grown[1].prob == pytest.approx(by_hand(model, PROMPT, 2, [Edit("L1.resid_post", "add", vector)])[1][1][2])
