@@ -13,7 +13,7 @@ import torch
 from visit import Edit, VisitError, capture, influence
 from visit.activations.edit_hooks import edit_hooks
 from visit.exact import gradients as module
-from visit.exact.decompose import attribution, head_results, memory_values, needed, written
+from visit.exact.decompose import attribution, head_results, memory_values, needed, rows_and_bias
 from visit.exact.gradients import gradients, gradients_of
 from visit.exact.question import ask
 from visit.models.model import wrap
@@ -84,7 +84,7 @@ def test_it_is_the_slope_of_the_logit_along_the_part(name, distractor):
         sources = torch.full((model.n_heads, 1), T - 1)
         pattern = needed(acts, "pattern")[layer, :, T, T - 1]
         value = memory_values(model, acts, layer, sources, T)[1, 0] * pattern[1]
-        rows, _ = written(model, acts, layer, "mlp", T)
+        rows, _ = rows_and_bias(model, acts, layer, "mlp", T)
         neuron = int(acts.neurons[layer, T].abs().argmax())
         parts = {
             f"L{layer}.head2": ("attn_out", head_results(model, acts, layer, T)[2]),
@@ -115,7 +115,7 @@ def test_in_the_last_block_it_is_the_contribution_less_what_the_final_norm_takes
 
     table = influence(model, acts, T, 31)
     assert part(table, f"L{layer}.mlp_out") == pytest.approx(float(expected(acts.mlp_out[-1, T])), rel=1e-10)
-    rows, bias = written(model, acts, layer, "mlp", T)
+    rows, bias = rows_and_bias(model, acts, layer, "mlp", T)
     assert part(table, f"L{layer}.mlp_value3") == pytest.approx(
         float(expected(acts.neurons[-1, T, 3] * rows[3])), rel=1e-10
     )

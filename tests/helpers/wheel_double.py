@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from visit.models.catalog import LISTED, REAL, Listed, Wheel
+from visit.models.catalog import LISTED, REAL, ListedModel, Wheel
 
 _PROBE = "from pathlib import Path\nPath({marker!r}).write_text('the code of the wheel was run')\n"
 # a python started with this on its path knows the small wheel as the real model
 _CUSTOM = """import json
-from visit.models.catalog import LISTED, Listed, Wheel
+from visit.models.catalog import LISTED, ListedModel, Wheel
 about = json.loads({about!r})
-LISTED[{name!r}] = Listed(about["bytes"], 1000, "SmolLM2 135M", "real", Wheel(**about))
+LISTED[{name!r}] = ListedModel(about["bytes"], 1000, "SmolLM2 135M", "real", Wheel(**about))
 """
 _SLOW = """import os, shutil, sys, time
 from pathlib import Path
@@ -88,7 +88,7 @@ def wheel(tmp_path, monkeypatch):
 def offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: bytes) -> Wheel:
     """Make smollm2 a wheel with this model's bytes."""
     made = make_wheel(tmp_path / "links", model, tmp_path / "run")
-    monkeypatch.setitem(LISTED, REAL, Listed(made.bytes, 1000, "SmolLM2 135M", "real", made))
+    monkeypatch.setitem(LISTED, REAL, ListedModel(made.bytes, 1000, "SmolLM2 135M", "real", made))
     custom = tmp_path / "custom"
     custom.mkdir(exist_ok=True)
     text = _CUSTOM.format(about=json.dumps(asdict(made)), name=REAL)

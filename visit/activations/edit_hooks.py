@@ -20,7 +20,7 @@ from visit.activations.edited_heads import edited_head
 from visit.activations.hooks import Recorder
 from visit.activations.record import Applied
 from visit.activations.sites import position_part
-from visit.models.attention import norm_module, rotation_set, table_rotation, visible
+from visit.models.attention import qk_norm, rotation_set, table_rotation, visible_keys
 from visit.models.model import Model, stream_reader
 
 Counts = dict[int, tuple[Any, int]]  # place in the list -> (numbers that became others, numbers that were written)
@@ -216,7 +216,7 @@ def _heads(model: Model, edits: Sequence[Placed], length: int, counts: Counts) -
 def _count_rows(model: Model, edits: Sequence[Placed], change: Tensor, counts: Counts) -> None:
     """Count z at the queries that see what is edited; edits of one head together are counted each."""
     for place, edit in edits:
-        sees = visible(model, edit.site.layer, len(change))[:, edit.site.source_pos].nonzero()[:, 0]
+        sees = visible_keys(model, edit.site.layer, len(change))[:, edit.site.source_pos].nonzero()[:, 0]
         rows = change[sees if edit.positions is None else list(edit.positions)]
         changed, written = counts.get(place, (0, 0))
         counts[place] = changed + (rows != 0).sum(), written + rows.numel()
@@ -239,7 +239,7 @@ def projection(model: Model, name: str, layer: int, head: int) -> tuple[Any, Cal
     They are those that enter the rotation, as the record has them: past a norm of queries and keys where there is one.
     `view(output)`: `[…, pos, d_head]`, a view that can be written.
     """
-    family, norm = model.family, norm_module(model, name, layer) if name in "qk" else None
+    family, norm = model.family, qk_norm(model, name, layer) if name in "qk" else None
     start = head * model.d_head
     if norm is None and len(family.qkv) == 1:
         width = (model.n_heads + 2 * model.n_kv_heads) * model.d_head

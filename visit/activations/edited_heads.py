@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from visit.activations.record import Applied
-from visit.models.attention import pattern_of, rotate, visible
+from visit.models.attention import pattern_of, rotate, visible_keys
 from visit.models.model import Model
 
 
@@ -50,7 +50,7 @@ def edited_head(
         return z
 
     before, after = pattern(own_keys), pattern(keys)
-    sees = visible(model, layer, len(q))
+    sees = visible_keys(model, layer, len(q))
     for edit in edits:
         if edit.site.node.kind == "link":
             after = _linked(after, edit, sees)

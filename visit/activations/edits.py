@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from visit.activations.means import Means, Run, prompt_means
+from visit.activations.means import Means, RunPrompts, prompt_means
 from visit.activations.record import Activations, Applied, Edit, Site
 from visit.activations.sites import RECORDED, in_record, site_of
 from visit.errors import VisitError, check_choice
@@ -31,13 +31,13 @@ from visit.models.model import Model
 from visit.text.alignment import token_partners
 from visit.text.visible import visible
 
-HOWS = ("zero", "mean", "from", "scale", "add")
+ALL_HOWS = ("zero", "mean", "from", "scale", "add")
 REPLACING = ("zero", "mean", "from")  # what was there before does not matter any more
 MAX_EDITS = 1_000
 
 
 def resolved(
-    model: Model, edits: Iterable[Edit | Applied], ids: Sequence[int], run: Run
+    model: Model, edits: Iterable[Edit | Applied], ids: Sequence[int], run: RunPrompts
 ) -> tuple[Applied, ...]:  # fmt: skip
     """Check edits against a model and a prompt, and turn their sources into numbers; may run the model for a source.
 
@@ -60,9 +60,9 @@ def resolved(
     return tuple(found)
 
 
-def _apply(model: Model, edit: Edit, ids: tuple[int, ...], run: Run) -> Applied:
+def _apply(model: Model, edit: Edit, ids: tuple[int, ...], run: RunPrompts) -> Applied:
     site = site_of(model, edit.node_id)
-    check_choice("How of an edit", edit.how, HOWS)
+    check_choice("How of an edit", edit.how, ALL_HOWS)
     _check_factor(edit)
     positions = _positions(model, edit, site, len(ids))
     if edit.how == "from":
@@ -73,7 +73,7 @@ def _apply(model: Model, edit: Edit, ids: tuple[int, ...], run: Run) -> Applied:
             f"The weight of a link depends on who attends: a mean of {edit.node_id!r} says nothing. Use zero or scale."
         )
     if edit.how == "mean" and edit.source is not None:
-        values, beyond = _mean(model, edit, site, len(ids), run)
+        values, beyond = _mean_of(model, edit, site, len(ids), run)
     elif edit.how == "add":
         values = _direction(model, edit, site, len(ids), run)
     elif edit.how != "mean" and edit.source is not None:
@@ -86,10 +86,10 @@ def _without_source(made: Applied) -> Applied:
     source = made.edit.source
     if source is None:
         return made
-    return replace(made, edit=replace(made.edit, source=None), origin=_in_words(source))
+    return replace(made, edit=replace(made.edit, source=None), origin=_source_words(source))
 
 
-def _in_words(source: Any) -> str:
+def _source_words(source: Any) -> str:
     """What a source is, for those who read what was done."""
     if isinstance(source, Activations):
         return f"“{source.prompt}”"
@@ -100,7 +100,7 @@ def _in_words(source: Any) -> str:
     if is_prompt(source):
         return f"{len(source):,} tokens"
     if isinstance(source, tuple | list) and len(source) == 2 and all(isinstance(s, str | Activations) for s in source):
-        return f"{_in_words(source[0])} minus {_in_words(source[1])}"
+        return f"{_source_words(source[0])} minus {_source_words(source[1])}"
     prompts = getattr(source, "prompts", source)
     return "a vector" if isinstance(prompts, Tensor) or not hasattr(prompts, "__len__") else f"{len(prompts):,} prompts"
 
@@ -158,7 +158,7 @@ def is_prompt(source: Any) -> bool:
     )
 
 
-def _record(model: Model, source: Any, edit: Edit, run: Run) -> Activations:
+def _record(model: Model, source: Any, edit: Edit, run: RunPrompts) -> Activations:
     """The run that values come from: the record itself, or the prompt's."""
     if isinstance(source, Activations):
         return source
@@ -177,7 +177,7 @@ def _values(model: Model, acts: Activations, site: Site) -> Float[Tensor, "pos w
 
 
 def _from(
-    model: Model, edit: Edit, site: Site, positions: tuple[int, ...] | None, ids: tuple[int, ...], run: Run
+    model: Model, edit: Edit, site: Site, positions: tuple[int, ...] | None, ids: tuple[int, ...], run: RunPrompts
 ) -> Applied:  # fmt: skip
     """The values of another run, position by position where it is as long, else by the alignment of the tokens."""
     if edit.source is None:
@@ -214,7 +214,7 @@ def _from(
     return Applied(edit, site, positions, values, None, note)
 
 
-def _mean(model: Model, edit: Edit, site: Site, length: int, run: Run) -> tuple[Tensor, Tensor | None]:
+def _mean_of(model: Model, edit: Edit, site: Site, length: int, run: RunPrompts) -> tuple[Tensor, Tensor | None]:
     """(a vector a position or one for all, the vector past the prompt) of a mean."""
     source = edit.source
     if isinstance(source, Activations) or is_prompt(source):
@@ -231,7 +231,7 @@ def _mean(model: Model, edit: Edit, site: Site, length: int, run: Run) -> tuple[
     return values[:, site.columns], beyond[None, site.columns]
 
 
-def _direction(model: Model, edit: Edit, site: Site, length: int, run: Run) -> Float[Tensor, "pos width"]:
+def _direction(model: Model, edit: Edit, site: Site, length: int, run: RunPrompts) -> Float[Tensor, "pos width"]:
     """The vector that is added: given, or the difference of two runs at their last positions."""
     source = edit.source
     if source is None:

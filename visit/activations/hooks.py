@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from visit.activations.record import Activations, Applied
-from visit.models.attention import norm_module, rotation_sets, table_rotation
+from visit.models.attention import qk_norm, rotation_sets, table_rotation
 from visit.models.model import Model, stream_reader
 from visit.models.tokens import ChatPrompt
 
@@ -59,7 +59,7 @@ class Recorder:
                 yield model.module(family.ln1 or family.qkv[0], layer), "in", "stream", layer
             for name, (path, side) in paths.items():
                 if name in wanted:
-                    module = norm_module(model, name, layer) if name in ("q", "k") else None
+                    module = qk_norm(model, name, layer) if name in ("q", "k") else None
                     yield module or model.module(path, layer), side, name, layer
         if stream:
             yield stream_reader(model, model.n_layers), "in", "stream", model.n_layers

@@ -22,10 +22,10 @@ from visit.cache import Store
 from visit.errors import VisitError
 from visit.models.model import Model, tokenize
 
-Run = Callable[[Model, Sequence[Any], Sequence[str]], Iterator[Activations]]
+RunPrompts = Callable[[Model, Sequence[Any], Sequence[str]], Iterator[Activations]]
 FEWEST = 5  # prompts that a position's own mean takes
 _KEPT_BYTES = 256 << 20
-_KEPT: weakref.WeakKeyDictionary[Model, Store] = weakref.WeakKeyDictionary()
+_MEANS: weakref.WeakKeyDictionary[Model, Store] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,17 +50,17 @@ class Means:
         return rows, self.rest[layer]
 
 
-def prompt_means(model: Model, prompts: Sequence[Any], quantity: str, run: Run) -> Means:
+def prompt_means(model: Model, prompts: Sequence[Any], quantity: str, run: RunPrompts) -> Means:
     """The means of a quantity (a key of `sites.RECORDED`, not "pattern") over prompts, kept for the next call.
 
     `run`: `capture_many`, which lies above. Raises `VisitError` for prompts that all have one token only.
     """
-    kept = _KEPT.setdefault(model, Store(_KEPT_BYTES))
+    kept = _MEANS.setdefault(model, Store(_KEPT_BYTES))
     key: Hashable = quantity, tuple(p if isinstance(p, str) else tuple(p) for p in prompts)
     return kept.get(key, lambda: _means(model, prompts, quantity, run))
 
 
-def _means(model: Model, prompts: Sequence[Any], quantity: str, run: Run) -> Means:
+def _means(model: Model, prompts: Sequence[Any], quantity: str, run: RunPrompts) -> Means:
     lengths = sorted((len(tokenize(model, p)) for p in prompts), reverse=True)
     if lengths[0] < 2:
         raise VisitError("A mean needs prompts of at least two tokens: position 0 is never averaged with others.")

@@ -74,8 +74,8 @@ class Activations:
         return found if self.chat is None else found | self.chat.meta
 
 
-_NAMES = tuple(f.name for f in fields(Activations))
-PARTS = _NAMES[_NAMES.index("resid_pre") :]
+_FIELDS = tuple(f.name for f in fields(Activations))
+PARTS = _FIELDS[_FIELDS.index("resid_pre") :]
 
 
 # ---- what a run is altered by (checked and made numbers: `edits`; written into the pass: `edit_hooks`) ---------------

@@ -22,7 +22,7 @@ from visit.errors import VisitError
 from visit.exact.circuits import as_seen, through_norm
 from visit.exact.decompose import Attribution, head_results, memory_values, needed, post_scale
 from visit.exact.ledger import tolerance
-from visit.exact.question import ask, check_head, counted, kv_head, seen
+from visit.exact.question import ask, check_head, counted, kv_head, visible_sources
 from visit.lenses.logit import Readings, columns_of, lens_logits, read, top_of
 from visit.models.attention import vector_norm
 from visit.models.model import Model
@@ -100,7 +100,7 @@ def value_columns(model: Model, found: Readings) -> dict[str, list[Any]]:
 
 
 _READ = [f"{name}{part}" for name in ("key_", "key_gain_", "query_", "query_gain_") for part in ("tokens", "probs")]
-_COLUMNS = [
+_SOURCE_COLUMNS = [
     "source_pos", "source_token", "is_sink", "pattern", "value_norm", "moved", "share", "contribution",
     "tokens", "probs", "entropy", "prob", "rank", "source_prob", "source_rank", "negated_tokens", "negated_probs",
     *_READ,
@@ -136,7 +136,7 @@ def head_memory(
     question = ask(model, acts, pos, target, distractor)
     t, frozen = question.pos, question.attribution
     check_head(model, layer, head)
-    shown, k = seen(acts, t, sources), counted(model, k)
+    shown, k = visible_sources(acts, t, sources), counted(model, k)
     with torch.no_grad():
         values, pattern, result = head_terms(model, acts, layer, head, t)
         table = _sum_of_rows(acts, values, pattern, result, frozen)
@@ -146,7 +146,7 @@ def head_memory(
         blocks |= query_key_readings(model, acts, layer, head, t, shown)
         asked = torch.tensor([[question.target, acts.token_ids[i]] for i in shown], device=model.device)
         columns = read_blocks(model, blocks, asked, k) if shown else {}
-    for name in _COLUMNS[table.shape[1] :]:
+    for name in _SOURCE_COLUMNS[table.shape[1] :]:
         found = dict(zip(shown, columns.get(name, []), strict=False))
         table[name] = pd.Series([found.get(i) for i in range(len(table))], dtype=_column_type(name))
     return table

@@ -150,7 +150,7 @@ def _per_identity(table: pd.DataFrame) -> pd.DataFrame:
 
 def _properties(model: Model, device: dict[str, Any]) -> pd.DataFrame:
     count = sum(p.numel() for p in model.hf.parameters())
-    return _table({
+    return _property_table({
         "family": f"{model.family.name} ({model.hf.config.model_type})",
         "special": model.family.special,
         "layers": model.n_layers,
@@ -169,7 +169,7 @@ def _properties(model: Model, device: dict[str, Any]) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def _table(rows: dict[str, Any]) -> pd.DataFrame:
+def _property_table(rows: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame({"property": list(rows), "value": [str(v) for v in rows.values()]})
 
 
@@ -205,7 +205,7 @@ def _memory(model: Model) -> pd.DataFrame:
     short, long = expected(model), expected(model, min(_LONG_PROMPT, model.max_tokens))
     free = memory_at_hand(str(model.device))
     more = short.capture + short.projection
-    return _table({
+    return _property_table({
         f"weights in {short.dtype} (loaded)": size_text(short.weights),
         f"one capture at {short.tokens} tokens": size_text(short.capture),
         f"one capture at {long.tokens} tokens": size_text(long.capture),

@@ -19,7 +19,7 @@ import torch
 from visit.analyses.overview import movers
 from visit.analyses.token_alignment import Pairing, pair, pair_tokens
 from visit.errors import VisitError
-from visit.exact.decompose import attribution, memory_values, needed, written
+from visit.exact.decompose import attribution, memory_values, needed, rows_and_bias
 from visit.exact.question import Question
 from visit.graph.build import extend
 from visit.graph.flowgraph import Edge, FlowGraph, Node
@@ -125,7 +125,7 @@ class Comparison:
     def tables(self) -> dict[str, pd.DataFrame]:
         """All tables by their names."""
         parts = self.nodes[self.nodes["kind"].isin(_PARTS) & self.nodes["difference"].notna()]
-        changes = parts[["id"]].assign(component=[component(row) for row in parts.to_dict("records")])
+        changes = parts[["id"]].assign(component=[component_name(row) for row in parts.to_dict("records")])
         names = ("kind", "layer", "status", "word_a", "word_b", "rank_a", "rank_b", "contribution_a", "contribution_b",
                  "difference")  # fmt: skip
         changes = changes.join(parts[list(names)])
@@ -217,7 +217,7 @@ def _moved_neurons(a: Question, b: Question) -> pd.DataFrame:
         moved = []
         for asked, aim in zip((a, b), frozen, strict=True):
             t = asked.acts.index(asked.pos)
-            weights = written(asked.model, asked.acts, layer, "mlp", t)[0]
+            weights = rows_and_bias(asked.model, asked.acts, layer, "mlp", t)[0]
             moved.append(needed(asked.acts, "neurons")[layer, t].to(asked.model.wide) * aim.of(weights))
         n = int((moved[1] - moved[0].to(moved[1].device)).abs().argmax())
         row = {"id": f"L{layer}.mlp_value{n}", "kind": "mlp_value", "layer": layer}
@@ -342,7 +342,7 @@ def _link_pairs(a: FlowGraph, b: FlowGraph, pairing: Pairing) -> list[EdgePair]:
     return [EdgePair(*key, of_a.get(key), of_b.get(key)) for key in sorted({**of_a, **of_b})]
 
 
-def component(row: dict[str, Any]) -> str:
+def component_name(row: dict[str, Any]) -> str:
     """A node in the field's words: L4 H1, L4 H1 ← position 3, L2 N17, L3 MLP out."""
     layer, kind = f"L{row['layer']}", row["kind"]
     if kind == "head":

@@ -14,7 +14,7 @@ from torch import Tensor
 from visit.activations.record import Activations
 from visit.analyses.neuron_sets import NeuronSums, outlier_dims, rogue_dims
 from visit.errors import check_choice, check_positive
-from visit.exact.decompose import Attribution, needed, written
+from visit.exact.decompose import Attribution, needed, rows_and_bias
 from visit.exact.question import ask, check_layer, check_neuron, counted
 from visit.lenses.logit import columns_of, read
 from visit.lenses.weights import StaticIndex, matrices, read_rows, row_words, weight_rows
@@ -76,10 +76,10 @@ def active_neurons(
 def _sum(model: Model, acts: Activations, layer: int, t: int, kind: NeuronKind) -> tuple[Tensor, Tensor, Any, Tensor]:
     """The terms of one sum at `t`: coefficients, rows, bias, and what the model itself made of them."""
     if kind == "mlp":
-        rows, bias = written(model, acts, layer, "mlp", t)
+        rows, bias = rows_and_bias(model, acts, layer, "mlp", t)
         a, total = needed(acts, "neurons")[layer, t], needed(acts, "mlp_out")[layer, t]
         return a.to(model.wide), rows, bias, total.to(model.wide)
-    z, (rows, bias) = needed(acts, "z"), written(model, acts, layer, "attn", t)
+    z, (rows, bias) = needed(acts, "z"), rows_and_bias(model, acts, layer, "attn", t)
     return z[layer, t].flatten().to(model.wide), rows, bias, needed(acts, "attn_out")[layer, t].to(model.wide)
 
 

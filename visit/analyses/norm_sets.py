@@ -20,7 +20,7 @@ from visit.activations.forward import capture_many
 from visit.activations.record import Activations
 from visit.analyses.norms import (
     NORMS,
-    Site,
+    NormSite,
     norm_module,
     norm_sites,
     normed,
@@ -49,7 +49,7 @@ class ShiftSums:
     `visit.runs.sums.merge` gives those of two sets of prompts together. `final_norm`: as in `token_shift`.
     """
 
-    sites: tuple[Site, ...]
+    sites: tuple[NormSite, ...]
     final_norm: bool | None
     count: int = summed()
     probs: Float[Tensor, "side site d_vocab"] = summed()
@@ -78,7 +78,7 @@ def shift_sums(
     """
     rest = iter(records)
 
-    def before(group: Sequence[Activations], site: Site) -> Tensor:
+    def before(group: Sequence[Activations], site: NormSite) -> Tensor:
         if any(len(acts.positions) != 1 for acts in group):
             raise VisitError("Sums over prompts take one position of each. Capture with capture_many(…, pos=-1).")
         return torch.cat([state_before(model, acts, *site) for acts in group])
@@ -88,8 +88,8 @@ def shift_sums(
 
 
 def _read_groups(
-    model: Model, sites: tuple[Site, ...], final_norm: bool | None, groups: Iterable[Any],
-    before_of: Callable[[Any, Site], Tensor],
+    model: Model, sites: tuple[NormSite, ...], final_norm: bool | None, groups: Iterable[Any],
+    before_of: Callable[[Any, NormSite], Tensor],
 ) -> ShiftSums:  # fmt: skip
     """`groups`: what is read together; `before_of`: the vectors that a group has before a norm."""
     wide: dict[str, Any] = {"dtype": torch.float64, "device": model.device}

@@ -28,7 +28,7 @@ NORMS = ("ln1", "ln2", "final")  # the paper's
 POST_NORMS = ("post_attn", "post_mlp")  # between what a sub-layer gives and the stream (Gemma 2 and 3, OLMo 2)
 _INSIDE = ("ln1", "post_attn", "ln2", "post_mlp")  # of a block, in the order of the data
 STEPS = ("centring", "scaling", "gain", "bias")
-Site = tuple[int | None, str]  # layer and norm; the final norm has no layer
+NormSite = tuple[int | None, str]  # layer and norm; the final norm has no layer
 
 
 def norm_module(model: Model, layer: int | None, norm: str) -> Any:
@@ -109,7 +109,7 @@ def with_final(norm: str, final_norm: bool | None) -> bool:
 
 def norm_sites(
     model: Model, layers: Iterable[int] | None = None, norms: Iterable[str] = NORMS + POST_NORMS
-) -> list[Site]:
+) -> list[NormSite]:
     """Every norm of the model, or those chosen, in the order of the data. `VisitError` for one that does not exist."""
     wanted = list(norms)
     chosen = list(range(model.n_layers)) if layers is None else list(layers)
@@ -118,7 +118,7 @@ def norm_sites(
             if norm not in NORMS + POST_NORMS or has_norm(model, norm):
                 norm_module(model, layer, norm)  # refuses a wrong name or layer
     inside = [n for n in _INSIDE if n in wanted and has_norm(model, n)]
-    found: list[Site] = [(layer, n) for layer in chosen for n in inside]
+    found: list[NormSite] = [(layer, n) for layer in chosen for n in inside]
     if "final" in wanted and (has_norm(model, "final") or wanted == ["final"]):
         norm_module(model, None, "final")  # refuses where it is all that was asked for and not there
         found.append((None, "final"))
@@ -234,7 +234,7 @@ def target_shifts(
 
 
 def _target_columns(
-    model: Model, x: Tensor, sites: list[Site], target: int, final_norm: bool | None
+    model: Model, x: Tensor, sites: list[NormSite], target: int, final_norm: bool | None
 ) -> dict[str, list[Any]]:
     """What vectors read, each with the lens of its site."""
     final = torch.tensor([with_final(norm, final_norm) for _, norm in sites], device=x.device)

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from visit.activations.record import Activations
-from visit.exact.decompose import attribution, head_results, needed, value_parts, written
+from visit.exact.decompose import attribution, head_results, needed, rows_and_bias, value_parts
 from visit.exact.question import ask
 from visit.lenses.linear import Lens, checked, through
 from visit.lenses.logit import columns_of, read, read_logits
@@ -100,8 +100,8 @@ def movers(model: Model, acts: Activations, pos: int, target: int, distractor: i
         {"node": None, "kind": "constant", "layer": None, "contribution": frozen.constant},
     ]  # fmt: skip
     for layer in range(model.n_layers):
-        rows += _heads(model, acts, layer, t, frozen.direction)
-        bias = written(model, acts, layer, "attn", t)[1]
+        rows += _moves(model, acts, layer, t, frozen.direction)
+        bias = rows_and_bias(model, acts, layer, "attn", t)[1]
         if bias is not None:
             added = float(frozen.of(bias))
             rows.append({"node": f"L{layer}.attn_bias", "kind": "attn_bias", "layer": layer, "contribution": added})
@@ -111,7 +111,7 @@ def movers(model: Model, acts: Activations, pos: int, target: int, distractor: i
     return table.astype({"layer": "Int64", "head": "Int64", "source_pos": "Int64"})
 
 
-def _heads(model: Model, acts: Activations, layer: int, t: int, direction: torch.Tensor) -> list[dict[str, object]]:
+def _moves(model: Model, acts: Activations, layer: int, t: int, direction: torch.Tensor) -> list[dict[str, object]]:
     added = head_results(model, acts, layer, t) @ direction
     pattern = needed(acts, "pattern")[layer, :, t, : t + 1].to(model.wide)
     parts = pattern * value_parts(model, acts, layer, t, direction[:, None])[..., 0]

@@ -50,8 +50,8 @@ from visit.app.widgets import (
     pager,
     plain,
     sentences,
+    shown_window,
     token_pairs,
-    window,
 )
 from visit.errors import VisitError
 from visit.figures import maps as figures
@@ -91,7 +91,7 @@ class Two:
 
     def window(self) -> range:
         """The pairs that the map shows: all, or those around the positions looked at."""
-        return window(*self.pager)
+        return shown_window(*self.pager)
 
     @property
     def pager(self) -> tuple[str, Any, int, int, int]:

@@ -23,7 +23,7 @@ HOWS = {
     "zero": "take it out (zero)", "mean": "its mean over this prompt", "scale": "times a factor",
     "from": "from the other prompt", "add": "add what the other prompt has more",
 }  # fmt: skip
-MOST = 40  # changes that an address holds
+MAX_LISTED = 40  # changes that an address holds
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def parse_list(text: str) -> list[Listed]:
 
 def store(listed: Sequence[Listed]) -> None:
     """Make this the list; the address follows."""
-    change(edits=";".join(one.text for one in listed[:MOST]))
+    change(edits=";".join(one.text for one in listed[:MAX_LISTED]))
 
 
 def current() -> list[Listed]:

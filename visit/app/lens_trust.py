@@ -35,10 +35,10 @@ def why_believe(name: str, lens: Lens, key: str) -> None:
             "distance on text that it was not fitted to (above), wrong answers that rank high, words that fit any "
             "prompt as well, and answers that are named long before they arrive."
         )
-        _controls(name, lens, key)
+        _show_controls(name, lens, key)
 
 
-def _controls(name: str, lens: Lens, key: str) -> None:
+def _show_controls(name: str, lens: Lens, key: str) -> None:
     from visit.lenses.trust import ControlRun
     from visit.narrate.lens import trusted
 

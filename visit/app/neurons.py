@@ -382,11 +382,11 @@ def statistics(subject: Subject, chosen: PromptSet) -> tuple[Any, Any] | bool:
         f"Figure 8, {sums.prompts:,} prompts: every dot is a neuron, the length of what it writes against how spread "
         "its words are; the colour is how often it is among its layer's most active. Click one for its card."
     )
-    _summary(summary)
+    _card_summary(summary)
     return stats, sums
 
 
-def _summary(summary: pd.DataFrame) -> None:
+def _card_summary(summary: pd.DataFrame) -> None:
     named = [", ".join(f"N{n}" for n in row) for row in summary["neurons"]]
     spoken = [", ".join(f"N{n}" for n in row) for row in summary["function_neurons"]]
     shown = pd.DataFrame({

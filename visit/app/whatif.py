@@ -176,7 +176,7 @@ def _checked(found: Any) -> None:
 # ---- every part ------------------------------------------------------------------------------------------------------
 def all_parts(subject: Subject) -> None:
     """Every head, or the most influential neurons, taken out one by one: a map, a scatter, a table."""
-    from visit.causal.agreement import KINDS, beside_effect
+    from visit.causal.agreement import AGREEMENT_KINDS, beside_effect
 
     now = state().whatif
     st.subheader("Every part, taken out by itself", anchor=False, help=explain("effect"))
@@ -196,7 +196,7 @@ def all_parts(subject: Subject) -> None:
             _scatter(table)
         with right:
             _table(table)
-    st.caption("Kinds: " + "; ".join(f"**{name}**: {about}" for name, about in KINDS.items()) + ".")
+    st.caption("Kinds: " + "; ".join(f"**{name}**: {about}" for name, about in AGREEMENT_KINDS.items()) + ".")
     downloads("effects", lambda: (table.attrs, {"effects": table}))
 
 

@@ -153,7 +153,7 @@ def token_pairs(
 
 
 # ---- a long prompt, so many positions at a time ----------------------------------------------------------------------
-def window(name: str, of: Any, count: int, here: int, size: int) -> range:
+def shown_window(name: str, of: Any, count: int, here: int, size: int) -> range:
     """Which of `count` positions the pager `name` shows: all, or `size` of them.
 
     They end with `here` when the pager is new, when it is `of` something else, and when `here` is another.
@@ -170,7 +170,7 @@ def window(name: str, of: Any, count: int, here: int, size: int) -> range:
 
 def pager(name: str, of: Any, count: int, here: int, size: int, what: str = "positions") -> range:
     """The same, with the slider that moves it where there are more than `size`."""
-    shown = window(name, of, count, here, size)
+    shown = shown_window(name, of, count, here, size)
     if count > size:
         st.slider(f"First of {size} {what} shown (of {count})", 0, count - size, key=f"{name}_first")
     return shown

@@ -29,7 +29,7 @@ from visit.exact.question import Question, ask
 from visit.lenses.logit import lens_logits, read_logits
 from visit.models.model import Model
 
-WORDS = 10
+NEXT_WORDS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,11 +118,11 @@ def ablate(
     edited = capture(model, acts.token_ids, edits=edits)
     edited = replace(edited, prompt=acts.prompt, chat=acts.chat)
     with torch.no_grad():
-        table, words, bits = _compared(question, edited)
+        table, words, bits = _before_and_after(question, edited)
     return Ablation(question, edited, table, words, bits)
 
 
-def _compared(question: Question, edited: Activations) -> tuple[pd.DataFrame, pd.DataFrame, float]:
+def _before_and_after(question: Question, edited: Activations) -> tuple[pd.DataFrame, pd.DataFrame, float]:
     model, t = question.model, question.pos
     sides = []
     for acts in (question.acts, edited):
@@ -130,32 +130,32 @@ def _compared(question: Question, edited: Activations) -> tuple[pd.DataFrame, pd
         state = needed(acts, "resid_post")[-1, t : t + 1]
         uncapped = logits if model.logit_cap is None else next(x for _, x in lens_logits(model, state))
         sides.append((logits, uncapped))
-    scores = [_scores(question, *side) for side in sides]
+    scores = [_answer(question, *side) for side in sides]
     table = pd.DataFrame(scores, index=["before", "after"]).T
     table["change"] = table["after"] - table["before"]
     table = table.reset_index(names="quantity")
     (clean, clean_order), (changed, changed_order) = sides
     bits = float(divergence_bits(clean, changed)[0])
     probs = clean.softmax(-1)[0], changed.softmax(-1)[0]
-    most = (probs[1] - probs[0]).abs().topk(min(WORDS, model.d_vocab)).indices
+    most = (probs[1] - probs[0]).abs().topk(min(NEXT_WORDS, model.d_vocab)).indices
     words = pd.DataFrame(
         {
             "token": [model.vocabulary[i] for i in most.tolist()],
             "prob_before": probs[0][most].tolist(),
             "prob_after": probs[1][most].tolist(),
             "change": (probs[1] - probs[0])[most].tolist(),
-            "rank_before": _ranks(clean_order[0], most),
-            "rank_after": _ranks(changed_order[0], most),
+            "rank_before": _ranks_of(clean_order[0], most),
+            "rank_after": _ranks_of(changed_order[0], most),
         }
     )
     return table, words, bits
 
 
-def _ranks(logits: Tensor, words: Tensor) -> list[int]:
+def _ranks_of(logits: Tensor, words: Tensor) -> list[int]:
     return (1 + (logits[None] > logits[words][:, None]).sum(-1)).tolist()
 
 
-def _scores(question: Question, logits: Tensor, uncapped: Tensor) -> dict[str, float]:
+def _answer(question: Question, logits: Tensor, uncapped: Tensor) -> dict[str, float]:
     """Target and prediction of one run. `logits`: the model's own; `uncapped`: before a soft-cap, `[one, d_vocab]`."""
     found = read_logits(question.model, uncapped, question.target, k=1, cap=question.model.logit_cap)
     assert found.rank is not None

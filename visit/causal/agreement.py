@@ -14,7 +14,7 @@ from visit.text.node_id import part_name
 from visit.text.numbers import percent
 
 MADE_UP = 0.25  # of what a part adds: a removal that loses less is made up for by others
-KINDS = {
+AGREEMENT_KINDS = {
     "adds by itself": f"{percent(AS_MUCH)} to {percent(MORE)} of what it adds is lost without it",
     "others make up": f"less than {percent(MADE_UP)} is lost",
     "make up in part": f"less than {percent(AS_MUCH)} is lost",
@@ -25,7 +25,7 @@ KINDS = {
 
 
 def beside_effect(effects: pd.DataFrame) -> pd.DataFrame:
-    """The table of `visit.effects` with `name` (L9 H6), `effect` and `kind`, one of `KINDS`.
+    """The table of `visit.effects` with `name` (L9 H6), `effect` and `kind`, one of `AGREEMENT_KINDS`.
 
     `effect`: what is lost without the part, in logits of the target (minus the distractor's, where there is one), so
     that it has the sign of a contribution: positive for a part that speaks for the target.
@@ -39,7 +39,7 @@ def beside_effect(effects: pd.DataFrame) -> pd.DataFrame:
 
 
 def kind(contribution: float, effect: float) -> str:
-    """Which of `KINDS` a part is, from what it adds and what is lost without it, both in logits."""
+    """Which of `AGREEMENT_KINDS` a part is, from what it adds and what is lost without it, both in logits."""
     if steers(contribution, -effect):
         return "steers others"
     if abs(contribution) < ADDS:

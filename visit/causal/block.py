@@ -38,7 +38,7 @@ from visit.models.attention import (
     slopes,
     soft_cap,
     vector_norm,
-    visible,
+    visible_keys,
 )
 from visit.models.model import Model
 
@@ -98,7 +98,7 @@ def _attention(model: Model, acts: Activations, layer: int, x: Tensor, first: in
     if steep is not None:
         at = torch.arange(low, first + count, device=scores.device)
         scores = scores + steep.view(model.n_kv_heads, -1)[:, :, None, None] * at
-    seen = visible(model, layer, first + count)[first:, low:]
+    seen = visible_keys(model, layer, first + count)[first:, low:]
     pattern = scores.masked_fill(~seen, -math.inf).softmax(-1)
     before, own = pattern.split([first - low, count], dim=-1)
     z = torch.einsum("rgjqk,kge->rqgje", before, past_v) + torch.einsum("rgjqk,rkge->rqgje", own, v)

@@ -47,7 +47,7 @@ def continuation(
     the new ones, and edits that cannot be made. Source: ours.
     """
     ids = tokenize(model, prompt)
-    found = list(steps(model, ids, tokens, edits, force))
+    found = list(writing_steps(model, ids, tokens, edits, force))
     clean = clean_probabilities(model, ids, [step.token for step in found])
     return pd.DataFrame(
         {
@@ -60,7 +60,7 @@ def continuation(
     )
 
 
-def steps(
+def writing_steps(
     model: Model,
     prompt: str | Sequence[int],
     tokens: int = 20,
@@ -87,7 +87,7 @@ def steps(
         token = forced.get(len(ids), int(last.argmax()))
         yield Step(len(ids), token, float(last.softmax(-1)[token]), len(ids) in forced)
         ids.append(token)
-        if token in _ends(model) and not any(pos >= len(ids) for pos in forced):
+        if token in _end_tokens(model) and not any(pos >= len(ids) for pos in forced):
             return
 
 
@@ -107,7 +107,7 @@ def _kept(model: Model) -> int:
     return 0 if model.ln_final is None else 1
 
 
-def _ends(model: Model) -> set[int]:
+def _end_tokens(model: Model) -> set[int]:
     """The tokens that end a text."""
     config = getattr(model.hf, "generation_config", None)
     ends = getattr(config, "eos_token_id", None)

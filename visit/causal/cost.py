@@ -21,7 +21,7 @@ from visit.models.model import Model
 from visit.text.node_id import NodeId
 from visit.text.numbers import duration, size_text
 
-TIMED_TOKENS = 64  # that a block is timed on
+COST_TOKENS = 64  # that a block is timed on
 BACKWARD = 3  # forward passes that one forward and one backward pass take
 
 
@@ -65,14 +65,14 @@ def effects_cost(
 
 def _seconds(model: Model, acts: Activations, t: int, count: int) -> tuple[float, float]:
     """Per token of one block, and per state read through the vocabulary."""
-    layer, runs = model.n_layers // 2, max(1, TIMED_TOKENS // count)
+    layer, runs = model.n_layers // 2, max(1, COST_TOKENS // count)
     x = needed(acts, "resid_pre")[layer, t + 1 - count : t + 1].to(model.wide).expand(runs, -1, -1).contiguous()
-    block = _timed(lambda: run_block(model, acts, layer, x, t + 1 - count, lambda _seam, value: value))
+    block = _shorter_of_two(lambda: run_block(model, acts, layer, x, t + 1 - count, lambda _seam, value: value))
     states = x[:, -1].expand(8, -1) if len(x) < 8 else x[:8, -1]
-    return block / (runs * count), _timed(lambda: list(lens_logits(model, states))) / len(states)
+    return block / (runs * count), _shorter_of_two(lambda: list(lens_logits(model, states))) / len(states)
 
 
-def _timed(call: Callable[[], object]) -> float:
+def _shorter_of_two(call: Callable[[], object]) -> float:
     """The shorter of two runs: the first one warms up."""
     found = []
     for _ in range(2):

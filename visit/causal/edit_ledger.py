@@ -19,7 +19,7 @@ from visit.errors import VisitError
 from visit.exact.ledger import distance, ledger, tolerance
 from visit.models.model import Model
 
-NAMES = {
+IDENTITIES = {
     21: "a part's own values change nothing",
     22: "nothing changes before the edited block",
     23: "nothing changes before the edited position",
@@ -29,7 +29,7 @@ NAMES = {
     27: "no hook stays behind",
 }
 MOST_HEADS = 4  # zeroed heads that are checked one by one, a run each
-_Comparison = tuple[int, int | None, Tensor, Tensor]
+_Check = tuple[int, int | None, Tensor, Tensor]
 
 
 def edit_ledger(model: Model, acts: Activations, edits: Sequence[Edit | Applied] | Activations) -> pd.DataFrame:
@@ -45,11 +45,11 @@ def edit_ledger(model: Model, acts: Activations, edits: Sequence[Edit | Applied]
     edited = edits if isinstance(edits, Activations) else capture(model, acts.token_ids, edits=edits)
     rows = []
     with torch.no_grad():
-        for identity, layer, found, true in _comparisons(model, acts, edited):
+        for identity, layer, found, true in _checks(model, acts, edited):
             error, largest = distance(model, found, true)
             relative = error / (largest or 1.0)
             allowed = 0.0 if identity in (22, 23, 26, 27) else tolerance(model, 2)
-            rows.append((identity, NAMES[identity], layer, error, relative, allowed, relative <= allowed))
+            rows.append((identity, IDENTITIES[identity], layer, error, relative, allowed, relative <= allowed))
     own = ledger(model, edited)
     table = pd.DataFrame(rows, columns=list(own.columns)).astype({"layer": "Int64"})
     table = pd.concat([table, own], ignore_index=True)
@@ -57,11 +57,11 @@ def edit_ledger(model: Model, acts: Activations, edits: Sequence[Edit | Applied]
     return table
 
 
-def _comparisons(model: Model, acts: Activations, edited: Activations) -> Iterator[_Comparison]:
+def _checks(model: Model, acts: Activations, edited: Activations) -> Iterator[_Check]:
     ids, made = acts.token_ids, edited.edits
     with model.lock:
         before = _hooks(model)
-        yield 21, None, plain_logits(model, ids, [_own(model, acts, one) for one in made]), _all(acts, "logits")
+        yield 21, None, plain_logits(model, ids, [_own_values(model, acts, one) for one in made]), _all(acts, "logits")
         yield from _untouched(acts, edited)
         yield (
             24,
@@ -83,7 +83,7 @@ def _all(acts: Activations, name: str) -> Tensor:
     return part
 
 
-def _own(model: Model, acts: Activations, one: Applied) -> Applied:
+def _own_values(model: Model, acts: Activations, one: Applied) -> Applied:
     """The same edit with the clean run's own values: of a link, whose weight is made again, by a factor of 1."""
     pos = "all" if one.positions is None else one.positions
     same = replace(one.edit, how="scale", factor=1.0, source=None, pos=pos)
@@ -92,19 +92,19 @@ def _own(model: Model, acts: Activations, one: Applied) -> Applied:
     return applied(model, [same], acts.token_ids)[0]
 
 
-def _start(one: Applied) -> int:
+def _first_changed(one: Applied) -> int:
     """The first position that an edit can change."""
     first = 0 if one.positions is None else min(one.positions)
     return max(first, one.site.source_pos or 0) if one.site.per_source else first
 
 
-def _untouched(acts: Activations, edited: Activations) -> Iterator[_Comparison]:
+def _untouched(acts: Activations, edited: Activations) -> Iterator[_Check]:
     """What lies before the edits: the stream that enters the first edited block, and all of the first positions."""
     first = min(_entered(one) for one in edited.edits)
     clean, now = _all(acts, "resid_pre"), _all(edited, "resid_pre")
     if first >= 0:
         yield 22, min(first, len(clean) - 1), now[: first + 1], clean[: first + 1]
-    if start := min(_start(one) for one in edited.edits):
+    if start := min(_first_changed(one) for one in edited.edits):
         yield 23, None, now[:, :start], clean[:, :start]
         yield 23, None, _all(edited, "logits")[:start], _all(acts, "logits")[:start]
 

@@ -37,9 +37,9 @@ from visit.models.model import Model
 from visit.text.node_id import NodeId
 
 BATCH_BYTES = 32 << 20  # of what the runs of one batch hold while a block is computed: more leaves the caches
-TILE_BYTES = 8 << 20  # of logits that are compared with the clean run's at once
+COMPARED_BYTES = 8 << 20  # of logits that are compared with the clean run's at once
 TOP_NEURONS = 100  # of all layers, that nodes="neurons" takes: those with the largest influence
-How = Literal["zero", "mean", "from"]
+EffectHow = Literal["zero", "mean", "from"]
 KINDS = ("head", "value", "attn_neuron", "mlp_value", "attn_out", "mlp_out")
 At = Literal["last", "all"]
 
@@ -71,7 +71,7 @@ def effects(
     pos: int = -1,
     target: int | str | None = None,
     distractor: int | str | None = None,
-    how: How = "zero",
+    how: EffectHow = "zero",
     at: At = "last",
     source: Any = None,
 ) -> pd.DataFrame:
@@ -92,7 +92,7 @@ def effects(
     within rounding. Raises `VisitError` for an unknown id, position or word. Source: causes section 12 (ours).
     """
     question = ask(model, acts, pos, target, distractor)
-    check_choice("how", how, get_args(How))
+    check_choice("how", how, get_args(EffectHow))
     check_choice("at", at, get_args(At))
     if acts.edits:
         raise VisitError("A map of effects is of a run without edits; this record was made with some. Capture anew.")
@@ -100,8 +100,8 @@ def effects(
     with torch.no_grad():
         neurons = isinstance(nodes, str) and nodes == "neurons"
         names = top_neurons(question, TOP_NEURONS) if neurons else part_names(model, nodes, question.pos)
-        todo = changes(question, names, how, at, source)
-        table, before = _compared(question, changed_states(model, acts, todo, first, question.pos))
+        todo = written_changes(question, names, how, at, source)
+        table, before = _against_clean(question, changed_states(model, acts, todo, first, question.pos))
         direct = _added(question, todo)
     places = [change.node for change in todo]
     start = {
@@ -139,7 +139,7 @@ def part_names(model: Model, nodes: str | Iterable[str], pos: int) -> list[str]:
     return names
 
 
-def changes(question: Question, names: Sequence[str], how: How, at: At, source: Any) -> list[Change]:
+def written_changes(question: Question, names: Sequence[str], how: EffectHow, at: At, source: Any) -> list[Change]:
     """What is written into each changed run, at every position that is computed: made from the record alone.
 
     What is put in a part's place is what `visit.Edit` puts there. Of a memory value `z` moves by `pattern · (v' − v)`.
@@ -219,15 +219,15 @@ def _triangle(
 
 
 # ---- what the prediction then is -------------------------------------------------------------------------------------
-def _compared(question: Question, states: Float[Tensor, "run d_model"]) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _against_clean(question: Question, states: Float[Tensor, "run d_model"]) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The columns of every changed run, and the same numbers of the unchanged one, which comes first."""
     model = question.model
     base = next(logits for _, logits in lens_logits(model, states[:1]))
-    before = {name: column[0].item() for name, column in _scores(question, base, base).items()}
+    before = {name: column[0].item() for name, column in _answers(question, base, base).items()}
     parts = []
     for _, logits in lens_logits(model, states[1:]):
-        tile = max(1, TILE_BYTES // (model.d_vocab * logits.element_size()))
-        parts += [_scores(question, own, base) for own in logits.split(tile)]
+        tile = max(1, COMPARED_BYTES // (model.d_vocab * logits.element_size()))
+        parts += [_answers(question, own, base) for own in logits.split(tile)]
     table = pd.DataFrame({name: torch.cat([part[name] for part in parts]).tolist() for name in before})
     table["d_logit"] = table["logit"] - before["logit"]
     table["d_difference"] = table["difference"] - before["difference"]
@@ -235,7 +235,7 @@ def _compared(question: Question, states: Float[Tensor, "run d_model"]) -> tuple
     return table, {name: value for name, value in before.items() if name != "kl_bits"}
 
 
-def _scores(question: Question, logits: Tensor, base: Float[Tensor, "one d_vocab"]) -> dict[str, Tensor]:
+def _answers(question: Question, logits: Tensor, base: Float[Tensor, "one d_vocab"]) -> dict[str, Tensor]:
     """Target and prediction of runs, from their logits before the soft-cap; `base`: those of the clean run."""
     cap, w = question.model.logit_cap, question.target
     own = logits[:, w]

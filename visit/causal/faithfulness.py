@@ -44,9 +44,9 @@ from visit.text.visible import as_word
 By = Literal["norm", "contribution", "influence", "random"]
 ORDERS: tuple[By, ...] = ("norm", "contribution", "influence", "random")
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the units, that are kept
-DRAWS = 10  # random orders, whose mean is shown
+RANDOM_ORDERS = 10  # random orders, whose mean is shown
 SMALLEST = 0.1  # logits between the full and the replaced run, below which no share of them means anything
-BATCH_BYTES = 256 << 20  # of what the runs of one batch hold while a block is computed
+UNITS_BYTES = 256 << 20  # of what the runs of one batch hold while a block is computed
 
 
 class Kept(NamedTuple):
@@ -133,7 +133,7 @@ class FaithfulnessJob:
 
     def update(self, items: Sequence[Kept]) -> None:
         """Make the next runs."""
-        size = max(1, BATCH_BYTES // self._run_bytes())
+        size = max(1, UNITS_BYTES // self._run_bytes())
         found = [self._logits(items[i : i + size]) for i in range(0, len(items), size)]
         self.logits = np.concatenate([self.logits, *found])
 
@@ -237,7 +237,7 @@ def _orders(
     if by == "random":
         total = model.n_layers * (model.n_heads + model.d_mlp)
         dice = torch.Generator().manual_seed(seed)
-        return [((by, n), torch.randperm(total, generator=dice).to(model.device)) for n in range(DRAWS)]
+        return [((by, n), torch.randperm(total, generator=dice).to(model.device)) for n in range(RANDOM_ORDERS)]
     importance = _influence(question, first, instead) if by == "influence" else _size(question, by)
     return [((by, 0), importance.abs().argsort(descending=True, stable=True))]
 

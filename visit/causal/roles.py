@@ -41,7 +41,7 @@ _LOOKS = {  # over the whole prompt, on average
     "first position": "attends to the first position more than",
     "induction": "attends to what followed the same token earlier more than",
 }
-COLUMNS = ("node", "role", "criterion", "number", "threshold", "word")
+ROLE_COLUMNS = ("node", "role", "criterion", "number", "threshold", "word")
 
 
 def roles(model: Model, acts: Activations, words: Iterable[int | str] | None = None, pos: int = -1) -> pd.DataFrame:
@@ -57,7 +57,7 @@ def roles(model: Model, acts: Activations, words: Iterable[int | str] | None = N
     places = _places(model, acts, t, words)
     with torch.no_grad():
         found = [*_movers(model, acts, t, places), *_steering(model, acts, t, places)]
-    return pd.DataFrame([*found, *_patterns(model, acts)], columns=list(COLUMNS))
+    return pd.DataFrame([*found, *_patterns(model, acts)], columns=list(ROLE_COLUMNS))
 
 
 def _places(model: Model, acts: Activations, t: int, words: Iterable[int | str] | None) -> dict[int, list[int]]:
@@ -100,7 +100,7 @@ def _movers(model: Model, acts: Activations, t: int, places: dict[int, list[int]
         return
     directions = {w: attribution(model, acts, t, w).direction for w in {w for _, _, w, _ in seen}}
     results = {layer: head_results(model, acts, layer, t) for layer in {layer for layer, *_ in seen}}
-    values = torch.stack([_value(model, acts, t, layer, head, i) for layer, head, _, i in seen])
+    values = torch.stack([_memory_value(model, acts, t, layer, head, i) for layer, head, _, i in seen])
     for (layer, head, word, i), *ranks in zip(seen, *_ranks(model, values, [w for *_, w, _ in seen]), strict=True):
         added = float(results[layer][head] @ directions[word])
         attention, name = float(pattern[layer, head, i]), f"“{visible(model.vocabulary[word])}”"
@@ -116,7 +116,7 @@ def _movers(model: Model, acts: Activations, t: int, places: dict[int, list[int]
                 yield node, role, what, added, ADDS if role == "mover" else -ADDS, token
 
 
-def _value(model: Model, acts: Activations, t: int, layer: int, head: int, i: int) -> Tensor:
+def _memory_value(model: Model, acts: Activations, t: int, layer: int, head: int, i: int) -> Tensor:
     sources = torch.full((model.n_heads, 1), i, device=model.device)
     return memory_values(model, acts, layer, sources, t)[head, 0]
 

@@ -18,7 +18,7 @@ from visit.cli.options import (
 )
 from visit.errors import VisitError
 
-HOWS = ("zero", "mean", "resample", "from", "scale", "add")
+HOW_NAMES = ("zero", "mean", "resample", "from", "scale", "add")
 
 
 def add(commands: Any) -> None:
@@ -35,7 +35,7 @@ def add(commands: Any) -> None:
         "L3.resid_post, embed.pos3; given again: several at once",
     )  # fmt: skip
     ablate.add_argument(
-        "--how", choices=HOWS, default="zero",
+        "--how", choices=HOW_NAMES, default="zero",
         help="zero; mean of --set; resample (or from): the values of --with; scale by --factor; add --factor times "
         "what --with has more at its last position (default zero)",
     )  # fmt: skip
@@ -56,7 +56,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Take parts of one pass out, or put others in, and compare the prediction before and after."""
     check_out(options.out, TABLES)
-    _check(options)
+    _check_options(options)
     from visit.activations.record import Edit
     from visit.causal.ablate import ablate
     from visit.causal.continuation import continuation
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     model = load_model(options.model, options.revision, options.dtype)
     acts = captured(options, model, options.prompt)
     how: Any = "from" if options.how == "resample" else options.how
-    source = _source(options, model, acts)
+    source = _edit_source(options, model, acts)
     pos = "all" if options.at == "all" else acts.index(options.pos)
     edits = [Edit(node, how, source, pos, options.factor) for node in options.node]
     found = ablate(model, acts, edits, options.pos, options.target, options.distractor)
@@ -74,11 +74,11 @@ def run(options: argparse.Namespace) -> int:
         tables["continuation"] = continuation(model, acts.token_ids, options.more, found.edited.edits)
     meta = found.meta | {"ledger": found.ledger_summary | {"tolerance": _allowed(found.ledger)}}
     if not wrote(options, meta, tables):
-        _print(found, tables, meta)
+        _print_sides(found, tables, meta)
     return 0
 
 
-def _check(options: argparse.Namespace) -> None:
+def _check_options(options: argparse.Namespace) -> None:
     """What goes together, before a model is loaded."""
     if options.more < 0:
         raise VisitError(f"--continue takes a number of words, at least 1; got {options.more}.")
@@ -94,7 +94,7 @@ def _check(options: argparse.Namespace) -> None:
         raise VisitError(f"--with belongs to --how resample and --how add; got --how {options.how}.")
 
 
-def _source(options: argparse.Namespace, model: Any, acts: Any) -> Any:
+def _edit_source(options: argparse.Namespace, model: Any, acts: Any) -> Any:
     """The source of the edits: the other prompt's record, its difference to this one, or the prompts of a set."""
     if options.how == "mean":
         from visit.runs.answers import fitting
@@ -111,7 +111,7 @@ def _allowed(ledger: Any) -> float:
     return float(ledger["tolerance"].max())
 
 
-def _print(found: Any, tables: dict[str, Any], meta: dict[str, Any]) -> None:
+def _print_sides(found: Any, tables: dict[str, Any], meta: dict[str, Any]) -> None:
     from visit.files.tables import to_text
     from visit.text.numbers import bits, percent, signed
     from visit.text.visible import visible

@@ -16,7 +16,7 @@ from visit.cli.options import (
 )
 from visit.errors import VisitError
 
-SHOWN = 20  # rows of the printed table
+PRINTED = 20  # rows of the printed table
 
 
 def add(commands: Any) -> None:
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     how: Any = "from" if options.how == "resample" else options.how
     asked = options.pos, options.target, options.distractor
-    table = effects(model, acts, nodes, *asked, how, options.at, _source(options, model))
+    table = effects(model, acts, nodes, *asked, how, options.at, _effect_source(options, model))
     tables = {"effects": table}
     if options.nodes == "heads" and how == "zero":
         tables["named"] = named_heads(model, acts, table)
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     columns = ["node", "contribution", "influence", "prob", "rank", "difference", "d_logit", "d_difference", "kl_bits"]
     if table.attrs["distractor"] is None:
         columns = [name for name in columns if "difference" not in name]
-    order = table.sort_values(columns[-2], key=abs, ascending=False, kind="stable").head(SHOWN)
+    order = table.sort_values(columns[-2], key=abs, ascending=False, kind="stable").head(PRINTED)
     print(f"\n{to_text(order, columns)}\n")
     before = table.attrs["before"]
     print(f"{len(table):,} parts, one at a time; the {len(order)} with the largest effect are shown. {_clean(before)}")
@@ -99,7 +99,7 @@ def _check_source(options: argparse.Namespace) -> None:
         raise VisitError("--set belongs to --how mean: the prompts that the mean is taken over.")
 
 
-def _source(options: argparse.Namespace, model: Any) -> Any:
+def _effect_source(options: argparse.Namespace, model: Any) -> Any:
     """What an edit takes its values from: the other prompt, or the prompts of a set."""
     if options.set is None:
         return options.other

@@ -39,12 +39,12 @@ def run(options: argparse.Namespace) -> int:
     from visit.models.load import load_model
 
     check_out(options.out, TABLES)
-    _check_options(options)
+    _check_set(options)
     model = load_model(options.model, options.revision, options.dtype)
     return _shifts_of_prompt(options, model) if options.prompts is None else _tables_of_set(options, model)
 
 
-def _check_options(options: argparse.Namespace) -> None:
+def _check_set(options: argparse.Namespace) -> None:
     if options.prompts is not None and options.target is not None:
         raise VisitError("--target belongs to --prompt; over a set of prompts all words are looked at.")
     if options.prompts is not None and options.chat:

@@ -127,7 +127,7 @@ def _both_sides(flow: FlowGraph, node: Node) -> dict[str, Any]:
     missing = [["–", "absent"]] * len(fact_names(flow))
     b = node.counterpart
     both: dict[str, Any] = {
-        "kept": _KEPT[node.status or ""],
+        "kept": _BY_PRUNING[node.status or ""],
         "w2": [as_word(t) for t in b.tokens[:10]] if b else [],
         "k2": "".join(map(_kind, b.tokens[:10])) if b else "",
         "p2": [_brief(p) for p in b.probs[:10]] if b else [],
@@ -147,7 +147,7 @@ def difference(node: Node) -> float | None:
 
 
 _ABSENT = "absent: this prompt has no token that stands for the other's, so there is nothing to read"
-_KEPT = {
+_BY_PRUNING = {
     "only A": "Kept by the pruning in A alone.",
     "only B": "Kept by the pruning in B alone.",
     "word": "In both, with another top word.",

@@ -44,7 +44,7 @@ def raw_output(
     return raw if bias is None else raw + bias
 
 
-def _values(model: Model, acts: Activations, layer: int, upto: int) -> Float[Tensor, "source head d_head"]:
+def _values_upto(model: Model, acts: Activations, layer: int, upto: int) -> Float[Tensor, "source head d_head"]:
     v = needed(acts, "v")[layer, : upto + 1].to(model.wide)
     return v[:, kv_heads(model)]
 
@@ -66,7 +66,7 @@ def value_norms(model: Model, acts: Activations, layer: int, upto: int) -> Float
 
     Of many sources from `W_O W_Oᵀ`, never all vectors at once; of few the vectors themselves are less work.
     """
-    v = _values(model, acts, layer, upto)
+    v = _values_upto(model, acts, layer, upto)
     if len(v) <= model.d_head:
         norms = torch.einsum("ihe,hed->hid", v, model.W_O(layer)).norm(dim=-1)
         return norms * post_scale(model, acts, layer, "attn", upto)
@@ -79,7 +79,7 @@ def value_parts(
     model: Model, acts: Activations, layer: int, upto: int, directions: Float[Tensor, "d_model word"]
 ) -> Float[Tensor, "head source word"]:
     """⟨v_i W_O[j], direction⟩ as written at `upto`, for sources 0..upto: before the pattern."""
-    v = _values(model, acts, layer, upto)
+    v = _values_upto(model, acts, layer, upto)
     found = torch.einsum("ihe,hew->hiw", v, model.W_O(layer) @ directions)
     return found * post_scale(model, acts, layer, "attn", upto)
 
@@ -90,7 +90,7 @@ def head_results(model: Model, acts: Activations, layer: int, pos: int) -> Float
     return torch.einsum("he,hed->hd", z, model.W_O(layer)) * post_scale(model, acts, layer, "attn", pos)
 
 
-def written(
+def rows_and_bias(
     model: Model, acts: Activations, layer: int, part: str, pos: int
 ) -> tuple[Float[Tensor, "row d_model"], Float[Tensor, " d_model"] | None]:
     """(rows, bias) that a sub-layer's coefficients (z or neurons) are summed with, as the stream at `pos` gets them."""

@@ -61,7 +61,7 @@ def influence(
     Raises `VisitError` for a wrong position or word. Source: causes section 11 (ours).
     """
     question = ask(model, acts, pos, target, distractor)
-    parts = [part for layer in range(model.n_layers) for part in _parts(question, layer)]
+    parts = [part for layer in range(model.n_layers) for part in _part_rows(question, layer)]
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     names = ("node", "layer", "head", "source_pos", "neuron", "influence")
     table = pd.DataFrame(dict(zip(names, columns, strict=True)))
@@ -90,7 +90,7 @@ def block_influence(question: Question, layer: int, gradients: Gradients | None 
     )
 
 
-def _parts(question: Question, layer: int) -> Iterator[tuple[np.ndarray, ...]]:
+def _part_rows(question: Question, layer: int) -> Iterator[tuple[np.ndarray, ...]]:
     """The rows of one block, a kind of part after the other, as columns; NaN where a part has no such number."""
     found = block_influence(question, layer)
     heads, sources = np.arange(found.values.shape[0]), question.pos + 1 - np.arange(found.values.shape[1], 0, -1)

@@ -17,7 +17,7 @@ from visit.activations.edits import cut_by
 from visit.activations.forward import capture, plain_logits
 from visit.activations.record import Activations
 from visit.exact.circuits import as_seen, key_readings, query_readings, rotated
-from visit.exact.decompose import attribution, needed, post_scale, raw_output, value_parts, written
+from visit.exact.decompose import attribution, needed, post_scale, raw_output, rows_and_bias, value_parts
 from visit.lenses.logit import final_norm, unembed
 from visit.models.attention import kv_heads, pattern_of, soft_cap, vector_norm
 from visit.models.model import Model
@@ -243,10 +243,10 @@ def _attributions(model: Model, acts: Activations, by_value: bool) -> Iterator[_
         z = needed(acts, "z")[layer, t].to(model.wide)
         pattern = needed(acts, "pattern")[layer, :, t, : t + 1].to(model.wide)
         values = pattern[..., None] * value_parts(model, acts, layer, t, directions)
-        rows, bias = written(model, acts, layer, "attn", t)
+        rows, bias = rows_and_bias(model, acts, layer, "attn", t)
         heads = z.flatten() @ (rows @ directions)
         rest = torch.zeros_like(total) if bias is None else bias @ directions
-        rows, bias = written(model, acts, layer, "mlp", t)
+        rows, bias = rows_and_bias(model, acts, layer, "mlp", t)
         rest = rest + neurons @ (rows @ directions)
         rest = rest if bias is None else rest + bias @ directions
         heads_total = heads_total + heads + rest

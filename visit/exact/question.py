@@ -89,7 +89,7 @@ def kv_head(model: Model, head: int) -> int:
     return head // (model.n_heads // model.n_kv_heads)
 
 
-def seen(acts: Activations, t: int, sources: Iterable[int] | None) -> list[int]:
+def visible_sources(acts: Activations, t: int, sources: Iterable[int] | None) -> list[int]:
     """The chosen positions in order, all that position `t` can see without a choice."""
     if sources is None:
         return list(range(t + 1))

@@ -10,13 +10,13 @@ from visit.figures.heads import AWAY_HUE, heads_and_layers
 from visit.figures.maps import HUE, OUTLINE, ROW, heat_map
 from visit.text.numbers import number, percent
 
-KINDS = {  # of `visit.causal.agreement`, with the colour of their points
+PART_KINDS = {  # of `visit.causal.agreement`, with the colour of their points
     "adds by itself": HUE, "others make up": "#b8860b", "make up in part": "#d9b44a", "others build on it": "#2f6db3",
     "steers others": "#7a3e9d", "little": OUTLINE,
 }  # fmt: skip
 LOW_ROW = 18  # height of a row where there are many, px
 NAMED = 8  # points with their name: those where contribution and effect disagree most
-_TIPS = {
+_EFFECT_TIPS = {
     "name": "part", "contribution": "adds directly, logits", "influence": "influence, logits",
     "effect": "lost without it, logits", "after": "probability without it", "kind": "so",
 }  # fmt: skip
@@ -29,13 +29,13 @@ def effects_map(table: pd.DataFrame, measure: str, chosen: str) -> Any:
     """
     import altair as alt
 
-    cells = _cells(table)
+    cells = _points(table)
     value = table[measure].astype(float)
     cells["value"], cells["strength"] = value, (value.abs() / max(float(value.abs().max()), 1e-12)).clip(0, 1)
     cells["text"] = [f"{v:+.2f}" if abs(v) >= 0.005 else "0" for v in value]
     cells["framed"] = cells["node"] == chosen
     color = alt.condition(alt.datum.value < 0, alt.value(AWAY_HUE), alt.value(HUE))
-    tips = {f"{name}:N": title for name, title in _TIPS.items()}
+    tips = {f"{name}:N": title for name, title in _EFFECT_TIPS.items()}
     layers = heat_map(cells, *heads_and_layers(cells), tips, color, ("head", ["node"]))
     step = ROW if cells["layer"].nunique() <= 16 else LOW_ROW
     return layers.properties(height={"step": step}, width="container")
@@ -48,21 +48,21 @@ def disagreement(table: pd.DataFrame) -> Any:
     """
     import altair as alt
 
-    cells = _cells(table).assign(x=table["contribution"].astype(float), y=table["effect"].astype(float))
+    cells = _points(table).assign(x=table["contribution"].astype(float), y=table["effect"].astype(float))
     low, high = float(cells[["x", "y"]].min().min()), float(cells[["x", "y"]].max().max())
     room = 0.05 * (high - low or 1)
-    far = _named(cells, room)
+    far = _outermost(cells, room)
     cells["label"] = [name if i in far else "" for i, name in zip(cells.index, cells["name"], strict=True)]
     line = pd.DataFrame({"x": [low, high], "y": [low, high]})
     scale = alt.Scale(domain=[low - room, high + room], nice=False)
     base = alt.Chart(cells).encode(
         x=alt.X("x:Q", scale=scale, title="adds directly (contribution, logits)"),
         y=alt.Y("y:Q", scale=scale, title="lost without it (effect, logits)"),
-        tooltip=[alt.Tooltip(f"{name}:N", title=title) for name, title in _TIPS.items()],
+        tooltip=[alt.Tooltip(f"{name}:N", title=title) for name, title in _EFFECT_TIPS.items()],
     )
     pick = alt.selection_point(name="part", fields=["node"], on="click", empty=False)
     colour = alt.Color(
-        "kind:N", scale=alt.Scale(domain=list(KINDS), range=list(KINDS.values())),
+        "kind:N", scale=alt.Scale(domain=list(PART_KINDS), range=list(PART_KINDS.values())),
         legend=alt.Legend(title=None, orient="bottom"),
     )  # fmt: skip
     points = base.mark_circle(size=70, opacity=0.85, cursor="pointer").encode(color=colour).add_params(pick)
@@ -71,7 +71,7 @@ def disagreement(table: pd.DataFrame) -> Any:
     return alt.layer(agree, points, names).properties(height=380)
 
 
-def _named(cells: pd.DataFrame, room: float) -> list[int]:
+def _outermost(cells: pd.DataFrame, room: float) -> list[int]:
     """The parts to be named: those farthest from the line, and of names that would lie on each other the first."""
     named: list[int] = []
     for i in (cells["y"] - cells["x"]).abs().sort_values(ascending=False, kind="stable").index:
@@ -83,7 +83,7 @@ def _named(cells: pd.DataFrame, room: float) -> list[int]:
     return named
 
 
-def _cells(table: pd.DataFrame) -> pd.DataFrame:
+def _points(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({
         "node": table["node"], "layer": table["layer"], "head": table["head"].astype(object),
         "row": [f"layer {n}" for n in table["layer"]], "name": table["name"], "kind": table["kind"],

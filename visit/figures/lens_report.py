@@ -10,7 +10,7 @@ from visit.drawing.style import QUIET, SERIES
 from visit.figures.maps import INK
 from visit.text.numbers import bits, percent
 
-_SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")  # where a word beside a rule has room
+_LENSES: tuple[Literal["left"], Literal["right"]] = ("left", "right")  # where a word beside a rule has room
 
 
 def report_lines(report: pd.DataFrame, readable_from: int) -> Any:
@@ -39,7 +39,7 @@ def report_lines(report: pd.DataFrame, readable_from: int) -> Any:
     layers = [lines]
     if 0 < readable_from < len(report):
         at = pd.DataFrame({"layer": [readable_from], "says": [f"says more than habit from block {readable_from}"]})
-        base, side = alt.Chart(at).encode(x="layer:Q"), _SIDES[readable_from > len(report) / 2]
+        base, side = alt.Chart(at).encode(x="layer:Q"), _LENSES[readable_from > len(report) / 2]
         layers.append(base.mark_rule(color=QUIET, strokeDash=[4, 4]))
         layers.append(base.mark_text(align=side, baseline="bottom", color=INK).encode(text="says:N", y=alt.value(-3)))
     return alt.layer(*layers).properties(height=220, width="container")

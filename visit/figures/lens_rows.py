@@ -67,7 +67,7 @@ def rows_of(
         "folds": folds,
         "title": {"target": f"Fill: probability of {as_word(target)}", "rank": f"Fill: rank of {as_word(target)}",
                   "top": "Fill: probability of the word in the cell"}[color],
-        "fill": scale("rank", d_vocab, 0.0) if color == "rank" else _shares("e" if color == "top" else "t"),
+        "fill": scale("rank", d_vocab, 0.0) if color == "rank" else _share_steps("e" if color == "top" else "t"),
         "words": explained(table["top"]) + ([_HABIT] if "usual" in table else []),
     }  # fmt: skip
 
@@ -137,7 +137,7 @@ def _class_of(color: MapColor, d_vocab: int) -> Callable[[dict[str, Any]], str]:
     return by_share
 
 
-def _shares(letter: str) -> list[Swatch]:
+def _share_steps(letter: str) -> list[Swatch]:
     ends = [f"{100 * low:g}–{100 * high:g} %" for low, high in zip(_STEPS, [*_STEPS[1:], 1.0], strict=True)]
     return [("g", "under 5 %"), *((f"{letter}{n}", text) for n, text in enumerate(ends, start=1))]
 

@@ -11,11 +11,11 @@ from torch import Tensor
 from visit.activations.edits import cut_by
 from visit.errors import VisitError
 from visit.exact.circuits import key_readings, query_readings
-from visit.exact.decompose import head_results, memory_values, needed, value_norms, value_parts, written
+from visit.exact.decompose import head_results, memory_values, needed, rows_and_bias, value_norms, value_parts
 from visit.exact.gradients import gradients_of
 from visit.exact.question import Question
 from visit.graph.flowgraph import Node
-from visit.graph.prune import Count, Keep, select, share
+from visit.graph.prune import Count, Keep, chosen_terms, share
 from visit.lenses.logit import final_norm
 from visit.models.attention import first_visible, kv_heads
 from visit.text.node_id import TERMS, NodeId
@@ -118,7 +118,7 @@ class GraphBuilder:
         """The heads of a block to show, and the measure of all of them."""
         moved = results @ self.along("attn_out", layer)
         size = moved.abs() if self.by_logits else results.norm(dim=-1)
-        return select(size, moved, self.keep.heads, *self.pins(layer, "head")), size
+        return chosen_terms(size, moved, self.keep.heads, *self.pins(layer, "head")), size
 
     def select_neurons(
         self, layer: int, kind: str, count: Count, activations: Tensor, rows: Tensor, row_norms: Tensor
@@ -126,7 +126,7 @@ class GraphBuilder:
         """The neurons of one kind to show, and their share. Each adds its activation times its row."""
         moved = activations * (rows @ self.along("mlp_out" if kind == "mlp_value" else "attn_out", layer))
         size, sign = (moved.abs(), moved) if self.by_logits else (activations.abs() * row_norms, activations)
-        shown = select(size, sign, count, *self.pins(layer, kind))
+        shown = chosen_terms(size, sign, count, *self.pins(layer, kind))
         return shown, share(size, shown)
 
     def pins(self, layer: int, kind: str, head: int | None = None) -> tuple[set[int], set[int]]:
@@ -231,7 +231,7 @@ def _add_attention(build: GraphBuilder, layer: int, stream_input: str) -> None:
     build.shares[total] = share(size, heads)
     _add_heads(build, layer, stream_input, results, heads)
     attn_out = build.state("attn_out", layer)
-    rows, bias = written(model, build.acts, layer, "attn", t)
+    rows, bias = rows_and_bias(model, build.acts, layer, "attn", t)
     build.record_error("attn_out", layer, results.sum(0) if bias is None else results.sum(0) + bias, attn_out)
     if len(heads) < model.n_heads:
         left = attn_out - results[heads].sum(0) - (0 if bias is None else bias)
@@ -255,7 +255,7 @@ def _add_heads(build: GraphBuilder, layer: int, stream_input: str, results: Tens
     shown: dict[int, list[int]] = {}  # the places of the shown sources, counted from `first`
     for j in heads:
         pinned, hidden = ({i - first for i in pins if i >= first} for pins in build.pins(layer, "value", j))
-        shown[j] = select(sizes[j], moved[j], build.keep.values, pinned, hidden)
+        shown[j] = chosen_terms(sizes[j], moved[j], build.keep.values, pinned, hidden)
     most = pattern.argmax(-1)  # the place that each head's query is turned to
     sources = torch.zeros(model.n_heads, max(map(len, shown.values()), default=0), dtype=torch.long)
     for j, places in shown.items():  # short lists are filled up with position 0
@@ -312,7 +312,7 @@ def _add_largest_heads(build: GraphBuilder, layer: int, entering: str, count: in
     pinned = build.pins(layer, "head")[0]
     heads = [j for j in kept if j in longest or j in pinned]
     attn_out = build.state("attn_out", layer)
-    bias = written(model, build.acts, layer, "attn", t)[1]
+    bias = rows_and_bias(model, build.acts, layer, "attn", t)[1]
     build.record_error("attn_out", layer, results.sum(0) if bias is None else results.sum(0) + bias, attn_out)
     for j in heads:
         head = build.node(NodeId("head", layer, j), results[j])
@@ -331,7 +331,7 @@ def _add_mlp(build: GraphBuilder, layer: int, stream_input: str) -> None:
     """Neurons with what they read and write, what is left out, and their sum."""
     model, total = build.model, f"L{layer}.mlp_out"
     a, mlp_out = build.state("neurons", layer), build.state("mlp_out", layer)
-    rows, bias = written(model, build.acts, layer, "mlp", build.pos)
+    rows, bias = rows_and_bias(model, build.acts, layer, "mlp", build.pos)
     keep = build.keep.mlp_neurons
     shown, build.shares[total] = build.select_neurons(layer, "mlp_value", keep, a, rows, model.out_row_norms[layer])
     state, family = build.state("ln2_out", layer), model.family

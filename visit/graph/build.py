@@ -1,7 +1,7 @@
 """The flow graph of one position: hidden states and neurons as nodes, their interactions as edges.
 
 How a graph is built, in four steps:
-1. What is asked for is checked: position, layers, target, what is to be shown (`_asked`).
+1. What is asked for is checked: position, layers, target, what is to be shown (`_checked_question`).
 2. Block by block the nodes are drafted with their vectors, and the edges with what travels on them (`blocks`).
 3. All vectors are read at once: words, probabilities, ranks, and what each adds to the target (`_read_nodes`).
 4. The edges take the numbers of what they carry (`_number_edges`), and the whole is checked (`sums_gap`).
@@ -69,7 +69,7 @@ def build_flow_graph(
     more than 20,000 nodes.
     Source: paper section 4; `rest` nodes and contributions ours.
     """
-    question, shown = _asked(model, acts, pos, layers, target, distractor, keep, None)
+    question, shown = _checked_question(model, acts, pos, layers, target, distractor, keep, None)
     return _build(question, shown, keep, lens=lens, influence=influence, carry_parts=carry_parts)
 
 
@@ -96,12 +96,12 @@ def build_folded_graph(
     read again. Raises `VisitError` as `build_flow_graph` does. Source: ours.
     """
     opened = sorted({int(layer) for layer in opened})
-    question, shown = _asked(model, acts, pos, layers, target, distractor, keep, opened)
+    question, shown = _checked_question(model, acts, pos, layers, target, distractor, keep, opened)
     whole = [layer for layer in opened if layer in shown]
     return _build(question, shown, keep, known, whole, lens, influence, carry_parts)
 
 
-def _asked(
+def _checked_question(
     model: Model, acts: Activations, pos: int, layers: Any, target: Any, distractor: Any, keep: Keep,
     opened: list[int] | None,
 ) -> tuple[Question, list[int]]:  # fmt: skip
@@ -205,7 +205,7 @@ def _read_nodes(
     nodes = {}
     for n, node in enumerate(drafted):
         old = places[n] if n < len(places) else None
-        numbers = next(unread) if old is None else {name: getattr(old, name) for name in _READ}
+        numbers = next(unread) if old is None else {name: getattr(old, name) for name in _READINGS}
         nodes[node.id] = node._replace(
             **numbers,
             label=node.label or numbers["tokens"][0],
@@ -251,13 +251,13 @@ def _carried(lens: Lens, vectors: Tensor, drafted: list[Node], carry_parts: bool
     return seen
 
 
-_READ = ("tokens", "probs", "bottom_tokens", "bottom_probs", "entropy", "norm", "prob", "rank")
+_READINGS = ("tokens", "probs", "bottom_tokens", "bottom_probs", "entropy", "norm", "prob", "rank")
 
 
 def _plain_readings(model: Model, readings: Readings) -> list[dict[str, Any]]:
     """What vectors read, a record's fields a vector."""
     columns = columns_of(model, readings)
-    columns |= {name: list(map(tuple, columns[name])) for name in _READ[:4]}
+    columns |= {name: list(map(tuple, columns[name])) for name in _READINGS[:4]}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 

@@ -61,7 +61,7 @@ def _is_count(count: object) -> bool:
     return count is None
 
 
-def select(
+def chosen_terms(
     size: Tensor, sign: Tensor, count: Count, pinned: Collection[int] = (), hidden: Collection[int] = ()
 ) -> list[int]:
     """The terms of one sum to show, largest first. `size ≥ 0` and `sign`: `[n]`."""

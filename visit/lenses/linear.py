@@ -223,7 +223,7 @@ class Found:
 
 
 _HELD: dict[str, Lens] = {}  # by fingerprint: fitted in this process, where the cache folder cannot be written
-_READ = Store(256 << 20)  # by path and what tells a file that was changed
+_LOADED = Store(256 << 20)  # by path and what tells a file that was changed
 
 
 def keep_lens(model: Model, lens: Lens) -> None:
@@ -243,7 +243,7 @@ def find_lens(model: Model) -> Found:
     except OSError:
         return found
     key = f"{path.stem}-{about.st_mtime_ns}-{about.st_size}"
-    there: Found = _READ.get((str(path), key, str(model.device)), lambda: _in_file(model, path, key))
+    there: Found = _LOADED.get((str(path), key, str(model.device)), lambda: _in_file(model, path, key))
     return there if there.lens is not None or held is None else found
 
 

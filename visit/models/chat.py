@@ -47,7 +47,7 @@ def chat_prompt(model: Model, message: str, system: str | None = None) -> ChatPr
             raise VisitError(f"The {name} is {'blank' if text else 'empty'}. Type at least one word.")
         if text is not None and any("\ud800" <= c <= "\udfff" for c in text):
             raise VisitError(f"The {name} holds bytes that are no text. Give it in UTF-8.")
-    controls = _control_tokens(model.tokenizer, template)
+    controls = _control_pattern(model.tokenizer, template)
     marked = [None if text is None else mark_control_tokens(text, controls) for text in (message, system)]
     names = tuple(sorted((k, v) for k, v in model.tokenizer.special_tokens_map.items() if isinstance(v, str)))
     text, added = _wrapped(template, names, *marked, date.today())
@@ -84,7 +84,7 @@ def _wrapped(
     return whole, whole[len(before) : len(whole) - len(after)].strip() or None
 
 
-def _control_tokens(tokenizer: Any, template: str) -> re.Pattern[str]:
+def _control_pattern(tokenizer: Any, template: str) -> re.Pattern[str]:
     """The tokens that mean something to the model and not to a reader: special ones, and others the template writes."""
     added = tokenizer.added_tokens_decoder.values()
     texts = {t.content for t in added if t.special or (t.content in template and not t.content.isspace())}

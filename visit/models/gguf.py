@@ -118,16 +118,16 @@ def opened(file: Path) -> Iterator[Header]:
     _check_magic(file)
     kind = f"{VERSION} {transformers.__version__} {content_key(file)}"
     place = cache_folder() / "gguf" / hashlib.sha256(kind.encode()).hexdigest()[:24]
-    if (known := _kept(file, place)) is not None:
+    if (known := _kept_folder(file, place)) is not None:
         yield known
         return
     with tempfile.TemporaryDirectory(prefix="visit-gguf-") as scratch:
         folder = Path(scratch)
         header = _make(file, folder)
-        yield _kept(file, place) or header if _move_into_cache(folder, place) else header
+        yield _kept_folder(file, place) or header if _move_into_cache(folder, place) else header
 
 
-def _kept(file: Path, place: Path) -> Header | None:
+def _kept_folder(file: Path, place: Path) -> Header | None:
     """The header as the cache folder has it, None where there is none, or one that is damaged."""
     try:
         about = json.loads((place / "gguf.json").read_text(encoding="utf-8"))

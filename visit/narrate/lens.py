@@ -56,11 +56,11 @@ def trusted(controls: pd.DataFrame) -> list[str]:
         f"{row['right_rank_plain']:,.0f}.",
         f"{reads}: there {percent(own)} of its five first words are among the fifty that the model finally predicts, "
         f"and {percent(other)} among another prompt's.",
-        _arrival(controls),
+        _arrives(controls),
     ]
 
 
-def _arrival(controls: pd.DataFrame) -> str:
+def _arrives(controls: pd.DataFrame) -> str:
     """Where an answer is in the state, told by putting it into another prompt, and where the lens names it."""
     early = (controls["names"] - controls["arrives"]).idxmax()
     if controls.loc[early, "names"] > controls.loc[early, "arrives"] + EARLY:

@@ -14,7 +14,7 @@ from visit.models.model import Model
 from visit.narrate.flow import Sentence, quoted
 from visit.text.numbers import percent, short, signed
 
-SECOND = 0.25  # of a head's pushes: from here on a second source is named beside the first
+SECOND_SHARE = 0.25  # of a head's pushes: from here on a second source is named beside the first
 DRAWN_VALUES = 12  # memory values in a head's drawing
 
 
@@ -73,10 +73,10 @@ def _main_sources(rows: pd.DataFrame, node: str, away: bool) -> Sentence:
     pieces: Sentence = []
     for place, i in enumerate(order[:2]):
         row, part = rows.loc[i], float(pushed[i]) / total
-        if place and part < SECOND:
+        if place and part < SECOND_SHARE:
             break
         value = f"{node}.value{int(row['source_pos'])}"
-        first = "It takes this from " if part >= SECOND else "It gathers this from many positions, the most from "
+        first = "It takes this from " if part >= SECOND_SHARE else "It gathers this from many positions, the most from "
         start = "; and from " if place else first
         where = f"(position {int(row['source_pos'])}, pattern {short(row['pattern'])})"
         pieces += [

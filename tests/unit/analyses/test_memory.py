@@ -16,8 +16,8 @@ from visit.analyses.attention_memory import head_summary, head_terms, query_key_
 from visit.analyses.heads import head_map
 from visit.analyses.overlap import alignment_scores
 from visit.exact.circuits import as_seen, key_readings, query_readings
-from visit.exact.decompose import attribution, memory_values, value_norms, written
-from visit.models.attention import first_visible, norm_module
+from visit.exact.decompose import attribution, memory_values, rows_and_bias, value_norms
+from visit.models.attention import first_visible, qk_norm
 
 PROMPT = [5, 17, 3, 99, 41, 17, 8, 200, 31]
 TWO_NAMES = "When Mary and John went to the store, John gave a drink to"
@@ -43,7 +43,7 @@ def result(model, acts, layer, head, pos):
 
 def rows_of(model, acts, layer, pos):
     """W_O as the stream at `pos` gets it."""
-    return written(model, acts, layer, "attn", pos)[0].unflatten(0, (model.n_heads, -1))
+    return rows_and_bias(model, acts, layer, "attn", pos)[0].unflatten(0, (model.n_heads, -1))
 
 
 # ---- sums ------------------------------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ def test_heads_and_bias_add_up_to_attn_out(model, acts):
         table = head_map(model, acts, 4, target, distractor)
         frozen = attribution(model, acts, 4, target, distractor)
         for layer in range(model.n_layers):
-            bias = written(model, acts, layer, "attn", 4)[1]
+            bias = rows_and_bias(model, acts, layer, "attn", 4)[1]
             heads = table.loc[table["layer"] == layer, "contribution"].sum()
             added = heads + (0.0 if bias is None else float(frozen.of(bias)))
             assert added == pytest.approx(float(frozen.of(acts.attn_out[layer, 4])), rel=1e-10, abs=1e-12)
@@ -126,7 +126,7 @@ def same(found, true, names):
 def test_keys_and_queries_reproduce_the_score(model, acts):
     """Identity 6 for every source of every head; with the gain folded in they pair with the normed stream."""
     t, group = 8, model.n_heads // model.n_kv_heads
-    if model.family.q_norm and norm_module(model, "q", 1) is not None:
+    if model.family.q_norm and qk_norm(model, "q", 1) is not None:
         pytest.skip("identity 6 has the factors of the norms of queries and keys")
     norm = model.block_norm("ln1", 1)
     x = acts.resid_pre[1]
@@ -362,7 +362,7 @@ def test_a_value_is_compared_with_what_its_own_head_writes(name):
     group = model.n_heads // model.n_kv_heads
     for layer, head in ((0, 0), (1, model.n_heads - 1)):
         value = acts.v[layer, 2, head // group] @ model.W_O(layer)[head]
-        written = acts.z[layer, -1, head] @ model.W_O(layer)[head]
-        assert table.loc[(layer, head), "intersection_head"] == pytest.approx(intersection(model, value, written))
+        rows_and_bias = acts.z[layer, -1, head] @ model.W_O(layer)[head]
+        assert table.loc[(layer, head), "intersection_head"] == pytest.approx(intersection(model, value, rows_and_bias))
     with pytest.raises(VisitError, match="looks back only"):
         value_life(model, acts, 3, pos=2)

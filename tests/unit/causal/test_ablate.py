@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from visit import Edit, VisitError, ablate, capture, continuation, edit_ledger, load_model
-from visit.causal.continuation import steps
+from visit.causal.continuation import writing_steps
 
 PROMPT = [5, 17, 3, 99, 41, 17, 8, 200, 31]
 OTHER = [7, 70, 12, 4, 150, 9, 88, 21, 60]
@@ -139,13 +139,13 @@ def test_a_continuation_is_full_recomputation_with_the_edits_at_their_positions(
     ]
     for chosen in (edits, []):
         _, rows = by_hand(model, PROMPT, 6, chosen)
-        found = list(steps(model, PROMPT, 6, chosen))
+        found = list(writing_steps(model, PROMPT, 6, chosen))
         made = [row for row, _ in zip(rows, found, strict=False)]
         assert [(s.pos, s.token) for s in found] == [row[:2] for row in made]
         assert [s.prob for s in found] == pytest.approx([row[2] for row in made], rel=1e-9)
     table = continuation(model, PROMPT, 6, edits)
     clean = capture(model, by_hand(model, PROMPT, 6, edits)[0]).logits.softmax(-1)
-    tokens = [s.token for s in steps(model, PROMPT, 6, edits)]
+    tokens = [s.token for s in writing_steps(model, PROMPT, 6, edits)]
     assert table["prob_clean"].tolist() == pytest.approx(
         [float(clean[8 + i, t]) for i, t in enumerate(tokens)], rel=1e-9
     )
@@ -156,22 +156,22 @@ def test_a_continuation_is_full_recomputation_with_the_edits_at_their_positions(
 def test_positions_stay_where_they_were_and_sources_end_where_they_end():
     """−1 is the prompt's last token for ever; a record's values have none for a new token; a direction has."""
     model = models.small("llama")
-    last = [s.prob for s in steps(model, PROMPT, 5, [Edit("L1.attn_out", pos=-1)])]
-    assert last == [s.prob for s in steps(model, PROMPT, 5, [Edit("L1.attn_out", pos=8)])]
+    last = [s.prob for s in writing_steps(model, PROMPT, 5, [Edit("L1.attn_out", pos=-1)])]
+    assert last == [s.prob for s in writing_steps(model, PROMPT, 5, [Edit("L1.attn_out", pos=8)])]
     other = capture(model, OTHER)
-    moved = [s.token for s in steps(model, PROMPT, 5, [Edit("L0.resid_pre", "from", other)])]
-    assert moved == [s.token for s in steps(model, OTHER, 5)], "new tokens are the run's own, behind B's states"
-    one = [s.token for s in steps(model, [5], 4, [Edit("L0.resid_pre", "from", [7])])]
-    assert one == [s.token for s in steps(model, [7], 4)], "a prompt of one token, too"
+    moved = [s.token for s in writing_steps(model, PROMPT, 5, [Edit("L0.resid_pre", "from", other)])]
+    assert moved == [s.token for s in writing_steps(model, OTHER, 5)], "new tokens are the run's own, behind B's states"
+    one = [s.token for s in writing_steps(model, [5], 4, [Edit("L0.resid_pre", "from", [7])])]
+    assert one == [s.token for s in writing_steps(model, [7], 4)], "a prompt of one token, too"
     vector = torch.ones(24, dtype=torch.float64)
-    grown = list(steps(model, PROMPT, 2, [Edit("L1.resid_post", "add", vector)]))
+    grown = list(writing_steps(model, PROMPT, 2, [Edit("L1.resid_post", "add", vector)]))
     assert grown[1].prob == pytest.approx(by_hand(model, PROMPT, 2, [Edit("L1.resid_post", "add", vector)])[1][1][2])
     each = torch.ones(9, 24, dtype=torch.float64)
-    rows = list(steps(model, PROMPT, 2, [Edit("L1.resid_post", "add", each)]))
+    rows = list(writing_steps(model, PROMPT, 2, [Edit("L1.resid_post", "add", each)]))
     bounded = [Edit("L1.resid_post", "add", vector, pos=range(9))]
     assert rows[1].prob == pytest.approx(by_hand(model, PROMPT, 2, bounded)[1][1][2])
     prompts = [[3 + i, *range(20 + i, 26 + i)] for i in range(6)]
-    assert len(list(steps(model, PROMPT, 3, [Edit("L1.head2", "mean", prompts)]))) == 3
+    assert len(list(writing_steps(model, PROMPT, 3, [Edit("L1.head2", "mean", prompts)]))) == 3
 
 
 def test_a_word_can_be_forced_anywhere():
@@ -200,13 +200,13 @@ def test_threads_that_ablate_and_write_do_not_mix():
     model = models.small("llama", torch.float32)
     acts = capture(model, PROMPT)
     edits = [[Edit(f"L{i % 3}.head{i // 3}")] for i in range(8)]
-    alone = [(ablate(model, acts, e).kl_bits, [s.token for s in steps(model, PROMPT, 3, e)]) for e in edits]
+    alone = [(ablate(model, acts, e).kl_bits, [s.token for s in writing_steps(model, PROMPT, 3, e)]) for e in edits]
     wrong: list[int] = []
 
     def work(i: int) -> None:
         for _ in range(3):
             found = ablate(model, acts, edits[i])
-            written = [s.token for s in steps(model, PROMPT, 3, edits[i])]
+            written = [s.token for s in writing_steps(model, PROMPT, 3, edits[i])]
             if (found.kl_bits, written) != alone[i] or not found.ledger["holds"].all():
                 wrong.append(i)
 

