@@ -149,7 +149,9 @@ class ControlRun:
 class _Asked:
     """What the controls are asked about: prompts, their last states after every block, answers, and whose is another.
 
-    `states` `[layer, prompt, d_model]`, `answers` `[prompt]`; `partner`: for every prompt the next with another answer.
+    `states` `[layer, prompt, d_model]`, `answers` `[prompt]`; `partner`: for every prompt one with another answer, half
+    the set away: in a set that is in order a neighbour asks for the same kind of thing, and what answers it is likely
+    here, too (of the facts in SmolLM2 its median rank is 157 even in the final prediction, half the set away 8,400).
     """
 
     def __init__(self, model: Model, prompts: Sequence[str]) -> None:
@@ -160,7 +162,10 @@ class _Asked:
         known, n = self.answers.tolist(), len(prompts)
         if n < 2 or len(set(known)) < 2:
             raise VisitError("The controls of a lens need at least two prompts with different answers.")
-        self.partner = [next(j % n for j in range(i + 1, i + n) if known[j % n] != known[i]) for i in range(n)]
+        away = max(1, n // 2)
+        self.partner = [
+            next(j % n for j in range(i + away, i + away + n) if known[j % n] != known[i]) for i in range(n)
+        ]
 
     def through(self, model: Model, lens: Lens | None, layer: int) -> Tensor:
         x = self.states[layer].to(model.wide)
