@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from xml.etree import ElementTree
 
 import pytest
 
@@ -61,3 +62,33 @@ def test_mistakes_are_a_sentence(arguments, says, capsys):
     assert main(["lens", *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("visit: ") and says in error and "Traceback" not in error
+
+
+def test_a_map_is_written_as_a_drawing_a_picture_and_a_page_that_stand_alone(tmp_path, capsys):
+    files = {ending: tmp_path / f"map.{ending}" for ending in ("svg", "png", "html", "csv", "json")}
+    for file in files.values():
+        assert main(["lens", "map", "--prompt", PROMPT, "--out", str(file)]) == 0
+    assert files["png"].read_bytes().startswith(b"\x89PNG")
+    drawing, page = files["svg"].read_text(), files["html"].read_text()
+    for text in (drawing, page):
+        assert "·Tokyo" in text and "block 7" in text and "embedding" in text and "through the plain lens" in text
+        assert "<script" not in text and "http" not in text.replace("http://www.w3.org", "").replace("http-equiv", "")
+    assert "currentColor" not in drawing and ElementTree.fromstring(drawing).tag.endswith("svg")
+    assert "default-src 'none'" in page and "currentColor" in page
+    assert len(json.loads(files["json"].read_text())["tables"]["map"]) == 9 * 8
+    assert (tmp_path / "map-map.csv").is_file() and capsys.readouterr().err.count("wrote ") == 5
+    assert main(["lens", "map", "--prompt", PROMPT, "--out", str(tmp_path / "map.pdf")]) == 2
+
+
+def test_a_map_through_a_fitted_lens_says_so_and_which_blocks_show_habit(tmp_path, capsys):
+    assert main(["lens", "fit", "--tokens", "400"]) == 0
+    file = tmp_path / "map.svg"
+    assert main(["lens", "map", "--prompt", PROMPT, "--lens", "fitted", "--out", str(file)]) == 0
+    assert "through a lens fitted on 400 tokens that the model wrote" in file.read_text()
+
+
+def test_nothing_in_a_prompt_becomes_markup(tmp_path, capsys):
+    for ending in ("svg", "html"):
+        file = tmp_path / f"map.{ending}"
+        assert main(["lens", "map", "--prompt", "<b>x & y</b>", "--out", str(file)]) == 0
+        assert "<b>" not in file.read_text() and "&lt;b&gt;" in file.read_text()

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from visit.cli.options import (
+    GRAPH_FILES,
     TABLES,
     captured,
     check_out,
+    drew,
     lens_of,
     lens_option,
     model_options,
@@ -48,7 +50,7 @@ def add(commands: Any) -> None:
     model_options(words)
     prompt_options(words)
     lens_option(words, "plain")
-    out_options(words, TABLES)
+    out_options(words, GRAPH_FILES)
 
 
 def run_fit(options: argparse.Namespace) -> int:
@@ -107,11 +109,12 @@ def run_map(options: argparse.Namespace) -> int:
     """What the stream reads after every block at every position: plainly, or through a fitted lens."""
     from visit.analyses.overview import lens_map
     from visit.exact.question import ask
+    from visit.files.lens_picture import lens_map_file
     from visit.models.load import load_model
     from visit.models.provenance import provenance
     from visit.text.visible import as_word, visible
 
-    check_out(options.out, TABLES)
+    check_out(options.out, GRAPH_FILES)
     model = load_model(options.model, options.revision, options.dtype)
     lens = lens_of(options, model)
     acts = captured(options, model, options.prompt)
@@ -120,7 +123,8 @@ def run_map(options: argparse.Namespace) -> int:
     meta = {**provenance(model), "prompt": acts.prompt, "tokens": list(acts.tokens),
             "target": {"id": question.target, "token": model.vocabulary[question.target]},
             "lens": "plain" if lens is None else lens.about}  # fmt: skip
-    if wrote(options, meta, {"map": table}):
+    known = 0 if lens is None else lens.readable_from
+    if drew(options, lambda kind: lens_map_file(table, meta, kind, known)) or wrote(options, meta, {"map": table}):
         return 0
     which = "plain lens" if lens is None else f"lens {lens.name}"
     print(

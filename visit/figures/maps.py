@@ -44,7 +44,8 @@ def heat_map(
     """Cells of `x` and `y`, the stronger the fuller: every map of the app and of the report.
 
     Columns of `cells` beside those of the axes, where they are there: `strength` (0 to 1, how full the colour is; else
-    `color` says all), `text` (a word in each cell, at most `limit` wide), `outlined`, `framed` (on top of the words).
+    `color` says all), `text` (a word in each cell, at most `limit` wide), `quiet` (that word is grey), `outlined`,
+    `framed` (on top of the words).
     `tips`: columns with their titles. `click`: (name of the selection, columns that it gives).
     """
     import altair as alt
@@ -64,6 +65,8 @@ def heat_map(
     if "text" in cells:
         size: dict[str, Any] = {} if limit is None else {"limit": limit}
         words = base.mark_text(fontSize=11, cursor=cursor, **size).encode(text="text:N")
+        if "quiet" in cells:
+            words = words.encode(opacity=alt.condition("datum.quiet", alt.value(0.55), alt.value(1)))
         layers.append(words.transform_filter("datum.strength <= 0.5").encode(color=alt.value(INK)))
         layers.append(words.transform_filter("datum.strength > 0.5").encode(color=alt.value("white")))
     if "framed" in cells:

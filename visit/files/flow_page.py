@@ -52,7 +52,11 @@ def flow_png(
 
     detail and `look`: as in `flow_svg`. Raises VisitError where the library that draws it, or every font, is missing.
     """
-    svg = draw(graph, detail or default_detail(graph), theme=theme, **look)
+    return png(draw(graph, detail or default_detail(graph), theme=theme, **look))
+
+
+def png(svg: str) -> bytes:
+    """A drawing as a PNG file. Raises VisitError where the library that draws it, or every font, is missing."""
     if not _has_fonts():
         raise VisitError(
             "PNG files need a font, and this system has none: install one (Liberation Sans), or save as .svg"
