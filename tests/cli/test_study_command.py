@@ -62,7 +62,7 @@ def test_only_the_prompts_answered_correctly(capsys, file):
 def test_a_file_without_targets(capsys, tmp_path):
     (tmp_path / "plain.txt").write_text("Paris is in\nThe capital of Japan is\n", encoding="utf-8")
     status, out, _ = run(capsys, "--prompts", tmp_path / "plain.txt", "--figures", "13,14", "--draws", "5")
-    assert status == 0 and "Fig. 13: left out" in out and "Fig. 14/split: left out" in out
+    assert status == 0 and "Fig. 13, Fig. 14 (split): left out" in out
 
 
 @pytest.mark.parametrize(
@@ -101,3 +101,22 @@ def test_a_folder_holds_the_report_and_every_figure_and_another_study_lies_over_
     assert status == 0 and "Laid over" in (tmp_path / "b" / "report.html").read_text(encoding="utf-8")
     status, _, err = run(capsys, *short, "--out", tmp_path / "b", "--over", tmp_path / "none.json")
     assert status == 2 and "cannot be read" in err
+
+
+def test_a_study_reads_through_the_lens_that_is_asked_for(capsys, tmp_path, monkeypatch):
+    from visit.__main__ import main
+
+    monkeypatch.setenv("VISIT_CACHE", str(tmp_path))
+    asked = ("--prompts", "facts", "--limit", "6", "--figures", "14,early", "--draws", "20")
+    assert run(capsys, *asked, "--lens", "fitted")[0] == 2
+    assert main(["lens", "fit", "--tokens", "400"]) == 0
+    capsys.readouterr()
+    plain, fitted = (strict(run(capsys, *asked, *more, "--json")[1]) for more in ((), ("--lens", "fitted")))
+    assert plain["meta"]["lens"] == "plain" and fitted["meta"]["lens"].startswith("fitted on 400 tokens")
+    assert {row["series"] for row in plain["tables"]["early"]} == {"plain", "plain: exit"}
+    assert {row["series"] for row in fitted["tables"]["14"]} == {"prediction", "fitted"}
+    run(capsys, *asked, "--lens", "fitted", "--out", tmp_path / "study")
+    page = (tmp_path / "study" / "report.html").read_text()
+    assert "Early exit. How early does the model know?" in page and fitted["meta"]["lens"] in page
+    assert (tmp_path / "study" / "figure-early.csv").is_file()
+    assert "Early exit" in run(capsys, *asked)[1]

@@ -19,7 +19,7 @@ from visit.errors import VisitError
 from visit.figures import study as figures
 from visit.runs.prompts import PromptSet
 from visit.studies.captions import SECOND, caption_of
-from visit.studies.settings import ALIGNED, FIGURES, Settings, settled
+from visit.studies.settings import ALIGNED, FIGURES, Settings, read_through, settled
 from visit.text.glossary import explain
 from visit.text.numbers import duration, percent
 
@@ -34,11 +34,12 @@ LOOK_EVERY = 5.0  # seconds between two looks at an opened figure
 
 def page() -> None:
     """The whole page below its title."""
+    from visit.lenses.linear import fitted_lens
     from visit.studies.study import studied, study_key
 
     st.caption(
-        "Section 3 and appendices D and E of the paper, live: one run over a set of prompts feeds every figure, and "
-        "each stands next to what the paper found for GPT-2 medium."
+        "Section 3 and appendices D and E of the paper, live, and how early the model knows: one run over a set of "
+        "prompts feeds every figure, and each stands next to what was found for GPT-2 medium."
     )
     show_notes()
     model = shown_model()
@@ -47,13 +48,15 @@ def page() -> None:
     if chosen is None:
         return
     prompts, settings = _study_controls(model, chosen)
+    lens = fitted_lens(model)  # where there is one, Figure 14 and "early" show both
+    settings = read_through(settings, lens)
     prompts = studied(model, prompts, settings)
     key = study_key(model, prompts, settings)
 
     def make() -> Any:
         from visit.studies.run import StudyRun
 
-        return StudyRun(model, prompts.rows, settings)
+        return StudyRun(model, prompts.rows, settings, lens)
 
     if session().run_study:
         session().run_study = False

@@ -103,6 +103,8 @@ def _figure(study: Study, figure: str, other: Study | None, drawn: Any) -> None:
     st.caption(plain(" ".join(t for t in texts if t)))
     if caption.paper:
         st.markdown(f"**The paper:** {plain(caption.paper)}")
+    if caption.others:
+        st.markdown(f"**Others found:** {plain(caption.others)}")
     if caption.different:
         st.markdown(f"**Different here:** {plain(caption.different)}")
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visit.cli.options import model_options
+from visit.cli.options import lens_of, lens_option, model_options
 from visit.errors import VisitError
 from visit.studies.settings import CORRECT, FIGURES, SECOND_MEASURES, Settings
 from visit.text.numbers import percent
@@ -45,6 +45,7 @@ def add(commands: Any) -> None:
     study.add_argument("--second", choices=SECOND_MEASURES, default="rbo", help="measure beside I_k (default rbo)")
     study.add_argument("--draws", type=int, default=1000, help="of the bootstrap (default 1000)")
     study.add_argument("--seed", type=int, default=0, help="of bootstrap and random vectors (default 0)")
+    lens_option(study, "plain")
     study.add_argument("--over", type=Path, metavar="FILE", help="with --out: lay this study.json over the figures")
     study.add_argument(
         "--out", type=Path, metavar="DIR", help="make this folder: report.html, a CSV and a JSON a figure"
@@ -67,7 +68,8 @@ def run(options: argparse.Namespace) -> int:
         try:
             model = load_model(options.model, options.revision, options.dtype)
             teller.say("counting what is to be done")
-            found = study(model, _prompts(options), teller.step, resume=True, **settings)
+            lens = lens_of(options, model)
+            found = study(model, _prompts(options), teller.step, resume=True, lens=lens, **settings)
         except KeyboardInterrupt:
             teller.end(f"stopped at: {teller.text}. The same command goes on from the last step that was done.")
             return 128 + (signals[0] if signals else signal.SIGINT)
@@ -83,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
     from visit.graph.build import parse_layers
 
-    own = {name: getattr(options, name) for name in Settings.__dataclass_fields__}
+    own = {name: getattr(options, name) for name in Settings.__dataclass_fields__ if name != "lens"}
     own["figures"] = tuple(name.strip() for name in options.figures.split(",") if name.strip())
     own["layers"] = None if options.layers is None else tuple(parse_layers(options.layers))
     return own
@@ -201,16 +203,18 @@ def _write(found: Any, folder: Path, other: Any) -> None:
 
 def _print(found: Any) -> None:
     """Verdicts, and a short table of every figure."""
+    from visit.files.study_report import left_out
     from visit.files.tables import to_text
+    from visit.studies.captions import caption_of
 
     meta = found.meta
     print(f"{meta['model']} ({meta['dtype']}) on {meta['prompts']:,} prompts of {meta['prompt_set']['name']}, "
           f"{meta['correct']:,} answered correctly, in {meta['seconds']:.0f} s\n")  # fmt: skip
     for figure, own in found.verdicts.items():
         for verdict in own:
-            print(f"Fig. {figure:3s} {verdict.whole}")
-    for name, why in meta["figures_left_out"].items():
-        print(f"Fig. {name}: left out, {why}")
+            print(f"{caption_of(figure).name:8s} {verdict.whole}")
+    for name, why in left_out(meta):
+        print(f"{name}: left out, {why}")
     for note in [*meta["thinned"], *(f"left out: {note}" for note in meta["left_out"])]:
         print(note)
     if not (table := _short(found)).empty:
@@ -227,7 +231,8 @@ def _short(found: Any) -> Any:
     for figure in ALIGNED:
         if figure not in found.tables or figure == "17":
             continue
-        table = found.tables[figure].query("measure != 'rbo'")
+        table = found.tables[figure].dropna(subset=["layer"])
+        table = table[table["measure"] == table["measure"].iloc[0]]
         for keys, own in table.groupby(["series", "group", "rank"], dropna=False, sort=False):
             mean = own.sort_values("layer")["mean"].tolist()
             middle = mean[len(mean) // 2]

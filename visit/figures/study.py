@@ -12,6 +12,7 @@ from visit.figures.maps import INK, heat_map
 from visit.figures.neurons import norm_entropy, weight_lines
 from visit.figures.norms import layer_panels, shift_scatter
 from visit.studies.captions import AXIS_TITLES, GROUP_NAMES, MEASURE_NAMES, SERIES_NAMES
+from visit.studies.settings import DRAWN, EARLY
 from visit.text.numbers import number, percent
 
 KEYS = ["figure", "series", "group", "measure", "layer", "head", "rank"]
@@ -56,6 +57,7 @@ class _Plan:
     panel: str = ""
     dash: str = ""
     rows: str = ""  # of a map
+    measures: tuple[str, ...] = ()  # that are drawn; none: all
     ranks: tuple[str, ...] = _ATTENDED
 
 
@@ -63,7 +65,8 @@ _PLANS = {
     "3": _Plan(color="rank", panel="series", ranks=_LONGEST),
     "5": _Plan(color="rank"),
     "13": _Plan(panel="of", dash="group"),
-    "14": _Plan(color="group"),
+    "14": _Plan(color="group", panel="series"),
+    EARLY: _Plan(measures=DRAWN),
     "16": _Plan(rows="rank"),
     "17": _Plan(rows="head", panel="rank"),
 }  # fmt: skip
@@ -91,7 +94,8 @@ def panels(run: Run, figure: str, other: Run | None = None, width: Any = "contai
     runs = [run] if other is None else [run, other]
     rows = pd.concat([_rows(one, plan, other is not None) for one in runs], ignore_index=True)
     found = []
-    for measure in [m for m in MEASURE_NAMES if m in set(rows["measure"])]:
+    drawn = set(rows["measure"]) & set(plan.measures or MEASURE_NAMES)
+    for measure in [m for m in MEASURE_NAMES if m in drawn]:
         own = rows[rows["measure"] == measure]
         top = float(own["mean" if plan.rows else "high"].fillna(own["mean"]).max())
         for panel in own["panel"].drop_duplicates():
@@ -164,7 +168,10 @@ def _lines(
     colour = alt.Color("line:N", legend=legend, scale=alt.Scale(domain=names, range=_range(len(names))))
     shape = alt.Shape("line:N", legend=legend, scale=alt.Scale(domain=names))
     last = max(int(rows["layer"].max()), 1)
-    scale = alt.Scale(domain=[0, max(top, *(1.2 * (floor or 0) for floor in floors.values()), 1e-9)], nice=True)
+    if measure == "rank":  # of 49,152 words: the places near the first are those that count
+        scale = alt.Scale(type="log", domain=[1, max(top, 10)], nice=True)
+    else:
+        scale = alt.Scale(domain=[0, max(top, *(1.2 * (floor or 0) for floor in floors.values()), 1e-9)], nice=True)
     x = alt.X("layer:Q", scale=alt.Scale(domain=[0, last], nice=False, padding=6),
               axis=alt.Axis(title="layer", grid=False, format="d", values=_ticks(last)))  # fmt: skip
     y = alt.Y("mean:Q", scale=scale, axis=alt.Axis(title=AXIS_TITLES.get(measure, measure), tickCount=5))

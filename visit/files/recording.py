@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from visit.errors import VisitError
 from visit.studies.record import TABLE_COLUMNS, Study
-from visit.studies.settings import ALIGNED, MAX_BYTES
+from visit.studies.settings import ALIGNED, EARLY, MAX_BYTES
 
 MAX_FIGURE_ROWS = 200_000  # of one figure
 MAX_TEXT = 300  # characters of a name
@@ -23,6 +24,7 @@ _TEXTS = ("figure", "series", "group", "measure")
 _WHOLES = ("layer", "head", "rank", "prompts")
 _FLOAT_COLUMNS = ("mean", "low", "high")
 _MAY_MISS = ("head", "rank", "low", "high")
+_OF_THE_PASS = ("layer",)  # may miss, too, where a number is of the whole pass
 _TEXT_META = ("model", "revision", "dtype")
 _NOT = "This is no saved study: {}. Choose study.json or figure-….json as VISIT writes them."
 
@@ -68,9 +70,10 @@ def _figure_table(figure: str, rows: Any) -> pd.DataFrame:
     table = pd.DataFrame(
         [[row.get(name) for name in TABLE_COLUMNS] for row in rows], columns=list(TABLE_COLUMNS), dtype=object
     )
+    most, missing = (MAX_WHOLE, _MAY_MISS + _OF_THE_PASS) if figure == EARLY else (1, _MAY_MISS)
     for name in TABLE_COLUMNS:
-        fits = _is_text if name in _TEXTS else _is_whole if name in _WHOLES else _is_share
-        if not all(fits(value) or (value is None and name in _MAY_MISS) for value in table[name]):
+        fits = _is_text if name in _TEXTS else _is_whole if name in _WHOLES else partial(_is_number, most)
+        if not all(fits(value) or (value is None and name in missing) for value in table[name]):
             raise VisitError(_NOT.format(f"a row of figure {figure} has another {name} than a study writes"))
     return table.astype({**dict.fromkeys(_WHOLES, "Int64"), **dict.fromkeys(_FLOAT_COLUMNS, float)})
 
@@ -83,5 +86,7 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_WHOLE
 
 
-def _is_share(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= 1
+def _is_number(most: float, value: Any) -> bool:
+    """A share; of "early" also bits, ranks and numbers of blocks."""
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return known and 0 <= value <= most

@@ -193,7 +193,7 @@ def left_out(meta: dict[str, Any]) -> list[tuple[str, str]]:
 def _readable(name: str) -> str:
     """`Fig. 19 (gain)` for `19/gain`, `Tables 1 to 6` for `tables`."""
     figure, _, series = name.partition("/")
-    return ("Tables 1 to 6" if figure == "tables" else f"Fig. {figure}") + (f" ({series})" if series else "")
+    return ("Tables 1 to 6" if figure == "tables" else caption_of(figure).name) + (f" ({series})" if series else "")
 
 
 def _setting_text(value: Any) -> str:

@@ -8,6 +8,7 @@ go through a fitted lens. How one is made: `visit.lenses.fit_linear`; why one ma
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -94,6 +95,14 @@ class Lens:
         """What a heading says: "fitted on 8,000 tokens that the model wrote"."""
         of = f"of {self.meta['text']}" if self.meta.get("text") else "that the model wrote"
         return f"fitted on {self.meta['tokens']:,} tokens {of}"
+
+    @cached_property
+    def label(self) -> str:
+        """What tells this lens from every other one of its model: its name and a mark of its maps."""
+        mark = hashlib.sha256()
+        for part in (self.maps, self.bias):
+            mark.update(part.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        return f"{self.name}, seed {self.meta['seed']}, maps {mark.hexdigest()[:8]}"
 
     @property
     def about(self) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 `visit.study(model, prompts, …)` runs everything; pages and commands use the parts, in this order: `settings` (what is
 asked), `plan` (which cells that makes), `duration` (what it will take), `run` (the job of the worker: one pass over the
-prompts feeds all figures, by `measure` into `sums`), `tables` (figure id → table), `verdicts` (what the numbers say
-about the paper's claims), `study` (the finished `Study`), `captions` (the words of every figure).
+prompts feeds all figures, by `measure` and `early` into `sums`), `tables` (figure id → table), `verdicts` (what the
+numbers say about the paper's claims), `study` (the finished `Study`), `captions` (the words of every figure).
 
 Tables of the figures of section 3 and appendix D ("2a" … "20"): columns `figure`, `series`, `group` ("all", "correct",
-"incorrect"; the last two in Figures 13 and 14 alone), `measure` ("intersection", "rbo", "probability"), `layer`,
-`head`, `rank` (missing where they mean nothing), `mean`, `low`, `high` (95 % bootstrap band), `prompts`.
+"incorrect"; the last two in Figures 13, 14 and "early" alone), `measure` ("intersection", "rbo", "probability"; those
+of "early": `visit.studies.early`), `layer`, `head`, `rank` (missing where they mean nothing), `mean`, `low`, `high`
+(95 % bootstrap band), `prompts`.
 
 | id | series | rank | head |
 |---|---|---|---|
@@ -15,7 +16,8 @@ Tables of the figures of section 3 and appendix D ("2a" … "20"): columns `figu
 | 3 | attn_out, block, final | 1 to 3: of the head's norm in its layer | |
 | 5 | value | 1 to 3: of the source by attention | mean |
 | 13 | `heads: attn_out` … `longest: final` (of Figures 2b and 3, there the mean of the three) | | mean |
-| 14 | prediction (measure probability) | | |
+| 14 | prediction, fitted (measure probability; the plain lens, and the fitted one where one is given) | | |
+| early | plain, fitted (a number per layer); `plain: exit`, `fitted: exit` (per prompt, no layer) | | |
 | 15 | after, before, block, previous (the last from layer 1 on) | | |
 | 16 | value | 1 to all: of the source by attention | mean |
 | 17 | value | 1 to 3 | each |

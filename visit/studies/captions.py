@@ -17,18 +17,25 @@ _WORDING: dict[str, Any] = json.loads(CAPTION_FILE.read_text(encoding="utf-8"))
 
 @dataclass(frozen=True)
 class FigureCaption:
-    """The words of one figure or table. `different`: where this study is not the paper's; may be empty."""
+    """The words of one figure or table. `different`: where this study is not the paper's; may be empty.
+
+    `called`: the name of a figure that the paper has not; `others`: what was found of it elsewhere.
+    """
 
     id: str
     title: str
+    called: str = ""
     measured: str = ""
     reading: str = ""
     paper: str = ""
     different: str = ""
+    others: str = ""
 
     @property
     def name(self) -> str:
         """`Fig. 2b`, or `Table 4`."""
+        if self.called:
+            return self.called
         return self.id.replace("tables-", "Table ") if self.id.startswith("tables-") else f"Fig. {self.id}"
 
     @property

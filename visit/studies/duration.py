@@ -25,15 +25,15 @@ from visit.models.model import Model, has_norm, tokenize
 from visit.runs.prompts import Row
 from visit.studies.measure import STUDY_PARTS
 from visit.studies.plan import has_places, has_resid_mid, plan, readings
-from visit.studies.settings import ALIGNED, ATTENDED, NEURON_FIGURES, Settings, settled
+from visit.studies.settings import ALIGNED, ATTENDED, DRAWN, EARLY, NEURON_FIGURES, Settings, settled
 
 TIMED = 256  # vectors read to measure the speed
 WORD, NEURON, PANEL = 5e-7, 7e-5, 0.1  # seconds: per word and layer of the norms' tables, per neuron, per chart
 TIMED_TOKENS = 12  # of the prompt whose forward pass is measured: the paper's longest has 14
 LONG, SHORT = 90.0, 60.0  # seconds from which on a cheaper run is offered, and which that should take at most
 CHEAP = (  # figures that a cheaper run keeps, the most first; queries, keys and all memory values take the time
-    ("2b", "3", "5", "7", "13", "14", "15", "17", "21", "22", "tables"), ("2b", "3", "5", "13", "14", "15", "17"),
-    ("2b", "3", "13", "14", "15"),
+    ("2b", "3", "5", "7", "13", "14", EARLY, "15", "17", "21", "22", "tables"),
+    ("2b", "3", "5", "13", "14", EARLY, "15", "17"), ("2b", "3", "13", "14", EARLY, "15"),
 )  # fmt: skip
 FEWER = 20  # prompts: enough for most verdicts
 CHARTS = "drawing charts"  # the part that a page does and the command line does not
@@ -94,6 +94,7 @@ def counts(model: Model, seen: Sequence[int], settings: Settings) -> dict[str, i
     states += asks("15") * (layers * has_resid_mid(model) + (0 in looked_at))
     found = {
         "the model's states and attn_out": len(seen) * states,
+        "how early the model knows": len(seen) * model.n_layers * len(settings.lenses_wanted()),
         "heads without W_O": each * model.n_heads * (asks("2a") and naive),
         "heads": each * model.n_heads * settings.heads_wanted(),
         "memory values": layers * model.n_heads * sum(settings.values_wanted(n) for n in seen),
@@ -140,8 +141,10 @@ def cells(model: Model, settings: Settings) -> int:
 
 def charts(model: Model, settings: Settings, seen: Sequence[int]) -> int:
     """How many charts show the study: a panel per measure and series, as `visit.figures.study` lays them out."""
-    apart = {"3": 3, "13": 2, "17": 3}
+    apart = {"3": 3, "13": 2, "14": 1 + bool(settings.lens), "17": 3}
     blocks = {block.figure: block.measures for block in plan(model, settings, max(seen, default=1), True).blocks}
+    if EARLY in blocks:
+        blocks[EARLY] = DRAWN
     shown = [figure for figure in settings.figures if figure in blocks or figure == "13"]
     found = sum(apart.get(figure, 1) * len(blocks.get(figure, settings.measures)) for figure in shown)
     return found + sum(figure not in ALIGNED for figure in settings.figures)

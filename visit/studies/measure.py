@@ -13,10 +13,12 @@ from visit.analyses.heads import ranks as ranked
 from visit.exact.circuits import key_readings, query_readings
 from visit.exact.decompose import head_results, memory_values, needed
 from visit.exact.question import kv_head
+from visit.lenses.linear import Lens
 from visit.lenses.similarity import Tops, agreement, read_tops
 from visit.models.model import Model
+from visit.studies.early import early
 from visit.studies.plan import OTHERS, Plan, has_places, readings
-from visit.studies.settings import ATTENDED, LONGEST
+from visit.studies.settings import ATTENDED, DEPTHS, EARLY, EXITS, LONGEST
 
 STUDY_PARTS = ("resid_pre", "q", "k", "v", "pattern", "z", "attn_out", "resid_mid", "resid_post", "rotary")
 Numbers = dict[str, Float[Tensor, "measure layer head rank"]]  # by block; ranks that a short prompt lacks are cut off
@@ -32,6 +34,7 @@ class Read:
         self.ids: dict[str, list[Tensor]] = {}  # by kind, a tensor [.., k] per layer of the plan
         self.prob: dict[str, list[Tensor]] = {}
         self.norms: list[Tensor] = []
+        self.early: dict[str, dict[str, Tensor]] = {}  # by lens and measure
         self.places: list[int] = []  # layers after which the states of `stream` and `attn_out` stand
 
     def keep(self, kind: str, ids: Tensor, fine: Tensor, prob: Tensor | None = None) -> None:
@@ -62,9 +65,16 @@ def final_words(model: Model, records: list[Activations], pos: int, k: int) -> l
     return [Read(acts, t, ids, fine) for acts, t, ids, fine in found]
 
 
-def measure(model: Model, plan: Plan, prompts: list[Read]) -> list[Numbers]:
-    """The cells of every prompt. Vectors of all prompts are read together, one layer at a time."""
-    if any(block.figure != "14" for block in plan.blocks) or plan.settings.states_wanted():
+def measure(model: Model, plan: Plan, prompts: list[Read], lens: Lens | None = None) -> list[Numbers]:
+    """The cells of every prompt. Vectors of all prompts are read together, one layer at a time.
+
+    `lens`: the fitted one that the settings name.
+    """
+    if wanted := {name: lens if name == "fitted" else None for name in plan.settings.lenses_wanted()}:
+        for prompt in prompts:
+            prompt.early = early(model, prompt.states(model, "resid_post", range(model.n_layers)), wanted)
+            prompt.broken |= not all(bool(x.isfinite().all()) for own in prompt.early.values() for x in own.values())
+    if any(block.figure != EARLY for block in plan.blocks):
         _read_states(model, plan, prompts)
         for layer in plan.layers:
             _read_layer(model, plan, prompts, layer)
@@ -186,6 +196,12 @@ def _cells(model: Model, plan: Plan, prompt: Read) -> Numbers:
     if "14" in wanted:
         at = [prompt.places.index(n) for n in plan.layers]
         found["14/prediction"] = prompt.prob["stream"][0][None, at, None, None].double()
+        if "fitted" in prompt.early:
+            found["14/fitted"] = prompt.early["fitted"]["probability"][None, plan.layers, None, None]
+    if EARLY in wanted:
+        for name, read in prompt.early.items():
+            found[f"{EARLY}/{name}"] = torch.stack([read[m][list(plan.layers)] for m in DEPTHS])[..., None, None]
+            found[f"{EARLY}/{name}: exit"] = torch.stack([read[m] for m in EXITS])[:, None, None, None]
     if "15" in wanted:
         found |= _cells_of_states(plan, prompt)
     if "18" in wanted:

@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from visit.models.model import Model, has_norm
-from visit.studies.settings import ATTENDED, LONGEST, Settings
+from visit.studies.settings import ATTENDED, DEPTHS, EARLY, EXITS, LONGEST, Settings
 
 GROUPS = ("all", "correct", "incorrect")
 OTHERS = ("attn_out", "block", "final")  # what heads are compared with
 READINGS = ("naive", "circuit", "gain")  # of queries and keys
-_SPLIT_FIGURES = ("2b", "3", "14")  # figures whose sums are kept by group, where prompts have targets
+_SPLIT_FIGURES = ("2b", "3", "14", EARLY)  # figures whose sums are kept by group, where prompts have targets
 
 
 @dataclass(frozen=True)
 class CellBlock:
-    """The cells of one series of one figure: `[measure, layer, head or 1, rank or 1]`, for each of `groups`."""
+    """The cells of one series of one figure: `[measure, layer or 1, head or 1, rank or 1]`, for each of `groups`."""
 
     figure: str
     series: str
     measures: tuple[str, ...]
-    layers: tuple[int, ...]
+    layers: tuple[int, ...]  # none: a number of the whole pass
     heads: int = 0  # 0: the mean over heads, or no heads
     ranks: int = 0  # 0: no ranks
     groups: tuple[str, ...] = ("all",)
@@ -31,7 +31,7 @@ class CellBlock:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        return len(self.measures), len(self.layers), max(1, self.heads), max(1, self.ranks)
+        return len(self.measures), max(1, len(self.layers)), max(1, self.heads), max(1, self.ranks)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,11 @@ def plan(model: Model, settings: Settings, longest: int, targets: bool) -> Plan:
     if settings.asks("5"):
         add("5", "value", ranks=min(ATTENDED, longest))
     if settings.asks("14"):
-        add("14", "prediction", measures=("probability",))
+        add("14", "prediction", *(("fitted",) if settings.lens else ()), measures=("probability",))
+    if settings.asks(EARLY):
+        for name in settings.lenses_wanted():
+            add(EARLY, name, measures=DEPTHS)
+            made.append(CellBlock(EARLY, f"{name}: exit", EXITS, (), groups=split))
     if settings.asks("15"):
         add("15", *(("after",) if has_resid_mid(model) else ()), "before", "block")
         add("15", "previous", at=tuple(layer for layer in layers if layer))
@@ -122,6 +126,10 @@ def _left_out(model: Model, settings: Settings, targets: bool) -> dict[str, str]
         found["tables"] = "a block of this model has no norm before its sub-layers"
     if settings.asks("15") and not has_resid_mid(model):
         found["15/after"] = "attention and MLP run side by side: there is no stream between them"
+    if settings.asks("14", EARLY) and not settings.lens:
+        why = "read through the plain lens alone: fit a lens beside the lens map, or with `python -m visit lens fit` "
+        why += "and then `--lens fitted`"
+        found |= {f"{name}/fitted": why for name in ("14", EARLY) if settings.asks(name)}
     if not targets or settings.correct != "split":
         why = {
             "only": "only prompts answered correctly are run: there is nothing to compare them with",

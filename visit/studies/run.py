@@ -21,6 +21,7 @@ from visit.analyses.neuron_sets import neuron_job
 from visit.analyses.norm_sets import shift_job
 from visit.cache import Arrays
 from visit.errors import VisitError
+from visit.lenses.linear import Lens, checked
 from visit.lenses.weights import StaticRun, found_index, rows_in_all
 from visit.models.model import Model, has_norm, tokenize
 from visit.runs.prompts import Row
@@ -28,7 +29,7 @@ from visit.runs.sums import SumsJob, load_sums, merge, state_of, under
 from visit.studies.duration import part_seconds, prompt_seconds, vectors_of
 from visit.studies.measure import STUDY_PARTS, Read, final_words, measure
 from visit.studies.plan import plan
-from visit.studies.settings import NEURON_FIGURES, NORM_FIGURES, Settings, settled
+from visit.studies.settings import NEURON_FIGURES, NORM_FIGURES, Settings, read_through, settled
 from visit.studies.sums import StudySums, cells_of, no_prompts, weights
 from visit.studies.tables import words_of
 
@@ -36,7 +37,7 @@ FLOP = 2e10  # of products with W_U in one group of prompts: after each a run ca
 STATIC_ROWS = 256  # of the weights, read in one step
 GROUP_VALUES = 4096  # memory values of one layer held at once, of all prompts that are read together
 GROUP_BYTES = 64 << 20  # of captured quantities held at once
-STUDY_RUN = "study 3"
+STUDY_RUN = "study 4"
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,15 @@ class Part:
 class StudyRun:
     """All figures of a study over prompts (`visit.runs.worker`). Rows that the model cannot read must not come.
 
-    `fitting(model, promptset)` takes those out; a prompt shorter than `settings.pos` is refused here.
+    `fitting(model, promptset)` takes those out; a prompt shorter than `settings.pos` is refused here. `lens`: a fitted
+    lens to read Figures 14 and "early" through, beside the plain one.
     """
 
-    def __init__(self, model: Model, rows: Sequence[Row], settings: Settings | None = None) -> None:
-        self.model, self.rows = model, rows
-        self.settings = settled(settings or Settings(), model)
+    def __init__(
+        self, model: Model, rows: Sequence[Row], settings: Settings | None = None, lens: Lens | None = None
+    ) -> None:
+        self.model, self.rows, self.lens = model, rows, checked(model, lens)
+        self.settings = read_through(settled(settings or Settings(), model), lens)
         self.targets = _targets(model, rows, self.settings)
         self.lengths = [len(tokenize(model, row.prompt)) for row in rows]
         self.seen = [_seen(n, self.settings.pos, row) for n, row in zip(self.lengths, rows, strict=True)]
@@ -140,7 +144,9 @@ class StudyRun:
             prompts = final_words(self.model, records, settings.pos, settings.k)
             answers = list(zip(rows, prompts, map(self._right, rows, prompts), strict=True))
             run = [answer for answer in answers if settings.correct != "only" or answer[2]]
-            measured = zip(run, measure(self.model, self.plan, [prompt for _, prompt, _ in run]), strict=True)
+            measured = zip(
+                run, measure(self.model, self.plan, [prompt for _, prompt, _ in run], self.lens), strict=True
+            )
         kept = [(row, good, numbers) for (row, prompt, good), numbers in measured if not prompt.broken]
         own = [row for row, _, _ in kept]
         members = np.array([[True, good is True, good is False] for _, good, _ in kept], np.int64).reshape(-1, 3)

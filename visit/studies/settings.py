@@ -7,12 +7,17 @@ from typing import Any, Literal
 
 from visit.errors import VisitError
 
-ALIGNED = ("2a", "2b", "3", "5", "13", "14", "15", "16", "17", "18", "19", "20")  # of section 3 and appendix D
+EARLY = "early"  # how early the model knows: no figure of the paper
+# of section 3 and appendix D, and ours that has means per layer, too
+ALIGNED = ("2a", "2b", "3", "5", "13", "14", EARLY, "15", "16", "17", "18", "19", "20")
 NORM_FIGURES = ("7", "21", "22", "23", "tables")  # of section 5.2 and appendix E
 NEURON_FIGURES = ("8", "9")  # of section 5.3
 FIGURES = (*ALIGNED[:4], "7", "8", "9", *ALIGNED[4:], "21", "22", "23", "tables")
 SECOND_MEASURES = ("rbo", "none")
 CORRECT = ("only", "split", "all")
+DEPTHS = ("settled", "top1", "precision", "rank", "probability", "surprisal", "kl")  # of "early", a number per layer
+DRAWN = tuple(name for name in DEPTHS if name != "probability")  # which Figure 14 draws
+EXITS = ("saturation", "saved", "exit_saved", "exit_same")  # of "early", a number per prompt
 LONGEST = 3  # heads of a layer, by norm: Figure 3
 ATTENDED = 3  # memory values of a head, by attention: Figures 5 and 17
 MAX_BYTES = 16 << 20  # of a saved study that is read again
@@ -25,8 +30,9 @@ class Settings:
     `figures`: ids; `k`: words compared (at most d_vocab); `pos`: the position looked at; `layers`: those looked at
     (None = all); `values`: memory values of each head by attention in Figures 16 and 18 (None = all); `second`: the
     measure beside I_k; `draws` and `seed` of the bootstrap; `correct`: which prompts ("only" those answered correctly;
-    "split": all, the figures 13 and 14 also apart; "all": targets are ignored); `sources`: most attended sources per
-    head in Figures 19 and 20.
+    "split": all, the figures 13, 14 and "early" also apart; "all": targets are ignored); `sources`: most attended
+    sources per head in Figures 19 and 20; `lens`: what names the fitted lens (`Lens.label`) that Figure 14 and "early"
+    are read through beside the plain one; empty: the plain one alone. Set by the run that is given the lens.
     """
 
     figures: tuple[str, ...] = FIGURES
@@ -39,6 +45,7 @@ class Settings:
     seed: int = 0
     correct: Literal["only", "split", "all"] = "split"
     sources: int = 3
+    lens: str = ""
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -51,6 +58,11 @@ class Settings:
 
     def heads_wanted(self) -> bool:
         return self.asks("2b", "3", "5", "13", "16", "17")
+
+    def lenses_wanted(self) -> tuple[str, ...]:
+        """Through which lenses every block's state is compared with the final prediction."""
+        both = ("plain", *(("fitted",) if self.lens else ()))
+        return both if self.asks(EARLY) else both[1:] if self.asks("14") else ()
 
     def states_wanted(self) -> bool:
         return self.asks("2a", "2b", "3", "13", "14", "15")
@@ -90,3 +102,8 @@ def settled(settings: Settings, model: Any) -> Settings:
         raise VisitError(f"Layers of {model.name} run from 0 to {model.n_layers - 1}; {got}.")
     figures = tuple(figure for figure in FIGURES if figure in settings.figures)
     return replace(settings, figures=figures, layers=layers, k=min(settings.k, model.d_vocab))
+
+
+def read_through(settings: Settings, lens: Any) -> Settings:
+    """The settings of a study that is given this fitted lens; None: the plain one alone."""
+    return replace(settings, lens="" if lens is None else lens.label)

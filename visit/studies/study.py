@@ -15,6 +15,7 @@ from visit.analyses.neurons import regularization_findings, regularization_table
 from visit.analyses.norm_tables import filter_sentence
 from visit.cache import cache_folder
 from visit.errors import VisitError
+from visit.lenses.linear import Lens, checked
 from visit.models.attention import window
 from visit.models.model import Model, tokenize
 from visit.models.provenance import provenance
@@ -25,7 +26,7 @@ from visit.studies.duration import CHARTS, study_forecast
 from visit.studies.plan import plan
 from visit.studies.record import Study, Verdict
 from visit.studies.run import STUDY_RUN, StudyRun
-from visit.studies.settings import Settings, settled
+from visit.studies.settings import Settings, read_through, settled
 from visit.studies.sums import StudySums
 from visit.studies.tables import chance, norm_test, random_pairs, tables
 from visit.studies.verdicts import FEW_PROMPTS, verdicts
@@ -33,30 +34,34 @@ from visit.studies.verdicts import FEW_PROMPTS, verdicts
 
 def study(
     model: Model, prompts: PromptSet | Sequence[str | Row], progress: Callable[[Progress], None] | None = None,
-    resume: bool = False, **settings: Any,
+    resume: bool = False, lens: Lens | None = None, **settings: Any,
 ) -> Study:  # fmt: skip
     """The paper's section 3, appendix D and the figures of norms and neurons, for this model and these prompts.
 
     `prompts`: strings, rows with targets (`visit.runs.prompts.Row`), or a `PromptSet`; `settings`: the fields of
     `visit.studies.settings.Settings` (`figures`, `k`, `pos`, `layers`, `values`, `second`, `draws`, `seed`, `correct`,
-    `sources`); `progress`: called with a `Progress` (`visit.runs.job`) after every step, the last time when all is
-    done, tables and verdicts included; `resume`: what is done is kept in the user's cache folder, now and then and
+    `sources`); `lens`: a fitted lens, through which Figures 14 and "early" are read beside the plain one; `progress`:
+    called with a `Progress` (`visit.runs.job`) after every step, the last time when all is done, tables and verdicts
+    included; `resume`: what is done is kept in the user's cache folder, now and then and
     when the run is interrupted, and an equal call goes on from there to the same numbers. `meta["seconds"]` is of the
     whole run, breaks left out. Scores are shares between 0 and 1, bands 95 % bootstrap over prompts. Prompts that the
     model cannot read are left out and named in `meta["left_out"]`. Raises `VisitError` where none is left, or a
-    setting is out of range. Source: paper section 3, App. D; verdicts, bands and RBO ours.
+    setting is out of range, or the lens is another model's. Source: paper section 3, App. D; verdicts, bands, RBO and
+    "early" ours.
     """
     started = time.perf_counter()
-    unknown = sorted(set(settings) - set(Settings.__dataclass_fields__))
+    known = [name for name in Settings.__dataclass_fields__ if name != "lens"]
+    unknown = sorted(set(settings) - set(known))
     if unknown:
-        raise VisitError(f"A study's settings are {', '.join(Settings.__dataclass_fields__)}; got {unknown[0]!r}.")
+        raise VisitError(f"A study's settings are {', '.join(known)}; got {unknown[0]!r}.")
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list | range) else v for name, v in settings.items()}
-    wanted = settled(Settings(**values), model)
+    lens = checked(model, lens)
+    wanted = read_through(settled(Settings(**values), model), lens)
     usable = studied(model, prompt_set(prompts), wanted)
     parts = study_forecast(model, usable.rows, wanted)
     expected = float(parts.loc[parts["part"] != CHARTS, "seconds"].sum())
     file = RunFile(cache_folder() / "runs", study_key(model, usable, wanted)) if resume else None
-    with closing(drive(partial(StudyRun, model, usable.rows, wanted), file)) as going:
+    with closing(drive(partial(StudyRun, model, usable.rows, wanted, lens), file)) as going:
         job, now = next(going)
         begun = job.snapshot().seconds
         if progress is not None and now.done:
@@ -126,7 +131,8 @@ def study_meta(
     heads = f"each head's {settings.sources} most attended positions (fewer in shorter prompts)"
     return {
         **provenance(model, "n_layers", "n_heads", "d_vocab"),
-        "settings": asdict(settings), "prompt_set": {"name": usable.name, "hash": usable.hash},
+        "settings": asdict(settings), "lens": settings.lens or "plain",
+        "prompt_set": {"name": usable.name, "hash": usable.hash},
         "prompts": sums.prompts, "left_out": [*map(str, usable.notes), *broken], "skipped": sums.skipped,
         "correct": sums.correct, "incorrect": sums.incorrect,
         "baseline": {**chance(model.d_vocab, settings.k, settings.measures), "probability": 1 / model.d_vocab},

@@ -19,7 +19,7 @@ from visit.lenses.weights import static_index
 from visit.models.model import Model, has_norm
 from visit.studies.plan import GROUPS, OTHERS, CellBlock
 from visit.studies.record import BAND, TABLE_COLUMNS
-from visit.studies.settings import ALIGNED, FIGURES
+from visit.studies.settings import ALIGNED, EARLY, FIGURES
 from visit.studies.sums import StudySums, Words
 
 # ---- what unrelated vectors score ------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def figure_table(sums: StudySums, figure: str) -> pd.DataFrame:
         parts = _against_all(sums)
     else:
         blocks = [block for block in sums.blocks if block.figure == figure]
-        groups = GROUPS if figure == "14" else GROUPS[:1]
+        groups = GROUPS if figure in ("14", EARLY) else GROUPS[:1]
         parts = [
             _block_rows(block, groups, sums.cells[block.name].mean, sums.cells[block.name].count) for block in blocks
         ]
@@ -179,7 +179,7 @@ def _block_rows(block: CellBlock, groups: tuple[str, ...], mean: np.ndarray, cou
     _, _, heads, ranks = block.shape
     own = [name for name in block.groups if name in groups]
     index = pd.MultiIndex.from_product(
-        [own, block.measures, block.layers, range(heads), range(1, ranks + 1)],
+        [own, block.measures, block.layers or (0,), range(heads), range(1, ranks + 1)],
         names=["group", "measure", "layer", "head", "rank"],
     )
     table = index.to_frame(index=False)
@@ -188,6 +188,10 @@ def _block_rows(block: CellBlock, groups: tuple[str, ...], mean: np.ndarray, cou
     low, high = bootstrap_band(mean)
     table = table.assign(mean=mean[0].ravel(), low=low.ravel(), high=high.ravel(), prompts=count.ravel())
     table.loc[table["prompts"] < 2, ["low", "high"]] = np.nan
+    placed = table["measure"] == "rank"  # the mean of log2 ranks says a geometric mean
+    table.loc[placed, ["mean", "low", "high"]] = np.exp2(table.loc[placed, ["mean", "low", "high"]])
+    if not block.layers:
+        table["layer"] = pd.NA
     if not block.heads:
         table["head"] = pd.NA
     if not block.ranks:

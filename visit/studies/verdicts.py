@@ -17,14 +17,17 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from visit.studies.early import CONFIDENT
 from visit.studies.plan import OTHERS
 from visit.studies.record import BAND, Verdict
+from visit.studies.settings import DEPTHS, EARLY, EXITS
 from visit.studies.sums import StudySums
 from visit.text.numbers import band, percent, short
 
 FEW_PROMPTS, FEW_LAYERS = 5, 4  # with fewer nothing is decided
 NEAR = 0.05  # above what random vectors score: what still counts as hardly any overlap
-NEARLY_ALL = 0.9  # of the heads
+NEARLY_ALL = 0.9  # of the heads, or of the prompts
+EXIT_SAVES = 0.2  # of the blocks: what an early exit saved in Geva et al. 2022
 CLEAR = 0.5  # a rank correlation from which a curve is said to rise; under 0 it does not, between nobody can say
 NOISE = 10  # times 1/V: a probability below is what a lens reads of anything, and its ranks say nothing
 _RULE = f"; a yes has all of it above {CLEAR}, a no below 0"
@@ -40,7 +43,8 @@ def verdicts(
 ) -> dict[str, list[Verdict]]:  # fmt: skip
     """Figure id → verdicts, for the figures of section 3 and appendix D that were asked for. `figures`: some of them.
 
-    `meta`: what has `random_pairs` (measure → what random vectors score), `n_heads` and `d_vocab`: `study_meta`.
+    `meta`: what has `random_pairs` (measure → what random vectors score), `n_layers`, `n_heads` and `d_vocab`:
+    `study_meta`.
     """
     asked = {block.figure for block in sums.blocks} & set(sums.settings.figures)
     if any(len(block.groups) > 1 for block in sums.blocks) and "13" in sums.settings.figures:
@@ -292,8 +296,14 @@ def _figure_13(found: Evidence) -> list[Verdict]:
 
 
 def _figure_14(found: Evidence) -> list[Verdict]:
-    name, floor = "14/prediction", NOISE / found.meta["d_vocab"]
-    made = [_rises(found, name, "The prediction's probability rises with depth", floor)]
+    made = _believed(found, "14/prediction")
+    return made + (_believed(found, "14/fitted", "Fitted lens: ") if "fitted" in found.series("14") else [])
+
+
+def _believed(found: Evidence, name: str, lens: str = "") -> list[Verdict]:
+    """What one lens says of the prediction's probability. `lens`: what a claim begins with."""
+    floor = NOISE / found.meta["d_vocab"]
+    made = [_rises(found, name, _begun(lens, "The prediction's probability rises with depth"), floor)]
     if float(found.curves(name)[0][0, -1]) > floor:
         made[0] = _with_half(found, name, made[0])
     if len(found.sums.block(name).groups) < 2:
@@ -305,13 +315,17 @@ def _figure_14(found: Evidence) -> list[Verdict]:
         ("In the first half of the layers a wrong answer is more probable than a right one", early, incorrect, correct),
         ("In the last layer a right answer is more probable than a wrong one", last, correct, incorrect),
     ):
-        means = [curve[:, at].mean(1) for curve in (more, less)]
+        means, claim = [curve[:, at].mean(1) for curve in (more, less)], _begun(lens, claim)
         if max(own[0] for own in means) <= floor:  # nan, where a group is empty, is judged below
             why = f"both lie below {short(floor)}, which is noise"
             made.append(_undecided(claim, why, found.answers.removeprefix("; ")))
         else:
             made.append(judged(claim, "by", [means[0] - means[1]], fewest, note=found.answers))
     return made
+
+
+def _begun(lens: str, claim: str) -> str:
+    return f"{lens}{claim[0].lower()}{claim[1:]}" if lens else claim
 
 
 def _with_half(found: Evidence, name: str, verdict: Verdict) -> Verdict:
@@ -389,8 +403,38 @@ def _share_hardly_any(figure: str, who: str, found: Evidence) -> list[Verdict]:
     ]
 
 
+def _figure_early(found: Evidence) -> list[Verdict]:
+    """How early the model knows: what a fitted lens adds, and what an exit would save through the better lens."""
+    lens = "fitted" if "fitted" in found.series(EARLY) else "plain"
+    n, prompts, made = found.meta["n_layers"], found.prompts(f"{EARLY}/{lens}: exit"), []
+    early = [i for i, layer in enumerate(found.layers(f"{EARLY}/{lens}")) if layer < n - 1]
+    if lens == "fitted" and early:
+        top1 = [found.curves(f"{EARLY}/{name}")[DEPTHS.index("top1")][:, early].mean(1) for name in ("fitted", "plain")]
+        made.append(judged(
+            "The fitted lens names the final word in more blocks than the plain one", "more often by",
+            [top1[0] - top1[1]], prompts, note="; over the blocks before the last",
+            size=lambda *_: f"in {percent(float(top1[0][0]))} of them, plain {percent(float(top1[1][0]))}",
+        ))  # fmt: skip
+    whole = {m: x.mean(1) for m, x in zip(EXITS, found.curves(f"{EARLY}/{lens}: exit"), strict=True)}
+    through = f"; {lens} lens"
+    last, saves = float(whole["saturation"][0]), float(whole["exit_saved"][0])
+    after = f"of {n} blocks: it stays from block {short(last)} on, on average"
+    made.append(judged(
+        f"{percent(EXIT_SAVES)} of the blocks come after the final word is settled", "blocks", [whole["saved"]],
+        prompts, EXIT_SAVES * n, note=through, size=lambda value, _: f"{short(value)} {after}",
+    ))  # fmt: skip
+    rest = f"in {percent(float(whole['exit_same'][0]))} of the prompts, and saves {short(saves)} of {n} blocks"
+    made.append(judged(
+        f"An exit at the first block whose top word has {percent(CONFIDENT)} names the final word", "share",
+        [whole["exit_same"]], prompts, NEARLY_ALL, note=f"{through}; {percent(NEARLY_ALL)} and more counts",
+        size=lambda *_: rest,
+    ))  # fmt: skip
+    return made
+
+
 _FIGURES: dict[str, Callable[[Evidence], list[Verdict]]] = {
     "2a": _figure_2a, "2b": _figure_2b, "3": _figure_3, "5": _figure_5, "13": _figure_13, "14": _figure_14,
+    EARLY: _figure_early,
     "15": _figure_15, "16": _figure_16, "17": _figure_17, "18": _figure_18,
     "19": partial(_share_hardly_any, "19", "Queries and keys"),
     "20": partial(_share_hardly_any, "20", "Keys and their memory values"),

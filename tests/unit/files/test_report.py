@@ -23,10 +23,10 @@ from visit.files.recording import MAX_BYTES, read_study, without_words
 from visit.runs.prompts import PromptSet, Row, shipped_set
 from visit.studies.captions import CAPTIONS, caption_of
 from visit.studies.record import Verdict
-from visit.studies.settings import ALIGNED, FIGURES
+from visit.studies.settings import ALIGNED, EARLY, FIGURES
 
 HOSTILE = "<img src=x onerror=alert(1)>"
-ASKED = ("2a", "2b", "3", "5", "7", "13", "14", "15", "16", "17", "18", "19", "20", "21", "tables")
+ASKED = ("2a", "2b", "3", "5", "7", "13", "14", EARLY, "15", "16", "17", "18", "19", "20", "21", "tables")
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_the_page_holds_every_figure_with_chart_caption_finding_and_verdicts(pag
     for figure in study.tables:
         section = page.split(f'<section id="{caption_of(figure).anchor}">')[1].split("</section>")[0]
         assert f'href="#{caption_of(figure).anchor}"' in page.split('<section id="fig-')[0], "in the contents"
-        assert "The paper:" in section and "Over " in section
+        assert ("Others found:" if figure == EARLY else "The paper:") in section and "Over " in section
         if not figure.startswith("tables"):
             assert section.count("<svg ") >= 1 and "<path" in section, figure
         assert section.count('class="verdict') == len(study.verdicts.get(figure, ()))
@@ -163,7 +163,7 @@ def test_a_file_with_a_wrong_number_is_refused(study, changes):
         read_study(spoilt(study, **changes))
 
 
-@pytest.mark.parametrize("figure", ["2b", "3", "5", "13", "14", "16", "17"])
+@pytest.mark.parametrize("figure", ["2b", "3", "5", "13", "14", EARLY, "16", "17"])
 @pytest.mark.parametrize(
     "changes", [{}, {"rank": None, "head": None}, {"series": HOSTILE}, {"group": "x"}, {"rank": 99}]
 )
@@ -198,7 +198,7 @@ def test_a_folder_that_cannot_be_made_is_said(study, tmp_path):
 def test_every_figure_has_words():
     assert set(CAPTIONS) >= {*FIGURES} - {"tables"} and {f"tables-{n}" for n in range(1, 7)} <= set(CAPTIONS)
     for caption in CAPTIONS.values():
-        assert all((caption.title, caption.measured, caption.reading, caption.paper))
+        assert all((caption.title, caption.measured, caption.reading, caption.paper or caption.others))
 
 
 def marks(spec):

@@ -23,9 +23,10 @@ from visit.runs.job import steps
 from visit.runs.prompts import Row
 from visit.runs.sums import merge
 from visit.studies.duration import counts, pairs, study_forecast
+from visit.studies.early import early
 from visit.studies.plan import GROUPS, CellBlock
 from visit.studies.run import StudyRun
-from visit.studies.settings import ALIGNED, FIGURES, Settings, settled
+from visit.studies.settings import ALIGNED, EARLY, FIGURES, Settings, settled
 from visit.studies.study import _filters, studied, study_meta, study_of
 from visit.studies.sums import Cells, cells_of, no_prompts, weights
 from visit.studies.tables import chance, figure_table, random_pairs, tables
@@ -178,8 +179,9 @@ def pair(model, acts, layer, j, t, i):
 def test_every_figure_of_one_prompt_is_what_plain_loops_give(model, text, measure):
     own = run(model, [Row(text)])
     expected = by_hand(model, text, measure)
-    assert set(expected) == {block.name for block in own.blocks}
-    for block in own.blocks:
+    blocks = [block for block in own.blocks if block.figure != EARLY]  # tests/unit/studies/test_early.py
+    assert set(expected) == {block.name for block in blocks}
+    for block in blocks:
         if block.measures == ("probability",) and measure == "rbo":
             continue
         place = 0 if block.measures == ("probability",) else block.measures.index(measure)
@@ -195,7 +197,7 @@ def exact(model):
 
 def test_sums_are_means_over_prompts_that_have_the_rank(model, rows, sums):
     single = [by_hand(model, row.prompt, "intersection") for row in rows]
-    for block in sums.blocks:
+    for block in (block for block in sums.blocks if block.figure != EARLY):
         cells = sums.cells[block.name]
         assert cells.total.shape == (51, len(block.groups), *block.shape)
         for rank in range(block.shape[-1]):
@@ -457,7 +459,7 @@ def test_tables_are_tidy_and_hold_the_means(model, sums):
     for figure, table in found.items():
         names = "figure series group measure layer head rank mean low high prompts"
         assert table.columns.tolist() == names.split()
-        assert (table["figure"] == figure).all() and table["mean"].between(0, 1).all()
+        assert (table["figure"] == figure).all() and (figure == EARLY or table["mean"].between(0, 1).all())
         keys = ["series", "group", "measure", "layer", "head", "rank"]
         assert not table.duplicated(keys).any() and table["layer"].dtype == "Int64"
         band = table[table["prompts"] > 1]
@@ -475,7 +477,7 @@ def test_tables_are_tidy_and_hold_the_means(model, sums):
 def test_without_targets_what_needs_them_is_left_out_and_said(model):
     found = visit.study(model, list(TEXTS[:3]), figures=["13", "14", "2b"], k=K, draws=10)
     assert set(found.tables) == {"14", "2b"} and set(found.tables["14"]["group"]) == {"all"}
-    assert set(found.meta["figures_left_out"]) == {"13", "14/split"}
+    assert set(found.meta["figures_left_out"]) == {"13", "14/split", "14/fitted"}
     assert "target" in found.meta["figures_left_out"]["13"]
 
 
@@ -745,11 +747,17 @@ def test_the_forecast_counts_the_vectors_that_are_read(model, rows, monkeypatch)
         compared.append(torch.broadcast_shapes(a.shape[:-1], b.shape[:-1]).numel())
         return agreement(a, b, measures)
 
+    def early_counted(model, states, lenses):
+        read.append(len(states) * len(lenses))
+        return early(model, states, lenses)
+
+    monkeypatch.setattr("visit.studies.measure.early", early_counted)
     monkeypatch.setattr("visit.studies.measure.read_tops", counted)
     monkeypatch.setattr("visit.studies.measure.agreement", paired)
     for settings in (
         {}, {"figures": ("2b",)}, {"figures": ("19",)}, {"figures": ("5", "20"), "layers": (1,)},
         {"figures": ("16", "18"), "values": 2}, {"figures": ("15",)}, {"figures": ("14",)},
+        {"figures": (EARLY,)},
     ):  # fmt: skip
         read.clear(), compared.clear()
         wanted = settled(Settings(**{"figures": ALIGNED, "k": K, "draws": 5, **settings}), model)
