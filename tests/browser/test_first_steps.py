@@ -112,7 +112,7 @@ def test_hostile_text_is_shown_and_never_run(address, page):
     page.get_by_text("no hub id either").wait_for(timeout=60_000)
     page.goto(f"{address}/flow?prompt={quote(HOSTILE)}&target={quote('<b>')}&detail=everything&layers=0")
     browser.ready(page)
-    page.get_by_role("radio").nth(4).click()
+    page.locator(".tokens").get_by_role("radio").nth(4).click()
     until(page, "q.get('pos')")
     assert page.evaluate("() => window.hacked") is None
     assert page.locator("img[src=x]").count() == 0
