@@ -10,5 +10,6 @@ ui.heading(
 )
 subject = ui.prompt_bar()
 flow.answer_in_sentences(subject)
+flow.causes(subject)
 lens_map.lens_map(subject)
 flow.graph(subject)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -9,6 +11,7 @@ import visit
 from visit.app.edit_list import Listed, as_edits, forced, parse_list
 from visit.app.state import parse, to_params
 from visit.errors import VisitError
+from visit.narrate.flow import story
 
 NAMES = "When Mary and John went to the store, John gave a drink to"
 LIST = "L4.head1~zero@-1;!L2.mlp_out~scale-0.5@all;L5.resid_post~add1.5@3"
@@ -88,3 +91,32 @@ def test_roles_and_both_flows_are_made_when_they_are_opened():
     assert any("Role" in t and "mover" in set(t["Role"]) for t in tables)
     drawn = [c.proto.json for c in app.get("bidi_component") if "svg" in (c.proto.json or "")]
     assert len(drawn) == 1
+
+
+def test_the_flow_page_says_what_happens_without_the_head_that_it_names():
+    app = AppTest.from_file("../../streamlit_app.py", default_timeout=60)
+    app.query_params["prompt"] = "The capital of Poland is the city of"
+    app.run()
+    assert not app.exception and any("Measuring what each head does" in c.value for c in app.caption)
+    until = time.monotonic() + 60
+    while not any("What happens without it" in m.value for m in app.markdown):
+        assert time.monotonic() < until, "measured on a thread of its own"
+        time.sleep(0.2)
+        app.run()
+    told = next(c.proto.json for c in app.get("bidi_component") if "without it" in (c.proto.json or ""))
+    model = visit.load_model("visit-mini")
+    table = visit.effects(model, visit.capture(model, "The capital of Poland is the city of"))
+    most = table.loc[table["contribution"].idxmax()]
+    assert f"L{most['layer']} H{most['head']}" in told
+
+
+def test_a_weak_guess_and_spelled_words_are_said_before_anything_is_read_into_them():
+    model = visit.load_model("visit-mini")
+    acts = visit.capture(model, "The capital of the United Kingdom is the city of")
+    told = ["".join(text for text, _ in s) for s in story(model, acts, -1, int(acts.logits[-1].argmax()))]
+    assert (
+        told[0].startswith("The model is unsure here") and "“United”, “Kingdom” are spelled letter by letter" in told[1]
+    )
+    acts = visit.capture(model, "The capital of Japan is the city of")
+    told = ["".join(text for text, _ in s) for s in story(model, acts, -1, int(acts.logits[-1].argmax()))]
+    assert not any("unsure" in s or "spelled" in s for s in told)

@@ -436,3 +436,48 @@ def st_continuation(name: str, prompt: Prompt, edits: str, other: Prompt, count:
     model, acts = st_pass(name, prompt)
     made = as_edits(edits, lambda: st_pass(name, other)[1], acts)
     return continuation(model, acts.token_ids, count, made, forced(force))
+
+
+@dataclass(eq=False)
+class Measuring:
+    """An analysis that runs on a thread of its own, for all who ask: a page is drawn first and follows when it ends."""
+
+    ended: threading.Event = field(default_factory=threading.Event)
+    begun: threading.Lock = field(default_factory=threading.Lock)
+    found: Any = None
+    problem: Exception | None = None
+
+    def begin(self, make: Callable[[], Any]) -> None:
+        """Start it, unless somebody has."""
+
+        def run() -> None:
+            try:
+                self.found = make()
+            except Exception as problem:  # it is shown where the result would stand
+                self.problem = problem
+            self.ended.set()
+
+        if self.begun.acquire(blocking=False):
+            threading.Thread(target=run, daemon=True, name="measuring").start()
+
+
+@kept(64)
+def st_measuring(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None) -> Measuring:
+    return Measuring()
+
+
+@kept(64)
+def st_effects_cost(name: str, prompt: Prompt, pos: int) -> Any:
+    from visit.causal.cost import effects_cost
+
+    return effects_cost(*st_pass(name, prompt), pos=pos)
+
+
+def causes(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None) -> Any:
+    """(effects of all heads, the heads that a story names), made anew: `st_measuring` keeps it."""
+    from visit.causal.effects import effects
+    from visit.causal.named_heads import named_heads
+
+    model, acts = st_pass(name, prompt)
+    table = effects(model, acts, "heads", pos, target, distractor)
+    return table, named_heads(model, acts, table)

@@ -8,20 +8,84 @@ from typing import Any
 import streamlit as st
 
 from visit.app import graph_panel as graphs
-from visit.app.cache import About, Layers, Prompt, Seen, st_graph, st_model, st_opened, st_story, st_whole_graph
+from visit.app.cache import (
+    About,
+    Layers,
+    Prompt,
+    Seen,
+    st_effects_cost,
+    st_graph,
+    st_measuring,
+    st_model,
+    st_opened,
+    st_story,
+    st_whole_graph,
+)  # fmt: skip
+from visit.app.cache import causes as compute_causes
+from visit.app.follow import look_again
 from visit.app.graph_panel import picture_file
 from visit.app.lens_choice import followed, seen
 from visit.app.prompt_bar import Subject
 from visit.app.state import levels, session, shown_errors, state, write_url
 from visit.app.widgets import downloads, plain, sentences
 from visit.text.glossary import explain
-from visit.text.numbers import percent
+from visit.text.numbers import duration, percent
 from visit.text.visible import visible
 
 
 def answer_in_sentences(subject: Subject) -> None:
     """Computed sentences; each underlined part selects its node."""
     sentences(st_story(*subject.about, seen(subject.model.name)[0][0]), "story", graphs.select)
+
+
+def causes(subject: Subject) -> None:
+    """What the heads are needed for, measured when the page is drawn; of a larger model when asked for."""
+    measuring = st_measuring(*subject.about)
+    if not measuring.ended.is_set():
+        look_again(0.6, _measure, *subject.about)
+    elif measuring.problem is not None:
+        st.caption(f"What each head does could not be measured: {plain(str(measuring.problem))}")
+    else:
+        _told(*measuring.found)
+
+
+def _measure(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None) -> None:
+    about = (name, prompt, pos, target, distractor)
+    measuring = st_measuring(*about)
+    if measuring.ended.is_set():
+        st.rerun()
+    if measuring.begun.locked():
+        st.caption(":material/hourglass_top: Measuring what each head does…")
+        return
+    seconds = st_effects_cost(name, prompt, pos).seconds
+    if seconds <= UNASKED:
+        measuring.begin(lambda: compute_causes(*about))
+        st.caption(":material/hourglass_top: Measuring what each head does…")
+    else:
+        st.button(f"Measure what each head does ({duration(seconds)})", icon=":material/content_cut:", key="measure",
+                  on_click=measuring.begin, args=(lambda: compute_causes(*about),))  # fmt: skip
+
+
+UNASKED = 5.0  # seconds: what takes longer is measured when somebody asks
+
+
+def _told(effects: Any, named: Any) -> None:
+    """The head with the largest contribution and what happens without it; the others on request."""
+    from visit.narrate.causes import cause_story
+
+    story = cause_story(named)
+    leads = {side: n for n, sentence in enumerate(story) for side in _LEADS if sentence[0][0].startswith(side)}
+    first = [story[leads[side] + 1] for side in ("Most for", "What adds") if side in leads]
+    st.markdown("**What happens without it?** Each head was taken out, and the model ran on.", help=explain("effect"))
+    sentences(first or story, "causes", graphs.select)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        with st.popover("All heads named, for and against", icon=":material/list:"):
+            sentences(story, "causes_all", graphs.select)
+        st.page_link("pages/whatif.py", label=f"What if? All {len(effects)} heads, neurons, memory values",
+                     icon=":material/content_cut:")  # fmt: skip
+
+
+_LEADS = ("Most for", "Most against", "What adds")
 
 
 def graph(subject: Subject) -> None:

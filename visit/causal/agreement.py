@@ -15,7 +15,7 @@ from visit.text.numbers import percent
 
 MADE_UP = 0.25  # of what a part adds: a removal that loses less is made up for by others
 AGREEMENT_KINDS = {
-    "adds by itself": f"{percent(AS_MUCH)} to {percent(MORE)} of what it adds is lost without it",
+    "adds by itself": f"what is lost without it is {AS_MUCH:g} to {MORE:g} times what it adds",
     "others make up": f"less than {percent(MADE_UP)} is lost",
     "make up in part": f"less than {percent(AS_MUCH)} is lost",
     "others build on it": "more is lost than it adds",

@@ -5,6 +5,8 @@ A sentence is a list of pieces (text, node id or None): a piece with an id can b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from visit.activations.record import Activations
@@ -17,6 +19,7 @@ from visit.text.numbers import percent, short, signed
 from visit.text.visible import as_word, visible
 
 Sentence = list[tuple[str, str | None]]
+UNSURE = 0.1  # probability of the best guess below which nothing is told without saying so
 CARRIES = 0.08  # of the sum of all pushes towards the target: from here on a part is named as the strongest
 OPPOSES = 0.15  # of the same sum: from here on a pull the other way is worth a sentence
 
@@ -34,10 +37,33 @@ def story(
     word = f"“{as_word(model.vocabulary[target])}”"
     against = "" if distractor is None else f" over “{as_word(model.vocabulary[distractor])}”"
     sentences = [
+        *_cautions(states, acts, t),
         _rise(states, word, which_lens(lens is not None)),
         *_sources(model, acts, t, target, moved, word, against),
     ]
     return [[piece for piece in sentence if piece[0]] for sentence in sentences]
+
+
+def _cautions(states: pd.DataFrame, acts: Activations, t: int) -> list[Sentence]:
+    """What a reader must know before anything is read into the answer: a weak guess, words that are spelled out."""
+    found: list[Sentence] = []
+    best, prob = states["top"].iloc[-1], float(states["top_prob"].iloc[-1])
+    if prob < UNSURE:
+        found.append([(f"The model is unsure here: its best guess, “{as_word(best)}”, has {percent(prob)}.", None)])
+    if words := spelled_words(acts.tokens[: t + 1]):
+        named = ", ".join(f"“{word}”" for word in words)
+        several = len(words) > 1
+        found.append([(
+            f"{named} {'are' if several else 'is'} spelled letter by letter: the model has no token for "
+            f"{'these words' if several else 'this word'}, and may not know {'them' if several else 'it'}.", None,
+        )])  # fmt: skip
+    return found
+
+
+def spelled_words(tokens: Sequence[str]) -> list[str]:
+    """Words of at least four letters of which every letter is a token of its own."""
+    text = "".join(token if len(token) == 1 and token.isalpha() else "\n" for token in tokens)
+    return list(dict.fromkeys(word for word in text.split("\n") if len(word) >= 4))
 
 
 def quoted(token: str) -> str:
