@@ -21,6 +21,7 @@ from visit.analyses.heads import places, shared
 from visit.errors import VisitError
 from visit.exact.circuits import as_seen, through_norm
 from visit.exact.decompose import Attribution, head_results, memory_values, needed, post_scale
+from visit.exact.gradients import gradients_of
 from visit.exact.ledger import tolerance
 from visit.exact.question import ask, check_head, counted, kv_head, visible_sources
 from visit.lenses.logit import Readings, columns_of, lens_logits, read, top_of
@@ -117,6 +118,7 @@ def head_memory(
     distractor: int | str | None = None,
     k: int = 10,
     sources: Iterable[int] | None = None,
+    influence: bool = False,
 ) -> pd.DataFrame:
     """What one head at one position recalls: a row per past position, and a last row for what their sum misses.
 
@@ -131,6 +133,7 @@ def head_memory(
     with its `contribution` the column adds up to the head's.
     In a layer with a window the positions outside it have pattern 0 and add nothing.
     `sources`: positions whose words are read (None = all). The others keep their numbers, so that sums hold.
+    `influence`: a last column of it (logits to first order; one more run), which adds up to the head's, too.
     Raises `VisitError` for a wrong layer, head, position, k or word. Source: paper sections 3.3, D.2, D.3; sums ours.
     """
     question = ask(model, acts, pos, target, distractor)
@@ -149,6 +152,9 @@ def head_memory(
     for name in _SOURCE_COLUMNS[table.shape[1] :]:
         found = dict(zip(shown, columns.get(name, []), strict=False))
         table[name] = pd.Series([found.get(i) for i in range(len(table))], dtype=_column_type(name))
+    if influence:
+        along = gradients_of(question).into("attn_out", layer)
+        table["influence"] = [*(pattern * (values @ along)).tolist(), float((result - pattern @ values) @ along)]
     return table
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from visit.activations.record import Activations
 from visit.exact.decompose import head_results, needed, value_norms
+from visit.exact.influence import influence_of
 from visit.exact.question import ask, counted
 from visit.lenses.logit import columns_of, read
 from visit.models.attention import window
@@ -108,6 +109,7 @@ def head_map(
     distractor: int | str | None = None,
     k: int = 50,
     words: bool = True,
+    influence: bool = False,
 ) -> pd.DataFrame:
     """Every head at one position: a row per layer and head.
 
@@ -119,6 +121,7 @@ def head_map(
     (of Σ moved); over the whole prompt `previous_token`, `same_token`, `first_position`, `induction` and the `role`
     that they carry (`head_roles.role_scores`). `words=False` reads no head: the columns from `intersection_attn_out`
     to `rank` are left out, and with them a product over the vocabulary of all heads, nearly all of the time.
+    `influence`: a column of it, too (logits to first order; one more run, forward and backward).
     Raises `VisitError` for a wrong position, k or word.
     Source: paper sections 3.1, 3.2; contribution and roles ours.
     """
@@ -139,6 +142,8 @@ def head_map(
     }  # fmt: skip
     table = table.assign(**{name: column.flatten().tolist() for name, column in columns.items()}, **read_too)
     table["contribution"] = contribution
+    if influence:
+        table["influence"] = influence_of(question, table["node"])
     windows = [window(model, layer) for layer in range(model.n_layers)]
     return pd.concat([table, pd.concat(sources, ignore_index=True), role_scores(acts, windows).iloc[:, 2:]], axis=1)
 

@@ -15,6 +15,7 @@ from visit.activations.record import Activations
 from visit.analyses.neuron_sets import NeuronSums, outlier_dims, rogue_dims
 from visit.errors import check_choice, check_positive
 from visit.exact.decompose import Attribution, needed, rows_and_bias
+from visit.exact.gradients import gradients_of
 from visit.exact.question import ask, check_layer, check_neuron, counted
 from visit.lenses.logit import columns_of, read
 from visit.lenses.weights import StaticIndex, matrices, read_rows, row_words, weight_rows
@@ -24,7 +25,7 @@ from visit.text.visible import visible
 
 # ---- neurons in one prompt -------------------------------------------------------------------------------------------
 NeuronKind = Literal["mlp", "attention"]
-Order = Literal["norm", "contribution", "coefficient"]
+Order = Literal["norm", "contribution", "influence", "coefficient"]
 READS = ("W_in", "W_gate")
 
 
@@ -35,13 +36,14 @@ def active_neurons(
     """The most active neurons of a layer at one position: a row each, then what they leave out, then the bias.
 
     `kind`: "mlp" (rows of W_out) or "attention" (rows of W_O, which have no preferred basis inside a head); `top`: how
-    many, None = all; `by`: |coefficient| · ‖row‖, |contribution| or |coefficient|. Columns: `node` (id in the flow
-    graph; missing ids end in `.rest` and `_bias`), `kind`, `layer`, `neuron`, `head` (of W_O), `coefficient`,
+    many, None = all; `by`: |coefficient| · ‖row‖, |contribution|, |influence| or |coefficient|. Columns: `node` (id in
+    the flow graph; missing ids end in `.rest` and `_bias`), `kind`, `layer`, `neuron`, `head` (of W_O), `coefficient`,
     `row_norm`, `norm` (|coefficient| · row_norm), `share` (of Σ norm of the layer's neurons), `contribution` (logits),
     `tokens`, `probs`, `bottom_tokens`, `entropy` (bits), `prob`, `rank` (of the target; None: the prediction) of the
     row with its coefficient's sign; of MLP neurons what they read: `key_tokens`, `key_bottom_tokens`,
     `key_coefficient` (before the non-linearity), gated also `gate_tokens`, `gate_bottom_tokens`, `gate_coefficient`.
-    Contributions of all rows add up to that of `mlp_out` (`attn_out`). Raises `VisitError` for a wrong layer,
+    Contributions of all rows add up to that of `mlp_out` (`attn_out`). By influence there is a last column of it, with
+    the same sums (logits to first order; one more run). Raises `VisitError` for a wrong layer,
     position, word, kind or order. Source: paper 5.3 and App. A; contribution ours.
     """
     question = ask(model, acts, pos, target, distractor)
@@ -53,7 +55,13 @@ def active_neurons(
     with torch.no_grad():
         a, rows, bias, total = _sum(model, acts, layer, t, kind)
         moved, size = a * frozen.of(rows), a.abs() * rows.norm(dim=1)
-        measure = {"norm": size, "contribution": moved.abs(), "coefficient": a.abs()}[by]
+        along = (
+            gradients_of(question).into("mlp_out" if kind == "mlp" else "attn_out", layer)
+            if by == "influence"
+            else None
+        )
+        weighed = moved if along is None else a * (rows @ along)
+        measure = {"norm": size, "coefficient": a.abs()}.get(by, weighed.abs())
         shown = measure.argsort(descending=True, stable=True)[:top]
         found = read(model, rows[shown] * a[shown].sign()[:, None], question.target, counted(model, k))
         columns = columns_of(model, found)
@@ -70,7 +78,11 @@ def active_neurons(
     })  # fmt: skip
     table = table.astype({"neuron": "Int64", "head": "Int64", "rank": "Int64"})
     left = 1 - float(size[shown].sum() / size.sum().clamp_min(1e-30))
-    return _with_rest(table, layer, kind, rest, bias, frozen, max(0.0, left), len(a) > len(shown))
+    table = _with_rest(table, layer, kind, rest, bias, frozen, max(0.0, left), len(a) > len(shown))
+    if along is not None:
+        others = ([rest] if len(a) > len(shown) else []) + ([] if bias is None else [bias])
+        table["influence"] = [*weighed[shown].tolist(), *(float(vector @ along) for vector in others)]
+    return table
 
 
 def _sum(model: Model, acts: Activations, layer: int, t: int, kind: NeuronKind) -> tuple[Tensor, Tensor, Any, Tensor]:

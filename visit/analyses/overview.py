@@ -10,7 +10,8 @@ import torch
 
 from visit.activations.record import Activations
 from visit.exact.decompose import attribution, head_results, needed, rows_and_bias, value_parts
-from visit.exact.question import ask
+from visit.exact.influence import influence_of
+from visit.exact.question import Question, ask
 from visit.lenses.linear import Lens, checked, through
 from visit.lenses.logit import columns_of, read, read_logits
 from visit.models.model import Model
@@ -84,13 +85,15 @@ def predictions(model: Model, acts: Activations, pos: int = -1, k: int = 10) -> 
     return pd.DataFrame({"token": [model.vocabulary[i] for i in ids], "id": ids, "prob": top.values.tolist()})
 
 
-def movers(model: Model, acts: Activations, pos: int, target: int, distractor: int | None = None) -> pd.DataFrame:
+def movers(
+    model: Model, acts: Activations, pos: int, target: int, distractor: int | None = None, influence: bool = False
+) -> pd.DataFrame:
     """What every part of the pass adds to the target, in logits: all heads, all MLPs, the embedding, the biases.
 
     Columns: `node` (id), `kind` (head, mlp_out, attn_bias, resid_pre, constant), `layer`, `head`, `contribution`
     (the rows add up to the target's logit minus the mean logit, or minus the distractor's), and for heads
     `source_pos`, `source_token`, `pattern`, `source_contribution`: the memory value that gives most of the head's push
-    in the head's own direction.
+    in the head's own direction. `influence`: a column of it, too (of heads, MLPs and biases; one more run).
     """
     t = acts.index(pos)
     frozen = attribution(model, acts, t, target, distractor)
@@ -108,6 +111,8 @@ def movers(model: Model, acts: Activations, pos: int, target: int, distractor: i
         added = float(frozen.of(needed(acts, "mlp_out")[layer, t]))
         rows.append({"node": f"L{layer}.mlp_out", "kind": "mlp_out", "layer": layer, "contribution": added})
     table = pd.DataFrame(rows)
+    if influence:
+        table["influence"] = influence_of(Question(model, acts, t, target, distractor), table["node"])
     return table.astype({"layer": "Int64", "head": "Int64", "source_pos": "Int64"})
 
 

@@ -30,7 +30,9 @@ def add(commands: Any) -> None:
     neurons.add_argument("--target", help="with --prompt: a word that is one token (default: the prediction)")
     neurons.add_argument("--distractor", help="contributions as target minus this word")
     neurons.add_argument("--top", type=int, default=10, help="neurons per layer of one prompt (default 10)")
-    neurons.add_argument("--by", choices=("norm", "contribution", "coefficient"), default="norm", help="which are top")
+    neurons.add_argument(
+        "--by", choices=("norm", "contribution", "influence", "coefficient"), default="norm", help="which are top"
+    )
     neurons.add_argument("--measure", choices=("activation", "weighted"), default="activation",
                          help="most active by |a| (the paper) or |a| times the norm of W_out (its code)")  # fmt: skip
     neurons.add_argument("--share", type=float, default=0.0244, help="of a layer that is its top (default 0.0244)")
@@ -123,7 +125,7 @@ def _active_of_prompt(options: argparse.Namespace, model: Any) -> int:
         return 0
     columns = ["node", "coefficient", "row_norm", "norm", "share", "contribution", "rank", "tokens", "bottom_tokens"]
     for name, table in tables.items():
-        shown = [c for c in (*columns, "key_tokens", "gate_tokens") if c in table.columns]
+        shown = [c for c in (*columns, "influence", "key_tokens", "gate_tokens") if c in table.columns]
         print(f"{name}\n{to_text(table, shown if 'node' in table else None)}\n")
     print(ledger_line(meta["ledger"]))
     return 0

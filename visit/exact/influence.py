@@ -14,7 +14,8 @@ what is saturated (a softmax at 1).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -88,6 +89,23 @@ def block_influence(question: Question, layer: int, gradients: Gradients | None 
         neurons=a * (model.W_out(layer) @ mlp) * scales[1],
         mlp_bias=None if biases[1] is None else (biases[1] * scales[1]) @ mlp,
     )
+
+
+def influence_of(question: Question, names: Iterable[str | None]) -> list[float]:
+    """The influence of heads, sums and biases by their ids; NaN for what has none, as states."""
+    blocks: dict[int, BlockInfluence] = {}
+    found = []
+    for name in names:
+        node = NodeId.parse(name) if isinstance(name, str) else None
+        if node is None or node.layer is None:
+            found.append(math.nan)
+            continue
+        if node.layer not in blocks:
+            blocks[node.layer] = block_influence(question, node.layer)
+        block = blocks[node.layer]
+        number = block.heads[node.head] if node.kind == "head" else getattr(block, node.kind, None)
+        found.append(math.nan if number is None else float(number))
+    return found
 
 
 def _part_rows(question: Question, layer: int) -> Iterator[tuple[np.ndarray, ...]]:
