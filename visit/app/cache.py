@@ -191,7 +191,8 @@ class _NodesRead:
     def add(self, graph: FlowGraph) -> None:
         with self.lock:
             for node in graph.by_id.values():
-                self.nodes.setdefault((node.id, node.source_pos), node)
+                if node.tokens:  # else it stands unread in a block drawn at the level of words
+                    self.nodes.setdefault((node.id, node.source_pos), node)
 
 
 @kept(16)
@@ -202,9 +203,12 @@ def _nodes_read(name: str, prompt: Prompt, pos: int, target: int, seen: Seen) ->
 @kept(64)
 def st_graph(
     name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layers: Layers, keep: Keep,
-    opened: tuple[int, ...], seen: Seen = PLAIN, influence: bool = False,
+    opened: tuple[int, ...], seen: Seen = PLAIN, influence: bool = False, worded: tuple[int, ...] = (),
 ) -> FlowGraph:  # fmt: skip
-    """The graph as far as it is looked at: the blocks `opened` are taken apart, and nothing is read twice."""
+    """The graph as far as it is looked at: the blocks `opened` are taken apart, and nothing is read twice.
+
+    `worded`: open blocks drawn at the level of words: what that does not show is not read.
+    """
     from visit.graph.build import build_folded_graph
 
     known = _nodes_read(name, prompt, pos, target, seen)
@@ -220,6 +224,7 @@ def st_graph(
         lens=lens_under(name, seen[0]),
         carry_parts=seen[1],
         influence=influence,
+        worded=worded,
     )
     known.add(graph)
     return replace(

@@ -137,16 +137,24 @@ def _with_selected(
     from visit.graph.prune import is_pin
 
     node, moves = state().graph.node, state().graph.influence
-    built = st_graph(*about, layers, keep, graphs.opened_blocks(shown), read, moves)
-    if not node or node in built.by_id:
+
+    def built_at(shown: dict[int, Any], keep: Any) -> Any:
+        worded = tuple(layer for layer, level in shown.items() if level == "words")
+        return st_graph(*about, layers, keep, graphs.opened_blocks(shown), read, moves, worded)
+
+    built = built_at(shown, keep)
+    if not node or (node in built.by_id and built.by_id[node].tokens):
         return built, shown, True
     layer = graphs.block_of(node)
+    if node in built.by_id and layer is not None:  # it stands behind the words
+        shown = {**shown, layer: "everything"}
+        return built_at(shown, keep), shown, True
     if layer not in shown or not is_pin(st_model(about[0]), node, list(shown), about[2]):
         return built, shown, False
     shown = {**shown, layer: "words" if shown[layer] == "states" else shown[layer]}
-    built = st_graph(*about, layers, keep, graphs.opened_blocks(shown), read, moves)
+    built = built_at(shown, keep)
     if node not in built.by_id:  # chosen above, but pruned
-        built = st_graph(*about, layers, replace(keep, pin=(*keep.pin, node)), graphs.opened_blocks(shown), read, moves)
+        built = built_at(shown, replace(keep, pin=(*keep.pin, node)))
     return built, shown, True
 
 

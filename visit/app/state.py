@@ -451,7 +451,10 @@ class Session:
 
 def session() -> Session:
     """This session's record."""
-    return st.session_state.setdefault("visit", Session())
+    if "visit" not in st.session_state:
+        st.session_state["visit"] = Session()
+    found: Session = st.session_state["visit"]
+    return found
 
 
 def state() -> State:

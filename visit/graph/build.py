@@ -86,6 +86,7 @@ def build_folded_graph(
     lens: Lens | None = None,
     influence: bool = False,
     carry_parts: bool = False,
+    worded: Iterable[int] = (),
 ) -> FlowGraph:
     """The same graph as far as it is looked at: only the blocks `opened` are taken apart and read whole.
 
@@ -93,12 +94,14 @@ def build_folded_graph(
     largest heads (and pinned ones) and, so that attention still adds up, the rest of its heads; `meta["opened"]` says
     which blocks are whole, and `meta["shares"]` and the ledger cover what is there. The rows of an open block are those
     of `build_flow_graph`. `known`: nodes of the same pass, position, target, lens and `carry_parts`, which are not
-    read again. Raises `VisitError` as `build_flow_graph` does. Source: ours.
+    read again. `worded`: open blocks that are drawn at the level of words: their queries, keys, rows of W_O and what
+    their neurons read stand there unread, without words, probabilities and rank. Raises `VisitError` as
+    `build_flow_graph` does. Source: ours.
     """
     opened = sorted({int(layer) for layer in opened})
     question, shown = _checked_question(model, acts, pos, layers, target, distractor, keep, opened)
     whole = [layer for layer in opened if layer in shown]
-    return _build(question, shown, keep, known, whole, lens, influence, carry_parts)
+    return _build(question, shown, keep, known, whole, lens, influence, carry_parts, frozenset(worded))
 
 
 def _checked_question(
@@ -143,6 +146,7 @@ def _build(
     lens: Lens | None = None,
     influence: bool = False,
     carry_parts: bool = False,
+    worded: frozenset[int] = frozenset(),
 ) -> FlowGraph:
     """`opened`: the blocks that are taken apart, the others being folded; None: all."""
     model = question.model
@@ -155,7 +159,7 @@ def _build(
             add_block(build, layer, opened is None or layer in opened)
         if layers[-1] == model.n_layers - 1:
             add_predictions(build)
-        nodes = _read_nodes(build, known, lens, carry_parts)
+        nodes = _read_nodes(build, known, lens, carry_parts, worded)
     meta = {
         **question.meta,
         "n_layers": model.n_layers, "n_heads": model.n_heads, "d_head": model.d_head, "d_mlp": model.d_mlp,
@@ -178,19 +182,25 @@ def _build(
 
 
 def _read_nodes(
-    build: GraphBuilder, known: Iterable[Node], lens: Lens | None, carry_parts: bool
+    build: GraphBuilder, known: Iterable[Node], lens: Lens | None, carry_parts: bool, worded: frozenset[int]
 ) -> dict[str, Node]:  # fmt: skip
     """The drafted nodes with what they read and add. `known`: nodes of the same pass and target, not read again.
+
+    `worded`: the blocks of which what no level of words shows stays unread.
 
     Nodes are known by id and source position, for a query may be turned to another one; a rest changes with its graph.
     """
     model, target, drafted = build.model, build.question.target, build.nodes
     vectors = torch.cat(build.vectors)
     after = sum(node.kind in ("ln_final", "logits") for node in drafted)
-    before = {(node.id, node.source_pos): node for node in known if node.kind != "rest"}
+    before = {(node.id, node.source_pos): node for node in known if node.kind != "rest" and node.tokens}
     places = [before.get((node.id, node.source_pos)) for node in drafted[: len(drafted) - after]]
+    hidden = [n for n, node in enumerate(drafted) if node.layer in worded and node.kind in BEHIND_WORDS]
+    lengths = vectors[hidden].norm(dim=-1).tolist()
+    for n, length in zip(hidden, lengths, strict=True):
+        places[n] = places[n] or drafted[n]._replace(norm=length)
     fresh = [n for n, node in enumerate(places) if node is None]
-    unread_yet = vectors[fresh] if before else vectors[: len(places)]
+    unread_yet = vectors[fresh] if len(fresh) < len(places) else vectors[: len(places)]
     shown = [drafted[n] for n in fresh]
     found = read(model, unread_yet if lens is None else _carried(lens, unread_yet, shown, carry_parts), target)
     readings = _plain_readings(model, found if lens is None else replace(found, norm=unread_yet.norm(dim=-1)))
@@ -208,7 +218,7 @@ def _read_nodes(
         numbers = next(unread) if old is None else {name: getattr(old, name) for name in _READINGS}
         nodes[node.id] = node._replace(
             **numbers,
-            label=node.label or numbers["tokens"][0],
+            label=node.label or next(iter(numbers["tokens"]), None),
             source_token=None if node.source_pos is None else tokens[node.source_pos],
             contribution=None if added[n] != added[n] else added[n],
             influence=None if moves is None or moves[n] != moves[n] else moves[n],
@@ -251,6 +261,7 @@ def _carried(lens: Lens, vectors: Tensor, drafted: list[Node], carry_parts: bool
     return seen
 
 
+BEHIND_WORDS = ("query", "key", "attn_neuron", "mlp_key")  # kinds that a drawing shows at the level of everything only
 _READINGS = ("tokens", "probs", "bottom_tokens", "bottom_probs", "entropy", "norm", "prob", "rank")
 
 

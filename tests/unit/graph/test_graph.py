@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 import models
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -17,7 +18,7 @@ from visit.analyses.overview import lens_map, predictions
 from visit.exact.decompose import attribution, head_results
 from visit.exact.question import Question
 from visit.graph.blocks import GraphBuilder, add_block
-from visit.graph.build import build_folded_graph, parse_layers
+from visit.graph.build import BEHIND_WORDS, build_folded_graph, parse_layers
 from visit.graph.flowgraph import FlowGraph, sums_gap
 from visit.graph.prune import chosen_terms
 from visit.lenses.logit import final_norm, unembed
@@ -590,3 +591,28 @@ def test_unfolding_reads_nothing_twice_and_opens_the_whole_graph_in_the_end(name
     pd.testing.assert_frame_equal(full.edges, whole.edges, rtol=1e-12)
     again = folded.nodes[(folded.nodes["kind"] != "rest") & ~folded.nodes["id"].isin(["ln_final", "logits"])]
     assert sum(count) == len(whole.nodes) - 2 - len(again)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_a_block_drawn_in_words_leaves_unread_what_words_do_not_show_and_the_rest_is_the_whole_graphs(
+    name, monkeypatch
+):
+    model = models.small(name)
+    acts = capture(model, PROMPT)
+    whole = build_flow_graph(model, acts)
+    count = []
+    read = visit.graph.build.read
+    monkeypatch.setattr(visit.graph.build, "read", lambda m, x, *rest: count.append(len(x)) or read(m, x, *rest))
+    worded = build_folded_graph(model, acts, opened=[0, 1], worded=[1])
+    behind = worded.nodes["kind"].isin(BEHIND_WORDS) & (worded.nodes["layer"] == 1)
+    assert behind.sum() > 4 and sum(count) == len(worded.nodes) - behind.sum() - 2
+    unread, others = worded.nodes[behind], worded.nodes[~behind & (worded.nodes["kind"] != "rest")]
+    assert not unread["tokens"].map(len).any() and unread["rank"].isna().all()
+    true = whole.nodes.set_index("id").loc[unread["id"]]
+    assert np.allclose(unread["norm"], true["norm"]) and np.allclose(
+        unread["coefficient"], true["coefficient"], equal_nan=True
+    )
+    pd.testing.assert_frame_equal(rows_of(worded.nodes, others["id"]), rows_of(whole.nodes, others["id"]), rtol=1e-12)
+    later = build_folded_graph(model, acts, opened=[0, 1], known=worded.by_id.values())
+    inside = [i for i in whole.nodes["id"] if i.startswith(("L0.", "L1."))]
+    pd.testing.assert_frame_equal(rows_of(later.nodes, inside), rows_of(whole.nodes, inside), rtol=1e-12)
