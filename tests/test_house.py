@@ -34,6 +34,54 @@ def test_a_package_imports_only_what_lies_below_it():
     assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), cache_dir=None, no_logo=True) is SUCCESS
 
 
+LEVELS, HOMONYMS = 14, 40  # modules on the longest way of imports; names that two modules or more define
+
+
+def modules() -> dict[str, ast.Module]:
+    """Every module of the package by its dotted name, read."""
+    found = {}
+    for file in (ROOT / "visit").rglob("*.py"):
+        name = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        found[name] = ast.parse(file.read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_longest_way_of_imports_is_short():
+    """Imports of functions and of types count as well. Two modules that know each other are one step."""
+    trees = modules()
+    below: dict[str, set[str]] = {}
+    for name, tree in trees.items():
+        froms = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module and not n.level]
+        every = {f"{n.module}.{a.name}" for n in froms for a in n.names} | {str(n.module) for n in froms}
+        below[name] = {m for m in every if m in trees and m != name and m != "visit"}
+
+    def way(name: str, seen: tuple[str, ...]) -> tuple[str, ...]:
+        assert name not in seen, f"a circle of imports: {' → '.join([*seen, name])}"
+        if name not in known:
+            ways = [way(m, (*seen, name)) for m in sorted(below[name]) if name not in below[m]]
+            known[name] = (name, *max(ways, key=len, default=()))
+        return known[name]
+
+    known: dict[str, tuple[str, ...]] = {}
+    longest = max((way(name, ()) for name in trees), key=len)
+    assert len(longest) <= LEVELS, f"{len(longest)} levels: {' → '.join(longest)}"
+
+
+def test_few_names_mean_two_things():
+    """`add` and `run` of the commands are one such name each; a private helper is called by what it does."""
+    where: dict[str, set[str]] = {}
+    for module, tree in modules().items():
+        for node in tree.body:
+            names = [node.name] if isinstance(node, ast.FunctionDef | ast.ClassDef) else []
+            if isinstance(node, ast.Assign | ast.AnnAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                names = [t.id for t in targets if isinstance(t, ast.Name)]
+            for name in names:
+                where.setdefault(name, set()).add(module)
+    twice = sorted(name for name, places in where.items() if len(places) > 1 and name != "__all__")
+    assert len(twice) < HOMONYMS, twice
+
+
 def test_few_modules_stand_outside_a_package():
     flat = {p.stem for p in (ROOT / "visit").glob("*.py")}
     assert flat == {"__init__", "__main__", "cache", "errors"}

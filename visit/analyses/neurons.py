@@ -26,7 +26,6 @@ from visit.text.visible import visible
 # ---- neurons in one prompt -------------------------------------------------------------------------------------------
 NeuronKind = Literal["mlp", "attention"]
 Order = Literal["norm", "contribution", "influence", "coefficient"]
-READS = ("W_in", "W_gate")
 
 
 def active_neurons(
