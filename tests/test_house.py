@@ -52,8 +52,9 @@ def test_the_longest_way_of_imports_is_short():
     below: dict[str, set[str]] = {}
     for name, tree in trees.items():
         froms = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module and not n.level]
-        every = {f"{n.module}.{a.name}" for n in froms for a in n.names} | {str(n.module) for n in froms}
-        below[name] = {m for m in every if m in trees and m != name and m != "visit"}
+        pairs = [(f"{n.module}.{a.name}", str(n.module)) for n in froms for a in n.names]
+        named = {inner if inner in trees else outer for inner, outer in pairs}
+        below[name] = {m for m in named if m in trees and m not in (name, "visit")}
 
     def way(name: str, seen: tuple[str, ...]) -> tuple[str, ...]:
         assert name not in seen, f"a circle of imports: {' → '.join([*seen, name])}"

@@ -18,7 +18,8 @@ import visit
 from visit import VisitError
 from visit.cache import cache_folder
 from visit.lenses import fit_linear, linear, trust
-from visit.runs.prompts import answered, shipped_set
+from visit.runs.answers import answered
+from visit.runs.prompts import shipped_set
 
 JAPAN = "The capital of Japan is the city of"
 BLIND, MADE = 22, 23  # the last block at which the answer is not yet there, and the one that brings it

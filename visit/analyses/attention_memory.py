@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from visit.activations.record import Activations
-from visit.analyses.heads import places, shared
+from visit.analyses.heads import places
 from visit.errors import VisitError
 from visit.exact.circuits import as_seen, through_norm
 from visit.exact.decompose import Attribution, head_results, memory_values, needed, post_scale
@@ -25,6 +25,7 @@ from visit.exact.gradients import gradients_of
 from visit.exact.ledger import tolerance
 from visit.exact.question import ask, check_head, counted, kv_head, visible_sources
 from visit.lenses.logit import Readings, columns_of, lens_logits, read, top_of
+from visit.lenses.similarity import shared
 from visit.models.attention import vector_norm
 from visit.models.model import Model
 

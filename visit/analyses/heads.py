@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from visit.activations.record import Activations
@@ -17,6 +17,7 @@ from visit.exact.decompose import head_results, needed, value_norms
 from visit.exact.influence import influence_of
 from visit.exact.question import ask, counted
 from visit.lenses.logit import columns_of, read
+from visit.lenses.similarity import ranks, shared
 from visit.models.attention import window
 from visit.models.model import Model
 
@@ -173,17 +174,6 @@ def places(model: Model) -> pd.DataFrame:
     """Every `layer` and `head`, in order."""
     pairs = [(layer, head) for layer in range(model.n_layers) for head in range(model.n_heads)]
     return pd.DataFrame(pairs, columns=["layer", "head"])
-
-
-def ranks(norms: Float[Tensor, "layer head"]) -> Int[Tensor, "layer head"]:
-    """The place of each head in its layer, 1 = longest; equal ones keep their order."""
-    return norms.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1) + 1
-
-
-def shared(a: Int[Tensor, "... k"], b: Int[Tensor, "... k"]) -> Float[Tensor, "..."]:
-    """I_k from the ids of the k top words: how many of them two readings have in common, of k (paper eq. 3)."""
-    common = (a[..., :, None] == b[..., None, :]).any(-1).sum(-1)
-    return common / a.shape[-1]
 
 
 def _main_source(model: Model, acts: Activations, layer: int, t: int) -> pd.DataFrame:

@@ -11,11 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from visit.activations.record import Activations
-from visit.analyses.heads import TOP_HEADS, places, ranks, shared
+from visit.analyses.heads import TOP_HEADS, places
 from visit.errors import check_positive
 from visit.exact.decompose import head_results, memory_values, needed
 from visit.exact.question import counted
 from visit.lenses.logit import lens_logits, top_of
+from visit.lenses.similarity import ranks, shared
 from visit.models.model import Model
 
 TOP_VALUES = 3  # per head, by attention: Figure 5

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from visit.causal.named_heads import AS_MUCH, MORE, steers
-from visit.causal.roles import ADDS, COSTS
+from visit.causal.named_heads import steers
+from visit.causal.thresholds import ADDS, AS_MUCH, COSTS, MADE_UP, MORE
 from visit.text.node_id import part_name
 from visit.text.numbers import percent
 
-MADE_UP = 0.25  # of what a part adds: a removal that loses less is made up for by others
 AGREEMENT_KINDS = {
     "adds by itself": f"what is lost without it is {AS_MUCH:g} to {MORE:g} times what it adds",
     "others make up": f"less than {percent(MADE_UP)} is lost",

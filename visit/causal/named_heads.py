@@ -13,13 +13,12 @@ import pandas as pd
 import torch
 
 from visit.activations.record import Activations
-from visit.causal.roles import ADDS, ATTENDS, COSTS, READS
+from visit.causal.thresholds import ADDS, AS_MUCH, ATTENDS, COSTS, MORE, READS
 from visit.exact.decompose import attribution, head_results, memory_values, needed, value_norms, value_parts
 from visit.lenses.logit import read_vectors
 from visit.models.model import Model
 
 COUNT = 5  # heads most for the target, as many against it, as many that steer
-AS_MUCH, MORE = 0.75, 1.5  # of what a part adds: a removal that loses between these loses what the part adds
 EDGE = 1e-7  # a probability nearer to 0 or 1 is rounding
 
 

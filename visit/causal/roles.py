@@ -23,6 +23,7 @@ from visit.activations.record import Activations
 from visit.analyses.function_words import function_words, is_function_word
 from visit.analyses.heads import RULES, named_from, role_scores
 from visit.causal.effects import effects
+from visit.causal.thresholds import ADDS, ATTENDS, COSTS, READS
 from visit.errors import VisitError
 from visit.exact.decompose import attribution, head_results, memory_values, needed
 from visit.exact.question import ask
@@ -31,10 +32,6 @@ from visit.models.attention import window
 from visit.models.model import Model
 from visit.text.visible import visible
 
-ATTENDS = 0.2  # of a head's attention at the looked-at position
-READS = 10  # a memory value reads a word that stands among its first ten
-ADDS = 0.1  # logits
-COSTS = 0.3  # logits of the prediction against the repeated word, lost without the head
 _LOOKS = {  # over the whole prompt, on average
     "previous token": "attends to the token before more than",
     "same token": "attends to earlier occurrences of the same token more than",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import cache
 from typing import Any, Literal
 
 from markupsafe import Markup
@@ -23,13 +22,12 @@ from visit.drawing.layout import block_levels
 from visit.drawing.pair import common_detail, difference_picture
 from visit.drawing.records import LEVELS, Detail, Level
 from visit.drawing.style import page_colours
-from visit.drawing.svg import PLAIN_FONT, visible_tree
-from visit.errors import VisitError
+from visit.drawing.svg import visible_tree
 from visit.files.page import fill_template
+from visit.files.png import png
 from visit.graph.flowgraph import FlowGraph
 from visit.models.catalog import portable
 
-PNG_SCALE = 2.0
 _ROOM = {"one": 850_000, "many": 2_800_000}  # bytes of all drawings of a page: 1 MB for one block, 3 MB for several
 _OF_ONE_DRAWING = ("svg", "nodes", "links", "junctions", "open", "rise")
 
@@ -53,32 +51,6 @@ def flow_png(
     detail and `look`: as in `flow_svg`. Raises VisitError where the library that draws it, or every font, is missing.
     """
     return png(draw(graph, detail or default_detail(graph), theme=theme, **look))
-
-
-def png(svg: str) -> bytes:
-    """A drawing as a PNG file. Raises VisitError where the library that draws it, or every font, is missing."""
-    if not _has_fonts():
-        raise VisitError(
-            "PNG files need a font, and this system has none: install one (Liberation Sans), or save as .svg"
-        )
-    return _rasterise(svg, PNG_SCALE)
-
-
-def _rasterise(svg: str, scale: float) -> bytes:
-    try:
-        import resvg_py
-    except ImportError as error:
-        raise VisitError(
-            "PNG files need the package resvg-py: pip install resvg-py, or save as .svg instead"
-        ) from error
-    return bytes(resvg_py.svg_to_bytes(svg_string=svg, zoom=scale))
-
-
-@cache
-def _has_fonts() -> bool:
-    """Whether a word leaves a mark: without any font the library draws everything but the words, and says nothing."""
-    frame = f"<svg xmlns='http://www.w3.org/2000/svg' width='40' height='20' font-family='{PLAIN_FONT}'>{{}}</svg>"
-    return _rasterise(frame.format("<text x='2' y='15'>word</text>"), 1) != _rasterise(frame.format(""), 1)
 
 
 def script_json(value: Any) -> str:

@@ -12,8 +12,8 @@ from markupsafe import Markup
 from visit.drawing.style import page_colours
 from visit.figures.lens_map import reading_map
 from visit.figures.svg import chart_svg
-from visit.files.flow_page import png
 from visit.files.page import fill_template
+from visit.files.png import png
 from visit.models.catalog import portable, title
 from visit.text.visible import as_word, visible
 

@@ -95,3 +95,14 @@ def _of_places(k: int) -> Float[Tensor, " pairs"]:
 
 
 _PAIRS = {"intersection": lambda k: torch.ones(k * k, dtype=torch.float64), "rbo": _of_places}
+
+
+def ranks(norms: Float[Tensor, "layer head"]) -> Int[Tensor, "layer head"]:
+    """The place of each head in its layer, 1 = longest; equal ones keep their order."""
+    return norms.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1) + 1
+
+
+def shared(a: Int[Tensor, "... k"], b: Int[Tensor, "... k"]) -> Float[Tensor, "..."]:
+    """I_k from the ids of the k top words: how many of them two readings have in common, of k (paper eq. 3)."""
+    common = (a[..., :, None] == b[..., None, :]).any(-1).sum(-1)
+    return common / a.shape[-1]

@@ -10,12 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from visit.causal.agreement import MADE_UP
-from visit.causal.named_heads import AS_MUCH, MORE, changed_by, steers
-from visit.causal.roles import ADDS, COSTS
-from visit.narrate.flow import Sentence, quoted
+from visit.causal.named_heads import changed_by, steers
+from visit.causal.thresholds import ADDS, AS_MUCH, COSTS, MADE_UP, MORE
 from visit.text.numbers import percent, short, signed
-from visit.text.visible import as_word
+from visit.text.visible import Sentence, as_word, quoted
 
 _INSTEAD = {"zero": "without it", "mean": "with its mean instead", "from": "with the other run's instead"}
 

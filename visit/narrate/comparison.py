@@ -9,9 +9,9 @@ import pandas as pd
 from visit.analyses.divergence import PARTED, first_parting
 from visit.analyses.graph_difference import Comparison
 from visit.analyses.token_alignment import describe
-from visit.narrate.flow import Sentence, quoted
 from visit.narrate.lens import which_lens
 from visit.text.numbers import bits, percent, signed
+from visit.text.visible import Sentence, quoted
 
 NOTHING = 1e-6  # logits: a head that was switched off
 _NAMED = 6  # differences of the prompts that are listed; more are counted

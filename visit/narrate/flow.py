@@ -16,9 +16,8 @@ from visit.lenses.logit import read_vectors
 from visit.models.model import Model
 from visit.narrate.lens import after_depth, which_lens
 from visit.text.numbers import percent, short, signed
-from visit.text.visible import as_word, visible
+from visit.text.visible import Sentence, as_word, quoted
 
-Sentence = list[tuple[str, str | None]]
 UNSURE = 0.1  # probability of the best guess below which nothing is told without saying so
 CARRIES = 0.08  # of the sum of all pushes towards the target: from here on a part is named as the strongest
 OPPOSES = 0.15  # of the same sum: from here on a pull the other way is worth a sentence
@@ -64,11 +63,6 @@ def spelled_words(tokens: Sequence[str]) -> list[str]:
     """Words of at least four letters of which every letter is a token of its own."""
     text = "".join(token if len(token) == 1 and token.isalpha() else "\n" for token in tokens)
     return list(dict.fromkeys(word for word in text.split("\n") if len(word) >= 4))
-
-
-def quoted(token: str) -> str:
-    """A token in a sentence: in quotation marks, its spaces and control characters visible."""
-    return f"“{visible(token)}”"
 
 
 def _rise(states: pd.DataFrame, word: str, as_read: str) -> Sentence:

@@ -11,8 +11,8 @@ from visit.exact.question import check_head
 from visit.graph.build import FlowGraph, build_flow_graph
 from visit.graph.prune import Keep
 from visit.models.model import Model
-from visit.narrate.flow import Sentence, quoted
 from visit.text.numbers import percent, short, signed
+from visit.text.visible import Sentence, quoted
 
 SECOND_SHARE = 0.25  # of a head's pushes: from here on a second source is named beside the first
 DRAWN_VALUES = 12  # memory values in a head's drawing

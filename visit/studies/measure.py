@@ -9,12 +9,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from visit.activations.record import Activations
-from visit.analyses.heads import ranks as ranked
 from visit.exact.circuits import key_readings, query_readings
 from visit.exact.decompose import head_results, memory_values, needed
 from visit.exact.question import kv_head
 from visit.lenses.linear import Lens
 from visit.lenses.similarity import Tops, agreement, read_tops
+from visit.lenses.similarity import ranks as ranked
 from visit.models.model import Model
 from visit.studies.early import early
 from visit.studies.plan import OTHERS, Plan, has_places, readings

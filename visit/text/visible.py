@@ -174,3 +174,12 @@ def fit(text: str, room: float, size: float = 12.0) -> str:
     while cut and unicodedata.category(text[cut]) in ("Mn", "Me", "Mc", "Cf"):
         cut -= 1  # an accent stays with its letter
     return text[:cut] + "…"
+
+
+# ---- sentences -------------------------------------------------------------------------------------------------------
+Sentence = list[tuple[str, str | None]]
+
+
+def quoted(token: str) -> str:
+    """A token in a sentence: in quotation marks, its spaces and control characters visible."""
+    return f"“{visible(token)}”"

@@ -22,7 +22,8 @@ from visit.drawing.layout import WORK_Y, block_levels, place, share_text, shown
 from visit.drawing.records import BAR_Y, LEVELS, NAME_Y, STREAM_Y
 from visit.drawing.style import band_colours, page_colours, pill_class, pill_colours, rank_bounds
 from visit.errors import VisitError
-from visit.files.flow_page import _has_fonts, flow_html, flow_png, flow_svg, script_json
+from visit.files.flow_page import flow_html, flow_png, flow_svg, script_json
+from visit.files.png import _has_fonts
 from visit.graph.build import build_folded_graph
 from visit.text.visible import text_width
 
