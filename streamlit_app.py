@@ -4,7 +4,8 @@ import streamlit as st
 
 from visit import app as ui
 
-st.set_page_config(page_title="VISIT", page_icon=":material/network_node:", layout="wide")
+# a drawing of ours: Streamlit would fetch one of its own icons from a font server
+st.set_page_config(page_title="VISIT", page_icon=ui.ICON, layout="wide")
 flow = st.Page("pages/flow.py", title="Flow graph", icon=":material/account_tree:")
 others = [
     st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:"),

@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from visit.analyses.token_alignment import Pairing
 
 
+# In the tab of the browser: a stream of three states, and a part that adds to it.
+ICON = (
+    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'><rect width='32' height='32' rx='7' fill='#0b7a75'/>"
+    "<path d='M11 26V6M11 20C17 20 21 18 22 12' fill='none' stroke='#ffffff' stroke-width='2.4'/>"
+    "<g fill='#ffffff'><circle cx='11' cy='25' r='3.4'/><circle cx='11' cy='7' r='3.4'/></g>"
+    "<circle cx='22' cy='11' r='4.2' fill='#ffc857'/></svg>"
+)
+
+
 # ---- text ------------------------------------------------------------------------------------------------------------
 def plain(text: str) -> str:
     """Text in a label or caption, where Markdown's signs would be read as such."""
