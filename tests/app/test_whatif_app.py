@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
+from types import SimpleNamespace
 
+import pandas as pd
+import pyarrow as pa
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import visit
+from visit.app import edit_list, whatif
 from visit.app.edit_list import Listed, as_edits, forced, parse_list
 from visit.app.state import parse, to_params
 from visit.errors import VisitError
@@ -120,3 +125,47 @@ def test_a_weak_guess_and_spelled_words_are_said_before_anything_is_read_into_th
     acts = visit.capture(model, "The capital of Japan is the city of")
     told = ["".join(text for text, _ in s) for s in story(model, acts, -1, int(acts.logits[-1].argmax()))]
     assert not any("unsure" in s or "spelled" in s for s in told)
+
+
+@pytest.mark.parametrize("units", ["heads", "neurons", "values"])
+def test_the_browser_can_read_every_table(units):
+    """What pandas says of a table travels with it as JSON, in which the browser takes no NaN."""
+    app = start(units=units, edits="L4.head1~zero@-1", more="10")
+    assert not app.exception and len(app.dataframe) == 3
+    for table in app.dataframe:
+        about = pa.ipc.open_stream(table.proto.arrow_data.data).schema.metadata[b"pandas"]
+        json.loads(about, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def test_a_link_note_shows_the_form_that_it_asks_for():
+    app = start(edits="<b>")
+    note = next(i.value for i in app.info if "list of changes" in i.value)
+    assert r"L3\.head5\~zero\@\-1" in note, "a tilde is a tilde, and no stroke through what follows"
+
+
+@pytest.mark.parametrize(
+    ("distractor", "effect", "after", "told"),
+    [
+        (None, 0.87, 0.89, "falls by 0.87, the probability goes from 86 % to 89 %, for its rivals lose more"),
+        (None, -0.74, 0.80, "rises by 0.74, the probability goes from 86 % to 80 %, for its rivals win more"),
+        (None, 2.33, 0.10, "the logit, above the mean, falls by 2.33, the probability goes from 86 % to 10 %"),
+        (None, -0.01, 0.8601, "the logit, above the mean, rises by 0.01, the probability stays 86 %"),
+        (5, 0.87, 0.89, "the difference of the two logits falls by 0.87, the probability goes from 86 % to 89 %"),
+    ],
+)
+def test_a_lost_logit_and_a_won_probability_are_no_contradiction(distractor, effect, after, told):
+    part = pd.Series({"effect": effect, "prob": after})
+    assert whatif._moved(SimpleNamespace(distractor=distractor), part, {"prob": 0.86}).endswith(told)
+
+
+@pytest.mark.parametrize("where", ["last", "all"])
+def test_a_click_changes_what_the_map_has_measured(monkeypatch, where):
+    listed = [Listed("L4.head1", "zero", at="all", on=False), Listed("L1.mlp_out")]
+    now = SimpleNamespace(whatif=SimpleNamespace(where=where, replaced="mean"))
+    monkeypatch.setattr(whatif, "state", lambda: now)
+    monkeypatch.setattr(edit_list, "current", lambda: listed)
+    stored = []
+    monkeypatch.setattr(edit_list, "store", lambda found: stored.extend(one.text for one in found))
+    whatif._take_out(SimpleNamespace(pos=7, in_address=lambda pos: -1), "L4.head1")
+    old, rest, new = "!L4.head1~zero@all", "L1.mlp_out~zero@-1", "L4.head1~mean@"
+    assert stored == ([f"{new}all", rest] if where == "all" else [old, rest, f"{new}-1"])

@@ -168,7 +168,7 @@ def test_the_story_sets_what_heads_add_beside_what_happens_without_them(smollm2)
     assert "suppresses “·John” (position 9, pattern 0.74)" in sentences["L23 H3"]
     assert "adds +2.9 directly (−0.083 for “·Mary”, +2.9 off “·John”); without it 6.1 → 3.2." in sentences["L23 H3"]
     assert sentences["L23 H0"].endswith("without it 6.1 → 6.2: others make up for it.")
-    assert sentences["L20 H0"].endswith("without it 6.1 → 5.0: it steers the heads that do.")
+    assert sentences["L20 H0"].endswith("without it 6.1 → 5.0: it steers others that do.")
 
 
 def test_contribution_and_effect_of_heads_over_16_prompts_of_two_names(smollm2):

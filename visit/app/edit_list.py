@@ -23,6 +23,7 @@ HOWS = {
     "zero": "take it out (zero)", "mean": "its mean over this prompt", "scale": "times a factor",
     "from": "from the other prompt", "add": "add what the other prompt has more",
 }  # fmt: skip
+_MORE = "what the other prompt's last position has more than this one's"
 MAX_LISTED = 40  # changes that an address holds
 
 
@@ -86,12 +87,12 @@ def current() -> list[Listed]:
     return parse_list(state().whatif.edits)
 
 
-def take_out(node: str, at: str | None = None) -> None:
-    """One more change: the part is taken out at the position looked at, or where `at` says."""
-    listed = current()
-    one = Listed(node, at=at or str(state().pos))
-    if all((it.node, it.at) != (one.node, one.at) for it in listed):
-        store([*listed, one])
+def take_out(node: str, at: str | None = None, how: str = "zero") -> None:
+    """The part is taken out (or replaced) at the position looked at, or where `at` says: one more change, or another
+    of the same numbers, which could not be replaced twice."""
+    one = Listed(node, how, at=at or str(state().pos))
+    listed = [one if (it.node, it.at) == (one.node, one.at) else it for it in current()]
+    store(listed if one in listed else [*listed, one])
 
 
 def check(model: Model, one: Listed) -> None:
@@ -109,7 +110,8 @@ def rows(word_at: Callable[[int], str]) -> None:
             st.toggle(f"change {n + 1}", one.on, key=f"edit_on {n} {one.text}", label_visibility="collapsed",
                       on_change=_set, args=(n, replace(one, on=not one.on)))  # fmt: skip
             where = "every position" if one.at == "all" else f"position {word_at(int(one.at))}"
-            said = HOWS[one.how] if one.how not in ("scale", "add") else f"{HOWS[one.how]} {short(one.factor)}"
+            times = {"scale": f"times {short(one.factor)}", "add": f"{short(one.factor)} × {_MORE} added"}
+            said = times.get(one.how, HOWS[one.how])
             st.markdown(f"**{plain(part_name(one.node))}**: {plain(said)}, at {plain(where)}", width="stretch")
             if one.how in ("scale", "add"):
                 key = f"edit_factor {n} {one.text}"

@@ -27,12 +27,12 @@ def chosen_site(subject: Subject) -> tuple[int | None, str, bool | None]:
     model = subject.model
     names = [name for name in ("ln1", "post_attn", "ln2", "post_mlp", "final") if has_norm(model, name)]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        norm: Any = st.segmented_control("Norm", required=True, **segments("norm", names))
+        norm: Any = st.segmented_control("Norm", required=True, wrap=True, **segments("norm", names))
         asked = state().layer
         layer = quarters(model.n_layers)[0] if asked is None else min(asked, model.n_layers - 1)
         if norm != "final":
             st.selectbox("Layer", width=110, **listed("layer", range(model.n_layers), layer))
-        lens: Any = st.segmented_control("The lens", required=True, help=explain("lens"), **segments("lens"))
+        lens: Any = st.segmented_control("The lens", required=True, wrap=True, help=explain("lens"), **segments("lens"))
     if special := _what_norms(model.family):
         st.caption(special)
     return (None if norm == "final" else layer), norm, (False if lens == "without" else None)

@@ -53,7 +53,9 @@ def active(subject: Subject) -> None:
                  help=explain("mlp_value"))  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.selectbox("Layer", width=110, **listed("layer", range(subject.model.n_layers), layer))
-        kind: Any = st.segmented_control("Kind", required=True, help=explain("attn_neuron"), **segments("kind"))
+        kind: Any = st.segmented_control(
+            "Kind", required=True, wrap=True, help=explain("attn_neuron"), **segments("kind")
+        )
         st.selectbox("Order", width=260, **choice("nsort"))
     table = st_active(*subject.about, layer, kind, state().neurons.nsort, MOST_ACTIVE)
     _active_table(table, kind, subject.word)
@@ -367,7 +369,7 @@ def statistics(subject: Subject, chosen: PromptSet) -> tuple[Any, Any] | bool:
     if index is None or sums is None or not sums.prompts:
         return index is None
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        measure: Any = st.segmented_control("Activity", required=True, **segments("activity"))
+        measure: Any = st.segmented_control("Activity", required=True, wrap=True, **segments("activity"))
         threshold = st.slider("Always on: among the most active on more than", 0.5, 1.0, 0.85, 0.01, width=360)
     stats = statistics_table(model, sums, index, measure, threshold)
     summary = regularization_table(stats)

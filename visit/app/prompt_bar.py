@@ -192,7 +192,7 @@ def chat_line(*sides: tuple[Model, Activations]) -> None:
 def show_notes() -> None:
     """What a link asked for and could not have."""
     for note in session().notes:
-        st.info(note, icon=":material/link:")
+        st.info(plain(note), icon=":material/link:")
 
 
 def asked_words(model: Model, acts: Activations, pos: int, side: str = "", notes: Any = None) -> Subject:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -108,7 +109,7 @@ def _words(words: pd.DataFrame) -> None:
     st.markdown("**The ten words that change most**")
     shown = pd.DataFrame({
         "word": [as_word(t) for t in words["token"]], "before": words["prob_before"], "after": words["prob_after"],
-        "change": [f"{100 * c:+.1f} points" for c in words["change"]],
+        "change": [f"{100 * c:+.2f} points" for c in words["change"]],
     })  # fmt: skip
     share = st.column_config.ProgressColumn
     st.dataframe(shown, hide_index=True, column_config={
@@ -181,7 +182,7 @@ def all_parts(subject: Subject) -> None:
     now = state().whatif
     st.subheader("Every part, taken out by itself", anchor=False, help=explain("effect"))
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        units: Any = st.segmented_control("Parts", required=True, **segments("units"))
+        units: Any = st.segmented_control("Parts", required=True, wrap=True, **segments("units"))
         st.selectbox("Replaced", width=250, **choice("replaced"))
         st.selectbox("Where", width=190, **choice("where"))
     with st.spinner("Measuring what each part does…"):
@@ -193,30 +194,44 @@ def all_parts(subject: Subject) -> None:
     with beside("effects"):
         left, right = st.columns([1, 1], gap="medium")
         with left:
-            _scatter(table)
+            _scatter(subject, table)
         with right:
-            _table(table)
+            _table(subject, table)
     st.caption("Kinds: " + "; ".join(f"**{name}**: {about}" for name, about in AGREEMENT_KINDS.items()) + ".")
     downloads("effects", lambda: (table.attrs, {"effects": table}))
 
 
 def _summary(subject: Subject, table: pd.DataFrame) -> str:
-    """The finding in one sentence: the part with the largest contribution, and the one with the largest effect."""
+    """The finding in sentences: the part with the largest contribution, and the one with the largest effect."""
     before, word = table.attrs["before"], plain(subject.word)
     first = table.loc[table["contribution"].abs().idxmax()]
     most = table.loc[table["effect"].abs().idxmax()]
-    told = (
-        f"**{first['name']}** adds most directly ({first['contribution']:+.2f} logits). Without it “{word}” has "
-        f"{percent(first['prob'])} instead of {percent(before['prob'])}"
-        + (": others make up for it." if first["kind"] == "others make up" else ".")
-    )
+    adds = f"**{first['name']}** {'adds' if first['contribution'] > 0 else 'takes'} most directly"
+    adds += f" ({first['contribution']:+.2f} logits)"
     if most["node"] == first["node"]:
-        return f"{told} Of all, its removal also changes most ({most['effect']:+.2f} logits are lost)."
+        return f"{adds}, and its removal changes most: {_moved(subject, most, before)}."
+    told = f"{adds}. Without it “{word}” has {percent(first['prob'])} instead of {percent(before['prob'])}"
+    told += ": others make up for it." if first["kind"] == "others make up" else "."
     how = ": it steers others" if most["kind"] == "steers others" else ""
-    lost = f"{abs(most['effect']):.2f} logits {'lost' if most['effect'] > 0 else 'won'}, {percent(most['prob'])} left"
     return (
-        f"{told} Most changes without **{most['name']}**, which adds {most['contribution']:+.2f} directly: {lost}{how}."
+        f"{told} Most changes without **{most['name']}**, which adds {most['contribution']:+.2f} directly: "
+        f"{_moved(subject, most, before)}{how}."
     )
+
+
+def _moved(subject: Subject, part: pd.Series, before: dict[str, Any]) -> str:
+    """What the removal of a part did to the logit, and to the probability, which need not move the same way.
+
+    "the logit, above the mean, falls by 0.87, the probability goes from 86 % to 89 %, for its rivals lose more"
+    """
+    lost, old, new = float(part["effect"]), float(before["prob"]), float(part["prob"])
+    what = "the logit, above the mean," if subject.distractor is None else "the difference of the two logits"
+    moves, after = "falls" if lost > 0 else "rises", percent(new)
+    told = f"{what} {moves} by {abs(lost):.2f}, the probability "
+    told += f"stays {after}" if after == percent(old) else f"goes from {percent(old)} to {after}"
+    if subject.distractor is not None or lost * (new - old) <= 0 or after == percent(old):
+        return told
+    return f"{told}, for its rivals {'lose' if lost > 0 else 'win'} more"
 
 
 def _map(subject: Subject, table: pd.DataFrame, measure: str) -> None:
@@ -224,7 +239,7 @@ def _map(subject: Subject, table: pd.DataFrame, measure: str) -> None:
 
     st.altair_chart(
         effects_map(table, measure, state().graph.node), width="stretch",
-        **on_point("effects_map", "head", lambda point: take_out(point["node"])),
+        **on_point("effects_map", "head", lambda point: _take_out(subject, point["node"])),
         alt="Every head of every layer, coloured by the chosen measure",
     )  # fmt: skip
     st.caption(
@@ -233,22 +248,31 @@ def _map(subject: Subject, table: pd.DataFrame, measure: str) -> None:
     )
 
 
-def _scatter(table: pd.DataFrame) -> None:
+def _take_out(subject: Subject, node: str) -> None:
+    """What the map, the scatter or the table measured of a part, as a change: by the same means, at the same place."""
+    now = state().whatif
+    at = "all" if now.where == "all" else str(subject.in_address(subject.pos))
+    take_out(node, at, now.replaced)
+
+
+def _scatter(subject: Subject, table: pd.DataFrame) -> None:
     from visit.figures.effects import disagreement
 
     st.altair_chart(
         disagreement(table), width="stretch",
-        **on_point("effects_scatter", "part", lambda point: take_out(point["node"])),
+        **on_point("effects_scatter", "part", lambda point: _take_out(subject, point["node"])),
         alt="What every part adds directly against what is lost without it",
     )  # fmt: skip
 
 
-def _table(table: pd.DataFrame) -> None:
+def _table(subject: Subject, table: pd.DataFrame) -> None:
     order = table.reindex(table["effect"].abs().sort_values(ascending=False, kind="stable").index)
     shown = order[["name", "contribution", "influence", "effect", "prob", "kind"]]
+    chosen = on_row("effects_table", order["node"].tolist(), partial(_take_out, subject))
+    shown.attrs = {}  # the browser gets them as JSON, in which a missing difference (NaN) cannot stand
     column = st.column_config.NumberColumn
     st.dataframe(
-        shown, hide_index=True, height=400, **on_row("effects_table", order["node"].tolist(), take_out),
+        shown, hide_index=True, height=400, **chosen,
         column_config={
             "name": "Part",
             "contribution": column("Adds directly", format="%+.3f", help=explain("contribution")),

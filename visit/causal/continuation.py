@@ -76,7 +76,7 @@ def writing_steps(
             f"{model.name} reads at most {model.max_tokens} tokens; {first} of the prompt and {tokens} new ones are "
             f"more. Ask for at most {max(0, model.max_tokens - first)}."
         )
-    forced = {int(pos): model.token_id(word) for pos, word in (force or {}).items()}
+    forced = {int(pos): model.token_id(word, "forced word") for pos, word in (force or {}).items()}
     if wrong := [pos for pos in forced if not first <= pos < first + tokens]:
         raise VisitError(f"A word can be forced at the new positions {first} to {first + tokens - 1}; got {wrong[0]}.")
     made = applied(model, edits, ids)

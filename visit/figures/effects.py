@@ -63,7 +63,7 @@ def disagreement(table: pd.DataFrame) -> Any:
     pick = alt.selection_point(name="part", fields=["node"], on="click", empty=False)
     colour = alt.Color(
         "kind:N", scale=alt.Scale(domain=list(PART_KINDS), range=list(PART_KINDS.values())),
-        legend=alt.Legend(title=None, orient="bottom"),
+        legend=alt.Legend(title=None, orient="bottom", columns=3),  # six in a line are cut off at the edge
     )  # fmt: skip
     points = base.mark_circle(size=70, opacity=0.85, cursor="pointer").encode(color=colour).add_params(pick)
     names = base.mark_text(align="left", dx=7, fontSize=11, color="currentColor").encode(text="label:N")

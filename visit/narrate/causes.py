@@ -81,7 +81,7 @@ def effect_text(row: dict[str, Any], before: dict[str, Any], how: str = "zero", 
 def _meaning(contribution: float, change: float) -> str:
     """What the effect says of the contribution; empty where the removal costs about what the part adds."""
     if steers(contribution, change):
-        return "it steers the heads that do" if change < 0 else "it holds back the heads that do"
+        return "it steers others that do" if change < 0 else "it holds back others that do"
     if abs(contribution) < ADDS:
         return ""
     lost, adds = -change / contribution, contribution > 0

@@ -23,8 +23,8 @@ def told(contribution, before, after, how="zero"):
     ("contribution", "before", "after", "says"),
     [
         (1.1, 5.0, 5.0, "adds +1.1 directly; without it still 5.0: others make up for it"),
-        (-0.03, 5.0, 3.2, "adds nothing directly; without it 5.0 → 3.2: it steers the heads that do"),
-        (0.02, 5.0, 6.2, "adds nothing directly; without it 5.0 → 6.2: it holds back the heads that do"),
+        (-0.03, 5.0, 3.2, "adds nothing directly; without it 5.0 → 3.2: it steers others that do"),
+        (0.02, 5.0, 6.2, "adds nothing directly; without it 5.0 → 6.2: it holds back others that do"),
         (0.02, 5.0, 5.0, "adds nothing directly; without it still 5.0"),
         (2.2, 5.0, 2.6, "adds +2.2 directly; without it 5.0 → 2.6"),
         (2.2, 5.0, 4.0, "adds +2.2 directly; without it 5.0 → 4.0: others make up for a part of it"),
@@ -32,7 +32,7 @@ def told(contribution, before, after, how="zero"):
         (1.0, 5.0, 3.0, "adds +1.0 directly; without it 5.0 → 3.0: more than it adds, so others build on it"),
         (-1.2, 5.0, 6.1, "takes 1.2 directly; without it 5.0 → 6.1"),
         (-1.2, 5.0, 5.0, "takes 1.2 directly; without it still 5.0: others take as much instead"),
-        (-0.26, 6.1, 5.0, "takes 0.26 directly; without it 6.1 → 5.0: it steers the heads that do"),
+        (-0.26, 6.1, 5.0, "takes 0.26 directly; without it 6.1 → 5.0: it steers others that do"),
     ],
 )
 def test_contribution_and_effect_stand_side_by_side(contribution, before, after, says):
