@@ -111,6 +111,6 @@ def test_a_click_in_a_sentence_brings_the_graph_into_sight(page):
     idle(page)
     top = page.locator(".frame").bounding_box()["y"]
     assert top > 900, "the graph lies below"
-    page.locator(".story button").first.click()
+    page.locator(".story button.node").first.click()
     page.wait_for_timeout(2500)
     assert page.locator(".frame").bounding_box()["y"] < 700

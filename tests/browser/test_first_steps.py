@@ -61,7 +61,7 @@ def test_every_address_leads_to_the_page(address, page, path):
 def test_a_piece_of_the_reading_selects_its_node(address, page):
     page.goto(address)
     browser.ready(page)
-    page.locator(".story button").last.click()
+    page.locator(".story button.node").last.click()
     until(page, "q.get('node')")
     page.locator(".inspector:not([hidden])").wait_for(timeout=30_000)
     assert re.match(r"L\d+\.", query(page)["node"])

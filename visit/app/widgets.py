@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from visit.app.state import session, state
+from visit.text.glossary import anchor_of, explain, name_of, terms_in
 from visit.text.visible import visible, word_list
 
 if TYPE_CHECKING:
@@ -71,10 +72,19 @@ def component(name: str, html: str, colours: str = "") -> Any:
 
 
 def sentences(found: list[Any], key: str, pick: Callable[[str], None]) -> None:
-    """Show sentences of (text, node id or None); a click on a part with an id calls `pick` with it."""
-    component("story", "<div class='story'></div>")(
+    """Show sentences of (text, node id or None); a click on a part with an id calls `pick` with it.
+
+    Where a term of the glossary is said first it is dotted: its definition is told on hover, focus and tap.
+    """
+    spoken = list(terms_in(found))
+    notes = {s.term: {"name": name_of(s.term), "note": explain(s.term), "anchor": anchor_of(s.term)} for s in spoken}
+    component("story", "<div class='story'></div><div class='notes' hidden></div>")(
         key=key,
-        data={"sentences": [[list(piece) for piece in sentence] for sentence in found]},
+        data={
+            "sentences": [[list(piece) for piece in sentence] for sentence in found],
+            "terms": [list(one) for one in spoken],
+            "notes": notes,
+        },
         on_pick_change=lambda: pick(st.session_state[key]["pick"]),
     )
 

@@ -1,6 +1,13 @@
-"""One definition per term, used as hover help wherever the term stands."""
+"""One definition per term: hover help wherever the term stands, notes in sentences, and the Glossary page.
+
+A new term gets its definition in `GLOSSARY`, its place in `GROUPS`, and where sentences use it a form in `FORMS`.
+"""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 GLOSSARY: dict[str, str] = {
     "token": "What the model reads: a word, a part of a word, or a byte. A leading space belongs to the token and is "
@@ -8,7 +15,7 @@ GLOSSARY: dict[str, str] = {
     "whole words": "A vocabulary holds pieces of words (…tion), signs, white space (␣ a space, ⏎ a line break) and "
     "bytes (\\xe6) beside words, and a vector may read any of them. Switched on, lists of top words show whole words "
     "only; no number changes, and states, maps and predictions still show what is first.",
-    "position": "The place of a token in the prompt, from 0. Everything on this page is about one position: the "
+    "position": "The place of a token in the prompt, from 0. Everything on a page is about one position: the "
     "model's guess of the token that follows it.",
     "prompt": "The text the model reads. It is passed on exactly as typed. Enter runs it, Shift+Enter begins a "
     "new line.",
@@ -43,6 +50,12 @@ GLOSSARY: dict[str, str] = {
     "how much of the answer the kept ones bring back; 0: as when all are replaced, 100 %: as it is.",
     "kl": "How far the whole prediction has moved, in bits: the Kullback–Leibler divergence of the changed prediction "
     "from the clean one. 0: nothing changed.",
+    "intersection": "How alike two vectors read: of the k most probable words of each, the share that both have. "
+    "0: no word in common, 1: the same words, in whatever order. The paper writes I_k and takes k = 50.",
+    "rbo": "Rank-biased overlap: like I_k, with the order counted, too. The first words weigh most; 1 means equal "
+    "lists.",
+    "js": "How far two predictions lie apart, in bits: the Jensen–Shannon divergence. 0 when they are equal, 1 when "
+    "they have no word in common, the same in both directions.",
     "lens": "The logit lens: a vector is passed through the final norm and the unembedding as if it were the last "
     "state, and read as words. It says what a vector is about, not how much it moves.",
     "fitted lens": "The plain lens reads a state of a middle block as if it were the last one. A fitted lens first "
@@ -51,6 +64,20 @@ GLOSSARY: dict[str, str] = {
     "carried parts": "What a head or a memory value adds is read after the linear map of its block. Better around the "
     "blocks where an answer is made (on SmolLM2 at block 23 some head then has the answer among its first ten words in "
     "65 of 100 prompts, plainly in 40), not everywhere. Norms, contributions, neurons and MLPs stay as they are.",
+    "block": "One layer of the model: attention first, then the MLP. Each reads the residual stream and adds to it. A "
+    "small model has about ten blocks one after the other, a large one about a hundred.",
+    "embedding": "The vector that a token starts with, before the first block: a row of a table that the model has "
+    "learned (in some families with a vector for the position added).",
+    "unembedding": "The matrix W_U that turns the last state into logits: one direction for every word of the "
+    "vocabulary. A state that points along a word's direction gives that word a high logit.",
+    "layer norm": "Brings a vector to a standard length before a part reads it (most kinds also weigh each entry with "
+    "a learned gain). It changes how long a vector is, and a little which words it reads.",
+    "attention": "The part of a block that moves information between positions: its heads look at earlier tokens and "
+    "fetch something from there.",
+    "mlp": "The part of a block that works on one position alone: thousands of neurons, each of which looks for "
+    "something in the stream and writes something into it.",
+    "neuron": "One unit of an MLP. It compares the stream with its key; how well they fit is its coefficient, and "
+    "that many times it writes its value into the stream. Written L14 N2071: layer 14, neuron 2071.",
     "residual stream": "The vector that runs through all blocks at one position. Attention and MLP read from it and "
     "add to it.",
     "resid_pre": "The residual stream where it enters a block.",
@@ -90,6 +117,95 @@ GLOSSARY: dict[str, str] = {
     "lens map": "The top word of the residual stream at every position (columns) after every block (rows, upwards). "
     "A click on a cell chooses its position and opens its block below.",
 }
+
+
+# What a term is called where its key is a column's or a control's name; every other term is called by its key.
+NAMES = {
+    "value": "memory value",
+    "attn_neuron": "row of W_O (attn_neuron)",
+    "attn_bias": "bias of attention (attn_bias)",
+    "mlp": "MLP",
+    "mlp_key": "key of a neuron (mlp_key)",
+    "mlp_value": "value of a neuron (mlp_value)",
+    "mlp_bias": "bias of the MLP (mlp_bias)",
+    "ln_final": "final norm (ln_final)",
+    "intersection": "I_k",
+    "rbo": "rank-biased overlap (RBO)",
+    "js": "Jensen–Shannon divergence",
+    "kl": "Kullback–Leibler divergence",
+}
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "The text": ("token", "prompt", "position", "target", "distractor", "chat message", "whole words"),
+    "The stream": (
+        "residual stream", "block", "embedding", "resid_pre", "resid_mid", "resid_post", "layer norm", "ln1_out",
+        "ln2_out", "ln_final", "norm",
+    ),
+    "Attention": (
+        "attention", "head", "pattern", "value", "query", "key", "attn_out", "attn_neuron", "attn_bias",
+    ),
+    "The MLP": ("mlp", "neuron", "coefficient", "mlp_key", "mlp_value", "mlp_out", "mlp_bias"),
+    "Reading": (
+        "unembedding", "logit", "logits", "probability", "rank", "entropy", "lens", "fitted lens", "carried parts",
+        "intersection", "rbo", "js",
+    ),
+    "Causes": ("contribution", "influence", "effect", "edit", "kl"),
+    "Checks": ("ledger", "faithfulness", "rest"),
+    "On the screen": ("lens map", "parting map", "keep", "keep by", "layers"),
+}  # fmt: skip
+
+# A word as sentences write it → the term that explains it.
+FORMS = {
+    "logit": "logit", "logits": "logit", "probability": "probability", "rank": "rank",
+    "token": "token", "tokens": "token", "position": "position", "positions": "position", "distractor": "distractor",
+    "block": "block", "blocks": "block", "embedding": "embedding", "stream": "residual stream",
+    "streams": "residual stream", "residual stream": "residual stream", "lens": "lens", "plain lens": "lens",
+    "fitted lens": "fitted lens", "head": "head", "heads": "head", "attention": "attention", "pattern": "pattern",
+    "memory value": "value", "memory values": "value", "MLP": "mlp", "MLPs": "mlp", "neuron": "neuron",
+    "neurons": "neuron", "contribution": "contribution", "contributions": "contribution", "directly": "contribution",
+    "influence": "influence", "bit": "js", "bits": "js",
+}  # fmt: skip
+
+# Longest first, so that "fitted lens" is not read as a lens; what stands in quotation marks is a token, not a term.
+_SPOKEN = re.compile("“[^”]*”|\\b(" + "|".join(sorted(FORMS, key=len, reverse=True)) + r")\b", re.IGNORECASE)
+_TERM_OF = {form.lower(): term for form, term in FORMS.items()}
+
+
+class Spoken(NamedTuple):
+    """A term in a sentence: which sentence and piece of it, from which character to which (exclusive)."""
+
+    sentence: int
+    piece: int
+    start: int
+    end: int
+    term: str
+
+
+def terms_in(sentences: Iterable[Sequence[tuple[str, str | None]]]) -> Iterator[Spoken]:
+    """Each term where a reading first says it; in its plain words and in its pieces with a node (id) separately.
+
+    A piece with a node is a link of its own: what it says is no reason to leave the words after it unexplained.
+    """
+    said = set()
+    for place, sentence in enumerate(sentences):
+        for number, (text, node) in enumerate(sentence):
+            for found in _SPOKEN.finditer(text):
+                if found[1] is None:
+                    continue
+                term = _TERM_OF[found[1].lower()]
+                if (term, node is None) not in said:
+                    said.add((term, node is None))
+                    yield Spoken(place, number, *found.span(), term)
+
+
+def name_of(term: str) -> str:
+    """What a term is called on the screen."""
+    return NAMES.get(term, term)
+
+
+def anchor_of(term: str) -> str:
+    """Where a term stands in the address of the Glossary page: `glossary#…`."""
+    return term.replace(" ", "-")
 
 
 def explain(term: str) -> str:
