@@ -65,8 +65,8 @@ def test_pasted_prompts_run_and_bad_rows_are_listed(page):
 def test_clicks_on_the_charts_choose_a_layer_and_a_neuron(page):
     opened(page, "layernorm?set=plain")
     charts = page.locator("[data-testid=stVegaLiteChart]")
-    box = charts.nth(2).bounding_box()
-    charts.nth(2).click(position={"x": 60 + (box["width"] - 80) * 5.5 / 8, "y": box["height"] * 0.45})
+    box = charts.nth(1).bounding_box()
+    charts.nth(1).click(position={"x": 60 + (box["width"] - 80) * 5.5 / 8, "y": box["height"] * 0.45})
     page.get_by_text("ln1, layer 5").wait_for(timeout=20_000)
     assert "layer=5" in page.url
     opened(page, "neurons?set=plain&answered=1")
