@@ -169,3 +169,24 @@ def test_a_click_changes_what_the_map_has_measured(monkeypatch, where):
     whatif._take_out(SimpleNamespace(pos=7, in_address=lambda pos: -1), "L4.head1")
     old, rest, new = "!L4.head1~zero@all", "L1.mlp_out~zero@-1", "L4.head1~mean@"
     assert stored == ([f"{new}all", rest] if where == "all" else [old, rest, f"{new}-1"])
+
+
+def test_the_ledger_of_the_changes_says_first_whether_the_numbers_are_right():
+    app = AppTest.from_file("../../streamlit_app.py", default_timeout=60)
+    app.query_params["edits"] = "L4.head1~zero@-1"
+    app.session_state["edit_ledger"] = True
+    app.run().switch_page("pages/whatif.py").run()
+    assert not app.exception and any(m.value.startswith("**Yes: every identity holds**") for m in app.markdown)
+    model = visit.load_model("visit-mini")
+    found = visit.ablate(model, visit.capture(model, "The capital of Japan is the city of"), [visit.Edit("L4.head1")])
+    lines = [c.value for c in app.caption if "(allowed" in c.value and c.value.startswith(":material/check:")]
+    assert len(lines) >= found.ledger["name"].nunique()
+
+
+def test_the_drawing_of_both_flows_opens_the_block_that_was_changed():
+    app = AppTest.from_file("../../streamlit_app.py", default_timeout=60)
+    app.query_params["edits"] = "L6.head1~zero@-1"
+    app.session_state["edited_flows"] = True
+    app.run().switch_page("pages/whatif.py").run()
+    drawn = next(c.proto.json for c in app.get("bidi_component") if "svg" in (c.proto.json or ""))
+    assert not app.exception and "L6.head1.value" in drawn and "L4.head1.value" not in drawn

@@ -158,10 +158,15 @@ def _both_flows(subject: Subject) -> None:
     with box, st.spinner("Reading the words of both flows…"):
         now = state()
         blocks = [node.layer for one in edit_list.current() if (node := NodeId.parse(one.node)) and one.on]
-        levels = {**st_opened(None, subject.about), **{b: "words" for b in blocks if b is not None}}
+        levels = st_opened(None, subject.about)
+        if changed := {layer: "words" for layer in blocks if layer is not None}:
+            levels = {**dict.fromkeys(levels, "states"), **changed}  # the eye meets what was changed
         found = st_edited_flows(*subject.about, now.whatif.edits, now.compare.prompt_b, opened_blocks(levels))
         show(difference_data(found, levels, selected=now.graph.node or None, **now.graph.look), "flow_edited")
-        st.caption("A: without the changes, B: with them. Each state shows the target's probability in both.")
+        st.caption(
+            "A: without the changes, B: with them; open are the blocks that were changed. A click on a node shows "
+            "what it reads, and its numbers, in both."
+        )
 
 
 def _checked(found: Any) -> None:
@@ -170,8 +175,21 @@ def _checked(found: Any) -> None:
         box = st.popover("Are these numbers right?", icon=":material/verified:", key="edit_ledger", on_change="rerun")
         if box.open:
             with box, st.spinner("Running the checks of these changes…"):
-                st.dataframe(found.ledger, hide_index=True)
+                _ledger_lines(found.ledger)
         downloads("whatif", lambda: (found.meta, {"prediction": found.table, "words": found.words}))
+
+
+def _ledger_lines(table: pd.DataFrame) -> None:
+    """Whether all identities hold, and the largest error of each."""
+    holds, worst = bool(table["holds"].all()), float(table["max_rel_error"].max())
+    verdict = "Yes: every identity holds" if holds else "No: an identity fails, so these numbers cannot be trusted"
+    st.markdown(f"**{verdict}** (largest relative error {worst:.0e}).")
+    errors = table.groupby(["identity", "name"], as_index=False, sort=False).agg(
+        error=("max_rel_error", "max"), allowed=("tolerance", "max"), holds=("holds", "all")
+    )
+    for _, row in errors.iterrows():
+        mark = ":material/check:" if row["holds"] else ":material/close:"
+        st.caption(f"{mark} {plain(row['name'])}: {row['error']:.0e} (allowed {row['allowed']:.0e})")
 
 
 # ---- every part ------------------------------------------------------------------------------------------------------
@@ -306,11 +324,16 @@ def roles_of_words(subject: Subject) -> None:
             st.dataframe(table.assign(node=[part_name(n) for n in table["node"]]), hide_index=True)
 
 
+def _plainly(value: float) -> str:
+    """A rank as the count that it is."""
+    return f"{value:,.0f}" if value == round(value) else short(value)
+
+
 def _who(table: pd.DataFrame) -> pd.DataFrame:
     """A row a word, role and head, with what was measured of it."""
     rows = []
     for (word, role, node), found in table.groupby(["word", "role", "node"], sort=False):
-        told = [f"{one.criterion} {short(one.threshold)}: {short(one.number)}" for one in found.itertuples()]
+        told = [f"{one.criterion} {_plainly(one.threshold)}: {_plainly(one.number)}" for one in found.itertuples()]
         rows.append(
             {"Word": as_word(str(word)), "Role": role, "Head": part_name(str(node)), "Measured": "; ".join(told)}
         )

@@ -107,9 +107,9 @@ def recovery(table: pd.DataFrame) -> Any:
     )  # fmt: skip
     base = alt.Chart(shown).encode(
         x=alt.X("share:Q", scale=alt.Scale(type="log"), axis=alt.Axis(format="~%", title="share of the parts kept")),
-        y=alt.Y("recovered:Q", axis=alt.Axis(format="%", title="of the answer that comes back")),
+        y=alt.Y("recovered:Q", axis=alt.Axis(format="%", title="comes back")),
         color=colour,
         tooltip=[alt.Tooltip("order:N", title="chosen"), alt.Tooltip("kept:N"), alt.Tooltip("back:N", title="back")],
     )
     dashes = alt.StrokeDash("order:N", legend=None)
-    return alt.layer(base.mark_line().encode(strokeDash=dashes), base.mark_point(filled=True)).properties(height=280)
+    return alt.layer(base.mark_line().encode(strokeDash=dashes), base.mark_point(filled=True)).properties(height=340)
