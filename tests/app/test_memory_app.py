@@ -14,6 +14,7 @@ from visit import VisitError, capture
 from visit.analyses.attention_memory import head_memory, head_meta, head_summary
 from visit.analyses.heads import _head_readings, head_map
 from visit.analyses.overlap import alignment_scores
+from visit.app.state import DEFAULT_PROMPT
 from visit.exact.question import ask
 from visit.narrate.memory import FINDINGS, figure_findings, head_graph, memory_story, strongest_head
 
@@ -178,3 +179,15 @@ def test_meta_says_what_the_tables_are_of():
 
 def test_the_public_name():
     assert visit.head_memory is head_memory
+
+
+def test_the_list_of_heads_has_influence_beside_contribution_and_the_map_alone_computes_none():
+    app = AppTest.from_file("../../streamlit_app.py", default_timeout=60)
+    app.session_state["heads_listed"] = True
+    app.run().switch_page("pages/memory.py").run()
+    assert not app.exception and not app.error
+    listed = next(d.value for d in app.dataframe if "influence" in d.value)
+    model = visit.load_model("visit-mini")
+    found = visit.influence(model, visit.capture(model, DEFAULT_PROMPT)).set_index("node")["influence"]
+    for head, number in zip(listed["head"], listed["influence"], strict=True):
+        assert number == pytest.approx(found[head.replace(" H", ".head")], rel=1e-4, abs=1e-6)

@@ -16,6 +16,7 @@ from visit.models.catalog import title
 
 if TYPE_CHECKING:
     from visit.activations.record import Activations
+    from visit.app.measuring import Measuring
     from visit.graph.flowgraph import FlowGraph, Node
     from visit.graph.prune import Keep
     from visit.lenses.linear import Found, Lens
@@ -309,11 +310,14 @@ def st_parting(
 
 # ---- heads, norms, neurons -------------------------------------------------------------------------------------------
 @kept(64)
-def st_heads(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, words: bool = False) -> Any:
-    """All heads: their numbers at once, their words where something on screen needs them."""
+def st_heads(
+    name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, words: bool = False,
+    influence: bool = False,
+) -> Any:  # fmt: skip
+    """All heads: their numbers at once, their words and influence where something on screen needs them."""
     from visit.analyses.heads import head_map
 
-    return head_map(*st_pass(name, prompt), pos, target, distractor, words=words)
+    return head_map(*st_pass(name, prompt), pos, target, distractor, words=words, influence=influence)
 
 
 @kept(128)
@@ -443,39 +447,20 @@ def st_continuation(name: str, prompt: Prompt, edits: str, other: Prompt, count:
     return continuation(model, acts.token_ids, count, made, forced(force))
 
 
-@dataclass(eq=False)
-class Measuring:
-    """An analysis that runs on a thread of its own, for all who ask: a page is drawn first and follows when it ends."""
-
-    ended: threading.Event = field(default_factory=threading.Event)
-    begun: threading.Lock = field(default_factory=threading.Lock)
-    found: Any = None
-    problem: Exception | None = None
-
-    def begin(self, make: Callable[[], Any]) -> None:
-        """Start it, unless somebody has."""
-
-        def run() -> None:
-            try:
-                self.found = make()
-            except Exception as problem:  # it is shown where the result would stand
-                self.problem = problem
-            self.ended.set()
-
-        if self.begun.acquire(blocking=False):
-            threading.Thread(target=run, daemon=True, name="measuring").start()
-
-
 @kept(64)
-def st_measuring(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None) -> Measuring:
+def st_measuring(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, what: str) -> Measuring:
+    """The measurement `what` of a pass: begun by the first who asks, the same for all."""
+    from visit.app.measuring import Measuring
+
     return Measuring()
 
 
 @kept(64)
-def st_effects_cost(name: str, prompt: Prompt, pos: int) -> Any:
+def st_effects_seconds(name: str, prompt: Prompt, pos: int, at: str = "last") -> float:
+    """How long the map of all heads' effects will take here."""
     from visit.causal.cost import effects_cost
 
-    return effects_cost(*st_pass(name, prompt), pos=pos)
+    return effects_cost(*st_pass(name, prompt), "heads", at, pos).seconds  # type: ignore[arg-type]
 
 
 def causes(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None) -> Any:

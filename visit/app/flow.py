@@ -13,7 +13,7 @@ from visit.app.cache import (
     Layers,
     Prompt,
     Seen,
-    st_effects_cost,
+    st_effects_seconds,
     st_graph,
     st_measuring,
     st_model,
@@ -22,14 +22,14 @@ from visit.app.cache import (
     st_whole_graph,
 )  # fmt: skip
 from visit.app.cache import causes as compute_causes
-from visit.app.follow import look_again
 from visit.app.graph_panel import picture_file
 from visit.app.lens_choice import followed, seen
+from visit.app.measuring import measured
 from visit.app.prompt_bar import Subject
 from visit.app.state import levels, session, shown_errors, state, write_url
 from visit.app.widgets import downloads, plain, sentences
 from visit.text.glossary import explain
-from visit.text.numbers import duration, percent
+from visit.text.numbers import percent
 from visit.text.visible import visible
 
 
@@ -40,33 +40,13 @@ def answer_in_sentences(subject: Subject) -> None:
 
 def causes(subject: Subject) -> None:
     """What the heads are needed for, measured when the page is drawn; of a larger model when asked for."""
-    measuring = st_measuring(*subject.about)
-    if not measuring.ended.is_set():
-        look_again(0.6, _measure, *subject.about)
-    elif measuring.problem is not None:
-        st.caption(f"What each head does could not be measured: {plain(str(measuring.problem))}")
-    else:
-        _told(*measuring.found)
-
-
-def _measure(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None) -> None:
-    about = (name, prompt, pos, target, distractor)
-    measuring = st_measuring(*about)
-    if measuring.ended.is_set():
-        st.rerun()
-    if measuring.begun.locked():
-        st.caption(":material/hourglass_top: Measuring what each head does…")
-        return
-    seconds = st_effects_cost(name, prompt, pos).seconds
-    if seconds <= UNASKED:
-        measuring.begin(lambda: compute_causes(*about))
-        st.caption(":material/hourglass_top: Measuring what each head does…")
-    else:
-        st.button(f"Measure what each head does ({duration(seconds)})", icon=":material/content_cut:", key="measure",
-                  on_click=measuring.begin, args=(lambda: compute_causes(*about),))  # fmt: skip
-
-
-UNASKED = 5.0  # seconds: what takes longer is measured when somebody asks
+    about = subject.about
+    found = measured(
+        st_measuring(*about, "heads"), lambda: compute_causes(*about), lambda: st_effects_seconds(*about[:3]),
+        "what each head does",
+    )  # fmt: skip
+    if found is not None:
+        _told(*found)
 
 
 def _told(effects: Any, named: Any) -> None:
@@ -81,7 +61,7 @@ def _told(effects: Any, named: Any) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.popover("All heads named, for and against", icon=":material/list:"):
             sentences(story, "causes_all", graphs.select)
-        st.page_link("pages/whatif.py", label=f"What if? All {len(effects)} heads, neurons, memory values",
+        st.page_link("pages/whatif.py", label=f"What if? All {len(effects)} heads; how far can this graph be believed?",
                      icon=":material/content_cut:")  # fmt: skip
 
 

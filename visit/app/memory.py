@@ -82,7 +82,7 @@ def overview(chosen: Chosen) -> None:
     measure: Any = st.segmented_control("Colour", required=True, wrap=True, **segments("measure"))
     listed = bool(st.session_state.get("heads_listed"))
     worded = listed or measure not in _NEEDS_NO_WORDS
-    table = st_heads(*subject.about, words=True) if worded else st_heads(*subject.about)
+    table = st_heads(*subject.about, words=worded, influence=listed)
     st.altair_chart(
         figures.heads_map(table, measure, chosen.node), width="stretch",
         **on_point("heads", "head", lambda point: take_head(point["node"])),
@@ -119,7 +119,8 @@ def _head_list(table: pd.DataFrame, measure: str) -> None:
     order = table.sort_values(measure, ascending=rising, key=lambda c: c if rising else c.abs(), kind="stable")
     shown = pd.DataFrame({
         "head": [f"L{n} H{j}" for n, j in zip(order["layer"], order["head"], strict=True)],
-        "contribution": order["contribution"], "norm": order["norm"], "share": order["share"],
+        "contribution": order["contribution"], "influence": order["influence"], "norm": order["norm"],
+        "share": order["share"],
         "rank": order["rank"], "words": [words_cell(w) for w in order["tokens"]],
         "source": [f"{visible(t)} ({p}), pattern {a:.2f}" for t, p, a in
                    zip(order["source_token"], order["source_pos"], order["source_pattern"], strict=True)],
@@ -130,6 +131,7 @@ def _head_list(table: pd.DataFrame, measure: str) -> None:
         shown, hide_index=True, height=380, placeholder="–", **on_row("head_list", order["node"].tolist(), take_head),
         column_config={
             "head": "Head", "contribution": number("Contribution", format="%+.3f", help=explain("contribution")),
+            "influence": number("Influence", format="%+.3f", help=explain("influence")),
             "norm": number("Norm", format="%.3g", help=explain("norm")),
             "share": number("Share", format="percent", help="Of the lengths of all heads in the layer."),
             "rank": number("Rank", help=explain("rank")), "words": "Reads",

@@ -79,6 +79,8 @@ def _active_table(table: pd.DataFrame, kind: str, target: str) -> None:
         "writes": [words_cell(w) for w in table["tokens"]],
         "bottom": [words_cell(w, 3) for w in table["bottom_tokens"]],
     })  # fmt: skip
+    if "influence" in table:
+        shown.insert(6, "influence", table["influence"])
     for column, title in (("key_tokens", "reads"), ("gate_tokens", "gate")):
         if column in table and table[column].notna().any():
             shown[title] = [words_cell(w) for w in table[column]]
@@ -92,6 +94,7 @@ def _active_table(table: pd.DataFrame, kind: str, target: str) -> None:
             "row_norm": number("‖row‖", format="%.3g"), "norm": number("|coefficient| × ‖row‖", format="%.3g"),
             "share": number("Share", format="percent"),
             "contribution": number("Contribution", format="%+.4f", help=explain("contribution")),
+            "influence": number("Influence", format="%+.4f", help=explain("influence")),
             "rank": number(f"Rank of {target}", help=explain("rank")), "writes": text("Writes"),
             "bottom": text("Writes least"), "reads": text("Reads", help=explain("mlp_key")),
             "gate": text("Its gate reads"),

@@ -244,8 +244,8 @@ class Neurons:
         str, _of_form(r"L\d{1,4}\.mlp_value\d{1,6}", "it is no neuron; neurons look like L3.mlp_value17")
     ] = ""
     kind: Literal["mlp", "attention"] = control("mlp", "MLP neurons", "rows of W_O")
-    nsort: Literal["norm", "contribution", "coefficient"] = control(
-        "norm", "by |coefficient| × ‖row‖", "by |contribution|", "by |coefficient|"
+    nsort: Literal["norm", "contribution", "influence", "coefficient"] = control(
+        "norm", "by |coefficient| × ‖row‖", "by |contribution|", "by |influence|", "by |coefficient|"
     )
     activity: Literal["activation", "weighted"] = control(
         "activation", "|activation| (the paper)", "|activation| × ‖row‖ (the authors' code)"

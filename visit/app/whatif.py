@@ -9,9 +9,19 @@ import pandas as pd
 import streamlit as st
 
 from visit.app import edit_list
-from visit.app.cache import st_ablation, st_continuation, st_edited_flows, st_effects, st_opened, st_roles
+from visit.app.cache import (
+    st_ablation,
+    st_continuation,
+    st_edited_flows,
+    st_effects,
+    st_effects_seconds,
+    st_measuring,
+    st_opened,
+    st_roles,
+)  # fmt: skip
 from visit.app.edit_list import take_out
 from visit.app.graph_panel import opened_blocks, show
+from visit.app.measuring import UNASKED, measured
 from visit.app.prompt_bar import Subject
 from visit.app.prompt_sets import watched
 from visit.app.state import choice, field, segments, shown_errors, state
@@ -203,8 +213,17 @@ def all_parts(subject: Subject) -> None:
         units: Any = st.segmented_control("Parts", required=True, wrap=True, **segments("units"))
         st.selectbox("Replaced", width=250, **choice("replaced"))
         st.selectbox("Where", width=190, **choice("where"))
-    with st.spinner("Measuring what each part does…"):
-        table = beside_effect(st_effects(*subject.about, units, now.replaced, now.where))
+    asked = *subject.about, units, now.replaced, now.where
+    if st_effects_seconds(*subject.about[:3], now.where) <= UNASKED:
+        with st.spinner("Measuring what each part does…"):
+            found = st_effects(*asked)
+    else:
+        one = st_measuring(*subject.about, f"{units} {now.replaced} {now.where}")
+        seconds = partial(st_effects_seconds, *subject.about[:3], now.where)
+        found = measured(one, lambda: st_effects(*asked), seconds, "what each part does")
+    if found is None:
+        return
+    table = beside_effect(found)
     st.markdown(_summary(subject, table))
     if units == "heads":
         measure: Any = st.segmented_control("Colour", required=True, wrap=True, **segments("show"))

@@ -1,0 +1,70 @@
+"""What is measured beside a page: on a thread of its own, for all who ask, after the page is drawn.
+
+1. `measured` looks for the result; where it is there, it is returned, and the page shows it.
+2. Else a look is taken again and again (`follow`) at its place: the first begins the measurement when it is cheap, and
+   offers a button with its time when it is not; a later one has the page drawn anew when it has ended.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import streamlit as st
+
+from visit.app.follow import look_again
+from visit.app.widgets import plain
+from visit.text.numbers import duration
+
+UNASKED = 5.0  # seconds: what takes longer is measured when somebody asks
+
+
+@dataclass(eq=False)
+class Measuring:
+    """One measurement: not begun, going on, or ended with what it found or why it could not."""
+
+    ended: threading.Event = field(default_factory=threading.Event)
+    begun: threading.Lock = field(default_factory=threading.Lock)
+    found: Any = None
+    problem: Exception | None = None
+
+    def begin(self, make: Callable[[], Any]) -> None:
+        """Start it, unless somebody has."""
+
+        def run() -> None:
+            try:
+                self.found = make()
+            except Exception as problem:  # it is shown where the result would stand
+                self.problem = problem
+            self.ended.set()
+
+        if self.begun.acquire(blocking=False):
+            threading.Thread(target=run, daemon=True, name="measuring").start()
+
+
+def measured(one: Measuring, make: Callable[[], Any], seconds: Callable[[], float], what: str) -> Any:
+    """What `make()` has found; None while it is not there: then this place says how far it is.
+
+    `seconds`: how long it will take; `what`: what is measured, as "what each head does".
+    """
+    if not one.ended.is_set():
+        look_again(0.6, _look_at_measuring, one, make, seconds, what)
+    elif one.problem is not None:
+        st.caption(f"It could not be measured {what}: {plain(str(one.problem))}")
+    return one.found
+
+
+def _look_at_measuring(one: Measuring, make: Callable[[], Any], seconds: Callable[[], float], what: str) -> None:
+    if one.ended.is_set():
+        st.rerun()
+    if not one.begun.locked():
+        takes = seconds()
+        if takes > UNASKED:
+            st.button(f"Measure {what} (about {duration(takes)})", icon=":material/content_cut:",
+                      key=f"measure {what}", on_click=partial(one.begin, make))  # fmt: skip
+            return
+        one.begin(make)
+    st.caption(f":material/hourglass_top: Measuring {what}…")
