@@ -375,6 +375,7 @@ def test_an_applied_edit_can_be_made_again():
         ([Edit("L0.block"), Edit("L1.resid_pre")], "replace the same"),
         ([Edit("embed.pos2"), Edit("L0.resid_pre")], "replace the same"),
         ([Edit("L1.head1.key4"), Edit("L1.kv_head0.key4")], "replace the same"),
+        (Edit("L1.head0"), "edits is a list"), (None, "edits is a list"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_gets_a_sentence(edits, says):
@@ -399,6 +400,14 @@ def test_a_source_must_be_of_this_model_and_whole():
         capture(model, PROMPT, edits=[Edit("L1.head3", "from", capture(other, OTHER))])
     with pytest.raises(VisitError, match="captured without 'z'"):
         capture(model, PROMPT, edits=[Edit("L1.head3", "from", capture(model, OTHER, parts=("q",)))])
+
+
+@pytest.mark.parametrize("how", ["from", "mean"])
+def test_a_source_of_as_many_layers_and_other_widths_is_refused_and_not_cut_to_fit(how):
+    narrow, wide = models.small("gpt2"), models.small("llama")  # heads of 6 and of 10 numbers, both 3 layers
+    for model, other in ((narrow, wide), (wide, narrow)):
+        with pytest.raises(VisitError, match="source is of another model"):
+            capture(model, PROMPT, edits=[Edit("L1.head0", how, capture(other, OTHER))])
 
 
 # ---- other runs ------------------------------------------------------------------------------------------------------

@@ -45,6 +45,8 @@ def resolved(
     exist here, a source that is missing or of another model, a factor that is no number, more than 1,000 edits, and
     edits that contradict each other.
     """
+    if isinstance(edits, Edit | Applied) or not isinstance(edits, Iterable):
+        raise VisitError(f"edits is a list of visit.Edit(node_id, how, …); got {type(edits).__name__}.")
     edits = list(edits)
     if len(edits) > MAX_EDITS:
         raise VisitError(
@@ -206,7 +208,7 @@ def _from(
     values[list(partner)] = theirs[list(partner.values())]
     note = ""
     if not same and (link or not site.per_source) and positions is None:
-        positions = tuple(i for i in partner if not link or i >= source)  # type: ignore[operator]
+        positions = tuple(sorted(i for i in partner if not link or i >= source))  # type: ignore[operator]
         alone = [i for i in range(len(ids)) if i not in partner]
         words = ", ".join(f"“{visible(model.vocabulary[ids[i]])}” (position {i})" for i in alone)
         note = f"{edit.node_id} from a text of {len(other)} tokens: {words} without a partner there, left as it is."

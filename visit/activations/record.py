@@ -60,6 +60,8 @@ class Activations:
                 f"This record kept position {self.positions[0]} only; the analysis needs all {length}. "
                 "Capture with pos=None."
             )
+        if isinstance(pos, bool) or not hasattr(pos, "__index__"):
+            raise VisitError(f"A position is a whole number, negative from the end; got {pos!r}.")
         if not -length <= pos < length:
             raise VisitError(
                 f"The position must be from 0 to {length - 1} (or -{length} to -1) in a prompt of {length} tokens; "

@@ -81,6 +81,11 @@ def in_record(model: Model, acts: Activations, quantity: str, layer: int) -> Flo
             raise VisitError(
                 f"The edit's source is of a model of {len(part)} layers; {model.name} has {model.n_layers}."
             )
+        if (found := list(part.shape[2:])) != (own := _widths(model, name)):
+            raise VisitError(
+                f"The edit's source is of another model: a position of its {name!r} is {found} numbers, that of "
+                f"{model.name} {own}."
+            )
     if quantity == "embed":
         position = position_part(model, acts.resid_pre[0])  # type: ignore[index]
         return acts.resid_pre[0] if position is None else acts.resid_pre[0] - position  # type: ignore[index]
@@ -89,6 +94,14 @@ def in_record(model: Model, acts: Activations, quantity: str, layer: int) -> Flo
     if quantity == "block":
         return acts.resid_post[layer] - acts.resid_pre[layer]  # type: ignore[index]
     return getattr(acts, quantity)[layer].flatten(1)
+
+
+def _widths(model: Model, part: str) -> list[int]:
+    """The axes of one position in a part of a record of this model."""
+    if part == "neurons":
+        return [model.d_mlp]
+    heads = {"z": model.n_heads, "q": model.n_heads, "k": model.n_kv_heads, "v": model.n_kv_heads}
+    return [heads[part], model.d_head] if part in heads else [model.d_model]
 
 
 def position_part(model: Model, like: Float[Tensor, "... pos d_model"]) -> Float[Tensor, "pos d_model"] | None:

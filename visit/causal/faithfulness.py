@@ -17,7 +17,7 @@ A ranking that knows what matters gets near 1 with few units; an unfaithful one 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -27,9 +27,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from visit.activations.edits import is_prompt
 from visit.activations.forward import capture, capture_many
 from visit.activations.means import prompt_means
 from visit.activations.record import Activations
+from visit.activations.sites import in_record
 from visit.causal.block import run_block
 from visit.errors import VisitError, check_choice
 from visit.exact.decompose import needed, post_scale
@@ -84,9 +86,11 @@ def faithfulness(
     of an edited run, another length, or unknown orders. Source: causes section 13; measures of the MIB benchmark.
     """
     question = ask(model, acts, pos, target, distractor)
-    if isinstance(source, str):
-        source = capture(model, source)
+    if is_prompt(source):
+        source = capture(model, source)  # type: ignore[arg-type]
     elif source is not None and not isinstance(source, Activations):
+        if not isinstance(source, Iterable):
+            raise VisitError(f"source is a record, a prompt or a set of prompts; got {type(source).__name__}.")
         source = list(source)
         if not source:
             raise VisitError("A mean over prompts needs at least one prompt; got none.")
@@ -110,10 +114,12 @@ class FaithfulnessJob:
         cls, question: Question, by: Sequence[By] | By, source: Activations | Sequence[Any] | None, at: str, seed: int
     ) -> FaithfulnessJob:
         """What is to be run, with every order made: one pass forward and one backward where influence is among them."""
-        model, names = question.model, (by,) if isinstance(by, str) else tuple(by)
+        model, names = question.model, (by,) if isinstance(by, str) else tuple(dict.fromkeys(by or ()))
         check_choice("at", at, ("last", "all"))
         for name in names or ("",):
             check_choice("by", name, ORDERS)
+        if not isinstance(seed, int) or not 0 <= seed < 2**63:
+            raise VisitError(f"A seed is a whole number from 0 to 2^63 − 1; got {seed!r}.")
         if question.acts.edits:
             raise VisitError("Faithfulness is of the model's own run; this record is of a run with edits.")
         first = question.pos if at == "last" else 0
@@ -227,7 +233,7 @@ def _instead_of(
             f"The source has {len(source.token_ids)} positions, this prompt {len(own)}: aligned from the end, there is "
             f"none for position {first}. Give a source of as many tokens."
         )
-    return needed(source, name)[layer, span.start - behind : span.stop - behind].flatten(1).to(wide)
+    return in_record(question.model, source, name, layer)[span.start - behind : span.stop - behind].to(wide)
 
 
 def _orders(

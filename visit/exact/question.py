@@ -60,6 +60,12 @@ def ask(
     Raises `VisitError` for a position that is not there, a word that is not one token, and two equal words.
     """
     t = acts.index(pos)
+    if acts.z is not None and (len(acts.z), *acts.z.shape[2:]) != (model.n_layers, model.n_heads, model.d_head):
+        layers, _, heads, width = acts.z.shape
+        raise VisitError(
+            f"This record is of another model, of {layers} layers with {heads} heads of {width}; {model.name} has "
+            f"{model.n_layers} with {model.n_heads} of {model.d_head}. Capture it anew."
+        )
     wanted = int(needed(acts, "logits")[t].argmax()) if target is None else model.token_id(target)
     other = None if distractor is None else model.token_id(distractor, "distractor")
     if other == wanted:

@@ -251,6 +251,8 @@ class Model:
                 if len(same) != 1:
                     raise
                 target = same[0]
+        if isinstance(target, bool) or not hasattr(target, "__index__"):
+            raise VisitError(f"The {what} must be a token id or a word that is one token; got {target!r}.")
         if not 0 <= int(target) < self.d_vocab:
             raise VisitError(f"The {what} must be a token id from 0 to {self.d_vocab - 1}; got {target}.")
         return int(target)

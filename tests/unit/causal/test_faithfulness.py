@@ -189,6 +189,9 @@ def test_a_job_stopped_and_resumed_is_the_same_and_shows_what_is_known():
     [
         ({"by": ("effect",)}, "by must be one of norm.*'effect'"), ({"by": ()}, "by must be"),
         ({"at": "first"}, "at must be"),
+        ({"by": None}, "by must be"), ({"seed": 2**70}, "seed is a whole number"), ({"seed": "x"}, "seed is a whole"),
+        ({"pos": None}, "position is a whole number.*None"), ({"pos": 1.5}, "position is a whole number.*1.5"),
+        ({"target": 1.5}, "token id or a word.*1.5"), ({"source": 3}, "a set of prompts; got int"),
         ({"pos": 9}, "from 0 to 8"), ({"target": 5, "distractor": 5}, "must differ"),
     ],
 )  # fmt: skip
@@ -196,6 +199,21 @@ def test_bad_questions_get_a_sentence(named, says):
     model = models.small("gpt2")
     with pytest.raises(VisitError, match=says):
         faithfulness(model, capture(model, PROMPT), **named)
+
+
+def test_a_prompt_of_token_ids_is_a_source_and_an_order_named_twice_stands_once():
+    model = models.small("gpt2")
+    acts, other = capture(model, PROMPT), [7, 8, 9, 10, 11, 12, 13, 14, 15]
+    table = faithfulness(model, acts, ("norm", "norm"), source=other)
+    assert table.equals(faithfulness(model, acts, "norm", source=capture(model, other)))
+
+
+def test_a_record_of_another_model_is_refused():
+    model, other = models.small("gpt2"), models.small("llama")
+    with pytest.raises(VisitError, match="record is of another model"):
+        faithfulness(model, capture(other, PROMPT))
+    with pytest.raises(VisitError, match="source is of another model"):
+        faithfulness(model, capture(model, PROMPT), source=capture(other, PROMPT))
 
 
 def test_what_cannot_be_aligned_or_was_edited_is_refused():
