@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from visit.app.state import change, state
+from visit.app.state import change, session, state
 from visit.app.widgets import plain
 from visit.errors import VisitError
 from visit.text.node_id import part_name
@@ -81,6 +81,8 @@ def parse_list(text: str) -> list[Listed]:
 def store(listed: Sequence[Listed]) -> None:
     """Make this the list; the address follows."""
     change(edits=";".join(one.text for one in listed[:MAX_LISTED]))
+    if len(listed) > MAX_LISTED:
+        session().notes = [f"The list holds {MAX_LISTED} changes; what came later is left out. Remove some first."]
 
 
 def current() -> list[Listed]:

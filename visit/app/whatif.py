@@ -234,7 +234,9 @@ def all_parts(subject: Subject) -> None:
             _scatter(subject, table)
         with right:
             _table(subject, table)
-    st.caption("Kinds: " + "; ".join(f"**{name}**: {about}" for name, about in AGREEMENT_KINDS.items()) + ".")
+    judged = "target − distractor" if subject.distractor is not None else "the odds of the word against all others"
+    kinds = "; ".join(f"**{name}**: {about}" for name, about in AGREEMENT_KINDS.items())
+    st.caption(f"Kinds, judged by what becomes of {judged}: {kinds}.")
     downloads("effects", lambda: (table.attrs, {"effects": table}))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from visit.causal.named_heads import steers
+from visit.causal.named_heads import changed_by, steers
 from visit.causal.thresholds import ADDS, AS_MUCH, COSTS, MADE_UP, MORE
 from visit.text.node_id import part_name
 from visit.text.numbers import percent
@@ -27,11 +27,14 @@ def beside_effect(effects: pd.DataFrame) -> pd.DataFrame:
     """The table of `visit.effects` with `name` (L9 H6), `effect` and `kind`, one of `AGREEMENT_KINDS`.
 
     `effect`: what is lost without the part, in logits of the target (minus the distractor's, where there is one), so
-    that it has the sign of a contribution: positive for a part that speaks for the target.
+    that it has the sign of a contribution: positive for a part that speaks for the target. `kind` is judged by what
+    becomes of the answer (`named_heads.changed_by`), as in the sentences of the flow page: without a distractor by the
+    target's odds against all other words, which may rise although its logit falls.
     """
     column = "d_logit" if effects["d_difference"].isna().all() else "d_difference"
     lost = -effects[column].astype(float)
-    kinds = [kind(c, e) for c, e in zip(effects["contribution"], lost, strict=True)]
+    before = effects.attrs["before"]
+    kinds = [kind(float(row["contribution"]), -changed_by(row, before)) for row in effects.to_dict("records")]
     found = effects.assign(name=[part_name(node) for node in effects["node"]], effect=lost, kind=kinds)
     found.attrs = effects.attrs
     return found
