@@ -8,6 +8,7 @@ export default function ({ parentElement }) {
     if (!place) return;
     place.classList.add('here');
     place.scrollIntoView({ block: 'start' });
+    place.focus({ preventScroll: true });
   };
   for (const link of root.querySelectorAll('a')) {
     link.onclick = (event) => {

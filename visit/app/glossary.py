@@ -29,10 +29,10 @@ FORMULAS = {
     "fitted lens": "lens(x) = softmax(norm(x · A + b) · W_U)",
     "intersection": "I_k = (words in both lists of k) / k",
     "js": "½ KL(p, m) + ½ KL(q, m), where m = ½ (p + q)",
-    "kl": "Σ p · log₂(p / q)",
+    "kl": "Σ p · log₂(p / q), where p is the clean prediction, q the changed one",
     "contribution": "norm(x) · (W_U of the target − mean over all words), the norm's scale held fixed",
     "influence": "x · gradient of the target's logit",
-    "effect": "logit of the target as it is − logit without the part",
+    "effect": "logit of the target as it is − without the part, both over the mean of all words",
     "faithfulness": "(kept only − all replaced) / (as it is − all replaced)",
     "rest": "rest = the whole sum − what is drawn",
 }

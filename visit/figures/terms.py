@@ -158,14 +158,14 @@ _PICTURES: dict[str, tuple[str, list[str]]] = {
         _arrow(206, 20, 206, 46, _MAIN),
     ]),
     "intersection": ("Two circles of words overlap: the share in both is the intersection.", [
-        f'<circle cx="92" cy="48" r="40" fill="{_INK}" fill-opacity="0.07" stroke="{_INK}"/>',
-        f'<circle cx="148" cy="48" r="40" fill="{_INK}" fill-opacity="0.07" stroke="{_INK}"/>',
+        f'<circle cx="97" cy="48" r="40" fill="{_INK}" fill-opacity="0.07" stroke="{_INK}"/>',
+        f'<circle cx="143" cy="48" r="40" fill="{_INK}" fill-opacity="0.07" stroke="{_INK}"/>',
         _text(76, 52, "A"), _text(164, 52, "B"), _text(120, 46, "in", _MAIN), _text(120, 60, "both", _MAIN),
     ]),
     "ledger": ("Two sums that must be equal, and are compared.", [
         _text(64, 40, "head"), _box(30, 22, 68, 30, _INK, 0.06), _text(120, 42, "=", _MAIN),
         _box(142, 22, 82, 30, _INK, 0.06), _text(183, 40, "Σ of its values"),
-        _text(120, 78, "checked: off by less than 0.0001 %", _MAIN),
+        _text(120, 78, "compared on this model", _MAIN),
     ]),
     "rest": ("Three parts are drawn; all others are one node, so that the sum stays whole.", [
         *(_dot(24 + 26 * n, 46, 8, _MAIN) for n in range(3)), _text(100, 50, "+"),

@@ -71,7 +71,8 @@ GLOSSARY: dict[str, str] = {
     "unembedding": "The matrix W_U that turns the last state into logits: one direction for every word of the "
     "vocabulary. A state that points along a word's direction gives that word a high logit.",
     "layer norm": "Brings a vector to a standard length before a part reads it (most kinds also weigh each entry with "
-    "a learned gain). It changes how long a vector is, and a little which words it reads.",
+    "a learned gain). It changes how long a vector is; through the gain it "
+    "may also change which words it reads.",
     "attention": "The part of a block that moves information between positions: its heads look at earlier tokens and "
     "fetch something from there.",
     "mlp": "The part of a block that works on one position alone: thousands of neurons, each of which looks for "
@@ -129,7 +130,7 @@ NAMES = {
     "mlp_value": "value of a neuron (mlp_value)",
     "mlp_bias": "bias of the MLP (mlp_bias)",
     "ln_final": "final norm (ln_final)",
-    "intersection": "I_k",
+    "intersection": "I₅₀, words in common (I_k)",
     "rbo": "rank-biased overlap (RBO)",
     "js": "Jensen–Shannon divergence",
     "kl": "Kullback–Leibler divergence",
