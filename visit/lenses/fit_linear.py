@@ -33,7 +33,7 @@ from visit.activations.hooks import Recorder
 from visit.errors import VisitError
 from visit.lenses.linear import Lens, all_sites, compact, keep_lens
 from visit.lenses.logit import unembed
-from visit.lenses.trust import Agreement
+from visit.lenses.trust import Agreement, held_states, spread
 from visit.models.attention import grows
 from visit.models.fingerprint import fingerprint
 from visit.models.model import Model
@@ -47,8 +47,9 @@ PER_WIDTH = 3  # fewer tokens than this times d_model make a lens worse
 ROWS = 192  # at once, where their keys, values and logits have room
 ROOM = 400 << 20  # bytes for keys and values, and for logits
 HELD = 48  # rows held out at least: with 18 the report of one visit-mini was off by 1.4 bits
-COMPARED = 32  # positions of the report at once
-PART = 768  # states that are added to the sums in one product
+COMPARED = 64  # positions of the report at once
+PART = 512  # states that are added to the sums in one product, at least
+STRETCH = 256  # words whose probabilities are summed before one of them is drawn
 TIMED, SLOWER = 96, 1.5  # vectors of the forecast's product; how many times slower than it the fit's steps are
 REPORTED, WORK = (256, 2000), 1e12  # held-out positions that the report is of: as many as so many operations read
 _ENDS_AT_ONCE = 0.5  # share of end tokens in what a model writes above which it is no text
@@ -67,7 +68,7 @@ class Item:
 class LensFit:
     """The fit as a job that can be stopped between two tokens and resumed: what it has written is all it must keep."""
 
-    version = "lens 1"
+    version = "lens 2"
 
     def __init__(self, model: Model, tokens: int = TOKENS, text: str | Sequence[str] | None = None, seed: int = 0,
                  shuffled: bool = False, keeps: bool = False) -> None:  # fmt: skip
@@ -84,6 +85,7 @@ class LensFit:
         self.ids = self._rows_of_text(least) if self.text is not None else self._starts()
         self._sums: Sums | None = None
         self._cache: Any = None
+        self._compared: Tensor | None = None  # states `[layer, pos, d_model]` of the positions that the report is of
         self._lens: Lens | None = None
         self._agreement: Agreement | None = None
         self._done = 0  # items
@@ -207,7 +209,7 @@ class LensFit:
         ids, done = state["ids"], int(state["done"])
         if ids.shape != self.ids.shape or (ids[:, 0] != self.ids[:, 0]).any():
             raise ValueError("these rows are of another fit")
-        self.ids, self._sums, self._cache, self._done = ids.astype(np.int64), None, None, 0
+        self.ids, self._sums, self._cache, self._compared, self._done = ids.astype(np.int64), None, None, None, 0
         fed = [item for item in self.items[:done] if item.kind == "feed"]
         ends = {item.batch: item.stop for item in fed}
         with torch.no_grad():
@@ -221,8 +223,8 @@ class LensFit:
         """Run columns `start` to `stop` of the batch's rows, add their states, and let the model write the next."""
         model, rows, length = self.model, self.batches[batch], self.ids.shape[1]
         held, own = batch == len(self.batches) - 1, self.text is None
-        parts = frozenset({"resid_pre", "resid_post"} | ({"resid_mid"} if ("resid_mid", 0) in self.sites else set()))
-        recorder = Recorder(model, parts, None)
+        mid = ("resid_mid", 0) in self.sites and not held
+        recorder = Recorder(model, frozenset({"resid_post", "resid_mid"} if mid else {"resid_post"}), None)
         ids = torch.from_numpy(self.ids[rows, start:stop]).to(model.device)
         recorder.shape = (len(ids), stop - start)
         with model.lock, recorder.hooks():
@@ -231,7 +233,9 @@ class LensFit:
                 logits_to_keep=1 if model.ln_final is not None else 0,
             )  # fmt: skip
         self._cache = out.past_key_values if own and stop < length else None
-        if not held:
+        if held:
+            self._keep(recorder.buffers["stream"], start)
+        else:
             self._add(recorder.buffers, start)
         if own and choose and stop < length:
             self.ids[rows, stop] = self._written(out.logits[:, -1], batch, stop)
@@ -239,12 +243,9 @@ class LensFit:
     def _written(self, logits: Tensor, batch: int, step: int) -> np.ndarray:
         """A word for every row, drawn from the model's own distribution; behind an end a new text starts."""
         generator = torch.Generator().manual_seed(((self.seed * 65_537 + batch) * 65_537 + step) % (1 << 62))
-        sums = logits.float().softmax(-1).cumsum(-1, dtype=torch.float64).cpu()
-        if not bool(sums[:, -1].isfinite().all()):
+        chosen = drawn(logits, generator).numpy()
+        if (chosen < 0).any():
             raise VisitError(f"{self.model.name} computes values that are no numbers; no lens can be fitted to it.")
-        # one number a row and its place among the sums: torch.multinomial draws one for every word of the vocabulary
-        drawn = torch.rand(len(sums), 1, generator=generator, dtype=torch.float64) * sums[:, -1:]
-        chosen = torch.searchsorted(sums, drawn, right=True)[:, 0].clamp_(max=sums.shape[1] - 1).numpy()
         ends, start = _end_ids(self.model), self.ids[self.batches[batch], 0]
         before = self.ids[self.batches[batch], step - 1]
         if ends:
@@ -270,6 +271,16 @@ class LensFit:
         self._sums = self._sums or Sums(self.model, len(self.sites), self.shuffled)
         self._sums.add(x, stream[-1])
 
+    def _keep(self, stream: Tensor, start: int) -> None:
+        """Keep the held-out states of these columns that the report is of; `stream` `[layer, row, pos, d_model]`."""
+        kept = self.ids.shape[1] - 1  # position 0 is dropped
+        at = spread(self._held * kept, self.reported)
+        columns = at % kept + 1
+        now = (columns >= start) & (columns < start + stream.shape[2])
+        if self._compared is None:
+            self._compared = stream.new_empty(len(stream) - 1, len(at), stream.shape[3])
+        self._compared[:, now] = stream[1:, at[now] // kept, columns[now] - start]
+
     # ---- steps 4 and 5 -------------------------------------------------------------------------------------------
     def _solve(self) -> None:
         assert self._sums is not None
@@ -285,7 +296,8 @@ class LensFit:
         }  # fmt: skip
         none = torch.zeros(0)
         self._lens = Lens(self.sites, maps, bias, held, none, meta, pd.DataFrame())
-        self._agreement = Agreement(model, self._lens, self.reported)
+        states = held_states(model, held, self.reported) if self._compared is None else self._compared
+        self._compared, self._agreement = None, Agreement(model, self._lens, states)
 
 
 class Sums:
@@ -296,8 +308,8 @@ class Sums:
         place = torch.device("cpu") if model.device.type == "mps" else model.device  # it has no float64
         self.n = torch.zeros(sites, dtype=torch.float64, device=place)
         self.x, self.y = (torch.zeros(sites, d, dtype=torch.float64, device=place) for _ in range(2))
-        self.xx, self.xy = (torch.zeros(sites, d, d, dtype=torch.float64, device=place) for _ in range(2))
-        self.longest: Tensor | None = None  # of a state and of y, from the first rows
+        self.products = torch.zeros(sites, d, 2 * d, dtype=torch.float64, device=place)  # X'X beside X'Y
+        self.longest: dict[int, Tensor] = {}  # of every state, and of y (−1): from the first rows
         self._waiting: list[tuple[list[Tensor], Tensor]] = []
         self._rows = 0
 
@@ -309,27 +321,35 @@ class Sums:
             self._flush()
 
     def _flush(self) -> None:
+        """Add what waits, one state after the other: a row that is too long, in x or in y, is put to zero."""
         if not self._rows:
             return
-        place = self.n.device
-        y = torch.cat([rows for _, rows in self._waiting]).to(place, torch.float64)
-        states = [torch.cat([x[site] for x, _ in self._waiting]) for site in range(len(self.n))]
+        d, waiting = self.x.shape[1], self._waiting
+        both = torch.empty(self._rows, 2 * d, dtype=torch.float64, device=self.n.device)
+        x, y = both[:, :d], both[:, d:]  # side by side: one product adds X'X and X'Y
         self._waiting, self._rows = [], 0
-        lengths = torch.stack([*(s.float().norm(dim=-1).to(place) for s in states), y.norm(dim=-1).float()])
-        if self.longest is None:
-            self.longest = LONG * lengths.median(dim=-1, keepdim=True).values
-        short = lengths <= self.longest
+        y.copy_(torch.cat([goal for _, goal in waiting]))
+        known = self._short(y, -1)
+        y.masked_fill_(~known, 0)
         if self.shuffled:
-            order = torch.randperm(len(y), generator=torch.Generator().manual_seed(len(y))).to(place)
-            y, short[-1] = y[order], short[-1][order]
-        for site, state in enumerate(states):
-            kept = short[site] & short[-1]
-            rows, goal = state[kept.to(state.device)].to(place, torch.float64), y[kept]
-            self.n[site] += len(rows)
-            self.x[site] += rows.sum(0)
-            self.y[site] += goal.sum(0)
-            self.xx[site].addmm_(rows.T, rows)
-            self.xy[site].addmm_(rows.T, goal)
+            order = torch.randperm(len(y), generator=torch.Generator().manual_seed(len(y))).to(y.device)
+            y.copy_(y[order])
+            known = known[order]
+        for site in range(len(self.n)):
+            x.copy_(torch.cat([states[site] for states, _ in waiting]))
+            kept = known & self._short(x, site)
+            x.masked_fill_(~kept, 0)
+            self.n[site] += kept.sum()
+            self.x[site] += x.sum(0)
+            self.y[site] += kept[:, 0].double() @ y
+            self.products[site].addmm_(x.T, both)
+
+    def _short(self, rows: Tensor, place: int) -> Tensor:
+        """`[pos, 1]`: whether a row is at most `LONG` times as long as the median of the first ones."""
+        lengths = rows.norm(dim=-1, keepdim=True)
+        if place not in self.longest:
+            self.longest[place] = LONG * lengths.median()
+        return lengths <= self.longest[place]
 
     def solve(self) -> tuple[Tensor, Tensor]:
         """(A `[site, d_model, d_model]`, b `[site, d_model]`)."""
@@ -340,8 +360,8 @@ class Sums:
             if n < 2:
                 raise VisitError("Too few states are left to fit a lens to: all but one are longer than ten medians.")
             mean_x, mean_y = self.x[site] / n, self.y[site] / n
-            xx = self.xx[site] - n * torch.outer(mean_x, mean_x)
-            xy = self.xy[site] - n * torch.outer(mean_x, mean_y)
+            xx, xy = self.products[site].chunk(2, dim=1)
+            xx, xy = xx - n * torch.outer(mean_x, mean_x), xy - n * torch.outer(mean_x, mean_y)
             xx.diagonal().add_(RIDGE * xx.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny))
             found = torch.linalg.solve(xx, xy)
             if not bool(found.isfinite().all()):
@@ -398,6 +418,24 @@ def forecast_seconds(model: Model) -> float:
 def fit_bytes(model: Model) -> int:
     """Memory that a fit takes beside the model: the sums of every state, keys and values of what is written."""
     return len(tuple(all_sites(model))) * 2 * 8 * model.d_model**2 + 2 * ROOM
+
+
+def drawn(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """A word for every row of `[row, d_vocab]`, by its probability; −1 where these are no numbers.
+
+    One number a row, and its place among the sums: those of stretches of words, and then within one stretch. Running
+    sums over every word in float64 were 5 % of the writing on SmolLM2.
+    """
+    probs = logits.float().softmax(-1)
+    stretches = torch.stack([part.sum(-1) for part in probs.split(STRETCH, dim=-1)], dim=-1).cpu()
+    sums = stretches.cumsum(-1, dtype=torch.float64)
+    place = torch.rand(len(sums), 1, generator=generator, dtype=torch.float64) * sums[:, -1:]
+    stretch = torch.searchsorted(sums, place, right=True).clamp_(max=sums.shape[1] - 1)
+    words = (stretch * STRETCH + torch.arange(STRETCH)).clamp_(max=probs.shape[1] - 1)
+    within = probs.gather(1, words.to(probs.device)).cpu().cumsum(-1, dtype=torch.float64)
+    place -= sums.gather(1, stretch) - stretches.gather(1, stretch)
+    chosen = torch.searchsorted(within, place, right=True).clamp_(max=STRETCH - 1)
+    return words.gather(1, chosen)[:, 0].where(sums[:, -1].isfinite(), -1)
 
 
 # ---- where a text starts and ends ------------------------------------------------------------------------------------

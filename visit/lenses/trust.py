@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -35,15 +35,9 @@ TOP, FINAL = 5, 50  # words of the lens looked for among so many of the final pr
 class Agreement:
     """How far the plain and the fitted lens are from the final prediction, block by block, on held-out positions."""
 
-    def __init__(self, model: Model, lens: Lens, most: int) -> None:
-        self.model, self.lens = model, lens
-        rows = [[i for i in row if i >= 0] for row in lens.held_out.tolist()]
-        records = [
-            acts.resid_post[:, 1:] for acts in capture_many(model, rows, ("resid_post",)) if acts.resid_post is not None
-        ]
-        states = torch.cat(records, dim=1)
-        even = torch.linspace(0, states.shape[1] - 1, min(most, states.shape[1])).long()
-        self.states = states[:, even.to(states.device)]
+    def __init__(self, model: Model, lens: Lens, states: Tensor) -> None:
+        """`states` `[layer, pos, d_model]`: behind every block, at held-out positions."""
+        self.model, self.lens, self.states = model, lens, states
         self.sums = np.zeros((4, model.n_layers))
         self.usual = np.zeros((model.n_layers, model.d_vocab), np.float32)  # summed probabilities, of the fitted lens
         self.done = 0
@@ -58,11 +52,10 @@ class Agreement:
         states = self.states[:, start:stop]
         if not states.shape[1]:
             return
-        for row, lens in ((0, None), (1, self.lens)):
-            for layer, gap, same, probs in _gaps(self.model, states, lens):
-                self.sums[[row, row + 2], layer] += gap.sum().item(), same.sum().item()
-                if lens is not None:
-                    self.usual[layer] += probs.sum(0).cpu().numpy()
+        for layer, row, gap, same, probs in _gaps(self.model, states, self.lens):
+            self.sums[[row, row + 2], layer] += gap, same
+            if probs is not None:
+                self.usual[layer] += probs.cpu().numpy()
         self.done = stop
 
     def table(self) -> pd.DataFrame:
@@ -75,34 +68,56 @@ class Agreement:
         return torch.from_numpy(self.usual / max(1, min(self.done, self.states.shape[1]))).to(torch.float16)
 
 
-def _gaps(model: Model, states: Tensor, lens: Lens | None) -> Any:
-    """(layer, KL in bits of the final prediction from what is read, whether the top words agree, what is read)."""
+def _gaps(model: Model, states: Tensor, lens: Lens) -> Iterator[tuple[int, int, float, float, Tensor | None]]:
+    """(layer, 0 plain or 1 fitted, KL in bits of the final prediction, agreeing top words, probabilities), all summed.
+
+    One pass over the logits for all of them; that of the final prediction serves every block, plain and fitted.
+    """
     final = _capped_logits(model, states[-1])
-    logs = final.log_softmax(-1)
-    probs, first = logs.exp(), final.argmax(-1)
-    own = (probs * logs).sum(-1)
-    for layer in range(model.n_layers):
-        if layer == model.n_layers - 1:
-            yield layer, torch.zeros(len(first)), torch.ones(len(first)), probs
-            continue
+    first, logs = final.argmax(-1), final.log_softmax(-1)
+    probs = logs.exp()
+    own = _dot(probs, logs)
+    last = model.n_layers - 1
+    for layer in range(last):
         x = states[layer].to(model.wide)
-        read_here = _capped_logits(model, x if lens is None else lens.carry(x, layer))
-        whole = read_here.logsumexp(-1, keepdim=True)
-        gap = own - (probs * read_here).sum(-1) + whole[:, 0]
-        same = (read_here.argmax(-1) == first).float()
-        yield layer, gap / math.log(2), same, read_here.sub_(whole).exp_()
+        for row, through in ((0, x), (1, lens.carry(x, layer))):
+            found = _capped_logits(model, through).log_softmax(-1)
+            same = int((found.argmax(-1) == first).sum())
+            gap = (own - _dot(probs, found)).sum().item() / math.log(2)
+            yield layer, row, gap, same, found.exp_().sum(0) if row else None
+    yield last, 0, 0.0, len(first), None
+    yield last, 1, 0.0, len(first), probs.sum(0)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """The products of rows with rows, `[pos]`, no table of products beside them."""
+    return (a[:, None] @ b[:, :, None])[:, 0, 0]
 
 
 @torch.no_grad()
 def _capped_logits(model: Model, x: Tensor) -> Tensor:
     """The lens's logits as the model would output them, capped where it caps."""
-    found = torch.cat([logits for _, logits in lens_logits(model, x)])
+    parts = [logits for _, logits in lens_logits(model, x)]
+    found = torch.cat(parts) if len(parts) > 1 else parts[0]  # no second copy of them
     return found if model.logit_cap is None else soft_cap(found, model.logit_cap)
+
+
+def spread(count: int, most: int) -> Tensor:
+    """At most so many of `count` positions, evenly."""
+    return torch.linspace(0, count - 1, min(most, count)).long()
+
+
+def held_states(model: Model, held_out: Tensor, most: int) -> Tensor:
+    """States `[layer, pos, d_model]` behind every block, at most so many; the first position of a row is dropped."""
+    rows = [[i for i in row if i >= 0] for row in held_out.tolist()]
+    records = capture_many(model, rows, ("resid_post",))
+    states = torch.cat([acts.resid_post[:, 1:] for acts in records if acts.resid_post is not None], dim=1)
+    return states[:, spread(states.shape[1], most).to(states.device)]
 
 
 def report(model: Model, lens: Lens, positions: int = 256) -> pd.DataFrame:
     """The report of a lens, computed again from its held-out text: `layer`, `kl_plain`, `kl`, `top1_plain`, `top1`."""
-    found = Agreement(model, lens, positions)
+    found = Agreement(model, lens, held_states(model, lens.held_out, positions))
     for start in range(0, positions, 32):
         found.compare(start, start + 32)
     return found.table()

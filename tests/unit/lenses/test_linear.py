@@ -18,8 +18,9 @@ from visit import VisitError, capture, capture_many, fit_lens, lens_map, load_le
 from visit.analyses.divergence import part
 from visit.analyses.token_alignment import pair
 from visit.lenses import trust
-from visit.lenses.fit_linear import RIDGE, LensFit
+from visit.lenses.fit_linear import RIDGE, STRETCH, LensFit, drawn
 from visit.lenses.linear import fitted_lens, lens_path
+from visit.lenses.logit import final_norm, unembed
 from visit.runs.prompts import shipped_set
 
 FACTS = [row.prompt for row in shipped_set("facts").rows[::10]]
@@ -93,6 +94,52 @@ def test_a_fit_that_is_stopped_goes_on_to_the_same_words_and_maps(text):
         assert (second.ids == whole.ids).all()
         torch.testing.assert_close(second.snapshot().maps, whole.snapshot().maps, atol=1e-2, rtol=1e-2)
         assert second.snapshot().report["kl"].to_numpy() == pytest.approx(whole.snapshot().report["kl"], abs=0.02)
+
+
+@pytest.mark.parametrize("width", [1, 7, STRETCH, STRETCH + 1, 3 * STRETCH - 5])
+def test_a_word_is_drawn_at_its_place_among_the_sums_of_all_words(width):
+    """The oracle: the sums of every word, in float64, and the same number a row."""
+    logits = 3 * torch.randn(500, width, generator=torch.Generator().manual_seed(width))
+    sums = logits.double().softmax(-1).cumsum(-1)
+    place = torch.rand(len(sums), 1, generator=torch.Generator().manual_seed(5), dtype=torch.float64) * sums[:, -1:]
+    got = drawn(logits, torch.Generator().manual_seed(5))
+    assert (got == torch.searchsorted(sums, place, right=True)[:, 0].clamp(max=width - 1)).float().mean() > 0.995
+    before = torch.cat([torch.zeros(len(sums), 1), sums], dim=1)
+    low, high = (before.gather(1, got[:, None] + end) for end in (0, 1))
+    assert (low <= place + 1e-5).all() and (place - 1e-5 <= high).all(), "else a neighbour, by rounding"
+
+
+def test_what_is_no_number_draws_no_word():
+    logits = torch.zeros(3, 400)
+    logits[1, 7] = float("nan")
+    assert drawn(logits, torch.Generator().manual_seed(0)).tolist()[1] == -1
+    assert (drawn(logits, torch.Generator().manual_seed(0))[[0, 2]] >= 0).all()
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_what_is_held_out_is_kept_while_it_is_written_as_a_forward_pass_reads_it(name):
+    model = models.small(name)
+    job = LensFit(model, tokens=400)
+    solve = [item.kind for item in job.items].index("solve")
+    job.update(job.items[:solve])
+    kept = job._compared
+    held = torch.from_numpy(job.ids[-job._held :])
+    torch.testing.assert_close(kept, trust.held_states(model, held, job.reported), rtol=1e-4, atol=1e-4)
+    assert kept.shape == (model.n_layers, job.reported, model.d_model)
+
+
+def test_the_report_is_what_probabilities_in_float64_say():
+    model, lens = models.small("llama"), small_lens()
+    states = trust.held_states(model, lens.held_out, 100)
+    final = unembed(model, final_norm(model, states[-1])).double()
+    found = trust.report(model, lens, 100)
+    for layer in range(model.n_layers - 1):
+        for column, x in (("kl_plain", states[layer]), ("kl", lens.carry(states[layer], layer))):
+            own = unembed(model, final_norm(model, x)).double()
+            gap = (final.softmax(-1) * (final.log_softmax(-1) - own.log_softmax(-1))).sum(-1).mean() / np.log(2)
+            assert found[column][layer] == pytest.approx(gap.item(), abs=1e-5)
+            top = (own.argmax(-1) == final.argmax(-1)).double().mean().item()
+            assert found[column.replace("kl", "top1")][layer] == pytest.approx(top)
 
 
 def test_seeds_decide_what_is_written():
