@@ -106,8 +106,8 @@ def ablate(
     """Run a prompt again with parts taken out or replaced, and say what becomes of the prediction at `pos`.
 
     `acts`: the record of the run without edits; `edits`: one or a list (`Edit`); `target` None: the clean prediction.
-    Raises `VisitError` for edits that cannot be made, none at all, a record that is itself of an edited run, and for
-    words or positions that do not exist. Source: causes section 12 (ours).
+    Raises `VisitError` for edits that cannot be made, none at all, edits that leave the range of numbers, a record
+    that is itself of an edited run, and for words or positions that do not exist. Source: causes section 12 (ours).
     """
     question = ask(model, acts, pos, target, distractor)
     if acts.edits:
@@ -117,6 +117,10 @@ def ablate(
         raise VisitError('An ablation needs at least one edit, as visit.Edit("L9.head6"); got none.')
     edited = capture(model, acts.token_ids, edits=edits)
     edited = replace(edited, prompt=acts.prompt, chat=acts.chat)
+    if not torch.isfinite(needed(edited, "logits")[question.pos]).all():
+        raise VisitError(
+            "With these edits the run leaves the range of its numbers: nothing is predicted. Take smaller factors."
+        )
     with torch.no_grad():
         table, words, bits = _before_and_after(question, edited)
     return Ablation(question, edited, table, words, bits)

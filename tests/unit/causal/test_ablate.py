@@ -216,3 +216,9 @@ def test_threads_that_ablate_and_write_do_not_mix():
     for thread in threads:
         thread.join()
     assert not wrong and len({bits for bits, _ in alone}) == 8
+
+
+def test_edits_that_leave_the_range_of_numbers_are_a_sentence():
+    model = load_model("visit-mini")  # float32
+    with pytest.raises(VisitError, match="range of its numbers"):
+        ablate(model, capture(model, JAPAN), Edit("L1.mlp_out", "scale", factor=1e39))
