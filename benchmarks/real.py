@@ -161,6 +161,10 @@ _WATCH = """() => {
     const at = (m) => m.target.closest ? m.target : m.target.parentElement;
     if (list.some((m) => !at(m)?.closest('[data-testid=stStatusWidget]'))) window.last = performance.now();
   }).observe(document.body, { subtree: true, childList: true, attributes: true, characterData: true });
+  window.ends = [];
+  new MutationObserver(() => {
+    if (document.querySelector('.stApp').dataset.testScriptState === 'notRunning') window.ends.push(performance.now());
+  }).observe(document.querySelector('.stApp'), { attributes: true, attributeFilter: ['data-test-script-state'] });
 }"""
 _QUIET = """(begun) => {
   const state = document.querySelector('.stApp').dataset.testScriptState;
@@ -174,6 +178,17 @@ def settled(page: Any, act: Callable[[], None]) -> float:
     begun = page.evaluate("() => performance.now()")
     act()
     return page.wait_for_function(_QUIET, arg=begun, timeout=180_000).json_value() / 1000
+
+
+def drawn(page: Any, act: Callable[[], None]) -> tuple[float, float]:
+    """Seconds until the page's run has ended for the first time, and until what is measured beside it stands there."""
+    begun = page.evaluate("() => performance.now()")
+    settled(page, act)
+    page.get_by_text("Measuring what each head does").wait_for(state="hidden", timeout=180_000)
+    whole = page.evaluate("() => Math.max(window.last, window.ends.at(-1))")
+    return page.evaluate("(begun) => window.ends.find((end) => end > begun) - begun", begun) / 1000, (
+        whole - begun
+    ) / 1000
 
 
 def opened(
@@ -198,8 +213,9 @@ def type_prompt(page: Any, label: str, text: str) -> None:
 def flow_page(chromium: Any, address: str, name: str, table: Table) -> None:
     page, first = opened(chromium, address, name, "flow", prompt=PROMPT)
     table.line("flow page: the first visit", first)
-    times = [settled(page, lambda text=text: type_prompt(page, "Prompt", text)) for text in OTHERS]
-    table.line("flow page: changed prompt, settled", sorted(times)[1], 1.2)
+    both = [drawn(page, lambda text=text: type_prompt(page, "Prompt", text)) for text in OTHERS]
+    table.line("flow page: changed prompt, drawn", sorted(first for first, _ in both)[1], 1.2)
+    table.line("… and what happens without each head, measured", sorted(last for _, last in both)[1])
     blocks = [page.locator(f".names [data-layer='{n}'], [data-layer='{n}']").first for n in UNFOLDED]
     times = []
     for block in blocks:

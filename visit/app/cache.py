@@ -455,12 +455,17 @@ def st_measuring(name: str, prompt: Prompt, pos: int, target: int, distractor: i
     return Measuring()
 
 
-@kept(64)
 def st_effects_seconds(name: str, prompt: Prompt, pos: int, at: str = "last") -> float:
-    """How long the map of all heads' effects will take here."""
+    """How long the map of all heads' effects will take here; timed once for a model and a number of tokens."""
+    acts = st_pass(name, prompt)[1]
+    return _effects_seconds(name, len(acts.token_ids), pos + 1, at, (prompt, pos))
+
+
+@kept(256)
+def _effects_seconds(name: str, tokens: int, seen: int, at: str, _of: tuple[Prompt, int]) -> float:
     from visit.causal.cost import effects_cost
 
-    return effects_cost(*st_pass(name, prompt), "heads", at, pos).seconds  # type: ignore[arg-type]
+    return effects_cost(*st_pass(name, _of[0]), "heads", at, _of[1]).seconds  # type: ignore[arg-type]
 
 
 def causes(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None) -> Any:

@@ -19,6 +19,7 @@ from visit.app.follow import look_again
 from visit.app.widgets import plain
 from visit.text.numbers import duration
 
+ONE_AT_A_TIME = threading.Lock()  # measurements wait for each other: what is drawn for others needs the processor, too
 UNASKED = 5.0  # seconds: what takes longer is measured when somebody asks
 
 
@@ -36,7 +37,8 @@ class Measuring:
 
         def run() -> None:
             try:
-                self.found = make()
+                with ONE_AT_A_TIME:
+                    self.found = make()
             except Exception as problem:  # it is shown where the result would stand
                 self.problem = problem
             self.ended.set()
