@@ -95,7 +95,7 @@ def _outcome(subject: Subject, found: Any) -> None:
         names.append(("difference", f"{word} − {other}, logits", lambda d: f"{d:+.2f}"))
     else:
         names.append(("logit", f"Logit of {word}, above the mean", lambda d: f"{d:+.2f}"))
-    with st.container(horizontal=True, gap="large"):
+    with st.container(horizontal=True, gap="medium"):
         for name, label, write in names:
             before, after = rows.loc[name, "before"], rows.loc[name, "after"]
             st.metric(label, f"{write(before)} → {write(after)}", width="content", help=_METRICS)
@@ -103,7 +103,8 @@ def _outcome(subject: Subject, found: Any) -> None:
     for note in found.notes:
         st.info(plain(note), icon=":material/info:")
     st.caption(f"The changes altered {changed:,} of the {numbers:,} numbers that they were written to.")
-    left, right = st.columns(2, gap="medium")
+    with beside("outcome"):
+        left, right = st.columns(2, gap="medium")
     with left:
         _words(found.words)
     with right:
