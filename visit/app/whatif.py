@@ -132,7 +132,7 @@ def _words(words: pd.DataFrame) -> None:
 def _goes_on(subject: Subject) -> None:
     """The text with the changes, token by token, and what the model without them thinks of each."""
     st.markdown("**How the text goes on**")
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True):
         st.selectbox("Words to go on", width=130, **choice("more"))
         st.text_input("Force a word", placeholder=f"{len(subject.acts.token_ids)}= word", max_chars=60, width=170,
                       help="A position and the word that is to stand there.", **field("force"))  # fmt: skip
