@@ -30,10 +30,7 @@ if now.goto:
     st.switch_page(goto, query_params=st.query_params.to_dict())
 if page.url_path == "":
     page.run()
-st.html(  # the graph needs the width, the answer the height
-    "<style>.stMainBlockContainer{padding:3.4rem 2rem 4rem} .stMainBlockContainer h1{font-size:1.7rem;padding:0}"
-    "</style>"
-)
+st.html(ui.PAGE_STYLE)
 ui.open_page(page.url_path)
 ui.begin_page()
 ui.sidebar()

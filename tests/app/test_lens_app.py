@@ -68,7 +68,7 @@ def test_a_model_that_the_plain_lens_reads_well_opens_plainly_and_says_so(fitted
     app = start()
     assert not app.exception and not app.error
     assert "so it is what opens" in captions(app) and "As the plain lens reads it" in said(app)
-    assert app.subheader[0].value == "The stream, read after every block" and url(app) == {}
+    assert app.header[0].value == "The stream, read after every block" and url(app) == {}
 
 
 def test_the_switch_turns_map_graph_and_reading_and_is_in_the_address(fitted):
@@ -76,7 +76,7 @@ def test_the_switch_turns_map_graph_and_reading_and_is_in_the_address(fitted):
     plain = data(app, "visit_lens_map")["rows"]
     app.button_group(key="w_reads").set_value("fitted").run()
     assert not app.exception and url(app) == {"reads": "fitted"}
-    assert "fitted on 400 tokens that the model wrote" in app.subheader[0].value
+    assert "fitted on 400 tokens that the model wrote" in app.header[0].value
     assert data(app, "visit_lens_map")["rows"] != plain and "As the fitted lens reads it" in said(app)
     assert "states of the stream through the lens fitted on 400 tokens" in captions(app)
     assert app.selectbox(key="w_reads_graph").value == "fitted"
@@ -106,9 +106,9 @@ def test_a_model_whose_plain_lens_reads_little_opens_with_its_fitted_lens(fitted
     monkeypatch.setattr("visit.lenses.linear.LITTLE", 0.65)  # of the plain lens's top words: until block 5 fewer agree
     app = start()
     assert "The plain lens reads little in this model before block" in captions(app)
-    assert "fitted on 400 tokens" in app.subheader[0].value and url(app) == {}
+    assert "fitted on 400 tokens" in app.header[0].value and url(app) == {}
     app.button_group(key="w_reads").set_value("plain").run()
-    assert app.subheader[0].value == "The stream, read after every block" and url(app) == {"reads": "plain"}
+    assert app.header[0].value == "The stream, read after every block" and url(app) == {"reads": "plain"}
 
 
 # ---- the fit ---------------------------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ def test_a_cache_folder_that_cannot_be_written_keeps_the_lens_for_this_process(f
     monkeypatch.setenv("VISIT_CACHE", "/proc/nowhere")
     linear.keep_lens(st_model("visit-mini"), mini_lens())
     app = start(reads="fitted")
-    assert "fitted on 400 tokens" in app.subheader[0].value and "until the app ends" in captions(app)
+    assert "fitted on 400 tokens" in app.header[0].value and "until the app ends" in captions(app)
 
 
 def test_a_lens_that_memory_has_no_room_for_is_not_offered(folder, monkeypatch):

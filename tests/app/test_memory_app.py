@@ -38,7 +38,7 @@ def rows(app: AppTest) -> pd.DataFrame:
 def test_the_page_opens_on_the_head_that_pushes_hardest():
     app = start()
     assert not app.exception and not app.error and not app.warning
-    assert any(s.value.startswith("L4 H1 at position 7") for s in app.subheader)
+    assert any(s.value.startswith("L4 H1 at position 7") for s in app.header)
     table = rows(app)
     assert table["source"].iloc[0] == "·Japan (3)" and "·Tokyo" in table["value"].iloc[0]
     assert table["source"].iloc[-1] == "what the sum misses" and table["moved"].iloc[-1] < 1e-3
@@ -65,7 +65,7 @@ def test_the_address_names_head_order_and_source():
     table = rows(app)
     assert table["source"].tolist()[:4] == ["·Mary (1)", "·and (2)", "·John (3)", "·went (4)"]
     assert "negated" in table.columns, "this head pushes “ Mary” away"
-    assert any("The life of a memory value: ·John" in s.value for s in app.subheader)
+    assert any("The life of a memory value: ·John" in s.value for s in app.header)
     plain = rows(start(**where))
     assert plain["key"].tolist() != table["key"].tolist() and plain["value"].tolist() == table["value"].tolist()
 

@@ -50,7 +50,7 @@ def test_the_most_active_neurons_and_a_card(monkeypatch):
     app = start("neurons", layer="3", neuron="L3.mlp_value17", word="Paris")
     assert not app.exception and not app.error and not app.warning
     assert app.dataframe[0].value["name"].tolist()[-2:] == ["all others", "the bias"]
-    assert any(s.value == "Neuron L3 N17" for s in app.subheader)
+    assert any(s.value == "Neuron L3 N17" for s in app.header)
     assert "rows of all layers have ·Paris" in text(app)
 
 
@@ -102,7 +102,7 @@ def test_the_first_table_and_a_card_do_not_read_every_neuron(held, neuron):
     assert static.found_index(st_model("visit-mini")) is None
     assert "once every neuron is read as words" in text(app) and "once for this model" in text(app)
     if neuron:
-        assert any(s.value == "Neuron L3 N17" for s in app.subheader)
+        assert any(s.value == "Neuron L3 N17" for s in app.header)
         words = next(d.value for d in app.dataframe if "entropy_percentile" in d.value)
         assert words["tokens"].notna().all() and words["entropy_percentile"].isna().all()
         assert words["norm_percentile"].between(0, 100).all()

@@ -120,7 +120,7 @@ def test_charts_are_drawn_when_figures_are_complete_or_opened_and_not_with_every
     opened, pills = ["14"], st.pills
     monkeypatch.setattr(st, "pills", lambda *a, key, **k: opened[0] if key == "so_far" else pills(*a, key=key, **k))
     app.run()
-    assert drawn == ["14"] and "Fig. 14. When" in " ".join(e.value for e in app.subheader)
+    assert drawn == ["14"] and "Fig. 14. When" in " ".join(e.value for e in app.header)
     opened[0] = None
     app.run()
     drawn.clear()
@@ -153,7 +153,7 @@ def test_a_stopped_run_says_where_and_can_be_resumed(held):
     app.session_state["visit"].run_study = True
     app.run()
     for _ in range(300):
-        if app.get("download_button") and "Fig. 8. " in " ".join(e.value for e in app.subheader):
+        if app.get("download_button") and "Fig. 8. " in " ".join(e.value for e in app.header):
             return
         time.sleep(0.1)
         app.run()

@@ -95,7 +95,7 @@ def test_click_selects_reports_and_opens_the_inspector(page, words):
     assert selected(page, words) == ["L9.head1.value3"]
     assert page.evaluate("window.sent") == [["selected", "L9.head1.value3"]]
     inspector = page.locator(".inspector")
-    assert inspector.locator("h4").inner_text() == "Memory value of head L9 H1 from position 3 (·John)"
+    assert inspector.locator("h3").inner_text() == "Memory value of head L9 H1 from position 3 (·John)"
     assert "W_O[1]" in inspector.locator("p").first.inner_text()
     entry = next(n for n in words["nodes"] if n["id"] == "L9.head1.value3")
     assert inspector.locator(".row bdi").all_inner_texts()[:10] == entry["w"]
@@ -199,7 +199,7 @@ def test_new_data_keep_selection_zoom_and_place(page, words):
     assert page.locator(".bar button").nth(1).inner_text() == "120 %"
     after = node(page, data, "L9.head1").bounding_box()
     assert after["x"] == pytest.approx(before["x"], abs=2)
-    assert page.locator(".inspector h4").inner_text() == "Head L9 H1 at position 5"
+    assert page.locator(".inspector h3").inner_text() == "Head L9 H1 at position 5"
 
 
 def test_a_selected_node_that_disappears_is_let_go(page, words):
@@ -485,7 +485,7 @@ def test_the_page_alone_works_offline(page):
     text = flow_html(make_graph(layers=(8, 9)), "words")
     page.set_content(text)
     page.locator(".nodes .n").nth(3).click()
-    assert page.locator(".inspector h4").inner_text()
+    assert page.locator(".inspector h3").inner_text()
     assert requests == [] and len(text) < 1_000_000
     meta = page.evaluate("JSON.parse(document.getElementById('provenance').textContent)")
     assert meta["model"] == "test/model" and meta["prompt"] and meta["ledger"]["holds"]

@@ -4,9 +4,9 @@ from visit.app.follow import begin_page, end_page
 from visit.app.prompt_bar import Subject, prompt_bar
 from visit.app.sidebar import sidebar
 from visit.app.state import ensure_entrypoint, open_page, session, shown_errors
-from visit.app.widgets import ICON, heading
+from visit.app.widgets import ICON, PAGE_STYLE, heading
 
 __all__ = [
-    "ICON", "Subject", "begin_page", "end_page", "ensure_entrypoint", "heading", "open_page", "prompt_bar", "session",
-    "shown_errors", "sidebar",
+    "ICON", "PAGE_STYLE", "Subject", "begin_page", "end_page", "ensure_entrypoint", "heading", "open_page",
+    "prompt_bar", "session", "shown_errors", "sidebar",
 ]  # fmt: skip

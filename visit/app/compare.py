@@ -283,7 +283,7 @@ def parting(two: Two) -> None:
     """Layers × aligned positions: how far the two runs are apart; a click takes the graphs there."""
     from visit.analyses.divergence import MEASURES, first_parting
 
-    st.subheader("Where do they part?", anchor=False, help=explain("parting map"))
+    st.header("Where do they part?", anchor=False, help=explain("parting map"))
     if two.a.model.n_layers != two.b.model.n_layers:
         st.caption("The two models have different numbers of layers, so their blocks cannot be laid beside each other.")
         return
@@ -342,7 +342,7 @@ _MAP_CAPTIONS = {
 # ---- the flows -------------------------------------------------------------------------------------------------------
 def both_graphs(two: Two) -> None:
     """Both flow graphs, or their difference, with the controls of what is drawn and the table of changes."""
-    st.subheader("The flows", anchor=False, help=explain("residual stream") + " " + explain("contribution"))
+    st.header("The flows", anchor=False, help=explain("residual stream") + " " + explain("contribution"))
     _both(two.a.about, two.b.about, two.align, why_apart(two) is None, two.seen)
 
 

@@ -70,7 +70,7 @@ _LEADS = ("Most for", "Most against", "What adds")
 
 def graph(subject: Subject) -> None:
     """The flow graph of the chosen blocks, with the controls of what is drawn."""
-    st.subheader("The flow", anchor=False, help=explain("residual stream") + " " + explain("contribution"))
+    st.header("The flow", anchor=False, help=explain("residual stream") + " " + explain("contribution"))
     _graph(*subject.about, seen(subject.model.name)[0])
 
 

@@ -59,7 +59,7 @@ def one_prompt(subject: Subject, layer: int | None, norm: str, final: bool | Non
 
     names = {"post_attn": "the norm after attention", "post_mlp": "the norm after the MLP"}
     where = "the final norm" if layer is None else f"{names.get(norm, norm)}, layer {layer}"
-    st.subheader(
+    st.header(
         f"This prompt at position {subject.pos} ({plain(subject.token)}): {where}",
         anchor=False,
         help=explain("ln1_out"),
@@ -131,7 +131,7 @@ def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | N
     from visit.analyses.norm_tables import tables_of
     from visit.runs.answers import run_key
 
-    st.subheader("Over a set of prompts", anchor=False)
+    st.header("Over a set of prompts", anchor=False)
     model = subject.model
     chosen = choose_set(model)
     if chosen is None:

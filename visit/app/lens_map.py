@@ -39,7 +39,7 @@ def lens_map(subject: Subject) -> None:
     word, key = as_word(target), seen(name)[0][0]
     lens = lens_under(name, key)
     through = f", through the lens {plain(lens.name)}" if lens else ""
-    st.subheader(f"The stream, read after every block{through}", anchor=False, help=explain("lens map"))
+    st.header(f"The stream, read after every block{through}", anchor=False, help=explain("lens map"))
     names = {"target": f"probability of {word}", "rank": f"rank of {word}", "top": "probability of the top word"}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         switch((name,))

@@ -78,7 +78,7 @@ def take_head(node: str) -> None:
 def overview(chosen: Chosen) -> None:
     """All heads as a map, and as a list."""
     subject = chosen.subject
-    st.subheader("All heads", anchor=False, help=explain("head"))
+    st.header("All heads", anchor=False, help=explain("head"))
     measure: Any = st.segmented_control("Colour", required=True, wrap=True, **segments("measure"))
     listed = bool(st.session_state.get("heads_listed"))
     worded = listed or measure not in _NEEDS_NO_WORDS
@@ -175,7 +175,7 @@ def drill_down(chosen: Chosen) -> None:
     from visit.models.attention import first_visible
 
     subject = chosen.subject
-    st.subheader(f"{chosen.name} at position {subject.pos} ({plain(subject.token)})",
+    st.header(f"{chosen.name} at position {subject.pos} ({plain(subject.token)})",
                  anchor=False, help=explain("value") + " " + explain("pattern"))  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.selectbox("Order", width=230, **choice("order"))
@@ -277,7 +277,7 @@ def picture(chosen: Chosen) -> None:
     from visit.drawing.draw import flow_data
 
     subject = chosen.subject
-    st.subheader("The same as a picture", anchor=False, help=explain("query") + " " + explain("key"))
+    st.header("The same as a picture", anchor=False, help=explain("query") + " " + explain("key"))
     graph = st_head_graph(*subject.about, chosen.layer, chosen.head)
     node = state().graph.node if state().graph.node in graph.by_id else None
     graphs.show(flow_data(graph, "everything", parts="attention", selected=node), "flow_memory")
@@ -293,7 +293,7 @@ def picture(chosen: Chosen) -> None:
 def pattern(chosen: Chosen) -> None:
     """The head's query × key map, and all heads of its layer as small ones."""
     subject = chosen.subject
-    st.subheader(f"The pattern of {chosen.name}", anchor=False, help=explain("pattern"))
+    st.header(f"The pattern of {chosen.name}", anchor=False, help=explain("pattern"))
     acts = subject.acts
     assert acts.pattern is not None
     count = len(acts.token_ids)
@@ -328,7 +328,7 @@ def life(chosen: Chosen) -> None:
     subject = chosen.subject
     source = _chosen_source(chosen)
     token = subject.acts.tokens[source]
-    st.subheader(f"The life of a memory value: {plain(visible(token))}", anchor=False, help=explain("value"))
+    st.header(f"The life of a memory value: {plain(visible(token))}", anchor=False, help=explain("value"))
     tokens = subject.acts.tokens
     key = f"source_{source}_{len(tokens)}"
     st.selectbox("Source token", range(len(tokens)), index=source, key=key, width=260,
@@ -390,7 +390,7 @@ def _chosen_source(chosen: Chosen) -> int:
 
 def paper(chosen: Chosen) -> None:
     """Figures 2, 3 and 5 of the paper for this prompt, for those who open them: they read every head twice."""
-    st.subheader("The paper's figures, for this prompt", anchor=False)
+    st.header("The paper's figures, for this prompt", anchor=False)
     box = st.expander("Figures 2, 3 and 5: whose words are whose?", icon=":material/bar_chart:", key="paper_open",
                       on_change="rerun")  # fmt: skip
     if box.open:

@@ -49,7 +49,7 @@ def chosen_neuron(subject: Subject) -> tuple[int, int] | None:
 def active(subject: Subject) -> None:
     """The most active neurons of a layer at this position."""
     layer = chosen_layer(subject)
-    st.subheader(f"Most active at position {subject.pos} ({plain(subject.token)})", anchor=False,
+    st.header(f"Most active at position {subject.pos} ({plain(subject.token)})", anchor=False,
                  help=explain("mlp_value"))  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.selectbox("Layer", width=110, **listed("layer", range(subject.model.n_layers), layer))
@@ -121,7 +121,7 @@ def word_search(subject: Subject, waits: bool) -> None:
     """Every neuron of the model whose words hold a word. `waits`: what it needs is asked for further up already."""
     from visit.lenses.weights import search_weights
 
-    st.subheader("Search all neurons by word", anchor=False)
+    st.header("Search all neurons by word", anchor=False)
     st.text_input("A word (one token; its leading space is added if needed)", max_chars=100, **field("word"))
     if not state().neurons.word:
         return
@@ -197,7 +197,7 @@ def card(subject: Subject, prompts: PromptSet | None, found: tuple[Any, Any] | N
     stats, sums = found or (None, None)
     index = found_index(subject.model)
     made = neuron_card(subject.model, index, *chosen, stats, sums, () if prompts is None else prompts.prompts)
-    st.subheader(f"Neuron L{chosen[0]} N{chosen[1]}", anchor=False)
+    st.header(f"Neuron L{chosen[0]} N{chosen[1]}", anchor=False)
     if "freq" in made:
         always = ", a regularization neuron" if made["is_regularization"] else ""
         st.markdown(
@@ -346,7 +346,7 @@ def _token_means(means: pd.DataFrame) -> None:
 # ---- the neuron page over a set of prompts ---------------------------------------------------------------------------
 def prompts(subject: Subject) -> PromptSet | None:
     """The set that the rest of the page is about; None while there is nothing usable to run."""
-    st.subheader("Over a set of prompts", anchor=False)
+    st.header("Over a set of prompts", anchor=False)
     return choose_set(subject.model)
 
 

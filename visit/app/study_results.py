@@ -91,7 +91,7 @@ def _unbroken(text: str) -> str:
 
 def _figure(study: Study, figure: str, other: Study | None, drawn: Any) -> None:
     caption, table = caption_of(figure), study.tables[figure]
-    st.subheader(f"{caption.name}. {caption.title}", anchor=caption.anchor)
+    st.header(f"{caption.name}. {caption.title}", anchor=caption.anchor)
     _charts(_drawn(study, figure, other, drawn), figure)
     if figure.startswith("tables"):
         height: Any = "content" if len(table) <= 12 else 420
@@ -159,7 +159,7 @@ def _spelt(table: pd.DataFrame) -> pd.DataFrame:
 
 def _elsewhere(study: Study) -> None:
     """The pages that show the same analyses word by word and neuron by neuron."""
-    st.subheader("More of the norms and neurons", anchor=False)
+    st.header("More of the norms and neurons", anchor=False)
     left, right = st.columns(2)
     left.page_link("pages/layernorm.py", label="Layer norm: every word, every layer, and a test of function words",
                    icon=":material/filter_alt:")  # fmt: skip

@@ -35,7 +35,7 @@ from visit.text.visible import as_word, visible
 # ---- the list of changes ---------------------------------------------------------------------------------------------
 def changes(subject: Subject) -> None:
     """The list of changes, what becomes of the prediction with them, and the text that then follows."""
-    st.subheader("What is changed", anchor=False, help=explain("edit"))
+    st.header("What is changed", anchor=False, help=explain("edit"))
     listed = edit_list.current()
     if not listed:
         st.caption("Nothing yet: choose a part below, in the map, the scatter or the table, or name one.")
@@ -209,7 +209,7 @@ def all_parts(subject: Subject) -> None:
     from visit.causal.agreement import AGREEMENT_KINDS, beside_effect
 
     now = state().whatif
-    st.subheader("Every part, taken out by itself", anchor=False, help=explain("effect"))
+    st.header("Every part, taken out by itself", anchor=False, help=explain("effect"))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         units: Any = st.segmented_control("Parts", required=True, wrap=True, **segments("units"))
         st.selectbox("Replaced", width=250, **choice("replaced"))
@@ -368,7 +368,7 @@ def believed(subject: Subject) -> None:
     from visit.figures.effects import recovery
     from visit.runs.answers import model_run_key
 
-    st.subheader("How far can a graph of few parts be believed?", anchor=False, help=explain("faithfulness"))
+    st.header("How far can a graph of few parts be believed?", anchor=False, help=explain("faithfulness"))
     st.caption(
         "All but the most important heads and neurons are replaced by their mean over this prompt, at this position. "
         "How much of the answer comes back?"

@@ -28,6 +28,9 @@ ICON = (
 )
 
 
+PAGE_STYLE = Path(__file__).with_name("page.css")  # of every page
+
+
 # ---- text ------------------------------------------------------------------------------------------------------------
 def plain(text: str) -> str:
     """Text in a label or caption, where Markdown's signs would be read as such."""

@@ -498,8 +498,8 @@ function show(view) {
     acts.append(button);
   }
   view.traced = make("div");
-  view.inspector.replaceChildren(close, make("h4", "", node.title), make("p", "", node.how + (node.lens ? view.data.lens : "")), ...(node.kept === undefined ? [words(view, node.w, node.p, node.k), facts(view, node)] : bothSides(view, node)), acts, view.traced);
-  if (node.b.length && node.kept === undefined) view.inspector.append(make("h5", "", "The least probable words"), words(view, node.b, [], node.k.slice(node.w.length)));
+  view.inspector.replaceChildren(close, make("h3", "", node.title), make("p", "", node.how + (node.lens ? view.data.lens : "")), ...(node.kept === undefined ? [words(view, node.w, node.p, node.k), facts(view, node)] : bothSides(view, node)), acts, view.traced);
+  if (node.b.length && node.kept === undefined) view.inspector.append(make("h4", "", "The least probable words"), words(view, node.b, [], node.k.slice(node.w.length)));
 }
 
 /** The node's numbers; of a difference, both sides' in two columns. */
@@ -523,7 +523,7 @@ function bothSides(view, node) {
   const columns = make("div", "sides");
   for (const [name, tokens, probs, kinds] of [["A", node.w, node.p, node.k], ["B", node.w2, node.p2, node.k2]]) {
     const side = make("div");
-    side.append(make("h5", "", name), tokens.length ? words(view, tokens.slice(0, 6), probs, kinds) : make("p", "", "absent"));
+    side.append(make("h4", "", name), tokens.length ? words(view, tokens.slice(0, 6), probs, kinds) : make("p", "", "absent"));
     columns.append(side);
   }
   const parts = [make("p", "kept", node.kept), columns, facts(view, node)];
@@ -567,7 +567,7 @@ function traceFrom(view) {
   const found = trace(view, view.index.get(view.selected));
   view.sticky = found;
   light(view, null);
-  view.traced.replaceChildren(make("h5", "", "Came from (share of the |contributions|)"));
+  view.traced.replaceChildren(make("h4", "", "Came from (share of the |contributions|)"));
   for (const [i, part] of found.ends) {
     const node = view.data.nodes[i];
     const whole = addends(view, i).length ? node.title + ", parts not drawn" : node.title;

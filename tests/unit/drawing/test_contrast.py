@@ -1,0 +1,68 @@
+"""Every word on every colour that is made in Python can be read: 4.5 : 1, in both themes and palettes."""
+
+from __future__ import annotations
+
+import tomllib
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from visit.drawing.style import SERIES, page_colours, pill_colours
+
+ROOT = Path(__file__).parents[3]
+THEMES = tomllib.loads((ROOT / ".streamlit/config.toml").read_text(encoding="utf-8"))["theme"]
+
+
+def luminance(colour: str) -> float:
+    """WCAG 2.2, relative luminance."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def blend(front: str, back: str, share: float) -> str:
+    both = ((int(front[i : i + 2], 16), int(back[i : i + 2], 16)) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(share * f + (1 - share) * b):02x}" for f, b in both)
+
+
+def test_the_measure_is_the_published_one():
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
+
+
+@pytest.mark.parametrize(("theme", "palette"), [*product(("light", "dark"), ("safe", "paper"))])
+def test_the_words_of_pills_and_chips(theme, palette):
+    page = page_colours(theme)
+    for name, (fill, _, word) in pill_colours(theme, palette).items():
+        words = [word, page["tag"]] if name in ("g", "o") else [word]
+        assert min(contrast(fill, one) for one in words) >= 4.5, name
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_grey_words_of_the_lens_map(theme):
+    """They stand on no fill and on the palest of each hue: `lens_rows`."""
+    fills = [page_colours(theme)["page"], *(pill_colours(theme, "safe")[name][0] for name in ("t1", "e1", "b1"))]
+    assert min(contrast(page_colours(theme)["tag"], fill) for fill in fills) >= 4.5
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_words_on_the_page_and_on_panels(theme):
+    ours, page = THEMES[theme], page_colours(theme)
+    for back in (ours["backgroundColor"], ours["secondaryBackgroundColor"], page["page"], page["panel"]):
+        for word in (page["ink"], page["quiet"], page["tag"], ours["textColor"], ours["primaryColor"]):
+            assert contrast(word, back) >= 4.5, (word, back)
+        assert contrast(blend(ours["textColor"], back, 0.6), back) >= 4.5  # a caption of Streamlit's
+        assert contrast(blend(ours["textColor"], back, 0.8), back) >= 4.5  # the words of a chart's axes: page.css
+    chosen = blend(ours["primaryColor"], ours["backgroundColor"], 0.14)  # the chosen token: tokens.css
+    assert contrast(ours["primaryColor"], chosen) >= 4.5
+
+
+def test_lines_of_charts_stand_out_from_both_pages():
+    pages = [THEMES[theme]["backgroundColor"] for theme in ("light", "dark")]
+    assert min(contrast(line, page) for line in SERIES for page in pages) >= 3
