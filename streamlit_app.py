@@ -6,6 +6,7 @@ from visit import app as ui
 
 # a drawing of ours: Streamlit would fetch one of its own icons from a font server
 st.set_page_config(page_title="VISIT", page_icon=ui.ICON, layout="wide")
+start = st.Page("pages/home.py", title="Start", icon=":material/home:", default=True, url_path="start")
 flow = st.Page("pages/flow.py", title="Flow graph", icon=":material/account_tree:")
 others = [
     st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:"),
@@ -19,17 +20,19 @@ others = [
 
 
 def home() -> None:
-    """The bare address. A default page would lose an address of its own, so it is this one that leads to the first."""
-    st.switch_page(flow, query_params=st.query_params.to_dict())
+    """The start page under its file's name: as the default page it has no address but the bare one."""
+    st.switch_page(start)
 
 
-page = st.navigation([st.Page(home, title="VISIT", default=True, visibility="hidden"), flow, *others])
+page = st.navigation([start, flow, *others, st.Page(home, url_path="home", visibility="hidden")])
 now = ui.session()
 if now.goto:
     goto, now.goto = now.goto, ""
     st.switch_page(goto, query_params=st.query_params.to_dict())
-if page.url_path == "":
+if page.url_path == "home":
     page.run()
+if page.url_path == "" and ui.carries_state(st.query_params):  # a link as it was shared before there was a start page
+    st.switch_page(flow, query_params=st.query_params.to_dict())
 st.html(ui.PAGE_STYLE)
 ui.open_page(page.url_path)
 ui.begin_page()

@@ -76,9 +76,9 @@ async def visit(port: int) -> None:
     address = f"ws://127.0.0.1:{port}/_stcore/stream"
     options = {"max_size": None, "subprotocols": ["streamlit"], "origin": f"http://127.0.0.1:{port}"}
     async with websockets.connect(address, **options) as channel:
-        visitor = Visitor(channel)
+        visitor = Visitor(channel, "flow")
         cold = await visitor.run()
-        while "graph" not in cold:  # the bare address leads to the first page with a second run
+        while "graph" not in cold:  # a fresh server may lead to the page with a second run
             cold = {**await visitor.run(), **cold}
         show("cold: title sent", cold["title"], 1.5)
         show("cold: controls sent", cold["controls"], 1.5)
@@ -110,7 +110,7 @@ async def visit(port: int) -> None:
         show("compare: changed prompt B", median, None)
         print(f"{'  … as a ratio to the flow page':32s} {median / sorted(single)[1]:6.2f}     (allowed 1.5)")
     async with websockets.connect(address, **options) as channel:
-        show("a second visitor's whole page", (await Visitor(channel).run())["done"], None)
+        show("a second visitor's whole page", (await Visitor(channel, "flow").run())["done"], None)
 
 
 def show(name: str, seconds: float, allowed: float | None) -> None:

@@ -19,7 +19,7 @@ APP = "../../streamlit_app.py"
 
 
 def start(**params: str) -> AppTest:
-    app = AppTest.from_file(APP, default_timeout=60)
+    app = AppTest.from_file(APP, default_timeout=60).switch_page("pages/flow.py")
     for name, value in params.items():
         app.query_params[name] = value
     return app.run()

@@ -30,7 +30,7 @@ def no_downloads():
 
 
 def start(**params: str) -> AppTest:
-    app = AppTest.from_file(APP, default_timeout=60)
+    app = AppTest.from_file(APP, default_timeout=60).switch_page("pages/flow.py")
     for name, value in params.items():
         app.query_params[name] = value
     return app.run()

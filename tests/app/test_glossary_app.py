@@ -56,8 +56,7 @@ def test_a_formula_belongs_to_a_term():
 
 @pytest.mark.parametrize("page", ["flow", "memory", "compare"])
 def test_the_notes_of_a_reading_are_the_glossarys_and_its_text_is_untouched(page):
-    app = AppTest.from_file(APP, default_timeout=90).run()
-    app = app if page == "flow" else app.switch_page(f"pages/{page}.py").run()
+    app = AppTest.from_file(APP, default_timeout=90).switch_page(f"pages/{page}.py").run()
     found = [json.loads(c.proto.json) for c in app.get("bidi_component") if c.proto.component_name == "visit_story"]
     assert found and not app.exception
     for data in found:

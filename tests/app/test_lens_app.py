@@ -39,7 +39,7 @@ def fitted(folder):
 
 
 def start(page: str = "flow", **params: str) -> AppTest:
-    app = AppTest.from_file("../../streamlit_app.py", default_timeout=60)
+    app = AppTest.from_file("../../streamlit_app.py", default_timeout=60).switch_page("pages/flow.py")
     for name, value in params.items():
         app.query_params[name] = value
     app.run()
@@ -210,7 +210,7 @@ def test_the_map_tells_what_is_specific_and_draws_how_near_the_lens_comes(fitted
 def test_the_controls_are_computed_when_they_are_asked_for_and_not_before(fitted):
     app = start(reads="fitted")
     assert not SLOW.runs() and "controls" not in [b.key for b in app.button]
-    app = AppTest.from_file("../../streamlit_app.py", default_timeout=60)
+    app = AppTest.from_file("../../streamlit_app.py", default_timeout=60).switch_page("pages/flow.py")
     app.query_params["reads"], app.session_state["why_open"] = "fitted", True
     app.run()
     app.button(key="controls").click().run()

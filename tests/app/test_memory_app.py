@@ -47,7 +47,7 @@ def test_the_page_opens_on_the_head_that_pushes_hardest():
 
 def test_a_newcomer_finds_the_name_mover_by_opening_the_page():
     """Choose the example (two clicks), open the page (the third): its first line names the head and the name."""
-    app = AppTest.from_file("../../streamlit_app.py", default_timeout=60)
+    app = AppTest.from_file("../../streamlit_app.py", default_timeout=60).switch_page("pages/flow.py")
     app.session_state["examples"] = True  # the list is opened
     app.run().button(key="example Two names: to whom does John give?").click().run()
     app.switch_page("pages/memory.py").run()

@@ -58,8 +58,23 @@ def test_every_address_leads_to_the_page(address, page, path):
     assert page.get_by_text("Page not found").count() == 0
 
 
+@pytest.mark.parametrize("path", ["/", "/home"])
+def test_the_bare_address_is_the_start_page_and_its_links_stay_in_the_app(address, page, path):
+    page.goto(address + path)
+    page.get_by_role("heading", name="VISIT").wait_for(timeout=30_000)
+    page.evaluate("() => { window.same = true }")
+    page.get_by_role("link", name="Head 1 of block 4", exact=True).locator("visible=true").click()
+    browser.ready(page)
+    assert urlparse(page.url).path == "/flow" and query(page) == {"node": "L4.head1", "detail": "4w"}
+    assert page.evaluate("() => window.same"), "the app was not loaded again"
+    assert page.get_by_text("Page not found").count() == 0
+    page.get_by_role("link", name="Start").click()
+    page.get_by_role("heading", name="VISIT").wait_for(timeout=30_000)
+    assert urlparse(page.url).path == "/" and query(page) == {}
+
+
 def test_a_piece_of_the_reading_selects_its_node(address, page):
-    page.goto(address)
+    page.goto(address + "/flow")
     browser.ready(page)
     page.locator(".story button.node").last.click()
     until(page, "q.get('node')")
@@ -79,7 +94,7 @@ def test_a_click_in_the_drawing_opens_the_inspector_and_is_in_the_address(addres
 
 
 def test_a_chip_chooses_the_position_and_a_cell_of_the_map_does_too(address, page):
-    page.goto(address)
+    page.goto(address + "/flow")
     browser.ready(page)
     page.get_by_role("radio", name="·Japan").click()
     until(page, "q.get('pos') === '3'")
@@ -95,7 +110,7 @@ def test_a_chip_chooses_the_position_and_a_cell_of_the_map_does_too(address, pag
 
 
 def test_enter_runs_a_prompt_and_typing_does_not(address, page):
-    page.goto(address)
+    page.goto(address + "/flow")
     browser.ready(page)
     field = page.get_by_label("Prompt", exact=True)
     field.fill("Lionel Messi plays the sport of")

@@ -6,7 +6,7 @@ import browser
 
 
 def test_enter_runs_shift_enter_begins_a_line_and_a_long_prompt_stays_three_lines_high(page):
-    page.goto(page.address)
+    page.goto(f"{page.address}/flow")
     browser.ready(page)
     field = page.get_by_label("Prompt", exact=True)
     low = field.bounding_box()["height"]

@@ -1,12 +1,13 @@
 """The app's side of VISIT: the only code of the package that imports Streamlit."""
 
 from visit.app.follow import begin_page, end_page
+from visit.app.home import carries_state
 from visit.app.prompt_bar import Subject, prompt_bar
 from visit.app.sidebar import sidebar
 from visit.app.state import ensure_entrypoint, open_page, session, shown_errors
 from visit.app.widgets import ICON, PAGE_STYLE, heading
 
 __all__ = [
-    "ICON", "PAGE_STYLE", "Subject", "begin_page", "end_page", "ensure_entrypoint", "heading", "open_page",
-    "prompt_bar", "session", "shown_errors", "sidebar",
+    "ICON", "PAGE_STYLE", "Subject", "begin_page", "carries_state", "end_page", "ensure_entrypoint", "heading",
+    "open_page", "prompt_bar", "session", "shown_errors", "sidebar",
 ]  # fmt: skip

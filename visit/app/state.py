@@ -491,7 +491,7 @@ def open_page(page: str) -> None:
 
 def write_url() -> None:
     """Make the address say what is shown."""
-    params = to_params(state())
+    params = to_params(state()) if session().page else {}  # the bare address is the start page's: it shows no state
     if st.query_params.to_dict() != params:
         st.query_params.from_dict(params)
     session().address = params
