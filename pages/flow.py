@@ -9,7 +9,5 @@ ui.heading(
     "How did this text lead to its next word? One pass, every vector of it read as words.",
 )
 subject = ui.prompt_bar()
-flow.answer_in_sentences(subject)
-flow.causes(subject)
-lens_map.lens_map(subject)
+flow.first_screen(subject, lens_map.lens_map)
 flow.graph(subject)

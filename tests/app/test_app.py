@@ -44,7 +44,7 @@ def test_the_page_opens_on_a_finished_example():
     app = start()
     assert not app.exception and not app.error
     assert app.text_area(key="w_prompt").value == DEFAULT_PROMPT
-    assert "Ledger: exact" in app.sidebar.expander[0].label
+    assert app.sidebar.expander[0].label == "Numbers checked"
     assert [c.proto.component_name for c in app.get("bidi_component")] != []
     assert url(app) == {}
 

@@ -159,7 +159,7 @@ def test_the_doctors_panel_says_what_the_command_says(tmp_path):
     model.hf.save_pretrained(tmp_path)
     model.tokenizer.save_pretrained(tmp_path)
     app = start()
-    button(app, "Doctor").click().run()
+    button(app, "Examine this model").click().run()
     assert not app.exception and "All identities hold." in app.success[0].value
     assert len(app.table) == 3 and "fits" in app.table[1].value["value"].tolist()
     weights = load_file(tmp_path / "model.safetensors")
@@ -168,7 +168,7 @@ def test_the_doctors_panel_says_what_the_command_says(tmp_path):
     app = start(model=str(tmp_path))
     assert not app.exception and len(app.error) == 1 and "The ledger fails" in app.error[0].value
     assert not drawn(app) and not app.get("arrow_vega_lite_chart")
-    button(app, "Doctor").click().run()
+    button(app, "Examine this model").click().run()
     assert not app.exception
     assert any("transformer.h.1.mlp.c_fc.weight is NaN or infinite in 1 place." in e.value for e in app.error)
 

@@ -124,7 +124,7 @@ def saved(folder, **shape) -> str:
 
 def test_a_click_on_compare_with_opens_the_page():
     app = AppTest.from_file("../../streamlit_app.py", default_timeout=60).switch_page("pages/flow.py").run()
-    other = next(t for t in app.text_area if t.label == "Change a word and press Enter")
+    other = next(t for t in app.text_area if t.label.startswith("Compare with"))
     other.set_value("The capital of Italy is the city of").run()
     assert not app.exception and app.title[0].value == "Compare"
     assert app.text_area(key="w_prompt_b").value == "The capital of Italy is the city of"

@@ -81,8 +81,16 @@ def test_nothing_was_thrown_and_nothing_runs(page):
 
 
 def test_fields_keep_their_values_when_the_page_changes(page):
+    from playwright.sync_api import expect
+
     def values() -> list[str]:
-        return [page.get_by_label(name, exact=True).input_value() for name in ("Heads per block", "Values per head")]
+        page.get_by_role("button", name="Controls").last.click()
+        fields = [page.get_by_label(name, exact=True) for name in ("Heads per block", "Values per head")]
+        for one in fields:
+            expect(one).not_to_have_value("")
+        found = [one.input_value() for one in fields]
+        page.keyboard.press("Escape")
+        return found
 
     page.goto(f"{page.address}/flow?prompt=The capital of Japan is the city of&values=3")
     page.locator(".nodes").first.wait_for(timeout=60_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -27,10 +28,21 @@ from visit.app.lens_choice import followed, seen
 from visit.app.measuring import measured
 from visit.app.prompt_bar import Subject
 from visit.app.state import levels, session, shown_errors, state, write_url
-from visit.app.widgets import downloads, plain, sentences
+from visit.app.widgets import READING, beside, downloads, folded, plain, section, sentences
 from visit.text.glossary import explain
 from visit.text.numbers import percent
 from visit.text.visible import visible
+
+
+def first_screen(subject: Subject, map_of: Callable[[Subject], None]) -> None:
+    """The reading, with what was measured, and beside it the map of the stream; below it on a narrow page."""
+    with beside("reading_and_map"):
+        reading, stream = st.columns([0.39, 0.61], gap="medium")
+    with reading:
+        answer_in_sentences(subject)
+        causes(subject)
+    with stream:
+        map_of(subject)
 
 
 def answer_in_sentences(subject: Subject) -> None:
@@ -46,10 +58,10 @@ def causes(subject: Subject) -> None:
         "what each head does",
     )  # fmt: skip
     if found is not None:
-        _told(*found)
+        _told(found[1])
 
 
-def _told(effects: Any, named: Any) -> None:
+def _told(named: Any) -> None:
     """The head with the largest contribution and what happens without it; the others on request."""
     from visit.narrate.causes import cause_story
 
@@ -59,9 +71,9 @@ def _told(effects: Any, named: Any) -> None:
     st.markdown("**What happens without it?** Each head was taken out, and the model ran on.", help=explain("effect"))
     sentences(first or story, "causes", graphs.select)
     with st.container(horizontal=True, vertical_alignment="center"):
-        with st.popover("All heads named, for and against", icon=":material/list:"):
+        with folded("All heads, for and against", "list"):
             sentences(story, "causes_all", graphs.select)
-        st.page_link("pages/whatif.py", label=f"What if? All {len(effects)} heads; how far can this graph be believed?",
+        st.page_link("pages/whatif.py", label="What if? Take any part out",
                      icon=":material/content_cut:")  # fmt: skip
 
 
@@ -70,7 +82,6 @@ _LEADS = ("Most for", "Most against", "What adds")
 
 def graph(subject: Subject) -> None:
     """The flow graph of the chosen blocks, with the controls of what is drawn."""
-    st.header("The flow", anchor=False, help=explain("residual stream") + " " + explain("contribution"))
     _graph(*subject.about, seen(subject.model.name)[0])
 
 
@@ -82,7 +93,8 @@ def _graph(name: str, prompt: Prompt, pos: int, target: int, distractor: int | N
 
     with shown_errors():
         about = (name, prompt, pos, target, distractor)
-        keep, layers = graphs.controls((name,))
+        line = section("flow", "The flow", explain("residual stream") + " " + explain("contribution"))
+        keep, layers = graphs.controls((name,), line)
         followed((name,), (read,))
         model = st_model(name)
         drawn = list(range(model.n_layers)) if layers is None else list(layers)
@@ -101,12 +113,16 @@ def _graph(name: str, prompt: Prompt, pos: int, target: int, distractor: int | N
         session().levels = shown
         look = {**now.look, "color_by": now.color}
         graphs.show(flow_data(built, shown, selected=now.node or None, actions=True, **look), "flow")
-        st.caption(_graph_caption(built))
 
         def whole() -> Any:
             return st_whole_graph(*about, layers, keep, read, now.influence)
 
-        downloads("flow", lambda: graph_tables(whole()), lambda kind: picture_file(whole(), kind, shown, look), True)
+        with line:
+            with folded(*READING):
+                st.caption(_graph_caption(built))
+            downloads(
+                "flow", lambda: graph_tables(whole()), lambda kind: picture_file(whole(), kind, shown, look), True
+            )
     write_url()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from visit.app import widgets
 from visit.app.cache import PLAIN, Layers
 from visit.app.edit_list import take_out
 from visit.app.lens_choice import in_list, seen
@@ -15,7 +16,6 @@ from visit.app.state import CONTROLS, amount, change, choice, field, level_text,
 from visit.errors import VisitError
 from visit.text.glossary import explain
 
-_CONTROL_WIDTH = 150  # px: the controls wrap into a second line where the page is narrow
 _DETAILS = ("states", "words", "everything")
 _SHOWN_FOLDED = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")  # what a folded block shows of itself
 
@@ -82,26 +82,26 @@ def opened_blocks(shown: Mapping[int, str]) -> tuple[int, ...]:
     return tuple(layer for layer, level in shown.items() if level != "states")
 
 
-def controls(models: tuple[str, ...]) -> tuple[Any, Layers]:
-    """Basic controls in one line, the rest under "More". Returns the `Keep`, and the blocks asked for.
+def controls(models: tuple[str, ...], line: Any = None) -> tuple[Any, Layers]:
+    """What is kept and how it is drawn, folded. Returns the `Keep`, and the blocks asked for.
 
-    `models`: those of the graphs, whose lens is chosen here, too.
+    `models`: those of the graphs, whose lens is chosen here, too; `line`: the section's, where the button stands.
     """
     from visit.graph.prune import Keep
 
-    look: dict[str, Any] = {"width": _CONTROL_WIDTH}
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.text_input("Blocks", placeholder="all", help=explain("layers"), **look, **field("layers"))
-        st.text_input("Heads per block", help=explain("keep"), **look, **field("heads"))
-        st.text_input("Values per head", help=f"{explain('value')} {explain('keep')}", **look, **field("values"))
-        st.text_input("Neurons per block", help=f"{explain('mlp_value')} {explain('keep')}", **look, **field("neurons"))
-        st.selectbox("Keep largest by", help=explain("keep by"), **look, **choice("by"))
-        in_list(models)
-        more = st.popover("More")
-    with more:
-        st.checkbox("Heads and memory values through the fitted lens, too", disabled=seen(*models)[0] == PLAIN,
-                    help=explain("carried parts"), **field("carried"))  # fmt: skip
+    with line or st.container(horizontal=True), widgets.folded(*widgets.CONTROLS, key="graph_controls"):
+        kept, drawn = st.columns(2, gap="medium")
+    with kept:
+        st.text_input("Blocks", placeholder="all", help=explain("layers"), **field("layers"))
+        st.text_input("Heads per block", help=explain("keep"), **field("heads"))
+        st.text_input("Values per head", help=f"{explain('value')} {explain('keep')}", **field("values"))
+        st.text_input("Neurons per block", help=f"{explain('mlp_value')} {explain('keep')}", **field("neurons"))
         st.text_input("W_O neurons per block", help=f"{explain('attn_neuron')} {explain('keep')}", **field("rows"))
+        st.selectbox("Keep largest by", help=explain("keep by"), **choice("by"))
+    with drawn:
+        in_list(models)
+        st.checkbox("Heads and values through it, too", disabled=seen(*models)[0] == PLAIN,
+                    help=explain("carried parts"), **field("carried"))  # fmt: skip
         st.selectbox("Fill of a node", **choice("color"))
         st.selectbox("Width of an edge", help=f"{explain('contribution')} {explain('influence')}", **choice("width"))
         st.selectbox("Order of heads and neurons", **choice("sort"))

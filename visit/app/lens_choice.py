@@ -60,9 +60,7 @@ def switch(models: tuple[str, ...]) -> None:
 
 def in_list(models: tuple[str, ...]) -> None:
     """The same as a list, among the controls of a graph."""
-    st.selectbox(
-        "Lens", width=110, help=explain("fitted lens"), **listed("reads", LENSES, _lens_shown(models), "_graph")
-    )
+    st.selectbox("Lens", help=explain("fitted lens"), **listed("reads", LENSES, _lens_shown(models), "_graph"))
 
 
 def _lens_shown(models: tuple[str, ...]) -> str:
@@ -76,14 +74,15 @@ def heading(name: str, key: str) -> str:
 
 
 # ---- what is said of it ----------------------------------------------------------------------------------------------
-def told(model: str, table: pd.DataFrame | None = None) -> None:
+def told(model: str, table: pd.DataFrame | None = None, aside: Any = None) -> None:
     """One line on how well the plain lens reads this model, and the fit where it is wanted, offered or going on.
 
-    `table`: the plain lens map of the pass on screen, which tells it before there is a lens.
+    `table`: the plain lens map of the pass on screen, which tells it before there is a lens; `aside`: where stands
+    what asks for nothing, beside the switch; None: here.
     """
     found = st_lens(model)
     if found.lens is not None:
-        st.caption(_of_report(found.lens, state().reads == "fitted" or seen(model)[0] != PLAIN))
+        (aside or st).caption(_of_report(found.lens, state().reads == "fitted" or seen(model)[0] != PLAIN))
         if not found.kept:
             st.caption(":material/info: The cache folder cannot be written, so this lens is there until the app ends.")
         return
@@ -99,8 +98,11 @@ def told(model: str, table: pd.DataFrame | None = None) -> None:
         return
     if run is not None or little or found.problem or state().reads == "fitted":
         if little:
-            st.caption(f"The plain lens reads little in this model before block {first}: only from there on its top "
-                       "word is the model's final one at three of ten positions of this prompt.")  # fmt: skip
+            st.caption(
+                f"The plain lens reads little in this model before block {first}.",
+                help="Only from there on its top word is the model's final one at three of ten positions of this "
+                     "prompt.",
+            )  # fmt: skip
         elif state().reads == "fitted":
             st.caption("No lens is fitted to this model yet: it is read plainly.")
         _fit_or_bar(model, run)

@@ -12,7 +12,7 @@ from visit.app.lens_choice import seen, switch, told
 from visit.app.lens_trust import why_believe
 from visit.app.prompt_bar import Subject
 from visit.app.state import change, state
-from visit.app.widgets import component, pager, plain
+from visit.app.widgets import CONTROLS, READING, component, folded, pager, plain, section
 from visit.text.glossary import explain
 from visit.text.visible import as_word, visible
 
@@ -39,19 +39,21 @@ def lens_map(subject: Subject) -> None:
     word, key = as_word(target), seen(name)[0][0]
     lens = lens_under(name, key)
     through = f", through the lens {plain(lens.name)}" if lens else ""
-    st.header(f"The stream, read after every block{through}", anchor=False, help=explain("lens map"))
+    line = section("map", f"The stream, read after every block{through}", explain("lens map"))
     names = {"target": f"probability of {word}", "rank": f"rank of {word}", "top": "probability of the top word"}
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with line, folded(*CONTROLS) as controls:
         switch((name,))
         color: Any = st.segmented_control(
             "Colour", list(names), format_func=lambda c: plain(names[c]), default="target", required=True,
             key="map_color", wrap=True,
         )  # fmt: skip
+    with line:
+        reading = folded(*READING)
     line = st.container()
     shown = pager("map", subject.key, len(acts.token_ids), subject.pos, POSITIONS)
     table = st_lens_map(*subject.key, subject.target, tuple(shown), key)
     with line:
-        told(name, None if lens else table)
+        told(name, None if lens else table, controls)
     spelled = character_parts(subject.model.tokenizer, acts.token_ids)
     heads = [f"{visible(spelled[i][0])} {spelled[i][1]}/{spelled[i][2]}" if i in spelled else visible(acts.tokens[i])
              for i in shown]  # fmt: skip
@@ -76,7 +78,8 @@ def lens_map(subject: Subject) -> None:
     )
     if lens is not None:
         _specific(subject, table, key)
-    st.caption(_map_caption(plain(word), lens, bool(found["folds"])))
+    with reading:
+        st.caption(_map_caption(plain(word), lens, bool(found["folds"])))
     if lens is not None:
         _nearness(lens)
         why_believe(name, lens, key)

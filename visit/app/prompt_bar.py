@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import streamlit as st
 
 import visit
 from visit.app.cache import About, PassKey, Prompt, st_capture, st_model_watched
-from visit.app.sidebar import give_back, lead_to_real, show_ledger
+from visit.app.sidebar import give_back, show_ledger
 from visit.app.state import (
     DEFAULT_PROMPT,
     DEFAULT_PROMPT_B,
@@ -25,13 +25,13 @@ from visit.app.state import (
     state,
     value_of,
 )
-from visit.app.widgets import Token, enter_runs, plain, token_box
+from visit.app.tokens import start_note, token_box
+from visit.app.widgets import enter_runs, plain
 from visit.errors import VisitError
 from visit.models.catalog import LISTED, MINI, title
 from visit.models.hub import DOWNLOADS
 from visit.text.glossary import explain
-from visit.text.numbers import percent
-from visit.text.visible import as_word, visible
+from visit.text.visible import visible
 
 if TYPE_CHECKING:
     from visit.activations.record import Activations
@@ -82,30 +82,40 @@ class Subject:
 
 
 def prompt_bar() -> Subject:
-    """The shared bar on top of a page, in two lines: what is run, and its tokens with the words that come next."""
+    """The shared bar on top of a page, one line where it fits: the text, its tokens, what comes next; the rest folded.
+
+    What is wrong with the prompt, its position or its words is said below the bar.
+    """
     show_notes()
     enter_runs()
-    line = st.container(key="prompt_line", horizontal=True, vertical_alignment="center", gap="small")
-    with line:
+    with st.container(key="prompt_line", horizontal=True, vertical_alignment="top", gap="small"):
         st.text_area("Prompt", height="content", label_visibility="collapsed", placeholder="A text; Enter runs it",
                      **field("prompt"))  # fmt: skip
+        tokens = st.container(key="prompt_tokens")
         _examples()
-        with st.popover("Compare", icon=":material/compare_arrows:"):
-            key = f"w_prompt with {state().prompt}"
-            st.text_area("Change a word and press Enter", state().prompt, key=key, on_change=_take_other,
-                         height="content", args=(key,))  # fmt: skip
-            st.caption("Opens both prompts side by side: what changes inside the model?")
+        more = st.popover("More", icon=":material/tune:", key="prompt_more")
     model, acts = run()
     show_ledger(model)
     pos = position(acts)
-    notes = st.container()
-    with line:
-        subject = _asked(model, acts, pos, notes)
-    _chips(subject)
-    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-        _what_example_shows()
-        lead_to_real()
-    chat_line((model, acts))
+    _chat_notes((model, acts))
+    with more:
+        subject = _more(model, acts, pos, st.container())
+    with tokens:
+        token_box(subject)
+    _what_example_shows()
+    return subject
+
+
+def _more(model: Model, acts: Activations, pos: int, notes: Any) -> Subject:
+    """What is asked, with what it is compared, how the prompt is given to the model."""
+    subject = asked_words(model, acts, pos, notes=notes)
+    key = f"w_prompt with {state().prompt}"
+    st.text_area("Compare with: change a word and press Enter", state().prompt, key=key, on_change=_take_other,
+                 height="content", args=(key,),
+                 help="Opens both prompts side by side: what changes inside the model?")  # fmt: skip
+    _chat_controls(model, acts)
+    if said := start_note(subject):
+        st.caption(f":material/anchor: {said}")
     return subject
 
 
@@ -138,16 +148,6 @@ def _what_example_shows() -> None:
         st.caption(f":material/lightbulb: {shown}")
 
 
-def _asked(model: Model, acts: Activations, pos: int, notes: Any) -> Subject:
-    """Target and distractor behind a button that names them; what is wrong with them is said below the bar."""
-    predicted = _predicted(acts, pos)
-    target, other = (read_word(model, value_of(state(), name), name)[0] for name in ("target", "distractor"))
-    named = visible(model.vocabulary[predicted if target is None else target])
-    against = "" if other is None else f", not {visible(model.vocabulary[other])}"
-    with st.popover(plain(f"Target: {named}{against}"), icon=":material/adjust:", key="asked"):
-        return asked_words(model, acts, pos, notes=notes)
-
-
 @cache
 def data_rows(file: str, mini: bool) -> dict[str, dict[str, str]]:
     """label → row of a list that comes with VISIT: of visit-mini's own world, or of ours for real models."""
@@ -162,31 +162,55 @@ def _take_other(key: str) -> None:
 
 
 def chat_line(*sides: tuple[Model, Activations]) -> None:
-    """Below the prompt of a chat model: whether its template wraps the prompt, and what that means; for both sides."""
+    """Below the prompts of chat models: whether their templates wrap them, and what that means; for both sides."""
+    from visit.models.chat import chat_template
+
+    _chat_notes(*sides)
+    chatty = [side for side in sides if chat_template(side[0].tokenizer) is not None]
+    if chatty:
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            _chat_switch(chatty[0][0])
+            if state().chat:
+                with st.popover("System message", type="tertiary", icon=":material/tune:"):
+                    _system_message([acts for _, acts in chatty])
+
+
+def _chat_notes(*sides: tuple[Model, Activations]) -> None:
+    """What is out of order: a start token given twice, a template that is asked for and not there."""
     from visit.models.chat import chat_template
     from visit.models.tokens import doubled_start
 
     for model, acts in sides:
         if note := doubled_start(model.tokenizer, acts.token_ids):
             st.caption(f":material/info: {plain(note)}")
-    chatty = [model for model, _ in sides if chat_template(model.tokenizer) is not None]
-    if state().chat and len(chatty) < len(sides):
-        bare = next(model for model, _ in sides if model not in chatty)
-        st.caption(f":material/info: {plain(title(bare.name))} has no chat template: its prompt is run as plain text.")
-    if not chatty:
-        return
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.toggle("As a chat message", help=explain("chat message"), **field("chat"))
-        if not state().chat:
-            st.caption(f"{plain(title(chatty[0].name))} was trained on chats: a plain text is out of its habit.")
-            return
-        wrapped = next((acts.chat for _, acts in sides if acts.chat is not None), None)
-        added = None if wrapped is None else wrapped.added_system
-        with st.popover("System message", type="tertiary", icon=":material/tune:"):
-            st.text_area("System message", placeholder=added or "none", max_chars=PROMPT_CHARACTERS, **field("system"))
-            st.caption("What the model is told before the message. Empty: what its template says by itself.")
-        if added is not None and not state().system:
-            st.caption(f"The template adds a system message by itself: “{plain(visible(added[:120]))}”.")
+    bare = [model for model, _ in sides if chat_template(model.tokenizer) is None]
+    if state().chat and bare:
+        text = f"{plain(title(bare[0].name))} has no chat template: its prompt is run as plain text."
+        st.caption(f":material/info: {text}")
+
+
+def _chat_controls(model: Model, acts: Activations) -> None:
+    """Of a chat model: whether its template wraps the prompt, and with which system message."""
+    from visit.models.chat import chat_template
+
+    if chat_template(model.tokenizer) is not None:
+        _chat_switch(model)
+        if state().chat:
+            _system_message([acts])
+
+
+def _chat_switch(model: Model) -> None:
+    st.toggle("As a chat message", help=explain("chat message"), **field("chat"))
+    if not state().chat:
+        st.caption(f"{plain(title(model.name))} was trained on chats: a plain text is out of its habit.")
+
+
+def _system_message(passes: list[Activations]) -> None:
+    added = next((acts.chat.added_system for acts in passes if acts.chat is not None), None)
+    st.text_area("System message", placeholder=added or "none", max_chars=PROMPT_CHARACTERS, **field("system"))
+    st.caption("What the model is told before the message. Empty: what its template says by itself.")
+    if added is not None and not state().system:
+        st.caption(f"The template adds a system message by itself: “{plain(visible(added[:120]))}”.")
 
 
 def show_notes() -> None:
@@ -294,50 +318,6 @@ def position(acts: Activations, side: str = "") -> int:
     except VisitError as problem:
         st.info(f"{problem} The last position is shown instead.", icon=":material/link:")
         return len(acts.token_ids) - 1
-
-
-def _chips(subject: Subject) -> None:
-    """The prompt's tokens as chips, the chosen one being the position looked at; then what comes next."""
-    from visit.analyses.overview import predictions
-    from visit.models.tokens import character_parts, special_ids, start_tokens
-
-    model, acts, pos = subject.model, subject.acts, subject.pos
-    count = len(acts.token_ids)
-    spelled = character_parts(model.tokenizer, acts.token_ids)
-    starts = start_tokens(model.tokenizer)
-    starts = starts if starts and acts.token_ids[: len(starts)] == starts else ()
-    special = special_ids(model.tokenizer)
-
-    def shown(i: int) -> Token:
-        """One of several tokens that spell a character says which and what part of it it is."""
-        text = visible(acts.tokens[i])
-        if i in spelled:
-            character, part, parts = spelled[i]
-            text = f"{visible(character)}, part {part} of {parts}"
-        if i < len(starts):
-            return text, "start", ": put in front by the tokenizer", False
-        if acts.token_ids[i] in special:
-            return text, "control", ": a control token", False
-        return text, "", "", acts.tokens[i].endswith("\n")
-
-    table = predictions(model, acts, pos)
-    ids, words = table["id"].tolist(), table["token"].tolist()
-    token_box(
-        [shown(i) for i in range(count)], pos, f"Tokens ({count})", partial(_take_token, count),
-        [(as_word(w), p, percent(p), i == subject.target) for w, p, i in zip(words, table["prob"], ids, strict=True)],
-        lambda n: change(target=words[n]),
-    )  # fmt: skip
-    if starts and count > 1 and acts.pattern is not None:
-        rest = float(acts.pattern[:, :, 1:, 0].float().mean())
-        st.caption(
-            f":material/anchor: The tokenizer puts {plain(visible(acts.tokens[0]))} in front. It is kept: it is the "
-            f"attention sink, on which heads with nothing to fetch rest. Here {percent(rest)} of all attention lies on "
-            "it."
-        )
-
-
-def _take_token(count: int, pos: int) -> None:
-    change(pos=-1 if pos == count - 1 else pos, node="")
 
 
 def _word_field(model: Model, place: Any, notes: Any, name: str, empty: str) -> int | None:

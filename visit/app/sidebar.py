@@ -200,6 +200,7 @@ def sidebar() -> None:
     """Model and ledger. Needs no torch: the ledger fills in when the page has loaded the model."""
     with st.sidebar:
         choose()
+        lead_to_real()
         session().ledger = st.empty()
         st.toggle("Whole words only", help=explain("whole words"), **field("whole"))
         if state().whole:
@@ -212,16 +213,15 @@ def show_ledger(model: Model) -> None:
     holds = bool(table["holds"].all())
     worst = float(table["max_rel_error"].max())
     with session().ledger.container():
-        st.caption(
-            f"{model.family.name} · {model.n_layers} blocks × {model.n_heads} heads · d_model {model.d_model} · "
-            f"{model.d_vocab:,} words · {str(model.dtype).removeprefix('torch.')}"
-        )
+        st.caption(f"{model.family.name} · {model.n_layers} blocks × {model.n_heads} heads · {model.d_vocab:,} words")
         if model.quantization:
             from visit.models.provenance import quantization_note
 
             st.caption(f":material/compress: {quantization_note(model)}.")
-        label = f"Ledger: {'exact' if holds else 'NOT exact'} ({worst:.0e})"
+        label = "Numbers checked" if holds else "Numbers NOT exact"
         with st.expander(label, icon=":material/verified:" if holds else ":material/warning:"):
+            dtype = str(model.dtype).removeprefix("torch.")
+            st.caption(f"d_model {model.d_model}, {dtype}. Largest relative error of all checks: {worst:.0e}.")
             st.caption(explain("ledger"))
             errors = table.groupby(["identity", "name"], as_index=False).agg(
                 error=("max_rel_error", "max"), allowed=("tolerance", "max"), holds=("holds", "all")
@@ -229,9 +229,9 @@ def show_ledger(model: Model) -> None:
             for _, row in errors.iterrows():
                 mark = ":material/check:" if row["holds"] else ":material/close:"
                 st.caption(f"{mark} {row['name']}: {row['error']:.0e} (allowed {row['allowed']:.0e})")
-        st.button("Doctor", icon=":material/stethoscope:", width="stretch",
-                  help="Examine this model: its family, dimensions and tokenizer, the memory it takes, and every "
-                       "identity with its largest error.",
+        st.button("Examine this model", icon=":material/stethoscope:", width="stretch",
+                  help="Its family, dimensions and tokenizer, the memory it takes, and every identity with its "
+                       "largest error: what the command doctor prints.",
                   on_click=lambda: setattr(session(), "doctor", True))  # fmt: skip
     if session().doctor:
         session().doctor = False
@@ -239,8 +239,8 @@ def show_ledger(model: Model) -> None:
     need_numbers(model)
     if not holds:
         st.error(
-            "This model's ledger fails: what is shown cannot be trusted. Press Doctor in the sidebar: it says which "
-            "identity fails first, and why.",
+            "This model's ledger fails: what is shown cannot be trusted. Press “Examine this model” in the sidebar: it "
+            "says which identity fails first, and why.",
             icon=":material/warning:",
         )
 
@@ -250,11 +250,11 @@ def need_numbers(model: Model) -> None:
     if st_ledger(model.name)["max_rel_error"].isna().any():
         raise VisitError(
             f"The ledger fails: {model.name!r} computes values that are no numbers (NaN), so there is nothing to draw. "
-            "Press Doctor in the sidebar: it names the weights that are to blame. Or choose another model."
+            "Press “Examine this model” in the sidebar: it names the weights to blame. Or choose another model."
         )
 
 
-@st.dialog("Doctor", width="large", icon=":material/stethoscope:")
+@st.dialog("This model, examined", width="large", icon=":material/stethoscope:")
 def _doctor(name: str) -> None:
     """What `python -m visit doctor` prints."""
     with st.spinner("Two forward passes and every identity…"):

@@ -53,28 +53,28 @@ export default function ({ data, parentElement, setTriggerValue }) {
   };
   root.onscroll();
 
-  const next = parentElement.querySelector('.following'), SHOWN = 3;
+  // the best guess and the words asked about; the other guesses on request
+  const next = parentElement.querySelector('.following');
   next.setAttribute('aria-label', 'What comes next');
-  const bar = data.following.map(([text, prob, percent, target], n) => {
-    const word = make('button', target ? 'word target' : 'word');
+  const bar = data.following.map(([text, prob, percent, role], n) => {
+    const word = make('button', `word ${role}`);
+    if (role === 'against') word.append(make('i', '', 'not'));
     word.append(make('bdi', '', text), make('b', '', percent));
     word.style.setProperty('--share', `${100 * prob}%`);
-    word.title = target ? 'the target: what the page is about' : 'make it the target';
-    word.setAttribute('aria-pressed', String(target));
-    word.hidden = n >= SHOWN && !target && !root.opened;
-    word.onclick = () => { if (!target) setTriggerValue('take', n); };
+    word.title = { target: 'the target: what the page is about', against: 'the distractor' }[role] ?? 'make it the target';
+    word.setAttribute('aria-pressed', String(role === 'target'));
+    word.onclick = () => { if (role === '') setTriggerValue('take', n); };
     return word;
   });
-  const left = bar.filter((word) => word.hidden).length;
-  const more = make('button', 'more', left ? `${left} more` : 'fewer');
-  more.hidden = data.following.length <= SHOWN + 1;
-  more.setAttribute('aria-expanded', String(!left));
-  more.onclick = () => {
-    root.opened = !root.opened;
-    bar.forEach((word, n) => { word.hidden = n >= SHOWN && !data.following[n][3] && !root.opened; });
-    const hidden = bar.filter((word) => word.hidden).length;
-    more.textContent = hidden ? `${hidden} more` : 'fewer';
-    more.setAttribute('aria-expanded', String(!hidden));
+  const more = make('button', 'more'), extra = bar.filter((word, n) => n > 0 && data.following[n][3] === '');
+  more.hidden = !extra.length;
+  const show = () => {
+    extra.forEach((word) => { word.hidden = !root.opened; });
+    more.textContent = root.opened ? 'fewer' : `${extra.length} more`;
+    more.title = root.opened ? '' : 'the next most probable words';
+    more.setAttribute('aria-expanded', String(Boolean(root.opened)));
   };
-  next.replaceChildren(make('span', 'says', 'comes next'), ...bar, more);
+  more.onclick = () => { root.opened = !root.opened; show(); };
+  show();
+  next.replaceChildren(make('span', 'says', '→'), ...bar, more);
 }

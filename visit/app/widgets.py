@@ -44,14 +44,32 @@ def words_cell(tokens: Any, count: int = 5) -> str | None:
 
 def heading(title: str, answers: str) -> None:
     """The head of a page: its name, and the question that it answers."""
-    st.title(title, anchor=False)
-    st.caption(answers)
+    with st.container(key="heading", horizontal=True, vertical_alignment="bottom", gap="small"):
+        st.title(title, anchor=False, width="content")
+        st.caption(answers, width="content")
+
+
+def section(name: str, title: str, about: str | None = None) -> Any:
+    """The head of a part: its title with a help, and in the same quiet line what is folded (controls, reading aid)."""
+    line = st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"section_{name}")
+    line.header(title, anchor=False, help=about, width="content")
+    return line
+
+
+def folded(label: str, icon: str, key: str | None = None) -> Any:
+    """What a section keeps behind a quiet button of its line."""
+    return st.popover(label, icon=f":material/{icon}:", type="tertiary", key=key)
+
+
+CONTROLS = "Controls", "tune"
+READING = "How to read it", "help"
 
 
 # ---- columns ---------------------------------------------------------------------------------------------------------
 _STACKED = """<style>
 @media (max-width: 1100px) {
-  [class*="st-key-beside_"] [data-testid="stHorizontalBlock"] { flex-direction: column; }
+  [class*="st-key-beside_"] [data-testid="stHorizontalBlock"]:has(> [data-testid="stColumn"]) {
+    flex-direction: column; }
   [class*="st-key-beside_"] [data-testid="stColumn"] { width: 100%; flex: 1 1 auto; }
 }
 </style>"""
@@ -92,38 +110,10 @@ def sentences(found: list[Any], key: str, pick: Callable[[str], None]) -> None:
     )
 
 
-Token = tuple[str, str, str, bool]  # as shown; "", "start" or "control"; what else is known; a line ends after it
-Next = tuple[str, float, str, bool]  # a word that may come next, its probability as a number and as text; the target
-
-
-def token_box(
-    tokens: list[Token], chosen: int, label: str, pick: Callable[[int], None], following: list[Next],
-    take: Callable[[int], None],
-) -> None:  # fmt: skip
-    """A prompt's tokens as running text in a box of three lines, and the words most likely to come next.
-
-    `pick(pos)`: another token was chosen; `take(n)`: the n-th of the next words.
-    """
-
-    def chosen_of(name: str, count: int, then: Callable[[int], None]) -> Callable[[], None]:
-        def call() -> None:
-            found = st.session_state["tokens"][name]
-            if isinstance(found, int | float) and 0 <= int(found) < count:
-                then(int(found))
-
-        return call
-
-    data = {"tokens": [list(t) for t in tokens], "chosen": chosen, "label": label, "version": str(tokens),
-            "following": [list(f) for f in following]}  # fmt: skip
-    html = "<div class='tokens' role='radiogroup'></div><div class='following' role='group'></div>"
-    component("tokens", html)(
-        key="tokens", data=data, on_pick_change=chosen_of("pick", len(tokens), pick),
-        on_take_change=chosen_of("take", len(following), take),
-    )  # fmt: skip
-
-
 _PROMPT_FIELD = """<style>
-.st-key-prompt_line [data-testid="stElementContainer"]:has(textarea) { min-width: min(100%, 20rem); }
+.st-key-prompt_line [data-testid="stElementContainer"]:has(textarea) { flex: 2 1 16rem; min-width: min(100%, 16rem); }
+.st-key-prompt_line > :has(> .st-key-prompt_tokens), .st-key-prompt_tokens { flex: 1 1 auto; width: auto;
+  max-width: 100%; }
 [class*="st-key-w_prompt"] textarea { field-sizing: content; height: auto !important; min-height: 2.4rem !important;
   max-height: 5.6rem; line-height: 1.45; padding-top: 0.5rem; padding-bottom: 0.5rem; resize: none; }
 [class*="st-key-w_prompt"] [data-testid="InputInstructions"] { font-size: 0; }
@@ -240,7 +230,7 @@ def downloads(
         meta, found = tables()
         return to_zip(meta, found) if kind == "zip" else to_json(meta, found, flat=flat)
 
-    with st.popover("Download", icon=":material/download:"):
+    with folded("Download", "download"):
         for kind, what in {**(_PICTURES if picture else {}), **_TABLES}.items():
             st.download_button(
                 f"{kind.upper()}: {what}", partial(make, kind), f"visit-{name}.{kind}", on_click="ignore",
