@@ -1,7 +1,7 @@
 """A trained model, read from its 4-bit file: exact against plain formulas, and showing the values measured on it.
 
-`python -m visit models fetch smollm2` makes these tests run; VISIT_REAL=required (as .ci/run sets it) makes a missing
-model a failure.
+`VISIT_REAL=required python -m pytest -n 0 tests/real` runs these tests (as .ci/run does), after `python -m visit models
+fetch smollm2`.
 """
 
 from __future__ import annotations
