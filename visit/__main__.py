@@ -20,7 +20,7 @@ from visit.cli import (
     neurons,
     study,
 )
-from visit.errors import VisitError
+from visit.errors import VisitError, told_panics
 
 
 class _Parser(argparse.ArgumentParser):
@@ -37,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a terminal without Unicode must not break a table
     try:
         options = _parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
-        return int(options.run(options))
+        with told_panics("What this command needs"):
+            return int(options.run(options))
     except VisitError as error:
         print(f"visit: {error}", file=sys.stderr)
         return 2

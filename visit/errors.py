@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -26,3 +27,23 @@ def check_positive(name: str, number: int | None) -> None:
     """Refuse a count below 1; None, which stands for all, is passed."""
     if number is not None and number < 1:
         raise VisitError(f"{name} must be at least 1; got {number}.")
+
+
+@contextmanager
+def told_panics(what: str) -> Iterator[None]:
+    """Make a panic inside a library written in Rust a `VisitError` that says `what` failed.
+
+    It arrives as a `BaseException`, past every `except Exception`: a thread ends by it, and who waits waits for ever.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise VisitError(f"{what} failed inside its library ({reason}).") from error
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether an exception is a panic of a library written in Rust, whose class nobody can import."""
+    return type(error).__name__ == "PanicException"

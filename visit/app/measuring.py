@@ -17,6 +17,7 @@ import streamlit as st
 
 from visit.app.follow import look_again
 from visit.app.widgets import plain
+from visit.errors import told_panics
 from visit.text.numbers import duration
 
 ONE_AT_A_TIME = threading.Lock()  # measurements wait for each other: what is drawn for others needs the processor, too
@@ -37,7 +38,7 @@ class Measuring:
 
         def run() -> None:
             try:
-                with ONE_AT_A_TIME:
+                with ONE_AT_A_TIME, told_panics("The model's library"):
                     self.found = make()
             except Exception as problem:  # it is shown where the result would stand
                 self.problem = problem

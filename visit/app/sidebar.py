@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -13,6 +12,7 @@ from visit.app.state import change, field, listed, session, state, take, value_o
 from visit.errors import VisitError
 from visit.models import wheels
 from visit.models.catalog import LISTED, MINI, REAL, is_hosted, least, memory_at_hand, need, title
+from visit.models.checkpoint import local_path
 from visit.models.hub import DOWNLOADS, Download
 from visit.text.glossary import explain
 from visit.text.numbers import size_text
@@ -73,7 +73,7 @@ def is_here(name: str) -> bool:
         return wheels.find(name) is not None
     from visit.models import hub
 
-    if name == MINI or Path(name).expanduser().exists() or hub.cached_folder(name) is not None:
+    if name == MINI or local_path(name) is not None or hub.cached_folder(name) is not None:
         return True
     try:
         hub.check_id(name)

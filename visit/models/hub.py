@@ -21,7 +21,8 @@ from typing import Any, Literal
 
 import psutil
 from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.utils import validate_repo_id
 
 from visit.errors import VisitError
 from visit.models import wheels
@@ -30,7 +31,6 @@ from visit.models.checkpoint import WEIGHTS, inspect_weights
 from visit.text.numbers import size_text
 
 HUB_SECONDS = 5.0  # how long the hub may take to answer before we say that it cannot be reached
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 _TOKENIZERS = (".json", ".txt", ".model")  # tokenizer.json, merges.txt, tokenizer.model, configs and the index
 
@@ -49,18 +49,28 @@ class Remote:
         return sum(self.files.values())
 
 
+def is_id(name: str) -> bool:
+    """Whether a name has the form of a hub id, by the rules of the hub's own library."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
+
+
 def check_id(name: str) -> None:
     """Refuse what is neither a folder nor the form of a hub id."""
-    if not _HUB_ID.fullmatch(name) or name.startswith("."):
+    if not is_id(name):
+        shown = name if len(name) < 100 else f"{name[:100]}…"
         raise VisitError(
-            f"No folder {name!r} exists, and it is no hub id either (as 'openai-community/gpt2'). "
+            f"No folder {shown!r} exists, and it is no hub id either (as 'openai-community/gpt2'). "
             "Check the path, or use the embedded model 'visit-mini'."
         )
 
 
 def cached_folder(name: str, revision: str | None = None) -> Path | None:
     """The folder of a model that the hub's cache holds whole; None where it is absent or a part of it is missing."""
-    if not _HUB_ID.fullmatch(name) or name.startswith("."):
+    if not is_id(name):
         return None
     config = try_to_load_from_cache(name, "config.json", revision=revision)
     if not isinstance(config, str):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 
-from visit.errors import VisitError
+from visit.errors import VisitError, told_panics
 from visit.models import gguf, hub, wheels
 from visit.models.catalog import (
     LISTED,
@@ -30,9 +29,17 @@ from visit.models.catalog import (
     memory_at_hand,
     return_freed_memory,
 )
-from visit.models.checkpoint import inspect_weights, tensor_sizes
+from visit.models.checkpoint import (
+    check_config,
+    check_files,
+    inspect_weights,
+    local_path,
+    read_json,
+    readable_files,
+    tensor_sizes,
+)
 from visit.models.families import family_of
-from visit.models.load_weights import ProgressCallback, first_line, read_weights
+from visit.models.load_weights import ProgressCallback, check_claims, first_line, read_weights
 from visit.models.model import Model, wrap
 
 # ---- a LoRA adapter --------------------------------------------------------------------------------------------------
@@ -82,12 +89,9 @@ def _described(folder: Path) -> dict[str, Any]:
             "it again with peft_model.save_pretrained(folder, safe_serialization=True)."
         )
     tensor_sizes(folder / WEIGHTS)  # says so where the file is damaged
-    try:
-        about = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        base, kind = about.get("base_model_name_or_path"), about.get("peft_type")
-    except (ValueError, AttributeError) as error:
-        raise VisitError(f"{CONFIG} in {str(folder)!r} is no config of an adapter ({error}).") from error
-    if not isinstance(base, str) or not base:
+    about = read_json(folder / CONFIG, f"{CONFIG} in {str(folder)!r}")
+    base, kind = about.get("base_model_name_or_path"), about.get("peft_type")
+    if not isinstance(base, str) or not 0 < len(base) < 300 or not base.isprintable():
         raise VisitError(f"{CONFIG} in {str(folder)!r} names no base model (base_model_name_or_path). Write it there.")
     if kind != "LORA" or about.get("megatron_config"):
         raise VisitError(f"VISIT merges LoRA adapters; the one in {str(folder)!r} is of the kind {kind!r}.")
@@ -167,7 +171,9 @@ def read_checkpoint(
         return Loaded(*merged(folder, found, read_base, _read_tokenizer))
     config = _config(folder, name)
     family = family_of(config)
-    kind = _chosen_dtype(name, dtype, config, where, inspect_weights(folder).parameters)
+    weights = inspect_weights(folder)
+    kind = _chosen_dtype(name, dtype, config, where, weights.parameters)
+    check_claims(name, config, weights.shapes)
     if where == "cpu" and kind.itemsize < 4:
         return_freed_memory()
     hf = read_weights(name, folder, config, family.blocks, kind, where, report)
@@ -183,6 +189,7 @@ def _read_gguf(
         config = _config(header.folder, name)
         family = family_of(config)
         kind = _chosen_dtype(name, dtype, config, where, header.parameters)
+        check_claims(name, config, {stored.weight: stored.shape for stored in header.tensors})
         if where == "cpu" and kind.itemsize < 4:
             return_freed_memory()
         # as the file describes it: the automatic class splits texts by the habit of the family, whatever was saved
@@ -196,14 +203,15 @@ def _folder(name: str, revision: str | None, dtype: Any, where: str) -> tuple[Pa
     """Where the files lie (a folder, or one GGUF file), fetched if need be, and which revision they are."""
     if name in LISTED and LISTED[name].wheel is not None:
         name = str(wheels.checked_file(name))
-    folder = MINI_FOLDER if name == MINI else Path(name).expanduser()
-    if name == MINI or folder.exists():
-        file = gguf.find_file(folder)
-        return folder, "sha256:" + gguf.content_key(file) if file else folder_revision(folder)
+    if (local := MINI_FOLDER if name == MINI else local_path(name)) is not None:
+        if not local.is_file():
+            check_files(local)
+        file = gguf.find_file(local)
+        return local, "sha256:" + gguf.content_key(file) if file else folder_revision(local)
     hub.check_id(name)
     if cached := hub.cached_folder(name, revision):
         return cached, cached.name
-    remote = hub.look_up(name, revision)
+    remote, folder = hub.look_up(name, revision), Path()
     for fetched, path in hub.fetch_files(name, revision, list(remote.files)):
         folder = path.parent
         if fetched == "config.json":
@@ -222,12 +230,24 @@ def _parameters(remote: hub.Remote, config: Any) -> int:
 
 
 def _config(folder: Path, name: str) -> Any:
+    if not (folder / "config.json").is_file():
+        inspect_weights(folder)  # says what the folder lacks
+    check_config(folder, name)
     try:
-        return AutoConfig.from_pretrained(str(folder), **_LOCAL)
+        config = AutoConfig.from_pretrained(str(folder), **_LOCAL)
+        sizes = {size: getattr(config, size) for size in _SIZES if hasattr(config, size)}
     except Exception as error:
-        if not (folder / "config.json").is_file():
-            inspect_weights(folder)  # says what the folder lacks
         raise VisitError(f"The config of {name!r} is not one VISIT can read: {first_line(error)}") from error
+    for size, number in sizes.items():
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise VisitError(
+                f"The config of {name!r} says {size} = {number!r}; it must be a whole number from 1. Use the "
+                "config.json that was saved with these weights."
+            )
+    return config
+
+
+_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")  # as every family's config has them
 
 
 def _read_tokenizer(folder: Path, name: str, kind: Any = AutoTokenizer) -> Any:
@@ -235,7 +255,9 @@ def _read_tokenizer(folder: Path, name: str, kind: Any = AutoTokenizer) -> Any:
     if not any((folder / file).is_file() for file in _VOCABULARIES):
         raise VisitError(f"The tokenizer of {name!r} is missing: no {' or '.join(_VOCABULARIES[:3])}. {_FILES}")
     try:
-        tokenizer = kind.from_pretrained(str(folder), **_LOCAL)
+        with told_panics("It"):
+            tokenizer = kind.from_pretrained(str(folder), **_LOCAL)
+            tokenizer("a test")  # with what it puts around every text
         ids = [i for i in tokenizer("a test", add_special_tokens=False)["input_ids"] if i != tokenizer.unk_token_id]
         known = [piece for piece in tokenizer.convert_ids_to_tokens(ids) if piece.strip("▁Ġ ")]
     except Exception as error:
@@ -310,7 +332,7 @@ def _chosen_dtype(name: str, wanted: str | torch.dtype | None, config: Any, wher
 def folder_revision(folder: Path) -> str:
     """A short hash of a folder's weights: sizes, headers and samples of every safetensors file."""
     digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in [file for file in readable_files(folder) if file.suffix == ".safetensors"]:
         size = file.stat().st_size
         digest.update(f"{file.name}:{size}".encode())
         with file.open("rb") as data:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
 from transformers.utils import logging as hf_logging
 
 from visit.errors import VisitError
+from visit.text.numbers import size_text
 
 ProgressCallback = Callable[[int, int], None]  # tensors read so far, of how many
 _HOOK = threading.Lock()  # transformers has one hook for its progress bars, for the whole process
@@ -57,6 +59,51 @@ def read_weights(
     if any(p.device.type == "meta" for p in hf.parameters()):
         raise VisitError(_kept_off(name))
     return hf if where == "auto" else hf.to(where)
+
+
+_SLACK = 0.1  # of the numbers in a checkpoint, which may be missing before transformers is asked what they are
+_TABLES = 1 << 30  # bytes of positions, masks and slopes that a model may make beside its weights
+
+
+def check_claims(name: str, config: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse a config that claims other sizes than the weights have, before any memory is taken for them.
+
+    The model is built without memory (torch's device "meta") and laid beside `shapes`, the weights' own by their
+    headers: transformers would first make what does not fit, at the config's size. Names that only its own tables
+    know are left to it, as long as they are few.
+    """
+    if config.num_hidden_layers > len(shapes):
+        raise VisitError(
+            f"The config of {name!r} contradicts its weights: it describes a model of {config.num_hidden_layers:,} "
+            f"layers, and there are {len(shapes):,} tensors. Use the config.json that was saved with these weights."
+        )
+    try:
+        with quiet(), torch.device("meta"):
+            cls: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+            hf = cls(config)
+    except Exception as error:
+        raise VisitError(f"No model can be made of the config of {name!r}: {first_line(error)}") from error
+    tables = sum(buffer.nelement() * buffer.element_size() for buffer in hf.buffers())
+    if tables > _TABLES:
+        raise VisitError(
+            f"The config of {name!r} asks for tables of {size_text(tables)} beside the weights (positions or masks). "
+            "Use the config.json that was saved with these weights."
+        )
+    prefix = f"{hf.base_model_prefix}."
+    wrong: list[Any] = []
+    missing: dict[str, int] = {}
+    left = dict(shapes)
+    for key, parameter in hf.named_parameters():  # one that is tied to another stands here once
+        there = next((k for k in (key, key.removeprefix(prefix), prefix + key) if k in left), None)
+        stored = None if there is None else left.pop(there)
+        if stored is None:
+            missing[key] = parameter.nelement()
+        elif sorted(stored) != sorted(parameter.shape):  # GGUF stores some of them turned
+            wrong.append((key, stored, parameter.shape))
+    _check_shapes(name, wrong)
+    # under names of before: what is left over is enough for them
+    if sum(missing.values()) > sum(map(math.prod, left.values())) + _SLACK * sum(map(math.prod, shapes.values())):
+        _check_missing(name, sorted(missing))
 
 
 def _placing(where: str) -> dict[str, Any]:
@@ -176,7 +223,7 @@ def _counted(items: Any, total: int, report: ProgressCallback) -> Iterator[Any]:
     report(total, total)
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What an error says first, as a sentence."""
     lines = str(error).split("\n")
     text = [line.strip() for line in lines if line.strip()] or [type(error).__name__]

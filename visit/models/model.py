@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from visit.errors import VisitError
+from visit.errors import VisitError, told_panics
 from visit.models.families import Family, family_of
 from visit.models.tokens import single_token, token_strings
 
@@ -245,7 +245,8 @@ class Model:
         """The id of `target`: an id in range, or a string that is exactly one token; else a `VisitError`."""
         if isinstance(target, str):
             try:
-                target = single_token(self.tokenizer, target, what)
+                with told_panics(f"The tokenizer of {self.name!r}"):
+                    target = single_token(self.tokenizer, target, what)
             except VisitError:  # some tokenizers cannot encode a piece of theirs again: what is shown is accepted back
                 same = [i for i, text in enumerate(self.vocabulary) if text == target]
                 if len(same) != 1:
@@ -290,7 +291,8 @@ def tokenize(model: Model, prompt: str | Sequence[int]) -> tuple[int, ...]:
             raise VisitError(f"The prompt is {'blank' if prompt else 'empty'}. Type at least one word.")
         if not prompt.isascii() and any("\ud800" <= c <= "\udfff" for c in prompt):
             raise VisitError("The prompt holds bytes that are no text. Give it in UTF-8.")
-        ids = tuple(model.tokenizer(prompt)["input_ids"])
+        with told_panics(f"The tokenizer of {model.name!r}"):
+            ids = tuple(model.tokenizer(prompt)["input_ids"])
     else:
         if not all(isinstance(i, int) or hasattr(i, "__index__") for i in prompt):
             raise VisitError("A prompt is a string, or a sequence of token ids (whole numbers).")

@@ -9,10 +9,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from visit.errors import VisitError
 from visit.models.catalog import TooLarge
 from visit.models.fingerprint import Stamp, fingerprint, stamp
 from visit.models.load import read_checkpoint
-from visit.models.load_weights import ProgressCallback
+from visit.models.load_weights import ProgressCallback, first_line
 from visit.models.model import Model, wrap
 
 MAX_MODELS = 2  # the model at hand and the one before it, or the two of a comparison
@@ -128,6 +129,9 @@ class Shelf:
                 gc.freeze()  # the garbage collector need not look at a model and its imports again
         except Exception as error:
             loading.error = error
+        except BaseException as error:  # a library in Rust that panics: whoever waits must hear of it
+            loading.error = VisitError(f"{loading.name!r} cannot be read: {type(error).__name__}: {first_line(error)}")
+            loading.error.__cause__ = error
         with self._lock:
             if loading.model is not None:
                 self._kept[loading.name] = loading
