@@ -62,7 +62,7 @@ def read_weights(
 
 
 _SLACK = 0.1  # of the numbers in a checkpoint, which may be missing before transformers is asked what they are
-_TABLES = 1 << 30  # bytes of positions, masks and slopes that a model may make beside its weights
+_BESIDE = 1 << 30  # bytes of positions, masks and slopes that a model may make beside its weights
 
 
 def check_claims(name: str, config: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -84,7 +84,7 @@ def check_claims(name: str, config: Any, shapes: Mapping[str, tuple[int, ...]]) 
     except Exception as error:
         raise VisitError(f"No model can be made of the config of {name!r}: {first_line(error)}") from error
     tables = sum(buffer.nelement() * buffer.element_size() for buffer in hf.buffers())
-    if tables > _TABLES:
+    if tables > _BESIDE:
         raise VisitError(
             f"The config of {name!r} asks for tables of {size_text(tables)} beside the weights (positions or masks). "
             "Use the config.json that was saved with these weights."
