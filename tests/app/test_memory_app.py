@@ -84,6 +84,7 @@ def test_what_is_folded_away_is_not_computed(monkeypatch):
         assert not app.exception and len(rows(app)) == 9 and rows(app)["value"].iloc[:-1].notna().all()
         assert [e.label for e in app.expander if "Numbers" not in e.label] == [
             "The same as a list: top words, main source, role hints",
+            "The same as a table",
             "What it reads in every head of every layer",
             "Figures 2, 3 and 5: whose words are whose?",
         ]

@@ -24,6 +24,7 @@ from visit.app.cache import (
     st_parting,
     st_single_parts,
 )
+from visit.app.grid import as_table, grid
 from visit.app.lens_choice import followed, heading, seen, switch, told
 from visit.app.prompt_bar import Subject, asked_words, chat_line, data_rows, position, run, show_notes
 from visit.app.sidebar import need_numbers, show_ledger
@@ -45,7 +46,6 @@ from visit.app.widgets import (
     beside,
     downloads,
     enter_runs,
-    on_point,
     on_row,
     pager,
     plain,
@@ -54,7 +54,7 @@ from visit.app.widgets import (
     token_pairs,
 )
 from visit.errors import VisitError
-from visit.figures import maps as figures
+from visit.figures.parting import parting_grid
 from visit.models.catalog import LISTED, MINI, is_hosted, title
 from visit.text.glossary import explain
 from visit.text.numbers import percent
@@ -302,26 +302,24 @@ def parting(two: Two) -> None:
         )
         return
     cell = first_parting(table, measure=measure)
-    chart = figures.parting_map(table, measure, two.a.pos, None if cell is None else (cell["pair"], cell["depth"]))
+    first = None if cell is None else (cell["pair"], cell["depth"])
+    found = parting_grid(table, measure, MEASURES[measure], two.a.pos, first, (two.keys, shown))
 
-    def take_cell(cell: dict[str, Any]) -> None:
-        depth = int(cell["depth"])
+    def take_cell(cell: list[int]) -> None:
+        depth, pos_a, pos_b = cell
         change(
-            pos=two.a.in_address(int(cell["pos_a"])), pos_b=two.b.in_address(int(cell["pos_b"])),
-            detail=f"{max(0, depth - 1)}w", node="L0.resid_pre" if depth == 0 else f"L{depth - 1}.resid_post",
+            pos=two.a.in_address(pos_a), pos_b=two.b.in_address(pos_b), detail=f"{max(0, depth - 1)}w",
+            node="L0.resid_pre" if depth == 0 else f"L{depth - 1}.resid_post",
         )  # fmt: skip
 
-    with st.container(height=figures.map_height(two.a.model.n_layers), border=False):
-        st.altair_chart(
-            chart, width=figures.map_width(table["pair"].nunique()), **on_point("apart_map", "cell", take_cell),
-            alt="How far the two runs are apart after every block at every pair of tokens",
-        )  # fmt: skip
+    grid("apart_map", found, take_cell)
     named = [f"{plain(title(m))}’s {heading(m, lens)}" for m, (lens, _) in zip(two.models, read, strict=False) if lens]
     by = "" if measure.startswith("cosine") else (
         f" Read through {' and '.join(f'the lens {name}' for name in named)}." if named else " Read by the plain lens."
     )  # fmt: skip
     st.caption(_MAP_CAPTIONS[measure] + by + " Framed: where the runs first part. Read a column upwards; "
                "click a cell to open its block in both graphs.")  # fmt: skip
+    as_table("apart_map", found)
 
 
 _MAP_CAPTIONS = {

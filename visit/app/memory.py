@@ -11,8 +11,9 @@ import streamlit as st
 from visit.app import graph_panel as graphs
 from visit.app.cache import st_alignment, st_head, st_head_graph, st_heads, st_life
 from visit.app.graph_panel import picture_file
+from visit.app.grid import as_table, grid
 from visit.app.prompt_bar import Subject
-from visit.app.state import change, choice, segments, state
+from visit.app.state import CONTROLS, change, choice, segments, state
 from visit.app.widgets import beside, downloads, on_point, on_row, pager, plain, sentences, words_cell
 from visit.figures import heads as figures
 from visit.text.glossary import explain
@@ -83,11 +84,8 @@ def overview(chosen: Chosen) -> None:
     listed = bool(st.session_state.get("heads_listed"))
     worded = listed or measure not in _NEEDS_NO_WORDS
     table = st_heads(*subject.about, words=worded, influence=listed)
-    st.altair_chart(
-        figures.heads_map(table, measure, chosen.node), width="stretch",
-        **on_point("heads", "head", lambda point: take_head(point["node"])),
-        alt="Every head of every layer, coloured by the chosen measure",
-    )  # fmt: skip
+    named = CONTROLS["measure"].choices[measure]
+    grid("heads", figures.heads_grid(table, measure, named, chosen.node, subject.about), take_head)
     about = _ABOUT[measure].format(target=plain(subject.word))
     st.caption(f"{about} A dot marks the three longest heads of a layer; click a head to open it below.")
     box = st.expander("The same as a list: top words, main source, role hints", icon=":material/list:",
@@ -302,13 +300,12 @@ def pattern(chosen: Chosen) -> None:
     with whole:
         seen = pager("pattern", subject.key, count, subject.pos, SOURCES)
         rows = acts.pattern[chosen.layer, chosen.head, seen.start : seen.stop, seen.start : seen.stop].float().tolist()
-        st.altair_chart(
-            figures.pattern_map(rows, list(acts.tokens[seen.start : seen.stop]), seen.start, subject.pos),
-            width="content", alt="How the head divides its attention",
-            **on_point("pattern", "row", lambda p: change(pos=subject.in_address(int(p["query"])), node="")),
-        )  # fmt: skip
+        tokens = list(acts.tokens[seen.start : seen.stop])
+        found = figures.pattern_grid(rows, tokens, seen.start, subject.pos, (chosen.node, subject.key))
+        grid("pattern", found, lambda query: change(pos=subject.in_address(query), node=""))
         st.caption("Each row is a position that looks, each column one that is looked at; gold: how much. Every row "
                    "adds up to 1. Click a row to look from there.")  # fmt: skip
+        as_table("pattern", found)
     with small:
         seen = pager("multiples", subject.key, count, subject.pos, SMALL)
         rows = acts.pattern[chosen.layer, :, seen.start : seen.stop, seen.start : seen.stop].float().tolist()
@@ -350,12 +347,10 @@ def _life(chosen: Chosen, source: int) -> None:
         colour: Any = st.segmented_control("Colour of the cells", required=True, wrap=True, **segments("life"))
         by = "source_prob" if colour == "own" else "intersection_head"
     table = st_life(*subject.key, None if by == "source_prob" else subject.pos, source, subject.target)
-    st.altair_chart(
-        figures.life_map(table, token, chosen.node, by), width="stretch",
-        **on_point("life", "life", lambda point: change(head=point["node"], node="")),
-        alt="What the token's memory value reads in every head",
-    )  # fmt: skip
+    found = figures.life_grid(table, token, chosen.node, by, (subject.key, source))
+    grid("life", found, lambda node: change(head=node, node=""))
     st.caption(_life_caption(table, by, plain(visible(token)), subject.model.d_vocab))
+    as_table("life", found)
 
 
 def _life_caption(table: Any, by: str, token: str, d_vocab: int) -> str:

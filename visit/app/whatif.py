@@ -21,10 +21,11 @@ from visit.app.cache import (
 )  # fmt: skip
 from visit.app.edit_list import take_out
 from visit.app.graph_panel import opened_blocks, show
+from visit.app.grid import grid
 from visit.app.measuring import UNASKED, measured
 from visit.app.prompt_bar import Subject
 from visit.app.prompt_sets import watched
-from visit.app.state import choice, field, segments, shown_errors, state
+from visit.app.state import CONTROLS, choice, field, segments, shown_errors, state
 from visit.app.widgets import beside, downloads, on_point, on_row, plain
 from visit.text.glossary import explain
 from visit.text.node_id import NodeId, part_name
@@ -275,13 +276,11 @@ def _moved(subject: Subject, part: pd.Series, before: dict[str, Any]) -> str:
 
 
 def _map(subject: Subject, table: pd.DataFrame, measure: str) -> None:
-    from visit.figures.effects import effects_map
+    from visit.figures.effects import effects_grid
 
-    st.altair_chart(
-        effects_map(table, measure, state().graph.node), width="stretch",
-        **on_point("effects_map", "head", lambda point: _take_out(subject, point["node"])),
-        alt="Every head of every layer, coloured by the chosen measure",
-    )  # fmt: skip
+    title = CONTROLS["show"].choices[measure]
+    found = effects_grid(table, measure, title, state().graph.node, subject.about)
+    grid("effects_map", found, partial(_take_out, subject))
     st.caption(
         f"Each cell is one head, in logits of “{plain(subject.word)}”: blue-green speaks for it, vermilion against it. "
         "A click takes the head out, above."

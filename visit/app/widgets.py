@@ -83,13 +83,12 @@ def beside(name: str) -> Any:
 
 # ---- components: `name.js` and `name.css` lie beside this file -------------------------------------------------------
 @cache
-def component(name: str, html: str, colours: str = "") -> Any:
-    """A component of ours, made once. `colours`: style sheets that are computed."""
-    js, css = (Path(__file__).with_name(f"{name}.{kind}") for kind in ("js", "css"))
+def component(name: str, html: str, colours: str = "", shared: str = "") -> Any:
+    """A component of ours, made once. `colours`: style sheets that are computed; `shared`: a script put before its."""
+    css = Path(__file__).with_name(f"{name}.css")
     style = css.read_text(encoding="utf-8") if css.exists() else ""
-    return st.components.v2.component(
-        f"visit_{name}", html=html, css=style + colours or None, js=js.read_text(encoding="utf-8")
-    )
+    scripts = [Path(__file__).with_name(f"{one}.js").read_text(encoding="utf-8") for one in (shared, name) if one]
+    return st.components.v2.component(f"visit_{name}", html=html, css=style + colours or None, js="\n".join(scripts))
 
 
 def sentences(found: list[Any], key: str, pick: Callable[[str], None]) -> None:

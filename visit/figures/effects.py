@@ -1,4 +1,4 @@
-"""What parts add, what their removal costs, and how the two disagree, as Altair charts."""
+"""What parts add, what their removal costs, and how the two disagree: a grid, and Altair charts."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Any
 
 import pandas as pd
 
-from visit.figures.heads import AWAY_HUE, heads_and_layers
-from visit.figures.maps import HUE, OUTLINE, ROW, heat_map
+from visit.figures.grids import Grid
+from visit.figures.heads import layers_and_heads
+from visit.figures.maps import HUE, OUTLINE
 from visit.text.numbers import number, percent
 
 PART_KINDS = {  # of `visit.causal.agreement`, with the colour of their points
     "adds by itself": HUE, "others make up": "#b8860b", "make up in part": "#d9b44a", "others build on it": "#2f6db3",
     "steers others": "#7a3e9d", "little": OUTLINE,
 }  # fmt: skip
-LOW_ROW = 18  # height of a row where there are many, px
 NAMED = 8  # points with their name: those where contribution and effect disagree most
 _EFFECT_TIPS = {
     "name": "part", "contribution": "adds directly, logits", "influence": "influence, logits",
@@ -22,23 +22,18 @@ _EFFECT_TIPS = {
 }  # fmt: skip
 
 
-def effects_map(table: pd.DataFrame, measure: str, chosen: str) -> Any:
-    """Layers × heads, coloured by "effect", "influence" or "contribution"; a click selects `node` under "head".
+def effects_grid(table: pd.DataFrame, measure: str, title: str, chosen: str, of: Any = None) -> Grid:
+    """Layers × heads, coloured by "effect", "influence" or "contribution", called `title`; a click gives the node's id.
 
     For the target blue-green, against it vermilion. `table`: `visit.narrate.causes.disagreement`'s rows.
     """
-    import altair as alt
-
-    cells = _points(table)
     value = table[measure].astype(float)
-    cells["value"], cells["strength"] = value, (value.abs() / max(float(value.abs().max()), 1e-12)).clip(0, 1)
-    cells["text"] = [f"{v:+.2f}" if abs(v) >= 0.005 else "0" for v in value]
-    cells["framed"] = cells["node"] == chosen
-    color = alt.condition(alt.datum.value < 0, alt.value(AWAY_HUE), alt.value(HUE))
-    tips = {f"{name}:N": title for name, title in _EFFECT_TIPS.items()}
-    layers = heat_map(cells, *heads_and_layers(cells), tips, color, ("head", ["node"]))
-    step = ROW if cells["layer"].nunique() <= 16 else LOW_ROW
-    return layers.properties(height={"step": step}, width="container")
+    cells = _points(table).assign(
+        id=table["node"], framed=table["node"] == chosen, hue=["n" if v < 0 else "p" for v in value],
+        strength=(value.abs() / max(float(value.abs().max()), 1e-12)).clip(0, 1),
+        text=[f"{v:+.2f}" if abs(v) >= 0.005 else "0" for v in value],
+    )  # fmt: skip
+    return layers_and_heads(cells, table, {**_EFFECT_TIPS, "name": ""}, f"{title} of every head of every layer", of)
 
 
 def disagreement(table: pd.DataFrame) -> Any:
@@ -85,8 +80,7 @@ def _outermost(cells: pd.DataFrame, room: float) -> list[int]:
 
 def _points(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({
-        "node": table["node"], "layer": table["layer"], "head": table["head"].astype(object),
-        "row": [f"layer {n}" for n in table["layer"]], "name": table["name"], "kind": table["kind"],
+        "node": table["node"], "name": table["name"], "kind": table["kind"],
         **{name: [number(v, True) for v in table[name]] for name in ("contribution", "influence", "effect")},
         "after": [percent(p) for p in table["prob"]],
     })  # fmt: skip

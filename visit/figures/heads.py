@@ -1,4 +1,4 @@
-"""The attention memory's tables as Altair charts: heads, patterns, a value's life, the paper's figures."""
+"""The attention memory's tables: grids of heads, of a pattern and of a value's life; the paper's figures as charts."""
 
 from __future__ import annotations
 
@@ -7,43 +7,36 @@ from typing import Any
 
 import pandas as pd
 
-from visit.figures.maps import HUE, OUTLINE, ROW, heat_map
+from visit.figures.grids import Grid
 from visit.text.numbers import number, percent, short
 from visit.text.visible import as_word, visible
 
 GOLD = "#c8901e"  # the pattern, as in the drawing
 
 
-def heads_map(table: pd.DataFrame, measure: str, chosen: str) -> Any:
-    """Layers × heads, coloured by one measure; a click selects `node` under "head". `table`: `heads.head_map`.
+def heads_grid(table: pd.DataFrame, measure: str, title: str, chosen: str, of: Any = None) -> Grid:
+    """Heads (to the right) of every layer (upwards) by one measure, called `title`; a click gives the node's id.
 
-    Towards the target blue-green, away vermilion; every other measure from 0 in blue-green. A dot marks the three
-    longest heads of a layer, a frame the chosen one. A table without words (`head_map(…, words=False)`) has none in its
-    tooltips.
+    `table`: `heads.head_map`. Towards the target blue-green, away vermilion; every other measure from 0 in blue-green.
+    A dot marks the three longest heads of a layer, a frame the chosen one. A table without words
+    (`head_map(…, words=False)`) has none in its hints.
     """
-    import altair as alt
-
-    shown = _head_cells(table, measure)
-    shown["framed"] = shown["node"] == chosen
-    tips = {f"{name}:N": title for name, title in _HEAD_TIPS.items() if name in shown}
-    color = alt.condition(alt.datum.value < 0, alt.value(AWAY_HUE), alt.value(HUE))
-    layers = heat_map(shown, *heads_and_layers(table), tips, color, ("head", ["node"]))
-    return layers.properties(height={"step": ROW}, width="container")
+    cells = _head_cells(table, measure)
+    cells["framed"] = cells["id"] == chosen
+    said = {name: title for name, title in _HEAD_SAID.items() if name in cells}
+    return layers_and_heads(cells, table, said, f"{title} of every head of every layer", of)
 
 
-def heads_and_layers(table: pd.DataFrame) -> tuple[Any, Any]:
-    """Heads to the right, layers upwards."""
-    import altair as alt
-
-    plain: dict[str, Any] = {"title": None, "ticks": False, "domain": False}
-    below = alt.Axis(orient="bottom", labelAngle=0, labelExpr="'H' + datum.label", **plain)
-    rows = [f"layer {n}" for n in sorted(table["layer"].unique(), reverse=True)]
-    return alt.X("head:O", axis=below), alt.Y("row:N", sort=rows, axis=alt.Axis(labelOverlap=False, **plain))
+def layers_and_heads(cells: pd.DataFrame, table: pd.DataFrame, said: dict[str, str], label: str, of: Any) -> Grid:
+    """The grid of cells that stand for the rows of `table`: layers upwards, heads to the right."""
+    layers = sorted((int(n) for n in table["layer"].unique()), reverse=True)
+    heads = sorted(int(j) for j in table["head"].unique())
+    placed = cells.assign(row=[layers.index(n) for n in table["layer"]], column=[heads.index(j) for j in table["head"]])
+    return Grid(label, placed, [f"layer {n}" for n in layers], [f"H{j}" for j in heads], said, "layer", of=of)
 
 
-AWAY_HUE = "#c24a08"
-_HEAD_TIPS = {
-    "name": "head", "words": "reads", "source": "takes most from", "contribution": "contribution in logits",
+_HEAD_SAID = {
+    "name": "", "contribution": "contribution in logits", "words": "reads", "source": "takes most from",
     "norm": "norm", "share": "share of the layer", "rank": "rank of the target", "role": "over the whole prompt",
 }  # fmt: skip
 
@@ -55,7 +48,8 @@ def _head_cells(table: pd.DataFrame, measure: str) -> pd.DataFrame:
         text = [f"{int(v):,}" for v in value]
     else:
         strength = value.abs() / max(float(value.abs().max()), 1e-12)
-        text = [f"{v:+.2f}" if measure == "contribution" else f"{v:.2f}" for v in value]
+        sign = "+" if measure == "contribution" else ""
+        text = [f"{v:{sign}.2f}" if abs(v) >= 0.005 else "0" for v in value]
     dots = ["●\u2009" if top else "" for top in table["top3"]]
     sources = zip(table["source_token"], table["source_pos"], table["source_pattern"], strict=True)
     reads = {} if "tokens" not in table else {
@@ -63,8 +57,7 @@ def _head_cells(table: pd.DataFrame, measure: str) -> pd.DataFrame:
         "rank": [f"{r:,}" for r in table["rank"]],
     }  # fmt: skip
     return pd.DataFrame({
-        "node": table["node"], "layer": table["layer"], "head": table["head"],
-        "row": [f"layer {n}" for n in table["layer"]], "value": value, "strength": strength.clip(0, 1),
+        "id": table["node"], "hue": ["n" if v < 0 else "p" for v in value], "strength": strength.clip(0, 1),
         "text": [d + t for d, t in zip(dots, text, strict=True)],
         "name": [f"L{layer} H{head}" for layer, head in zip(table["layer"], table["head"], strict=True)],
         "source": [f"{visible(t)} (position {p}, pattern {short(a)})" for t, p, a in sources],
@@ -74,29 +67,22 @@ def _head_cells(table: pd.DataFrame, measure: str) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def pattern_map(pattern: Any, tokens: list[str], first: int, pos: int) -> Any:
-    """One head's query × key map; a click selects `query` under "row". `pattern`: rows of numbers, from `first` on.
+def pattern_grid(pattern: Any, tokens: list[str], first: int, pos: int, of: Any = None) -> Grid:
+    """One head's query × key map; a click gives the query. `pattern`: rows of numbers, from position `first` on.
 
-    Rows are the positions that look, columns those looked at; the row of `pos` is framed.
+    Rows are the positions that look, columns those looked at; the row of `pos` is the one looked at.
     """
-    import altair as alt
-
-    names = [f"{first + i}\u2003{visible(t)}" for i, t in enumerate(tokens)]
+    names = [visible(t) for t in tokens]
     cells = pd.DataFrame([
-        {"query": first + i, "key": first + j, "row": names[i], "column": names[j], "strength": float(pattern[i][j]),
-         "shown": number(float(pattern[i][j])), "looks": f"{visible(tokens[i])} looks at {visible(tokens[j])}"}
+        {"row": i, "column": j, "id": first + i, "strength": float(pattern[i][j]), "hue": "a", "text": "",
+         "looks": f"{names[i]} looks at {names[j]}", "places": f"{first + i} at {first + j}",
+         "shown": number(float(pattern[i][j]))}
         for i in range(len(names)) for j in range(i + 1)
     ])  # fmt: skip
-    label = "split(datum.label, '\\u2003')[1]"
-    below = alt.Axis(title="looked at", labelExpr=label, labelAngle=-40, labelOverlap=False, ticks=False, domain=False,
-                     labelLimit=90)  # fmt: skip
-    x = alt.X("column:N", sort=names, axis=below)
-    y = alt.Y("row:N", sort=names, axis=alt.Axis(title="looks", labelExpr=label, ticks=False, domain=False))
-    cells["outlined"] = cells["query"] == pos
-    tips = {"looks:N": "pattern", "shown:N": "attention"}
-    rects = heat_map(cells, x, y, tips, alt.value(GOLD), ("row", ["query"]), outline=OUTLINE)
-    step = max(16, min(44, 420 // len(names)))
-    return rects.properties(width={"step": step}, height={"step": min(step, 26)})
+    said = {"looks": "", "places": "positions", "shown": "attention"}
+    row = pos - first if 0 <= pos - first < len(names) else None
+    return Grid("How the head divides its attention: rows look, columns are looked at", cells, names, names, said,
+                "looks ↓ at →", row, square=True, of=of)  # fmt: skip
 
 
 def pattern_multiples(pattern: Any, tokens: list[str], first: int, chosen: int, columns: int = 4) -> Any:
@@ -121,27 +107,23 @@ def pattern_multiples(pattern: Any, tokens: list[str], first: int, chosen: int, 
     return base.facet(facet=alt.Facet("head:N", sort=order, header=header), columns=columns, spacing=8)
 
 
-def life_map(table: pd.DataFrame, token: str, chosen: str, by: str = "source_prob") -> Any:
+def life_grid(table: pd.DataFrame, token: str, chosen: str, by: str = "source_prob", of: Any = None) -> Grid:
     """What one token's memory value reads, layers × heads, coloured by one of its columns between 0 and 1.
 
-    `table`: `visit.analyses.attention_memory.value_life`; a click selects `node` under "life".
+    `table`: `visit.analyses.attention_memory.value_life`; a click gives the head's id.
     """
-    import altair as alt
-
+    nodes = [f"L{n}.head{j}" for n, j in zip(table["layer"], table["head"], strict=True)]
     cells = pd.DataFrame({
-        "node": [f"L{n}.head{j}" for n, j in zip(table["layer"], table["head"], strict=True)],
-        "head": table["head"], "row": [f"layer {n}" for n in table["layer"]], "strength": table[by],
+        "id": nodes, "strength": table[by], "hue": "p", "framed": [node == chosen for node in nodes],
         "text": [as_word(words[0]) for words in table["tokens"]],
+        "name": [f"L{n} H{j}" for n, j in zip(table["layer"], table["head"], strict=True)],
         "words": [", ".join(as_word(w) for w in words) for words in table["tokens"]],
         "standing": [f"{visible(token)} at rank {r:,}, {percent(p)}"
                      for r, p in zip(table["source_rank"], table["source_prob"], strict=True)],
         "norm": [f"{n:.3g}" for n in table["norm"]],
     })  # fmt: skip
-    cells["framed"] = cells["node"] == chosen
-    limit = alt.ExprRef(f"width / {int(table['head'].max()) + 1} - 4")
-    tips = {"words:N": "reads", "standing:N": "its own token", "norm:N": "norm of the value"}
-    layers = heat_map(cells, *heads_and_layers(table), tips, alt.value(HUE), ("life", ["node"]), limit)
-    return layers.properties(height={"step": ROW}, width="container")
+    said = {"name": "", "words": "reads", "standing": "its own token", "norm": "norm of the value"}
+    return layers_and_heads(cells, table, said, "What the token's memory value reads in every head", of)
 
 
 def alignment_chart(scores: pd.DataFrame, figure: int, chance: float) -> Any:

@@ -1,0 +1,92 @@
+"""Maps that are walked with the arrow keys: one Tab stop each, every cell spoken, Enter chooses, a table behind it."""
+
+from __future__ import annotations
+
+import pytest
+from browser import idle
+
+FOCUSED = """() => {
+  let e = document.activeElement;
+  while (e && e.shadowRoot && e.shadowRoot.activeElement) e = e.shadowRoot.activeElement;
+  return e && e.getAttribute("aria-label");
+}"""
+
+
+def focused(page) -> str:
+    return page.evaluate(FOCUSED) or ""
+
+
+def grid(page, label: str):
+    return page.get_by_role("grid", name=label)
+
+
+@pytest.fixture(scope="module")
+def memory(page):
+    page.goto(f"{page.address}/memory?head=L4.head1")
+    page.get_by_text("L4 H1 at position 7").first.wait_for(timeout=60_000)
+    idle(page)
+    return page
+
+
+def test_a_grid_says_what_it_is_and_every_cell_what_it_holds(memory):
+    heads = grid(memory, "of every head of every layer")
+    assert heads.get_by_role("columnheader").count() == 9 and heads.get_by_role("rowheader").count() == 8
+    cells = heads.get_by_role("gridcell")
+    assert cells.count() == 64
+    chosen = heads.get_by_role("gridcell", name="L4 H1", selected=True)
+    assert "contribution in logits: +2.5" in chosen.get_attribute("aria-label")
+    assert heads.locator('[tabindex="0"]').count() == 1  # one stop, at the head looked at
+    assert heads.locator('[tabindex="0"]').get_attribute("aria-label").startswith("L4 H1;")
+
+
+def test_arrows_walk_home_and_end_lead_to_the_ends_and_enter_chooses(memory):
+    heads = grid(memory, "of every head of every layer")
+    heads.locator('[tabindex="0"]').focus()
+    for key, where in (
+        ("ArrowRight", "L4 H2"), ("ArrowUp", "L5 H2"), ("ArrowLeft", "L5 H1"), ("End", "L5 H7"),
+        ("ArrowRight", "L5 H7"), ("Home", "L5 H0"), ("Control+End", "L0 H7"),
+        ("ArrowDown", "L0 H7"), ("Control+Home", "L7 H0"),
+    ):  # fmt: skip
+        memory.keyboard.press(key)
+        assert focused(memory).startswith(f"{where};"), (key, focused(memory))
+    assert heads.locator('[tabindex="0"]').count() == 1
+    memory.locator(".tip:visible").get_by_text("L7 H0").wait_for()  # what is spoken can be seen, too
+    memory.keyboard.press("Tab")
+    assert "L7" not in focused(memory)
+    memory.keyboard.press("Shift+Tab")
+    assert focused(memory).startswith("L7 H0;")
+    memory.keyboard.press("Enter")
+    memory.get_by_text("L7 H0 at position 7").first.wait_for(timeout=30_000)
+    idle(memory)
+    assert focused(memory).startswith("L7 H0;")  # a rerun does not take the cursor away
+    memory.goto(f"{memory.address}/memory?head=L4.head1")
+    memory.get_by_text("L4 H1 at position 7").first.wait_for(timeout=60_000)
+    idle(memory)
+
+
+def test_a_pattern_is_walked_where_it_has_cells_and_chooses_the_position_that_looks(memory):
+    pattern = grid(memory, "How the head divides its attention")
+    assert pattern.locator(".cell").count() == 36
+    pattern.locator('[tabindex="0"]').focus()
+    memory.keyboard.press("Control+End")
+    assert focused(memory).startswith("·of looks at ·of;")
+    memory.keyboard.press("ArrowRight")  # nothing there: no token looks ahead
+    memory.keyboard.press("ArrowUp")
+    assert focused(memory).startswith("·city looks at ·city;")  # the row above is shorter
+    memory.keyboard.press("Enter")
+    memory.get_by_text("at position 6").first.wait_for(timeout=30_000)
+
+
+def test_where_do_they_part_is_walked_and_lists_the_same(page):
+    page.goto(f"{page.address}/compare")
+    page.get_by_role("heading", name="Where do they part?").wait_for(timeout=60_000)
+    idle(page)
+    apart = grid(page, "after every block at every pair of tokens")
+    count = apart.locator(".cell").count()
+    apart.locator('[tabindex="0"]').focus()
+    page.keyboard.press("Control+End")
+    page.keyboard.press("ArrowUp")
+    assert "after: block 0" in focused(page)
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => new URLSearchParams(location.search).get('detail') === '0w'", timeout=30_000)
+    assert count == 9 * 8 and page.errors == []

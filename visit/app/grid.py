@@ -1,0 +1,39 @@
+"""A map of cells on a page: clicked, walked with the arrow keys (one Tab stop), spoken, and listed as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import streamlit as st
+
+from visit.app.widgets import component
+from visit.figures.grids import Grid, grid_data, grid_table
+
+
+@cache
+def _ramps() -> str:
+    from visit.figures.grids import grid_style
+
+    return "".join(grid_style(theme, f".grid.{theme}") for theme in ("light", "dark"))
+
+
+def grid(key: str, found: Grid, take: Callable[[Any], None]) -> None:
+    """Draw a grid; `take` gets the id of the cell that is clicked, or chosen with Enter."""
+
+    def taken() -> None:
+        chosen = st.session_state[key]["cell"]
+        if any(chosen == one for one in found.cells["id"]):
+            take(chosen)
+
+    component("grid", "<div class='grid light'></div>", _ramps(), shared="cells")(
+        key=key, data=grid_data(found), on_cell_change=taken
+    )
+
+
+def as_table(key: str, found: Grid) -> None:
+    """The same as a table, made when it is opened."""
+    box = st.expander("The same as a table", icon=":material/table:", key=f"{key}_table", on_change="rerun")
+    if box.open:
+        box.dataframe(grid_table(found), hide_index=True, height=380)

@@ -1,0 +1,99 @@
+"""Maps of cells that are clicked and walked with the arrow keys: what a page draws, says and lists of them. No torch.
+
+A cell has a hue and a strength between 0 and 1, which become a class ("p14": for the target, 70 %), and classes become
+colours per theme here. Each fill takes the word, black or white, that can be read better on it: at least 4.5 : 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pandas as pd
+
+from visit.drawing.style import page_colours
+
+Hue = Literal["p", "n", "a", "d"]  # for the target (or: much), against it, the pattern, what differs
+SHADES = 20  # of a hue, from almost the page to the full colour
+_FULL_HUES = {
+    "light": {"p": "#0b7a75", "n": "#c24a08", "a": "#c8901e", "d": "#6a4fb3"},
+    "dark": {"p": "#35a98c", "n": "#e07b3e", "a": "#d9a534", "d": "#9a86e0"},
+}
+_PALEST = 0.04  # of the full colour
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A map as cells.
+
+    cells: a row each, with `row` and `column` (numbers, from 0), `strength` (0 to 1), `hue`, `text` (a word or number
+    in the cell), `id` (what a click gives), the columns of `said`, and `framed` where some cells are.
+    rows: their names, downwards. columns: their names. said: columns of `cells` with their titles, the first one first:
+    the hint of a cell, what is spoken of it, and the table.
+    row, column: the line looked at. square: cells without words, as wide as high.
+    """
+
+    label: str
+    cells: pd.DataFrame
+    rows: list[str]
+    columns: list[str]
+    said: dict[str, str]
+    corner: str = ""
+    row: int | None = None
+    column: int | None = None
+    square: bool = False
+    of: Any = field(default=None)  # what it is a map of: the arrow keys' place is kept while it stays
+
+
+def grid_data(grid: Grid) -> dict[str, Any]:
+    """The grid as `visit/app/grid.js` takes it; a place without a cell is None."""
+    lines: list[list[dict[str, Any] | None]] = [[None] * len(grid.columns) for _ in grid.rows]
+    for cell in grid.cells.to_dict("records"):
+        step = round(SHADES * min(1.0, max(0.0, cell["strength"]))) if cell["strength"] == cell["strength"] else 0
+        hint = [f"{title}: {cell[name]}" if title else str(cell[name]) for name, title in grid.said.items()]
+        lines[int(cell["row"])][int(cell["column"])] = {
+            "w": cell["text"], "c": f"{cell['hue']}{step}", "t": "\n".join(hint), "id": cell["id"],
+            "f": int(bool(cell.get("framed"))),
+        }  # fmt: skip
+    return {
+        "label": grid.label, "corner": grid.corner, "columns": grid.columns, "row": grid.row, "column": grid.column,
+        "square": int(grid.square), "of": repr((grid.of, grid.rows, grid.columns)),
+        "rows": [{"name": name, "cells": cells} for name, cells in zip(grid.rows, lines, strict=True)],
+    }  # fmt: skip
+
+
+def grid_table(grid: Grid) -> pd.DataFrame:
+    """The same cells as a table, a row each."""
+    found = grid.cells.sort_values(["row", "column"], kind="stable")
+    return found[list(grid.said)].rename(columns={name: title or name for name, title in grid.said.items()})
+
+
+def ramp(theme: str, hue: str) -> list[tuple[str, str]]:
+    """(fill, word) of every step of a hue in one theme."""
+    page, full = page_colours(theme)["page"], _FULL_HUES[theme][hue]
+    shares = [_PALEST + (1 - _PALEST) * n / SHADES for n in range(SHADES + 1)]
+    fills = [_blend(full, page, share) for share in shares]
+    return [(fill, "#000000" if _luminance(fill) > _BOTH_READ else "#ffffff") for fill in fills]
+
+
+_BOTH_READ = 0.179  # luminance at which black and white words have the same contrast, 4.58 : 1
+
+
+def _blend(front: str, back: str, share: float) -> str:
+    both = ((int(front[i : i + 2], 16), int(back[i : i + 2], 16)) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(share * f + (1 - share) * b):02x}" for f, b in both)
+
+
+def _luminance(colour: str) -> float:
+    """Relative luminance (WCAG 2.2)."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def grid_style(theme: str, scope: str) -> str:
+    """CSS of every class under `scope`: `--f` the fill, `--w` the word."""
+    return "".join(
+        f"{scope} .{hue}{n}{{--f:{fill};--w:{word}}}"
+        for hue in _FULL_HUES[theme] for n, (fill, word) in enumerate(ramp(theme, hue))
+    )  # fmt: skip
