@@ -229,7 +229,7 @@ def all_parts(subject: Subject) -> None:
     st.markdown(_summary(subject, table))
     if units == "heads":
         measure: Any = st.segmented_control("Colour", required=True, wrap=True, **segments("show"))
-        _map(subject, table, measure)
+        _heads_map(subject, table, measure)
     with beside("effects"):
         left, right = st.columns([1, 1], gap="medium")
         with left:
@@ -275,7 +275,7 @@ def _moved(subject: Subject, part: pd.Series, before: dict[str, Any]) -> str:
     return f"{told}, for its rivals {'lose' if lost > 0 else 'win'} more"
 
 
-def _map(subject: Subject, table: pd.DataFrame, measure: str) -> None:
+def _heads_map(subject: Subject, table: pd.DataFrame, measure: str) -> None:
     from visit.figures.effects import effects_grid
 
     title = CONTROLS["show"].choices[measure]

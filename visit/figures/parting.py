@@ -28,7 +28,7 @@ def parting_grid(
     top = 1.0 if measure in ("js", "apart") else max(float(table[measure].max()), 1e-12)
     depths = sorted((int(d) for d in table["depth"].unique()), reverse=True)
     pairs = sorted(int(p) for p in table["pair"].unique())
-    names = [_joined(a, b) for a, b in zip(table["token_a"], table["token_b"], strict=True)]
+    names = [_token_names(a, b) for a, b in zip(table["token_a"], table["token_b"], strict=True)]
     shown = dict(zip(table["pair"], names, strict=True))
     places = zip(table["depth"], table["pos_a"], table["pos_b"], strict=True)
     cells = pd.DataFrame({
@@ -50,5 +50,5 @@ def parting_grid(
     return Grid(label, cells, names_of_rows, columns, _PARTING_SAID, "after", column=looked, of=of)
 
 
-def _joined(a: str, b: str) -> str:
+def _token_names(a: str, b: str) -> str:
     return " / ".join(dict.fromkeys((visible(a), visible(b))))
