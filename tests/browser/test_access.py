@@ -11,7 +11,7 @@ from pathlib import Path
 
 import axe_playwright_python
 import pytest
-from browser import idle
+from browser import idle, navigation
 
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8")
 
@@ -49,17 +49,6 @@ CHART_WORDS = """() => {
 }"""
 
 
-def names(chromium, address) -> list[str]:
-    """The paths of all pages of the navigation, hidden ones left out."""
-    context = chromium.new_context(viewport={"width": 1440, "height": 1000})
-    page = context.new_page()
-    page.goto(f"{address}/glossary")
-    page.locator("[data-testid=stSidebarNavLink]").first.wait_for(timeout=60_000)
-    links = page.locator("[data-testid=stSidebarNavLink]").evaluate_all("all => all.map((a) => a.pathname)")
-    context.close()
-    return list(dict.fromkeys(links))
-
-
 @pytest.fixture(scope="module", params=["light", "dark"])
 def look(request, chromium):
     context = chromium.new_context(viewport={"width": 1440, "height": 1000}, color_scheme=request.param)
@@ -90,7 +79,7 @@ def test_the_check_sees_what_is_wrong(look):
 def test_every_page_of_the_navigation(chromium, address, look):
     wrong: list[str] = []
     drawn = 0
-    pages = names(chromium, address)
+    pages = navigation(chromium, address)
     assert {"/flow", "/compare", "/whatif", "/memory", "/layernorm", "/neurons", "/study", "/glossary"} <= {*pages}
     for path in pages:
         look.goto(address + path)

@@ -113,12 +113,12 @@ def test_fields_keep_their_values_when_the_page_changes(page):
 
 
 def test_a_click_in_a_sentence_brings_the_graph_into_sight(page):
-    page.set_viewport_size({"width": 1440, "height": 900})
+    page.set_viewport_size({"width": 1440, "height": 600})
     page.goto(f"{page.address}/flow")
     page.locator(".nodes").first.wait_for(timeout=60_000)
     idle(page)
     top = page.locator(".frame").bounding_box()["y"]
-    assert top > 900, "the graph lies below"
+    assert top > 600, "the graph lies below"
     page.locator(".story button.node").first.click()
     page.wait_for_timeout(2500)
-    assert page.locator(".frame").bounding_box()["y"] < 700
+    assert page.locator(".frame").bounding_box()["y"] < 450

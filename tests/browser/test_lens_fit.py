@@ -13,6 +13,7 @@ def test_the_embedded_models_lens_is_fitted_by_itself_and_then_one_click_away(ch
         page.goto(f"{address}/flow")
         ready(page)
         assert page.get_by_text("As the plain lens reads it, ").count() == 1, "plain meanwhile"
+        page.get_by_role("button", name="Controls").first.click()
         page.get_by_text("so it is what opens").wait_for(timeout=90_000)
         assert len(list((tmp_path / "lenses").glob("*.safetensors"))) == 1
         page.get_by_role("radio", name="fitted").click()

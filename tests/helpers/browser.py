@@ -81,3 +81,14 @@ def idle(page) -> None:
     page.wait_for_timeout(500)
     page.wait_for_function("() => !document.querySelector('[data-testid=stStatusWidget]')", timeout=60_000)
     page.wait_for_timeout(400)
+
+
+def navigation(chromium, address: str) -> list[str]:
+    """The paths of all pages of the navigation, hidden ones left out."""
+    context = chromium.new_context(viewport={"width": 1440, "height": 1000})
+    page = context.new_page()
+    page.goto(f"{address}/glossary")
+    page.locator("[data-testid=stSidebarNavLink]").first.wait_for(timeout=60_000)
+    links = page.locator("[data-testid=stSidebarNavLink]").evaluate_all("all => all.map((a) => a.pathname)")
+    context.close()
+    return list(dict.fromkeys(links))

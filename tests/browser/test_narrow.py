@@ -1,0 +1,59 @@
+"""On a phone and on half a screen nothing is wider than the page, and no button's words are cut."""
+
+from __future__ import annotations
+
+import pytest
+from browser import idle, navigation
+
+# what makes the page, or Streamlit's part of it that scrolls, wider than the screen: the outermost culprits
+TOO_WIDE = """() => {
+  const wide = innerWidth + 1, found = [];
+  const bounded = (e) => { // within something that scrolls by itself, or cuts what is outside
+    for (let p = e.parentElement; p && !p.matches("[data-testid=stMain]"); p = p.parentElement)
+      if (getComputedStyle(p).overflowX !== "visible" && p.getBoundingClientRect().right <= wide) return true;
+    return false;
+  };
+  for (const e of document.querySelectorAll("[data-testid=stMain] *"))
+    if (e.getClientRects().length && e.getBoundingClientRect().right > wide && !bounded(e))
+      found.push(`${e.tagName} ${e.dataset.testid ?? ""} ${e.className} ${Math.round(e.getBoundingClientRect().right)}`);
+  const main = document.querySelector("[data-testid=stMain]");
+  const scrolls = Math.max(document.documentElement.scrollWidth, main.scrollWidth);
+  return scrolls > innerWidth ? [`scrolls to ${scrolls}`, ...found.slice(0, 4)] : found.slice(0, 4);
+}"""
+
+CUT = """() => [...document.querySelectorAll("[data-testid=stMain] :is(button, a) :is(p, span, div)")]
+  .filter((e) => e.getClientRects().length && e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0
+    && getComputedStyle(e).overflowX !== "visible" && e.textContent.trim())
+  .map((e) => e.textContent)"""
+
+
+@pytest.fixture(scope="module", params=[390, 800])
+def screen(request, chromium):
+    context = chromium.new_context(viewport={"width": request.param, "height": 844})
+    yield context.new_page()
+    context.close()
+
+
+def test_the_check_sees_what_is_wrong(screen):
+    screen.set_content(
+        "<main data-testid=stMain><div style='width:1200px'>wide</div><div style='overflow:auto'><i style="
+        "'display:block;width:2000px'>scrolls by itself</i></div><button style='width:50px'><p style="
+        "'overflow:hidden;white-space:nowrap'>All that this button says</p></button></main>"
+    )
+    wide = screen.evaluate(TOO_WIDE)
+    assert wide[0].startswith("scrolls to 12") and "DIV" in wide[1] and len(wide) == 2
+    assert screen.evaluate(CUT) == ["All that this button says"]
+
+
+def test_no_page_is_wider_than_the_screen(chromium, address, screen):
+    wrong: dict[str, list[str]] = {}
+    changed = "/whatif?edits=L4.head1~zero@-1;L2.mlp_out~scale0.5@all"
+    for path in [*navigation(chromium, address), changed, "/flow?target= Tokyo&distractor= Kyoto"]:
+        screen.goto(address + path)
+        screen.locator("[data-testid=stMainBlockContainer] h1").first.wait_for(timeout=60_000)
+        idle(screen)
+        idle(screen)  # what is measured beside the page, too
+        found = screen.evaluate(TOO_WIDE) + [f"cut: {words}" for words in screen.evaluate(CUT)]
+        if found:
+            wrong[path] = found
+    assert not wrong, "\n".join(f"{path}: {found}" for path, found in wrong.items())
