@@ -22,10 +22,8 @@ NAMES = "When Mary and John went to the store, John gave a drink to"
 PROMPT = [5, 17, 3, 99, 41, 17, 8]
 
 
-def start(opened: tuple[str, ...] = (), **params: str) -> AppTest:
+def start(**params: str) -> AppTest:
     app = AppTest.from_file("../../streamlit_app.py", default_timeout=60)
-    for name in opened:
-        app.session_state[name] = True
     for name, value in params.items():
         app.query_params[name] = value
     return app.run().switch_page("pages/memory.py").run()
@@ -60,12 +58,13 @@ def test_a_newcomer_finds_the_name_mover_by_opening_the_page():
 
 def test_the_address_names_head_order_and_source():
     where = {"prompt": NAMES, "head": "L3.head5", "order": "source_pos", "sink": "aside"}
-    app = start(gain="folded", source="3", measure="rank", **where)
+    app = start(gain="folded", source="3", opened="life", measure="rank", **where)
     assert not app.exception and not app.error and not app.warning
     table = rows(app)
     assert table["source"].tolist()[:4] == ["·Mary (1)", "·and (2)", "·John (3)", "·went (4)"]
     assert "negated" in table.columns, "this head pushes “ Mary” away"
-    assert any("The life of a memory value: ·John" in s.value for s in app.header)
+    assert any(e.label.startswith("The life of a memory value: what ·John") for e in app.expander)
+    assert next(b.value for b in app.selectbox if b.label == "Source token") == 3
     plain = rows(start(**where))
     assert plain["key"].tolist() != table["key"].tolist() and plain["value"].tolist() == table["value"].tolist()
 
@@ -78,23 +77,22 @@ def test_what_is_folded_away_is_not_computed(monkeypatch):
     """By default: the numbers of all heads, the words of one. Lists, lives and figures are read when opened."""
     prompt = "The capital of Norway is the city of"
     with monkeypatch.context() as patch:
-        for place in ("heads._head_readings", "attention_memory.value_life", "overlap.alignment_scores"):
-            patch.setattr(f"visit.analyses.{place}", never)
+        for place in ("analyses.heads._head_readings", "analyses.attention_memory.value_life",
+                      "analyses.overlap.alignment_scores", "narrate.memory.head_graph",
+                      "figures.heads.pattern_multiples"):  # fmt: skip
+            patch.setattr(f"visit.{place}", never)
         app = start(prompt=prompt)
         assert not app.exception and len(rows(app)) == 9 and rows(app)["value"].iloc[:-1].notna().all()
-        assert [e.label for e in app.expander if "Numbers" not in e.label] == [
-            "The same as a list: top words, main source, role hints",
-            "The same as a table",
-            "What it reads in every head of every layer",
-            "Figures 2, 3 and 5: whose words are whose?",
-        ]
-        for name in ("heads_listed", "life_open", "paper_open"):
-            broken = start(prompt=prompt, opened=(name,))
+        for name in PARTS:
+            broken = start(prompt=prompt, opened=name)
             assert broken.exception or broken.error, f"{name}: what it shows is computed now"
-    app = start(prompt=prompt, opened=("heads_listed", "life_open", "paper_open"))
+    app = start(prompt=prompt, opened=",".join(PARTS))
     assert not app.exception and len([d for d in app.dataframe if "words" in d.value]) == 1
     assert any("(Fig. 3)" in m.value for m in app.markdown)
     assert any("What any head would write if it looked at" in c.value for c in app.caption)
+
+
+PARTS = ("heads-list", "head-picture", "pattern", "life", "paper-figures")
 
 
 @pytest.mark.parametrize("measure", ["intersection_final", "rank", "norm"])
@@ -184,7 +182,7 @@ def test_the_public_name():
 
 def test_the_list_of_heads_has_influence_beside_contribution_and_the_map_alone_computes_none():
     app = AppTest.from_file("../../streamlit_app.py", default_timeout=60)
-    app.session_state["heads_listed"] = True
+    app.query_params["opened"] = "heads-list"
     app.run().switch_page("pages/memory.py").run()
     assert not app.exception and not app.error
     listed = next(d.value for d in app.dataframe if "influence" in d.value)

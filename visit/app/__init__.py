@@ -5,9 +5,9 @@ from visit.app.home import carries_state
 from visit.app.prompt_bar import Subject, prompt_bar
 from visit.app.sidebar import sidebar
 from visit.app.state import ensure_entrypoint, open_page, session, shown_errors
-from visit.app.widgets import ICON, PAGE_STYLE, heading
+from visit.app.widgets import ICON, PAGE_STYLE, heading, unfolding
 
 __all__ = [
     "ICON", "PAGE_STYLE", "Subject", "begin_page", "carries_state", "end_page", "ensure_entrypoint", "heading",
-    "open_page", "prompt_bar", "session", "shown_errors", "sidebar",
+    "open_page", "prompt_bar", "session", "shown_errors", "sidebar", "unfolding",
 ]  # fmt: skip

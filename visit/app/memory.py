@@ -13,8 +13,8 @@ from visit.app.cache import st_alignment, st_head, st_head_graph, st_heads, st_l
 from visit.app.graph_panel import picture_file
 from visit.app.grid import as_table, grid
 from visit.app.prompt_bar import Subject
-from visit.app.state import CONTROLS, change, choice, segments, state
-from visit.app.widgets import beside, downloads, on_point, on_row, pager, plain, sentences, words_cell
+from visit.app.state import CONTROLS, change, choice, is_opened, segments, set_opened, state
+from visit.app.widgets import beside, downloads, on_point, on_row, pager, plain, sentences, unfolding, words_cell
 from visit.figures import heads as figures
 from visit.text.glossary import explain
 from visit.text.numbers import percent, short
@@ -81,17 +81,15 @@ def overview(chosen: Chosen) -> None:
     subject = chosen.subject
     st.header("All heads", anchor=False, help=explain("head"))
     measure: Any = st.segmented_control("Colour", required=True, wrap=True, **segments("measure"))
-    listed = bool(st.session_state.get("heads_listed"))
+    listed = is_opened("heads-list")
     worded = listed or measure not in _NEEDS_NO_WORDS
     table = st_heads(*subject.about, words=worded, influence=listed)
     named = CONTROLS["measure"].choices[measure]
     grid("heads", figures.heads_grid(table, measure, named, chosen.node, subject.about), take_head)
     about = _ABOUT[measure].format(target=plain(subject.word))
     st.caption(f"{about} A dot marks the three longest heads of a layer; click a head to open it below.")
-    box = st.expander("The same as a list: top words, main source, role hints", icon=":material/list:",
-                      key="heads_listed", on_change="rerun")  # fmt: skip
-    if box.open:
-        with box:
+    with unfolding("heads-list", "All heads as a list: top words, main source, role hints") as opened:
+        if opened:
             _head_list(table, measure)
 
 
@@ -228,7 +226,7 @@ def _source_table(chosen: Chosen, table: pd.DataFrame) -> None:
     def take_source(pos: Any) -> None:
         if not pd.isna(pos):
             change(source=int(pos))
-            st.session_state["life_open"] = True
+            set_opened("life", True)
 
     st.dataframe(
         shown, hide_index=True, placeholder="–", **on_row("memory_rows", table["source_pos"].tolist(), take_source),
@@ -272,10 +270,15 @@ def _source_name(row: dict[str, Any]) -> str:
 
 def picture(chosen: Chosen) -> None:
     """The head as a drawing: query, keys, memory values, output."""
+    with unfolding("head-picture", f"{chosen.name} as a picture: query, keys, memory values, output") as opened:
+        if opened:
+            _head_picture(chosen)
+
+
+def _head_picture(chosen: Chosen) -> None:
     from visit.drawing.draw import flow_data
 
     subject = chosen.subject
-    st.header("The same as a picture", anchor=False, help=explain("query") + " " + explain("key"))
     graph = st_head_graph(*subject.about, chosen.layer, chosen.head)
     node = state().graph.node if state().graph.node in graph.by_id else None
     graphs.show(flow_data(graph, "everything", parts="attention", selected=node), "flow_memory")
@@ -290,8 +293,13 @@ def picture(chosen: Chosen) -> None:
 
 def pattern(chosen: Chosen) -> None:
     """The head's query × key map, and all heads of its layer as small ones."""
+    with unfolding("pattern", f"The pattern of {chosen.name}: from every position to every other") as opened:
+        if opened:
+            _both_patterns(chosen)
+
+
+def _both_patterns(chosen: Chosen) -> None:
     subject = chosen.subject
-    st.header(f"The pattern of {chosen.name}", anchor=False, help=explain("pattern"))
     acts = subject.acts
     assert acts.pattern is not None
     count = len(acts.token_ids)
@@ -322,21 +330,21 @@ def pattern(chosen: Chosen) -> None:
 
 def life(chosen: Chosen) -> None:
     """What one source token is remembered as, in every head of every layer."""
-    subject = chosen.subject
     source = _chosen_source(chosen)
-    token = subject.acts.tokens[source]
-    st.header(f"The life of a memory value: {plain(visible(token))}", anchor=False, help=explain("value"))
-    tokens = subject.acts.tokens
+    token = plain(visible(chosen.subject.acts.tokens[source]))
+    label = f"The life of a memory value: what {token} is remembered as in every head of every layer"
+    with unfolding("life", label) as opened:
+        if opened:
+            _choose_source(chosen, source)
+            _life(chosen, source)
+
+
+def _choose_source(chosen: Chosen, source: int) -> None:
+    tokens = chosen.subject.acts.tokens
     key = f"source_{source}_{len(tokens)}"
     st.selectbox("Source token", range(len(tokens)), index=source, key=key, width=260,
                  format_func=lambda i: f"{i}  {visible(tokens[i])}",
                  on_change=lambda: change(source=int(st.session_state[key])))  # fmt: skip
-    st.session_state.setdefault("life_open", state().memory.source is not None)
-    box = st.expander("What it reads in every head of every layer", icon=":material/grid_on:", key="life_open",
-                      on_change="rerun")  # fmt: skip
-    if box.open:
-        with box:
-            _life(chosen, source)
 
 
 def _life(chosen: Chosen, source: int) -> None:
@@ -385,11 +393,8 @@ def _chosen_source(chosen: Chosen) -> int:
 
 def paper(chosen: Chosen) -> None:
     """Figures 2, 3 and 5 of the paper for this prompt, for those who open them: they read every head twice."""
-    st.header("The paper's figures, for this prompt", anchor=False)
-    box = st.expander("Figures 2, 3 and 5: whose words are whose?", icon=":material/bar_chart:", key="paper_open",
-                      on_change="rerun")  # fmt: skip
-    if box.open:
-        with box:
+    with unfolding("paper-figures", "The paper's Figures 2, 3 and 5 for this prompt: whose words are whose?") as opened:
+        if opened:
             _paper_figures(chosen)
 
 

@@ -28,6 +28,7 @@ DEFAULT_PROMPT_B = "The capital of France is the city of"
 # the last b: a node that only prompt B has (visit.analyses.graph_difference)
 _NODE_ID = r"(L\d{1,4}(-\d{1,4})?(\.[a-z_]+\d*){1,2}(\.rest|\.gate|\.up)?b?|ln_final|logits)"
 _CHANGE = r"(zero|mean|from|(scale|add)-?\d{1,3}(\.\d{1,3})?)@(all|-?\d{1,6})"  # how, and at which position
+_PART_NAME = r"[a-z][a-z0-9_-]{0,29}"  # of a page, opened by choice
 _RANGES = r"\d{1,4}(-\d{1,4})?(\s*,\s*\d{1,4}(-\d{1,4})?)*"
 
 
@@ -316,6 +317,12 @@ class State:
     layer: Annotated[int | None, _number("it is no layer; layers are whole numbers from 0")] = None
     set: Literal["facts", "names", "plain", "repeats", "world", "own"] = "facts"
     answered: bool = False
+    opened: Annotated[
+        str,
+        _of_form(
+            rf"{_PART_NAME}(,{_PART_NAME}){{0,19}}", "it is no list of parts of a page; they look like pattern,life"
+        ),
+    ] = ""
     graph: Graph = Graph()
     compare: Compare = Compare()
     memory: Memory = Memory()
@@ -560,6 +567,20 @@ def _tied(name: str, shown: Any = None, again: str = "") -> dict[str, Any]:
     if key not in st.session_state or st.session_state[key] != value:
         st.session_state[key] = value
     return {"key": key, "on_change": _store, "args": (name, key)}
+
+
+MOST_OPENED = 20  # parts that an address names
+
+
+def set_opened(name: str, is_open: bool) -> None:
+    """Open a part of a page, or fold it. From callbacks; of more than the address can name the first are forgotten."""
+    others = [part for part in state().opened.split(",") if part not in ("", name)]
+    change(opened=",".join([*others, name][-MOST_OPENED:] if is_open else others))
+
+
+def is_opened(name: str) -> bool:
+    """Whether the address says that a part of a page is open."""
+    return name in state().opened.split(",")
 
 
 def _store(name: str, key: str) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from visit.app.state import session, state
+from visit.app.state import is_opened, session, set_opened, state, write_url
 from visit.text.glossary import anchor_of, explain, name_of, terms_in
 from visit.text.visible import visible, word_list
 
@@ -79,6 +80,26 @@ def beside(name: str) -> Any:
     """A container whose columns stand beside each other on a wide page and below each other on a narrow one."""
     st.html(_STACKED)
     return st.container(key=f"beside_{name}")
+
+
+# ---- what is opened by choice ----------------------------------------------------------------------------------------
+@contextmanager
+def unfolding(name: str, label: str, icon: str | None = None) -> Iterator[bool]:
+    """A part that is opened by choice: `with ui.unfolding("pattern", "The pattern") as opened: if opened: …`.
+
+    `name`: an identifier that no other part of any page has; it stands in the address (`opened=pattern`) while the
+    part is open. Nothing inside is to be computed before `opened` is true.
+    """
+    key = f"w_opened_{name}"
+    if st.session_state.get(key) != is_opened(name):
+        st.session_state[key] = is_opened(name)
+
+    def toggled() -> None:
+        set_opened(name, bool(st.session_state[key]))
+        write_url()  # a fragment runs without what writes the address for a page
+
+    with st.expander(label, key=key, icon=icon, on_change=toggled) as box:
+        yield bool(box.open)
 
 
 # ---- components: `name.js` and `name.css` lie beside this file -------------------------------------------------------

@@ -19,6 +19,7 @@ def test_a_state_survives_its_own_address():
         of(model="openai-community/gpt2", values="6,6", neurons="all", rows="0", by="contribution", node="L4-6.rest"),
         of(detail="3w,5e", node="L9.head6.value4", pin="L1.head2,-L1.head3", color="entropy", sort="index"),
         of(chat=True, whole=True, layer=0, source=0, k=20, ranks=4, seed=7, nshare="10", set="own"),
+        of(opened="pattern,life-of-it,part_3"),
     ]
     for state in states:
         assert parse(to_params(state)) == (state, [])
@@ -34,6 +35,7 @@ def test_a_state_survives_its_own_address():
         ("node", "<script>alert(1)</script>"),
         ("node", "L9.head6' onload='x"), ("detail", "9z"), ("pin", "a,b"), ("prompt", "x" * 9000),
         ("target", "y" * 300),
+        ("opened", "a,,b"), ("opened", "<b>"), ("opened", ",".join("a" * 21)), ("opened", "a" * 31),
         ("model", "a\x00b"), ("model", ""), ("neurons", "1" * 50), ("neurons", "0 %"),
     ],
 )  # fmt: skip
