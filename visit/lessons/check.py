@@ -17,7 +17,8 @@ from fnmatch import fnmatchcase
 
 from visit.errors import VisitError
 from visit.exact.decompose import needed
-from visit.lessons.lesson import Exercise, Lesson
+from visit.lessons.grammar import Query
+from visit.lessons.lesson import Exercise, Lesson, Wrong
 from visit.lessons.queries import LearnerRun, RunAnswer, answer, does, number_text, said, spelled
 from visit.lessons.words import fill
 from visit.text.node_id import NodeId
@@ -124,14 +125,12 @@ def read_answer(run: LearnerRun, question: Exercise, given: str) -> RunAnswer:
     return RunAnswer("number", _read_number(text.strip()), question.answer.unit)
 
 
-_HEAD_NAME = re.compile(
-    r"l(?:ayer|block)? ?(\d{1,4})[ .,]*h(?:ead)? ?(\d{1,4})|block (\d{1,4}),? head (\d{1,4})", re.IGNORECASE
-)
+_HEAD_NAME = re.compile(r"(?:l|layer |block )(\d{1,4})[ .,]*h(?:ead ?)?(\d{1,4})", re.IGNORECASE)
 
 
 def _read_node(run: LearnerRun, text: str) -> str:
     match = _HEAD_NAME.fullmatch(text)
-    name = f"L{match[1] or match[3]}.head{match[2] or match[4]}" if match else text
+    name = f"L{match[1]}.head{match[2]}" if match else text
     node = NodeId.parse(name)
     if node is None or node.layer is None:
         raise VisitError(
@@ -213,21 +212,17 @@ def kept_text(run: LearnerRun, found: RunAnswer) -> str:
 
 def _said_to(lesson: Lesson, question: Exercise, run: LearnerRun, found: RunAnswer, expected: RunAnswer) -> str:
     for one in question.wrong:
-        if _fits(run, question, one.pattern, one.query, found, expected):
+        if _fits(run, question, one, found, expected):
             return filled(lesson, one.sentence, run, question, found)
     return instead(run, question, found, expected)
 
 
-def _fits(
-    run: LearnerRun, question: Exercise, pattern: str, query: object, found: RunAnswer, expected: RunAnswer
-) -> bool:
+def _fits(run: LearnerRun, question: Exercise, one: Wrong, found: RunAnswer, expected: RunAnswer) -> bool:
     """Whether a wrong answer is of the form that a line `wrong:` names."""
-    if query is not None:
-        from visit.lessons.grammar import Query
-
-        assert isinstance(query, Query)
+    pattern = one.pattern
+    if one.query is not None:
         try:
-            return same(question, found, answer(run, query))
+            return same(question, found, answer(run, one.query))
         except VisitError:
             return False
     if pattern in ("less", "more"):
@@ -264,8 +259,6 @@ def _doing(run: LearnerRun, name: str) -> str:
 
 def _looked_at(run: LearnerRun, question: Exercise, pos: int) -> str:
     """How much the head that a question is about attends there."""
-    from visit.lessons.grammar import Query
-
     inner = None if question.answer is None else question.answer.arg("node")
     if not isinstance(inner, Query):
         return ""

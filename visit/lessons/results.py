@@ -112,7 +112,8 @@ def _given(found: dict[str, Any]) -> Given:
     return Given(
         _text_of_form(found, "question", r"(before|after|step\d{1,2})\.\d{1,2}", 20),
         _bounded_text(found, "given", MOST_TEXT), right,
-        int(_bounded_number(found, "tries", 10_000)), int(_bounded_number(found, "hints", 3)), _bounded_number(found, "seconds"),
+        int(_bounded_number(found, "tries", 10_000)), int(_bounded_number(found, "hints", 3)),
+        _bounded_number(found, "seconds"),
         _bounded_text(found, "run", 20),
     )  # fmt: skip
 
@@ -123,7 +124,8 @@ def _run(found: dict[str, Any]) -> RunPrint:
     if not whole or len(ids or ()) > MOST_TOKENS or any(not 0 <= i < 1 << 31 for i in ids or ()):
         raise _broken("token_ids", f"a list of at most {MOST_TOKENS:,} token ids", ids)
     return RunPrint(
-        _bounded_text(found, "key", 20), _bounded_text(found, "model", 300), _bounded_text(found, "revision", 100), tuple(ids or ()),
+        _bounded_text(found, "key", 20), _bounded_text(found, "model", 300), _bounded_text(found, "revision", 100),
+        tuple(ids or ()),
         _bounded_text(found, "prompt", 8_000),
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Every shipped_lessons lesson: its expected answers are computed, accepted, and others are not; so they cannot rot."""
+"""Every shipped lesson: its expected answers are computed, accepted, and others are not; so they cannot rot."""
 
 from __future__ import annotations
 
