@@ -6,6 +6,9 @@ from visit.app import compare
 ui.ensure_entrypoint("pages/compare.py")
 ui.heading("Compare", "What changes inside the model when the text changes?")
 two = compare.two_prompts()
-compare.both_answers(two)
-compare.parting(two)
-compare.both_graphs(two)
+with ui.part("reading"):
+    compare.both_answers(two)
+with ui.part("apart"):
+    compare.parting(two)
+with ui.part("graphs"):
+    compare.both_graphs(two)

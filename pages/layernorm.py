@@ -7,5 +7,7 @@ ui.ensure_entrypoint("pages/layernorm.py")
 ui.heading("Layer norm", "What does a layer norm do to the words that a state reads?")
 subject = ui.prompt_bar()
 site = layernorm.chosen_site(subject)
-layernorm.one_prompt(subject, *site)
-layernorm.many_prompts(subject, *site)
+with ui.part("norm"):
+    layernorm.one_prompt(subject, *site)
+with ui.part("set"):
+    layernorm.many_prompts(subject, *site)

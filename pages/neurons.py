@@ -1,20 +1,21 @@
 """The neuron page: what neurons read and write, on one prompt, over many, and by word."""
 
-import streamlit as st
-
 from visit import app as ui
 from visit.app import neurons
 
 ui.ensure_entrypoint("pages/neurons.py")
 ui.heading("Neurons", "Which neurons are active here, and which words do they write?")
 subject = ui.prompt_bar()
-neurons.active(subject)
-card = st.container()
-prompts = neurons.prompts(subject)
-found = False if prompts is None else neurons.statistics(subject, prompts)
-known = None if isinstance(found, bool) else found
-if known is not None:
-    neurons.figure9(subject, *known)
+with ui.part("active"):
+    neurons.active(subject)
+card = ui.part("card")
+with ui.part("set"):
+    prompts = neurons.prompts(subject)
+    found = False if prompts is None else neurons.statistics(subject, prompts)
+    known = None if isinstance(found, bool) else found
+    if known is not None:
+        neurons.figure9(subject, *known)
 with card:
     neurons.card(subject, prompts, known)
-neurons.word_search(subject, waits=found is True)
+with ui.part("search"):
+    neurons.word_search(subject, waits=found is True)

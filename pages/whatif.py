@@ -6,7 +6,11 @@ from visit.app import whatif
 ui.ensure_entrypoint("pages/whatif.py")
 ui.heading("What if", "What would the model say without this head, this neuron, this word? Measured, not read.")
 subject = ui.prompt_bar()
-whatif.changes(subject)
-whatif.all_parts(subject)
-whatif.roles_of_words(subject)
-whatif.believed(subject)
+with ui.part("changes"):
+    whatif.changes(subject)
+with ui.part("units"):
+    whatif.all_parts(subject)
+with ui.part("roles"):
+    whatif.roles_of_words(subject)
+with ui.part("believed"):
+    whatif.believed(subject)

@@ -2,6 +2,7 @@
 
 from visit.app.follow import begin_page, end_page
 from visit.app.home import carries_state
+from visit.app.marks import named_part as part
 from visit.app.prompt_bar import Subject, prompt_bar
 from visit.app.sidebar import sidebar
 from visit.app.state import ensure_entrypoint, open_page, session, shown_errors
@@ -9,5 +10,5 @@ from visit.app.widgets import ICON, PAGE_STYLE, heading, unfolding
 
 __all__ = [
     "ICON", "PAGE_STYLE", "Subject", "begin_page", "carries_state", "end_page", "ensure_entrypoint", "heading",
-    "open_page", "prompt_bar", "session", "shown_errors", "sidebar", "unfolding",
+    "open_page", "part", "prompt_bar", "session", "shown_errors", "sidebar", "unfolding",
 ]  # fmt: skip

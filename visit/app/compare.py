@@ -26,6 +26,7 @@ from visit.app.cache import (
 )
 from visit.app.grid import as_table, grid
 from visit.app.lens_choice import followed, heading, seen, switch, told
+from visit.app.marks import named_part
 from visit.app.prompt_bar import Subject, asked_words, chat_line, data_rows, position, run, show_notes
 from visit.app.sidebar import need_numbers, show_ledger
 from visit.app.state import (
@@ -109,7 +110,9 @@ def two_prompts() -> Two:
     show_notes()
     enter_runs()
     _tools()
-    columns, line = st.columns(2, gap="medium"), st.container()
+    box = named_part("prompts")
+    with box:
+        columns, line = st.columns(2, gap="medium"), st.container()
     subjects = []
     for column, side, name in zip(columns, ("", "_b"), "AB", strict=True):
         with column:
@@ -137,12 +140,12 @@ def two_prompts() -> Two:
         st.info(f"{problem} The alignment is shown uncorrected.", icon=":material/link:")
         align, pairing = "", st_pairing(a.key, b.key, "")
     two = Two(a, b, pairing, align)
-    token_pairs(
-        pairing, (a.acts.tokens, b.acts.tokens), (_control_tokens(a), _control_tokens(b)), (a.pos, b.pos), bool(align),
-        partial(_pick, two), partial(_fix, two),
-        lambda: change(align=""),
-    )  # fmt: skip
-    st.caption(
+    with box:
+        token_pairs(
+            pairing, (a.acts.tokens, b.acts.tokens), (_control_tokens(a), _control_tokens(b)), (a.pos, b.pos),
+            bool(align), partial(_pick, two), partial(_fix, two), lambda: change(align=""),
+        )  # fmt: skip
+    box.caption(
         "Both prompts token by token; each column is a pair. Violet: another token on the other side; dashed: a token "
         "that only one prompt has. Click a token to look at the predictions after it."
     )
@@ -383,7 +386,8 @@ def _compared(a: About, b: About, align: str, layers: Layers, keep: Any, read: t
                     common: Any = partial(common_id, side=side, pairing=found.pairing)  # type: ignore[arg-type]
                     graphs.show(one, f"flow_{side}", common, "" if side == "a" else "_b")
     _explain(found, view)
-    _changes_table(found)
+    with named_part("changes"):
+        _changes_table(found)
 
     def picture(kind: str) -> bytes | str:
         from visit.files.flow_page import difference_file

@@ -25,6 +25,7 @@ from visit.app.cache import (
 from visit.app.cache import causes as compute_causes
 from visit.app.graph_panel import picture_file
 from visit.app.lens_choice import followed, seen
+from visit.app.marks import named_part
 from visit.app.measuring import measured
 from visit.app.prompt_bar import Subject
 from visit.app.state import levels, session, shown_errors, state, write_url
@@ -39,9 +40,11 @@ def first_screen(subject: Subject, map_of: Callable[[Subject], None]) -> None:
     with beside("reading_and_map"):
         reading, stream = st.columns([0.39, 0.61], gap="medium")
     with reading:
-        answer_in_sentences(subject)
-        causes(subject)
-    with stream:
+        with named_part("reading"):
+            answer_in_sentences(subject)
+        with named_part("causes"):
+            causes(subject)
+    with stream, named_part("map"):
         map_of(subject)
 
 
@@ -82,7 +85,8 @@ _LEADS = ("Most for", "Most against", "What adds")
 
 def graph(subject: Subject) -> None:
     """The flow graph of the chosen blocks, with the controls of what is drawn."""
-    _graph(*subject.about, seen(subject.model.name)[0])
+    with named_part("graph"):
+        _graph(*subject.about, seen(subject.model.name)[0])
 
 
 @st.fragment

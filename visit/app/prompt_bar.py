@@ -12,6 +12,7 @@ import streamlit as st
 
 import visit
 from visit.app.cache import About, PassKey, Prompt, st_capture, st_model_watched
+from visit.app.marks import named_part
 from visit.app.sidebar import give_back, show_ledger
 from visit.app.state import (
     DEFAULT_PROMPT,
@@ -88,7 +89,7 @@ def prompt_bar() -> Subject:
     """
     show_notes()
     enter_runs()
-    with st.container(key="prompt_line", horizontal=True, vertical_alignment="top", gap="small"):
+    with named_part("prompt"), st.container(key="prompt_line", horizontal=True, vertical_alignment="top", gap="small"):
         st.text_area("Prompt", height="content", label_visibility="collapsed", placeholder="A text; Enter runs it",
                      **field("prompt"))  # fmt: skip
         tokens = st.container(key="prompt_tokens")

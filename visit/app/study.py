@@ -11,6 +11,7 @@ import streamlit as st
 from visit.app import study_results
 from visit.app.cache import kept
 from visit.app.follow import look_again
+from visit.app.marks import named_part
 from visit.app.prompt_bar import show_notes, shown_model
 from visit.app.prompt_sets import choose_set, start_run, watched
 from visit.app.sidebar import show_ledger
@@ -44,10 +45,11 @@ def page() -> None:
     show_notes()
     model = shown_model()
     show_ledger(model)
-    chosen = choose_set(model, filtered=False)
-    if chosen is None:
-        return
-    prompts, settings = _study_controls(model, chosen)
+    with named_part("asked"):
+        chosen = choose_set(model, filtered=False)
+        if chosen is None:
+            return
+        prompts, settings = _study_controls(model, chosen)
     lens = fitted_lens(model)  # where there is one, Figure 14 and "early" show both
     settings = read_through(settings, lens)
     prompts = studied(model, prompts, settings)
@@ -61,17 +63,18 @@ def page() -> None:
     if session().run_study:
         session().run_study = False
         start_run(key, make)
-    place = st.container()  # of the bar, or of what the run will take: nothing below it changes its place
+    place = named_part("run")  # of the bar, or of what the run will take: nothing below it changes its place
     with place:
         start = partial(_before_run, model, chosen, prompts, settings, key, partial(start_run, key, make))
         run = watched(("study", *key[1:]), key, make, follow=len(prompts.rows), start=start)
     if run is None:
         return
-    if run.alive and not _all_in(run, prompts):
-        look_again(LOOK_EVERY, _so_far, run, model, prompts, settings)
-    else:
-        other = study_results.laid_over(run.key) if set(settings.figures) & set(ALIGNED) else (None, None)
-        study_results.show_figures(run, model, prompts, other)
+    with named_part("found"):
+        if run.alive and not _all_in(run, prompts):
+            look_again(LOOK_EVERY, _so_far, run, model, prompts, settings)
+        else:
+            other = study_results.laid_over(run.key) if set(settings.figures) & set(ALIGNED) else (None, None)
+            study_results.show_figures(run, model, prompts, other)
 
 
 def _all_in(run: Run, prompts: PromptSet) -> bool:
