@@ -19,6 +19,7 @@ from uuid import uuid4
 import streamlit as st
 
 from visit.errors import VisitError, told_panics
+from visit.lessons.room import Tries
 from visit.models.catalog import MINI, check_hosted
 from visit.text.visible import visible
 
@@ -429,6 +430,33 @@ _LEVELS = {"s": "states", "w": "words", "e": "everything"}
 
 
 # ---- the session -----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Seat:
+    """A visitor's place in a class: the room's code, the token of a member, the key of the teacher.
+
+    It stands in the address, so that a reload keeps it, and beside the state, so that no link that is shared or
+    followed carries it.
+    """
+
+    room: str = ""
+    me: str = ""
+    key: str = ""
+
+
+_SEATS = {"room": r"[A-Za-z]{1,8}", "me": r"[\w-]{16}", "key": r"[\w-]{24}"}
+
+
+def seat_of(params: Mapping[str, str], before: Seat) -> tuple[Seat, list[str]]:
+    """(the seat that an address gives, notes). An address without a room leaves a visitor where she sits."""
+    given = {name: str(params[name]).strip() for name in _SEATS if name in params}
+    found = {name: text for name, text in given.items() if re.fullmatch(_SEATS[name], text, re.ASCII)}
+    notes = [f"The link's “{name}” is none, and is not used." for name in given if name not in found]
+    if "room" not in found:
+        return before, notes
+    found["room"] = found["room"].upper()
+    return (replace(before, **found) if found["room"] == before.room else Seat(**found)), notes
+
+
 @dataclass(eq=False)
 class Session:
     """What one visitor's session holds beside the values of its widgets."""
@@ -436,6 +464,8 @@ class Session:
     state: State = State()
     notes: list[str] = dataclasses.field(default_factory=list)  # what a link asked for and could not have
     address: dict[str, str] | None = None  # as it was last written
+    seat: Seat = Seat()
+    tries: Tries = dataclasses.field(default_factory=Tries)  # codes of rooms that there are not
     page: str = ""  # where it stands; `entered`: through the entry point; `goto`: where to go first
     entered: bool = False
     goto: str = ""
@@ -489,6 +519,8 @@ def open_page(page: str) -> None:
     fresh = now.address is None or (params != now.address and not moved)
     if fresh:
         now.state, now.notes = parse(params)
+        now.seat, notes = seat_of(params, now.seat)
+        now.notes += notes
     if fresh or moved:  # a field of another page with the same key would hand its value to nobody, and stand empty
         for name in [k for k in st.session_state if str(k).startswith("w_")]:
             del st.session_state[name]
@@ -499,6 +531,7 @@ def open_page(page: str) -> None:
 def write_url() -> None:
     """Make the address say what is shown."""
     params = to_params(state()) if session().page else {}  # the bare address is the start page's: it shows no state
+    params |= {name: text for name, text in vars(session().seat).items() if text}
     if st.query_params.to_dict() != params:
         st.query_params.from_dict(params)
     session().address = params

@@ -32,8 +32,8 @@ from visit.lessons.nicknames import nickname
 MAX_ROOMS = 20
 MAX_MEMBERS = 100  # with those who left and whose answers are kept
 MAX_STEPS = 60
-LESSON_BYTES = 200_000
-ANSWER_BYTES = 1_000
+LESSON_BYTES = 400_000
+ANSWER_BYTES = 8_000
 MEMBER_BYTES = 40_000  # of one member's answers: a full server holds 80 MB of them
 MEMBER_ANSWERS = 200
 IDLE_SECONDS = 6 * 3600.0
@@ -56,8 +56,8 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One answer. `hints`: how many she had seen; `time`: seconds since 1970."""
+class Reply:
+    """One answer to a question. `hints`: how many she had seen; `time`: seconds since 1970."""
 
     member: int
     step: int
@@ -69,6 +69,15 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Tally:
+    """How many gave an answer, and for how many of them it was right."""
+
+    value: str
+    count: int
+    right: int
+
+
+@dataclass(frozen=True)
 class View:
     """All of a room at one moment, for the teacher."""
 
@@ -77,7 +86,7 @@ class View:
     revealed: frozenset[int]
     locked: bool
     members: tuple[Member, ...]
-    answers: tuple[Answer, ...]
+    answers: tuple[Reply, ...]
 
     @property
     def present(self) -> tuple[Member, ...]:
@@ -121,7 +130,7 @@ class Room:
     """One room. Methods with a `key` are the teacher's, those with a `token` a member's."""
 
     def __init__(self, code: str, title: str, steps: Sequence[str], lesson: str, clock: Callable[[], float]) -> None:
-        """`steps`: their names, in order; `lesson`: the name of a shipped lesson, or the text of its file."""
+        """`steps`: their names, in order; `lesson`: the text of the lesson's file."""
         if not 1 <= len(steps) <= MAX_STEPS:
             raise VisitError(f"A lesson in a room has 1 to {MAX_STEPS} steps; got {len(steps)}.")
         if (size := len(lesson.encode("utf-8", "replace"))) > LESSON_BYTES:
@@ -131,7 +140,7 @@ class Room:
         self._clock, self._lock = clock, threading.RLock()
         self._key = ""
         self._members: dict[str, Member] = {}  # by digest
-        self._answers: list[Answer] = []
+        self._replies: list[Reply] = []
         self._sizes: Counter[int] = Counter()  # of answers by member, in bytes
         self._counts: Counter[int] = Counter()  # of answers by member
         self._opened: int | None = 0
@@ -148,14 +157,18 @@ class Room:
         """Nothing has happened for so long that the room closes. A page that waits is nothing that happens."""
         return self._clock() - self.touched > IDLE_SECONDS
 
-    def distribution(self, step: int, question: str, last: bool = False) -> dict[str, int]:
-        """How many members gave each answer, most frequent first: their first one, or their `last`."""
+    def distribution(self, step: int, question: str, last: bool = False) -> tuple[Tally, ...]:
+        """How often each answer was given, most frequent first: of every member the first one, or the `last`."""
         with self._lock:
-            mine = [a for a in self._answers if (a.step, a.question) == (step, question)]
-        chosen = {a.member: a.value for a in (mine if last else reversed(mine))}
-        return dict(sorted(Counter(chosen.values()).items(), key=lambda pair: (-pair[1], pair[0])))
+            mine = [a for a in self._replies if (a.step, a.question) == (step, question)]
+        chosen = {a.member: a for a in (mine if last else reversed(mine))}
+        counts = Counter(a.value for a in chosen.values())
+        right = Counter(a.value for a in chosen.values() if a.verdict == "right")
+        return tuple(
+            Tally(value, counts[value], right[value]) for value in sorted(counts, key=lambda v: (-counts[v], v))
+        )
 
-    def shown(self, step: int, question: str) -> dict[str, int] | None:
+    def shown(self, step: int, question: str) -> tuple[Tally, ...] | None:
         """`distribution` for students: None until the step is revealed."""
         return self.distribution(step, question) if step in self.signal.revealed else None
 
@@ -203,14 +216,14 @@ class Room:
             member = self.member(token)
             if self._sizes[member.number] + size > MEMBER_BYTES or self._counts[member.number] >= MEMBER_ANSWERS:
                 raise VisitError("You have given as many answers as one member can in a room; this one is not kept.")
-            self._append(Answer(member.number, step, question, value, verdict, hints, self._clock()))
+            self._append(Reply(member.number, step, question, value, verdict, hints, self._clock()))
             self._changed()
 
-    def answers_of(self, token: str) -> tuple[Answer, ...]:
+    def answers_of(self, token: str) -> tuple[Reply, ...]:
         """A member's own answers, oldest first: her page shows them again after a reload."""
         with self._lock:
             number = self.member(token).number
-            return tuple(a for a in self._answers if a.member == number)
+            return tuple(a for a in self._replies if a.member == number)
 
     def go(self, token: str, step: int) -> None:
         """Say at which step a member is."""
@@ -240,7 +253,7 @@ class Room:
         """Everything in the room now."""
         with self._lock:
             self._check_key(key)
-            members, answers = tuple(self._members.values()), tuple(self._answers)
+            members, answers = tuple(self._members.values()), tuple(self._replies)
             return View(self.version, self._opened, self._revealed, self._locked, members, answers)
 
     def open_step(self, key: str, step: int | None) -> None:
@@ -275,7 +288,7 @@ class Room:
             if found is None:
                 raise VisitError(f"Nobody in this room has the number {number}, or no longer.")
             del self._members[found.digest]
-            self._answers = [a for a in self._answers if a.member != number]
+            self._replies = [a for a in self._replies if a.member != number]
             del self._sizes[number], self._counts[number]
             self._signalled()
 
@@ -294,7 +307,7 @@ class Room:
         return key
 
     def fill(
-        self, members: Sequence[Member], answers: Sequence[Answer], opened: int | None, revealed: frozenset[int]
+        self, members: Sequence[Member], answers: Sequence[Reply], opened: int | None, revealed: frozenset[int]
     ) -> None:
         """What a saved room held, into this new one. Who calls it has checked that it keeps to the bounds."""
         with self._lock:
@@ -309,11 +322,11 @@ class Room:
         """Close without a key: the room has been idle for too long."""
         with self._lock:
             self.closed = True
-            self._members, self._answers = {}, []
+            self._members, self._replies = {}, []
             self._signalled()
 
-    def _append(self, answer: Answer) -> None:
-        self._answers.append(answer)
+    def _append(self, answer: Reply) -> None:
+        self._replies.append(answer)
         self._sizes[answer.member] += len(answer.value.encode())
         self._counts[answer.member] += 1
 

@@ -23,20 +23,21 @@ from visit.errors import VisitError
 from visit.lessons.nicknames import nickname
 from visit.lessons.room import (
     ANSWER_BYTES,
+    LESSON_BYTES,
     MAX_MEMBERS,
     MAX_STEPS,
     MEMBER_ANSWERS,
     MEMBER_BYTES,
     QUESTION,
     VERDICTS,
-    Answer,
     Member,
+    Reply,
     Room,
     Rooms,
     View,
 )
 
-FORMAT, VERSION = "visit-room", 1
+ROOM_FORMAT, ROOM_VERSION = "visit-room", 1
 FILE_BYTES = 16 << 20  # a room with all answers that it takes has less, whatever they say
 _LATEST = 32_503_680_000.0  # the year 3000
 
@@ -45,8 +46,8 @@ def save_room(room: Room, key: str) -> bytes:
     """The room as it is now, as JSON."""
     view = room.look(key)
     whole = {
-        "format": FORMAT,
-        "version": VERSION,
+        "format": ROOM_FORMAT,
+        "version": ROOM_VERSION,
         "saved": datetime.now(UTC).isoformat(timespec="seconds"),
         "code": room.code,
         "title": room.title,
@@ -66,7 +67,7 @@ def open_saved(rooms: Rooms, data: bytes) -> tuple[Room, str]:
     steps = _bounded_texts(whole, "steps", MAX_STEPS, 200)
     title, lesson, code = (
         _bounded_text(whole, "title", 200),
-        _bounded_text(whole, "lesson", 10**7),
+        _bounded_text(whole, "lesson", LESSON_BYTES),
         _bounded_text(whole, "code", 10),
     )
     members = _saved_members(whole, len(steps))
@@ -120,12 +121,12 @@ def _read_room(data: bytes) -> dict[str, Any]:
         whole = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise VisitError("This is no saved room: it is not the file that “Download the room” writes.") from error
-    if not isinstance(whole, dict) or whole.get("format") != FORMAT:
+    if not isinstance(whole, dict) or whole.get("format") != ROOM_FORMAT:
         raise VisitError("This is no saved room: it is not the file that “Download the room” writes.")
-    if whole.get("version") != VERSION:
+    if whole.get("version") != ROOM_VERSION:
         raise VisitError(
             f"This room was saved in version {str(whole.get('version'))[:20]} of the format; this VISIT reads version "
-            f"{VERSION}. Open it with the VISIT that wrote it."
+            f"{ROOM_VERSION}. Open it with the VISIT that wrote it."
         )
     return whole
 
@@ -183,7 +184,7 @@ def _saved_members(whole: dict[str, Any], steps: int) -> list[Member]:
     return found
 
 
-def _saved_answers(whole: dict[str, Any], steps: int, members: set[int]) -> list[Answer]:
+def _saved_answers(whole: dict[str, Any], steps: int, members: set[int]) -> list[Reply]:
     found = []
     sizes: Counter[int] = Counter()
     counts: Counter[int] = Counter()
@@ -201,5 +202,5 @@ def _saved_answers(whole: dict[str, Any], steps: int, members: set[int]) -> list
         if not isinstance(time, (int, float)) or isinstance(time, bool) or not 0 <= time < _LATEST:
             raise _damaged_file("“time” must be seconds since 1970")
         step, hints = _whole_number(one, "step", steps - 1), _whole_number(one, "hints", 99)
-        found.append(Answer(member, step, question, value, verdict, hints, float(time)))
+        found.append(Reply(member, step, question, value, verdict, hints, float(time)))
     return found

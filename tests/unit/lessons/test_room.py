@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from visit.errors import VisitError
 from visit.lessons import room as rooms_module
 from visit.lessons.nicknames import NICKNAME_LENGTH, nickname
-from visit.lessons.room import LETTERS, MAX_MEMBERS, MAX_ROOMS, Room, Rooms, Tries, digest, is_code
+from visit.lessons.room import LETTERS, MAX_MEMBERS, MAX_ROOMS, Room, Rooms, Tally, Tries, digest, is_code
 
 STEPS = ("Before", "Who wrote Tokyo?", "Where from?", "After")
 
@@ -171,8 +171,9 @@ def test_the_first_answers_are_the_predictions_and_the_last_where_all_arrived(op
     for token, values in ((a, ("x", "y")), (b, ("z", "x", "y")), (c, ("x",))):
         for value in values:
             room.answer(token, 1, "q", value, "right" if value == "y" else "wrong")
-    assert room.distribution(1, "q") == {"x": 2, "z": 1} and room.distribution(1, "q", last=True) == {"y": 2, "x": 1}
-    assert room.distribution(1, "other") == {} == room.distribution(2, "q")
+    assert room.distribution(1, "q") == (Tally("x", 2, 0), Tally("z", 1, 0))
+    assert room.distribution(1, "q", last=True) == (Tally("y", 2, 2), Tally("x", 1, 0))
+    assert room.distribution(1, "other") == () == room.distribution(2, "q")
 
 
 def test_students_see_what_all_answered_when_it_is_revealed(opened):
@@ -180,7 +181,7 @@ def test_students_see_what_all_answered_when_it_is_revealed(opened):
     room.answer(room.join(), 1, "q", "x", "right")
     assert room.shown(1, "q") is None
     room.reveal(key, 1)
-    assert room.shown(1, "q") == {"x": 1} and room.shown(0, "q") is None
+    assert room.shown(1, "q") == (Tally("x", 1, 1),) and room.shown(0, "q") is None
     room.reveal(key, 1, False)
     assert room.shown(1, "q") is None
 
@@ -188,10 +189,10 @@ def test_students_see_what_all_answered_when_it_is_revealed(opened):
 def test_answers_are_bounded_and_a_chatterbox_takes_no_place_of_others(opened):
     room, _ = opened
     token, other = room.join(), room.join()
-    assert "at most 1,000 bytes; got 1,001" in refusal(room.answer, token, 0, "q", "x" * 1001, "right")
-    assert "got 2,000" in refusal(room.answer, token, 0, "q", "é" * 1000, "right")
-    for _ in range(40):
-        room.answer(token, 0, "q", "x" * 1000, "wrong")
+    assert "at most 8,000 bytes; got 8,001" in refusal(room.answer, token, 0, "q", "x" * 8001, "right")
+    assert "got 16,000" in refusal(room.answer, token, 0, "q", "é" * 8000, "right")
+    for _ in range(5):
+        room.answer(token, 0, "q", "x" * 8000, "wrong")
     assert "not kept" in refusal(room.answer, token, 0, "q", "x", "right")
     for _ in range(rooms_module.MEMBER_ANSWERS):
         room.answer(other, 0, "q", "", "wrong")
@@ -226,7 +227,7 @@ def test_waiting_pages_hear_of_what_they_must_follow_and_of_nothing_else(opened)
 
 def test_a_lesson_without_steps_or_of_any_size_is_refused(rooms):
     assert "1 to 60 steps; got 0" in refusal(rooms.open, "t", (), "x")
-    assert "at most 200,000 bytes" in refusal(rooms.open, "t", STEPS, "x" * 200_001)
+    assert "at most 400,000 bytes" in refusal(rooms.open, "t", STEPS, "x" * 400_001)
     assert rooms.count() == 0
 
 
@@ -304,7 +305,7 @@ def test_a_hundred_join_and_answer_at_once_and_nothing_is_lost(opened):
     view = room.look(key)
     assert len(set(names)) == len(view.members) == MAX_MEMBERS and len(view.answers) == 1000
     assert all([a.value for a in view.answers if a.member == m.number] == list("0123456789") for m in view.members)
-    assert sum(room.distribution(1, "q").values()) == 100
+    assert sum(one.count for one in room.distribution(1, "q")) == 100
 
 
 def test_more_than_fit_at_once_are_refused_and_the_bound_holds(rooms, opened):

@@ -51,7 +51,7 @@ def test_beside_the_room_itself_it_gets_another_code():
 
 
 def test_the_fullest_room_opens_again():
-    room, key = Rooms().open("t", STEPS, "\n" * 200_000)
+    room, key = Rooms().open("t", STEPS, "\n" * 400_000)
     for _ in range(MAX_MEMBERS):
         token = room.join("\\" * 22)
         for _ in range(MEMBER_BYTES // ANSWER_BYTES):
@@ -122,8 +122,8 @@ HOSTILE = {
     "a number that is true": lambda f: f["members"][0].update(number=True),
     "a step below": lambda f: f["members"][0].update(step=-1),
     "an answer of nobody": lambda f: f["answers"][0].update(member=77),
-    "a long answer": lambda f: f["answers"][0].update(value="x" * 1001),
-    "an answer of bytes": lambda f: f["answers"][0].update(value="é" * 501),
+    "a long answer": lambda f: f["answers"][0].update(value="x" * 8001),
+    "an answer of bytes": lambda f: f["answers"][0].update(value="é" * 4001),
     "a question that is markup": lambda f: f["answers"][0].update(question="<script>"),
     "another verdict": lambda f: f["answers"][0].update(verdict="best"),
     "hints without end": lambda f: f["answers"][0].update(hints=10**300),
@@ -131,7 +131,7 @@ HOSTILE = {
     "time without end": lambda f: f["answers"][0].update(time=1e300),
     "more answers than one gives": lambda f: f.update(answers=[f["answers"][0]] * 201),
     "a lesson that is none": lambda f: f.update(lesson=None),
-    "a lesson too long": lambda f: f.update(lesson="x" * 200_001),
+    "a lesson too long": lambda f: f.update(lesson="x" * 400_001),
     "a title too long": lambda f: f.update(title="x" * 201),
 }  # fmt: skip
 
