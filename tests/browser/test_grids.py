@@ -90,3 +90,40 @@ def test_where_do_they_part_is_walked_and_lists_the_same(page):
     page.keyboard.press("Enter")
     page.wait_for_function("() => new URLSearchParams(location.search).get('detail') === '0w'", timeout=30_000)
     assert count == 9 * 8 and page.errors == []
+
+
+def test_the_lens_map_has_one_tab_stop_and_home_and_end(page):
+    page.goto(f"{page.address}/flow")
+    lens = grid(page, "The stream, read after every block at every token")
+    lens.locator("td button").first.wait_for(timeout=60_000)
+    idle(page)
+    assert lens.locator('[tabindex="0"]').count() == 1
+    lens.locator("tr:has(th:text-is('block 2')) button").nth(1).focus()
+    page.keyboard.press("End")
+    assert "after block 2, at ·of (position 7)" in focused(page)
+    page.keyboard.press("Control+End")
+    assert "after embedding, at ·of (position 7)" in focused(page)
+    page.keyboard.press("Home")
+    assert "after embedding, at The (position 0)" in focused(page)
+
+
+def test_on_a_phone_the_lens_map_is_a_list_of_blocks_of_one_token(chromium, address):
+    context = chromium.new_context(viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.goto(f"{address}/flow")
+    lens = grid(page, "The stream, read after every block")
+    lens.locator("td button").first.wait_for(timeout=60_000)
+    idle(page)
+    rows = lens.locator("tbody tr")
+    assert rows.count() == 9 and rows.first.inner_text().split() == ["block", "7", "·Tokyo", "99.5", "%"]
+    frame = lens.locator("..").evaluate("f => [f.scrollHeight - f.clientHeight, f.scrollWidth - f.clientWidth]")
+    assert frame == [0, 0]  # nothing is hidden in a scroll of its own
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    lens.get_by_role("button", name="the token before").click()
+    assert "·city (6)" in lens.locator("thead").inner_text()
+    rows.nth(5).locator("button").click()  # block 2
+    page.wait_for_function(
+        "() => /pos=6/.test(location.search) && /detail=2w/.test(location.search)",
+        timeout=30_000,
+    )
+    context.close()

@@ -1,18 +1,5 @@
 const mounted = new WeakMap(); // root -> what stays between reruns: which folds are open, where the cursor is
-
-function make(tag, name, text) {
-  const element = document.createElement(tag);
-  if (name) element.className = name;
-  if (text !== undefined) element.textContent = text;
-  return element;
-}
-
-/** Light or dark, by how bright the page's background is. */
-function theme(root, probe) {
-  const [r, g, b] = (getComputedStyle(probe).color.match(/[\d.]+/g) || [255, 255, 255]).map(Number);
-  root.classList.toggle("dark", 0.299 * r + 0.587 * g + 0.114 * b < 128);
-  root.classList.toggle("light", !root.classList.contains("dark"));
-}
+const NARROW = 560; // px: below it one column is shown as a list of blocks, with what its fills stand for
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".lensmap");
@@ -21,52 +8,92 @@ export default function ({ data, parentElement, setTriggerValue }) {
     view = { open: new Set(), frame: make("div", "sheet"), notes: make("div", "fine"), probe: make("i", "probe") };
     mounted.set(root, view);
     root.replaceChildren(view.frame, view.notes, view.probe);
-    view.frame.addEventListener("scroll", () => edges(view), { passive: true });
-    new ResizeObserver(() => edges(view)).observe(view.frame);
+    view.frame.addEventListener("scroll", () => edges(view.frame), { passive: true });
+    new ResizeObserver(() => {
+      const narrow = root.clientWidth > 0 && root.clientWidth < NARROW;
+      if (narrow !== view.narrow) { view.narrow = narrow; draw(view); }
+      edges(view.frame);
+    }).observe(root);
     view.probe.addEventListener("transitionend", () => theme(root, view.probe));
-    view.frame.addEventListener("keydown", (event) => key(view, event));
+    view.frame.addEventListener("keydown", (event) => walk(event, lines(view)));
+    view.narrow = root.clientWidth > 0 && root.clientWidth < NARROW;
   }
-  view.data = data;
   view.pick = (n, row) => setTriggerValue("cell", { pos: data.positions[n], depth: row.depth, state: row.state });
   if (view.of !== data.of) { view.of = data.of; view.open.clear(); }
+  const looked = data.of + data.chosen, moved = view.looked !== looked;
+  if (moved) { view.looked = looked; view.column = data.heads[data.chosen] === undefined ? data.heads.length - 1 : data.chosen; }
+  view.data = data;
   theme(root, view.probe);
   draw(view);
-  if (view.looked !== data.of + data.chosen) { // the column looked at is in sight where not all have room
-    view.looked = data.of + data.chosen;
+  if (moved) { // the column looked at is in sight where not all have room
     const name = view.frame.querySelector("thead .chosen"), { frame } = view;
     const right = name ? name.offsetLeft + name.offsetWidth - frame.clientWidth + 2 : 0;
     if (name && (frame.scrollLeft < right || frame.scrollLeft > name.offsetLeft - 110)) frame.scrollLeft = right;
   }
 }
 
+/** The buttons of every row, as the arrow keys find them. */
+function lines(view) {
+  return [...view.frame.querySelectorAll("tbody tr")].map((row) => [...row.querySelectorAll("button")]);
+}
+
+function part(tag, role, look, text) {
+  const element = make(tag, look, text);
+  element.setAttribute("role", role);
+  return element;
+}
+
 function draw(view) {
-  const { data } = view, table = make("table"), head = make("thead"), body = make("tbody");
-  const names = make("tr"), corner = make("th", "corner", "after");
-  names.append(corner);
-  data.heads.forEach((name, n) => {
-    const cell = make("th", n === data.chosen ? "chosen" : "", name);
-    cell.scope = "col";
-    cell.title = `${name} (position ${data.positions[n]})`;
+  const { data, narrow } = view;
+  const table = part("table", "grid", narrow ? "list" : ""), head = make("thead"), body = make("tbody");
+  table.setAttribute("aria-label", `The stream, read after every block${narrow ? "" : " at every token"}. ` +
+    "Arrow keys walk, Enter opens the block.");
+  const names = part("tr", "row", "");
+  names.append(part("th", "columnheader", "corner", "after"));
+  const columns = narrow ? [view.column] : data.heads.map((name, n) => n);
+  for (const n of columns) {
+    const cell = part("th", "columnheader", n === data.chosen ? "chosen" : "");
+    cell.title = `${data.heads[n]} (position ${data.positions[n]})`;
+    cell.append(...(narrow ? stepper(view, n) : [make("bdi", "", data.heads[n])]));
     names.append(cell);
-  });
+  }
   head.append(names);
+  if (narrow) { // whose numbers stand beside the words
+    const units = part("tr", "row", "units"), unit = part("th", "columnheader", "");
+    unit.append(make("span", "", "reads"), make("span", "", data.title.replace(/^Fill: /, "")));
+    units.append(part("th", "columnheader", "corner", ""), unit);
+    head.append(units);
+  }
   const inside = (depth) => data.folds.find((fold) => fold.first <= depth && depth <= fold.last);
   for (const row of data.rows) {
     const fold = inside(row.depth);
-    if (fold && row.depth === fold.last) body.append(folded(view, fold));
-    if (!fold || view.open.has(fold.first)) body.append(whole(view, row, fold));
+    if (fold && row.depth === fold.last) body.append(folded(view, fold, columns.length));
+    if (!fold || view.open.has(fold.first)) body.append(whole(view, row, fold, columns));
   }
   table.append(head, body);
-  table.style.setProperty("--columns", data.heads.length);
+  table.style.setProperty("--columns", columns.length);
   const at = view.frame.getRootNode().activeElement, held = view.frame.contains(at) ? place(at) : "";
   view.frame.replaceChildren(table);
-  const cells = [...view.frame.querySelectorAll("button")];
-  const kept = held && cells.find((cell) => place(cell) === held); // a rerun must not take the cursor away
-  const first = kept || view.frame.querySelector("td.at button") || cells[0];
+  const cells = lines(view).flat();
+  const kept = held && [...view.frame.querySelectorAll("button")].find((cell) => place(cell) === held);
+  const first = (cells.includes(kept) && kept) || view.frame.querySelector("td.at button") || cells[0];
   if (first) first.tabIndex = 0;
-  if (kept) kept.focus({ preventScroll: true });
+  if (kept) kept.focus({ preventScroll: true }); // a rerun must not take the cursor away
   notes(view);
-  edges(view);
+  edges(view.frame);
+}
+
+/** The name of the one column, between what leads to its neighbours. */
+function stepper(view, n) {
+  const { heads, positions } = view.data, said = make("bdi", "", `${heads[n]} (${positions[n]})`);
+  const step = (sign, by, what) => {
+    const button = make("button", "step", sign);
+    button.setAttribute("aria-label", what);
+    button.disabled = heads[n + by] === undefined;
+    button.onclick = () => { view.column += by; draw(view); };
+    return button;
+  };
+  return [step("◂", -1, "the token before"), said, step("▸", 1, "the next token")];
 }
 
 /** Which cell a button stands in: the name of its row, and its number there. */
@@ -76,8 +103,8 @@ function place(button) {
 }
 
 /** One row for several that say nothing; its words are the most frequent ones, in grey. */
-function folded(view, fold) {
-  const open = view.open.has(fold.first), line = make("tr", "fold"), name = make("th");
+function folded(view, fold, columns) {
+  const open = view.open.has(fold.first), line = part("tr", "row", "fold"), name = part("th", "rowheader", "");
   const toggle = make("button", "", `${open ? "▾" : "▸"} ${fold.name}`);
   toggle.tabIndex = -1;
   toggle.title = `${fold.name} read ${fold.reads}. ${open ? "Fold them" : "Show them all"}`;
@@ -89,32 +116,32 @@ function folded(view, fold) {
   };
   toggle.dataset.fold = fold.first;
   name.append(toggle);
-  name.scope = "row";
   line.append(name);
-  const cell = make("td", "reads");
+  const cell = part("td", "gridcell", "reads");
   cell.append(make("span", "", `${open ? "open" : "folded"}: ${fold.reads}`)); // in sight however the map is scrolled
-  cell.colSpan = view.data.heads.length;
+  cell.colSpan = columns;
   cell.onclick = toggle.onclick;
   line.append(cell);
   return line;
 }
 
-function whole(view, row, fold) {
-  const line = make("tr", (fold ? "inside" : "") + (row.habit ? " habit" : "")), name = make("th", "", row.name);
-  name.scope = "row";
-  line.append(name);
-  row.cells.forEach((cell, n) => {
-    const at = row.state === view.data.node && n === view.data.chosen;
-    const box = make("td", (n === view.data.chosen ? "chosen" : "") + (at ? " at" : ""));
+function whole(view, row, fold, columns) {
+  const { data, narrow } = view;
+  const line = part("tr", "row", (fold ? "inside" : "") + (row.habit ? " habit" : ""));
+  line.append(part("th", "rowheader", "", row.name));
+  for (const n of columns) {
+    const cell = row.cells[n], at = row.state === data.node && n === data.chosen;
+    const box = part("td", "gridcell", (n === data.chosen ? "chosen" : "") + (at ? " at" : ""));
     const button = make("button", `${cell.c}${cell.q ? " q" : ""}`);
     button.append(make("bdi", "", cell.w));
+    if (narrow) button.append(make("span", "", cell.v));
     button.tabIndex = -1;
     button.title = cell.t;
     button.setAttribute("aria-label", cell.t);
     button.onclick = () => view.pick(n, row);
     box.append(button);
     line.append(box);
-  });
+  }
   return line;
 }
 
@@ -124,28 +151,4 @@ function notes(view) {
   for (const [look, text] of data.fill) line.append(make("span", "chip " + look, text));
   const words = data.words.map(([sign, meaning]) => `${sign} ${meaning}`).join(" · ");
   view.notes.replaceChildren(line, make("div", "", words));
-}
-
-/** An edge beyond which the map goes on fades. */
-function edges(view) {
-  const { scrollLeft, scrollTop, scrollWidth, scrollHeight, clientWidth, clientHeight, classList } = view.frame;
-  classList.toggle("right", scrollLeft < scrollWidth - clientWidth - 4);
-  classList.toggle("below", scrollTop < scrollHeight - clientHeight - 4);
-}
-
-/** Arrows go from cell to cell; one cell at a time can be reached by Tab. */
-function key(view, event) {
-  const now = event.target.closest("button"), row = now && now.closest("tr");
-  const ways = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] };
-  if (!row || !ways[event.key]) return;
-  const [down, right] = ways[event.key], rows = [...row.parentElement.children];
-  const of = (line) => [...line.querySelectorAll("button")];
-  const line = rows[rows.indexOf(row) + down], place = of(row).indexOf(now) + right;
-  const next = line && of(line)[Math.min(place, of(line).length - 1)];
-  event.preventDefault();
-  if (!next) return;
-  now.tabIndex = -1;
-  next.tabIndex = 0;
-  next.focus({ preventScroll: true });
-  next.scrollIntoView({ block: "nearest", inline: "nearest" });
 }

@@ -73,7 +73,7 @@ def lens_map(subject: Subject) -> None:
             change(pos=subject.in_address(int(chosen["pos"])), detail=f"{max(0, int(chosen['depth']) - 1)}w",
                    node=str(chosen["state"]))  # fmt: skip
 
-    component("lens_map", "<div class='lensmap light'></div>", _colours())(
+    component("lens_map", "<div class='lensmap light'></div>", _colours(), shared="cells")(
         key="lens_map", data=data, on_cell_change=take_cell
     )
     if lens is not None:

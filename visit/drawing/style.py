@@ -30,6 +30,9 @@ QUIET = "#808080"  # what a chart's lines are compared with: chance, zero
 
 _PROBABILITIES = (0.0001, 0.001, 0.01, 0.1, 0.5)
 
+# The darkest of both hues look alike to some readers, and in print: what is last, or against, bears a sign, too.
+DOWN = "▼"
+
 # class -> (fill, border, word); a tag has the word's colour except on grey pills
 # of a difference: "da" kept in A alone, "db" in B alone, "dw" in both with another top word
 _LIGHT = {
@@ -153,8 +156,8 @@ def rank_bounds(d_vocab: int) -> list[int]:
 
 
 _CHANGES = {
-    "only A": ("da", "kept in A alone"),
-    "only B": ("db", "kept in B alone"),
+    "only A": ("da", "◂ kept in A alone"),
+    "only B": ("db", "▸ kept in B alone"),
     "word": ("dw", "in both, another top word"),
     "alike": ("g", "in both, alike"),
 }
@@ -217,7 +220,7 @@ def scale(color_by: ColorBy, d_vocab: int, largest: float) -> list[Swatch]:
         return [(f"e{5 - i}", f"{bits * i / 5:.1f}–{bits * (i + 1) / 5:.1f}") for i in range(5)]
     signed = [largest * 0.5**k for k in range(1, 6)]
     up = [(f"t{5 - i}", f"+{value:.2g}") for i, value in enumerate(signed)]
-    down = [(f"b{5 - i}", f"−{value:.2g}") for i, value in enumerate(signed)]
+    down = [(f"b{5 - i}", f"{DOWN} −{value:.2g}") for i, value in enumerate(signed)]
     none = "a state, or adds nothing to the stream" if color_by == "influence" else "adds nothing to the stream"
     return [*up, ("g", "about 0"), *reversed(down), ("o", none)]
 
@@ -233,7 +236,8 @@ def _rank_scale(d_vocab: int) -> list[Swatch]:
     for i, last in enumerate(bounds):
         first = 1 if i == 0 else bounds[i - 1] + 1
         top.append((f"t{5 - i}", _span(first, last)))
-        bottom.append((f"b{5 - i}", "last" if last == 1 else _span(d_vocab + 1 - last, d_vocab + 1 - first)))
+        from_below = "last" if last == 1 else _span(d_vocab + 1 - last, d_vocab + 1 - first)
+        bottom.append((f"b{5 - i}", f"{DOWN} {from_below}"))
     return [*top, ("g", "between"), *reversed(bottom)]
 
 

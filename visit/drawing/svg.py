@@ -70,6 +70,9 @@ class Ink:
         colour = self.page["tag"] if grey else self.pills[look][2]
         return f" fill='{colour}'" + (" font-weight='600'" if role == "state" else "")
 
+    def sign(self, look: str) -> str:
+        return f" fill='{self.pills[look][2]}'" if self.plain else " class='sign'"
+
     def tag(self, look: str) -> str:
         if not self.plain:
             return " class='tag'"
@@ -112,9 +115,18 @@ def draw_pill(pill: Pill, look: str, number: int, ink: Ink, target: str | None =
     if role == "card":
         parts.append(_predictions(pill, target, ink))
     elif pill.word:
-        parts.append(_pill_texts(pill, look, ink))
+        parts.append(_sign(pill, look, ink) + _pill_texts(pill, look, ink))
     parts.append("</g>")
     return "".join(parts)
+
+
+def _sign(pill: Pill, look: str, ink: Ink) -> str:
+    """In the margin before the word, what its colour says: down for last ranks or against, A's side, B's side."""
+    corners = {"b": "M1.5 -2h4.6l-2.3 4.4z", "da": "M5.6 -2.6v5.2l-4 -2.6z", "db": "M1.6 -2.6v5.2l4 -2.6z"}
+    path = corners.get(look) or corners.get(look[0])
+    if path is None or pill.role == "rest":
+        return ""
+    return f"<path d='{path}' transform='translate({_n(pill.x)} {_n(pill.cy)})'{ink.sign(look)}/>"
 
 
 def _pill_texts(pill: Pill, look: str, ink: Ink) -> str:

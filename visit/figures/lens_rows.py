@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from visit.drawing.style import Swatch, pill_class, scale
+from visit.drawing.style import DOWN, Swatch, pill_class, scale
 from visit.graph.flowgraph import Node
 from visit.text.numbers import bits, percent
 from visit.text.visible import QUIET_KINDS, as_word, explained, visible, word_kind, word_list
@@ -43,7 +43,8 @@ def rows_of(
     the table was read through (`Lens.readable_from`); None for the plain one.
 
     Returns `heads` and `positions` of the columns, `rows` (each `depth`, `name`, `state`, `habit`: a lens says no more
-    than habit there, and `cells`: word, class, grey or not, hint), `folds` (first and last depth, name, what is read),
+    than habit there, and `cells`: word, class, grey or not, hint, and the number
+    that its fill stands for), `folds` (first and last depth, name, what is read),
     `title` and `fill` (class and meaning: the legend), and `words` (sign and meaning of the signs that occur).
     """
     depths = sorted(table["depth"].unique(), reverse=True)
@@ -60,7 +61,7 @@ def rows_of(
             {
                 "depth": int(d), "name": name_of(d), "state": records[d][0]["state"],
                 "habit": int(bool(readable_from) and d <= (readable_from or 0)),
-                "cells": [_map_cell(cell, look, name_of(d), target, whole) for cell in records[d]],
+                "cells": [_map_cell(cell, look, name_of(d), target, whole, color) for cell in records[d]],
             }
             for d in depths
         ],
@@ -143,8 +144,9 @@ def _share_steps(letter: str) -> list[Swatch]:
 
 
 def _map_cell(
-    cell: dict[str, Any], look: Callable[[dict[str, Any]], str], name: str, target: str, whole: bool
-) -> dict[str, Any]:
+    cell: dict[str, Any], look: Callable[[dict[str, Any]], str], name: str, target: str, whole: bool,
+    color: MapColor,
+) -> dict[str, Any]:  # fmt: skip
     word, kind = as_word(cell["top"]), look(cell)
     own, of_target = cell.get("specific", True), cell.get("target_specific", True)
     usual, target_usual = cell.get("usual", math.nan), cell.get("target_usual", math.nan)
@@ -160,7 +162,8 @@ def _map_cell(
         f"next: {following or 'no whole word among the first'}\n{as_word(target)}: {percent(cell['prob'])}, "
         f"rank {cell['rank']:,}{_expected(target_usual)}\nentropy {bits(cell['entropy'])}"
     )
-    return {"w": word, "c": kind, "q": int(grey), "t": hint}
+    beside = {"target": percent(cell["prob"]), "rank": f"rank {cell['rank']:,}", "top": percent(cell["top_prob"])}
+    return {"w": f"{DOWN} {word}" if kind[0] == "b" else word, "c": kind, "q": int(grey), "t": hint, "v": beside[color]}
 
 
 def _expected(usual: float) -> str:

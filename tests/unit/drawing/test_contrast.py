@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from contrast import blend, contrast
 
-from visit.drawing.style import SERIES, page_colours, pill_colours
+from visit.drawing.records import Pill
+from visit.drawing.style import DOWN, SERIES, page_colours, pill_colours, scale
+from visit.drawing.svg import Ink, draw_pill
+from visit.graph.flowgraph import Node
 
 ROOT = Path(__file__).parents[3]
 THEMES = tomllib.loads((ROOT / ".streamlit/config.toml").read_text(encoding="utf-8"))["theme"]
@@ -50,3 +53,15 @@ def test_words_on_the_page_and_on_panels(theme):
 def test_lines_of_charts_stand_out_from_both_pages():
     pages = [THEMES[theme]["backgroundColor"] for theme in ("light", "dark")]
     assert min(contrast(line, page) for line in SERIES for page in pages) >= 3
+
+
+def test_first_and_last_ranks_differ_without_colour():
+    """What is last, or speaks against the target, bears a sign in the drawing and in its legend."""
+    for color_by in ("rank", "contribution"):
+        for look, words in scale(color_by, 50_257, 3.0):
+            assert words.startswith(DOWN) == (look[0] == "b"), words
+    node = Node("L1.head0", "head", layer=1, tokens=("x",), probs=(0.5,))
+    pill = Pill(node.id, node, "pill", 10.0, 20.0, 80.0, 18.0, "x")
+    drawn = {look: draw_pill(pill, look, 0, Ink("light")) for look in ("t5", "b5", "g", "da", "db")}
+    assert [look for look, text in drawn.items() if "<path" in text] == ["b5", "da", "db"]
+    assert len({text.partition("<path d=")[2][:20] for text in drawn.values()}) == 4  # none, down, left, right
