@@ -15,7 +15,7 @@ TOO_WIDE = """() => {
   };
   for (const e of document.querySelectorAll("[data-testid=stMain] *"))
     if (e.getClientRects().length && e.getBoundingClientRect().right > wide && !bounded(e))
-      found.push(`${e.tagName} ${e.dataset.testid ?? ""} ${e.className} ${Math.round(e.getBoundingClientRect().right)}`);
+      found.push(`${e.tagName} ${e.dataset.testid ?? ""} ${e.className} ${e.getBoundingClientRect().right}`);
   const main = document.querySelector("[data-testid=stMain]");
   const scrolls = Math.max(document.documentElement.scrollWidth, main.scrollWidth);
   return scrolls > innerWidth ? [`scrolls to ${scrolls}`, ...found.slice(0, 4)] : found.slice(0, 4);
