@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
+from visit.app.share import actions
 from visit.app.state import CONTROLS, DEFAULT_PROMPT, DEFAULT_PROMPT_B, parse, session
 from visit.app.widgets import ICON, component
 
@@ -85,6 +86,7 @@ def carries_state(params: Mapping[str, str]) -> bool:
 
 def page() -> None:
     """The whole page: one component, whose links come back as the name of one of `LINKS`."""
+    actions()
     component("home", home_html())(key="home", on_go_change=_go)
 
 
@@ -101,11 +103,11 @@ def home_html() -> str:
     """The page as HTML, made of our own texts only."""
     icon = ICON.replace("<svg ", "<svg aria-hidden='true' ", 1)
     return (
-        f"<main class='home'><header><span class='icon'>{icon}</span>"
+        f"<div class='home'><header><span class='icon'>{icon}</span>"
         f"<h1>VISIT</h1><p class='lead'>{SENTENCE}</p></header>"
         f"<section class='example' aria-label='An example'>{picture(False)}{picture(True)}{_told()}</section>"
         f"<nav class='doors' aria-label='Ways in'>{_doors()}</nav>"
-        f"<section class='questions'><h2>Or begin with a question</h2><ul>{_questions()}</ul></section></main>"
+        f"<section class='questions'><h2>Or begin with a question</h2><ul>{_questions()}</ul></section></div>"
     )
 
 

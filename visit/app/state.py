@@ -315,6 +315,7 @@ class State:
         "auto", "as it reads best", "plain", "fitted"
     )  # through which lens
     whole: bool = False  # lists of top words leave out what is no whole word: pieces, signs, white space, bytes
+    projector: bool = False  # large type, the main part of a page alone
     layer: Annotated[int | None, _number("it is no layer; layers are whole numbers from 0")] = None
     set: Literal["facts", "names", "plain", "repeats", "world", "own"] = "facts"
     answered: bool = False

@@ -43,13 +43,6 @@ def words_cell(tokens: Any, count: int = 5) -> str | None:
     return ", ".join(word_list(tokens, count, state().whole)) if isinstance(tokens, (list, tuple)) else None
 
 
-def heading(title: str, answers: str) -> None:
-    """The head of a page: its name, and the question that it answers."""
-    with st.container(key="heading", horizontal=True, vertical_alignment="bottom", gap="small"):
-        st.title(title, anchor=False, width="content")
-        st.caption(answers, width="content")
-
-
 def section(name: str, title: str, about: str | None = None) -> Any:
     """The head of a part: its title with a help, and in the same quiet line what is folded (controls, reading aid)."""
     line = st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"section_{name}")

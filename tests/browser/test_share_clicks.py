@@ -1,0 +1,39 @@
+"""*Share* and *Projector* in a browser: what is copied, and what a room sees."""
+
+from __future__ import annotations
+
+from urllib.parse import urlparse
+
+import browser
+
+
+def test_the_link_that_is_shown_opens_the_same_view(page):
+    page.goto(f"{page.address}/flow?node=L4.head1")
+    browser.ready(page)
+    page.get_by_role("button", name="Share").click()
+    field = page.get_by_label("Link to this view")
+    field.wait_for()
+    assert field.input_value() == page.url
+    page.get_by_role("img", name="QR code of the link").wait_for()
+    assert page.get_by_text("of this computer alone").is_visible()
+    page.get_by_role("button", name="Copy", exact=True).click()
+    page.get_by_role("button", name="Copied").wait_for()
+    page.keyboard.press("Escape")
+
+
+def test_projector_mode_is_large_has_no_sidebar_and_is_left_by_a_button(page):
+    page.goto(f"{page.address}/glossary")
+    page.get_by_role("button", name="Projector").wait_for()
+    size = "() => parseFloat(getComputedStyle(document.querySelector('h1')).fontSize)"
+    small = page.evaluate(size)
+    page.get_by_role("button", name="Projector").click()
+    leave = page.get_by_role("button", name="Leave projector mode")
+    leave.wait_for()
+    browser.idle(page)
+    assert page.evaluate(size) > 1.3 * small and "projector=1" in urlparse(page.url).query
+    assert not page.locator("[data-testid=stSidebar]").is_visible()
+    leave.click()
+    page.get_by_role("button", name="Projector", exact=True).wait_for()
+    browser.idle(page)
+    assert page.evaluate(size) == small and page.locator("[data-testid=stSidebar]").is_visible()
+    assert not page.errors

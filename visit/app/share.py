@@ -1,0 +1,90 @@
+"""The head of every page: its name and question, *Share* (the address as a link and a QR code) and *Projector*."""
+
+from __future__ import annotations
+
+import ipaddress
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import urlencode, urlparse
+
+import streamlit as st
+
+from visit.app.state import change, session, state, to_params
+from visit.app.widgets import component
+
+QR_CHARACTERS = 600  # of a link: a code of more has squares too small for a telephone across a room
+_PROJECTOR = Path(__file__).with_name("projector.css")
+
+
+def heading(title: str, answers: str) -> None:
+    """The head of a page: its name, the question that it answers, and at its right what every page offers."""
+    with st.container(key="heading", horizontal=True, vertical_alignment="bottom", gap="small"):
+        st.title(title, anchor=False, width="content")
+        st.caption(answers, width="content")
+        actions()
+
+
+def actions() -> None:
+    """*Share* and *Projector* in one quiet row."""
+    with st.container(horizontal=True, width="content", gap="small", key="page_actions"):
+        if state().projector:
+            st.html(_PROJECTOR)
+            st.button("Leave projector mode", icon=":material/close_fullscreen:", key="projector", on_click=change,
+                      kwargs={"projector": False})  # fmt: skip
+            return
+        _share()
+        st.button("Projector", icon=":material/present_to_all:", key="projector", type="tertiary", on_click=change,
+                  kwargs={"projector": True},
+                  help="Large type and the main part of this page alone, for the front of a room.")  # fmt: skip
+
+
+@st.fragment
+def _share() -> None:
+    """The popover with the link, made when it is opened: a fragment, so that opening it draws no page anew."""
+    with st.popover("Share", icon=":material/share:", type="tertiary", key="share", on_change="rerun") as menu:
+        if menu.open:
+            address = link()
+            code = qr_code(address)
+            notes = [_LOCAL] if is_local(address) else []
+            if not code:
+                notes.append(
+                    f"The link has {len(address):,} characters, too many for a QR code that a telephone can read (at "
+                    f"most {QR_CHARACTERS}). Copy it; a shorter prompt makes it shorter."
+                )
+            component("share", _HTML)(key="share_link", data={"link": address, "code": code, "notes": notes})
+
+
+_LOCAL = (
+    "This address is of this computer alone. Others reach it under its name or number in the network, with the same "
+    "port: open it there, and share that."
+)
+_HTML = (
+    "<div class='share'><b>This very view</b><div class='line'><input readonly aria-label='Link to this view'>"
+    "<button type='button'>Copy</button></div><div class='code'></div><div class='notes'></div></div>"
+)
+
+
+def link() -> str:
+    """The address of what is shown, as the browser shows it."""
+    params = to_params(state()) if session().page else {}
+    return (st.context.url or "") + (f"?{urlencode(params)}" if params else "")
+
+
+def is_local(address: str) -> bool:
+    """Whether an address leads every computer to itself."""
+    host = urlparse(address).hostname or "localhost"
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def qr_code(text: str) -> str:
+    """A QR code as an SVG element, black on white in a white rim; empty for a text that is too long."""
+    import segno
+
+    if not text or len(text) > QR_CHARACTERS:
+        return ""
+    out = BytesIO()
+    segno.make(text, micro=False, error="l").save(out, kind="svg", xmldecl=False, nl=False, omitsize=True, light="#fff")
+    return out.getvalue().decode()
