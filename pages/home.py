@@ -4,4 +4,4 @@ from visit import app as ui
 from visit.app import home
 
 ui.ensure_entrypoint("pages/home.py")
-home.page()
+home.start_page()

@@ -12,7 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import visit
-from visit.app.home import DOORS, EXAMPLE, HEAD, LINKS, PARTS, QUESTIONS, Link, carries_state, home_html, picture
+from visit.app.home import DOORS, ELEMENTS, EXAMPLE, HEAD, LINKS, QUESTIONS, Link, carries_state, example_svg, home_html
 from visit.app.state import CONTROLS, DEFAULT_PROMPT, DEFAULT_PROMPT_B, parse
 from visit.text.numbers import percent
 
@@ -77,7 +77,7 @@ def test_a_question_opens_a_page_on_which_its_answer_stands(question):
     assert answer in said(app).replace("“", "").replace("”", "")
 
 
-@pytest.mark.parametrize("name", [*DOORS, *PARTS])
+@pytest.mark.parametrize("name", [*DOORS, *ELEMENTS])
 def test_a_door_and_an_element_of_the_picture_open_their_page(name):
     link = LINKS[name]
     app = opened(link)
@@ -127,8 +127,8 @@ def test_every_link_is_on_the_page_and_asks_only_for_what_can_be_read():
 
 @pytest.mark.parametrize("narrow", [True, False])
 def test_the_picture_is_one_well_formed_drawing_with_three_links(narrow):
-    root = ET.fromstring(picture(narrow))
+    root = ET.fromstring(example_svg(narrow))
     links = [a.get("data-go") for a in root.iter("a")]
-    assert sorted(links) == sorted(PARTS) and all(a.get("aria-label") for a in root.iter("a"))
+    assert sorted(links) == sorted(ELEMENTS) and all(a.get("aria-label") for a in root.iter("a"))
     shown = [t.text for t in root.iter("text") if t.text]
     assert [w for w in shown if w in EXAMPLE.words] == list(EXAMPLE.words)

@@ -53,7 +53,7 @@ class Example:
 
 EXAMPLE = Example()
 HEAD = f"L{EXAMPLE.layer}.head{EXAMPLE.head}"
-NAMES = "When Mary and John went to the store, John gave a drink to"
+_DRINK = "When Mary and John went to the store, John gave a drink to"
 _OPENED = f"{EXAMPLE.layer}w"
 _SWAP = {"prompt": DEFAULT_PROMPT, "prompt_b": DEFAULT_PROMPT_B}
 
@@ -63,7 +63,7 @@ DOORS = {
     "explore": Link("flow", {"prompt": DEFAULT_PROMPT}),
     "bring": Link("flow", {"prompt": DEFAULT_PROMPT, "model": "visit-mini"}),
 }  # fmt: skip
-PARTS = {
+ELEMENTS = {
     "word": Link("compare", _SWAP),
     "head": Link("flow", {"prompt": DEFAULT_PROMPT, "node": HEAD, "detail": _OPENED}),
     "answer": Link("flow", {"prompt": DEFAULT_PROMPT, "node": "logits"}),
@@ -72,11 +72,11 @@ QUESTIONS = {
     "Which word made it say Tokyo?": Link(
         "flow", {"prompt": DEFAULT_PROMPT, "node": f"{HEAD}.value{EXAMPLE.source}", "detail": _OPENED}
     ),
-    "Who gets the drink?": Link("flow", {"prompt": NAMES, "target": " Mary", "distractor": " John"}),
+    "Who gets the drink?": Link("flow", {"prompt": _DRINK, "target": " Mary", "distractor": " John"}),
     "What changes if Japan becomes France?": Link("compare", _SWAP),
     "Is that really the cause?": Link("whatif", {"prompt": DEFAULT_PROMPT, "edits": f"{HEAD}~zero@-1"}),
 }
-LINKS = {**DOORS, **PARTS, **QUESTIONS}
+LINKS = {**DOORS, **ELEMENTS, **QUESTIONS}
 
 
 def carries_state(params: Mapping[str, str]) -> bool:
@@ -84,7 +84,7 @@ def carries_state(params: Mapping[str, str]) -> bool:
     return any(name in CONTROLS for name in params)
 
 
-def page() -> None:
+def start_page() -> None:
     """The whole page: one component, whose links come back as the name of one of `LINKS`."""
     actions()
     component("home", home_html())(key="home", on_go_change=_go)
@@ -105,7 +105,7 @@ def home_html() -> str:
     return (
         f"<div class='home'><header><span class='icon'>{icon}</span>"
         f"<h1>VISIT</h1><p class='lead'>{SENTENCE}</p></header>"
-        f"<section class='example' aria-label='An example'>{picture(False)}{picture(True)}{_told()}</section>"
+        f"<section class='example' aria-label='An example'>{example_svg(False)}{example_svg(True)}{_elements_told()}</section>"
         f"<nav class='doors' aria-label='Ways in'>{_doors()}</nav>"
         f"<section class='questions'><h2>Or begin with a question</h2><ul>{_questions()}</ul></section></div>"
     )
@@ -118,7 +118,7 @@ def _a(name: str, inner: str, css: str = "", label: str = "") -> str:
     return f"<a class='{css}' href='{address}' data-go='{escape(name, quote=True)}'{said}>{inner}</a>"
 
 
-def _told() -> str:
+def _elements_told() -> str:
     """The three elements of the picture in words, each a link as in the picture."""
     e = EXAMPLE
     other, then = e.swapped
@@ -158,7 +158,7 @@ def _questions() -> str:
 
 
 # ---- the picture -----------------------------------------------------------------------------------------------------
-def picture(narrow: bool) -> str:
+def example_svg(narrow: bool) -> str:
     """The example as SVG: a column a word, a row a block, the way from one word through one head to the guess.
 
     narrow: for a telephone, with the words upright below their columns.

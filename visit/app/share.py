@@ -32,20 +32,20 @@ def actions() -> None:
             st.button("Leave projector mode", icon=":material/close_fullscreen:", key="projector", on_click=change,
                       kwargs={"projector": False})  # fmt: skip
             return
-        _share()
+        _share_menu()
         st.button("Projector", icon=":material/present_to_all:", key="projector", type="tertiary", on_click=change,
                   kwargs={"projector": True},
                   help="Large type and the main part of this page alone, for the front of a room.")  # fmt: skip
 
 
 @st.fragment
-def _share() -> None:
+def _share_menu() -> None:
     """The popover with the link, made when it is opened: a fragment, so that opening it draws no page anew."""
     with st.popover("Share", icon=":material/share:", type="tertiary", key="share", on_change="rerun") as menu:
         if menu.open:
             address = link()
             code = qr_code(address)
-            notes = [_LOCAL] if is_local(address) else []
+            notes = [_THIS_COMPUTER] if is_local(address) else []
             if not code:
                 notes.append(
                     f"The link has {len(address):,} characters, too many for a QR code that a telephone can read (at "
@@ -54,7 +54,7 @@ def _share() -> None:
             component("share", _HTML)(key="share_link", data={"link": address, "code": code, "notes": notes})
 
 
-_LOCAL = (
+_THIS_COMPUTER = (
     "This address is of this computer alone. Others reach it under its name or number in the network, with the same "
     "port: open it there, and share that."
 )
