@@ -105,7 +105,8 @@ def home_html() -> str:
     return (
         f"<div class='home'><header><span class='icon'>{icon}</span>"
         f"<h1>VISIT</h1><p class='lead'>{SENTENCE}</p></header>"
-        f"<section class='example' aria-label='An example'>{example_svg(False)}{example_svg(True)}{_elements_told()}</section>"
+        f"<section class='example' aria-label='An example'>{example_svg(False)}{example_svg(True)}"
+        f"{_elements_told()}</section>"
         f"<nav class='doors' aria-label='Ways in'>{_doors()}</nav>"
         f"<section class='questions'><h2>Or begin with a question</h2><ul>{_questions()}</ul></section></div>"
     )
