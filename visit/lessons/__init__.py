@@ -7,6 +7,7 @@ wrong answer what the chosen thing does instead. `results` writes down what was 
 
 `room` holds a class together while a lesson lasts: one teacher with a key, up to a hundred members (`nicknames`), their
 answers as they come in, and the step that is opened for all. `room_file` writes a room into a file and opens it again,
-and makes the table of its answers. Nothing here knows of a page: the app shows what these modules hold. A lesson is
+and makes the table of its answers; `tally` lays them out as bars, step by step. `collected` reads the result files of a
+class that had no room. Nothing here knows of a page: the app shows what these modules hold. A lesson is
 data: nothing in it is ever executed.
 """

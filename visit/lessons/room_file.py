@@ -64,11 +64,11 @@ def save_room(room: Room, key: str) -> bytes:
 def open_saved(rooms: Rooms, data: bytes) -> tuple[Room, str]:
     """A room from its file, and its new key. `VisitError` says what is wrong with a file, and no room is made then."""
     whole = _read_room(data)
-    steps = _bounded_texts(whole, "steps", MAX_STEPS, 200)
+    steps = _limited_texts(whole, "steps", MAX_STEPS, 200)
     title, lesson, code = (
-        _bounded_text(whole, "title", 200),
-        _bounded_text(whole, "lesson", LESSON_BYTES),
-        _bounded_text(whole, "code", 10),
+        _limited_text(whole, "title", 200),
+        _limited_text(whole, "lesson", LESSON_BYTES),
+        _limited_text(whole, "code", 10),
     )
     members = _saved_members(whole, len(steps))
     answers = _saved_answers(whole, len(steps), {m.number for m in members})
@@ -135,15 +135,15 @@ def _damaged_file(what: str) -> VisitError:
     return VisitError(f"This saved room is damaged: {what}. Nothing of it was opened.")
 
 
-def _bounded_text(record: dict[str, Any], name: str, longest: int) -> str:
+def _limited_text(record: dict[str, Any], name: str, longest: int) -> str:
     text = record.get(name)
     if not isinstance(text, str) or len(text) > longest:
         raise _damaged_file(f"“{name}” must be a text of at most {longest:,} characters")
     return text.encode("utf-8", "replace").decode()
 
 
-def _bounded_texts(record: dict[str, Any], name: str, most: int, longest: int) -> list[str]:
-    return [_bounded_text({name: one}, name, longest) for one in _list(record, name, most)]
+def _limited_texts(record: dict[str, Any], name: str, most: int, longest: int) -> list[str]:
+    return [_limited_text({name: one}, name, longest) for one in _list(record, name, most)]
 
 
 def _list(record: dict[str, Any], name: str, most: int) -> list[Any]:
@@ -174,12 +174,12 @@ def _step_of(number: Any, steps: int) -> int:
 def _saved_members(whole: dict[str, Any], steps: int) -> list[Member]:
     found: list[Member] = []
     for one in _record_list(whole, "members", MAX_MEMBERS):
-        number, hashed = _whole_number(one, "number", 10**6, 1), _bounded_text(one, "digest", 64)
+        number, hashed = _whole_number(one, "number", 10**6, 1), _limited_text(one, "digest", 64)
         if not re.fullmatch(r"[0-9a-f]{64}", hashed):
             raise _damaged_file("“digest” must be 64 figures from 0 to f")
         if any(number == m.number or hashed == m.digest for m in found):
             raise _damaged_file("two members are the same")
-        name = nickname(_bounded_text(one, "name", 100), [m.name for m in found], number)
+        name = nickname(_limited_text(one, "name", 100), [m.name for m in found], number)
         found.append(Member(number, name, hashed, _whole_number(one, "step", steps - 1), one.get("left") is True))
     return found
 
@@ -189,8 +189,8 @@ def _saved_answers(whole: dict[str, Any], steps: int, members: set[int]) -> list
     sizes: Counter[int] = Counter()
     counts: Counter[int] = Counter()
     for one in _record_list(whole, "answers", MAX_MEMBERS * MEMBER_ANSWERS):
-        member, value = _whole_number(one, "member", 10**6, 1), _bounded_text(one, "value", ANSWER_BYTES)
-        question, verdict, time = _bounded_text(one, "question", 40), _bounded_text(one, "verdict", 20), one.get("time")
+        member, value = _whole_number(one, "member", 10**6, 1), _limited_text(one, "value", ANSWER_BYTES)
+        question, verdict, time = _limited_text(one, "question", 40), _limited_text(one, "verdict", 20), one.get("time")
         counts[member] += 1
         sizes[member] += len(value.encode())
         if member not in members:
