@@ -178,6 +178,10 @@ def _values(model: Model, acts: Activations, site: Site) -> Float[Tensor, "pos w
     return values[:, site.columns]
 
 
+def _texts(model: Model, *sides: Sequence[int]) -> Any:
+    return tuple([model.vocabulary[i] for i in ids] for ids in sides)
+
+
 def _from(
     model: Model, edit: Edit, site: Site, positions: tuple[int, ...] | None, ids: tuple[int, ...], run: RunPrompts
 ) -> Applied:  # fmt: skip
@@ -187,7 +191,7 @@ def _from(
     acts = _record(model, edit.source, edit, run)
     other = acts.token_ids
     same = len(other) == len(ids)
-    partner = {i: i for i in range(len(ids))} if same else token_partners(ids, other)
+    partner = {i: i for i in range(len(ids))} if same else token_partners(ids, other, _texts(model, ids, other))
     source, link = site.source_pos, site.node.kind == "link"
     needed = [source] if site.per_source and source is not None else list(positions or ())
     needed += list(positions or ()) if link else []

@@ -13,7 +13,7 @@ import pandas as pd
 from visit.activations.record import Activations
 from visit.errors import VisitError
 from visit.models.model import Model
-from visit.text.alignment import token_partners
+from visit.text.alignment import Texts, token_partners, word_starts
 from visit.text.visible import visible
 
 Kind = Literal["equal", "replaced", "inserted", "deleted"]
@@ -67,16 +67,21 @@ def pair(model_a: Model, a: Activations, model_b: Model, b: Activations, fixes: 
     Raises `VisitError` for a fix that names a position that does not exist, or one position twice. Source: ours.
     """
     if model_a.vocabulary == model_b.vocabulary:
-        return pair_tokens(a.token_ids, b.token_ids, fixes)
+        return pair_tokens(a.token_ids, b.token_ids, fixes, (a.tokens, b.tokens))
     if a.prompt == b.prompt and a.chat is None and b.chat is None:  # two templates are two texts
         ends = [_ends(m.tokenizer, r) for m, r in ((model_a, a), (model_b, b))]
         return _paired(_same_ends(*ends), a.tokens, b.tokens, fixes)
-    return pair_tokens(a.tokens, b.tokens, fixes)
+    return pair_tokens(a.tokens, b.tokens, fixes, (a.tokens, b.tokens))
 
 
-def pair_tokens(a: Sequence[Any], b: Sequence[Any], fixes: Iterable[Fix] = ()) -> Pairing:
-    """Align two sequences of token ids or of texts with the fewest changes: `token_partners`, as a table of pairs."""
-    return _paired(token_partners(a, b), a, b, fixes)
+def pair_tokens(
+    a: Sequence[Any], b: Sequence[Any], fixes: Iterable[Fix] = (), texts: Texts | None = None
+) -> Pairing:  # fmt: skip
+    """Align two sequences of token ids or of texts with the fewest changes: `token_partners`, as a table of pairs.
+
+    `texts`: what the tokens read, for words to be aligned before their pieces; None: every token is a word.
+    """
+    return _paired(token_partners(a, b, texts), a, b, fixes)
 
 
 def parse_fixes(text: str) -> tuple[Fix, ...]:
@@ -145,13 +150,32 @@ def _ends(tokenizer: Any, acts: Activations) -> list[int]:
     return ends
 
 
+def word_columns(pairing: Pairing, tokens_a: Sequence[str], tokens_b: Sequence[str]) -> list[tuple[Pair, ...]]:
+    """The pairs of each word together: “·Japan” stands for all pieces of “·Kingdom”, not for its last letter."""
+    starts_a, starts_b = word_starts(tokens_a), word_starts(tokens_b)
+    columns: list[list[Pair]] = []
+    for p in pairing.pairs:
+        known = columns[-1] if columns else []
+        continues = []
+        for at, starts, taken in ((p.a, starts_a, any(q.a is not None for q in known)),
+                                  (p.b, starts_b, any(q.b is not None for q in known))):  # fmt: skip
+            if at is not None:
+                continues.append(not starts[at] if taken else None)
+        if known and False not in continues and True in continues:
+            known.append(p)
+        else:
+            columns.append([p])
+    return [tuple(column) for column in columns]
+
+
 def describe(pairing: Pairing, tokens_a: Sequence[str], tokens_b: Sequence[str]) -> str:
     """The differences in words: “·Japan” → “·France”, + “·not”, − “·big”; empty for two equal prompts."""
     parts = []
-    for p in pairing.pairs:
-        a = "" if p.a is None else f"“{visible(tokens_a[p.a])}”"
-        b = "" if p.b is None else f"“{visible(tokens_b[p.b])}”"
-        text = {"replaced": f"{a} → {b}", "inserted": f"+ {b}", "deleted": f"− {a}"}.get(p.kind)
-        if text:
-            parts.append(text)
+    for column in word_columns(pairing, tokens_a, tokens_b):
+        if all(p.kind == "equal" for p in column):
+            continue
+        a = "".join(tokens_a[p.a] for p in column if p.a is not None)
+        b = "".join(tokens_b[p.b] for p in column if p.b is not None)
+        both = f"“{visible(a)}” → “{visible(b)}”"
+        parts.append(both if a and b else f"+ “{visible(b)}”" if b else f"− “{visible(a)}”")
     return ", ".join(parts)

@@ -32,23 +32,27 @@ export default function ({ data, parentElement, setTriggerValue }) {
     mark();
   };
   const chips = [];
+  const token = (cell, side, what) => {
+    const chip = make('button', cell[2] ? 'chip control' : 'chip'), text = make('bdi', '', cell[1]);
+    if (cell[2]) {
+      const sign = make('i', '', 'data_object');
+      sign.setAttribute('aria-hidden', 'true');
+      chip.append(sign);
+    }
+    chip.append(text, make('small', '', String(cell[0])));
+    chip.title = `${side.toUpperCase()}, position ${cell[0]}: ${what}`;
+    chip.onclick = () => press(side, cell[0]);
+    if (data.chosen[side] === cell[0]) { chip.classList.add('on'); chip.setAttribute('aria-pressed', 'true'); }
+    chips.push([chip, side, cell[0]]);
+    return chip;
+  };
   data.pairs.forEach((pair) => {
     const column = make('div', 'col ' + pair.kind);
     for (const side of ['a', 'b']) {
-      const cell = pair[side];
-      if (cell === null) { column.append(make('span', 'none', '–')); continue; }
-      const chip = make('button', cell[2] ? 'chip control' : 'chip'), text = make('bdi', '', cell[1]);
-      if (cell[2]) {
-        const sign = make('i', '', 'data_object');
-        sign.setAttribute('aria-hidden', 'true');
-        chip.append(sign);
-      }
-      chip.append(text, make('small', '', String(cell[0])));
-      chip.title = `${side.toUpperCase()}, position ${cell[0]}: ${pair.what}`;
-      chip.onclick = () => press(side, cell[0]);
-      if (data.chosen[side] === cell[0]) { chip.classList.add('on'); chip.setAttribute('aria-pressed', 'true'); }
-      chips.push([chip, side, cell[0]]);
-      column.append(chip);
+      const word = make('span', 'word'); // of one token, or of several pieces
+      if (!pair[side].length) word.append(make('span', 'none', '–'));
+      for (const cell of pair[side]) word.append(token(cell, side, pair.what));
+      column.append(word);
     }
     grid.append(column);
   });
@@ -56,6 +60,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const mark = () => {
     for (const [chip, side, pos] of chips)
       chip.classList.toggle('held', !!root.held && root.held.side === side && root.held.pos === pos);
+    root.classList.toggle('fixing', !!root.fixing);
     toggle.textContent = root.fixing ? 'Done correcting' : 'Correct the alignment';
     hint();
   };

@@ -17,7 +17,7 @@ from visit.text.visible import visible, word_list
 if TYPE_CHECKING:
     import pandas as pd
 
-    from visit.analyses.token_alignment import Pairing
+    from visit.analyses.token_alignment import Pair, Pairing
 
 
 # In the tab of the browser: a stream of three states, and a part that adds to it.
@@ -143,7 +143,7 @@ def enter_runs() -> None:
     component("enter", "<span></span>")(key="enter")
 
 
-_KINDS = {"equal": "the same token on both sides", "replaced": "another token on the other side",
+_KINDS = {"equal": "the same word on both sides", "replaced": "another word on the other side",
           "inserted": "only in B", "deleted": "only in A"}  # fmt: skip
 
 
@@ -152,10 +152,13 @@ def token_pairs(
     chosen: tuple[int, int], fixed: bool,
     pick: Callable[[str, int], None], fix: Callable[[int | None, int | None], None], undo: Callable[[], None],
 ) -> None:  # fmt: skip
-    """Two prompts as aligned tokens. `pick(side, pos)`: one was chosen; `fix(a, b)`: two belong together.
+    """Two prompts as aligned words, each of its tokens. `pick(side, pos)`: one was chosen; `fix(a, b)`: two belong
+    together.
 
     `special`: the positions of control tokens on each side. `fixed`: there are corrections, which `undo` takes back.
     """
+
+    from visit.analyses.token_alignment import word_columns
 
     def fixing() -> None:
         found = st.session_state["pairs"]["fix"]
@@ -169,10 +172,17 @@ def token_pairs(
         if isinstance(found, dict):
             pick(found["side"], int(found["pos"]))
 
-    def cell(side: int, at: int | None) -> list[Any] | None:
-        return None if at is None else [at, visible(tokens[side][at]), at in special[side]]
+    def cells(side: int, found: list[int | None]) -> list[list[Any]]:
+        return [[at, visible(tokens[side][at]), at in special[side]] for at in found if at is not None]
 
-    pairs = [{"a": cell(0, p.a), "b": cell(1, p.b), "kind": p.kind, "what": _KINDS[p.kind]} for p in pairing.pairs]
+    def column(pairs: tuple[Pair, ...]) -> dict[str, Any]:
+        kinds = {p.kind for p in pairs}
+        sides = [any(p.a is not None for p in pairs), any(p.b is not None for p in pairs)]
+        kind = kinds.pop() if len(kinds) == 1 else "replaced" if all(sides) else "deleted" if sides[0] else "inserted"
+        return {"a": cells(0, [p.a for p in pairs]), "b": cells(1, [p.b for p in pairs]), "kind": kind,
+                "what": _KINDS[kind]}  # fmt: skip
+
+    pairs = [column(found) for found in word_columns(pairing, *tokens)]
     data = {"pairs": pairs, "chosen": {"a": chosen[0], "b": chosen[1]}, "fixed": fixed, "version": str(tokens)}
     component("pairs", "<div class='pairs'></div>")(key="pairs", data=data, on_pick_change=picked, on_fix_change=fixing)
 

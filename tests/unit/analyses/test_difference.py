@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 import visit
 from visit import Keep, VisitError, build_flow_graph, capture, compare
 from visit.analyses.graph_difference import common_id, own_id
-from visit.analyses.token_alignment import Pair, Pairing, describe, pair, pair_tokens, parse_fixes
+from visit.analyses.token_alignment import Pair, Pairing, describe, pair, pair_tokens, parse_fixes, word_columns
 from visit.models.catalog import MINI_FOLDER
 
 A = [5, 17, 3, 99, 41, 17, 8]
@@ -44,6 +44,28 @@ def test_a_name_of_many_tokens_is_paired_at_its_last():
     ]  # fmt: skip
 
 
+def test_words_are_aligned_before_their_pieces():
+    """A letter of one name never stands for the same letter in the middle of another word."""
+    a = [" of", " J", "a", "p", "a", "n", " is", " a", "m", "ap"]
+    b = [" of", " the", " K", "ing", "d", "o", "m", " of", " S", "p", "a", "in", " is", " a", "m", "op"]
+    pairing = pair_tokens(a, b, texts=(a, b))
+    assert pairing.to_b[5] == 11, "the last piece of one name with the last of the other"
+    assert {pairing.to_b[i] for i in range(2, 6)} <= {8, 9, 10, 11}, "no letter of Japan in Kingdom"
+    assert [pairing.to_b[i] for i in (6, 7, 8, 9)] == [12, 13, 14, 15]
+
+
+def test_a_word_stands_for_all_pieces_of_its_partner():
+    a, b = [" Japan", " is"], [" K", "ing", "d", "o", "m", " is", "."]
+    columns = word_columns(pair_tokens(a, b, texts=(a, b)), a, b)
+    sides = [(tuple(p.a for p in c if p.a is not None), tuple(p.b for p in c if p.b is not None)) for c in columns]
+    assert sides == [((0,), (0, 1, 2, 3, 4)), ((1,), (5,)), ((), (6,))]
+
+
+def test_a_script_without_spaces_is_aligned_token_by_token():
+    a, b = ["日本", "的", "首都", "是"], ["法国", "的", "大", "首都", "是"]
+    assert pair_tokens(a, b, texts=(a, b)).to_b == {0: 0, 1: 1, 2: 3, 3: 4}
+
+
 @pytest.mark.parametrize(("a", "b"), [(A, A), (A, []), ([], B), ([1, 2, 3], [7, 8, 9, 10]), (A, B), (B, A)])
 def test_every_position_stands_in_exactly_one_pair(a, b):
     pairs = pair_tokens(a, b).pairs
@@ -68,8 +90,11 @@ def test_a_correction_that_cannot_be_is_a_sentence(fixes, says):
 
 
 def test_the_differences_in_words():
-    assert describe(pair_tokens([" a", "b"], [" a", "c", "d"]), [" a", "b"], [" a", "c", "d"]) == "+ “c”, “b” → “d”"
-    assert describe(pair_tokens(A, A), A, A) == ""
+    a, b = [" a", " b"], [" a", " c", " d"]
+    assert describe(pair_tokens(a, b), a, b) == "+ “·c”, “·b” → “·d”"
+    a, b = [" of", " Japan", " is"], [" of", " the", " K", "ing", "d", "o", "m", " is"]
+    assert describe(pair_tokens(a, b, texts=(a, b)), a, b) == "+ “·the”, “·Japan” → “·Kingdom”"
+    assert describe(pair_tokens(a, a), a, a) == ""
 
 
 def test_two_tokenizers_are_aligned_where_their_tokens_end():
