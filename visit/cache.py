@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +22,32 @@ Arrays = dict[str, np.ndarray]
 
 # ---- on disk -------------------------------------------------------------------------------------------------------
 def cache_folder() -> Path:
-    """Where this user's programs keep what can be made again: `VISIT_CACHE`, or the system's cache folder."""
-    if os.environ.get("VISIT_CACHE"):
-        return Path(os.environ["VISIT_CACHE"]).expanduser()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "visit"
+    """Where this user's programs keep what can be made again: `VISIT_CACHE`, or the system's cache folder.
+
+    A user without a home (a container that runs under a bare number) has the temporary folder, which is said once.
+    """
+    given = {"win32": "LOCALAPPDATA", "darwin": ""}.get(sys.platform, "XDG_CACHE_HOME")
+    beside = {"win32": "AppData/Local", "darwin": "Library/Caches"}.get(sys.platform, ".cache")
+    try:
+        if os.environ.get("VISIT_CACHE"):
+            return Path(os.environ["VISIT_CACHE"]).expanduser()
+        return Path(os.environ.get(given) or Path.home() / beside) / "visit"
+    except RuntimeError:
+        return _without_home(os.getuid() if hasattr(os, "getuid") else "user")
+
+
+@cache
+def _without_home(user: object) -> Path:
+    folder = Path(tempfile.gettempdir()) / f"visit-{user}"
+    with suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():  # somebody else was there first
+            folder = Path(tempfile.mkdtemp(prefix="visit-"))
+    logging.getLogger("visit").warning(
+        "visit: This user has no home folder. Results and fetched models are kept in %s, until the system clears it; "
+        "set VISIT_CACHE to a folder that stays.", folder
+    )  # fmt: skip
+    return folder
 
 
 def write_arrays(path: Path, arrays: Arrays, header: dict[str, Any]) -> None:

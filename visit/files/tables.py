@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,16 @@ def to_zip(meta: dict[str, Any], tables: dict[str, pd.DataFrame]) -> bytes:
     return archive.getvalue()
 
 
+# how a formula begins in a spreadsheet; with apostrophes in front, so that one more can be taken away again
+FORMULA = re.compile(r"'*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]")
+
+
 def to_csv(table: pd.DataFrame) -> str:
-    """One table as CSV: texts in quotes (a token may be a line break), lists of words as JSON, missing cells empty."""
+    """One table as CSV: texts in quotes (a token may be a line break), lists of words as JSON, missing cells empty.
+
+    A text that a spreadsheet would take for a formula has an apostrophe in front: `'=1+1`. Taking one apostrophe away
+    from every text that matches `FORMULA` gives the texts back.
+    """
     flat = table.copy()
     for column in flat.columns:
         if flat[column].map(lambda v: isinstance(v, (list, dict))).any():
@@ -74,6 +83,8 @@ def to_csv(table: pd.DataFrame) -> str:
                 json.dumps(_json_value(v), ensure_ascii=False) if is_list else None
                 for v, is_list in zip(flat[column], lists, strict=True)
             ]
+        elif flat[column].map(lambda v: isinstance(v, str) and FORMULA.match(v) is not None).any():
+            flat[column] = [f"'{v}" if isinstance(v, str) and FORMULA.match(v) else v for v in flat[column]]
     return flat.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC).encode("utf-8", "backslashreplace").decode()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import hashlib
 import json
 import os
 import re
@@ -16,18 +17,25 @@ from collections import deque
 from collections.abc import Hashable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import psutil
-from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub import HfApi, constants, hf_hub_download, scan_cache_dir, try_to_load_from_cache
+from huggingface_hub.errors import (
+    CacheNotFound,
+    GatedRepoError,
+    HFValidationError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from huggingface_hub.utils import validate_repo_id
 
 from visit.errors import VisitError
 from visit.models import wheels
-from visit.models.catalog import LISTED, check_hosted, least, memory_at_hand
-from visit.models.checkpoint import WEIGHTS, inspect_weights
+from visit.models.catalog import LISTED, check_hosted, is_hosted, least, memory_at_hand
+from visit.models.checkpoint import WEIGHTS, inspect_weights, readable_files
 from visit.text.numbers import size_text
 
 HUB_SECONDS = 5.0  # how long the hub may take to answer before we say that it cannot be reached
@@ -78,9 +86,21 @@ def cached_folder(name: str, revision: str | None = None) -> Path | None:
     folder = Path(config).parent
     try:
         inspect_weights(folder)
-    except VisitError:  # a download was stopped half-way
+        for file in readable_files(folder):
+            if file.suffix == ".json":
+                _check_json(file, file.stat().st_size, file.stat().st_mtime_ns)
+    except (VisitError, OSError):  # a download was stopped half-way, or the disk has lost some of it
         return None
     return folder
+
+
+@lru_cache(maxsize=256)
+def _check_json(file: Path, _size: int, _changed: int) -> None:
+    """Raise a `VisitError` for a damaged file, looked at once; one that raises is looked at again."""
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise VisitError(f"{file.name} is damaged ({error}).") from error
 
 
 def look_up(name: str, revision: str | None = None) -> Remote:
@@ -124,17 +144,74 @@ def _needed(name: str, sizes: dict[str, int]) -> dict[str, int]:
 
 
 def fetch_files(name: str, revision: str | None, files: list[str], bar: Any = None) -> Iterator[tuple[str, Path]]:
-    """Download files one after the other and yield (file, where it lies). What the cache has is not fetched again.
+    """Download files one after the other and yield (file, where it lies). What the cache has whole is not.
 
     All come from the commit of the first file, config.json, so that a model is never mixed from two.
     `bar`: a class like tqdm that is told of the bytes.
     """
-    config = Path(hf_hub_download(name, "config.json", revision=revision, tqdm_class=bar))
+    config = _fetched(name, "config.json", revision, bar)
     yield "config.json", config
     for file in files:
         if file != "config.json":
-            path = hf_hub_download(name, file, revision=config.parent.name, tqdm_class=bar)
-            yield file, Path(path)
+            yield file, _fetched(name, file, config.parent.name, bar)
+
+
+def _fetched(name: str, file: str, revision: str | None, bar: Any) -> Path:
+    """One file of the hub, fetched anew where the cache's is damaged: the hub's library asks for its name only."""
+    had = try_to_load_from_cache(name, file, revision=revision)
+    damaged = isinstance(had, str) and not is_whole(Path(had))
+    return Path(hf_hub_download(name, file, revision=revision, tqdm_class=bar, force_download=damaged))
+
+
+def is_whole(file: Path) -> bool:
+    """Whether a file of the hub's cache is what its name there says: the SHA-256 sum of a large file, git's of a small.
+
+    Where the cache has no links (Windows, often) its files have no such names, and all pass.
+    """
+    try:
+        data = file.resolve(strict=True)
+        if re.fullmatch(r"[0-9a-f]{64}", data.name):
+            return wheels.sum_of(data) == data.name
+        if re.fullmatch(r"[0-9a-f]{40}", data.name):
+            head = f"blob {data.stat().st_size}\0".encode()
+            return hashlib.sha1(head + data.read_bytes(), usedforsecurity=False).hexdigest() == data.name
+    except OSError:
+        return False
+    return True
+
+
+# ---- the room that downloads may take on a hosted app ----------------------------------------------------------------
+MAX_HOSTED = 8 << 30  # bytes of models of the hub on a hosted app's disk, for all visitors together
+_IN_USE = 600.0  # seconds after its last change in which a model may still be downloading
+
+
+def make_room(name: str, size: int) -> None:
+    """On a hosted app: remove the models of the hub that were read longest ago, until one of `size` bytes fits.
+
+    Any visitor can ask for every listed model. Raises `VisitError` for one that would not fit alone.
+    """
+    if not is_hosted():
+        return
+    if size > MAX_HOSTED:
+        raise VisitError(
+            f"{name!r} is not downloaded: it has {size_text(size)}, and this hosted app keeps models of "
+            f"{size_text(MAX_HOSTED)} together. Choose a smaller model."
+        )
+    try:
+        found = [
+            repo
+            for repo in scan_cache_dir(constants.HF_HUB_CACHE).repos
+            if repo.repo_id != name and repo.repo_type == "model"
+        ]
+    except CacheNotFound:
+        return
+    held = sum(repo.size_on_disk for repo in found)
+    for repo in sorted(found, key=lambda repo: repo.last_accessed):
+        if held + size <= MAX_HOSTED:
+            break
+        if time.time() - repo.last_modified > _IN_USE:
+            shutil.rmtree(repo.repo_path, ignore_errors=True)
+            held -= repo.size_on_disk
 
 
 # ---- downloading a model in a process of its own, which can be watched and stopped -----------------------------------
@@ -177,6 +254,7 @@ def _fetch(name: str, revision: str | None) -> None:
 
     remote = hub.look_up(name, revision)
     _check_memory(name, remote.parameters)
+    hub.make_room(name, remote.bytes)
     told = _Told(remote.bytes)
     for file, _ in hub.fetch_files(name, revision, list(remote.files), _bar(told)):
         told.whole(remote.files.get(file, 0))

