@@ -13,6 +13,7 @@ import streamlit as st
 
 from visit.errors import VisitError
 from visit.models.catalog import title
+from visit.text.markdown import plain
 
 if TYPE_CHECKING:
     from visit.activations.record import Activations
@@ -49,7 +50,7 @@ def st_model(name: str) -> Model:
 
 def st_model_watched(name: str, place: Any) -> Model:
     """The same, with how far the reading is shown in `place`; it goes on if the visitor leaves meanwhile."""
-    short = title(name)
+    short = plain(title(name))
     loading = _shelf().begin(name)
     while not loading.ended.wait(0.1):
         if loading.total:

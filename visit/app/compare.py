@@ -58,6 +58,7 @@ from visit.errors import VisitError
 from visit.figures.parting import parting_grid
 from visit.models.catalog import LISTED, MINI, is_hosted, title
 from visit.text.glossary import explain
+from visit.text.markdown import escaped
 from visit.text.numbers import percent
 from visit.text.visible import as_word, visible
 
@@ -132,12 +133,12 @@ def two_prompts() -> Two:
     show_ledger(a.model)
     need_numbers(b.model)
     if b.model.name != a.model.name and not st_ledger(b.model.name)["holds"].all():
-        st.error(f"The ledger of {b.model.name} fails: side B cannot be trusted.", icon=":material/warning:")
+        st.error(f"The ledger of {plain(b.model.name)} fails: side B cannot be trusted.", icon=":material/warning:")
     align = state().compare.align
     try:
         pairing = st_pairing(a.key, b.key, align)
     except VisitError as problem:
-        st.info(f"{problem} The alignment is shown uncorrected.", icon=":material/link:")
+        st.info(f"{escaped(str(problem))} The alignment is shown uncorrected.", icon=":material/link:")
         align, pairing = "", st_pairing(a.key, b.key, "")
     two = Two(a, b, pairing, align)
     with box:
@@ -177,7 +178,7 @@ def _tools() -> None:
         )  # fmt: skip
     look = session().look.get((state().prompt, state().compare.prompt_b))
     if look:
-        st.info(look, icon=":material/lightbulb:")
+        st.info(plain(look), icon=":material/lightbulb:")
 
 
 def _take_preset(presets: dict[str, dict[str, str]]) -> None:
@@ -253,7 +254,7 @@ def both_answers(two: Two) -> None:
         },
     )  # fmt: skip
     if (why := why_apart(two)) is not None:
-        st.info(why, icon=":material/info:")
+        st.info(plain(why), icon=":material/info:")
         return
     about, read = (two.a.about, two.b.about), two.seen
     with st.spinner("Comparing every state and every head of the two runs…"):
@@ -470,7 +471,7 @@ def _side_by_side(a: About, b: About, layers: Layers, keep: Any, read: tuple[See
                 shown_layers = layers
                 count = st_model(about[0]).n_layers
                 if layers is not None and max(layers) >= count:
-                    st.caption(f"{about[0]} has {count} blocks; all of them are shown.")
+                    st.caption(f"{plain(title(about[0]))} has {count} blocks; all of them are shown.")
                     shown_layers = None
                 detail = st_opened(shown_layers, about)
                 opened = graphs.opened_blocks(detail)

@@ -15,6 +15,7 @@ from visit.app.lens_choice import in_list, seen
 from visit.app.state import CONTROLS, amount, change, choice, field, level_text, session, state, value_of
 from visit.errors import VisitError
 from visit.text.glossary import explain
+from visit.text.markdown import escaped
 
 _DETAILS = ("states", "words", "everything")
 _SHOWN_FOLDED = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")  # what a folded block shows of itself
@@ -123,7 +124,7 @@ def _amount_of(name: str) -> Any:
         return amount(value_of(state(), name))
     except VisitError as problem:
         default = CONTROLS[name].default
-        st.warning(f"{problem}. Shown instead: {default}.", icon=":material/edit:")
+        st.warning(f"{escaped(str(problem))}. Shown instead: {default}.", icon=":material/edit:")
         return amount(default)
 
 
@@ -137,7 +138,7 @@ def _chosen_blocks() -> Layers:
     try:
         return tuple(parse_layers(text))
     except VisitError as problem:
-        st.warning(f"{problem} All blocks are shown instead.", icon=":material/edit:")
+        st.warning(f"{escaped(str(problem))} All blocks are shown instead.", icon=":material/edit:")
         return None
 
 

@@ -23,6 +23,7 @@ from visit.errors import VisitError
 from visit.models.catalog import MINI, memory_at_hand, title
 from visit.runs.worker import SLOW, Run
 from visit.text.glossary import explain
+from visit.text.markdown import escaped
 from visit.text.numbers import duration, percent, size_text
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def _fit_or_bar(name: str, run: Run | None) -> None:
     elif run is None or run.state == "done":  # done, and its file is gone or damaged
         _offer_fit(name, f"Fit a lens for this model (about {duration(st_fit_seconds(name))}, once)", "auto_fix_high")
     elif run.error is not None:
-        st.error(str(run.error), icon=":material/error:")
+        st.error(escaped(str(run.error)), icon=":material/error:")
         _offer_fit(name, "Try again", "replay")
     else:
         left = duration(st_fit_seconds(name) * (1 - run.progress.share))

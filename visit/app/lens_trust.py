@@ -14,6 +14,7 @@ from visit.app.state import session
 from visit.app.widgets import downloads, plain
 from visit.errors import VisitError
 from visit.runs.worker import SLOW
+from visit.text.markdown import escaped
 from visit.text.numbers import duration
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def _show_controls(name: str, lens: Lens, key: str) -> None:
     run = SLOW.find(about)
     if run is None or run.state in ("cancelled", "failed"):
         if run is not None and run.error is not None:
-            st.error(str(run.error), icon=":material/error:")
+            st.error(escaped(str(run.error)), icon=":material/error:")
         label = f"Run the controls over {PROMPTS} prompts" if run is None else "Go on with the controls"
         st.button(
             label, key="controls", icon=":material/play_arrow:", on_click=_begin_controls, args=(about, name, key)

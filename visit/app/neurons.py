@@ -19,6 +19,7 @@ from visit.figures import neurons as figures
 from visit.runs.prompts import PromptSet
 from visit.runs.worker import SLOW, Run
 from visit.text.glossary import explain
+from visit.text.markdown import escaped
 from visit.text.numbers import duration, percent, signed
 from visit.text.visible import visible
 
@@ -170,7 +171,7 @@ def _token(subject: Subject, text: str) -> int | None:
             return subject.model.token_id(one, "word")
         except VisitError as problem:
             last = problem
-    st.warning(str(last), icon=":material/edit:")
+    st.warning(escaped(str(last)), icon=":material/edit:")
     return None
 
 
@@ -472,7 +473,7 @@ def every_neuron(model: Model, why: str) -> Any:
     if run.alive:
         look_again(1.0, _watch_rows, key, short_name(model), rows)
     elif run.error is not None:
-        st.error(str(run.error), icon=":material/error:")
+        st.error(escaped(str(run.error)), icon=":material/error:")
         offer(f"{why} once every neuron is read as words.", "Try again")
     else:
         done = run.progress.done

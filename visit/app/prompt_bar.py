@@ -32,6 +32,7 @@ from visit.errors import VisitError
 from visit.models.catalog import LISTED, MINI, title
 from visit.models.hub import DOWNLOADS
 from visit.text.glossary import explain
+from visit.text.markdown import escaped
 from visit.text.visible import visible
 
 if TYPE_CHECKING:
@@ -248,7 +249,7 @@ def shown_model(side: str = "", name: str = "") -> Model:
     _show_problem(control)
     place = st.empty()
     if loaded.get(control) != wanted:
-        place.progress(0.0, f"Loading {title(wanted)}: the first visitor waits a few seconds…")
+        place.progress(0.0, f"Loading {plain(title(wanted))}: the first visitor waits a few seconds…")
     try:
         model = st_model_watched(wanted, place)
     except VisitError as problem:
@@ -278,7 +279,8 @@ def run(side: str = "", name: str = "") -> tuple[Model, Activations]:
         first = DEFAULT_PROMPT_B if side else DEFAULT_PROMPT
         known, last = session().shown_prompts.get(side, ("", first))
         text = last if isinstance(last, str) else last.text
-        st.error(f"{name}{problem} Shown meanwhile: “{plain(visible(text[:80]))}”.", icon=":material/error:")
+        said = f"{name}{problem} Shown meanwhile: “{visible(text[:80])}”."
+        st.error(escaped(said), icon=":material/error:")
         acts = st_capture(model.name, last if known == model.name else text)
     session().shown_prompts[side] = model.name, acts.prompt if acts.chat is None else acts.chat.typed
     return model, acts
@@ -299,7 +301,7 @@ def _show_problem(control: str) -> None:
     now = session()
     problem, then = now.problems.get(control, ("", None))
     if problem and then == state():
-        st.error(problem, icon=":material/error:")
+        st.error(escaped(problem), icon=":material/error:")
     elif problem:
         del now.problems[control]
     if now.pending and now.pending[0] == control:
@@ -317,7 +319,7 @@ def position(acts: Activations, side: str = "") -> int:
     try:
         return acts.index(value_of(state(), f"pos{side}"))
     except VisitError as problem:
-        st.info(f"{problem} The last position is shown instead.", icon=":material/link:")
+        st.info(f"{escaped(str(problem))} The last position is shown instead.", icon=":material/link:")
         return len(acts.token_ids) - 1
 
 
@@ -327,7 +329,7 @@ def _word_field(model: Model, place: Any, notes: Any, name: str, empty: str) -> 
     place.text_input(what.capitalize(), placeholder=empty, help=explain(what), max_chars=200, **field(name))
     token, refused, how = read_word(model, value_of(state(), name), what)
     if refused:
-        notes.warning(f"{refused} Shown instead: {empty}.", icon=":material/edit:")
+        notes.warning(f"{escaped(refused)} Shown instead: {empty}.", icon=":material/edit:")
     if how:
         place.caption(how)
     return token

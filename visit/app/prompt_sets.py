@@ -18,6 +18,7 @@ from visit.errors import VisitError
 from visit.runs.answers import ANSWERED_RUN, Answered, answering, fitting, run_key
 from visit.runs.prompts import MAX_SET_BYTES, NOTES_SHOWN, PromptSet, all_shipped, read_prompts, shipped, shipped_set
 from visit.runs.worker import WORKER, Run, Worker
+from visit.text.markdown import escaped
 from visit.text.numbers import duration
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def choose_set(model: Model, filtered: bool = True) -> PromptSet | None:
     try:
         found = _own_set() if name == OWN else shipped_set(name, model.name)
     except VisitError as problem:
-        st.error(str(problem), icon=":material/error:")
+        st.error(escaped(str(problem)), icon=":material/error:")
         return None
     if found is None:
         return None
@@ -165,7 +166,7 @@ def watched(
     run = WORKER.find(key) or WORKER.recall(key, make)
     if run is None or (run.state in ("cancelled", "failed") and run.result is None):
         if run is not None and run.error is not None:
-            st.error(str(run.error), icon=":material/error:")
+            st.error(escaped(str(run.error)), icon=":material/error:")
         if start is not None:
             start()
         elif st.button(label, key=f"run {name}", type="primary", icon=":material/play_arrow:"):

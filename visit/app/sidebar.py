@@ -15,6 +15,7 @@ from visit.models.catalog import LISTED, MINI, REAL, is_hosted, least, memory_at
 from visit.models.checkpoint import local_path
 from visit.models.hub import DOWNLOADS, Download
 from visit.text.glossary import explain
+from visit.text.markdown import escaped, plain
 from visit.text.numbers import size_text
 
 if TYPE_CHECKING:
@@ -113,15 +114,15 @@ def _pending(name: str) -> None:
         return
     refusal = _too_large(name)
     if refusal:
-        st.warning(refusal, icon=":material/memory:")
+        st.warning(escaped(refusal), icon=":material/memory:")
     elif download is None:
         st.caption(_offer(name))
     elif download.state == "cancelled":
         st.caption(f"Stopped at {_bytes(download)}. {_what_stays(name)}")
     else:
-        st.error(download.error, icon=":material/error:")
+        st.error(escaped(download.error), icon=":material/error:")
     if session().download_problem:
-        st.error(session().download_problem, icon=":material/error:")
+        st.error(escaped(session().download_problem), icon=":material/error:")
         session().download_problem = ""
     with st.container(horizontal=True):
         if not refusal:
@@ -261,11 +262,14 @@ def _doctor(name: str) -> None:
         meta, tables = st_examination(name)
     good = meta["ledger"]["holds"] and meta["device"]["holds"]
     tell = st.success if good else st.error
-    tell(meta["verdict"], icon=":material/verified:" if good else ":material/warning:")
+    tell(escaped(meta["verdict"]), icon=":material/verified:" if good else ":material/warning:")
     st.text(f"{meta['model']}, {meta['revision']}, {meta['dtype']}")
     left, right = st.columns(2, gap="medium")
     left.markdown("**Model**")
-    left.table(tables["model"].set_index("property"), border="horizontal")
+    left.table(
+        tables["model"].map(lambda cell: plain(cell) if isinstance(cell, str) else cell).set_index("property"),
+        border="horizontal",
+    )
     right.markdown("**Memory**")
     right.table(tables["memory"].set_index("property"), border="horizontal")
     right.caption(

@@ -21,13 +21,16 @@ import streamlit as st
 from visit.errors import VisitError, told_panics
 from visit.lessons.room import Tries
 from visit.models.catalog import MINI, check_hosted
+from visit.text.markdown import escaped
 from visit.text.visible import visible
 
 PROMPT_CHARACTERS = 8_000
+FIELD_CHARACTERS = 4_000  # of every other field: a hundred pinned nodes
+PASTED_CHARACTERS = 100_000  # of a prompt as it is typed: what is longer is said to be, and not kept
 DEFAULT_PROMPT = "The capital of Japan is the city of"
 DEFAULT_PROMPT_B = "The capital of France is the city of"
 # the last b: a node that only prompt B has (visit.analyses.graph_difference)
-_NODE_ID = r"(L\d{1,4}(-\d{1,4})?(\.[a-z_]+\d*){1,2}(\.rest|\.gate|\.up)?b?|ln_final|logits)"
+_NODE_ID = r"(L\d{1,4}(-\d{1,4})?(\.[a-z_]{1,20}\d{0,6}){1,2}(\.rest|\.gate|\.up)?b?|ln_final|logits)"
 _CHANGE = r"(zero|mean|from|(scale|add)-?\d{1,3}(\.\d{1,3})?)@(all|-?\d{1,6})"  # how, and at which position
 _PART_NAME = r"[a-z][a-z0-9_-]{0,29}"  # of a page, opened by choice
 _RANGES = r"\d{1,4}(-\d{1,4})?(\s*,\s*\d{1,4}(-\d{1,4})?)*"
@@ -61,6 +64,8 @@ def _of_form(pattern: str, refusal: str) -> Callable[[str], str]:
     """Reads a text of this form, or none."""
 
     def read(text: str) -> str:
+        if len(text) > FIELD_CHARACTERS:
+            raise ValueError(f"it is longer than {FIELD_CHARACTERS:,} characters")
         text = text.strip()
         if text and not re.fullmatch(pattern, text, re.ASCII):
             raise ValueError(refusal.format(visible(text[:30])))
@@ -112,7 +117,7 @@ def amount(text: str) -> Any:
 
 
 def _amount_text(text: str) -> str:
-    amount(text)
+    amount(_short(text))
     return text.strip()
 
 
@@ -620,6 +625,11 @@ def is_opened(name: str) -> bool:
 def _store(name: str, key: str) -> None:
     if key in st.session_state:  # else another field of the same rerun has just made this one's value meaningless
         value = st.session_state[key]
+        most = PASTED_CHARACTERS if name in ("prompt", "prompt_b", "system") else FIELD_CHARACTERS
+        if isinstance(value, str) and len(value) > most:
+            del st.session_state[key]
+            session().notes = [f"A text of {len(value):,} characters is not taken: at most {most:,} are read here."]
+            return
         take(**{name: CONTROLS[name].default if value is None else value})
 
 
@@ -633,4 +643,4 @@ def shown_errors() -> Iterator[None]:
         with told_panics("What this page needs"):
             yield
     except VisitError as problem:
-        st.error(str(problem), icon=":material/error:")
+        st.error(escaped(str(problem)), icon=":material/error:")

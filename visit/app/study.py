@@ -22,6 +22,7 @@ from visit.runs.prompts import PromptSet
 from visit.studies.captions import SECOND, caption_of
 from visit.studies.settings import ALIGNED, FIGURES, Settings, read_through, settled
 from visit.text.glossary import explain
+from visit.text.markdown import escaped
 from visit.text.numbers import duration, percent
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def _settings_asked(model: Model) -> Settings:
         layers = None if blocks in ("", "all") else tuple(parse_layers(blocks))
         return settled(Settings(**made, layers=layers), model)
     except VisitError as problem:
-        st.warning(f"{problem} All layers are taken instead.", icon=":material/edit:")
+        st.warning(f"{escaped(str(problem))} All layers are taken instead.", icon=":material/edit:")
         return settled(Settings(**made), model)
 
 

@@ -21,6 +21,7 @@ from visit.figures.svg import chart_spec
 from visit.files import study_report as report
 from visit.studies.captions import ANSWERS, caption_of
 from visit.studies.settings import ALIGNED, MAX_BYTES, NORM_FIGURES
+from visit.text.markdown import escaped
 from visit.text.visible import visible
 
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ def laid_over(now: Any) -> tuple[Any, Study | None]:
 
             return hashlib.sha256(content).hexdigest(), read_study(content)
         except VisitError as problem:
-            st.error(f"{plain(visible(file.name))}: {problem}", icon=":material/error:")
+            st.error(f"{plain(visible(file.name))}: {escaped(str(problem))}", icon=":material/error:")
             return None, None
     return chosen, found.get(chosen)
 

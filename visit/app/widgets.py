@@ -12,6 +12,7 @@ import streamlit as st
 
 from visit.app.state import is_opened, session, set_opened, state, write_url
 from visit.text.glossary import anchor_of, explain, name_of, terms_in
+from visit.text.markdown import plain as plain
 from visit.text.visible import visible, word_list
 
 if TYPE_CHECKING:
@@ -33,11 +34,6 @@ PAGE_STYLE = Path(__file__).with_name("page.css")  # of every page
 
 
 # ---- text ------------------------------------------------------------------------------------------------------------
-def plain(text: str) -> str:
-    """Text in a label or caption, where Markdown's signs would be read as such."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]()<>#+-.!|~:$^=&@" else c for c in text)
-
-
 def words_cell(tokens: Any, count: int = 5) -> str | None:
     """A list of top words for a table's cell; None where there is none."""
     return ", ".join(word_list(tokens, count, state().whole)) if isinstance(tokens, (list, tuple)) else None

@@ -34,6 +34,7 @@ from visit.graph.prune import Keep, at_most, is_pin
 from visit.lenses.linear import Lens, checked, through
 from visit.lenses.logit import Readings, columns_of, read, read_logits
 from visit.models.attention import window
+from visit.models.checkpoint import MAX_LAYERS
 from visit.models.model import Model
 from visit.text.node_id import NodeId
 
@@ -262,6 +263,7 @@ def _carried(lens: Lens, vectors: Tensor, drafted: list[Node], carry_parts: bool
 
 
 BEHIND_WORDS = ("query", "key", "attn_neuron", "mlp_key")  # kinds that a drawing shows at the level of everything only
+MAX_LAYERS_TEXT = 400  # characters of a list of layers: each of its ranges is laid out
 _READINGS = ("tokens", "probs", "bottom_tokens", "bottom_probs", "entropy", "norm", "prob", "rank")
 
 
@@ -308,24 +310,29 @@ def shown_influence(question: Question, nodes: dict[str, Node]) -> dict[str, flo
     return {"share": sum(shown.values()) / total if total else 1.0, **parts, "total": total}
 
 
-def parse_layers(text: str) -> list[int]:
-    """`"3"`, `"3-5"` or `"0,3,7-9"` as a sorted list of layers; a `VisitError` says what is not readable."""
+def parse_layers(text: str, most: int = MAX_LAYERS) -> list[int]:
+    """`"3"`, `"3-5"` or `"0,3,7-9"` as a sorted list of layers; a `VisitError` says what is not readable.
+
+    A range is laid out up to `most` (a model's number of layers) only: one that it does not have is enough to say so.
+    """
+    if len(text) > MAX_LAYERS_TEXT:
+        raise VisitError(f"A list of layers may have {MAX_LAYERS_TEXT} characters; got {len(text):,}. Write ranges.")
     found: set[int] = set()
     for part in text.split(","):
         ends = part.strip().split("-")
         if not 1 <= len(ends) <= 2 or not all(e.strip().isdecimal() for e in ends) or len(part) > 20:
             raise VisitError(f"Layers are written 3, 3-5 or 0,3,7-9 (from 0); got {text[:60]!r}.")
         first, last = int(ends[0]), int(ends[-1])
-        if last < first or last > 100_000:
+        if last < first:
             raise VisitError(f"A range of layers runs upwards, as 3-5; got {part.strip()!r}.")
-        found |= set(range(first, last + 1))
+        found |= set(range(min(first, most), min(last, most) + 1))
     return sorted(found)
 
 
 def shown_layers(model: Model, layers: Iterable[int] | int | str | None) -> list[int]:
     """The chosen layers of a model in order (None: all), each once; a `VisitError` for one that it does not have."""
     if isinstance(layers, str):
-        layers = parse_layers(layers)
+        layers = parse_layers(layers, model.n_layers)
     layers = [layers] if isinstance(layers, int) else layers
     shown = sorted({int(layer) for layer in layers}) if layers is not None else list(range(model.n_layers))
     wrong = [layer for layer in shown if not 0 <= layer < model.n_layers]
