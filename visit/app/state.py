@@ -37,7 +37,7 @@ _RANGES = r"\d{1,4}(-\d{1,4})?(\s*,\s*\d{1,4}(-\d{1,4})?)*"
 
 
 # ---- how a value is read ---------------------------------------------------------------------------------------------
-def _short(text: str) -> str:
+def _short_text(text: str) -> str:
     if len(text) > 200:
         raise ValueError("it is longer than 200 characters")
     return text
@@ -117,7 +117,7 @@ def amount(text: str) -> Any:
 
 
 def _amount_text(text: str) -> str:
-    amount(_short(text))
+    amount(_short_text(text))
     return text.strip()
 
 
@@ -362,7 +362,7 @@ def _controls(record: type, page: str = "") -> Iterator[tuple[str, Control]]:
         if get_origin(hint) is Annotated:
             read = hint.__metadata__[0]
         else:
-            read = _one_of(values) if values else _switch if hint is bool else _short
+            read = _one_of(values) if values else _switch if hint is bool else _short_text
         choices = dict(zip(values, labels, strict=True))
         yield one.name, Control(page, one.default, read, choices, one.metadata.get("forgets", ()))
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 
-_SIGNS = "\\`*_{}[]()<>#+-.!|~:$^=&@"  # links, addresses, tables; Streamlit's colours and icons
+_MARKDOWN = "\\`*_{}[]()<>#+-.!|~:$^=&@"  # links, addresses, tables; Streamlit's colours and icons
 _COMMAND = re.compile(r"(`[^`\n]{1,200}`)")
 
 
 def plain(text: str) -> str:
     """Text as it is, where Markdown's signs would be read as such."""
-    return "".join(f"\\{c}" if c in _SIGNS else c for c in text)
+    return "".join(f"\\{c}" if c in _MARKDOWN else c for c in text)
 
 
 def escaped(sentence: str) -> str:
