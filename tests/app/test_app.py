@@ -7,6 +7,7 @@ import json
 import models
 import pytest
 import streamlit as st
+from escapes import as_read
 from streamlit.testing.v1 import AppTest
 
 import visit
@@ -90,8 +91,8 @@ def test_a_hostile_link_opens_the_defaults_with_a_note():
 def test_a_prompt_that_cannot_run_leaves_the_controls(key, value, says):
     app = start()
     app.text_area(key=key).set_value(value).run()
-    assert not app.exception and len(app.error) == 1 and says in app.error[0].value
-    assert "Shown meanwhile" in app.error[0].value and len(drawn(app)) == 3, "the last result stays"
+    assert not app.exception and len(app.error) == 1 and says in as_read(app.error[0].value)
+    assert "Shown meanwhile" in as_read(app.error[0].value) and len(drawn(app)) == 3, "the last result stays"
     assert not app.status
     app.text_area(key=key).set_value("The capital of France is the city of").run()
     assert not app.error and not app.exception
@@ -117,7 +118,7 @@ def test_a_wrong_field_is_said_beside_it_and_the_rest_stands(key, value, says):
 def test_a_position_beyond_the_prompt_is_said_and_the_last_is_shown():
     app = start(pos="400")
     assert not app.exception and not app.error
-    assert "0 to" in app.info[0].value and tokens(app)["chosen"] == 7
+    assert "0 to" in as_read(app.info[0].value) and tokens(app)["chosen"] == 7
 
 
 def test_a_target_without_its_space_is_read_with_it():
@@ -140,7 +141,7 @@ def test_any_prompt_simply_works(prompt):
 
 def test_a_folder_that_is_no_model_is_a_sentence(tmp_path):
     app = start(model=str(tmp_path))
-    assert not app.exception and len(app.error) == 1 and "config.json" in app.error[0].value
+    assert not app.exception and len(app.error) == 1 and "config.json" in as_read(app.error[0].value)
     assert app.sidebar.selectbox(key="w_model").value == "visit-mini" and len(drawn(app)) == 3
     assert url(app) == {}, "a link to what is shown, not to what could not be had"
     app.text_area(key="w_prompt").set_value("The capital of France is the city of").run()
@@ -151,7 +152,7 @@ def test_hosted_refuses_a_folder_in_the_link(monkeypatch, tmp_path):
     monkeypatch.setenv("VISIT_HOSTED", "1")
     app = start(model=str(tmp_path))
     assert not app.exception and not app.error
-    assert "hosted" in app.info[0].value and app.sidebar.selectbox(key="w_model").value == "visit-mini"
+    assert "hosted" in as_read(app.info[0].value) and app.sidebar.selectbox(key="w_model").value == "visit-mini"
 
 
 def test_a_selection_needs_no_forward_pass(monkeypatch):

@@ -8,6 +8,7 @@ import time
 import models
 import pytest
 import torch
+from escapes import as_read
 from hub_double import NAME
 from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
@@ -54,7 +55,7 @@ def test_a_model_that_is_not_here_waits_for_its_download_and_the_old_one_stays(h
     app.sidebar.selectbox(key="w_model").set_value(XL).run()
     assert not app.exception and not app.error
     assert app.sidebar.selectbox(key="w_model").value == "visit-mini" and "model" not in app.query_params
-    assert "is not on this machine yet" in app.info[0].value and len(drawn(app)) == 3
+    assert "is not on this machine yet" in as_read(app.info[0].value) and len(drawn(app)) == 3
     assert any("a download of about 6.4 GB" in c.value for c in app.sidebar.caption)
     button(app, "Cancel").click().run()
     assert not app.info and not any("download of" in c.value for c in app.sidebar.caption)
@@ -63,9 +64,9 @@ def test_a_model_that_is_not_here_waits_for_its_download_and_the_old_one_stays(h
 def test_a_model_that_is_too_large_is_not_offered_for_download(hub_cache, monkeypatch):
     monkeypatch.setattr(sys.modules["visit.app.sidebar"], "memory_at_hand", lambda: 10**9)
     app = start(model=XL)
-    assert not app.exception and "Too large for this machine" in app.sidebar.warning[0].value
-    assert (
-        "distilgpt2 (529 MB) would fit" in app.sidebar.warning[0].value or "would fit" in app.sidebar.warning[0].value
+    assert not app.exception and "Too large for this machine" in as_read(app.sidebar.warning[0].value)
+    assert "distilgpt2 (529 MB) would fit" in as_read(app.sidebar.warning[0].value) or "would fit" in as_read(
+        app.sidebar.warning[0].value
     )
     assert "Download" not in [b.label for b in app.button]
 
@@ -96,7 +97,7 @@ def test_a_download_can_be_stopped_and_a_name_that_does_not_exist_is_said(served
         button(app, "Download").click().run()
         DOWNLOADS.find("some-org/other").ended.wait(60)
         app.run()
-        assert "The hub has no model 'some-org/other'" in app.sidebar.error[0].value and not app.exception
+        assert "The hub has no model 'some-org/other'" in as_read(app.sidebar.error[0].value) and not app.exception
     DOWNLOADS.forget("some-org/other")
 
 
@@ -107,7 +108,7 @@ def test_a_quiet_line_leads_from_the_toy_to_the_real_model(gguf_wheel, slow_pip)
     assert f"See a real model: SmolLM2, {size_text(gguf_wheel.bytes)}." in quiet.label
     quiet.click().run()
     assert not app.exception and app.sidebar.selectbox(key="w_model").value == "visit-mini"
-    assert "SmolLM2 135M is not on this machine yet" in app.info[0].value and "see real" not in keys(app)
+    assert "SmolLM2 135M is not on this machine yet" in as_read(app.info[0].value) and "see real" not in keys(app)
     button(app, "Download").click().run()
     download = DOWNLOADS.find(REAL)
     button(app.run(), "Stop the download").click().run()
@@ -149,7 +150,7 @@ def test_a_failing_model_leaves_the_one_before_it(tmp_path):
     app = start(model=str(good))
     app.query_params["model"] = str(bad)
     app.run()
-    assert not app.exception and len(app.error) == 1 and "cut short" in app.error[0].value
+    assert not app.exception and len(app.error) == 1 and "cut short" in as_read(app.error[0].value)
     assert app.sidebar.selectbox(key="w_model").value == str(good)
     assert any(c.value.startswith("Llama") for c in app.sidebar.caption)
 
@@ -160,17 +161,17 @@ def test_the_doctors_panel_says_what_the_command_says(tmp_path):
     model.tokenizer.save_pretrained(tmp_path)
     app = start()
     button(app, "Examine this model").click().run()
-    assert not app.exception and "All identities hold." in app.success[0].value
+    assert not app.exception and "All identities hold." in as_read(app.success[0].value)
     assert len(app.table) == 3 and "fits" in app.table[1].value["value"].tolist()
     weights = load_file(tmp_path / "model.safetensors")
     weights["transformer.h.1.mlp.c_fc.weight"][0, 0] = torch.nan
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     app = start(model=str(tmp_path))
-    assert not app.exception and len(app.error) == 1 and "The ledger fails" in app.error[0].value
+    assert not app.exception and len(app.error) == 1 and "The ledger fails" in as_read(app.error[0].value)
     assert not drawn(app) and not app.get("arrow_vega_lite_chart")
     button(app, "Examine this model").click().run()
     assert not app.exception
-    assert any("transformer.h.1.mlp.c_fc.weight is NaN or infinite in 1 place." in e.value for e in app.error)
+    assert any("transformer.h.1.mlp.c_fc.weight is NaN or infinite in 1 place." in as_read(e.value) for e in app.error)
 
 
 def test_a_tokenizer_with_a_start_token_is_marked(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import models
 import pytest
+from escapes import as_read
 from streamlit.testing.v1 import AppTest
 from transformers import AutoModelForCausalLM
 
@@ -47,7 +48,7 @@ def test_every_preset_opens_and_says_what_to_look_for(label):
     app = start()
     app.selectbox(key="preset").set_value(label).run()
     assert not app.exception and not app.error and not app.warning
-    assert len(drawings(app)) == 2 and len(app.info) == 1 and len(app.info[0].value) > 60
+    assert len(drawings(app)) == 2 and len(app.info) == 1 and len(as_read(app.info[0].value)) > 60
 
 
 def test_a_link_opens_what_it_names():
@@ -79,7 +80,7 @@ def test_identical_prompts_are_said_and_differ_in_nothing():
 def test_a_prompt_that_is_too_long_leaves_the_other_on_screen():
     app = start()
     app.text_area(key="w_prompt_b").set_value("word " * 700).run()
-    assert not app.exception and len(app.error) == 1 and "Shown meanwhile" in app.error[0].value
+    assert not app.exception and len(app.error) == 1 and "Shown meanwhile" in as_read(app.error[0].value)
     assert len(drawings(app)) == 2 and app.text_area(key="w_prompt").value == DEFAULT_PROMPT
 
 
@@ -95,7 +96,7 @@ def test_any_two_prompts_simply_work(a, b):
 
 def test_a_correction_that_cannot_be_is_said():
     app = start(align="99:1")
-    assert not app.exception and not app.error and any("uncorrected" in i.value for i in app.info)
+    assert not app.exception and not app.error and any("uncorrected" in as_read(i.value) for i in app.info)
 
 
 def test_two_models_of_one_shape_have_a_difference(tmp_path):
@@ -108,7 +109,7 @@ def test_models_of_other_shapes_stand_side_by_side_and_the_page_says_why(tmp_pat
     folder = saved(tmp_path / "other", n_layer=3, n_head=4, n_embd=24, n_inner=40)
     app = start(model_b=folder)
     assert not app.exception and not app.error and len(drawings(app)) == 2
-    assert any("components that correspond: as many layers" in i.value for i in app.info)
+    assert any("components that correspond: as many layers" in as_read(i.value) for i in app.info)
     assert "different numbers of layers" in captions(app)
 
 
@@ -144,8 +145,8 @@ def test_a_hidden_node_that_is_chosen_is_shown_again(monkeypatch):
 def test_a_prompt_past_the_limit_is_said():
     app = start()
     app.text_area(key="w_prompt").set_value("word " * 2000).run()
-    assert not app.exception and any("8,000 characters; got 10,000" in e.value for e in app.error)
-    assert "Prompt A: " in app.error[0].value and "prompt" not in url(app)
+    assert not app.exception and any("8,000 characters; got 10,000" in as_read(e.value) for e in app.error)
+    assert "Prompt A: " in as_read(app.error[0].value) and "prompt" not in url(app)
 
 
 def test_one_sided_distractors_are_said():
