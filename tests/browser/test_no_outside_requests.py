@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlparse
+from urllib.parse import urlencode, urlparse
 
 import pytest
 from browser import ROOT, idle
@@ -58,3 +58,37 @@ def test_no_script_or_style_sheet_of_ours_names_another_host():
     for path in ours:
         text = path.read_text(encoding="utf-8").replace("http://www.w3.org/", "")
         assert "http://" not in text and "https://" not in text and 'src="//' not in text, path.name
+
+
+LINK = (
+    "x'). ![t](http://elsewhere.invalid/t.png) [Log in](http://elsewhere.invalid/) <img src=http://elsewhere.invalid/>"
+)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_texts_of_an_address_are_no_pictures_and_no_links(watched, address, name):
+    """Of a model, a word, a prompt, a pruning control, a node: one that is refused and one that is shown."""
+    refused = {"model": LINK, "heads": LINK, "node": LINK, "layers": LINK, "pos": LINK, "set": LINK, "head": LINK}
+    shown = {"prompt": LINK, "prompt_b": LINK, "target": LINK, "distractor": LINK, "word": LINK, "system": LINK}
+    for params in (refused, shown):
+        watched.asked.clear()
+        watched.goto(f"{address}/{name}?{urlencode(params)}")
+        watched.wait_for_selector("[data-testid=stMainBlockContainer] h1", timeout=60_000)
+        idle(watched)
+        assert watched.asked == []
+        assert watched.locator("a[href*=elsewhere], img[src*=elsewhere]").count() == 0
+    for alert in watched.locator("[data-testid=stAlert]").all():
+        assert "\\" not in alert.inner_text(), "an escape is seen"
+
+
+def test_texts_of_a_file_are_no_pictures_and_no_links(watched, address):
+    watched.asked.clear()
+    watched.goto(f"{address}/study?set=own")
+    idle(watched)
+    field = watched.locator("textarea[aria-label^='Prompts, one a line']")
+    field.wait_for(timeout=60_000)
+    file = {"name": f"![t](http:elsewhere.invalid) {'x' * 20}.csv", "mimeType": "text/csv", "buffer": LINK.encode()}
+    watched.locator("input[type=file]").first.set_input_files([file])
+    idle(watched)
+    assert watched.asked == []
+    assert watched.locator("a[href*=elsewhere], img[src*=elsewhere]").count() == 0
