@@ -9,14 +9,16 @@ from types import SimpleNamespace
 import pandas as pd
 import pyarrow as pa
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import visit
-from visit.app import edit_list, whatif
-from visit.app.edit_list import Listed, as_edits, forced, parse_list
+from visit.app import edit_list, graph_panel, whatif
+from visit.app.edit_list import Listed, forced, parse_list, possible
 from visit.app.state import parse, to_params
 from visit.errors import VisitError
 from visit.narrate.flow import story
+from visit.text.numbers import percent
 
 NAMES = "When Mary and John went to the store, John gave a drink to"
 LIST = "L4.head1~zero@-1;!L2.mlp_out~scale-0.5@all;L5.resid_post~add1.5@3"
@@ -44,10 +46,23 @@ def test_a_list_that_cannot_be_read_is_said(text):
 
 
 def test_switched_off_changes_are_no_edits_and_sources_are_made_when_needed():
-    made = as_edits("L4.head1~zero@-1;!L4.head2~zero@-1;L1.mlp_out~scale0.5@all", lambda: 1 / 0, None)
-    assert [(e.node_id, e.how, e.pos, e.factor) for e in made] == [
+    model = visit.load_model("visit-mini")
+    acts = visit.capture(model, NAMES)
+    text = "L4.head1~zero@-1;!L4.head2~zero@-1;L1.mlp_out~scale0.5@all"
+    made, refused = possible(model, acts, text, lambda: 1 / 0)
+    assert not refused and [(e.edit.node_id, e.edit.how, e.edit.pos, e.edit.factor) for e in made] == [
         ("L4.head1", "zero", -1, None), ("L1.mlp_out", "scale", "all", 0.5),
     ]  # fmt: skip
+
+
+def test_what_cannot_be_made_is_left_out_with_its_reason_and_the_rest_is_made():
+    model = visit.load_model("visit-mini")
+    acts = visit.capture(model, NAMES)
+    text = "L4.head1~zero@-1;L99.head1~zero@-1;L4.head1~mean@-1;L2.mlp_out~zero@500;L3.head0~zero@-1"
+    made, refused = possible(model, acts, text, lambda: 1 / 0)
+    assert [e.edit.node_id for e in made] == ["L4.head1", "L3.head0"] and sorted(refused) == [1, 2, 3]
+    assert "layers 0 to 7" in refused[1] and "replace the same numbers" in refused[2] and "0 to 13" in refused[3]
+    assert visit.ablate(model, acts, made).kl_bits > 0
 
 
 def test_a_forced_word_is_a_position_and_a_word():
@@ -81,8 +96,32 @@ def test_a_change_from_the_address_is_run_and_shown_before_and_after():
 
 def test_a_part_that_does_not_exist_is_said_and_the_rest_stands():
     app = start(edits="L99.head1~zero@-1")
-    assert not app.exception and any("L99" in e.value or "layers" in e.value.lower() for e in app.error)
+    assert not app.exception and "L99" in app.error[0].value and not app.metric
     assert any("adds most directly" in m.value for m in app.markdown)
+
+
+def test_the_result_of_a_list_says_first_which_change_is_not_in_it():
+    app = start(prompt=NAMES, target=" Mary", edits="L4.head1~zero@-1;L99.head1~zero@-1")
+    assert not app.exception and not app.error
+    assert "L99 H1" in app.warning[0].value and "1 of 2" in app.warning[0].value
+    assert any("Left out" in c.value and "layers 0 to 7" in c.value for c in app.caption)
+    assert any(m.value.startswith("Without L4 H1 ") for m in app.markdown), "the headline names what was done"
+    model = visit.load_model("visit-mini")
+    alone = visit.ablate(model, visit.capture(model, NAMES), visit.Edit("L4.head1"), target=" Mary")
+    after = float(alone.table.set_index("quantity").loc["prob", "after"])
+    shown = next(m.value for m in app.metric if m.label.startswith("P of"))
+    assert shown.endswith(f"→ {percent(after)}")
+
+
+def test_what_is_taken_out_where_a_link_names_no_position_of_the_prompt_is_taken_out_where_it_is_shown(monkeypatch):
+    app = AppTest.from_file("../../streamlit_app.py", default_timeout=60)
+    app.query_params["pos"] = "99"
+    app.switch_page("pages/flow.py").run()
+    record = app.session_state["visit"]
+    assert "0 to 7" in app.info[0].value and record.state.pos == 99
+    monkeypatch.setattr(st, "session_state", {"visit": record})
+    graph_panel.act({"do": "without", "id": "L4.resid_post"})
+    assert record.state.whatif.edits == "L4.resid_post~zero@-1" and record.goto == "pages/whatif.py"
 
 
 def test_roles_and_both_flows_are_made_when_they_are_opened():
@@ -92,7 +131,7 @@ def test_roles_and_both_flows_are_made_when_they_are_opened():
     app.session_state["roles"] = app.session_state["edited_flows"] = True
     app.run().switch_page("pages/whatif.py").run()
     assert not app.exception and not app.error
-    tables = [d.value for d in app.dataframe]
+    tables = [d.value for d in app.table]
     assert any("Role" in t and "mover" in set(t["Role"]) for t in tables)
     drawn = [c.proto.json for c in app.get("bidi_component") if "svg" in (c.proto.json or "")]
     assert len(drawn) == 1
@@ -131,7 +170,7 @@ def test_a_weak_guess_and_spelled_words_are_said_before_anything_is_read_into_th
 def test_the_browser_can_read_every_table(units):
     """What pandas says of a table travels with it as JSON, in which the browser takes no NaN."""
     app = start(units=units, edits="L4.head1~zero@-1", more="10")
-    assert not app.exception and len(app.dataframe) == 3
+    assert not app.exception and len(app.dataframe) == 2 and len(app.table) == 1
     for table in app.dataframe:
         about = pa.ipc.open_stream(table.proto.arrow_data.data).schema.metadata[b"pandas"]
         json.loads(about, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))

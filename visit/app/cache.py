@@ -419,7 +419,7 @@ def st_edited_flows(
     from visit.graph.build import build_folded_graph
 
     model, acts = st_pass(name, prompt)
-    edited = st_ablation(name, prompt, pos, target, distractor, edits, other).edited
+    edited = st_ablation(name, prompt, pos, target, distractor, edits, other)[0].edited
     graphs = [build_folded_graph(model, run, pos, None, target, distractor, opened=opened) for run in (acts, edited)]
     found = compare(graphs[0], graphs[1], pair(model, acts, model, edited))
     return replace(found, a=replace(found.a, source=None), b=replace(found.b, source=None))
@@ -429,22 +429,26 @@ def st_edited_flows(
 def st_ablation(
     name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, edits: str, other: Prompt
 ) -> Any:
-    """A run with the changes `edits` (as in an address) beside the run without. `other`: the other prompt."""
-    from visit.app.edit_list import as_edits
+    """(a run with the changes `edits` of an address beside the run without, which changes are left out, and why).
+
+    `other`: the other prompt. The first is None where none can be made.
+    """
+    from visit.app.edit_list import possible
     from visit.causal.ablate import ablate
 
     model, acts = st_pass(name, prompt)
-    return ablate(model, acts, as_edits(edits, lambda: st_pass(name, other)[1], acts), pos, target, distractor)
+    made, refused = possible(model, acts, edits, lambda: st_pass(name, other)[1])
+    return (ablate(model, acts, made, pos, target, distractor) if made else None), refused
 
 
 @kept(32)
 def st_continuation(name: str, prompt: Prompt, edits: str, other: Prompt, count: int, force: str) -> Any:
     """How the text goes on with the changes, and without. `force`: position and word that stands there, `12= word`."""
-    from visit.app.edit_list import as_edits, forced
+    from visit.app.edit_list import forced, possible
     from visit.causal.continuation import continuation
 
     model, acts = st_pass(name, prompt)
-    made = as_edits(edits, lambda: st_pass(name, other)[1], acts)
+    made, _ = possible(model, acts, edits, lambda: st_pass(name, other)[1])
     return continuation(model, acts.token_ids, count, made, forced(force))
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from visit.app.state import change, session, state
+from visit.app.state import change, session, shown_position, state
 from visit.app.widgets import plain
 from visit.errors import VisitError
 from visit.text.node_id import part_name
 from visit.text.numbers import short
 
 if TYPE_CHECKING:
-    from visit.activations.record import Activations, Edit
+    from visit.activations.record import Activations, Applied, Edit
     from visit.models.model import Model
 
 HOWS = {
@@ -44,17 +43,33 @@ class Listed:
         return f"{'' if self.on else '!'}{self.node}~{self.how}{factor}@{self.at}"
 
 
-def as_edits(text: str, other: Callable[[], Activations], acts: Activations) -> list[Edit]:
-    """The changes that are switched on, as the engine takes them. `other`: makes the other prompt's pass."""
+def as_edit(one: Listed, other: Callable[[], Activations], acts: Activations) -> Edit:
+    """The change as the engine takes it. `other`: makes the other prompt's pass, where the change needs it."""
     from visit.activations.record import Edit
 
-    made = []
-    for one in parse_list(text):
+    source = other() if one.how == "from" else (other(), acts) if one.how == "add" else None
+    factor = one.factor if one.how in ("scale", "add") else None
+    return Edit(one.node, one.how, source, "all" if one.at == "all" else int(one.at), factor)  # type: ignore[arg-type]
+
+
+def possible(
+    model: Model, acts: Activations, text: str, other: Callable[[], Activations]
+) -> tuple[list[Applied], dict[int, str]]:  # fmt: skip
+    """(the changes that are switched on and can be made, number in the list → why that one cannot).
+
+    One that contradicts an earlier one cannot; what is left out is never left out silently: see `whatif`.
+    """
+    from visit.activations.forward import applied
+
+    made: list[Applied] = []
+    refused: dict[int, str] = {}
+    for n, one in enumerate(parse_list(text)):
         if one.on:
-            source = other() if one.how == "from" else (other(), acts) if one.how == "add" else None
-            factor = one.factor if one.how in ("scale", "add") else None
-            made.append(Edit(one.node, one.how, source, "all" if one.at == "all" else int(one.at), factor))  # type: ignore[arg-type]
-    return made
+            try:
+                made = list(applied(model, [*made, as_edit(one, other, acts)], acts.token_ids))
+            except VisitError as problem:
+                refused[n] = str(problem)
+    return made, refused
 
 
 def forced(text: str) -> dict[int, str]:
@@ -92,7 +107,7 @@ def current() -> list[Listed]:
 def take_out(node: str, at: str | None = None, how: str = "zero") -> None:
     """The part is taken out (or replaced) at the position looked at, or where `at` says: one more change, or another
     of the same numbers, which could not be replaced twice."""
-    one = Listed(node, how, at=at or str(state().pos))
+    one = Listed(node, how, at=at or str(shown_position()))
     listed = [one if (it.node, it.at) == (one.node, one.at) else it for it in current()]
     store(listed if one in listed else [*listed, one])
 
@@ -104,27 +119,45 @@ def check(model: Model, one: Listed) -> None:
     site_of(model, one.node)
 
 
-def rows(word_at: Callable[[int], str]) -> None:
-    """The list on screen: every change with its switch, its factor, its place in the order, and what removes it."""
+def rows(word_at: Callable[[int], str], refused: Mapping[int, str]) -> None:
+    """The list on screen: every change with its switch, its factor, its place in the order, and what removes it.
+
+    `refused`: number in the list → why this change cannot be made.
+    """
     listed = current()
     for n, one in enumerate(listed):
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"edit_row_{n}"):
             st.toggle(f"change {n + 1}", one.on, key=f"edit_on {n} {one.text}", label_visibility="collapsed",
                       on_change=_set, args=(n, replace(one, on=not one.on)))  # fmt: skip
-            where = "every position" if one.at == "all" else f"position {word_at(int(one.at))}"
-            times = {"scale": f"times {short(one.factor)}", "add": f"{short(one.factor)} × {_MORE} added"}
-            said = times.get(one.how, HOWS[one.how])
-            st.markdown(f"**{plain(part_name(one.node))}**: {plain(said)}, at {plain(where)}", width="stretch")
+            said = f"**{plain(part_name(one.node))}**: {plain(_said(one))}, at {plain(_where(one, word_at))}"
+            st.markdown(f"~~{said}~~" if n in refused else said, width="stretch")
             if one.how in ("scale", "add"):
                 key = f"edit_factor {n} {one.text}"
                 st.slider("factor", -1.0, 2.0, float(min(2, max(-1, one.factor))), 0.05, key=key, width=220,
                           label_visibility="collapsed", on_change=_factor, args=(n, one, key))  # fmt: skip
-            st.button("Earlier", icon=":material/arrow_upward:", key=f"edit_up {n}", disabled=n == 0, type="tertiary",
-                      on_click=_swap, args=(n, n - 1))  # fmt: skip
+            if len(listed) > 1:
+                st.button("Earlier", icon=":material/arrow_upward:", key=f"edit_up {n}", disabled=n == 0,
+                          type="tertiary", on_click=_swap, args=(n, n - 1))  # fmt: skip
             st.button("Remove", icon=":material/close:", key=f"edit_off {n}", type="tertiary",
                       on_click=_set, args=(n, None))  # fmt: skip
-    if len(listed) > 1:
-        st.button("Clear the list", icon=":material/delete:", key="edits_clear", on_click=partial(store, []))
+        if n in refused:
+            st.caption(f":material/block: Left out: {plain(refused[n])}")
+
+
+def _said(one: Listed) -> str:
+    times = {"scale": f"times {short(one.factor)}", "add": f"{short(one.factor)} × {_MORE} added"}
+    return times.get(one.how, HOWS[one.how])
+
+
+def _where(one: Listed, word_at: Callable[[int], str]) -> str:
+    return "every position" if one.at == "all" else f"position {word_at(int(one.at))}"
+
+
+def in_words(made: Sequence[Listed], some: bool) -> str:
+    """What is changed, for a sentence: "Without L4 H1", "With these 2 changes". `some`: others are left out."""
+    if len(made) == 1 and made[0].how == "zero":
+        return f"Without {part_name(made[0].node)}"
+    return f"With {'the other' if some else 'these'} {len(made)} changes" if len(made) > 1 else "With this change"
 
 
 def _set(n: int, one: Listed | None) -> None:

@@ -12,7 +12,18 @@ from visit.app import widgets
 from visit.app.cache import PLAIN, Layers
 from visit.app.edit_list import take_out
 from visit.app.lens_choice import in_list, seen
-from visit.app.state import CONTROLS, amount, change, choice, field, level_text, session, state, value_of
+from visit.app.state import (
+    CONTROLS,
+    amount,
+    change,
+    choice,
+    field,
+    level_text,
+    session,
+    shown_position,
+    state,
+    value_of,
+)
 from visit.errors import VisitError
 from visit.text.glossary import explain
 from visit.text.markdown import escaped
@@ -156,8 +167,9 @@ def act(action: Any, name: Callable[[str], str] = str, side: str = "") -> None:
     elif wish == "memory" and isinstance(action.get("id"), str):
         _open_memory(action["id"], side)
     elif wish == "without" and isinstance(action.get("id"), str):
+        at = str(shown_position(side))
         _look_at(side)
-        take_out(action["id"])
+        take_out(action["id"], at)
         session().goto = "pages/whatif.py"
     elif wish in ("hide", "keep") and isinstance(action.get("id"), str):
         sign = "-" if wish == "hide" else ""
@@ -176,5 +188,5 @@ def _open_memory(node: str, side: str) -> None:
 
 def _look_at(side: str) -> None:
     """Make what stands on one side of Compare what the other pages are about."""
-    fields = ("prompt", "pos", "target", "distractor", *(["model"] if state().compare.model_b else [])) if side else ()
-    change(**{name: value_of(state(), f"{name}_b") for name in fields})
+    fields = ("prompt", "target", "distractor", *(["model"] if state().compare.model_b else [])) if side else ()
+    change(**{name: value_of(state(), f"{name}_b") for name in fields}, pos=shown_position(side))

@@ -316,11 +316,14 @@ def _show_problem(control: str) -> None:
 
 def position(acts: Activations, side: str = "") -> int:
     """The position looked at; one that the prompt does not have is said, and the last is taken."""
+    asked, shown = value_of(state(), f"pos{side}"), session().positions
     try:
-        return acts.index(value_of(state(), f"pos{side}"))
+        pos = acts.index(asked)
     except VisitError as problem:
         st.info(f"{escaped(str(problem))} The last position is shown instead.", icon=":material/link:")
-        return len(acts.token_ids) - 1
+        asked, pos = -1, len(acts.token_ids) - 1
+    shown[side] = asked
+    return pos
 
 
 def _word_field(model: Model, place: Any, notes: Any, name: str, empty: str) -> int | None:

@@ -478,6 +478,7 @@ class Session:
     visitor: str = dataclasses.field(default_factory=lambda: uuid4().hex)  # its name among those who share a run
     shown_models: dict[str, str] = dataclasses.field(default_factory=dict)  # field of the state → the last that loaded
     shown_prompts: dict[str, Any] = dataclasses.field(default_factory=dict)  # … → (model, the last that ran)
+    positions: dict[str, int] = dataclasses.field(default_factory=dict)  # side → that shown, as an address holds it
     problems: dict[str, tuple[str, State]] = dataclasses.field(default_factory=dict)  # … → (why it could not, asked of)
     pending: tuple[str, str] | None = None  # (field, model) that waits for its download
     download_problem: str = ""
@@ -503,6 +504,11 @@ def session() -> Session:
 def state() -> State:
     """What this session shows."""
     return session().state
+
+
+def shown_position(side: str = "") -> int:
+    """The position that a page shows, as an address holds it: the last one where the prompt has not what was asked."""
+    return session().positions.get(side, value_of(state(), f"pos{side}"))
 
 
 def ensure_entrypoint(page: str) -> None:

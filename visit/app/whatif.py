@@ -26,7 +26,8 @@ from visit.app.measuring import UNASKED, measured
 from visit.app.prompt_bar import Subject
 from visit.app.prompt_sets import watched
 from visit.app.state import CONTROLS, choice, field, segments, shown_errors, state
-from visit.app.widgets import beside, downloads, on_point, on_row, plain
+from visit.app.widgets import CONTROLS as FOLDED
+from visit.app.widgets import READING, beside, downloads, folded, on_point, on_row, plain, section
 from visit.text.glossary import explain
 from visit.text.node_id import NodeId, part_name
 from visit.text.numbers import number, percent, short
@@ -35,16 +36,60 @@ from visit.text.visible import as_word, visible
 
 # ---- the list of changes ---------------------------------------------------------------------------------------------
 def changes(subject: Subject) -> None:
-    """The list of changes, what becomes of the prediction with them, and the text that then follows."""
-    st.header("What is changed", anchor=False, help=explain("edit"))
+    """What becomes of the prediction with the changes, first of all; then their list, the words, the flows."""
     listed = edit_list.current()
-    if not listed:
-        st.caption("Nothing yet: choose a part below, in the map, the scatter or the table, or name one.")
-    edit_list.rows(lambda pos: _word_at(subject, pos))
-    _add_form(subject)
-    if any(one.on for one in listed):
-        with shown_errors(), st.spinner("Running the prompt with the changes…"):
-            _outcome(subject, st_ablation(*subject.about, state().whatif.edits, state().compare.prompt_b))
+    found, refused = None, {}
+    verdict = st.container()
+    with shown_errors(), verdict:
+        if any(one.on for one in listed):
+            with st.spinner("Running the prompt with the changes…"):
+                found, refused = st_ablation(*subject.about, state().whatif.edits, state().compare.prompt_b)
+            _verdict(subject, found, refused)
+    with section("changed", "What is changed", explain("edit")):
+        _add_form(subject)
+        if len(listed) > 1:
+            st.button("Clear the list", icon=":material/delete:", key="edits_clear", type="tertiary",
+                      on_click=partial(edit_list.store, []))  # fmt: skip
+        if found is not None:
+            _checked(found, refused)
+        if not listed:
+            st.caption("Nothing yet: click a part in the map, the scatter or the table below, or name one.")
+    edit_list.rows(lambda pos: _word_at(subject, pos), refused)
+    if found is not None:
+        _outcome(subject, found)
+
+
+def _verdict(subject: Subject, found: Any, refused: dict[int, str]) -> None:
+    """The answer in a sentence, its numbers in a line; a change that is left out is said before anything else."""
+    on = {n: one for n, one in enumerate(edit_list.current()) if one.on}
+    if found is None:
+        st.error(
+            f"None of the changes can be made here. {plain(next(iter(refused.values())))}", icon=":material/block:"
+        )
+        return
+    if refused:
+        names = ", ".join(part_name(on[n].node) for n in refused)
+        st.warning(f"Left out of all that follows, for it cannot be made here: {plain(names)} ({len(refused)} of "
+                   f"{len(on)} changes). The list says why.", icon=":material/block:")  # fmt: skip
+    made = [one for n, one in on.items() if n not in refused]
+    with st.container(key="whatif_verdict"):
+        st.markdown(f"{plain(edit_list.in_words(made, bool(refused)))} {_told(subject, found)}")
+    _numbers_line(subject, found)
+
+
+def _told(subject: Subject, found: Any) -> str:
+    """ "Tokyo goes from 99.5 % to 12 %, and the first choice is Kyoto."""
+    from visit.analyses.overview import predictions
+
+    rows = found.table.set_index("quantity")
+    before, after = (percent(rows.loc["prob", side]) for side in ("before", "after"))
+    first, then = (int(rows.loc["rank", side]) == 1 for side in ("before", "after"))
+    moves = f"stays at {after}" if before == after else f"goes from {before} to **{after}**"
+    word = f"“{plain(subject.word)}”"
+    if then:
+        return f"{word} {moves} and {'stays' if first else 'becomes'} the first choice."
+    best = predictions(subject.model, found.edited, subject.pos, 1).iloc[0]
+    return f"{word} {moves}; the first choice is “{plain(visible(best['token']))}”, with {percent(best['prob'])}."
 
 
 def _word_at(subject: Subject, pos: int) -> str:
@@ -55,7 +100,7 @@ def _word_at(subject: Subject, pos: int) -> str:
 
 
 def _add_form(subject: Subject) -> None:
-    with st.popover("Change another part", icon=":material/add:", key="edit_form", on_change="rerun") as form:
+    with st.popover("Change a part", icon=":material/add:", key="edit_form", on_change="rerun") as form:
         if not form.open:
             return
         node = st.text_input("Part", "L0.head0", key="edit_node", max_chars=60, help=_IDS)
@@ -86,31 +131,32 @@ def _add(one: edit_list.Listed) -> None:
     st.session_state["edit_form"] = False
 
 
-def _outcome(subject: Subject, found: Any) -> None:
-    """Before → after: the target, the whole prediction, and how far the change reached."""
-    rows = found.table.set_index("quantity")
-    word, (changed, numbers) = plain(subject.word), found.changed
+def _numbers_line(subject: Subject, found: Any) -> None:
+    """Before → after: the target, and how far the whole prediction moved."""
+    rows, word = found.table.set_index("quantity"), plain(subject.word)
     names = [("prob", f"P of {word}", percent), ("rank", f"Rank of {word}", lambda r: f"{int(r):,}")]
     if subject.distractor is not None:
         other = plain(visible(subject.model.vocabulary[subject.distractor]))
         names.append(("difference", f"{word} − {other}, logits", lambda d: f"{d:+.2f}"))
     else:
         names.append(("logit", f"Logit of {word}, above the mean", lambda d: f"{d:+.2f}"))
-    with st.container(horizontal=True, gap="medium"):
+    with st.container(horizontal=True, gap="medium", key="whatif_numbers"):
         for name, label, write in names:
             before, after = rows.loc[name, "before"], rows.loc[name, "after"]
             st.metric(label, f"{write(before)} → {write(after)}", width="content", help=_METRICS)
         st.metric("Whole prediction moved", f"{number(found.kl_bits)} bits", width="content", help=explain("kl"))
+
+
+def _outcome(subject: Subject, found: Any) -> None:
+    """What else came of it: the words, the text that follows, both flows."""
     for note in found.notes:
         st.info(plain(note), icon=":material/info:")
-    st.caption(f"The changes altered {changed:,} of the {numbers:,} numbers that they were written to.")
     with beside("outcome"):
         left, right = st.columns(2, gap="medium")
     with left:
         _words(found.words)
     with right:
         _goes_on(subject)
-    _checked(found)
     _both_flows(subject)
 
 
@@ -118,16 +164,14 @@ _METRICS = "Without the changes → with them. Measured: the model ran again."
 
 
 def _words(words: pd.DataFrame) -> None:
+    """As a plain table, which a phone shows whole."""
     st.markdown("**The ten words that change most**")
+    points = [f"{100 * c:+.2f}".replace("-", "−") for c in words["change"]]
     shown = pd.DataFrame({
-        "word": [as_word(t) for t in words["token"]], "before": words["prob_before"], "after": words["prob_after"],
-        "change": [f"{100 * c:+.2f} points" for c in words["change"]],
-    })  # fmt: skip
-    share = st.column_config.ProgressColumn
-    st.dataframe(shown, hide_index=True, column_config={
-        "word": "Word", "before": share("Before", format="percent", min_value=0, max_value=1),
-        "after": share("After", format="percent", min_value=0, max_value=1), "change": "Change",
-    })  # fmt: skip
+        "Before": [percent(p) for p in words["prob_before"]], "After": [percent(p) for p in words["prob_after"]],
+        "Points": points,
+    }, index=pd.Index([plain(as_word(t)) for t in words["token"]], name="Word"))  # fmt: skip
+    st.table(shown, border="horizontal")
 
 
 def _goes_on(subject: Subject) -> None:
@@ -181,14 +225,19 @@ def _both_flows(subject: Subject) -> None:
         )
 
 
-def _checked(found: Any) -> None:
+def _checked(found: Any, refused: dict[int, str]) -> None:
     """The identities of these very edits, checked when they are looked at; and files."""
-    with st.container(horizontal=True):
-        box = st.popover("Are these numbers right?", icon=":material/verified:", key="edit_ledger", on_change="rerun")
-        if box.open:
-            with box, st.spinner("Running the checks of these changes…"):
-                _ledger_lines(found.ledger)
-        downloads("whatif", lambda: (found.meta, {"prediction": found.table, "words": found.words}))
+    box = st.popover("Are these numbers right?", icon=":material/verified:", key="edit_ledger", on_change="rerun",
+                     type="tertiary")  # fmt: skip
+    if box.open:
+        with box, st.spinner("Running the checks of these changes…"):
+            changed, numbers = found.changed
+            _ledger_lines(found.ledger)
+            st.caption(f"The changes altered {changed:,} of the {numbers:,} numbers that they were written to.")
+    listed = edit_list.current()
+    left_out = {listed[n].text: why for n, why in refused.items()}
+    downloads("whatif", lambda: ({**found.meta, "left_out": left_out}, {"prediction": found.table,
+                                                                        "words": found.words}))  # fmt: skip
 
 
 def _ledger_lines(table: pd.DataFrame) -> None:
@@ -207,14 +256,16 @@ def _ledger_lines(table: pd.DataFrame) -> None:
 # ---- every part ------------------------------------------------------------------------------------------------------
 def all_parts(subject: Subject) -> None:
     """Every head, or the most influential neurons, taken out one by one: a map, a scatter, a table."""
-    from visit.causal.agreement import AGREEMENT_KINDS, beside_effect
+    from visit.causal.agreement import beside_effect
 
     now = state().whatif
-    st.header("Every part, taken out by itself", anchor=False, help=explain("effect"))
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        units: Any = st.segmented_control("Parts", required=True, wrap=True, **segments("units"))
-        st.selectbox("Replaced", width=250, **choice("replaced"))
-        st.selectbox("Where", width=190, **choice("where"))
+    line = section("parts", "Every part, taken out by itself", explain("effect"))
+    with line, folded(*FOLDED):
+        st.selectbox("Replaced", **choice("replaced"))
+        st.selectbox("Where", **choice("where"))
+        measure: Any = st.segmented_control("Colour", required=True, wrap=True, **segments("show"))
+    units: Any = st.segmented_control("Parts", required=True, wrap=True, label_visibility="collapsed",
+                                      **segments("units"))  # fmt: skip
     asked = *subject.about, units, now.replaced, now.where
     if st_effects_seconds(*subject.about[:3], now.where) <= UNASKED:
         with st.spinner("Measuring what each part does…"):
@@ -228,7 +279,6 @@ def all_parts(subject: Subject) -> None:
     table = beside_effect(found)
     st.markdown(_summary(subject, table))
     if units == "heads":
-        measure: Any = st.segmented_control("Colour", required=True, wrap=True, **segments("show"))
         _heads_map(subject, table, measure)
     with beside("effects"):
         left, right = st.columns([1, 1], gap="medium")
@@ -236,10 +286,22 @@ def all_parts(subject: Subject) -> None:
             _scatter(subject, table)
         with right:
             _table(subject, table)
+    with line:
+        with folded(*READING):
+            _how_to_read(subject)
+        downloads("effects", lambda: (table.attrs, {"effects": table}))
+
+
+def _how_to_read(subject: Subject) -> None:
+    from visit.causal.agreement import AGREEMENT_KINDS
+
+    st.caption(
+        f"Each cell of the map is one head, in logits of “{plain(subject.word)}”: blue-green speaks for it, vermilion "
+        "against it. A click takes the part out, above."
+    )
     judged = "target − distractor" if subject.distractor is not None else "the odds of the word against all others"
-    kinds = "; ".join(f"**{name}**: {about}" for name, about in AGREEMENT_KINDS.items())
-    st.caption(f"Kinds, judged by what becomes of {judged}: {kinds}.")
-    downloads("effects", lambda: (table.attrs, {"effects": table}))
+    kinds = "  \n".join(f"**{name}**: {about}" for name, about in AGREEMENT_KINDS.items())
+    st.caption(f"Kinds, judged by what becomes of {judged}:  \n{kinds}.")
 
 
 def _summary(subject: Subject, table: pd.DataFrame) -> str:
@@ -281,10 +343,6 @@ def _heads_map(subject: Subject, table: pd.DataFrame, measure: str) -> None:
     title = CONTROLS["show"].choices[measure]
     found = effects_grid(table, measure, title, state().graph.node, subject.about)
     grid("effects_map", found, partial(_take_out, subject))
-    st.caption(
-        f"Each cell is one head, in logits of “{plain(subject.word)}”: blue-green speaks for it, vermilion against it. "
-        "A click takes the head out, above."
-    )
 
 
 def _take_out(subject: Subject, node: str) -> None:
@@ -311,7 +369,7 @@ def _table(subject: Subject, table: pd.DataFrame) -> None:
     shown.attrs = {}  # the browser gets them as JSON, in which a missing difference (NaN) cannot stand
     column = st.column_config.NumberColumn
     st.dataframe(
-        shown, hide_index=True, height=400, **chosen,
+        shown, hide_index=True, height=360, **chosen,
         column_config={
             "name": "Part",
             "contribution": column("Adds directly", format="%+.3f", help=explain("contribution")),
@@ -336,7 +394,7 @@ def roles_of_words(subject: Subject) -> None:
         if worded.empty:
             st.caption("No head meets the criteria of a mover, a suppressor or one that steers others here.")
         else:
-            st.dataframe(_who(worded), hide_index=True, column_config={"Measured": st.column_config.Column(width=760)})
+            st.table(_who(worded), border="horizontal")
         st.caption(
             "Every head listed meets all criteria of its role, each with the number that was measured; the thresholds "
             "stand beside them. Whether one that steers others does so through the movers' queries is not tested here."
@@ -351,27 +409,35 @@ def _plainly(value: float) -> str:
 
 
 def _who(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a word, role and head, with what was measured of it."""
+    """A row a word, role and head; what was measured of it, a line a criterion."""
     rows = []
     for (word, role, node), found in table.groupby(["word", "role", "node"], sort=False):
-        told = [f"{one.criterion} {_plainly(one.threshold)}: {_plainly(one.number)}" for one in found.itertuples()]
-        rows.append(
-            {"Word": as_word(str(word)), "Role": role, "Head": part_name(str(node)), "Measured": "; ".join(told)}
-        )
-    return pd.DataFrame(rows)
+        told = [f"{plain(one.criterion)} {_plainly(one.threshold)}: **{_plainly(one.number)}**"
+                for one in found.itertuples()]  # fmt: skip
+        rows.append({"Word": plain(as_word(str(word))), "Role": role, "Head": part_name(str(node)),
+                     "Measured": "  \n".join(told)})  # fmt: skip
+    return pd.DataFrame(rows).set_index("Word")
 
 
 def believed(subject: Subject) -> None:
     """How much of the answer the most important parts bring back alone, measured when it is asked for."""
+    box = st.expander("How far can a graph of few parts be believed?", icon=":material/verified:", key="believed",
+                      on_change="rerun")  # fmt: skip
+    if not box.open:
+        return
+    with box:
+        _believed(subject)
+
+
+def _believed(subject: Subject) -> None:
     from visit.causal.faithfulness import ORDERS, FaithfulnessJob, in_words
     from visit.figures.effects import recovery
     from visit.runs.answers import model_run_key
 
-    st.header("How far can a graph of few parts be believed?", anchor=False, help=explain("faithfulness"))
     st.caption(
         "All but the most important heads and neurons are replaced by their mean over this prompt, at this position. "
-        "How much of the answer comes back?"
-    )
+        "How much of the answer comes back?", help=explain("faithfulness"),
+    )  # fmt: skip
     question = subject.question
     asked = (*subject.acts.token_ids,), subject.pos, subject.target, subject.distractor
     key = model_run_key("faithfulness 1", subject.model, *asked)

@@ -192,7 +192,18 @@ _ROLES = {
     "stream": STREAM,
     "pin": ("head", "value", "attn_neuron", "mlp_value"),
     "recall": ("head", "value", "key", "query"),
-    "part": ("head", "value", "key", "query", "attn_neuron", "mlp_value", "attn_out", "mlp_out"),  # can be taken out
+    "part": (  # can be taken out
+        "head",
+        "value",
+        "key",
+        "query",
+        "attn_neuron",
+        "mlp_value",
+        "attn_out",
+        "mlp_out",
+        "resid_pre",
+        "resid_post",
+    ),
     "reads": ("ln1_out", "ln2_out", "query", "key", "mlp_key", "attn_neuron", "ln_final"),
 }
 

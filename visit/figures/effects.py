@@ -63,7 +63,7 @@ def disagreement(table: pd.DataFrame) -> Any:
     points = base.mark_circle(size=70, opacity=0.85, cursor="pointer").encode(color=colour).add_params(pick)
     names = base.mark_text(align="left", dx=7, fontSize=11, color="currentColor").encode(text="label:N")
     agree = alt.Chart(line).mark_line(color=OUTLINE, strokeDash=[4, 4], strokeWidth=1).encode(x="x:Q", y="y:Q")
-    return alt.layer(agree, points, names).properties(height=380)
+    return alt.layer(agree, points, names).properties(height=340)
 
 
 def _outermost(cells: pd.DataFrame, room: float) -> list[int]:
