@@ -1,7 +1,7 @@
 """What if: parts of the pass are taken out or replaced, and what the model then says."""
 
 from visit import app as ui
-from visit.app import whatif
+from visit.app import every_part, whatif
 
 ui.ensure_entrypoint("pages/whatif.py")
 ui.heading("What if", "What would the model say without this head, this neuron, this word? Measured, not read.")
@@ -9,8 +9,8 @@ subject = ui.prompt_bar()
 with ui.part("changes"):
     whatif.changes(subject)
 with ui.part("units"):
-    whatif.all_parts(subject)
+    every_part.all_parts(subject)
 with ui.part("roles"):
-    whatif.roles_of_words(subject)
+    every_part.roles_of_words(subject)
 with ui.part("believed"):
-    whatif.believed(subject)
+    every_part.believed(subject)

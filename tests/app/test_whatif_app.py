@@ -13,7 +13,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import visit
-from visit.app import edit_list, graph_panel, whatif
+from visit.app import edit_list, every_part, graph_panel
 from visit.app.edit_list import Listed, forced, parse_list, possible
 from visit.app.state import parse, to_params
 from visit.errors import VisitError
@@ -128,7 +128,7 @@ def test_roles_and_both_flows_are_made_when_they_are_opened():
     app = AppTest.from_file("../../streamlit_app.py", default_timeout=60)
     for name, value in {"prompt": NAMES, "target": " Mary", "distractor": " John", "edits": "L4.head1~zero@-1"}.items():
         app.query_params[name] = value
-    app.session_state["roles"] = app.session_state["edited_flows"] = True
+    app.query_params["opened"] = "roles,edited_flows"
     app.run().switch_page("pages/whatif.py").run()
     assert not app.exception and not app.error
     tables = [d.value for d in app.table]
@@ -194,18 +194,18 @@ def test_a_link_note_shows_the_form_that_it_asks_for():
 )
 def test_a_lost_logit_and_a_won_probability_are_no_contradiction(distractor, effect, after, told):
     part = pd.Series({"effect": effect, "prob": after})
-    assert whatif._moved(SimpleNamespace(distractor=distractor), part, {"prob": 0.86}).endswith(told)
+    assert every_part._moved(SimpleNamespace(distractor=distractor), part, {"prob": 0.86}).endswith(told)
 
 
 @pytest.mark.parametrize("where", ["last", "all"])
 def test_a_click_changes_what_the_map_has_measured(monkeypatch, where):
     listed = [Listed("L4.head1", "zero", at="all", on=False), Listed("L1.mlp_out")]
     now = SimpleNamespace(whatif=SimpleNamespace(where=where, replaced="mean"))
-    monkeypatch.setattr(whatif, "state", lambda: now)
+    monkeypatch.setattr(every_part, "state", lambda: now)
     monkeypatch.setattr(edit_list, "current", lambda: listed)
     stored = []
     monkeypatch.setattr(edit_list, "store", lambda found: stored.extend(one.text for one in found))
-    whatif._take_out(SimpleNamespace(pos=7, in_address=lambda pos: -1), "L4.head1")
+    every_part._take_out(SimpleNamespace(pos=7, in_address=lambda pos: -1), "L4.head1")
     old, rest, new = "!L4.head1~zero@all", "L1.mlp_out~zero@-1", "L4.head1~mean@"
     assert stored == ([f"{new}all", rest] if where == "all" else [old, rest, f"{new}-1"])
 
@@ -225,7 +225,7 @@ def test_the_ledger_of_the_changes_says_first_whether_the_numbers_are_right():
 def test_the_drawing_of_both_flows_opens_the_block_that_was_changed():
     app = AppTest.from_file("../../streamlit_app.py", default_timeout=60)
     app.query_params["edits"] = "L6.head1~zero@-1"
-    app.session_state["edited_flows"] = True
+    app.query_params["opened"] = "edited_flows"
     app.run().switch_page("pages/whatif.py").run()
     drawn = next(c.proto.json for c in app.get("bidi_component") if "svg" in (c.proto.json or ""))
     assert not app.exception and "L6.head1.value" in drawn and "L4.head1.value" not in drawn

@@ -129,7 +129,7 @@ def rows(word_at: Callable[[int], str], refused: Mapping[int, str]) -> None:
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"edit_row_{n}"):
             st.toggle(f"change {n + 1}", one.on, key=f"edit_on {n} {one.text}", label_visibility="collapsed",
                       on_change=_set, args=(n, replace(one, on=not one.on)))  # fmt: skip
-            said = f"**{plain(part_name(one.node))}**: {plain(_said(one))}, at {plain(_where(one, word_at))}"
+            said = f"**{plain(part_name(one.node))}**: {plain(_way_in_words(one))}, at {plain(_place_in_words(one, word_at))}"
             st.markdown(f"~~{said}~~" if n in refused else said, width="stretch")
             if one.how in ("scale", "add"):
                 key = f"edit_factor {n} {one.text}"
@@ -144,16 +144,16 @@ def rows(word_at: Callable[[int], str], refused: Mapping[int, str]) -> None:
             st.caption(f":material/block: Left out: {plain(refused[n])}")
 
 
-def _said(one: Listed) -> str:
+def _way_in_words(one: Listed) -> str:
     times = {"scale": f"times {short(one.factor)}", "add": f"{short(one.factor)} × {_MORE} added"}
     return times.get(one.how, HOWS[one.how])
 
 
-def _where(one: Listed, word_at: Callable[[int], str]) -> str:
+def _place_in_words(one: Listed, word_at: Callable[[int], str]) -> str:
     return "every position" if one.at == "all" else f"position {word_at(int(one.at))}"
 
 
-def in_words(made: Sequence[Listed], some: bool) -> str:
+def changes_in_words(made: Sequence[Listed], some: bool) -> str:
     """What is changed, for a sentence: "Without L4 H1", "With these 2 changes". `some`: others are left out."""
     if len(made) == 1 and made[0].how == "zero":
         return f"Without {part_name(made[0].node)}"

@@ -29,7 +29,7 @@ from visit.app.marks import named_part
 from visit.app.measuring import measured
 from visit.app.prompt_bar import Subject
 from visit.app.state import levels, session, shown_errors, state, write_url
-from visit.app.widgets import READING, beside, downloads, folded, plain, section, sentences
+from visit.app.widgets import READING_AID, beside, downloads, folded, plain, section, sentences
 from visit.text.glossary import explain
 from visit.text.numbers import percent
 from visit.text.visible import visible
@@ -61,10 +61,10 @@ def causes(subject: Subject) -> None:
         "what each head does",
     )  # fmt: skip
     if found is not None:
-        _told(found[1])
+        _causes_told(found[1])
 
 
-def _told(named: Any) -> None:
+def _causes_told(named: Any) -> None:
     """The head with the largest contribution and what happens without it; the others on request."""
     from visit.narrate.causes import cause_story
 
@@ -122,7 +122,7 @@ def _graph(name: str, prompt: Prompt, pos: int, target: int, distractor: int | N
             return st_whole_graph(*about, layers, keep, read, now.influence)
 
         with line:
-            with folded(*READING):
+            with folded(*READING_AID):
                 st.caption(_graph_caption(built))
             downloads(
                 "flow", lambda: graph_tables(whole()), lambda kind: picture_file(whole(), kind, shown, look), True

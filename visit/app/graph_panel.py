@@ -101,7 +101,7 @@ def controls(models: tuple[str, ...], line: Any = None) -> tuple[Any, Layers]:
     """
     from visit.graph.prune import Keep
 
-    with line or st.container(horizontal=True), widgets.folded(*widgets.CONTROLS, key="graph_controls"):
+    with line or st.container(horizontal=True), widgets.folded(*widgets.FOLDED_CONTROLS, key="graph_controls"):
         kept, drawn = st.columns(2, gap="medium")
     with kept:
         st.text_input("Blocks", placeholder="all", help=explain("layers"), **field("layers"))

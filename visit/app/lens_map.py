@@ -12,7 +12,7 @@ from visit.app.lens_choice import seen, switch, told
 from visit.app.lens_trust import why_believe
 from visit.app.prompt_bar import Subject
 from visit.app.state import change, state
-from visit.app.widgets import CONTROLS, READING, component, folded, pager, plain, section
+from visit.app.widgets import FOLDED_CONTROLS, READING_AID, component, folded, pager, plain, section
 from visit.text.glossary import explain
 from visit.text.visible import as_word, visible
 
@@ -41,14 +41,14 @@ def lens_map(subject: Subject) -> None:
     through = f", through the lens {plain(lens.name)}" if lens else ""
     line = section("map", f"The stream, read after every block{through}", explain("lens map"))
     names = {"target": f"probability of {word}", "rank": f"rank of {word}", "top": "probability of the top word"}
-    with line, folded(*CONTROLS) as controls:
+    with line, folded(*FOLDED_CONTROLS) as controls:
         switch((name,))
         color: Any = st.segmented_control(
             "Colour", list(names), format_func=lambda c: plain(names[c]), default="target", required=True,
             key="map_color", wrap=True,
         )  # fmt: skip
     with line:
-        reading = folded(*READING)
+        reading = folded(*READING_AID)
     line = st.container()
     shown = pager("map", subject.key, len(acts.token_ids), subject.pos, POSITIONS)
     table = st_lens_map(*subject.key, subject.target, tuple(shown), key)

@@ -39,12 +39,12 @@ def token_box(subject: Subject) -> None:
         "<div class='bar'><div class='tokens' role='radiogroup'></div><div class='following' role='group'></div></div>"
     )
     component("tokens", html)(
-        key="tokens", data=data, on_pick_change=chosen_of("pick", count, partial(_look_at, count)),
+        key="tokens", data=data, on_pick_change=chosen_of("pick", count, partial(_look_at_token, count)),
         on_take_change=chosen_of("take", len(words), lambda n: change(target=words[n])),
     )  # fmt: skip
 
 
-def _look_at(count: int, pos: int) -> None:
+def _look_at_token(count: int, pos: int) -> None:
     change(pos=-1 if pos == count - 1 else pos, node="")
 
 

@@ -13,24 +13,15 @@ from visit.app.cache import (
     st_ablation,
     st_continuation,
     st_edited_flows,
-    st_effects,
-    st_effects_seconds,
-    st_measuring,
     st_opened,
-    st_roles,
 )  # fmt: skip
-from visit.app.edit_list import take_out
 from visit.app.graph_panel import opened_blocks, show
-from visit.app.grid import grid
-from visit.app.measuring import UNASKED, measured
 from visit.app.prompt_bar import Subject
-from visit.app.prompt_sets import watched
-from visit.app.state import CONTROLS, choice, field, segments, shown_errors, state
-from visit.app.widgets import CONTROLS as FOLDED
-from visit.app.widgets import READING, beside, downloads, folded, on_point, on_row, plain, section
+from visit.app.state import choice, field, shown_errors, state
+from visit.app.widgets import beside, downloads, plain, section, unfolding
 from visit.text.glossary import explain
 from visit.text.node_id import NodeId, part_name
-from visit.text.numbers import number, percent, short
+from visit.text.numbers import number, percent
 from visit.text.visible import as_word, visible
 
 
@@ -73,11 +64,11 @@ def _verdict(subject: Subject, found: Any, refused: dict[int, str]) -> None:
                    f"{len(on)} changes). The list says why.", icon=":material/block:")  # fmt: skip
     made = [one for n, one in on.items() if n not in refused]
     with st.container(key="whatif_verdict"):
-        st.markdown(f"{plain(edit_list.in_words(made, bool(refused)))} {_told(subject, found)}")
+        st.markdown(f"{plain(edit_list.changes_in_words(made, bool(refused)))} {_outcome_in_words(subject, found)}")
     _numbers_line(subject, found)
 
 
-def _told(subject: Subject, found: Any) -> str:
+def _outcome_in_words(subject: Subject, found: Any) -> str:
     """ "Tokyo goes from 99.5 % to 12 %, and the first choice is Kyoto."""
     from visit.analyses.overview import predictions
 
@@ -207,17 +198,16 @@ def _both_flows(subject: Subject) -> None:
     """The flow graph without and with the changes as one drawing, made when it is opened."""
     from visit.drawing.pair import difference_data
 
-    box = st.expander("The flow with and without the changes", icon=":material/account_tree:", key="edited_flows",
-                      on_change="rerun")  # fmt: skip
-    if not box.open:
-        return
-    with box, st.spinner("Reading the words of both flows…"):
+    with unfolding("edited_flows", "The flow with and without the changes", ":material/account_tree:") as opened:
+        if not opened:
+            return
         now = state()
-        blocks = [node.layer for one in edit_list.current() if (node := NodeId.parse(one.node)) and one.on]
-        levels = st_opened(None, subject.about)
-        if changed := {layer: "words" for layer in blocks if layer is not None}:
-            levels = {**dict.fromkeys(levels, "states"), **changed}  # the eye meets what was changed
-        found = st_edited_flows(*subject.about, now.whatif.edits, now.compare.prompt_b, opened_blocks(levels))
+        with st.spinner("Reading the words of both flows…"):
+            levels = st_opened(None, subject.about)
+            nodes = [NodeId.parse(one.node) for one in edit_list.current() if one.on]
+            if changed := {node.layer: "words" for node in nodes if node and node.layer in levels}:
+                levels = {**dict.fromkeys(levels, "states"), **changed}  # the eye meets what was changed
+            found = st_edited_flows(*subject.about, now.whatif.edits, now.compare.prompt_b, opened_blocks(levels))
         show(difference_data(found, levels, selected=now.graph.node or None, **now.graph.look), "flow_edited")
         st.caption(
             "A: without the changes, B: with them; open are the blocks that were changed. A click on a node shows "
@@ -251,200 +241,3 @@ def _ledger_lines(table: pd.DataFrame) -> None:
     for _, row in errors.iterrows():
         mark = ":material/check:" if row["holds"] else ":material/close:"
         st.caption(f"{mark} {plain(row['name'])}: {row['error']:.0e} (allowed {row['allowed']:.0e})")
-
-
-# ---- every part ------------------------------------------------------------------------------------------------------
-def all_parts(subject: Subject) -> None:
-    """Every head, or the most influential neurons, taken out one by one: a map, a scatter, a table."""
-    from visit.causal.agreement import beside_effect
-
-    now = state().whatif
-    line = section("parts", "Every part, taken out by itself", explain("effect"))
-    with line, folded(*FOLDED):
-        st.selectbox("Replaced", **choice("replaced"))
-        st.selectbox("Where", **choice("where"))
-        measure: Any = st.segmented_control("Colour", required=True, wrap=True, **segments("show"))
-    units: Any = st.segmented_control("Parts", required=True, wrap=True, label_visibility="collapsed",
-                                      **segments("units"))  # fmt: skip
-    asked = *subject.about, units, now.replaced, now.where
-    if st_effects_seconds(*subject.about[:3], now.where) <= UNASKED:
-        with st.spinner("Measuring what each part does…"):
-            found = st_effects(*asked)
-    else:
-        one = st_measuring(*subject.about, f"{units} {now.replaced} {now.where}")
-        seconds = partial(st_effects_seconds, *subject.about[:3], now.where)
-        found = measured(one, lambda: st_effects(*asked), seconds, "what each part does")
-    if found is None:
-        return
-    table = beside_effect(found)
-    st.markdown(_summary(subject, table))
-    if units == "heads":
-        _heads_map(subject, table, measure)
-    with beside("effects"):
-        left, right = st.columns([1, 1], gap="medium")
-        with left:
-            _scatter(subject, table)
-        with right:
-            _table(subject, table)
-    with line:
-        with folded(*READING):
-            _how_to_read(subject)
-        downloads("effects", lambda: (table.attrs, {"effects": table}))
-
-
-def _how_to_read(subject: Subject) -> None:
-    from visit.causal.agreement import AGREEMENT_KINDS
-
-    st.caption(
-        f"Each cell of the map is one head, in logits of “{plain(subject.word)}”: blue-green speaks for it, vermilion "
-        "against it. A click takes the part out, above."
-    )
-    judged = "target − distractor" if subject.distractor is not None else "the odds of the word against all others"
-    kinds = "  \n".join(f"**{name}**: {about}" for name, about in AGREEMENT_KINDS.items())
-    st.caption(f"Kinds, judged by what becomes of {judged}:  \n{kinds}.")
-
-
-def _summary(subject: Subject, table: pd.DataFrame) -> str:
-    """The finding in sentences: the part with the largest contribution, and the one with the largest effect."""
-    before, word = table.attrs["before"], plain(subject.word)
-    first = table.loc[table["contribution"].abs().idxmax()]
-    most = table.loc[table["effect"].abs().idxmax()]
-    adds = f"**{first['name']}** {'adds' if first['contribution'] > 0 else 'takes'} most directly"
-    adds += f" ({first['contribution']:+.2f} logits)"
-    if most["node"] == first["node"]:
-        return f"{adds}, and its removal changes most: {_moved(subject, most, before)}."
-    told = f"{adds}. Without it “{word}” has {percent(first['prob'])} instead of {percent(before['prob'])}"
-    told += ": others make up for it." if first["kind"] == "others make up" else "."
-    how = ": it steers others" if most["kind"] == "steers others" else ""
-    return (
-        f"{told} Most changes without **{most['name']}**, which adds {most['contribution']:+.2f} directly: "
-        f"{_moved(subject, most, before)}{how}."
-    )
-
-
-def _moved(subject: Subject, part: pd.Series, before: dict[str, Any]) -> str:
-    """What the removal of a part did to the logit, and to the probability, which need not move the same way.
-
-    "the logit, above the mean, falls by 0.87, the probability goes from 86 % to 89 %, for its rivals lose more"
-    """
-    lost, old, new = float(part["effect"]), float(before["prob"]), float(part["prob"])
-    what = "the logit, above the mean," if subject.distractor is None else "the difference of the two logits"
-    moves, after = "falls" if lost > 0 else "rises", percent(new)
-    told = f"{what} {moves} by {abs(lost):.2f}, the probability "
-    told += f"stays {after}" if after == percent(old) else f"goes from {percent(old)} to {after}"
-    if subject.distractor is not None or lost * (new - old) <= 0 or after == percent(old):
-        return told
-    return f"{told}, for its rivals {'lose' if lost > 0 else 'win'} more"
-
-
-def _heads_map(subject: Subject, table: pd.DataFrame, measure: str) -> None:
-    from visit.figures.effects import effects_grid
-
-    title = CONTROLS["show"].choices[measure]
-    found = effects_grid(table, measure, title, state().graph.node, subject.about)
-    grid("effects_map", found, partial(_take_out, subject))
-
-
-def _take_out(subject: Subject, node: str) -> None:
-    """What the map, the scatter or the table measured of a part, as a change: by the same means, at the same place."""
-    now = state().whatif
-    at = "all" if now.where == "all" else str(subject.in_address(subject.pos))
-    take_out(node, at, now.replaced)
-
-
-def _scatter(subject: Subject, table: pd.DataFrame) -> None:
-    from visit.figures.effects import disagreement
-
-    st.altair_chart(
-        disagreement(table), width="stretch",
-        **on_point("effects_scatter", "part", lambda point: _take_out(subject, point["node"])),
-        alt="What every part adds directly against what is lost without it",
-    )  # fmt: skip
-
-
-def _table(subject: Subject, table: pd.DataFrame) -> None:
-    order = table.reindex(table["effect"].abs().sort_values(ascending=False, kind="stable").index)
-    shown = order[["name", "contribution", "influence", "effect", "prob", "kind"]]
-    chosen = on_row("effects_table", order["node"].tolist(), partial(_take_out, subject))
-    shown.attrs = {}  # the browser gets them as JSON, in which a missing difference (NaN) cannot stand
-    column = st.column_config.NumberColumn
-    st.dataframe(
-        shown, hide_index=True, height=360, **chosen,
-        column_config={
-            "name": "Part",
-            "contribution": column("Adds directly", format="%+.3f", help=explain("contribution")),
-            "influence": column("Influence", format="%+.3f", help=explain("influence")),
-            "effect": column("Lost without it", format="%+.3f", help=explain("effect")),
-            "prob": column("P without it", format="percent", help=explain("probability")),
-            "kind": st.column_config.TextColumn("So", help="By the rules below."),
-        },
-    )  # fmt: skip
-
-
-# ---- who writes which word, and how far the graph can be believed ----------------------------------------------------
-def roles_of_words(subject: Subject) -> None:
-    """Who writes each word of the prompt, who writes against it, and who is missed without adding anything."""
-    box = st.expander("Roles: who writes which word of the prompt, and who writes against it", icon=":material/badge:",
-                      key="roles", on_change="rerun")  # fmt: skip
-    if not box.open:
-        return
-    with box, st.spinner("Measuring what every head does…"):
-        table = st_roles(*subject.key, subject.pos)
-        worded = table[table["word"].notna()]
-        if worded.empty:
-            st.caption("No head meets the criteria of a mover, a suppressor or one that steers others here.")
-        else:
-            st.table(_who(worded), border="horizontal")
-        st.caption(
-            "Every head listed meets all criteria of its role, each with the number that was measured; the thresholds "
-            "stand beside them. Whether one that steers others does so through the movers' queries is not tested here."
-        )
-        with st.popover("All criteria, and roles of patterns"):
-            st.dataframe(table.assign(node=[part_name(n) for n in table["node"]]), hide_index=True)
-
-
-def _plainly(value: float) -> str:
-    """A rank as the count that it is."""
-    return f"{value:,.0f}" if value == round(value) else short(value)
-
-
-def _who(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a word, role and head; what was measured of it, a line a criterion."""
-    rows = []
-    for (word, role, node), found in table.groupby(["word", "role", "node"], sort=False):
-        told = [f"{plain(one.criterion)} {_plainly(one.threshold)}: **{_plainly(one.number)}**"
-                for one in found.itertuples()]  # fmt: skip
-        rows.append({"Word": plain(as_word(str(word))), "Role": role, "Head": part_name(str(node)),
-                     "Measured": "  \n".join(told)})  # fmt: skip
-    return pd.DataFrame(rows).set_index("Word")
-
-
-def believed(subject: Subject) -> None:
-    """How much of the answer the most important parts bring back alone, measured when it is asked for."""
-    box = st.expander("How far can a graph of few parts be believed?", icon=":material/verified:", key="believed",
-                      on_change="rerun")  # fmt: skip
-    if not box.open:
-        return
-    with box:
-        _believed(subject)
-
-
-def _believed(subject: Subject) -> None:
-    from visit.causal.faithfulness import ORDERS, FaithfulnessJob, in_words
-    from visit.figures.effects import recovery
-    from visit.runs.answers import model_run_key
-
-    st.caption(
-        "All but the most important heads and neurons are replaced by their mean over this prompt, at this position. "
-        "How much of the answer comes back?", help=explain("faithfulness"),
-    )  # fmt: skip
-    question = subject.question
-    asked = (*subject.acts.token_ids,), subject.pos, subject.target, subject.distractor
-    key = model_run_key("faithfulness 1", subject.model, *asked)
-    run = watched("faithfulness", key, lambda: FaithfulnessJob.of(question, ORDERS, None, "last", 0), "Measure it")
-    if run is None or run.result is None or run.state != "done":
-        return
-    table = run.result
-    st.markdown(plain(in_words(table)))
-    st.altair_chart(recovery(table), width="stretch", alt="Share of the answer that comes back by share of parts kept")
-    downloads("faithfulness", lambda: (table.attrs, {"faithfulness": table}))

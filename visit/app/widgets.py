@@ -51,8 +51,8 @@ def folded(label: str, icon: str, key: str | None = None) -> Any:
     return st.popover(label, icon=f":material/{icon}:", type="tertiary", key=key)
 
 
-CONTROLS = "Controls", "tune"
-READING = "How to read it", "help"
+FOLDED_CONTROLS = "Controls", "tune"
+READING_AID = "How to read it", "help"
 
 
 # ---- columns ---------------------------------------------------------------------------------------------------------
