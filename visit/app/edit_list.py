@@ -129,7 +129,8 @@ def rows(word_at: Callable[[int], str], refused: Mapping[int, str]) -> None:
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"edit_row_{n}"):
             st.toggle(f"change {n + 1}", one.on, key=f"edit_on {n} {one.text}", label_visibility="collapsed",
                       on_change=_set, args=(n, replace(one, on=not one.on)))  # fmt: skip
-            said = f"**{plain(part_name(one.node))}**: {plain(_way_in_words(one))}, at {plain(_place_in_words(one, word_at))}"
+            way, place = plain(_way_in_words(one)), plain(_place_in_words(one, word_at))
+            said = f"**{plain(part_name(one.node))}**: {way}, at {place}"
             st.markdown(f"~~{said}~~" if n in refused else said, width="stretch")
             if one.how in ("scale", "add"):
                 key = f"edit_factor {n} {one.text}"
