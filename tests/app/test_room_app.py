@@ -1,0 +1,139 @@
+"""The teacher's page and joining, without a browser: opening, ruling, members, and everything that can be wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from visit.app.room import AnswerBar, bars_html
+from visit.lessons.results import Given, Result, write_result
+from visit.lessons.room import MAX_ROOMS, Rooms
+from visit.lessons.room_file import save_room
+from visit.lessons.shipped import shipped_lesson, shipped_text
+from visit.lessons.tally import room_steps
+
+
+@pytest.fixture(autouse=True)
+def rooms(monkeypatch) -> Rooms:
+    """Rooms of this test alone."""
+    made = Rooms()
+    for module in ("visit.app.room", "visit.app.room_teacher"):
+        monkeypatch.setattr(f"{module}.ROOMS", made)
+    return made
+
+
+def start(page: str, **params: str) -> AppTest:
+    app = AppTest.from_file("../../streamlit_app.py", default_timeout=120)
+    for key, value in params.items():
+        app.query_params[key] = value
+    app.run().switch_page(f"pages/{page}.py").run()
+    assert not app.exception
+    return app
+
+
+def opened(rooms: Rooms):
+    lesson = shipped_lesson("3-recall")
+    return rooms.open(lesson.title, room_steps(lesson), shipped_text("3-recall"))
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    next(b for b in app.button if b.label.startswith(label)).click()
+    app.run()
+    assert not app.exception
+    return app
+
+
+def chooses(monkeypatch, widget: str, key: str, value: object) -> None:
+    """Let a widget have this value: AppTest loses what is chosen on a page that it was switched to."""
+    made = getattr(st, widget)
+    monkeypatch.setattr(st, widget, lambda *a, **k: value if k.get("key") == key else made(*a, **k))
+
+
+def text(app: AppTest) -> str:
+    kinds = app.markdown, app.caption, app.info, app.warning, app.error, app.header, app.subheader
+    return " ".join(e.value for kind in kinds for e in kind) + " ".join(e.proto.body for e in app.get("html"))
+
+
+# ---- the teacher -----------------------------------------------------------------------------------------------------
+def test_a_room_is_opened_and_its_key_stands_in_the_address(rooms):
+    app = press(start("room"), "Open the room")
+    assert rooms.count() == 1
+    seat = app.session_state["visit"].seat
+    assert seat.key and not seat.me and seat.room in text(app) and "/learn" in text(app)
+    assert dict(app.query_params)["room"] in (seat.room, [seat.room])
+
+
+def test_answers_come_in_as_bars_and_what_is_right_is_told_when_it_is_revealed(rooms):
+    room, key = opened(rooms)
+    token = room.join("<script>alert(1)</script>"[:24])
+    room.answer(token, 0, "before.1", "1", "right")
+    room.go(token, 0)
+    app = start("room", room=room.code, key=key)
+    assert "1 of 1 have answered" in text(app) and "✓" not in text(app)
+    app = press(app, "Reveal the answers")
+    assert "✓" in text(app) and "right in the end: 1" in text(app) and "<script>" not in text(app)
+    press(app, "Open step 1 for all")
+    assert room.signal.opened == 1 and room.signal.revealed == {0}
+    assert shipped_lesson("3-recall").steps[0].title in [h.value for h in app.header]
+    press(app, "Close and delete")
+    assert rooms.count() == 0 and app.session_state["visit"].seat.key == ""
+
+
+def test_two_browsers_with_the_key_both_rule_and_one_without_does_not(rooms):
+    room, key = opened(rooms)
+    one, two = start("room", room=room.code, key=key), start("room", room=room.code, key=key)
+    press(one, "Open step 1 for all")
+    press(two.run(), "Open step 2 for all")
+    assert room.signal.opened == 2
+    other = start("room", room=room.code, key="x" * 24)
+    assert "no key of an open room" in text(other) and not [b for b in other.button if "for all" in b.label]
+
+
+def test_a_removed_member_is_gone_and_is_told_so(rooms, monkeypatch):
+    room, key = opened(rooms)
+    token = room.join("Rude")
+    app = start("room", room=room.code, key=key)
+    chooses(monkeypatch, "selectbox", "room_remove_who", 1)
+    press(app.run(), "Remove")
+    assert room.look(key).members == ()
+    assert not room.knows(token)
+
+
+def test_a_saved_room_opens_again_and_a_full_server_says_so(rooms, monkeypatch):
+    room, key = opened(Rooms())
+    saved = save_room(room, key)
+    chooses(monkeypatch, "file_uploader", "room_file", io.BytesIO(saved))
+    app = press(start("room"), "Open it again")
+    assert app.session_state["visit"].seat.room == room.code
+    while rooms.count() < MAX_ROOMS:
+        opened(rooms)
+    assert f"holds {MAX_ROOMS} rooms" in text(press(start("room"), "Open the room"))
+
+
+# ---- bars and files --------------------------------------------------------------------------------------------------
+def test_no_answer_is_markup():
+    html = bars_html([AnswerBar("<img src=x onerror=alert(1)>", 2, True), AnswerBar("b", 0, False)], right=True)
+    assert "<img" not in html and "&lt;img" in html and html.count("✓") == 1
+    assert "✓" not in bars_html([AnswerBar("a", 1, True)], right=False)
+
+
+def test_files_of_a_class_are_a_table_and_each_bad_one_has_its_sentence():
+    def page(data: list[tuple[str, bytes]]) -> None:
+        from visit.app.room_results import show_collected
+        from visit.lessons.collected import collect
+
+        show_collected(collect(data))
+
+    results = [Result("3-recall", "A head recalls", "e", "2026-11-27T10:00:00Z", 60.0, f"=S{n}",
+                      (Given("step1.1", " Tokyo", True),)) for n in range(30)]  # fmt: skip
+    files = [(f"{n}.json", write_result(one).encode()) for n, one in enumerate(results)]
+    other = json.dumps({**json.loads(files[0][1]), "version": 9}).encode()
+    hostile = [("<b>x</b>.json", b"{"), ("other.json", other), ("none.json", b"[]")]
+    app = AppTest.from_function(page, args=([*files, *hostile],)).run(timeout=60)
+    assert not app.exception and len(app.warning) == 3 and "version 9" in app.warning[1].value
+    assert "\\<b\\>x" in app.warning[0].value and "**30** results" in app.markdown[0].value
+    assert len(app.dataframe[0].value) == 30
