@@ -7,4 +7,4 @@ import re
 
 def as_read(text: str) -> str:
     """Markdown's escapes taken away."""
-    return re.sub(r"\\(.)", r"\1", text)
+    return re.sub(r"\\(.)", r"\1", text).replace("\u2060", "")

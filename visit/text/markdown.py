@@ -12,9 +12,14 @@ _MARKDOWN = "\\`*_{}[]()<>#+-.!|~:$^=&@"  # links, addresses, tables; Streamlit'
 _COMMAND = re.compile(r"(`[^`\n]{1,200}`)")
 
 
+# A bare address becomes a link even when its signs are escaped: it is looked for in what the reader has made of them.
+# A word joiner, which nobody sees, parts it.
+_ADDRESS = re.compile(r"(?<=:)(?=//)|(?i:(?<=www))(?=\.)|(?=@)")
+
+
 def plain(text: str) -> str:
     """Text as it is, where Markdown's signs would be read as such."""
-    return "".join(f"\\{c}" if c in _MARKDOWN else c for c in text)
+    return "".join(f"\\{c}" if c in _MARKDOWN else c for c in _ADDRESS.sub("\u2060", text))
 
 
 def escaped(sentence: str) -> str:
