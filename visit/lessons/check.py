@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from visit.errors import VisitError
@@ -48,7 +48,9 @@ def judge(lesson: Lesson, question: Exercise, given: str | Sequence[int], run: L
     `run`: the learner's pass; a choice, an order and a free text need none.
     """
     if question.kind in ("choice", "order", "free"):
-        return _without_run(question, given)
+        judged = _without_run(question, given)
+        told = judged.sentence
+        return replace(judged, sentence=filled(lesson, told, run, question) if run is not None else told)
     assert run is not None and question.answer is not None and isinstance(given, str)
     expected = answer(run, question.answer)
     try:
@@ -62,7 +64,7 @@ def judge(lesson: Lesson, question: Exercise, given: str | Sequence[int], run: L
 
 
 def explanation(lesson: Lesson, question: Exercise, run: LearnerRun | None) -> str:
-    """What is explanation when a question is answered, filled from the run."""
+    """What is told when a question is answered, filled from the run."""
     if run is None:
         return question.explain
     return filled(lesson, question.explain, run, question)

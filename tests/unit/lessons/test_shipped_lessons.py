@@ -9,6 +9,7 @@ import pytest
 import visit
 from visit.exact.question import ask
 from visit.lessons.check import filled, judge, show_me
+from visit.lessons.grammar import parse_query
 from visit.lessons.lesson import Lesson, LessonStep, address_of
 from visit.lessons.queries import LearnerRun, answer
 from visit.lessons.shipped import shipped_lesson, shipped_lessons
@@ -18,6 +19,12 @@ from visit.models.catalog import MINI
 EXPECTED = {
     "3-recall": {"step1.1": " Tokyo", "step2.1": "6", "step3.1": "L4.head1", "step4.1": "3", "step5.1": " Tokyo",
                  "step6.1": "L4.head1"},
+    "4-names": {"step1.1": " Mary", "step2.1": "L4.head1", "step3.1": "L4.head2", "step4.1": "L0.head2", "step4.2": "9",
+                "step5.1": "L4.head7"},
+    "5-norms-neurons": {"step1.1": "171.6", "step3.1": "L7.mlp_value377", "step4.1": "L7.mlp_value377",
+                        "step5.1": "L6.mlp_value256"},
+    "6-two-prompts": {"step1.1": " Tokyo", "step1.2": "3", "step2.2": "6", "step3.1": "L4.head1", "step3.2": "3"},
+    "8-false-results": {"step1.1": "L4.head4", "step2.1": "99.42 %", "step2.2": "L0.head7", "step3.1": "L4.head1"},
     "7-causes": {"step1.1": "L4.head1", "step2.1": "99.4 %", "step3.1": "L0.head7", "step4.1": "35.21 %"},
 }  # fmt: skip
 TRIED = {
@@ -90,3 +97,20 @@ def test_four_questions_are_asked_before_and_after_and_every_choice_is_explained
             assert verdict.right is option.right and len(verdict.sentence) > 10
         rights.append(next(n for n, option in enumerate(question.options) if option.right))
     assert len(set(rights)) > 1, "the right one does not always stand at the same place"
+
+
+def test_what_lesson_8_tells_of_other_texts_and_of_all_heads_is_so():
+    """One head adds most on every text about a capital, and hardly any single head is needed."""
+    for country in ("Japan", "France", "Egypt", "Peru"):
+        acts = visit.capture(model(), f"The capital of {country} is the city of")
+        run = LearnerRun(ask(model(), acts, -1))
+        assert answer(run, parse_query("largest contribution among heads", {})).value == "L4.head1"
+    table = visit.effects(model(), visit.capture(model(), "The capital of Japan is the city of"), "heads")
+    assert (table["prob"] > table.attrs["before"]["prob"] - 0.01).all()
+
+
+def test_both_texts_of_lesson_6_have_one_answer_with_and_without_not():
+    said = []
+    for text in ("The capital of Japan is the city of", "The capital of Japan is not the city of"):
+        said.append(model().vocabulary[int(visit.capture(model(), text).logits[-1].argmax())])
+    assert said == [" Tokyo", " Tokyo"]
