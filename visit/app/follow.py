@@ -15,6 +15,7 @@ from typing import Any
 
 import streamlit as st
 
+from visit.app.live import announce
 from visit.app.state import session
 
 UNSURE = 0.5  # seconds after the end of a page in which a look may have cut off what the browser gets of it
@@ -22,7 +23,7 @@ UNSURE = 0.5  # seconds after the end of a page in which a look may have cut off
 
 def begin_page() -> None:
     """Call where a run of the whole page begins."""
-    session().later, session().drawn = [], None
+    session().later, session().drawn, session().saying = [], None, []
 
 
 def look_again(every: float, draw: Callable[..., None], *args: Any) -> None:
@@ -36,8 +37,9 @@ def look_again(every: float, draw: Callable[..., None], *args: Any) -> None:
 
 
 def end_page() -> None:
-    """Call where a run of the whole page ends: draws what is looked at again."""
+    """Call where a run of the whole page ends: draws what is looked at again, and tells what changed."""
     now = session()
+    announce()
     later, now.later = now.later, []
     for place, every, draw, args in later:
         with place:

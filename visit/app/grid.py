@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from visit.app.widgets import component
+from visit.app.widgets import component, unfolding
 from visit.figures.grids import Grid, grid_data, grid_table
 
 
@@ -34,6 +34,6 @@ def grid(key: str, found: Grid, take: Callable[[Any], None]) -> None:
 
 def as_table(key: str, found: Grid) -> None:
     """The same as a table, made when it is opened."""
-    box = st.expander("The same as a table", icon=":material/table:", key=f"{key}_table", on_change="rerun")
-    if box.open:
-        box.dataframe(grid_table(found), hide_index=True, height=380)
+    with unfolding(f"{key.replace('_', '-')}-table", "The same as a table", ":material/table:") as opened:
+        if opened:
+            st.dataframe(grid_table(found), hide_index=True, height=380)

@@ -12,7 +12,7 @@ from visit.app.lens_choice import seen, switch, told
 from visit.app.lens_trust import why_believe
 from visit.app.prompt_bar import Subject
 from visit.app.state import change, state
-from visit.app.widgets import FOLDED_CONTROLS, READING_AID, component, folded, pager, plain, section
+from visit.app.widgets import FOLDED_CONTROLS, READING_AID, component, folded, pager, plain, section, unfolding
 from visit.text.glossary import explain
 from visit.text.visible import as_word, visible
 
@@ -76,6 +76,7 @@ def lens_map(subject: Subject) -> None:
     component("lens_map", "<div class='lensmap light'></div>", _colours(), shared="cells")(
         key="lens_map", data=data, on_cell_change=take_cell
     )
+    _as_table(table, word)
     if lens is not None:
         _specific(subject, table, key)
     with reading:
@@ -83,6 +84,25 @@ def lens_map(subject: Subject) -> None:
     if lens is not None:
         _nearness(lens)
         why_believe(name, lens, key)
+
+
+def _as_table(table: Any, word: str) -> None:
+    """The map's cells as a table, from the last block down."""
+    with unfolding("map-table", "The same as a table") as opened:
+        if not opened:
+            return
+        from visit.figures.lens_rows import name_of
+
+        rows = table.sort_values(["depth", "pos"], ascending=[False, True], kind="stable")
+        shown = {
+            "After": rows["depth"].map(name_of), "Position": rows["pos"], "Token": rows["token"].map(visible),
+            "Reads": rows["top"].map(as_word), "P of what it reads": rows["top_prob"], f"P of {word}": rows["prob"],
+            f"Rank of {word}": rows["rank"], "Entropy, bits": rows["entropy"],
+        }  # fmt: skip
+        share = st.column_config.NumberColumn(format="percent")
+        st.dataframe(rows.assign(**shown)[list(shown)], hide_index=True, height=380, column_config={
+            "P of what it reads": share, f"P of {word}": share,
+            "Entropy, bits": st.column_config.NumberColumn(format="%.2f")})  # fmt: skip
 
 
 def _map_caption(word: str, lens: Lens | None, folds: bool) -> str:

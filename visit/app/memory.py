@@ -12,6 +12,7 @@ from visit.app import graph_panel as graphs
 from visit.app.cache import st_alignment, st_head, st_head_graph, st_heads, st_life
 from visit.app.graph_panel import picture_file
 from visit.app.grid import as_table, grid
+from visit.app.live import say
 from visit.app.prompt_bar import Subject
 from visit.app.state import CONTROLS, change, choice, is_opened, segments, set_opened, state
 from visit.app.widgets import beside, downloads, on_point, on_row, pager, plain, sentences, unfolding, words_cell
@@ -151,6 +152,7 @@ def head_in_sentences(chosen: Chosen) -> None:
     from visit.narrate.memory import memory_story
 
     subject = chosen.subject
+    say(f"head {chosen.name}")
     rows = _source_rows(chosen)  # the sentences are about those that push most, and the first position
     best = rows["contribution"].abs().sort_values(ascending=False).index[:4]
     told = tuple(sorted({0, *(int(i) for i in best)}))

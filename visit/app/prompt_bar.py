@@ -12,6 +12,7 @@ import streamlit as st
 
 import visit
 from visit.app.cache import About, PassKey, Prompt, st_capture, st_model_watched
+from visit.app.live import say
 from visit.app.marks import named_part
 from visit.app.sidebar import give_back, show_ledger
 from visit.app.state import (
@@ -33,6 +34,7 @@ from visit.models.catalog import LISTED, MINI, title
 from visit.models.hub import DOWNLOADS
 from visit.text.glossary import explain
 from visit.text.markdown import escaped
+from visit.text.numbers import percent
 from visit.text.visible import visible
 
 if TYPE_CHECKING:
@@ -234,7 +236,18 @@ def asked_words(model: Model, acts: Activations, pos: int, side: str = "", notes
     if target == distractor:
         (notes or st).warning("Target and distractor are one word; the distractor is left out.", icon=":material/edit:")
         distractor = None
-    return Subject(model, acts, pos, target, distractor)
+    subject = Subject(model, acts, pos, target, distractor)
+    say(_in_short(subject, side))
+    return subject
+
+
+def _in_short(subject: Subject, side: str) -> str:
+    """“Tokyo” 99.5 %; position 7 (of)"""
+    logits = subject.acts.logits
+    assert logits is not None
+    chance = float(logits[subject.pos].float().softmax(-1)[subject.target])
+    name = "B: " if side else ""
+    return f"{name}“{subject.word.removeprefix('·')}” {percent(chance)}, position {subject.pos} ({subject.token})"
 
 
 def _predicted(acts: Activations, pos: int) -> int:

@@ -491,6 +491,7 @@ class Session:
     run_study: bool = False  # the run that the controls ask for is to be started
     later: list[Any] = dataclasses.field(default_factory=list)  # of visit.app.follow
     drawn: float | None = None
+    saying: list[str] = dataclasses.field(default_factory=list)  # of visit.app.live
 
 
 def session() -> Session:

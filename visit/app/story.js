@@ -1,5 +1,6 @@
 // Sentences of pieces: one with a node is a button that selects it; a term where it is first said is dotted, and its
-// definition is told on hover, focus and tap, with a link to its place in the glossary. Escape puts the note away.
+// definition is told on hover, focus and tap, with a link to its place in the glossary. Escape puts the note away, the
+// arrow keys go to the next term.
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector('.story'), notes = parentElement.querySelector('.notes');
   const make = (tag, name, text) => {
@@ -31,6 +32,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
     link.rel = 'noopener';
     link.setAttribute('aria-label', `${name} in the glossary, in a new tab`);
     box.append(make('b', '', name), make('span', '', note), link);
+    if (place.firstChild.matches(':focus-visible') && root.querySelectorAll('.term').length > 1)
+      box.append(make('small', '', '← → other terms'));
     place.append(box);
     place.firstChild.setAttribute('aria-expanded', 'true');
     const word = place.firstChild.getClientRects()[0], around = root.getBoundingClientRect();
@@ -39,6 +42,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
     box.style.left = `${left}px`;
     box.style.top = `${(above ? word.top - box.offsetHeight : word.bottom) - around.top}px`;
   };
+  // many terms are one stop of Tab: the arrow keys go from one to the next
+  const stop = (word) => { for (const term of root.querySelectorAll('.term')) term.tabIndex = term === word ? 0 : -1; };
   const dotted = (text, term) => {
     const place = make('span', 'place', ''), word = make('button', 'term', text);
     word.type = 'button';
@@ -51,7 +56,15 @@ export default function ({ data, parentElement, setTriggerValue }) {
     place.onfocusout = (event) => { if (!place.contains(event.relatedTarget)) later(); };
     word.onfocus = () => tell(place, term);
     word.onclick = () => tell(place, term);
-    place.onkeydown = (event) => { if (event.key === 'Escape') close(); };
+    place.onkeydown = (event) => {
+      if (event.key === 'Escape') close();
+      else if (event.target === word && (event.key === 'ArrowRight' || event.key === 'ArrowLeft')) {
+        const terms = [...root.querySelectorAll('.term')];
+        const next = terms[terms.indexOf(word) + (event.key === 'ArrowRight' ? 1 : -1)];
+        event.preventDefault();
+        if (next) { stop(next); next.focus(); }
+      }
+    };
     return place;
   };
   const said = (text, terms) => { // offsets count whole characters, as Python does
@@ -78,6 +91,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     });
     return line;
   }));
+  stop(root.querySelector('.term'));
   const outside = (event) => { if (open && !event.composedPath().includes(open)) close(); };
   addEventListener('pointerdown', outside);
   return () => removeEventListener('pointerdown', outside);
