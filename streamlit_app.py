@@ -38,6 +38,7 @@ st.html(ui.PAGE_STYLE)
 ui.open_page(page.url_path)
 ui.begin_page()
 ui.sidebar()
+ui.asked_dialog()
 now.entered = True  # pages look for it: see ui.ensure_entrypoint
 with ui.shown_errors():
     page.run()

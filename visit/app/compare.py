@@ -27,7 +27,8 @@ from visit.app.cache import (
 from visit.app.grid import as_table, grid
 from visit.app.lens_choice import followed, heading, seen, switch, told
 from visit.app.marks import named_part
-from visit.app.prompt_bar import Subject, asked_words, chat_line, data_rows, position, run, show_notes
+from visit.app.prompt_bar import Subject, asked_words, chat_line, position, run, show_notes
+from visit.app.shipped import data_rows
 from visit.app.sidebar import need_numbers, show_ledger
 from visit.app.state import (
     DRAWN,

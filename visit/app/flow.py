@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from visit.app import graph_panel as graphs
+from visit.app import known
 from visit.app.cache import (
     About,
     Layers,
@@ -49,8 +50,9 @@ def first_screen(subject: Subject, map_of: Callable[[Subject], None]) -> None:
 
 
 def answer_in_sentences(subject: Subject) -> None:
-    """Computed sentences; each underlined part selects its node."""
+    """Computed sentences, each underlined part selects its node; where visit-mini is lost, what it knows."""
     sentences(st_story(*subject.about, seen(subject.model.name)[0][0]), "story", graphs.select)
+    known.when_lost(subject.model.name, subject.acts, subject.pos)
 
 
 def causes(subject: Subject) -> None:

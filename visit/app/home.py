@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from visit.app.share import actions
-from visit.app.state import CONTROLS, DEFAULT_PROMPT, DEFAULT_PROMPT_B, parse, session
+from visit.app.state import CONTROLS, DEFAULT_PROMPT, DEFAULT_PROMPT_B, open_dialog, parse, session
 from visit.app.widgets import ICON, component
 
 SENTENCE = "A language model guesses the next word. Here you see why."
@@ -61,7 +61,7 @@ LEARN = Link("flow", {"prompt": DEFAULT_PROMPT, "guide": "1"})
 DOORS = {
     "learn": LEARN,
     "explore": Link("flow", {"prompt": DEFAULT_PROMPT}),
-    "bring": Link("flow", {"prompt": DEFAULT_PROMPT, "model": "visit-mini"}),
+    "bring": Link("flow", {"prompt": DEFAULT_PROMPT}),  # and the dialog where models come from
 }  # fmt: skip
 ELEMENTS = {
     "word": Link("compare", _SWAP),
@@ -88,6 +88,9 @@ def start_page() -> None:
     """The whole page: one component, whose links come back as the name of one of `LINKS`."""
     actions()
     component("home", home_html())(key="home", on_go_change=_go)
+    with st.container(key="home_more"):
+        st.button(":primary[What does visit-mini, the model inside, know?]", key="home_known", type="tertiary",
+                  on_click=open_dialog, args=("known",))  # fmt: skip
 
 
 def _go() -> None:
@@ -95,6 +98,7 @@ def _go() -> None:
     if name in LINKS:
         now = session()
         now.state, now.notes = parse(LINKS[name].query)
+        now.dialog = "own model" if name == "bring" else ""
         now.goto = f"pages/{LINKS[name].page}.py"
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-import visit
 from visit.app.cache import About, PassKey, Prompt, st_capture, st_model_watched
 from visit.app.live import say
 from visit.app.marks import named_part
+from visit.app.shipped import data_rows
 from visit.app.sidebar import give_back, show_ledger
 from visit.app.state import (
     DEFAULT_PROMPT,
@@ -150,14 +147,6 @@ def _what_example_shows() -> None:
     rows = data_rows("examples.csv", state().model == MINI).values()
     if shown := next((r["shows"] for r in rows if (r["prompt"], r["target"], r["distractor"]) == now), None):
         st.caption(f":material/lightbulb: {shown}")
-
-
-@cache
-def data_rows(file: str, mini: bool) -> dict[str, dict[str, str]]:
-    """label → row of a list that comes with VISIT: of visit-mini's own world, or of ours for real models."""
-    path = Path(visit.__file__).parent / "data" / ("visit-mini" if mini else ".") / file
-    with path.open(encoding="utf-8", newline="") as rows:
-        return {row["label"]: {k: v or "" for k, v in row.items()} for row in csv.DictReader(rows)}
 
 
 def _take_other(key: str) -> None:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from visit.app.cache import st_examination, st_ledger
 from visit.app.follow import look_again
-from visit.app.state import change, field, listed, session, state, take, value_of, write_url
+from visit.app.state import change, field, listed, open_dialog, session, state, take, value_of, write_url
 from visit.errors import VisitError
 from visit.models import wheels
 from visit.models.catalog import LISTED, MINI, REAL, is_hosted, least, memory_at_hand, need, title
@@ -202,6 +202,10 @@ def sidebar() -> None:
     with st.sidebar:
         choose()
         lead_to_real()
+        with st.container(horizontal=True, gap="small"):
+            if state().model == MINI:
+                st.button("What it knows", key="known", type="tertiary", on_click=open_dialog, args=("known",))
+            st.button("Bring my model", key="own model", type="tertiary", on_click=open_dialog, args=("own model",))
         session().ledger = st.empty()
         st.toggle("Whole words only", help=explain("whole words"), **field("whole"))
         if state().whole:

@@ -483,6 +483,7 @@ class Session:
     pending: tuple[str, str] | None = None  # (field, model) that waits for its download
     download_problem: str = ""
     doctor: bool = False  # its dialog is to be opened
+    dialog: str = ""  # "known" or "own model": which is open
     ledger: Any = None  # the place of it in the sidebar
     levels: dict[int, str] = dataclasses.field(default_factory=dict)  # of the blocks in the drawing
     look: dict[tuple[str, str], str] = dataclasses.field(default_factory=dict)  # two prompts → what to look for
@@ -510,6 +511,15 @@ def state() -> State:
 def shown_position(side: str = "") -> int:
     """The position that a page shows, as an address holds it: the last one where the prompt has not what was asked."""
     return session().positions.get(side, value_of(state(), f"pos{side}"))
+
+
+def open_dialog(name: str) -> None:
+    """Have a dialog drawn until it is closed. For callbacks."""
+    session().dialog = name
+
+
+def close_dialog() -> None:
+    session().dialog = ""
 
 
 def ensure_entrypoint(page: str) -> None:

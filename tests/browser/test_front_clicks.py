@@ -1,4 +1,4 @@
-"""*Share* and *Projector* in a browser: what is copied, and what a room sees."""
+"""*Share*, *Projector* and the doors in a browser: what is copied, what a room sees, where one comes in."""
 
 from __future__ import annotations
 
@@ -37,3 +37,16 @@ def test_projector_mode_is_large_has_no_sidebar_and_is_left_by_a_button(page):
     browser.idle(page)
     assert page.evaluate(size) == small and page.locator("[data-testid=stSidebar]").is_visible()
     assert not page.errors
+
+
+def test_the_third_door_opens_the_field_for_a_model_and_says_what_is_wrong_with_it(page):
+    page.goto(page.address)
+    page.get_by_role("link", name="Bring my model").click()
+    field = page.get_by_label("Hub id, folder or GGUF file")
+    field.wait_for(timeout=30_000)
+    assert urlparse(page.url).path == "/flow"
+    field.fill("/no/such/folder")
+    page.get_by_role("button", name="Load it").click()
+    page.locator("[data-testid=stAlert]").first.wait_for(timeout=60_000)
+    assert "/no/such/folder" in page.locator("[data-testid=stAlert]").first.inner_text()
+    assert not field.is_visible() and not page.errors
