@@ -15,6 +15,7 @@ others = [
     st.Page("pages/layernorm.py", title="Layer norm", icon=":material/filter_alt:"),
     st.Page("pages/neurons.py", title="Neurons", icon=":material/scatter_plot:"),
     st.Page("pages/study.py", title="Paper studies", icon=":material/labs:"),
+    st.Page("pages/learn.py", title="Learn", icon=":material/school:"),
     st.Page("pages/room.py", title="Class room", icon=":material/groups:"),
     st.Page("pages/glossary.py", title="Glossary", icon=":material/menu_book:"),
 ]
@@ -41,5 +42,6 @@ ui.sidebar()
 ui.asked_dialog()
 now.entered = True  # pages look for it: see ui.ensure_entrypoint
 with ui.shown_errors():
+    ui.begin_lesson(page.url_path)
     page.run()
 ui.end_page()

@@ -6,9 +6,12 @@ from visit.app import compare
 ui.ensure_entrypoint("pages/compare.py")
 ui.heading("Compare", "What changes inside the model when the text changes?")
 two = compare.two_prompts()
-with ui.part("reading"):
-    compare.both_answers(two)
-with ui.part("apart"):
-    compare.parting(two)
-with ui.part("graphs"):
-    compare.both_graphs(two)
+if ui.shows("reading"):
+    with ui.part("reading"):
+        compare.both_answers(two)
+if ui.shows("apart"):
+    with ui.part("apart"):
+        compare.parting(two)
+if ui.shows("graphs"):
+    with ui.part("graphs"):
+        compare.both_graphs(two)

@@ -7,7 +7,9 @@ ui.ensure_entrypoint("pages/layernorm.py")
 ui.heading("Layer norm", "What does a layer norm do to the words that a state reads?")
 subject = ui.prompt_bar()
 site = layernorm.chosen_site(subject)
-with ui.part("norm"):
-    layernorm.one_prompt(subject, *site)
-with ui.part("set"):
-    layernorm.many_prompts(subject, *site)
+if ui.shows("norm"):
+    with ui.part("norm"):
+        layernorm.one_prompt(subject, *site)
+if ui.shows("set"):
+    with ui.part("set"):
+        layernorm.many_prompts(subject, *site)

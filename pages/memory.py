@@ -6,18 +6,25 @@ from visit.app import memory
 ui.ensure_entrypoint("pages/memory.py")
 ui.heading("Attention memory", "What does each head look at, and what does it fetch from there?")
 chosen = memory.chosen_head(ui.prompt_bar())
-with ui.part("reading"):
-    memory.head_in_sentences(chosen)
-with ui.part("heads"):
-    memory.overview(chosen)
-with ui.part("sources"):
-    memory.drill_down(chosen)
-with ui.part("picture"):
-    memory.picture(chosen)
-with ui.part("pattern"):
-    memory.pattern(chosen)
-with ui.part("life"):
-    memory.life(chosen)
-with ui.part("paper"):
-    memory.paper(chosen)
+if ui.shows("reading"):
+    with ui.part("reading"):
+        memory.head_in_sentences(chosen)
+if ui.shows("heads"):
+    with ui.part("heads"):
+        memory.overview(chosen)
+if ui.shows("sources"):
+    with ui.part("sources"):
+        memory.drill_down(chosen)
+if ui.shows("picture"):
+    with ui.part("picture"):
+        memory.picture(chosen)
+if ui.shows("pattern"):
+    with ui.part("pattern"):
+        memory.pattern(chosen)
+if ui.shows("life"):
+    with ui.part("life"):
+        memory.life(chosen)
+if ui.shows("paper"):
+    with ui.part("paper"):
+        memory.paper(chosen)
 memory.files(chosen)

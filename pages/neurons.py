@@ -6,8 +6,9 @@ from visit.app import neurons
 ui.ensure_entrypoint("pages/neurons.py")
 ui.heading("Neurons", "Which neurons are active here, and which words do they write?")
 subject = ui.prompt_bar()
-with ui.part("active"):
-    neurons.active(subject)
+if ui.shows("active"):
+    with ui.part("active"):
+        neurons.active(subject)
 card = ui.part("card")
 with ui.part("set"):
     prompts = neurons.prompts(subject)
@@ -17,5 +18,6 @@ with ui.part("set"):
         neurons.figure9(subject, *known)
 with card:
     neurons.card(subject, prompts, known)
-with ui.part("search"):
-    neurons.word_search(subject, waits=found is True)
+if ui.shows("search"):
+    with ui.part("search"):
+        neurons.word_search(subject, waits=found is True)

@@ -6,11 +6,15 @@ from visit.app import every_part, whatif
 ui.ensure_entrypoint("pages/whatif.py")
 ui.heading("What if", "What would the model say without this head, this neuron, this word? Measured, not read.")
 subject = ui.prompt_bar()
-with ui.part("changes"):
-    whatif.changes(subject)
-with ui.part("units"):
-    every_part.all_parts(subject)
-with ui.part("roles"):
-    every_part.roles_of_words(subject)
-with ui.part("believed"):
-    every_part.believed(subject)
+if ui.shows("changes"):
+    with ui.part("changes"):
+        whatif.changes(subject)
+if ui.shows("units"):
+    with ui.part("units"):
+        every_part.all_parts(subject)
+if ui.shows("roles"):
+    with ui.part("roles"):
+        every_part.roles_of_words(subject)
+if ui.shows("believed"):
+    with ui.part("believed"):
+        every_part.believed(subject)

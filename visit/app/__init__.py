@@ -2,7 +2,9 @@
 
 from visit.app.follow import begin_page, end_page
 from visit.app.home import carries_state
+from visit.app.lesson import begin_lesson
 from visit.app.marks import named_part as part
+from visit.app.marks import shows
 from visit.app.own_model import asked_dialog
 from visit.app.prompt_bar import Subject, prompt_bar
 from visit.app.share import heading
@@ -11,6 +13,6 @@ from visit.app.state import ensure_entrypoint, open_page, session, shown_errors
 from visit.app.widgets import ICON, PAGE_STYLE, unfolding
 
 __all__ = [
-    "ICON", "PAGE_STYLE", "Subject", "asked_dialog", "begin_page", "carries_state", "end_page", "ensure_entrypoint",
-    "heading", "open_page", "part", "prompt_bar", "session", "shown_errors", "sidebar", "unfolding",
+    "ICON", "PAGE_STYLE", "Subject", "asked_dialog", "begin_lesson", "begin_page", "carries_state", "end_page",
+    "ensure_entrypoint", "heading", "open_page", "part", "prompt_bar", "session", "shown_errors", "shows", "sidebar", "unfolding",
 ]  # fmt: skip

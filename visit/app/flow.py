@@ -26,7 +26,7 @@ from visit.app.cache import (
 from visit.app.cache import causes as compute_causes
 from visit.app.graph_panel import picture_file
 from visit.app.lens_choice import followed, seen
-from visit.app.marks import named_part
+from visit.app.marks import named_part, shows
 from visit.app.measuring import measured
 from visit.app.prompt_bar import Subject
 from visit.app.state import levels, session, shown_errors, state, write_url
@@ -41,12 +41,16 @@ def first_screen(subject: Subject, map_of: Callable[[Subject], None]) -> None:
     with beside("reading_and_map"):
         reading, stream = st.columns([0.39, 0.61], gap="medium")
     with reading:
-        with named_part("reading"):
-            answer_in_sentences(subject)
-        with named_part("causes"):
-            causes(subject)
-    with stream, named_part("map"):
-        map_of(subject)
+        if shows("reading"):
+            with named_part("reading"):
+                answer_in_sentences(subject)
+        if shows("causes"):
+            with named_part("causes"):
+                causes(subject)
+    with stream:
+        if shows("map"):
+            with named_part("map"):
+                map_of(subject)
 
 
 def answer_in_sentences(subject: Subject) -> None:
@@ -87,6 +91,8 @@ _LEADS = ("Most for", "Most against", "What adds")
 
 def graph(subject: Subject) -> None:
     """The flow graph of the chosen blocks, with the controls of what is drawn."""
+    if not shows("graph"):
+        return
     with named_part("graph"):
         _graph(*subject.about, seen(subject.model.name)[0])
 

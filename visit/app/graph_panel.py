@@ -50,10 +50,14 @@ def show(data: dict[str, Any], key: str, name: Callable[[str], str] = str, side:
     if now.goto:  # asked for by a callback of this fragment
         goto, now.goto = now.goto, ""
         st.switch_page(goto)
+    if now.picked:  # inside the fragment of a drawing; a lesson's question stands outside
+        now.picked = False
+        st.rerun()
 
     def selected() -> None:
         chosen = st.session_state[key]["selected"]
         change(node=name(chosen) if chosen else "")
+        now.picked = bool(state().lesson)
 
     flow_component()(
         key=key, data=data | {"whole": int(state().whole)}, default={"selected": data["selected"]},

@@ -324,6 +324,8 @@ class State:
     layer: Annotated[int | None, _number("it is no layer; layers are whole numbers from 0")] = None
     set: Literal["facts", "names", "plain", "repeats", "world", "own"] = "facts"
     answered: bool = False
+    lesson: Annotated[str, _of_form(r"[a-z0-9][a-z0-9-]{0,39}", "it is no name of a lesson")] = ""
+    step: Annotated[int, _number("“{}” is no step; steps are whole numbers from 0", r"\d{1,2}")] = 0  # of the lesson
     opened: Annotated[
         str,
         _of_form(
@@ -493,6 +495,11 @@ class Session:
     later: list[Any] = dataclasses.field(default_factory=list)  # of visit.app.follow
     drawn: float | None = None
     saying: list[str] = dataclasses.field(default_factory=list)  # of visit.app.live
+    held: frozenset[str] = frozenset()  # parts of the page that a lesson holds back, for visit.app.marks
+    progress: dict[str, Any] = dataclasses.field(default_factory=dict)  # of visit.app.lesson: lesson → what was done
+    clicked: dict[str, str] = dataclasses.field(default_factory=dict)  # … question → what was clicked for it last
+    pasted: str = ""  # the text of a lesson
+    picked: bool = False  # a node was chosen inside a fragment
 
 
 def session() -> Session:

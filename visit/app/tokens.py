@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from visit.app.state import change
+from visit.app.state import change, session
 from visit.app.widgets import component, plain
 from visit.text.numbers import percent
 from visit.text.visible import as_word, visible
@@ -33,6 +33,8 @@ def token_box(subject: Subject) -> None:
 
         return call
 
+    if "next" in session().held:
+        following = []
     data = {"tokens": [list(c) for c in chips], "chosen": subject.pos, "label": f"Tokens ({count})",
             "version": str(chips), "following": [list(f) for f in following]}  # fmt: skip
     html = (

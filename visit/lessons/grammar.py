@@ -97,11 +97,6 @@ class Query:
         return dict(self.args).get(slot)
 
 
-def query_kind(query: Query | None) -> str:
-    """The kind of a query's answer, empty for none."""
-    return "" if query is None else query.kind
-
-
 def parse_query(text: str, let: Mapping[str, Query]) -> Query:
     """Read a phrase. `let`: names that stand for queries. Raises `VisitError` that says what is allowed."""
     text = " ".join(text.split())

@@ -21,10 +21,9 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from visit.errors import VisitError
-from visit.lessons.grammar import Query, parse_query, query_kind
+from visit.lessons.grammar import Query, parse_query
 from visit.lessons.words import STANDARD, placeholders
 from visit.models.catalog import MINI, REAL
-from visit.text.node_id import NodeId
 from visit.text.visible import visible
 
 MOST_CHARACTERS = 100_000
@@ -37,15 +36,17 @@ STEP_KEYS = ("open", "mark", "hide", "note")
 QUESTION_KEYS = ("kind", "answer", "tolerance", "hint", "show", "wrong", "explain", "note")
 # page -> the parts of it that a step can point at, and hold back (`visit.app.marks`)
 PAGE_PARTS: Mapping[str, tuple[str, ...]] = {
-    "flow": ("prompt", "tokens", "next", "reading", "causes", "map", "graph"),
-    "compare": ("tokens", "reading", "parting", "graphs"),
-    "whatif": ("prompt", "tokens", "next", "changes", "effects", "roles", "believed"),
-    "memory": ("prompt", "tokens", "next", "reading", "heads", "values", "picture", "pattern", "life"),
-    "layernorm": ("prompt", "tokens", "next", "steps", "sets"),
-    "neurons": ("prompt", "tokens", "next", "active", "card", "sets", "search"),
-    "study": (),
+    "flow": ("prompt", "next", "reading", "causes", "map", "graph"),
+    "compare": ("prompts", "reading", "apart", "graphs"),
+    "whatif": ("prompt", "next", "changes", "units", "roles", "believed"),
+    "memory": ("prompt", "next", "reading", "heads", "sources", "picture", "pattern", "life", "paper"),
+    "layernorm": ("prompt", "next", "norm", "set"),
+    "neurons": ("prompt", "next", "active", "card", "set", "search"),
+    "study": ("asked", "run", "found"),
     "glossary": (),
 }
+# without them nothing is run, or others have nothing to show
+NEVER_HIDDEN = ("prompt", "prompts", "asked", "run", "found", "card", "set")
 
 
 # ---- what a lesson is ------------------------------------------------------------------------------------------------
@@ -370,14 +371,11 @@ class _Reader:
         return replace(step, page=page, params=params)
 
     def _part(self, line: int, key: str, name: str, page: str) -> None:
-        """A part of the page, or for a mark also a node or a name that stands for one."""
-        if name in PAGE_PARTS[page]:
-            return
-        if key == "mark" and (NodeId.parse(name) or query_kind(self.let.get(name)) in ("node", "position")):
-            return
-        parts = ", ".join(PAGE_PARTS[page]) or "none"
-        more = "; a mark may also be a node such as L4.head1, or a name of let" if key == "mark" else ""
-        self.wrong(line, f"“{visible(name)[:40]}” is no part of the page /{page}; its parts are {parts}{more}.")
+        """A part of the page that can be pointed at, or held back."""
+        allowed = [part for part in PAGE_PARTS[page] if part not in (NEVER_HIDDEN if key == "hide" else ("next",))]
+        if name not in allowed:
+            parts = ", ".join(allowed) or "none"
+            self.wrong(line, f"“{visible(name)[:40]}” is no part of /{page} for “{key}”; its parts are {parts}.")
 
     def _questions(self, section: _Block, prefix: str, kinds: tuple[str, ...]) -> tuple[Exercise, ...]:
         if len(section.questions) > MOST_QUESTIONS:

@@ -276,7 +276,7 @@ def _numbers_of_set(run: LearnerRun, what: str, among: str) -> list[float]:
     return (-numbers if what == "against" else numbers).tolist()
 
 
-def _head(name: str) -> NodeId:
+def _as_head(name: str) -> NodeId:
     node = NodeId.parse(name)
     if node is None or node.kind != "head":
         raise VisitError(f"Only a head attends to positions; {part_name(name)} is none.")
@@ -284,13 +284,13 @@ def _head(name: str) -> NodeId:
 
 
 def _attention_of(run: LearnerRun, name: str) -> Tensor:
-    node, t = _head(name), run.question.pos
+    node, t = _as_head(name), run.question.pos
     return needed(run.acts, "pattern")[node.layer, node.head, t, : t + 1].to(run.model.wide)
 
 
 def _source_of(run: LearnerRun, name: str) -> int:
     """The position whose memory value gives most of a head's push, as the reading names it."""
-    _head(name)
+    _as_head(name)
     return int(run.moved.set_index("node").loc[name, "source_pos"])
 
 
@@ -315,7 +315,7 @@ def vector_of(run: LearnerRun, name: str) -> Tensor:
 
 def _recalled_at(run: LearnerRun, name: str, pos: int) -> Tensor:
     """A head's memory value from a position."""
-    node, model = _head(name), run.model
+    node, model = _as_head(name), run.model
     assert node.layer is not None and node.head is not None
     sources = torch.full((model.n_heads, 1), pos, device=model.device)
     return memory_values(model, run.acts, node.layer, sources, run.question.pos)[node.head, 0]

@@ -25,7 +25,7 @@ kind: choice
 
 # Step: Look
 open: /flow?detail=4w
-mark: graph, head
+mark: graph, map
 hide: reading
 Some text about {target}.
 
@@ -56,7 +56,7 @@ def test_a_file_is_read_into_its_parts():
     assert lesson.goals == ("one thing", "another") and lesson.end == "Done."
     assert [option.right for option in lesson.twice[0].options] == [True, False]
     (step,) = lesson.steps
-    assert step.page == "flow" and step.mark == ("graph", "head") and "- a list is text" in step.text
+    assert step.page == "flow" and step.mark == ("graph", "map") and "- a list is text" in step.text
     (question,) = step.questions
     assert question.key == "step1.1" and question.answer == lesson.let["head"]
     assert question.wrong[0].sentence == "not in the last block, and not in the one before"
@@ -77,7 +77,7 @@ def test_windows_line_ends_and_a_mark_in_front_change_nothing():
         ("minutes: 5", "author: me", 3, "its keys are title"),
         ("open: /flow?detail=4w", "open: /garden", 17, "/flow, /compare"),
         ("open: /flow?detail=4w", "open: https://evil.example/flow", 17, "/flow, /compare"),
-        ("mark: graph, head", "mark: graf", 18, "its parts are prompt"),
+        ("mark: graph, map", "mark: graf", 18, "its parts are prompt"),
         ("hide: reading", "conceal: reading", 19, "its keys are open, mark, hide, note"),
         ("about {target}", "about {tagret}", 16, "{target}"),
         ("kind: node", "kind: nod", 25, "the kinds are choice, token"),
