@@ -1,0 +1,117 @@
+"""A class on one server: many sessions at once, each with its own prompts, without browsers.
+
+    python benchmarks/class.py --sessions 30 --think 6 [--model smollm2] [--shared]
+
+Every round a session changes its prompt, the looked-at position, a pruning control and the page, and thinks in between.
+Printed: seconds until the page is whole, by what was changed; errors; sessions that got another's prompt; the server's
+memory after each round and its peak. `--shared`: all ask the same prompts, as a class does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import csv
+import random
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import psutil
+from sessions import ROOT, Session, server, told
+
+COUNTRIES = ("Japan", "France", "Italy", "Spain", "Egypt", "Peru", "Kenya", "Norway", "Greece", "Turkey", "India",
+             "Cuba", "Chile", "Poland", "Iran")  # fmt: skip
+
+
+def prompts(count: int) -> list[str]:
+    """Different prompts: the embedded set's facts, and where they end, with a word before them."""
+    with (ROOT / "visit/data/visit-mini/prompts/facts.csv").open(encoding="utf-8") as file:
+        facts = [row["prompt"] for row in csv.DictReader(file)]
+    return [facts[n % len(facts)] if n < len(facts) else f"Say: {facts[n % len(facts)]}" for n in range(count)]
+
+
+async def student(n: int, port: int, options: argparse.Namespace, asked: list[str], note: dict) -> None:
+    dice = random.Random(n)
+
+    async def think() -> None:
+        await asyncio.sleep(options.think * (0.5 + dice.random()))
+
+    model = {"model": options.model} if options.model != "visit-mini" else {}
+    await asyncio.sleep(dice.random() * options.think)
+    async with Session(port) as session:
+        try:
+            note["first page"].append(await session.open("flow", **model))
+            for turn in range(options.rounds):
+                prompt = asked[turn if options.shared else n * options.rounds + turn]
+                address = {**model, "prompt": prompt}
+                for what, page, more in (
+                    ("prompt", "flow", {}),
+                    ("position", "flow", {"pos": "2"}),
+                    ("pruning", "flow", {"pos": "2", "heads": "4"}),
+                    ("page", "compare", None),
+                    ("compare", "compare", {"prompt_b": f"The capital of {COUNTRIES[n % 15]} is the city of"}),
+                    ("page", "flow", None),
+                ):
+                    await think()
+                    if more is None:  # a click in the sidebar brings no address along: the session's state goes on
+                        note[what].append(await session.open(page))
+                        continue
+                    note[what].append(await session.open(page, **address, **more))
+                    if session.prompt != prompt:
+                        note["mixed"].append(f"{session.prompt!r} for {prompt!r}")
+                note[f"round {turn}"].append(time.monotonic())
+        except Exception as problem:  # a session that breaks is counted, and the others go on
+            note["failed"].append(repr(problem)[:200])
+        note["errors"] += session.exceptions
+
+
+def watch(process: psutil.Process, note: dict, over: threading.Event) -> None:
+    while not over.wait(0.5):
+        note["memory"].append((time.monotonic(), process.memory_info().rss))
+
+
+async def main(options: argparse.Namespace) -> None:
+    asked = prompts(options.sessions * options.rounds)
+    with tempfile.TemporaryDirectory() as fresh:
+        environment = {"VISIT_HOSTED": "1", "OMP_WAIT_POLICY": "passive"}
+        if options.model == "visit-mini":
+            environment["VISIT_CACHE"] = str(Path(fresh))
+        with server(environment) as (port, process):
+            note: dict = defaultdict(list)
+            over = threading.Event()
+            threading.Thread(target=watch, args=(process, note, over), daemon=True).start()
+            async with Session(port) as warm:  # the server's first visitor loads the model: not measured here
+                await warm.open("flow", **({"model": options.model} if options.model != "visit-mini" else {}))
+                while not warm.prompt:
+                    await asyncio.sleep(1)
+                    await warm.open("flow", **({"model": options.model} if options.model != "visit-mini" else {}))
+            print(f"with its model loaded: {process.memory_info().rss / 1e6:,.0f} MB")
+            began, work = time.monotonic(), process.cpu_times()
+            students = [student(n, port, options, asked, note) for n in range(options.sessions)]
+            await asyncio.gather(*students)
+            took, now = time.monotonic() - began, process.cpu_times()
+            busy = (now.user + now.system - work.user - work.system) / took
+            print(f"{options.sessions} sessions, {options.model}, {took:.0f} s, {busy:.2f} cores busy")
+            for what in ("first page", "prompt", "position", "pruning", "page", "compare"):
+                print(f"  {what:12} {told(note[what])}")
+            print(f"  errors {len(note['errors'])} {note['errors'][:2]}  failed {len(note['failed'])} "
+                  f"{note['failed'][:2]}  mixed {len(note['mixed'])} {note['mixed'][:2]}")  # fmt: skip
+            for turn in range(options.rounds):
+                if ends := note[f"round {turn}"]:
+                    at = max(ends)
+                    held = [rss for when, rss in note["memory"] if when <= at + 1]
+                    print(f"  after round {turn + 1}: {held[-1] / 1e6:,.0f} MB, peak until then {max(held) / 1e6:,.0f}")
+            over.set()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sessions", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--think", type=float, default=6.0, help="seconds between two changes, on average")
+    parser.add_argument("--model", default="visit-mini")
+    parser.add_argument("--shared", action="store_true", help="all ask the same prompts")
+    asyncio.run(main(parser.parse_args()))
