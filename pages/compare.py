@@ -8,10 +8,14 @@ ui.heading("Compare", "What changes inside the model when the text changes?")
 two = compare.two_prompts()
 if ui.shows("reading"):
     with ui.part("reading"):
-        compare.both_answers(two)
-if ui.shows("apart"):
-    with ui.part("apart"):
-        compare.parting(two)
-if ui.shows("graphs"):
-    with ui.part("graphs"):
-        compare.both_graphs(two)
+        (compare.start_here if two.same else compare.both_answers)(two)
+if not two.same:
+    if ui.shows("apart"):
+        with ui.part("apart"):
+            compare.parting(two)
+    if ui.shows("answers"):
+        with ui.part("answers"):
+            compare.answers_in_numbers(two)
+    if ui.shows("graphs"):
+        with ui.part("graphs"):
+            compare.both_graphs(two)

@@ -14,8 +14,9 @@ NOT = "The capital of Japan is not the city of"
 
 
 def start(**params: str) -> AppTest:
+    """The page with two capitals, both drawings and the answers' numbers opened; of `params` what is asked."""
     app = AppTest.from_file("../../streamlit_app.py", default_timeout=60)
-    for name, value in params.items():
+    for name, value in {"prompt_b": DEFAULT_PROMPT_B, "opened": "answers,flows", **params}.items():
         app.query_params[name] = value
     return app.run().switch_page("pages/compare.py").run()
 
@@ -32,12 +33,44 @@ def captions(app: AppTest) -> str:
     return " ".join(c.value for c in app.caption)
 
 
-def test_the_page_opens_on_two_capitals():
+def test_the_page_opens_on_a_copy_and_says_what_to_change(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("visit.analyses.graph_difference.compare", never)
+        patch.setattr("visit.analyses.divergence.part", never)
+        app = start(prompt_b="", opened="", prompt="The capital of Peru is the city of")
+        assert not app.exception and not app.error and not app.warning
+    assert app.text_area(key="w_prompt_b").value == app.text_area(key="w_prompt").value
+    (said,) = [m.value for m in app.markdown if "nothing differs yet" in m.value]
+    assert "for one “·Peru”" in said and "L4 H1" in said and "“·Lima”" in said
+    assert not app.dataframe and not drawings(app), "no table of zeros"
+    app.text_area(key="w_prompt").set_value(DEFAULT_PROMPT).run()
+    assert app.text_area(key="w_prompt_b").value == DEFAULT_PROMPT, "a copy follows"
+    app.text_area(key="w_prompt_b").set_value(DEFAULT_PROMPT_B).run()
+    assert not app.exception and url(app) == {"prompt_b": DEFAULT_PROMPT_B}
+    assert any("The prompts differ in" in c.proto.json for c in app.get("bidi_component"))
+
+
+def never(*_given, **_named):
+    raise AssertionError("computed though nobody looks at it")
+
+
+def test_a_copy_is_looked_at_where_the_first_is():
+    app = start(prompt_b="", opened="", pos="3")
+    assert not app.exception and any("nothing differs yet" in m.value for m in app.markdown)
+
+
+def test_drawings_are_made_when_they_are_opened(monkeypatch):
+    other = "The capital of Kenya is the city of"
+    with monkeypatch.context() as patch:
+        patch.setattr("visit.drawing.pair.both_data", never)
+        assert not start(opened="", prompt_b=other).exception
+        assert start(opened="flows", prompt_b=other).exception
+
+
+def test_two_capitals_are_compared():
     app = start()
     assert not app.exception and not app.error and not app.warning
-    assert app.text_area(key="w_prompt").value == DEFAULT_PROMPT
-    assert app.text_area(key="w_prompt_b").value == DEFAULT_PROMPT_B
-    assert len(drawings(app)) == 2 and url(app) == {}
+    assert len(drawings(app)) == 2
     answers = app.dataframe[0].value
     assert answers["word"].tolist() == ["·Tokyo", "·Paris"] and answers["rank_a"].tolist()[0] == 1
     assert app.dataframe[1].value["difference"].abs().is_monotonic_decreasing
@@ -45,10 +78,11 @@ def test_the_page_opens_on_two_capitals():
 
 @pytest.mark.parametrize("label", ["Two capitals", "Names swapped", "A fact and its negation", "A paraphrase"])
 def test_every_preset_opens_and_says_what_to_look_for(label):
-    app = start()
-    app.selectbox(key="preset").set_value(label).run()
+    app = start(prompt_b="")
+    app.button(key=f"begin {label}").click().run()
     assert not app.exception and not app.error and not app.warning
-    assert len(drawings(app)) == 2 and len(app.info) == 1 and len(as_read(app.info[0].value)) > 60
+    (look,) = [c.value for c in app.caption if "lightbulb" in c.value]
+    assert len(drawings(app)) == 2 and len(as_read(look)) > 60
 
 
 def test_a_link_opens_what_it_names():
@@ -71,10 +105,8 @@ def test_swap_and_copy():
 
 def test_identical_prompts_are_said_and_differ_in_nothing():
     app = start(prompt_b=DEFAULT_PROMPT)
-    assert not app.exception and not app.error
-    assert app.dataframe[1].value["difference"].abs().max() == 0
-    said = [c.proto.json for c in app.get("bidi_component") if "nothing to tell apart" in c.proto.json]
-    assert said
+    assert not app.exception and not app.error and not app.dataframe
+    assert any("nothing differs yet" in m.value for m in app.markdown)
 
 
 def test_a_prompt_that_is_too_long_leaves_the_other_on_screen():

@@ -10,7 +10,7 @@ from visit.app.state import DEFAULT_PROMPT, DEFAULT_PROMPT_B
 
 @pytest.fixture(scope="module")
 def page(page):
-    page.goto(f"{page.address}/compare?detail=4w")
+    page.goto(f"{page.address}/compare?detail=4w&opened=flows&prompt_b={DEFAULT_PROMPT_B}")
     page.locator(".nodes").nth(1).wait_for(timeout=60_000)
     idle(page)
     return page
@@ -74,7 +74,8 @@ def test_below_1100_pixels_the_graphs_stack(page):
 
 
 def test_nothing_was_thrown_and_nothing_runs(page):
-    page.goto(f"{page.address}/compare?prompt=<img src=x onerror=window.hit=1>&prompt_b=<script>window.hit=1</script>")
+    hostile = "prompt=<img src=x onerror=window.hit=1>&prompt_b=<script>window.hit=1</script>"
+    page.goto(f"{page.address}/compare?opened=flows&{hostile}")
     page.locator(".nodes").nth(1).wait_for(timeout=60_000)
     idle(page)
     assert page.evaluate("window.hit") is None and page.errors == []
@@ -92,7 +93,7 @@ def test_fields_keep_their_values_when_the_page_changes(page):
         page.keyboard.press("Escape")
         return found
 
-    page.goto(f"{page.address}/flow?prompt=The capital of Japan is the city of&values=3")
+    page.goto(f"{page.address}/flow?values=3&opened=flows&prompt_b={DEFAULT_PROMPT_B}")
     page.locator(".nodes").first.wait_for(timeout=60_000)
     idle(page)
     assert values() == ["all", "3"]

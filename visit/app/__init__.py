@@ -14,5 +14,6 @@ from visit.app.widgets import ICON, PAGE_STYLE, unfolding
 
 __all__ = [
     "ICON", "PAGE_STYLE", "Subject", "asked_dialog", "begin_lesson", "begin_page", "carries_state", "end_page",
-    "ensure_entrypoint", "heading", "open_page", "part", "prompt_bar", "session", "shown_errors", "shows", "sidebar", "unfolding",
+    "ensure_entrypoint", "heading", "open_page", "part", "prompt_bar", "session", "shown_errors", "shows",
+    "sidebar", "unfolding",
 ]  # fmt: skip

@@ -17,6 +17,7 @@ from visit.app.cache import (
     Seen,
     st_compare,
     st_graph,
+    st_heads,
     st_ledger,
     st_model,
     st_opened,
@@ -39,21 +40,27 @@ from visit.app.state import (
     listed,
     segments,
     session,
+    set_opened,
     shown_errors,
     state,
     value_of,
     write_url,
 )
 from visit.app.widgets import (
+    FOLDED_CONTROLS,
+    READING_AID,
     beside,
     downloads,
     enter_runs,
+    folded,
     on_row,
     pager,
     plain,
+    section,
     sentences,
     shown_window,
     token_pairs,
+    unfolding,
 )
 from visit.errors import VisitError
 from visit.figures.parting import parting_grid
@@ -88,6 +95,11 @@ class Two:
         return tuple(dict.fromkeys((self.a.model.name, self.b.model.name)))
 
     @property
+    def same(self) -> bool:
+        """Whether both sides are one text at one position of one model: nothing can differ."""
+        return self.a.model is self.b.model and self.a.key == self.b.key and self.a.pos == self.b.pos
+
+    @property
     def seen(self) -> tuple[Seen, ...]:
         """How either side's states are read."""
         return seen(self.a.model.name, self.b.model.name)
@@ -108,50 +120,121 @@ class Two:
 
 
 def two_prompts() -> Two:
-    """Both prompts with their words, the presets, and the aligned tokens."""
+    """Both prompts, pairs to try and what is rarely needed, folded; then the aligned tokens."""
     show_notes()
     enter_runs()
-    _tools()
-    box = named_part("prompts")
-    with box:
-        columns, line = st.columns(2, gap="medium"), st.container()
-    subjects = []
-    for column, side, name in zip(columns, ("", "_b"), "AB", strict=True):
-        with column:
-            st.text_area(f"Prompt {name}", help=explain("prompt"), height="content", **field(f"prompt{side}"))
-            model, acts = run(side, f"Prompt {name}: ")
-            if state().compare.model_b not in ("", state().model):
-                table = st_ledger(model.name)
-                holds = "exact" if bool(table["holds"].all()) else "NOT exact"
-                st.caption(
-                    f"{plain(title(model.name))}: {model.n_layers} blocks × {model.n_heads} heads, ledger {holds} "
-                    f"({table['max_rel_error'].max():.0e})"
-                )
-            subjects.append(asked_words(model, acts, position(acts, side), side))
-    a, b = subjects
-    with line:
-        chat_line(*((s.model, s.acts) for s in subjects))
+    with named_part("prompts"):
+        with st.container(key="prompt_line", horizontal=True, vertical_alignment="bottom", gap="small"):
+            st.text_area("Prompt A", help=explain("prompt"), height="content", **field("prompt"))
+            st.text_area("Prompt B", help="Begins as a copy of A: change a word of it and press Enter. Emptied it is a "
+                         "copy again.", height="content",
+                         **field("prompt_b", state().compare.prompt_b or state().prompt))  # fmt: skip
+            _pairs_to_try()
+            more = st.popover("More", icon=":material/tune:", key="prompt_more")
+        passes = [run(side, f"Prompt {name}: ") for side, name in (("", "A"), ("_b", "B"))]
+        two = _aligned(*_asked(more, passes))
+        _what_pair_shows()
+        token_pairs(
+            two.pairing, (two.a.acts.tokens, two.b.acts.tokens), (_control_tokens(two.a), _control_tokens(two.b)),
+            (two.a.pos, two.b.pos), bool(two.align), partial(_pick, two), partial(_fix, two), lambda: change(align=""),
+        )  # fmt: skip
+    return two
+
+
+def _asked(more: Any, passes: list[tuple[Any, Any]]) -> list[Subject]:
+    """What either side is asked, with what is folded: both sides' words, the model of B, whether they are chats."""
+    notes = st.container()
+    subjects: list[Subject] = []
+    with more:
+        for side, name, (model, acts) in zip(("", "_b"), "AB", passes, strict=True):
+            st.markdown(f"**{name}**{_size(model)}")
+            copied = side and not state().compare.prompt_b and state().compare.pos_b == -1
+            pos = subjects[0].pos if copied else position(acts, side)
+            subjects.append(asked_words(model, acts, min(pos, len(acts.token_ids) - 1), side, notes))
+        names = list(dict.fromkeys(["", *LISTED, state().compare.model_b]))
+        st.selectbox(
+            "Model of B", format_func=lambda n: title(n) if n else "the same as A",
+            accept_new_options=not is_hosted(), help="Another model for side B: a distilled, a fine-tuned one. "
+            "The alignment is then by token, or by character where the tokenizers differ.", **listed("model_b", names),
+        )  # fmt: skip
+        with st.container(horizontal=True):
+            st.button("Swap A and B", icon=":material/swap_horiz:", on_click=_swap)
+            st.button("Copy A to B", icon=":material/content_copy:", on_click=_copy)
+        chat_line(*passes)
+    return subjects
+
+
+def _size(model: Any) -> str:
+    """A model's name and size, where the two sides have two."""
+    if state().compare.model_b in ("", state().model):
+        return ""
+    return f" {plain(title(model.name))}: {model.n_layers} blocks × {model.n_heads} heads"
+
+
+def _aligned(a: Subject, b: Subject) -> Two:
+    """Both sides with their alignment; numbers that fail their check are said."""
     show_ledger(a.model)
     need_numbers(b.model)
     if b.model.name != a.model.name and not st_ledger(b.model.name)["holds"].all():
-        st.error(f"The ledger of {plain(b.model.name)} fails: side B cannot be trusted.", icon=":material/warning:")
+        st.error(
+            f"{plain(b.model.name)} fails the check of its numbers: B is not to be trusted.", icon=":material/warning:"
+        )
     align = state().compare.align
     try:
         pairing = st_pairing(a.key, b.key, align)
     except VisitError as problem:
         st.info(f"{escaped(str(problem))} The alignment is shown uncorrected.", icon=":material/link:")
         align, pairing = "", st_pairing(a.key, b.key, "")
-    two = Two(a, b, pairing, align)
-    with box:
-        token_pairs(
-            pairing, (a.acts.tokens, b.acts.tokens), (_control_tokens(a), _control_tokens(b)), (a.pos, b.pos),
-            bool(align), partial(_pick, two), partial(_fix, two), lambda: change(align=""),
-        )  # fmt: skip
-    box.caption(
-        "Both prompts token by token; each column is a pair. Violet: another token on the other side; dashed: a token "
-        "that only one prompt has. Click a token to look at the predictions after it."
+    return Two(a, b, pairing, align)
+
+
+# ---- pairs to try ----------------------------------------------------------------------------------------------------
+_LEFT = """<style>:is([class*="st-key-pair-"], [class*="st-key-begin-"]) :is(button, button *) {
+  justify-content: flex-start; text-align: left; }</style>"""
+
+
+def _pairs_to_try() -> None:
+    """Pairs of prompts, each with what it shows; made when the list is opened."""
+    with st.popover("Pairs to try", icon=":material/lightbulb:", key="pairs_list", on_change="rerun") as menu:
+        if menu.open:
+            _pair_buttons("pair")
+
+
+def _pair_buttons(key: str) -> None:
+    st.html(_LEFT)
+    for label, row in data_rows("presets.csv", state().model == MINI).items():
+        both = f"{plain(row['prompt'])} …  \n{plain(row['prompt_b'])} …"
+        st.button(f"**{plain(label)}**  \n{both}  \n{plain(row['look'])}", key=f"{key} {label}",
+                  on_click=_take_pair, args=(row,), type="tertiary", width="stretch")  # fmt: skip
+
+
+def _take_pair(row: dict[str, str]) -> None:
+    change(**defaults(*_FRESH), **{name: row[name] for name in row if name not in ("label", "look")})
+    st.session_state["pairs_list"] = False
+
+
+def _what_pair_shows() -> None:
+    now = state().prompt, state().compare.prompt_b
+    rows = data_rows("presets.csv", state().model == MINI).values()
+    if look := next((r["look"] for r in rows if (r["prompt"], r["prompt_b"]) == now), None):
+        st.caption(f":material/lightbulb: {plain(look)}")
+
+
+def start_here(two: Two) -> None:
+    """What a page says whose sides are the same: what to change, and pairs that show something."""
+    from visit.narrate.memory import strongest_head
+
+    table = st_heads(*two.a.about)
+    head = table.set_index("node").loc[strongest_head(table)]
+    assert two.a.acts.logits is not None
+    share = float(two.a.acts.logits[two.a.pos].softmax(-1)[two.a.target])
+    st.markdown(
+        f"**A and B are the same text, so nothing differs yet.** Both give “{plain(two.a.word)}” {percent(share)}. "
+        f"Change a word of Prompt B and press Enter: for one “{plain(visible(head['source_token']))}”, from which "
+        f"L{head['layer']} H{head['head']}, the head that pushes hardest towards “{plain(two.a.word)}”, takes most. Or "
+        "begin with a pair:"
     )
-    return two
+    _pair_buttons("begin")
 
 
 def _control_tokens(subject: Subject) -> frozenset[int]:
@@ -162,38 +245,10 @@ def _control_tokens(subject: Subject) -> frozenset[int]:
     return frozenset(i for i, token in enumerate(subject.acts.token_ids) if token in special)
 
 
-def _tools() -> None:
-    presets = data_rows("presets.csv", state().model == MINI)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.selectbox(
-            "Presets", list(presets), index=None, placeholder="Try a pair…", key="preset",
-            on_change=_take_preset, args=(presets,), width=300,
-        )  # fmt: skip
-        st.button("Swap A and B", icon=":material/swap_horiz:", on_click=_swap)
-        st.button("Copy A to B", icon=":material/content_copy:", on_click=_copy)
-        names = list(dict.fromkeys(["", *LISTED, state().compare.model_b]))
-        st.selectbox(
-            "Model of B", format_func=lambda n: title(n) if n else "the same as A", width=260,
-            accept_new_options=not is_hosted(), help="Another model for side B: a distilled, a fine-tuned one. "
-            "The alignment is then by token, or by character where the tokenizers differ.", **listed("model_b", names),
-        )  # fmt: skip
-    look = session().look.get((state().prompt, state().compare.prompt_b))
-    if look:
-        st.info(plain(look), icon=":material/lightbulb:")
-
-
-def _take_preset(presets: dict[str, dict[str, str]]) -> None:
-    label = st.session_state["preset"]
-    if label is not None:
-        row = presets[label]
-        change(**defaults(*_FRESH), **{name: row[name] for name in row if name not in ("label", "look")})
-        session().look = {(row["prompt"], row["prompt_b"]): row["look"]}
-        st.session_state["preset"] = None
-
-
 def _swap() -> None:
     now = state()
     there = {name: value_of(now, f"{name}_b") for name in _SIDES}
+    there["prompt"] = there["prompt"] or now.prompt  # empty: a copy
     back = {f"{name}_b": value_of(now, name) for name in _SIDES}
     models = {"model": now.compare.model_b, "model_b": now.model} if now.compare.model_b else {}
     change(**{**defaults(*_FRESH), **there, **back, **models})
@@ -201,7 +256,7 @@ def _swap() -> None:
 
 def _copy() -> None:
     same = {f"{name}_b": value_of(state(), name) for name in _SIDES}
-    change(**{**defaults(*_FRESH), **same, "pos": state().pos})
+    change(**{**defaults(*_FRESH), **same, "prompt_b": "", "pos": state().pos})
 
 
 def _pick(two: Two, side: str, pos: int) -> None:
@@ -232,10 +287,39 @@ def _fix(two: Two, a: int | None, b: int | None) -> None:
 
 
 def both_answers(two: Two) -> None:
-    """Both sides' answers on both sides, and the sentences."""
-    from visit.analyses.graph_difference import target_ranks
+    """The sentences; both sides' answers in numbers are opened by choice."""
     from visit.graph.prune import Keep
     from visit.narrate.comparison import contrast
+
+    if (why := why_apart(two)) is not None:
+        st.info(plain(why), icon=":material/info:")
+        return
+    about, read = (two.a.about, two.b.about), two.seen
+    with st.spinner("Comparing every state and every head of the two runs…"):
+        opened = graphs.opened_blocks(st_opened(None, *about))
+        found = st_compare(*about, None, Keep(), Keep(), two.align, opened, read[0], read[1])
+        singles = st_single_parts(*about, two.align)
+        count = len(two.pairing.pairs)
+        pairs = range(count) if count <= ALL else two.window()
+        apart = st_parting(*two.keys, pairs.start, pairs.stop, *(lens for lens, _ in read))
+    sentences(contrast(found, apart, singles), "contrast", _select)
+
+
+def _select(node: str | None) -> None:
+    """Select a node and open the drawings, where it stands."""
+    graphs.select(node)
+    set_opened("flows", True)
+
+
+def answers_in_numbers(two: Two) -> None:
+    """Every answer's probability, rank and logit on both sides."""
+    with unfolding("answers", "Both answers in numbers: probability, rank and logit on either side") as opened:
+        if opened:
+            _answers_table(two)
+
+
+def _answers_table(two: Two) -> None:
+    from visit.analyses.graph_difference import target_ranks
 
     table = target_ranks(two.a.question, two.b.question)
     shown = table.assign(word=[as_word(w) for w in table["word"]])
@@ -254,18 +338,6 @@ def both_answers(two: Two) -> None:
             "logit_over_mean_b": st.column_config.NumberColumn("Logit over the mean in B", format="%.2f", help=_LOGIT),
         },
     )  # fmt: skip
-    if (why := why_apart(two)) is not None:
-        st.info(plain(why), icon=":material/info:")
-        return
-    about, read = (two.a.about, two.b.about), two.seen
-    with st.spinner("Comparing every state and every head of the two runs…"):
-        opened = graphs.opened_blocks(st_opened(None, *about))
-        found = st_compare(*about, None, Keep(), Keep(), two.align, opened, read[0], read[1])
-        singles = st_single_parts(*about, two.align)
-        count = len(two.pairing.pairs)
-        pairs = range(count) if count <= ALL else two.window()
-        apart = st_parting(*two.keys, pairs.start, pairs.stop, *(lens for lens, _ in read))
-    sentences(contrast(found, apart, singles), "contrast", graphs.select)
 
 
 _LOGIT = (
@@ -288,17 +360,18 @@ def parting(two: Two) -> None:
     """Layers × aligned positions: how far the two runs are apart; a click takes the graphs there."""
     from visit.analyses.divergence import MEASURES, first_parting
 
-    st.header("Where do they part?", anchor=False, help=explain("parting map"))
+    line = section("apart", "Where do they part?", explain("parting map"))
     if two.a.model.n_layers != two.b.model.n_layers:
         st.caption("The two models have different numbers of layers, so their blocks cannot be laid beside each other.")
         return
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        switch(two.models)
-        measure: Any = st.segmented_control(
-            "Distance", required=True, wrap=True, **segments("apart", None, lambda m: MEASURES[m])
-        )
+    with line:
+        with folded(*FOLDED_CONTROLS) as controls:
+            switch(two.models)
+            measure: Any = st.selectbox("Distance", format_func=lambda m: MEASURES[m],
+                                        **listed("apart", list(MEASURES)))  # fmt: skip
+        reading = folded(*READING_AID)
     for name in two.models:
-        told(name)
+        told(name, aside=controls)
     shown, read = pager(*two.pager, "pairs"), two.seen
     table = st_parting(*two.keys, shown.start, shown.stop, *(lens for lens, _ in read))
     if table.empty or table[measure].isna().all():
@@ -316,14 +389,16 @@ def parting(two: Two) -> None:
             pos=two.a.in_address(pos_a), pos_b=two.b.in_address(pos_b), detail=f"{max(0, depth - 1)}w",
             node="L0.resid_pre" if depth == 0 else f"L{depth - 1}.resid_post",
         )  # fmt: skip
+        set_opened("flows", True)
 
     grid("apart_map", found, take_cell)
     named = [f"{plain(title(m))}’s {heading(m, lens)}" for m, (lens, _) in zip(two.models, read, strict=False) if lens]
     by = "" if measure.startswith("cosine") else (
         f" Read through {' and '.join(f'the lens {name}' for name in named)}." if named else " Read by the plain lens."
     )  # fmt: skip
-    st.caption(_MAP_CAPTIONS[measure] + by + " Framed: where the runs first part. Read a column upwards; "
-               "click a cell to open its block in both graphs.")  # fmt: skip
+    reading.caption(_MAP_CAPTIONS[measure] + by + " Framed: where the runs first part.")
+    st.caption(f"{MEASURES[measure][0].upper()}{MEASURES[measure][1:]}, pair by pair. Read a column upwards; click a "
+               "cell to open its block in both graphs.")  # fmt: skip
     as_table("apart_map", found)
 
 
@@ -345,8 +420,9 @@ _MAP_CAPTIONS = {
 # ---- the flows -------------------------------------------------------------------------------------------------------
 def both_graphs(two: Two) -> None:
     """Both flow graphs, or their difference, with the controls of what is drawn and the table of changes."""
-    st.header("The flows", anchor=False, help=explain("residual stream") + " " + explain("contribution"))
-    _both(two.a.about, two.b.about, two.align, why_apart(two) is None, two.seen)
+    with unfolding("flows", "Both flow graphs, or their difference, and the parts that change most") as opened:
+        if opened:
+            _both(two.a.about, two.b.about, two.align, why_apart(two) is None, two.seen)
 
 
 @st.fragment

@@ -193,4 +193,5 @@ def _open_memory(node: str, side: str) -> None:
 def _look_at(side: str) -> None:
     """Make what stands on one side of Compare what the other pages are about."""
     fields = ("prompt", "target", "distractor", *(["model"] if state().compare.model_b else [])) if side else ()
+    fields = tuple(name for name in fields if name != "prompt" or state().compare.prompt_b)  # else B is a copy of A
     change(**{name: value_of(state(), f"{name}_b") for name in fields}, pos=shown_position(side))

@@ -65,7 +65,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     hint();
   };
   toggle.onclick = () => { root.fixing = !root.fixing; root.held = null; mark(); };
-  bar.append(toggle);
+  if (data.fixed || data.pairs.some((pair) => pair.kind !== 'equal')) bar.append(toggle);
   if (data.fixed) {
     const undo = make('button', 'tool', 'Undo my corrections');
     undo.onclick = () => setTriggerValue('fix', 'undo');

@@ -14,7 +14,6 @@ from visit.app.shipped import data_rows
 from visit.app.sidebar import give_back, show_ledger
 from visit.app.state import (
     DEFAULT_PROMPT,
-    DEFAULT_PROMPT_B,
     DRAWN,
     PROMPT_CHARACTERS,
     change,
@@ -271,15 +270,14 @@ def run(side: str = "", name: str = "") -> tuple[Model, Activations]:
 
     A model or prompt that cannot be used is said, and the last one that could be used stays on screen.
     """
-    prompt = value_of(state(), f"prompt{side}")
+    prompt = value_of(state(), f"prompt{side}") or (state().prompt if side else "")
     model = shown_model(side, name)
     try:
         if len(prompt) > PROMPT_CHARACTERS:
             raise VisitError(f"A prompt may have {PROMPT_CHARACTERS:,} characters; got {len(prompt):,}. Shorten it.")
         acts = st_capture(model.name, _typed(model, prompt))
     except VisitError as problem:
-        first = DEFAULT_PROMPT_B if side else DEFAULT_PROMPT
-        known, last = session().shown_prompts.get(side, ("", first))
+        known, last = session().shown_prompts.get(side, ("", DEFAULT_PROMPT))
         text = last if isinstance(last, str) else last.text
         said = f"{name}{problem} Shown meanwhile: “{visible(text[:80])}”."
         st.error(escaped(said), icon=":material/error:")

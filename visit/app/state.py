@@ -193,9 +193,9 @@ class Graph:
 
 @dataclass(frozen=True)
 class Compare:
-    """The second prompt, and how two are compared."""
+    """The second prompt, empty for a copy of the first, and how two are compared."""
 
-    prompt_b: PromptText = control(DEFAULT_PROMPT_B, forgets=("pos_b", "target_b", "distractor_b", *LOOKED_AT))
+    prompt_b: PromptText = control("", forgets=("pos_b", "target_b", "distractor_b", *LOOKED_AT))
     model_b: Annotated[str, _other_model] = control("", forgets=("pos_b", "layers", *LOOKED_AT))
     pos_b: Position = -1
     target_b: str = ""
@@ -527,6 +527,11 @@ def open_dialog(name: str) -> None:
 
 def close_dialog() -> None:
     session().dialog = ""
+
+
+def source_prompt() -> str:
+    """The prompt that values are taken from where they are put into another one."""
+    return state().compare.prompt_b or DEFAULT_PROMPT_B
 
 
 def ensure_entrypoint(page: str) -> None:

@@ -17,7 +17,7 @@ from visit.app.cache import (
 )  # fmt: skip
 from visit.app.graph_panel import opened_blocks, show
 from visit.app.prompt_bar import Subject
-from visit.app.state import choice, field, shown_errors, state
+from visit.app.state import choice, field, shown_errors, source_prompt, state
 from visit.app.widgets import beside, downloads, plain, section, unfolding
 from visit.text.glossary import explain
 from visit.text.node_id import NodeId, part_name
@@ -34,7 +34,7 @@ def changes(subject: Subject) -> None:
     with shown_errors(), verdict:
         if any(one.on for one in listed):
             with st.spinner("Running the prompt with the changes…"):
-                found, refused = st_ablation(*subject.about, state().whatif.edits, state().compare.prompt_b)
+                found, refused = st_ablation(*subject.about, state().whatif.edits, source_prompt())
             _verdict(subject, found, refused)
     with section("changed", "What is changed", explain("edit")):
         _add_form(subject)
@@ -100,7 +100,7 @@ def _add_form(subject: Subject) -> None:
         if how in ("scale", "add"):
             factor = st.slider("Factor", -1.0, 2.0, 0.0 if how == "scale" else 1.0, 0.05, key="edit_factor")
         if how in ("from", "add"):
-            st.text_area("The other prompt", **field("prompt_b"))
+            st.text_area("The other prompt", **field("prompt_b", source_prompt()))
         here = f"at position {subject.pos}"
         where = st.segmented_control("Where", [here, "at every position"], default=here, required=True,
                                      key="edit_where")  # fmt: skip
@@ -177,7 +177,7 @@ def _goes_on(subject: Subject) -> None:
         return
     with shown_errors(), st.spinner("Going on, word by word…"):
         lists = [now.whatif.edits, ""]
-        found = [st_continuation(*subject.key, edits, now.compare.prompt_b, count, now.whatif.force) for edits in lists]
+        found = [st_continuation(*subject.key, edits, source_prompt(), count, now.whatif.force) for edits in lists]
         for name, rows in zip(("With the changes", "Without"), found, strict=True):
             st.markdown(f"{name}: {plain(visible(''.join(rows['token'])))}")
         rows = found[0]
@@ -207,7 +207,7 @@ def _both_flows(subject: Subject) -> None:
             nodes = [NodeId.parse(one.node) for one in edit_list.current() if one.on]
             if changed := {node.layer: "words" for node in nodes if node and node.layer in levels}:
                 levels = {**dict.fromkeys(levels, "states"), **changed}  # the eye meets what was changed
-            found = st_edited_flows(*subject.about, now.whatif.edits, now.compare.prompt_b, opened_blocks(levels))
+            found = st_edited_flows(*subject.about, now.whatif.edits, source_prompt(), opened_blocks(levels))
         show(difference_data(found, levels, selected=now.graph.node or None, **now.graph.look), "flow_edited")
         st.caption(
             "A: without the changes, B: with them; open are the blocks that were changed. A click on a node shows "
