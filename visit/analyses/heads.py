@@ -20,6 +20,7 @@ from visit.lenses.logit import columns_of, read
 from visit.lenses.similarity import ranks, shared
 from visit.models.attention import window
 from visit.models.model import Model
+from visit.models.tokens import spelled_tokens
 
 # ---- where a head looks, whatever the words --------------------------------------------------------------------------
 RULES = ("previous token", "same token", "first position", "induction")
@@ -182,11 +183,12 @@ def _main_source(model: Model, acts: Activations, layer: int, t: int) -> pd.Data
     moved = pattern * value_norms(model, acts, layer, t)
     best = moved.argmax(-1)
     places = best.tolist()
+    tokens = spelled_tokens(model.tokenizer, acts.token_ids, acts.tokens)
     share = moved / moved.sum(-1, keepdim=True).clamp_min(1e-30)
     return pd.DataFrame(
         {
             "source_pos": places,
-            "source_token": [acts.tokens[i] for i in places],
+            "source_token": [tokens[i] for i in places],
             "source_pattern": pattern.gather(1, best[:, None])[:, 0].tolist(),
             "source_share": share.gather(1, best[:, None])[:, 0].tolist(),
         }

@@ -15,6 +15,7 @@ from visit.exact.question import Question, ask
 from visit.lenses.linear import Lens, checked, through
 from visit.lenses.logit import columns_of, read, read_logits
 from visit.models.model import Model
+from visit.models.tokens import spelled_tokens
 
 SPECIFIC = 20  # times a word's mean probability over any text: from here on what a block reads is of this prompt
 
@@ -121,10 +122,11 @@ def _moves(model: Model, acts: Activations, layer: int, t: int, direction: torch
     pattern = needed(acts, "pattern")[layer, :, t, : t + 1].to(model.wide)
     parts = pattern * value_parts(model, acts, layer, t, direction[:, None])[..., 0]
     best = torch.where(added[:, None] >= 0, parts, -parts).argmax(-1).tolist()
+    tokens = spelled_tokens(model.tokenizer, acts.token_ids, acts.tokens)
     return [
         {
             "node": f"L{layer}.head{j}", "kind": "head", "layer": layer, "head": j, "contribution": float(added[j]),
-            "source_pos": i, "source_token": acts.tokens[i], "pattern": float(pattern[j, i]),
+            "source_pos": i, "source_token": tokens[i], "pattern": float(pattern[j, i]),
             "source_contribution": float(parts[j, i]),
         }
         for j, i in enumerate(best)

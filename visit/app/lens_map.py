@@ -33,7 +33,7 @@ def lens_map(subject: Subject) -> None:
     """Layers × positions: the top word of every state, a click picks position and block."""
     from visit.analyses.function_words import function_words, is_function_word
     from visit.figures.lens_rows import rows_of
-    from visit.models.tokens import character_parts
+    from visit.models.tokens import spelled_tokens
 
     acts, target, name = subject.acts, subject.model.vocabulary[subject.target], subject.model.name
     word, key = as_word(target), seen(name)[0][0]
@@ -54,9 +54,8 @@ def lens_map(subject: Subject) -> None:
     table = st_lens_map(*subject.key, subject.target, tuple(shown), key)
     with line:
         told(name, None if lens else table, controls)
-    spelled = character_parts(subject.model.tokenizer, acts.token_ids)
-    heads = [f"{visible(spelled[i][0])} {spelled[i][1]}/{spelled[i][2]}" if i in spelled else visible(acts.tokens[i])
-             for i in shown]  # fmt: skip
+    named = spelled_tokens(subject.model.tokenizer, acts.token_ids, acts.tokens)
+    heads = [visible(named[i]) for i in shown]
     listed = function_words()
     found = rows_of(
         table, subject.model.d_vocab, color, target, lambda t: is_function_word(t, listed), state().whole, heads,

@@ -74,7 +74,9 @@ class Subject:
     @property
     def token(self) -> str:
         """The token at the position, as it is shown."""
-        return visible(self.acts.tokens[self.pos])
+        from visit.models.tokens import spelled_tokens
+
+        return visible(spelled_tokens(self.model.tokenizer, self.acts.token_ids, self.acts.tokens)[self.pos])
 
     def in_address(self, pos: int) -> int:
         """A position as the address holds it: the last one as −1."""
@@ -91,9 +93,10 @@ def prompt_bar() -> Subject:
     with named_part("prompt"), st.container(key="prompt_line", horizontal=True, vertical_alignment="top", gap="small"):
         st.text_area("Prompt", height="content", label_visibility="collapsed", placeholder="A text; Enter runs it",
                      **field("prompt"))  # fmt: skip
-        tokens = st.container(key="prompt_tokens")
-        _examples()
-        more = st.popover("More", icon=":material/tune:", key="prompt_more")
+        with st.container(key="prompt_buttons", horizontal=True, gap="small", width="content"):
+            _examples()
+            more = st.popover("More", icon=":material/tune:", key="prompt_more")
+        tokens = st.container(key="prompt_tokens")  # last: a long text's have the next line for themselves
     model, acts = run()
     show_ledger(model)
     pos = position(acts)

@@ -36,6 +36,7 @@ from visit.lenses.logit import Readings, columns_of, read, read_logits
 from visit.models.attention import window
 from visit.models.checkpoint import MAX_LAYERS
 from visit.models.model import Model
+from visit.models.tokens import spelled_tokens
 from visit.text.node_id import NodeId
 
 
@@ -212,7 +213,8 @@ def _read_nodes(
     coefficients = torch.tensor(build.coefficients, dtype=vectors.dtype, device=vectors.device)
     added = (build.frozen.of(vectors) * coefficients).tolist()
     moves = (_along_gradients(build, vectors) * coefficients).tolist() if build.influence else None
-    tokens, unread = build.acts.tokens, iter(readings)
+    tokens = spelled_tokens(model.tokenizer, build.acts.token_ids, build.acts.tokens)
+    unread = iter(readings)
     nodes = {}
     for n, node in enumerate(drafted):
         old = places[n] if n < len(places) else None

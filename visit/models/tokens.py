@@ -85,6 +85,12 @@ def character_parts(tokenizer: Any, ids: Sequence[int]) -> dict[int, tuple[str, 
     }
 
 
+def spelled_tokens(tokenizer: Any, ids: Sequence[int], tokens: Sequence[str]) -> list[str]:
+    """The tokens of a pass as a reader names them: one of several that spell a character is `東 1/2`, not a byte."""
+    parts = character_parts(tokenizer, ids)
+    return ["{} {}/{}".format(*parts[i]) if i in parts else token for i, token in enumerate(tokens)]
+
+
 def _complete(data: bytes) -> tuple[str, bytes | None]:
     """(the whole characters, the bytes of one that has only begun; None where the bytes are no text)."""
     decoder = codecs.getincrementaldecoder("utf-8")()

@@ -12,7 +12,15 @@ from transformers import PreTrainedTokenizerFast
 
 from visit import VisitError, capture, ledger, load_model
 from visit.analyses.doctor import examine
-from visit.models.tokens import character_parts, single_token, split_characters, start_tokens, token_strings, token_text
+from visit.models.tokens import (
+    character_parts,
+    single_token,
+    spelled_tokens,
+    split_characters,
+    start_tokens,
+    token_strings,
+    token_text,
+)  # fmt: skip
 
 
 def unigram() -> PreTrainedTokenizerFast:
@@ -66,6 +74,8 @@ def test_bytes_that_are_no_text_belong_to_no_character(words):
     ids = [byte[0xE2], byte[0x41], byte[0xE2], byte[0x82], byte[0xAC]]
     assert split_characters(words, ids) == {4: (2, "€")}
     assert character_parts(words, ids) == {2: ("€", 1, 3), 3: ("€", 2, 3), 4: ("€", 3, 3)}
+    named = spelled_tokens(words, ids, [str(i) for i in range(len(ids))])
+    assert named == ["0", "1", "€ 1/3", "€ 2/3", "€ 3/3", *map(str, range(5, len(ids)))], "others are left as they are"
 
 
 def test_a_target_is_the_token_that_reads_like_it(words):
