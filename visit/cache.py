@@ -13,11 +13,12 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
+if TYPE_CHECKING:  # else the first visitor of a server waits for it on pages that need none
+    import numpy as np
 
-Arrays = dict[str, np.ndarray]
+Arrays: TypeAlias = "dict[str, np.ndarray]"
 
 
 # ---- on disk -------------------------------------------------------------------------------------------------------
@@ -55,6 +56,8 @@ def write_arrays(path: Path, arrays: Arrays, header: dict[str, Any]) -> None:
 
     The header lies inside: two files could not be replaced at one moment.
     """
+    import numpy as np
+
     text = np.frombuffer(json.dumps(header).encode(), np.uint8)
     write_whole(path, lambda file: np.savez(file, allow_pickle=False, **{"header.json": text, **arrays}))
 
@@ -74,6 +77,8 @@ def write_whole(path: Path, write: Callable[[Any], object]) -> None:
 
 def read_arrays(path: Path) -> tuple[Arrays, dict[str, Any]] | None:
     """(arrays, header) of a file of `write_arrays`; None when there is none, or it is damaged or something else."""
+    import numpy as np
+
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -85,6 +90,8 @@ def read_arrays(path: Path) -> tuple[Arrays, dict[str, Any]] | None:
 
 def array_header(path: Path) -> dict[str, Any] | None:
     """The header of a file of `write_arrays` without its arrays; None as in `read_arrays`."""
+    import numpy as np
+
     try:
         with np.load(path, allow_pickle=False) as file:
             header = json.loads(file["header.json"].tobytes())
@@ -159,6 +166,8 @@ def weight(record: Any, depth: int = 5, seen: set[int] | None = None) -> int:
         seen.add(storage.data_ptr())
         return storage.nbytes() if new else 0
     if hasattr(record, "memory_usage"):
+        import numpy as np
+
         return int(np.sum(record.memory_usage(deep=True)))
     if hasattr(record, "nbytes"):
         return int(record.nbytes)

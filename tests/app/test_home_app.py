@@ -93,7 +93,7 @@ from streamlit.testing.v1 import AppTest
 app = AppTest.from_file("streamlit_app.py", default_timeout=60).run()
 assert not app.exception and not app.error, (app.exception, app.error)
 assert [c.proto.component_name for c in app.get("bidi_component")] == ["visit_home", "visit_live"]
-print({"torch", "transformers", "segno"} & set(sys.modules))
+print({"torch", "transformers", "huggingface_hub", "segno"} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "set()", done.stdout + done.stderr

