@@ -174,9 +174,17 @@ def st_lens_map(name: str, prompt: Prompt, target: int, positions: tuple[int, ..
 
 @kept(64)
 def st_story(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, lens: str = "") -> Any:
-    from visit.narrate.flow import story
+    from visit.narrate.flow import story_of
 
-    return story(*st_pass(name, prompt), pos, target, distractor, lens_under(name, lens))
+    return story_of(st_facts(name, prompt, pos, target, distractor, lens))
+
+
+@kept(64)
+def st_facts(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, lens: str = "") -> Any:
+    """What the reading and the guide tell of a pass, gathered once for both."""
+    from visit.narrate.flow import facts
+
+    return facts(*st_pass(name, prompt), pos, target, distractor, lens_under(name, lens))
 
 
 @dataclass(eq=False)

@@ -26,7 +26,7 @@ from visit.app.cache import (
 from visit.app.cache import causes as compute_causes
 from visit.app.graph_panel import picture_file
 from visit.app.lens_choice import followed, seen
-from visit.app.marks import named_part, shows
+from visit.app.marks import marked, named_part, shows
 from visit.app.measuring import measured
 from visit.app.prompt_bar import Subject
 from visit.app.state import levels, session, shown_errors, state, write_url
@@ -115,16 +115,17 @@ def _graph(name: str, prompt: Prompt, pos: int, target: int, distractor: int | N
             st.caption(
                 f"{len(keep.pin) - len(pins)} kept or hidden nodes do not exist here (other blocks or positions)."
             )
-        keep = replace(keep, pin=pins)
+        meant = tuple(node for node in marked("graph").nodes if is_pin(model, node, drawn, pos))
+        keep = replace(keep, pin=(*pins, *meant))
         with st.spinner("Reading the words of the flow…"):
-            shown = levels(state().graph.detail, drawn, st_opened(layers, about))
+            shown = graphs.with_meant(levels(state().graph.detail, drawn, st_opened(layers, about)), meant)
             built, shown, exists = _with_selected(about, layers, keep, shown, read)
         now = state().graph
         if not exists:
             st.caption(f"The node {now.node} does not exist here (other blocks, another position or model).")
         session().levels = shown
         look = {**now.look, "color_by": now.color}
-        graphs.show(flow_data(built, shown, selected=now.node or None, actions=True, **look), "flow")
+        graphs.show(flow_data(built, shown, selected=now.node or None, actions=True, **look), "flow", meant=meant)
 
         def whole() -> Any:
             return st_whole_graph(*about, layers, keep, read, now.influence)

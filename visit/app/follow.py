@@ -23,7 +23,8 @@ UNSURE = 0.5  # seconds after the end of a page in which a look may have cut off
 
 def begin_page() -> None:
     """Call where a run of the whole page begins."""
-    session().later, session().drawn, session().saying = [], None, []
+    now = session()
+    now.later, now.drawn, now.saying, now.marks = [], None, [], []
 
 
 def look_again(every: float, draw: Callable[..., None], *args: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -41,10 +41,12 @@ def flow_component() -> Any:
     return st.components.v2.component("visit_flow", **source)
 
 
-def show(data: dict[str, Any], key: str, name: Callable[[str], str] = str, side: str = "") -> None:
+def show(
+    data: dict[str, Any], key: str, name: Callable[[str], str] = str, side: str = "", meant: Sequence[str] = ()
+) -> None:
     """One live drawing. `name`: this drawing's node id → the page's, where several drawings share a selection.
 
-    `side`: "_b" for a drawing of the second prompt.
+    `side`: "_b" for a drawing of the second prompt. `meant`: nodes that the guide or a lesson points at.
     """
     now = session()
     if now.goto:  # asked for by a callback of this fragment
@@ -60,8 +62,8 @@ def show(data: dict[str, Any], key: str, name: Callable[[str], str] = str, side:
         now.picked = bool(state().lesson)
 
     flow_component()(
-        key=key, data=data | {"whole": int(state().whole)}, default={"selected": data["selected"]},
-        on_selected_change=selected,
+        key=key, data=data | {"whole": int(state().whole), "meant": list(meant)},
+        default={"selected": data["selected"]}, on_selected_change=selected,
         on_action_change=lambda: act(st.session_state[key]["action"], name, side),
     )  # fmt: skip
 
@@ -91,6 +93,13 @@ def block_of(node: str) -> int | None:
     """The block a node stands in; None for a gap and what follows the last block."""
     number = node[1:].split(".")[0]
     return int(number) if node.startswith("L") and number.isdigit() else None
+
+
+def with_meant(shown: dict[int, Any], meant: Sequence[str]) -> dict[int, Any]:
+    """The levels of detail at which nodes that are pointed at are drawn; where nobody has chosen, no other is open."""
+    blocks = {block_of(node) for node in meant}
+    folded = dict.fromkeys(shown, "states") if meant and not state().graph.detail else shown
+    return {n: "words" if n in blocks and folded[n] == "states" else level for n, level in folded.items()}
 
 
 def opened_blocks(shown: Mapping[int, str]) -> tuple[int, ...]:

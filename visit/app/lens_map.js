@@ -23,6 +23,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const looked = data.of + data.chosen, moved = view.looked !== looked;
   if (moved) { view.looked = looked; view.column = data.heads[data.chosen] === undefined ? data.heads.length - 1 : data.chosen; }
   view.data = data;
+  const meant = data.rows.find((row) => data.meant.includes(row.state));
+  const hides = meant && data.folds.find((fold) => fold.first <= meant.depth && meant.depth <= fold.last);
+  if (hides && view.meant !== meant.state) view.open.add(hides.first);
+  view.meant = meant && meant.state;
   theme(root, view.probe);
   draw(view);
   if (moved) { // the column looked at is in sight where not all have room
@@ -131,7 +135,7 @@ function whole(view, row, fold, columns) {
   line.append(part("th", "rowheader", "", row.name));
   for (const n of columns) {
     const cell = row.cells[n], at = row.state === data.node && n === data.chosen;
-    const box = part("td", "gridcell", (n === data.chosen ? "chosen" : "") + (at ? " at" : ""));
+    const box = part("td", "gridcell", (n === data.chosen ? "chosen" : "") + (at ? " at" : "") + (n === data.chosen && row.state === view.meant ? " meant" : ""));
     const button = make("button", `${cell.c}${cell.q ? " q" : ""}`);
     button.append(make("bdi", "", cell.w));
     if (narrow) button.append(make("span", "", cell.v));

@@ -10,6 +10,7 @@ import streamlit as st
 from visit.app.cache import lens_under, st_lens_map
 from visit.app.lens_choice import seen, switch, told
 from visit.app.lens_trust import why_believe
+from visit.app.marks import marked
 from visit.app.prompt_bar import Subject
 from visit.app.state import change, state
 from visit.app.widgets import FOLDED_CONTROLS, READING_AID, component, folded, pager, plain, section, unfolding
@@ -62,7 +63,7 @@ def lens_map(subject: Subject) -> None:
         lens.readable_from if lens else None,
     )  # fmt: skip
     data = found | {
-        "chosen": subject.pos - shown.start, "node": state().graph.node,
+        "chosen": subject.pos - shown.start, "node": state().graph.node, "meant": list(marked("map").nodes),
         "of": repr((subject.key, tuple(shown), subject.target, key)),
     }  # fmt: skip
 

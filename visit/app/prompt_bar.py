@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -82,10 +83,11 @@ class Subject:
         return -1 if pos == len(self.acts.token_ids) - 1 else pos
 
 
-def prompt_bar() -> Subject:
+def prompt_bar(guide: Callable[[Subject], None] | None = None) -> Subject:
     """The shared bar on top of a page, one line where it fits: the text, its tokens, what comes next; the rest folded.
 
-    What is wrong with the prompt, its position or its words is said below the bar.
+    What is wrong with the prompt, its position or its words is said below the bar. `guide`: is told the subject before
+    anything of it is drawn, and may point at parts of the page (visit.app.marks); what it shows stands below the bar.
     """
     show_notes()
     enter_runs()
@@ -102,6 +104,8 @@ def prompt_bar() -> Subject:
     _chat_notes((model, acts))
     with more:
         subject = _more(model, acts, pos, st.container())
+    if guide is not None:
+        guide(subject)
     with tokens:
         token_box(subject)
     _what_example_shows()

@@ -9,6 +9,7 @@ from urllib.parse import urlencode, urlparse
 
 import streamlit as st
 
+from visit.app.guide import offer
 from visit.app.state import change, session, state, to_params
 from visit.app.widgets import component
 
@@ -25,13 +26,14 @@ def heading(title: str, answers: str) -> None:
 
 
 def actions() -> None:
-    """*Share* and *Projector* in one quiet row."""
+    """*Guide me*, *Share* and *Projector* in one quiet row."""
     with st.container(horizontal=True, width="content", gap="small", key="page_actions"):
         if state().projector:
             st.html(_PROJECTOR)
             st.button("Leave projector mode", icon=":material/close_fullscreen:", key="projector", on_click=change,
                       kwargs={"projector": False})  # fmt: skip
             return
+        offer()
         _share_menu()
         st.button("Projector", icon=":material/present_to_all:", key="projector", type="tertiary", on_click=change,
                   kwargs={"projector": True},

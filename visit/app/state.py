@@ -326,6 +326,7 @@ class State:
     answered: bool = False
     lesson: Annotated[str, _of_form(r"[a-z0-9][a-z0-9-]{0,39}", "it is no name of a lesson")] = ""
     step: Annotated[int, _number("“{}” is no step; steps are whole numbers from 0", r"\d{1,2}")] = 0  # of the lesson
+    guide: Annotated[int, _number("the guide has the steps 1 to 5", "[1-5]")] = 0  # 0: it is off
     opened: Annotated[
         str,
         _of_form(
@@ -500,6 +501,7 @@ class Session:
     clicked: dict[str, str] = dataclasses.field(default_factory=dict)  # … question → what was clicked for it last
     pasted: str = ""  # the text of a lesson
     picked: bool = False  # a node was chosen inside a fragment
+    marks: list[Any] = dataclasses.field(default_factory=list)  # of visit.app.marks, of this run of the page
 
 
 def session() -> Session:

@@ -9,7 +9,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
   };
   root.setAttribute('aria-label', data.label);
   const chips = data.tokens.map(([text, kind, title, breaks], pos) => {
-    const chip = make('span', `token ${kind}`), on = pos === data.chosen;
+    const meant = data.meant.includes(pos) ? ' meant' : '';
+    const chip = make('span', `token ${kind}${meant}`), on = pos === data.chosen;
     if (kind === 'start' || kind === 'control') {
       const sign = make('i', '', kind === 'start' ? 'anchor' : 'data_object');
       sign.setAttribute('aria-hidden', 'true');
@@ -46,6 +47,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
   root.scrollTop = old ?? 0;
   if (top < root.scrollTop || top + on.offsetHeight > root.scrollTop + root.clientHeight)
     root.scrollTop = Math.max(0, top - root.clientHeight / 2);
+  const meant = root.querySelector('.meant');
+  if (meant && root.meant !== String(data.meant)) meant.scrollIntoView({ block: 'nearest' });
+  root.meant = String(data.meant);
   root.version = data.version;
   root.onscroll = () => {
     root.classList.toggle('above', root.scrollTop > 6);
@@ -57,7 +61,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const next = parentElement.querySelector('.following');
   next.setAttribute('aria-label', 'What comes next');
   const bar = data.following.map(([text, prob, percent, role], n) => {
-    const word = make('button', `word ${role}`);
+    const word = make('button', `word ${role}${data.next && role === 'target' ? ' meant' : ''}`);
     if (role === 'against') word.append(make('i', '', 'not'));
     word.append(make('bdi', '', text), make('b', '', percent));
     word.style.setProperty('--share', `${100 * prob}%`);

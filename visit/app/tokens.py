@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from visit.app.marks import marked
 from visit.app.state import change, session
 from visit.app.widgets import component, plain
 from visit.text.numbers import percent
@@ -23,7 +24,7 @@ Next = tuple[str, float, str, str]  # a word that may come next, its probability
 def token_box(subject: Subject) -> None:
     """Chips of the tokens, the chosen one being the position looked at; the best guess, and what is asked about."""
     chips, following, words = _chips(subject), *_following(subject)
-    count = len(chips)
+    count, meant = len(chips), marked("prompt")
 
     def chosen_of(name: str, among: int, then: Callable[[int], None]) -> Callable[[], None]:
         def call() -> None:
@@ -36,7 +37,8 @@ def token_box(subject: Subject) -> None:
     if "next" in session().held:
         following = []
     data = {"tokens": [list(c) for c in chips], "chosen": subject.pos, "label": f"Tokens ({count})",
-            "version": str(chips), "following": [list(f) for f in following]}  # fmt: skip
+            "version": str(chips), "following": [list(f) for f in following],
+            "meant": list(meant.tokens), "next": "logits" in meant.nodes}  # fmt: skip
     html = (
         "<div class='bar'><div class='tokens' role='radiogroup'></div><div class='following' role='group'></div></div>"
     )

@@ -118,7 +118,22 @@ function update(view, data) {
       if (view.drawn && data.selected) view.stage.scrollIntoView({ block: "nearest", behavior: "smooth" });
     }
   } else if (view.selected) show(view);
+  pointAt(view, data.meant || []);
   view.drawn = true;
+}
+
+/** What a guide or a lesson points at: ringed, in sight, and all else dimmed while nothing is pointed at by hand. */
+function pointAt(view, ids) {
+  const nodes = new Set(ids.map((id) => view.index.get(id)).filter((i) => i !== undefined && view.groups[i]));
+  const edges = new Set(view.data.links.flatMap((link, e) => (nodes.has(link[0]) || nodes.has(link[1]) ? [e] : [])));
+  const before = view.said;
+  view.said = [...nodes].length ? JSON.stringify([ids, view.data.legend.caption]) : "";
+  if (!nodes.size && !view.meant) return;
+  view.meant = nodes.size ? { nodes, edges } : null;
+  light(view, view.current === null ? null : pathOf(view, view.current));
+  for (const ring of view.svg.querySelectorAll(".ring.meant")) ring.remove();
+  for (const i of nodes) view.lit.after(ringOf(view, i, 5, "ring meant"));
+  if (view.said && view.said !== before) for (const i of [...nodes].reverse()) reveal(view, i);
 }
 
 // ---- a file with several drawings, as there is no Python that could make another -------------------------------------
@@ -240,8 +255,8 @@ function seen(view, block) {
 }
 
 /** Scroll the frame, never the page, until the selected node is seen, and no further. */
-function reveal(view) {
-  const i = view.index.get(view.selected), frame = view.frame;
+function reveal(view, i = view.index.get(view.selected)) {
+  const frame = view.frame;
   if (i === undefined || !view.groups[i]) return;
   const [x, y] = place(view, i), right = frame.clientWidth - 160, bottom = frame.clientHeight - 40;
   if (x < 20 || x > right) frame.scrollLeft += x - (x < 20 ? 20 : right);
@@ -307,7 +322,7 @@ function reads(view, i) {
 }
 
 function light(view, lit) {
-  lit = lit || view.sticky;
+  lit = lit || view.sticky || view.meant;
   view.svg.classList.toggle("dim", !!lit);
   if (!lit) { view.lit.replaceChildren(); return; }
   const copies = document.createDocumentFragment();
@@ -466,9 +481,14 @@ function mark(view) {
   view.ring.remove();
   if (!view.groups[i]) return;
   for (const group of view.svg.querySelectorAll(`[data-i="${i}"]`)) group.classList.add("sel");
-  const box = view.groups[i].firstChild, at = (name, more) => +box.getAttribute(name) + more;
-  view.ring = shape("rect", { class: "ring", x: at("x", -3), y: at("y", -3), width: at("width", 6), height: at("height", 6), rx: at("rx", 3) });
+  view.ring = ringOf(view, i, 3, "ring");
   view.lit.after(view.ring);
+}
+
+/** A ring around a node's box, so many pixels from it. */
+function ringOf(view, i, away, name) {
+  const box = view.groups[i].firstChild, at = (side, more) => +box.getAttribute(side) + more;
+  return shape("rect", { class: name, x: at("x", -away), y: at("y", -away), width: at("width", 2 * away), height: at("height", 2 * away), rx: at("rx", away) });
 }
 
 function show(view) {

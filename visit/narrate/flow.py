@@ -6,6 +6,7 @@ A sentence is a list of pieces (text, node id or None): a piece with an id can b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -23,6 +24,61 @@ CARRIES = 0.08  # of the sum of all pushes towards the target: from here on a pa
 OPPOSES = 0.15  # of the same sum: from here on a pull the other way is worth a sentence
 
 
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """What the sentences about a pass at one position are made of: tables and words, nothing of the pass itself.
+
+    `states`: `analyses.lens_map` of the position; `moved`: `analyses.movers`; `recalls`: the ten words that the memory
+    value reads which gives most to the strongest head, none where no head pushes towards the target; `tokens`: those up
+    to the position; `target`, `distractor`: tokens; `fitted`: whether states are read through the fitted lens.
+    """
+
+    states: pd.DataFrame
+    moved: pd.DataFrame
+    recalls: tuple[str, ...]
+    tokens: tuple[str, ...]
+    target: str
+    distractor: str | None
+    fitted: bool
+
+    @property
+    def word(self) -> str:
+        return f"“{as_word(self.target)}”"
+
+    @property
+    def over(self) -> str:
+        """The target, and what it is compared with."""
+        return self.word if self.distractor is None else f"{self.word} over “{as_word(self.distractor)}”"
+
+    @property
+    def strongest(self) -> pd.Series | None:
+        """The head that adds most to the target; None where no head adds to it."""
+        heads = self.moved[self.moved["kind"] == "head"]
+        best = heads.loc[heads["contribution"].idxmax()]
+        return best if best["contribution"] > 0 else None
+
+
+def facts(
+    model: Model, acts: Activations, pos: int, target: int, distractor: int | None = None, lens: Lens | None = None
+) -> Facts:
+    """Gather what `story` and the guide tell of one position, once for both. `lens`: as of `story`."""
+    t = acts.index(pos)
+    words = [None if token is None else model.vocabulary[token] for token in (target, distractor)]
+    moved = movers(model, acts, t, target, distractor)
+    told = Facts(
+        lens_map(model, acts, target, [t], lens=lens), moved, (), acts.tokens[: t + 1], str(words[0]), words[1],
+        lens is not None,
+    )  # fmt: skip
+    head = told.strongest
+    if head is None:
+        return told
+    layer, number, source = int(head["layer"]), int(head["head"]), int(head["source_pos"])
+    assert acts.v is not None
+    vector = acts.v[layer, source, number // (model.n_heads // model.n_kv_heads)].to(model.wide)
+    recalls = read_vectors(model, vector @ model.W_O(layer)[number], k=10)["tokens"][0]
+    return replace(told, recalls=tuple(recalls))
+
+
 def story(
     model: Model, acts: Activations, pos: int, target: int, distractor: int | None = None, lens: Lens | None = None
 ) -> list[Sentence]:
@@ -30,26 +86,22 @@ def story(
 
     `lens`: the fitted lens that the stream is read through (None: the plain one); the sentence names it.
     """
-    t = acts.index(pos)
-    states = lens_map(model, acts, target, [t], lens=lens)
-    moved = movers(model, acts, t, target, distractor)
-    word = f"“{as_word(model.vocabulary[target])}”"
-    against = "" if distractor is None else f" over “{as_word(model.vocabulary[distractor])}”"
-    sentences = [
-        *_cautions(states, acts, t),
-        _rise(states, word, which_lens(lens is not None)),
-        *_sources(model, acts, t, target, moved, word, against),
-    ]
+    return story_of(facts(model, acts, pos, target, distractor, lens))
+
+
+def story_of(told: Facts) -> list[Sentence]:
+    """The same, of what was gathered."""
+    sentences = [*_cautions(told.states, told.tokens), rise(told), *_sources(told)]
     return [[piece for piece in sentence if piece[0]] for sentence in sentences]
 
 
-def _cautions(states: pd.DataFrame, acts: Activations, t: int) -> list[Sentence]:
+def _cautions(states: pd.DataFrame, tokens: Sequence[str]) -> list[Sentence]:
     """What a reader must know before anything is read into the answer: a weak guess, words that are spelled out."""
     found: list[Sentence] = []
     best, prob = states["top"].iloc[-1], float(states["top_prob"].iloc[-1])
     if prob < UNSURE:
         found.append([(f"The model is unsure here: its best guess, “{as_word(best)}”, has {percent(prob)}.", None)])
-    if words := spelled_words(acts.tokens[: t + 1]):
+    if words := spelled_words(tokens):
         named = ", ".join(f"“{word}”" for word in words)
         several = len(words) > 1
         found.append([(
@@ -65,8 +117,9 @@ def spelled_words(tokens: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(word for word in text.split("\n") if len(word) >= 4))
 
 
-def _rise(states: pd.DataFrame, word: str, as_read: str) -> Sentence:
-    """When the target becomes the first choice for good, and how sharply. `as_read`: by which lens."""
+def rise(told: Facts) -> Sentence:
+    """When the target becomes the first choice for good, and how sharply; its first node is the state where it does."""
+    states, word, as_read = told.states, told.word, which_lens(told.fitted)
     start = as_read[0].upper() + as_read[1:]
     ranks, probs, ids = (states[c].tolist() for c in ("rank", "prob", "state"))
     if ranks[-1] != 1:
@@ -104,22 +157,23 @@ def _rise(states: pd.DataFrame, word: str, as_read: str) -> Sentence:
     return [*sentence, (f", and ends at {percent(probs[-1])}.", None)]
 
 
-def _sources(
-    model: Model, acts: Activations, t: int, target: int, moved: pd.DataFrame, word: str, against: str
-) -> list[Sentence]:
+def _sources(told: Facts) -> list[Sentence]:
     """Which parts push towards the target, the strongest head's source, and what works against it."""
-    parts = moved[moved["kind"].isin(["head", "mlp_out", "resid_pre"])]
+    parts = told.moved[told.moved["kind"].isin(["head", "mlp_out", "resid_pre"])]
     push = float(parts["contribution"].clip(lower=0).sum())
     if not push > 0:
-        return [[(f"No head and no MLP pushes towards {word}{against}.", None)]]
+        return [[(f"No head and no MLP pushes towards {told.over}.", None)]]
     ranked = parts.sort_values("contribution", ascending=False)
     share = ranked.iloc[0]["contribution"] / push
-    sentences = [_strongest(ranked, share, f"{word}{against}")]
-    heads = ranked[ranked["kind"] == "head"]
-    if heads["contribution"].iloc[0] > 0:
+    sentences = [_strongest(ranked, share, told.over)]
+    head = told.strongest
+    if head is not None:
         named = share >= CARRIES and ranked.iloc[0]["kind"] == "head"
-        start: Sentence = [("It", None)] if named else [("Among the heads, the strongest is ", None)]
-        sentences.append([*start, *_taken(model, acts, t, target, heads.iloc[0], named)])
+        start: Sentence = [("It", None)]
+        if not named:
+            name = f"L{head['layer']} H{head['head']} ({_logits(head)})"
+            start = [("Among the heads, the strongest is ", None), (name, head["node"]), (", which", None)]
+        sentences.append([*start, (" ", None), *taken(told, head)])
     last = ranked.iloc[-1]
     if last["contribution"] < -OPPOSES * push:
         sentences.append([(_name(last, start=True), last["node"]), (f" works against it ({_logits(last)}).", None)])
@@ -143,27 +197,17 @@ def _strongest(ranked: pd.DataFrame, share: float, word: str) -> Sentence:
     return [*sentence, (".", None)]
 
 
-def _taken(model: Model, acts: Activations, t: int, target: int, row: pd.Series, named: bool) -> Sentence:
-    """From which token a head takes what it writes, and what that memory value reads. `named`: it has been already."""
-    layer, head, source = int(row["layer"]), int(row["head"]), int(row["source_pos"])
-    value = f"{row['node']}.value{source}"
-    group = model.n_heads // model.n_kv_heads
-    assert acts.v is not None
-    vector = acts.v[layer, source, head // group].to(model.wide) @ model.W_O(layer)[head]
-    words = read_vectors(model, vector, k=10)["tokens"][0]
-    place = "this very position" if source == t else f"position {source}"
-    part = row["source_contribution"] / row["contribution"] if row["contribution"] else 0.0
-    held = (
-        "takes it from" if model.vocabulary[target] in words else "draws on"
-    )  # the word itself, or what moves towards it
+def taken(told: Facts, head: pd.Series) -> Sentence:
+    """From which token the strongest head takes what it writes, and what that memory value reads."""
+    source, here = int(head["source_pos"]), len(told.tokens) - 1
+    place = "this very position" if source == here else f"position {source}"
+    part = head["source_contribution"] / head["contribution"] if head["contribution"] else 0.0
+    held = "takes it from" if told.target in told.recalls else "draws on"  # the word itself, or what moves towards it
     how = held if part > 0.5 else f"gathers its push from several tokens, {percent(part)} of it from"
-    where = f"{quoted(row['source_token'])} ({place}, pattern {short(row['pattern'])}), whose "
-    name: Sentence = [] if named else [(f"L{layer} H{head} ({_logits(row)})", row["node"])]
     return [
-        *name,
-        (f"{' ' if named else ', which '}{how} {where}", None),
-        ("memory value", value),
-        (f" reads {', '.join(f'“{as_word(w)}”' for w in words[:3])}.", None),
+        (f"{how} {quoted(head['source_token'])} ({place}, pattern {short(head['pattern'])}), whose ", None),
+        ("memory value", f"{head['node']}.value{source}"),
+        (f" reads {', '.join(f'“{as_word(w)}”' for w in told.recalls[:3])}.", None),
     ]
 
 

@@ -1,0 +1,125 @@
+"""The five steps of the guide: every number is the pass's own, and a cause is told by what was measured alone."""
+
+from __future__ import annotations
+
+import models
+import pytest
+import torch
+
+import visit
+from visit import Edit, ablate, capture, effects
+from visit.analyses.overview import lens_map, movers
+from visit.narrate.flow import facts
+from visit.narrate.guide import guide_steps, head_verdict
+from visit.text.numbers import percent, short, signed
+from visit.text.visible import as_word, quoted
+
+PROMPT = [5, 17, 3, 99, 41, 17, 8]
+
+
+def text(sentences) -> str:
+    return " ".join("".join(piece for piece, _ in s) for s in sentences)
+
+
+def told(model, acts, target, distractor=None):
+    found = facts(model, acts, -1, target, distractor)
+    source = int(found.strongest["source_pos"])
+    without = ablate(model, acts, Edit(f"embed.pos{source}", "mean", pos=source), -1, target, distractor)
+    measured = effects(model, acts, "heads", -1, target, distractor)
+    return found, measured, without, guide_steps(found, measured, without.table)
+
+
+@pytest.fixture(scope="module")
+def mini():
+    return visit.load_model("visit-mini")
+
+
+@pytest.mark.parametrize("name", ["visit-mini", "llama"])
+def test_every_number_of_the_steps_is_the_passes_own(name, mini):
+    model = mini if name == "visit-mini" else models.exact(name)
+    acts = capture(model, "The capital of Japan is the city of" if name == "visit-mini" else PROMPT)
+    target = int(acts.logits[-1].argmax())
+    _, measured, without, steps = told(model, acts, target)
+    prob = float(acts.logits[-1].double().softmax(-1)[target])
+    assert percent(prob) in text(steps[0].said) and as_word(model.vocabulary[target]) in text(steps[0].said)
+    assert steps[0].node == "logits"
+
+    map_ = lens_map(model, acts, target, [len(acts.token_ids) - 1])
+    row = map_[map_["state"] == steps[1].node].iloc[0]
+    assert row["rank"] == 1 and percent(row["prob"]) in text(steps[1].said)
+    assert (map_.loc[map_["depth"] >= row["depth"], "rank"] == 1).all()  # it stays the first choice
+
+    heads = movers(model, acts, -1, target)
+    heads = heads[heads["kind"] == "head"]
+    best = heads.loc[heads["contribution"].idxmax()]
+    assert steps[2].node == best["node"] and signed(best["contribution"]) in text(steps[2].said)
+    assert signed(heads["contribution"].sum()) in text(steps[2].said)
+
+    source = int(best["source_pos"])
+    assert steps[3].node == f"{best['node']}.value{source}" and steps[3].tokens == (source,)
+    assert quoted(acts.tokens[source]) in text(steps[3].said) and short(best["pattern"]) in text(steps[3].said)
+
+    run = capture(model, acts.token_ids, edits=[Edit(best["node"], "zero", pos=-1)])  # by a pass of its own
+    assert percent(float(run.logits[-1].double().softmax(-1)[target])) in text(steps[4].said)
+    assert percent(prob) in text(steps[4].said) and steps[4].said[0][1] == (
+        f"L{best['layer']} H{best['head']}",
+        best["node"],
+    )
+    if source < len(acts.token_ids) - 1:
+        assert percent(float(without.edited.logits[-1].double().softmax(-1)[target])) in text(steps[4].said)
+    else:
+        assert "its own position" in text(steps[4].said)
+    assert len(measured) == model.n_layers * model.n_heads
+
+
+def test_the_word_japan_is_the_cause_and_the_head_that_fetches_it_is_not(mini):
+    acts = capture(mini, "The capital of Japan is the city of")
+    steps = told(mini, acts, int(acts.logits[-1].argmax()))[3]
+    assert "“·Japan”" in text(steps[3].said)
+    last = text(steps[4].said)
+    assert "Is L4 H1 the cause? Not by itself." in last and "others make up for it" in last
+    assert "Is “·Japan” the cause? Yes: without it the answer is another." in last
+
+
+def test_nothing_is_called_a_cause_before_it_was_measured(mini):
+    acts = capture(mini, "The capital of Japan is the city of")
+    steps = guide_steps(facts(mini, acts, -1, int(acts.logits[-1].argmax())))
+    assert len(steps) == 5 and "has to be measured" in text(steps[4].said)
+    assert not any(word in text(s.said) for s in steps for word in ("because", "Yes", "Not by itself"))
+
+
+def test_a_verdict_follows_the_measured_change():
+    before = {"rank": 1, "prob": 0.9, "difference": float("nan")}
+
+    def row(prob, rank=1, contribution=2.0):
+        return {"contribution": contribution, "prob": prob, "rank": rank, "d_difference": float("nan")}
+
+    assert head_verdict(row(0.2, 3), before).startswith("Yes")
+    assert head_verdict(row(0.89), before) == "Not by itself."
+    assert head_verdict(row(0.95), before) == "Not by itself."
+    assert head_verdict(row(0.7), before).startswith("In part")
+    lower = before | {"rank": 7, "prob": 0.1}
+    assert head_verdict(row(0.012, 20), lower) == "Yes, as far as one head can be."
+
+
+def test_a_weak_guess_and_a_word_that_is_not_the_guess_are_said_first(mini):
+    acts = capture(mini, "The capital of United Kingdom is the city of")
+    weak = guide_steps(facts(mini, acts, -1, int(acts.logits[-1].argmax())))
+    assert "weak guess" in text(weak[0].said)
+    acts = capture(mini, "The capital of Japan is the city of")
+    other = guide_steps(facts(mini, acts, -1, mini.token_id(" Osaka")))
+    assert text(other[0].said).startswith("You ask about “·Osaka”") and "“·Tokyo” with 99.5 %" in text(other[0].said)
+
+
+def test_where_no_head_adds_to_it_there_is_none_to_follow():
+    model = models.small("gpt2")
+    acts = capture(model, PROMPT)
+    for target in range(60):
+        found = facts(model, acts, -1, target)
+        if found.strongest is None:
+            break
+        found.moved.loc[found.moved["kind"] == "head", "contribution"] = -torch.rand(1).item()
+    assert found.strongest is None
+    steps = guide_steps(found)
+    assert len(steps) == 5 and steps[2].node is None and steps[3].tokens == ()
+    assert "None: no head adds" in text(steps[2].said) and "none to remove" in text(steps[4].said)
