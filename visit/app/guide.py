@@ -18,7 +18,7 @@ from visit.app.widgets import sentences
 
 LAST_STEP = 5
 PAGES = ("flow",)
-_STYLE = Path(__file__).with_name("guide.css")
+_STRIP_STYLE = Path(__file__).with_name("guide.css")
 Way = tuple[str, str, dict[str, Any]]  # label, page, what the address then says
 
 
@@ -38,7 +38,7 @@ def show_strip(
     """
     now = state().guide
     step = steps[now - 1]
-    st.html(_STYLE)
+    st.html(_STRIP_STYLE)
     with st.container(key="guide_strip"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key="guide_head"):
             with st.container(key="guide_asks", width="stretch"):
