@@ -182,9 +182,9 @@ def st_story(name: str, prompt: Prompt, pos: int, target: int, distractor: int |
 @kept(64)
 def st_facts(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, lens: str = "") -> Any:
     """What the reading and the guide tell of a pass, gathered once for both."""
-    from visit.narrate.flow import facts
+    from visit.narrate.flow import gathered
 
-    return facts(*st_pass(name, prompt), pos, target, distractor, lens_under(name, lens))
+    return gathered(*st_pass(name, prompt), pos, target, distractor, lens_under(name, lens))
 
 
 @dataclass(eq=False)

@@ -58,7 +58,7 @@ class Facts:
         return best if best["contribution"] > 0 else None
 
 
-def facts(
+def gathered(
     model: Model, acts: Activations, pos: int, target: int, distractor: int | None = None, lens: Lens | None = None
 ) -> Facts:
     """Gather what `story` and the guide tell of one position, once for both. `lens`: as of `story`."""
@@ -86,12 +86,12 @@ def story(
 
     `lens`: the fitted lens that the stream is read through (None: the plain one); the sentence names it.
     """
-    return story_of(facts(model, acts, pos, target, distractor, lens))
+    return story_of(gathered(model, acts, pos, target, distractor, lens))
 
 
 def story_of(told: Facts) -> list[Sentence]:
     """The same, of what was gathered."""
-    sentences = [*_cautions(told.states, told.tokens), rise(told), *_sources(told)]
+    sentences = [*_cautions(told.states, told.tokens), appearance(told), *_sources(told)]
     return [[piece for piece in sentence if piece[0]] for sentence in sentences]
 
 
@@ -117,7 +117,7 @@ def spelled_words(tokens: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(word for word in text.split("\n") if len(word) >= 4))
 
 
-def rise(told: Facts) -> Sentence:
+def appearance(told: Facts) -> Sentence:
     """When the target becomes the first choice for good, and how sharply; its first node is the state where it does."""
     states, word, as_read = told.states, told.word, which_lens(told.fitted)
     start = as_read[0].upper() + as_read[1:]

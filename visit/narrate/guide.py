@@ -13,7 +13,7 @@ import pandas as pd
 from visit.causal.named_heads import changed_by
 from visit.causal.thresholds import ADDS, AS_MUCH, COSTS, MADE_UP
 from visit.narrate.causes import effect_text
-from visit.narrate.flow import UNSURE, Facts, rise, taken
+from visit.narrate.flow import UNSURE, Facts, appearance, taken
 from visit.text.node_id import part_name
 from visit.text.numbers import percent, short, signed
 from visit.text.visible import Sentence, as_word, quoted
@@ -37,7 +37,7 @@ def guide_steps(
     `effects`: `visit.effects` of all heads, None while they are not measured; `without`: the `table` of `visit.ablate`
     with the embedding of the source word replaced by its mean over the prompt. Source: ours.
     """
-    risen = rise(told)
+    risen = appearance(told)
     return [
         GuideStep("What does it predict?", [predicted(told)], "logits"),
         GuideStep("Where does it appear?", [risen], next((node for _, node in risen if node), None)),

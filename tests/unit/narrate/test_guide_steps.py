@@ -9,7 +9,7 @@ import torch
 import visit
 from visit import Edit, ablate, capture, effects
 from visit.analyses.overview import lens_map, movers
-from visit.narrate.flow import facts
+from visit.narrate.flow import gathered
 from visit.narrate.guide import guide_steps, head_verdict
 from visit.text.numbers import percent, short, signed
 from visit.text.visible import as_word, quoted
@@ -22,7 +22,7 @@ def text(sentences) -> str:
 
 
 def told(model, acts, target, distractor=None):
-    found = facts(model, acts, -1, target, distractor)
+    found = gathered(model, acts, -1, target, distractor)
     source = int(found.strongest["source_pos"])
     without = ablate(model, acts, Edit(f"embed.pos{source}", "mean", pos=source), -1, target, distractor)
     measured = effects(model, acts, "heads", -1, target, distractor)
@@ -83,7 +83,7 @@ def test_the_word_japan_is_the_cause_and_the_head_that_fetches_it_is_not(mini):
 
 def test_nothing_is_called_a_cause_before_it_was_measured(mini):
     acts = capture(mini, "The capital of Japan is the city of")
-    steps = guide_steps(facts(mini, acts, -1, int(acts.logits[-1].argmax())))
+    steps = guide_steps(gathered(mini, acts, -1, int(acts.logits[-1].argmax())))
     assert len(steps) == 5 and "has to be measured" in text(steps[4].said)
     assert not any(word in text(s.said) for s in steps for word in ("because", "Yes", "Not by itself"))
 
@@ -104,10 +104,10 @@ def test_a_verdict_follows_the_measured_change():
 
 def test_a_weak_guess_and_a_word_that_is_not_the_guess_are_said_first(mini):
     acts = capture(mini, "The capital of United Kingdom is the city of")
-    weak = guide_steps(facts(mini, acts, -1, int(acts.logits[-1].argmax())))
+    weak = guide_steps(gathered(mini, acts, -1, int(acts.logits[-1].argmax())))
     assert "weak guess" in text(weak[0].said)
     acts = capture(mini, "The capital of Japan is the city of")
-    other = guide_steps(facts(mini, acts, -1, mini.token_id(" Osaka")))
+    other = guide_steps(gathered(mini, acts, -1, mini.token_id(" Osaka")))
     assert text(other[0].said).startswith("You ask about “·Osaka”") and "“·Tokyo” with 99.5 %" in text(other[0].said)
 
 
@@ -115,7 +115,7 @@ def test_where_no_head_adds_to_it_there_is_none_to_follow():
     model = models.small("gpt2")
     acts = capture(model, PROMPT)
     for target in range(60):
-        found = facts(model, acts, -1, target)
+        found = gathered(model, acts, -1, target)
         if found.strongest is None:
             break
         found.moved.loc[found.moved["kind"] == "head", "contribution"] = -torch.rand(1).item()
