@@ -21,6 +21,12 @@ STREAMLITS: dict[tuple[str, str], str] = {
     "one too, and has no option for a name; the whole chart has one (`alt=` of st.altair_chart).",
 }
 
+# what is opened on pages, beside them as they open
+OPENED = [
+    "/flow?node=L4.head1&detail=4e&opened=map-table", "/memory?opened=pattern,life,head-picture,heads-list",
+    "/compare?view=difference&opened=apart-map-table", "/whatif?edits=L4.head1",
+]  # fmt: skip
+
 HEADINGS = """() => {
   const found = [];
   const walk = (node) => { for (const e of node.children) {
@@ -81,7 +87,7 @@ def test_every_page_of_the_navigation(chromium, address, look):
     drawn = 0
     pages = navigation(chromium, address)
     assert {"/flow", "/compare", "/whatif", "/memory", "/layernorm", "/neurons", "/study", "/glossary"} <= {*pages}
-    for path in pages:
+    for path in [*pages, *OPENED]:
         look.goto(address + path)
         look.locator("[data-testid=stMainBlockContainer] h1").first.wait_for(timeout=60_000)
         idle(look)

@@ -137,10 +137,11 @@ def test_a_selection_is_never_dimmed(page, words):
     assert "L8.head0.value0" in lit(page, words)
 
 
-def test_a_new_drawing_is_centred_on_its_open_block(page):
+@pytest.mark.parametrize("difference", [(("prompt", "one"), ("prompt", "two")), (("model", "one"), ("model", "two"))])
+def test_a_new_drawing_is_centred_on_its_open_block(page, difference):
     graphs = [make_graph(layers=tuple(range(30)), seed=seed) for seed in (0, 1)]
-    for graph, prompt in zip(graphs, ("one", "two"), strict=True):
-        graph.meta["prompt"] = prompt
+    for graph, (name, value) in zip(graphs, difference, strict=True):
+        graph.meta[name] = value
     show(page, flow_data(graphs[0], {22: "words"}))
     where = "document.querySelector('.frame').scrollLeft"
     for graph, opened in ((graphs[0], 22), (graphs[1], 6), (graphs[0], 22)):

@@ -15,6 +15,7 @@ PART_KINDS = {  # of `visit.causal.agreement`, with the colour of their points
     "adds by itself": HUE, "others make up": "#b8860b", "make up in part": "#d9b44a", "others build on it": "#2f6db3",
     "steers others": "#7a3e9d", "little": OUTLINE,
 }  # fmt: skip
+_SHAPES = ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross"]  # of the kinds, in their order
 NAMED = 8  # points with their name: those where contribution and effect disagree most
 _EFFECT_TIPS = {
     "name": "part", "contribution": "adds directly, logits", "influence": "influence, logits",
@@ -56,11 +57,12 @@ def disagreement(table: pd.DataFrame) -> Any:
         tooltip=[alt.Tooltip(f"{name}:N", title=title) for name, title in _EFFECT_TIPS.items()],
     )
     pick = alt.selection_point(name="part", fields=["node"], on="click", empty=False)
-    colour = alt.Color(
-        "kind:N", scale=alt.Scale(domain=list(PART_KINDS), range=list(PART_KINDS.values())),
-        legend=alt.Legend(title=None, orient="bottom", columns=3),  # six in a line are cut off at the edge
-    )  # fmt: skip
-    points = base.mark_circle(size=70, opacity=0.85, cursor="pointer").encode(color=colour).add_params(pick)
+    legend = alt.Legend(title=None, orient="bottom", columns=3)  # six in a line are cut off at the edge
+    kinds = list(PART_KINDS)
+    colour = alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=list(PART_KINDS.values())), legend=legend)
+    shape = alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=_SHAPES), legend=legend)
+    marks = base.mark_point(filled=True, size=70, opacity=0.85, cursor="pointer")
+    points = marks.encode(color=colour, shape=shape).add_params(pick)
     names = base.mark_text(align="left", dx=7, fontSize=11, color="currentColor").encode(text="label:N")
     agree = alt.Chart(line).mark_line(color=OUTLINE, strokeDash=[4, 4], strokeWidth=1).encode(x="x:Q", y="y:Q")
     return alt.layer(agree, points, names).properties(height=340)
@@ -95,9 +97,11 @@ def recovery(table: pd.DataFrame) -> Any:
         order=table["by"].map(names), kept=[percent(s) for s in table["share"]],
         back=[percent(r) if r == r else "–" for r in table["recovered"]],
     )  # fmt: skip
+    legend = alt.Legend(title="the parts kept, chosen", orient="bottom", symbolType="stroke", symbolSize=900,
+                        symbolStrokeWidth=2)  # fmt: skip
     colour = alt.Color(
         "order:N", scale=alt.Scale(domain=list(names.values()), range=["#5b6b7f", "#b8860b", HUE, OUTLINE]),
-        legend=alt.Legend(title="the parts kept, chosen", orient="bottom"),
+        legend=legend,
     )  # fmt: skip
     base = alt.Chart(shown).encode(
         x=alt.X("share:Q", scale=alt.Scale(type="log"), axis=alt.Axis(format="~%", title="share of the parts kept")),
@@ -105,5 +109,6 @@ def recovery(table: pd.DataFrame) -> Any:
         color=colour,
         tooltip=[alt.Tooltip("order:N", title="chosen"), alt.Tooltip("kept:N"), alt.Tooltip("back:N", title="back")],
     )
-    dashes = alt.StrokeDash("order:N", legend=None)
+    dashed = alt.Scale(domain=list(names.values()), range=[[1, 0], [7, 3], [3, 3], [1, 3]])
+    dashes = alt.StrokeDash("order:N", scale=dashed, legend=legend)  # one legend, of colours and dashes
     return alt.layer(base.mark_line().encode(strokeDash=dashes), base.mark_point(filled=True)).properties(height=340)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from visit.drawing.style import QUIET, SERIES
 from visit.figures.grids import Grid
 from visit.text.numbers import number, percent, short
 from visit.text.visible import as_word, visible
@@ -146,13 +147,17 @@ def alignment_chart(scores: pd.DataFrame, figure: int, chance: float) -> Any:
     base = alt.Chart(mean).encode(
         x=alt.X("layer:Q", axis=alt.Axis(tickMinStep=1, title="layer", grid=False)),
         y=alt.Y("score:Q", axis=alt.Axis(title="mean I₅₀"), scale=alt.Scale(domainMin=0)),
-        color=alt.Color("series:N", scale=alt.Scale(range=["#0b7a75", GOLD, "#6a4fb3"]),
+        color=alt.Color("series:N", scale=alt.Scale(range=list(SERIES[:3])),
                         legend=alt.Legend(title=None, orient="top", columns=2, labelLimit=130)),
         tooltip=tips,
     )  # fmt: skip
-    both = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=90) if mean["without"].any() else None
+    both = alt.Legend(
+        title=None, orient="bottom", columns=2, labelLimit=90, symbolType="stroke", symbolSize=900, symbolStrokeWidth=2,
+        symbolStrokeColor=QUIET,
+    ) if mean["without"].any() else None  # fmt: skip
     kinds = alt.Scale(domain=["with W_O", "without W_O"], range=[[1, 0], [5, 4]])
-    line = base.mark_line(point=True).encode(strokeDash=alt.StrokeDash("kind:N", scale=kinds, legend=both))
+    line = base.mark_line().encode(strokeDash=alt.StrokeDash("kind:N", scale=kinds, legend=both))
+    dots = base.mark_point(filled=True, size=30, opacity=1).encode(detail="kind:N")
     rule = alt.Chart(pd.DataFrame({"chance": [chance]})).mark_rule(strokeDash=[2, 3], color="#888888")
     rule = rule.encode(y="chance:Q")
-    return alt.layer(line, rule).properties(height=300)
+    return alt.layer(line, dots, rule).properties(height=300)
