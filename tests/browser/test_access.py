@@ -24,7 +24,8 @@ STREAMLITS: dict[tuple[str, str], str] = {
 # what is opened on pages, beside them as they open
 OPENED = [
     "/flow?node=L4.head1&detail=4e&opened=map-table", "/memory?opened=pattern,life,head-picture,heads-list",
-    "/compare?view=difference&opened=apart-map-table", "/whatif?edits=L4.head1",
+    "/compare?prompt_b=The capital of France is the city of&view=difference&opened=flows,apart-map-table",
+    "/whatif?edits=L4.head1",
 ]  # fmt: skip
 
 HEADINGS = """() => {

@@ -22,7 +22,7 @@ def grid(page, label: str):
 
 @pytest.fixture(scope="module")
 def memory(page):
-    page.goto(f"{page.address}/memory?head=L4.head1")
+    page.goto(f"{page.address}/memory?head=L4.head1&opened=pattern")
     page.get_by_text("L4 H1 at position 7").first.wait_for(timeout=60_000)
     idle(page)
     return page
@@ -59,7 +59,7 @@ def test_arrows_walk_home_and_end_lead_to_the_ends_and_enter_chooses(memory):
     memory.get_by_text("L7 H0 at position 7").first.wait_for(timeout=30_000)
     idle(memory)
     assert focused(memory).startswith("L7 H0;")  # a rerun does not take the cursor away
-    memory.goto(f"{memory.address}/memory?head=L4.head1")
+    memory.goto(f"{memory.address}/memory?head=L4.head1&opened=pattern")
     memory.get_by_text("L4 H1 at position 7").first.wait_for(timeout=60_000)
     idle(memory)
 
@@ -78,7 +78,7 @@ def test_a_pattern_is_walked_where_it_has_cells_and_chooses_the_position_that_lo
 
 
 def test_where_do_they_part_is_walked_and_lists_the_same(page):
-    page.goto(f"{page.address}/compare")
+    page.goto(f"{page.address}/compare?prompt_b=The capital of France is the city of")
     page.get_by_role("heading", name="Where do they part?").wait_for(timeout=60_000)
     idle(page)
     apart = grid(page, "after every block at every pair of tokens")
