@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from visit.app.room import AnswerBar, bars_html
 from visit.lessons.results import Given, Result, write_result
-from visit.lessons.room import MAX_ROOMS, Rooms
+from visit.lessons.room import LETTERS, MAX_ROOMS, WRONG_CODES, Rooms
 from visit.lessons.room_file import save_room
 from visit.lessons.shipped import shipped_lesson, shipped_text
 from visit.lessons.tally import room_steps
@@ -100,7 +100,7 @@ def test_a_removed_member_is_gone_and_is_told_so(rooms, monkeypatch):
     chooses(monkeypatch, "selectbox", "room_remove_who", 1)
     press(app.run(), "Remove")
     assert room.look(key).members == ()
-    assert not room.knows(token)
+    assert not room.knows(token) and "no longer in this room" in text(start("learn", room=room.code, me=token))
 
 
 def test_a_saved_room_opens_again_and_a_full_server_says_so(rooms, monkeypatch):
@@ -112,6 +112,58 @@ def test_a_saved_room_opens_again_and_a_full_server_says_so(rooms, monkeypatch):
     while rooms.count() < MAX_ROOMS:
         opened(rooms)
     assert f"holds {MAX_ROOMS} rooms" in text(press(start("room"), "Open the room"))
+
+
+# ---- joining ---------------------------------------------------------------------------------------------------------
+def join(app: AppTest, code: str, name: str = "") -> AppTest:
+    app.text_input(key="join_code").set_value(code)
+    app.text_input(key="join_name").set_value(name)
+    return press(app, "Join")
+
+
+def test_a_link_and_a_nickname_are_enough_and_a_reload_is_the_same_member(rooms):
+    room, key = opened(rooms)
+    app = join(start("learn", room=room.code.lower()), room.code, "<b>Ann</b>")
+    assert [m.name for m in room.look(key).members] == ["<b>Ann</b>"]
+    me = app.session_state["visit"].seat.me
+    room.answer(me, 0, "before.1", "1", "right")
+    again = start("learn", room=room.code, me=me, lesson="3-recall", step="0")
+    assert again.radio[0].value == 1, "what was answered before the reload"
+    assert len(room.look(key).members) == 1 and "\\<b\\>Ann" in text(again), "markup is text"
+    room.close(key)
+    assert "no longer in this room" in text(start("learn", room=room.code, me=me))
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [("AAAA", "A code is 4 letters"), ("", "A code is 4 letters"), ("<b>", "A code is 4 letters")],
+)  # fmt: skip
+def test_what_cannot_join_is_told_why(rooms, code, said):
+    room, key = opened(rooms)
+    assert said in text(join(start("learn"), code)) and room.look(key).members == ()
+
+
+def test_a_field_that_is_sent_ten_thousand_characters_makes_no_long_name(rooms):
+    room, key = opened(rooms)
+    join(start("learn"), room.code, "x" * 10_000)
+    assert all(len(member.name) <= 24 for member in room.look(key).members)
+
+
+def test_a_code_that_does_not_exist_is_said_and_cannot_be_tried_for_ever(rooms):
+    room, key = opened(rooms)
+    wrong = next(c * 4 for c in LETTERS if c * 4 != room.code)
+    assert "There is no room" in text(start("learn", room=wrong))
+    app = start("learn")
+    for _ in range(WRONG_CODES):
+        app = join(app, wrong)
+    assert "try again in 10 minutes" in text(join(app, room.code)) and room.look(key).members == ()
+
+
+def test_a_full_room_says_so(rooms):
+    room, _ = opened(rooms)
+    for _ in range(100):
+        room.join()
+    assert "This room is full" in text(join(start("learn"), room.code))
 
 
 # ---- bars and files --------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ from visit.text.visible import visible
 if TYPE_CHECKING:
     from visit.lessons.check import Judged
     from visit.lessons.queries import LearnerRun
+    from visit.lessons.room import Room
 
 MOST_OWN = 100  # lessons from files that a server holds
 
@@ -92,7 +94,24 @@ class LessonProgress:
 def progress(lesson: Lesson) -> LessonProgress:
     """This visitor's way through a lesson."""
     known: dict[str, LessonProgress] = session().progress
-    return known.setdefault(f"{lesson.name} {lesson.edition}", LessonProgress())
+    key = f"{lesson.name} {lesson.edition}"
+    if key not in known:
+        known[key] = LessonProgress(answers=_answers_in_class(lesson))
+    return known[key]
+
+
+def _answers_in_class(lesson: Lesson) -> dict[str, Given]:
+    """What the class has of this visitor's answers: a page that was loaded anew has none of its own."""
+    room = class_of(lesson)
+    if room is None:
+        return {}
+    replies = room.answers_of(session().seat.me)
+    tries = Counter(one.question for one in replies)
+    right = {"right": True, "wrong": False}
+    return {
+        one.question: Given(one.question, one.value, right.get(one.verdict), tries[one.question], min(one.hints, 3))
+        for one in replies
+    }
 
 
 def result(lesson: Lesson) -> Result:
@@ -111,6 +130,8 @@ def recorded(lesson: Lesson, step: int, given: Given) -> None:
     `step`: as in the address. Where the visitor sits in a class, the room is told, too.
     """
     progress(lesson).answers[given.question] = given
+    if class_of(lesson) is None:
+        return
     try:
         tell_room(given.question, given.given, given.right, given.hints)
     except VisitError as problem:
@@ -123,10 +144,15 @@ def class_step(lesson: Lesson, number: int) -> int:
     return min(number, len(lesson.steps) + 1)
 
 
+def class_of(lesson: Lesson) -> Room | None:
+    """The room of the visitor's class, where it takes this lesson."""
+    room = membership()
+    return room if room is not None and lesson_in(room.lesson).edition == lesson.edition else None
+
+
 def with_class(lesson: Lesson) -> None:
     """In a class that takes this lesson: how far it is, and what was revealed. Else nothing."""
-    room = membership()
-    if room is not None and lesson_in(room.lesson).edition == lesson.edition:
+    if class_of(lesson) is not None:
         class_strip(class_step(lesson, state().step), partial(go_to, lesson))
 
 

@@ -84,7 +84,7 @@ def lesson_in(text: str) -> Lesson:
 def record(key: str, given: str, right: bool | None, hints: int) -> None:
     """Tell the room, where there is one, what was answered to a question. `key`: its name in the lesson."""
     room = membership()
-    if room is not None:
+    if room is not None and given:  # a question that was skipped has no answer
         verdict = {True: "right", False: "wrong", None: "unchecked"}[right]
         room.answer(session().seat.me, step_of(key, len(room.steps)), key, given, verdict, hints)
 
@@ -117,8 +117,8 @@ def join_panel() -> Room | None:
 
 
 def _join() -> None:
-    room = ROOMS.find(st.session_state["join_code"], session().tries)
-    sit(Seat(room.code, room.join(st.session_state["join_name"])))
+    room = ROOMS.find(st.session_state.get("join_code", session().seat.room), session().tries)
+    sit(Seat(room.code, room.join(st.session_state.get("join_name", ""))))
 
 
 def leave() -> None:

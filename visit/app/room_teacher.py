@@ -10,6 +10,7 @@ import streamlit as st
 
 from visit.app import room_results
 from visit.app.follow import look_again
+from visit.app.lesson import keep_own
 from visit.app.room import ROOMS, STYLE, WAIT_SECONDS, attempt, bars_html, find_room, lesson_in, sit, tell_problem
 from visit.app.share import is_local, qr_code
 from visit.app.state import Seat, session, shown_errors, state
@@ -85,6 +86,7 @@ def _open_again(data: bytes) -> None:
 
 
 def _take_over(room: Room, key: str) -> None:
+    keep_own(room.lesson)  # students' addresses name it
     sit(Seat(room.code, "", key))
 
 
