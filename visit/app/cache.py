@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
 import streamlit as st
 
+from visit.app.shared import model_shelf
 from visit.errors import VisitError
 from visit.models.catalog import title
 from visit.text.markdown import plain
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from visit.graph.prune import Keep
     from visit.lenses.linear import Found, Lens
     from visit.models.model import Model
-    from visit.models.pool import Shelf
     from visit.models.tokens import Message
 
 Prompt: TypeAlias = "str | Message"  # as typed; to be wrapped by the model's chat template
@@ -36,22 +36,15 @@ R = TypeVar("R")
 PASSES_BYTES = 256 << 20  # of captured passes, for all users of one server together
 
 
-@st.cache_resource(show_spinner=False)
-def _shelf() -> Shelf:
-    from visit.models.pool import Shelf
-
-    return Shelf()
-
-
 def st_model(name: str) -> Model:
     """One model for all users; a bounded number stays in memory."""
-    return _shelf().get(name)
+    return model_shelf().get(name)
 
 
 def st_model_watched(name: str, place: Any) -> Model:
     """The same, with how far the reading is shown in `place`; it goes on if the visitor leaves meanwhile."""
     short = plain(title(name))
-    loading = _shelf().begin(name)
+    loading = model_shelf().begin(name)
     while not loading.ended.wait(0.1):
         if loading.total:
             share = loading.done / loading.total
@@ -80,9 +73,9 @@ def kept(entries: int, spinner: str | bool = False) -> Callable[[Callable[P, R]]
         def asked(*args: P.args, **named: P.kwargs) -> R:
             given: dict[str, Any] = {**dict(zip(parameters, args, strict=False)), **named}
             names = [given["name"]] if "name" in given else [given[side][0] for side in ("a", "b") if side in given]
-            editions = tuple(_shelf().edition(name) for name in names)
+            editions = tuple(model_shelf().edition(name) for name in names)
             if len(set(names)) == 2:
-                _shelf().together(*names)
+                model_shelf().together(*names)
             return found((editions, [value for key, value in given.items() if key[0] != "_"]), given)
 
         return asked
@@ -130,7 +123,7 @@ def st_capture(name: str, prompt: Prompt) -> Activations:
     def run() -> Activations:
         return capture(model, chat_prompt(model, prompt.text, prompt.system) if isinstance(prompt, Message) else prompt)
 
-    return _passes().get((_shelf().edition(name), prompt), run)
+    return _passes().get((model_shelf().edition(name), prompt), run)
 
 
 def st_pass(name: str, prompt: Prompt) -> tuple[Model, Activations]:

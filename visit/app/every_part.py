@@ -14,7 +14,7 @@ from visit.app.edit_list import take_out
 from visit.app.grid import grid
 from visit.app.measuring import UNASKED, measured
 from visit.app.prompt_bar import Subject
-from visit.app.prompt_sets import watched
+from visit.app.prompt_sets import on_model, watched
 from visit.app.state import CONTROLS, choice, segments, state
 from visit.app.widgets import (
     FOLDED_CONTROLS,
@@ -211,6 +211,7 @@ def believed(subject: Subject) -> None:
 
 def _comes_back(subject: Subject) -> None:
     from visit.causal.faithfulness import ORDERS, FaithfulnessJob, in_words
+    from visit.exact.question import Question
     from visit.figures.effects import recovery
     from visit.runs.answers import model_run_key
 
@@ -218,10 +219,14 @@ def _comes_back(subject: Subject) -> None:
         "All but the most important heads and neurons are replaced by their mean over this prompt, at this position. "
         "How much of the answer comes back?", help=explain("faithfulness"),
     )  # fmt: skip
-    question = subject.question
-    asked = (*subject.acts.token_ids,), subject.pos, subject.target, subject.distractor
+    acts, pos, target, distractor = subject.acts, subject.pos, subject.target, subject.distractor
+    asked = (*acts.token_ids,), pos, target, distractor
     key = model_run_key("faithfulness 1", subject.model, *asked)
-    run = watched("faithfulness", key, lambda: FaithfulnessJob.of(question, ORDERS, None, "last", 0), "Measure it")
+
+    def job(model: Any) -> FaithfulnessJob:
+        return FaithfulnessJob.of(Question(model, acts, pos, target, distractor), ORDERS, None, "last", 0)
+
+    run = watched("faithfulness", key, on_model(subject.model, job), "Measure it")
     if run is None or run.result is None or run.state != "done":
         return
     table = run.result

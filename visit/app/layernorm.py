@@ -11,7 +11,7 @@ import streamlit as st
 
 from visit.app.cache import st_target_shifts, st_token_shift
 from visit.app.prompt_bar import Subject
-from visit.app.prompt_sets import choose_set, watched
+from visit.app.prompt_sets import choose_set, on_model, watched
 from visit.app.state import change, listed, segments, state
 from visit.app.widgets import beside, downloads, on_point, plain
 from visit.figures import norms as figures
@@ -138,7 +138,9 @@ def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | N
         return
     key = run_key(SHIFT_RUN, model, chosen, norm, str(final))
     run = watched(
-        ("layernorm", chosen.hash, norm, str(final)), key, lambda: shift_job(model, chosen.rows, (norm,), final)
+        ("layernorm", chosen.hash, norm, str(final)),
+        key,
+        on_model(model, lambda model: shift_job(model, chosen.rows, (norm,), final)),
     )
     sums = None if run is None else run.result
     if sums is None or not sums.count:

@@ -16,11 +16,11 @@ import streamlit as st
 
 from visit.app.cache import PLAIN, Seen, st_fit_seconds, st_lens, st_model
 from visit.app.follow import look_again
-from visit.app.prompt_sets import SHARED
+from visit.app.prompt_sets import SHARED, on_model, stop_run, waits_for
 from visit.app.state import listed, segments, session, state
 from visit.app.widgets import plain
 from visit.errors import VisitError
-from visit.models.catalog import MINI, memory_at_hand, title
+from visit.models.catalog import MINI, is_hosted, memory_at_hand, title
 from visit.runs.worker import SLOW, Run
 from visit.text.glossary import explain
 from visit.text.markdown import escaped
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from visit.lenses.linear import Lens
+    from visit.models.model import Model
 
 LENSES = ("plain", "fitted")
 AGREES = 0.3  # of the positions: where fewer have the final top word already, a plain lens reads little
@@ -147,14 +148,12 @@ def _fit_key(model: str) -> Any:
 
 
 def _fit_job(name: str) -> Callable[[], Any]:
-    model = st_model(name)
-
-    def make() -> Any:
+    def make(model: Model) -> Any:
         from visit.lenses.fit_linear import LensFit
 
         return LensFit(model, keeps=True)
 
-    return make
+    return on_model(st_model(name), make)
 
 
 def _begin_alone(name: str) -> None:
@@ -200,7 +199,7 @@ def _begin_fit(name: str) -> None:
         keep_lens(st_model(name), run.result)
         return
     try:
-        SLOW.submit(_fit_key(name), _fit_job(name))
+        SLOW.submit(_fit_key(name), _fit_job(name), visitor=session().visitor if is_hosted() else None)
     except VisitError as problem:
         session().notes = [str(problem)]
 
@@ -211,18 +210,19 @@ def _watch_fit(key: Any, name: str) -> None:
     if run is None or not (run.alive or run.stopping):
         st.rerun()
     assert run is not None
-    now, place = run.progress, run.place
+    run.look(session().visitor)
+    now, waits = run.progress, waits_for(run)
     start = f"Fitting a lens to {plain(title(name))}"
     left = "" if now.seconds_left is None else f", about {duration(now.seconds_left)} left"
     if run.stopping:
         text = "Stops after the step at hand…"
-    elif place:
-        text = f"{start}: waits for {place} other run{'s' if place > 1 else ''}"
+    elif waits:
+        text = f"{start}: {waits}"
     else:
         text = f"{start}: {now.doing or 'begins'}{left}"
     st.progress(min(1.0, now.share), text)
     if not run.stopping:
-        st.button("Stop, and keep what is written", key="stop fit", help=SHARED, on_click=run.cancel)
+        st.button("Stop, and keep what is written", key="stop fit", help=SHARED, on_click=stop_run, args=(run,))
 
 
 def followed(models: tuple[str, ...], read: tuple[Seen, ...]) -> None:

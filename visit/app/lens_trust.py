@@ -9,10 +9,11 @@ import streamlit as st
 
 from visit.app.cache import lens_under, st_model
 from visit.app.follow import look_again
-from visit.app.prompt_sets import SHARED
+from visit.app.prompt_sets import SHARED, on_model, stop_run, waits_for
 from visit.app.state import session
 from visit.app.widgets import downloads, plain
 from visit.errors import VisitError
+from visit.models.catalog import is_hosted
 from visit.runs.worker import SLOW
 from visit.text.markdown import escaped
 from visit.text.numbers import duration
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from visit.lenses.linear import Lens
+    from visit.models.model import Model
 
 PROMPTS, ASKED = 24, 72  # that the controls run, and that the model is asked to find so many that it answers
 
@@ -65,16 +67,15 @@ def _show_controls(name: str, lens: Lens, key: str) -> None:
 
 def _begin_controls(about: Any, name: str, key: str) -> None:
     try:
-        SLOW.submit(about, _control_job(name, key))
+        SLOW.submit(about, _control_job(name, key), visitor=session().visitor if is_hosted() else None)
     except VisitError as problem:  # too many runs wait
         session().notes = [str(problem)]
 
 
 def _control_job(name: str, key: str) -> Callable[[], Any]:
-    model = st_model(name)
     lens = lens_under(name, key)
 
-    def make() -> Any:
+    def make(model: Model) -> Any:
         from visit.lenses.trust import ControlRun
         from visit.runs.answers import fitting, right
         from visit.runs.prompts import shipped_set
@@ -86,7 +87,7 @@ def _control_job(name: str, key: str) -> Callable[[], Any]:
             raise VisitError("The controls need prompts that the model answers, and it answers none of the facts here.")
         return ControlRun(model, lens, known[:PROMPTS])
 
-    return make
+    return on_model(st_model(name), make)
 
 
 def _watch_controls(about: Any) -> None:
@@ -97,10 +98,11 @@ def _watch_controls(about: Any) -> None:
     assert run is not None
     now = run.progress
     left = "" if now.seconds_left is None else f", about {duration(now.seconds_left)} left"
-    waits = f"waits for {run.place} other run{'s' if run.place and run.place > 1 else ''}" if run.place else ""
+    run.look(session().visitor)
+    waits = waits_for(run)
     st.progress(min(1.0, now.share), waits or f"{now.done} of {now.total or '…'} blocks{left}")
     if not run.stopping:
-        st.button("Stop, and keep what is done", key="stop controls", help=SHARED, on_click=run.cancel)
+        st.button("Stop, and keep what is done", key="stop controls", help=SHARED, on_click=stop_run, args=(run,))
 
 
 def _control_table(table: pd.DataFrame) -> None:

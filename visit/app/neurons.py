@@ -11,7 +11,7 @@ import streamlit as st
 from visit.app.cache import st_active, st_index_seconds
 from visit.app.follow import look_again
 from visit.app.prompt_bar import Subject
-from visit.app.prompt_sets import SHARED, choose_set, short_name, start_run, watched
+from visit.app.prompt_sets import SHARED, choose_set, on_model, short_name, start_run, stop_run, watched
 from visit.app.state import change, choice, field, listed, segments, session, state, take
 from visit.app.widgets import beside, downloads, on_point, on_row, plain, words_cell
 from visit.errors import VisitError
@@ -279,8 +279,8 @@ def _every_token(subject: Subject, prompts: PromptSet, layer: int, neuron: int) 
     st.markdown("**The tokens that activate it most**")
     model = subject.model
     key = run_key(TOKENS_RUN, model, prompts, layer, neuron)
-    run = watched(("tokens", prompts.hash, layer, neuron), key,
-                  lambda: tokens_job(model, prompts.rows, layer, neuron), "Look at every token of the set")  # fmt: skip
+    make = on_model(model, lambda model: tokens_job(model, prompts.rows, layer, neuron))
+    run = watched(("tokens", prompts.hash, layer, neuron), key, make, "Look at every token of the set")
     sums = None if run is None else run.result
     if sums is None or not sums.prompts:
         return
@@ -365,7 +365,11 @@ def statistics(subject: Subject, chosen: PromptSet) -> tuple[Any, Any] | bool:
                                       help="The paper counts the 100 most active of 4,096 neurons, 2.44 %; elsewhere "
                                       "the same share.")  # fmt: skip
     key = run_key(NEURON_RUN, model, chosen, share)
-    run = watched(("neurons", chosen.hash, share), key, lambda: neuron_job(model, chosen.rows, float(share) / 100))
+    run = watched(
+        ("neurons", chosen.hash, share),
+        key,
+        on_model(model, lambda model: neuron_job(model, chosen.rows, float(share) / 100)),
+    )
     if run is None:
         return False
     index = every_neuron(model, "What this set's neurons write, and Figure 8, are shown")
@@ -456,7 +460,7 @@ def every_neuron(model: Model, why: str) -> Any:
     def offer(text: str, label: str) -> None:
         st.caption(text)
         if st.button(label, key="every neuron", icon=":material/play_arrow:"):
-            start_run(key, lambda: StaticRun(model), SLOW)
+            start_run(key, on_model(model, StaticRun), SLOW)
 
     run = SLOW.find(key)
     if run is None:
@@ -465,7 +469,7 @@ def every_neuron(model: Model, why: str) -> Any:
             offer(f"{why} once every neuron is read as words: {rows:,} rows of the weights, about {duration(seconds)}, "
                   "once for this model. The rest of the page does not wait for it.", "Read every neuron")  # fmt: skip
             return None
-        run = SLOW.submit(key, lambda: StaticRun(model))
+        run = SLOW.submit(key, on_model(model, StaticRun))
         with suppress(VisitError):  # told below
             run.wait(PATIENCE)
     if run.state == "done":
@@ -489,8 +493,9 @@ def _watch_rows(key: Any, name: str, rows: int) -> None:
     if run is None or not run.alive:
         st.rerun()
     assert run is not None
+    run.look(session().visitor)
     st.progress(min(1.0, run.progress.done / max(run.progress.total, 1)), _rows_so_far(run, name, rows))
-    st.button("Stop, and keep what is read", key="stop every neuron", help=SHARED, on_click=run.cancel)
+    st.button("Stop, and keep what is read", key="stop every neuron", help=SHARED, on_click=stop_run, args=(run,))
 
 
 def _rows_so_far(run: Run, name: str, rows: int) -> str:

@@ -5,6 +5,7 @@ How many of its shipped prompts a model answers is counted once, by one run in t
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from visit.app.follow import look_again
-from visit.app.state import field, segments, state
+from visit.app.shared import kept_set, model_shelf
+from visit.app.state import field, segments, session, state
 from visit.app.widgets import beside, plain
 from visit.errors import VisitError
+from visit.models.catalog import is_hosted
 from visit.runs.answers import ANSWERED_RUN, Answered, answering, fitting, run_key
 from visit.runs.prompts import MAX_SET_BYTES, NOTES_SHOWN, PromptSet, all_shipped, read_prompts, shipped, shipped_set
 from visit.runs.worker import WORKER, Run, Worker
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from visit.models.model import Model
 
 OWN = "own"
+HOSTED_PROMPTS = 1_000  # of a set on a hosted app: a run of one visitor must not keep the others waiting for an hour
 COUNTED_UNASKED = 1_000_000_000  # parameters; what a larger model answers is counted when somebody wants it
 
 
@@ -60,7 +64,11 @@ def choose_set(model: Model, filtered: bool = True) -> PromptSet | None:
         return None
     if found is None:
         return None
-    found = fitting(model, found, targets=only)
+    if is_hosted() and len(found.rows) > HOSTED_PROMPTS:
+        st.caption(f"This app is hosted for many: {HOSTED_PROMPTS:,} of the {len(found.rows):,} prompts are taken, "
+                   "evenly spread.")  # fmt: skip
+        found = part_of(found, HOSTED_PROMPTS)
+    found = readable(model, found, only)
     if only:
         part = _answered(model, found, of=found if name == OWN else all_shipped(model.name))
         if part is None:
@@ -75,7 +83,7 @@ def choose_set(model: Model, filtered: bool = True) -> PromptSet | None:
 
 def _answered(model: Model, asked: PromptSet, of: PromptSet) -> Answered | None:
     """What the model answers of a set, found by a run over `of`, which holds it; None before every row was asked."""
-    key, make = run_key(ANSWERED_RUN, model, of), lambda: answering(model, of)
+    key, make = run_key(ANSWERED_RUN, model, of), on_model(model, lambda model: answering(model, of))
     run = WORKER.find(key)
     if run is not None and run.alive and run.background:
         WORKER.submit(key, make)  # somebody waits for it now
@@ -90,7 +98,7 @@ def _answered(model: Model, asked: PromptSet, of: PromptSet) -> Answered | None:
 def _count(model: Model) -> Run | None:
     """The run that counts which shipped prompts a model answers: found, remembered on disk, or begun."""
     every = all_shipped(model.name)
-    key, make = run_key(ANSWERED_RUN, model, every), lambda: answering(model, every)
+    key, make = run_key(ANSWERED_RUN, model, every), on_model(model, lambda model: answering(model, every))
     run = WORKER.find(key) or WORKER.recall(key, make)
     if run is None and sum(weight.numel() for weight in model.hf.parameters()) <= COUNTED_UNASKED:
         with suppress(VisitError):  # too many runs wait; another time
@@ -139,11 +147,27 @@ def _own_set() -> PromptSet | None:
     file = right.file_uploader(f"Or a file: .txt, .csv, .jsonl, {most} MB at most", ["txt", "csv", "jsonl"],
                                max_upload_size=most)  # fmt: skip
     if file is not None:
-        return read_prompts(file.getvalue(), file.name)
+        return own_set(file.getvalue(), file.name)
     if text.strip():
-        return read_prompts(text)
+        return own_set(text.encode("utf-8", "surrogatepass"))
     st.info("Paste prompts, or choose a file.", icon=":material/edit:")
     return None
+
+
+def own_set(content: bytes, name: str | None = None) -> PromptSet:
+    """A pasted or uploaded set, by its content."""
+    return kept_set(("read", hashlib.sha256(content).digest(), name), lambda: read_prompts(content, name))
+
+
+def part_of(promptset: PromptSet, count: int) -> PromptSet:
+    """A part of a set, which is the same object as long as the set is."""
+    return kept_set(("spread", promptset.identity, count), lambda: promptset.spread(count))
+
+
+def readable(model: Model, promptset: PromptSet, targets: bool) -> PromptSet:
+    """The prompts of a set that a model can read."""
+    key = "fitting", model_shelf().edition(model.name), promptset.identity, targets
+    return kept_set(key, lambda: fitting(model, promptset, targets))
 
 
 def _notes(found: PromptSet) -> None:
@@ -186,10 +210,44 @@ def _done_so_far(run: Run) -> str:
     return now.doing or f"{now.done:,} of {now.total:,} prompts"
 
 
+def on_model(model: Model, make: Callable[[Model], Any]) -> Callable[[], Any]:
+    """What makes a job when its turn comes. It names its model and takes it from the pool then.
+
+    Jobs that wait, each with a model of its own, would hold more models in memory than the pool allows.
+    """
+    from visit.models.fingerprint import fingerprint
+
+    shelf, name, weights = model_shelf(), model.name, fingerprint(model)
+
+    def made() -> Any:
+        found = shelf.get(name)
+        if fingerprint(found) != weights:
+            raise VisitError(f"{name!r} has changed since this run was asked for. Start it again.")
+        return make(found)
+
+    return made
+
+
 def start_run(key: Any, make: Callable[[], Any], worker: Worker = WORKER) -> None:
-    """Start a run, or go on with it, and look at it."""
-    worker.submit(key, make)
+    """Start a run, or go on with it, and look at it. On a hosted app a visitor has one: the one before is given up."""
+    worker.submit(key, make, visitor=session().visitor if is_hosted() else None)
     st.rerun()
+
+
+def stop_run(run: Run) -> None:
+    """Stop a run; on a hosted app, where somebody else waits for it, wait no longer."""
+    if is_hosted():
+        run.leave(session().visitor)
+    else:
+        run.cancel()
+
+
+def waits_for(run: Run) -> str:
+    """`3 before you, about 40 s`, empty where nobody is."""
+    if not run.place:
+        return ""
+    seconds = run.seconds_before
+    return f"{run.place} before you" + ("" if seconds is None else f", about {duration(seconds)}")
 
 
 def _watch_run(key: Any, name: str, follow: int | None) -> None:
@@ -198,18 +256,19 @@ def _watch_run(key: Any, name: str, follow: int | None) -> None:
     if run is None or not (run.alive or run.stopping) or (follow is not None and run.progress.done >= follow):
         st.rerun()
     assert run is not None
-    now, place = run.progress, run.place
+    run.look(session().visitor)
+    now, waits = run.progress, waits_for(run)
     if run.stopping:
         text = "Stops after the step at hand…"
-    elif place:
-        text = f"Waits for {place} other run{'s' if place > 1 else ''}"
+    elif waits:
+        text = waits
     elif now.rate:
         text = f"{_done_so_far(run)}; about {duration(now.seconds_left or 0)} left"
     else:
         text = "Begins…"
     st.progress(min(1.0, now.share), text)
     if not run.stopping:
-        st.button("Stop, and keep what is done", key=f"stop {name}", help=SHARED, on_click=run.cancel)
+        st.button("Stop, and keep what is done", key=f"stop {name}", help=SHARED, on_click=stop_run, args=(run,))
 
 
-SHARED = "Equal requests share one run: it stops for everybody who watches it, and everybody can resume it."
+SHARED = "Equal requests share one run: where somebody else waits for it, it goes on for them. Everybody can resume it."

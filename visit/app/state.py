@@ -128,7 +128,7 @@ Position = Annotated[int, _number("“{}” is no position; positions are whole 
 Positive = Annotated[int, _number(_MANY, r"(?!0+$)\d{1,6}")]
 Amount = Annotated[str, _amount_text]
 Ranges = Annotated[str, _of_form(_RANGES, "“{}” is no list of layers; write 3, 3-5 or 0,3,7-9")]
-Node = Annotated[str, _of_form(_NODE_ID, "it is no node; nodes look like L3.head5")]
+NodeText = Annotated[str, _of_form(_NODE_ID, "it is no node; nodes look like L3.head5")]
 
 
 # ---- what the pages show ---------------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ class Graph:
     )
     parts: Literal["both", "attention", "mlp"] = "both"
     carried: bool = False  # heads, memory values and attention outputs are read through the fitted lens, too
-    node: Node = ""
+    node: NodeText = ""
 
     @property
     def pins(self) -> tuple[str, ...]:

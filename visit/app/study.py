@@ -13,11 +13,13 @@ from visit.app.cache import kept
 from visit.app.follow import look_again
 from visit.app.marks import named_part
 from visit.app.prompt_bar import show_notes, shown_model
-from visit.app.prompt_sets import choose_set, start_run, watched
+from visit.app.prompt_sets import choose_set, on_model, part_of, start_run, watched
+from visit.app.shared import kept_set, model_shelf
 from visit.app.sidebar import show_ledger
 from visit.app.state import CONTROLS, change, choice, field, listed, session, state, value_of
 from visit.errors import VisitError
 from visit.figures import study as figures
+from visit.models.catalog import is_hosted
 from visit.runs.prompts import PromptSet
 from visit.studies.captions import SECOND, caption_of
 from visit.studies.settings import ALIGNED, FIGURES, Settings, read_through, settled
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from visit.models.model import Model
     from visit.runs.worker import Run
 
+HOSTED_SECONDS = 600.0  # that a study may take on a hosted app, as it is forecast
 LOOK_EVERY = 5.0  # seconds between two looks at an opened figure
 
 
@@ -53,13 +56,16 @@ def page() -> None:
         prompts, settings = _study_controls(model, chosen)
     lens = fitted_lens(model)  # where there is one, Figure 14 and "early" show both
     settings = read_through(settings, lens)
-    prompts = studied(model, prompts, settings)
+    usable = "studied", model_shelf().edition(model.name), prompts.identity, settings.pos, settings.correct
+    prompts = kept_set(usable, partial(studied, model, prompts, settings))
     key = study_key(model, prompts, settings)
 
-    def make() -> Any:
+    def study(model: Model) -> Any:
         from visit.studies.run import StudyRun
 
         return StudyRun(model, prompts.rows, settings, lens)
+
+    make = on_model(model, study)
 
     if session().run_study:
         session().run_study = False
@@ -128,7 +134,7 @@ def _study_controls(model: Model, chosen: PromptSet) -> tuple[PromptSet, Setting
             _number_field("seed", "Seed", 999_999, "Of the bootstrap: the same seed gives the same bands.", 110, 0)
     settings = _settings_asked(model)
     st.caption(f"Asked for: {_in_words(settings, model)}.")
-    return chosen.spread(None if state().studies.count == "all" else int(state().studies.count)), settings
+    return (chosen if state().studies.count == "all" else part_of(chosen, int(state().studies.count))), settings
 
 
 def _in_words(settings: Settings, model: Model) -> str:
@@ -209,6 +215,11 @@ def _before_run(
     table, quick = st_study_seconds(key, model, prompts, settings)
     st.markdown(forecast_sentence(table, len(prompts.rows)))
     seconds = float(table["seconds"].sum())
+    if is_hosted() and seconds > HOSTED_SECONDS:
+        st.info(f"This app is hosted for many: a run may take {duration(HOSTED_SECONDS)}. Take fewer prompts, figures "
+                "or layers, or run VISIT on your own machine.", icon=":material/group:")  # fmt: skip
+        if quick is None or quick[2] > HOSTED_SECONDS:
+            return
     with st.container(horizontal=True):
         if quick is None:
             if st.button("Run", key="run study", type="primary", icon=":material/play_arrow:"):
@@ -221,6 +232,8 @@ def _before_run(
                 icon=":material/bolt:", on_click=_take_quick, args=(few, count, len(chosen.rows)),
                 help="Figures: " + ", ".join(map(_called, few.figures)) + ". The controls above then say so.",
             )  # fmt: skip
+            if is_hosted() and seconds > HOSTED_SECONDS:
+                return
             if st.button(f"Run all: about {duration(seconds)}", key="run study", icon=":material/play_arrow:"):
                 run()
     if seconds >= 2:

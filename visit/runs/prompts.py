@@ -66,6 +66,13 @@ class PromptSet:
         rows = [[r.prompt, r.target, r.distractor] for r in self.rows]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
+    @cached_property
+    def identity(self) -> str:
+        """A fingerprint of all that the set holds, names, lines and notes too."""
+        rows = [[r.prompt, r.target, r.distractor, r.line, r.relation] for r in self.rows]
+        notes = [[note.line, note.reason] for note in self.notes]
+        return hashlib.sha256(json.dumps([self.name, rows, notes]).encode()).hexdigest()
+
     @property
     def prompts(self) -> tuple[str, ...]:
         return tuple(row.prompt for row in self.rows)

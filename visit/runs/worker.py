@@ -3,8 +3,10 @@
 A run takes its items batch by batch; between two batches the model is free for everybody else. Equal keys share one
 run, others wait in a queue. What a run has done so far can be read, is kept when it is cancelled, and is written to a
 file now and then, so that a run that was cut off goes on from there. The file of a whole run stays, in a folder with a
-bound, and answers equal requests after the program was started again. A run in the background, which nobody has asked
-for, makes room for every other between two batches.
+bound, and answers equal requests after the program was started again. A run that stands back, because nobody has asked
+for it or nobody has looked at it for a minute, makes room for every other between two batches.
+
+A server for many gives the visitor's name with each request: one has one run in a lane, and a new one takes its place.
 
 The thread is a daemon of our own: those of `ThreadPoolExecutor` are waited for when the program ends, before anything
 could tell them to stop, and Ctrl-C would take as long as the run.
@@ -17,7 +19,9 @@ import logging
 import os
 import sys
 import threading
+import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -27,7 +31,8 @@ from visit.cache import Store, cache_folder, weight
 from visit.errors import VisitError
 from visit.runs.job import CHECKPOINT_SECONDS, Job, Progress, RunFile, drive, how_far
 
-MAX_WAITING = 20  # runs in the queue
+MAX_WAITING = 60  # runs in the queue
+WATCHED = 60.0  # seconds after a look in which somebody counts as one who waits
 NICE = 10  # of a lane that stands back: at 5 it read no faster, and a page took 1.4 times as long beside it, not 1.1
 RESULT_BYTES = 256 << 20  # of ended runs' results, the least recently asked for going first
 
@@ -40,6 +45,9 @@ class Run:
         self._make: Any = make
         self.state = "waiting"
         self.progress = Progress()
+        self.asked_by: set[str] = set()
+        self._looks: dict[str, float] = {"": time.monotonic()}  # who -> when they last looked; "": its beginning
+        self.worked = 0.0  # seconds
         self.error: VisitError | None = None
         self._stop, self._ended = threading.Event(), threading.Event()
         self._result: Any = None
@@ -50,6 +58,28 @@ class Run:
         """The result; while the run goes on or after it was cancelled, of what is done so far. None before that."""
         self._looked_at = True
         return self._result
+
+    def look(self, who: str = "") -> None:
+        """Say, again and again, that `who` waits for it."""
+        self._looks[who] = time.monotonic()
+
+    def leave(self, who: str) -> None:
+        """`who` waits no longer: it is cancelled, unless somebody else does."""
+        self._looks.pop(who, None)
+        self.asked_by.discard(who)
+        since = time.monotonic() - WATCHED
+        if not self.asked_by and not any(seen > since for name, seen in list(self._looks.items()) if name):
+            self.cancel()
+
+    @property
+    def stands_back(self) -> bool:
+        """Whether it makes room for others: nobody has asked for it, or nobody looks any more."""
+        return self.background or time.monotonic() - max(list(self._looks.values())) > WATCHED
+
+    @property
+    def seconds_before(self) -> float | None:
+        """About how long until its turn comes; None where nobody knows yet, or it has come."""
+        return self._worker.seconds_before(self)
 
     @property
     def place(self) -> int | None:
@@ -113,35 +143,44 @@ class Worker:
         self._queue: list[Run] = []
         self._current: Run | None = None
         self._thread: threading.Thread | None = None
+        self._took: deque[float] = deque(maxlen=8)  # seconds of the last runs
 
-    def submit(self, key: Hashable, make: Callable[[], Job], background: bool = False) -> Run:
+    def submit(
+        self, key: Hashable, make: Callable[[], Job], background: bool = False, visitor: str | None = None
+    ) -> Run:
         """The run of this key: the one that waits, goes on or is done already, else a new one in the queue.
 
         `background`: it waits until nobody else's run does, and makes room for one that comes; it is taken out of the
         background when it is submitted again without this.
 
-        `make` builds the job, in the worker's thread. A cancelled or failed run is started again, from its file where
-        there is one; where that is whole, nothing is left to do. `key` says all that the result depends on, in strings
-        and numbers: `run_key`.
+        `visitor`: who asks, on a server for many: another run that only they have asked for is given up.
+
+        `make` builds the job, in the worker's thread, when its turn comes: it should hold names, not a model. A
+        cancelled or failed run is started again, from its file where there is one; where that is whole, nothing is left
+        to do. `key` says all that the result depends on, in strings and numbers: `run_key`.
         """
         with self._change:
             run = self.find(key)
+            if visitor is not None:
+                for other in [other for other in self.runs() if visitor in other.asked_by and other is not run]:
+                    other.leave(visitor)
             if run and (run.state == "done" or run.alive):
                 run.background = run.background and background
-                self._queue.sort(key=lambda other: other.background)  # those in the background go last
+                if visitor is not None:
+                    run.asked_by.add(visitor)
+                run.look(visitor or "")
                 return run
             if len(self._queue) >= MAX_WAITING:
                 raise VisitError(f"{MAX_WAITING} runs are waiting already. Come back when some of them are done.")
             run = Run(key, make, self, background)
-            self._enqueue(run)
+            if visitor is not None:
+                run.asked_by.add(visitor)
+                run.look(visitor)
+            self._queue.append(run)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="visit-worker", daemon=True)
                 self._thread.start()
             return run
-
-    def _enqueue(self, run: Run) -> None:
-        self._queue.append(run)
-        self._queue.sort(key=lambda other: other.background)  # among equals who came first
 
     def find(self, key: Hashable) -> Run | None:
         """The newest run of this key, whatever became of it; None when there is none (any more)."""
@@ -169,12 +208,23 @@ class Worker:
     def runs(self) -> list[Run]:
         """The one that goes on and those that wait, in their order."""
         with self._change:
-            return [*([self._current] if self._current else []), *self._queue]
+            waiting = sorted(self._queue, key=lambda run: run.stands_back)  # among equals who came first
+            return [*([self._current] if self._current else []), *waiting]
 
     def wanted_by_others(self, run: Run) -> bool:
-        """Whether a run in the background should make room."""
+        """Whether a run that stands back should make room."""
         with self._change:
-            return run.background and any(not other.background for other in self._queue)
+            return run.stands_back and any(not other.stands_back for other in self._queue)
+
+    def seconds_before(self, run: Run) -> float | None:
+        """How long the runs before it will take: what they say of themselves, else what the last ones took."""
+        with self._change:
+            runs = self.runs()
+            before = runs[: runs.index(run)] if run in runs else []
+            usual = sum(self._took) / len(self._took) if self._took else None
+            takes = [usual if one.progress.seconds_left is None else one.progress.seconds_left for one in before]
+        known = [seconds for seconds in takes if seconds is not None]
+        return sum(known) if before and len(known) == len(before) else None
 
     def drop(self, run: Run) -> None:
         """Take a run that waits out of the queue."""
@@ -209,15 +259,20 @@ class Worker:
                 if not self._queue:
                     self._thread = None
                     return
-                run = self._current = self._queue.pop(0)
+                run = self._current = min(self._queue, key=lambda run: run.stands_back)
+                self._queue.remove(run)
                 run.state = "running"
+            began = time.monotonic()
             state, error = self._attempt(run)
+            run.worked += time.monotonic() - began
             with self._change:
                 self._current = None
                 if state == "waiting":  # it has made room
                     run.state = state
-                    self._enqueue(run)
+                    self._queue.append(run)
                 else:
+                    if state == "done":
+                        self._took.append(run.worked)
                     run.end(state, error)
                     self._keep(run)
                 self._change.notify_all()

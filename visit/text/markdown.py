@@ -14,7 +14,7 @@ _COMMAND = re.compile(r"(`[^`\n]{1,200}`)")
 
 # A bare address becomes a link even when its signs are escaped: it is looked for in what the reader has made of them.
 # A word joiner, which nobody sees, parts it.
-_ADDRESS = re.compile(r"(?<=:)(?=//)|(?i:(?<=www))(?=\.)|(?=@)")
+_ADDRESS = re.compile(r"(?<=:)(?=//)|(?i:(?<=www))(?=\.)|(?=@[-\w]+\.)")
 
 
 def plain(text: str) -> str:
