@@ -28,7 +28,7 @@ def test_only_answered_prompts_through_the_neurons(page):
     page.get_by_text("of 70 prompts are answered correctly").wait_for(timeout=60_000)
     page.get_by_text("of 70 answered)").wait_for(timeout=60_000)
     page.get_by_role("button", name="Run").click()
-    page.get_by_text("regularization neurons in").first.wait_for(timeout=60_000)
+    page.get_by_text("always active, but none meets").first.wait_for(timeout=60_000)
     page.get_by_text("Among its layer's most active on").wait_for(timeout=60_000)
     assert page.errors == []
 
@@ -70,7 +70,7 @@ def test_clicks_on_the_charts_choose_a_layer_and_a_neuron(page):
     page.get_by_text("ln1, layer 5").wait_for(timeout=20_000)
     assert "layer=5" in page.url
     opened(page, "neurons?set=plain&answered=1")
-    page.get_by_text("regularization neurons in").first.wait_for(timeout=60_000)
+    page.get_by_text("always active, but none meets").first.wait_for(timeout=60_000)
     rows = page.locator("[data-testid=stDataFrame]").first
     rows.click(position={"x": 20, "y": 55})
     page.get_by_text("Neuron L7 N").first.wait_for(timeout=20_000)

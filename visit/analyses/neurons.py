@@ -271,6 +271,10 @@ def weight_profile(
     return table.astype({"neuron": "Int64"})
 
 
+_HALF = 0.5  # of a neuron's top words: from here on it reads as function words
+_EXCEPTIONAL = 90  # percentile of its layer: "exceptionally high" norms, in numbers of ours
+
+
 def regularization_table(stats: pd.DataFrame) -> pd.DataFrame:
     """The paper's claims layer by layer: a row per layer of `visit.analyses.neuron_sets.statistics_table`.
 
@@ -290,10 +294,43 @@ def regularization_table(stats: pd.DataFrame) -> pd.DataFrame:
             "norm_percentile": always["norm_percentile"].median(),
             "entropy_percentile": always["entropy_percentile"].median(),
             "function_share": always["function_share"].max(), "layer_function_share": own["function_share"].mean(),
-            "function_neurons": always[always["function_share"] >= 0.5]["neuron"].tolist(),
+            "function_neurons": always[always["function_share"] >= _HALF]["neuron"].tolist(),
             "rogue": int((always["rogue_dims"].map(len) > 0).sum()),
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def meets_paper(stats: pd.DataFrame) -> pd.Series:
+    """Which neurons are regularization neurons as the paper describes them: more than always active.
+
+    They stand in the last quarter of the layers, read as function words by half or more, are longer than nine in ten
+    of their layer, have an entropy above its median, and an outlier weight in a rogue dimension of the stream. `stats`:
+    `visit.analyses.neuron_sets.statistics_table`. Source: paper section 5.3; the bounds are ours.
+    """
+    layers = sorted(stats["layer"].unique())
+    late = layers[-max(1, len(layers) // 4)]
+    return (
+        stats["is_regularization"] & (stats["layer"] >= late) & (stats["function_share"] >= _HALF)
+        & (stats["norm_percentile"] >= _EXCEPTIONAL) & (stats["entropy_percentile"] >= 50)
+        & (stats["rogue_dims"].map(len) > 0)
+    )  # fmt: skip
+
+
+def regularization_verdict(stats: pd.DataFrame) -> tuple[bool, str]:
+    """Whether any neuron that is always active is one of the paper's regularization neurons, and a sentence on it."""
+    always, meets = int(stats["is_regularization"].sum()), stats[meets_paper(stats)]
+    if not always:
+        return False, "No neuron is always active here; the paper finds such neurons in its late layers."
+    many = f"{always} neuron{'s are' if always > 1 else ' is'} always active"
+    if meets.empty:
+        return False, (f"{many}, but none meets the paper's other criteria for a regularization neuron (late, long, of "
+                       "high entropy, writing function words, with outlier weights in rogue dimensions).")  # fmt: skip
+    names = ", ".join(f"L{row.layer} N{row.neuron}" for row in meets.head(6).itertuples())
+    more = f" and {len(meets) - 6} more" if len(meets) > 6 else ""
+    return (
+        True,
+        f"{many}, of which {len(meets)} meet all criteria of the paper's regularization neurons: {names}{more}.",
+    )
 
 
 def regularization_findings(summary: pd.DataFrame, stats: pd.DataFrame, prompts: int) -> list[str]:
@@ -303,8 +340,8 @@ def regularization_findings(summary: pd.DataFrame, stats: pd.DataFrame, prompts:
     always = stats[stats["is_regularization"]]
     first, last = late["layer"].iloc[0], late["layer"].iloc[-1]
     found = [
-        f"{len(always)} regularization neurons in {prompts:,} prompts. The paper finds at least one in each layer of "
-        f"the last quarter; here {int(have.sum())} of {len(late)} do (from layer {first} to {last})."
+        f"{len(always)} neurons are always active in {prompts:,} prompts. The paper finds at least one in each layer "
+        f"of the last quarter; here {int(have.sum())} of {len(late)} have one (from layer {first} to {last})."
     ]
     if always.empty:
         return found

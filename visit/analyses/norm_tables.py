@@ -28,7 +28,7 @@ from visit.models.model import Model
 from visit.models.provenance import provenance
 from visit.runs.job import finish
 from visit.runs.prompts import as_rows
-from visit.text.numbers import signed
+from visit.text.numbers import short, signed
 
 DRAWS = 1000  # of the bootstrap
 _RESAMPLED = 16 << 20  # numbers of a resampling held at once
@@ -175,6 +175,35 @@ def _resampled(values: np.ndarray[Any, Any], draws: int, generator: Any) -> np.n
         counts = [np.bincount(generator.integers(0, n, n), minlength=n) for _ in range(min(chunk, draws - start))]
         parts.append(np.stack(counts).astype(float) @ values / n)
     return np.concatenate(parts)
+
+
+def filter_verdict(test: pd.DataFrame) -> bool | None:
+    """Whether the norm filters function words: they lose, more than content words do, over all and in most layers.
+
+    False where they lose less, or gain more. That they merely gain less, or lose in a few layers, is no filter: None,
+    undecided. `test`: `filter_test`.
+    """
+    every, layers = test.iloc[-1], test[test["layer"].notna()] if len(test) > 1 else test
+    loses = (test["falls_more"] == "yes") & (test["function_mean"] < 0)
+    if loses.iloc[-1] and float(loses[layers.index].mean()) >= 0.5:
+        return True
+    return False if every["falls_more"] == "no" else None
+
+
+_TINY = 0.1  # percentage points a word
+
+
+def filter_in_plain_words(test: pd.DataFrame) -> str:
+    """The last row of `filter_test` for people: `On average a function word loses 0.008 points more than …`."""
+    row = test.iloc[-1]
+    points = 100 * abs(float(row["difference"]))
+    size = f"{short(points)} percentage points"
+    if row["falls_more"] == "undecided":
+        return f"On average function and content words cannot be told apart: {size} between them may be chance."
+    loses, more = row["function_mean"] < 0, row["falls_more"] == "yes"
+    way = ("loses", "more" if more else "less") if loses else ("gains", "less" if more else "more")
+    weight = ": tiny, but not by chance" if points < _TINY else ", and not by chance"
+    return f"On average a function word {way[0]} {size} {way[1]} than a content word{weight}."
 
 
 def filter_sentence(test: pd.DataFrame) -> str:

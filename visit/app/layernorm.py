@@ -128,7 +128,7 @@ def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | N
     """The paper's section 5.2 and appendix E on a set of prompts: Figures 7, 21, 22, Tables 1 to 6, and the test."""
     from visit.analyses.function_words import FILE, function_words
     from visit.analyses.norm_sets import SHIFT_RUN, shift_job
-    from visit.analyses.norm_tables import tables_of
+    from visit.analyses.norm_tables import filter_in_plain_words, filter_verdict, tables_of
     from visit.runs.answers import run_key
 
     st.header("Over a set of prompts", anchor=False)
@@ -151,7 +151,11 @@ def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | N
     )  # fmt: skip
     words = function_words(st.session_state.get("function_words") or None)
     tables, verdict = tables_of(model, sums, norm, layer, mean, words)
-    st.markdown(f"**Are function words filtered?** {plain(verdict)}")
+    holds = filter_verdict(tables["test"])
+    word = "undecided" if holds is None else "agrees" if holds else "differs"
+    st.markdown(f"**{word}** with the paper, in which a norm filters function words. "
+                f"{plain(filter_in_plain_words(tables['test']))}")  # fmt: skip
+    st.caption(plain(verdict))
     with beside("classes"):
         left, right = st.columns(2, gap="large")
     left.altair_chart(figures.class_distributions(tables["classes"]), width="stretch",
@@ -161,7 +165,8 @@ def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | N
     st.caption(f"{sums.count:,} prompts, last token. Left: how much probability words of either kind gain or lose "
                "(bar: the "
                "middle half; ◆: the mean). Right: the mean of function words minus that of content words, with a 95 % "
-               "bootstrap interval over words.")  # fmt: skip
+               "bootstrap interval over words. Both scales are symmetric-logarithmic: equal steps are equal factors, "
+               "on either side of 0.")  # fmt: skip
     with st.expander("The list of function words: look at it, change it", icon=":material/list:"):
         if "function_words" not in st.session_state:
             st.session_state["function_words"] = FILE.read_text(encoding="utf-8")

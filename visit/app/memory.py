@@ -253,7 +253,7 @@ def _columns(target: str) -> dict[str, Any]:
         ),
         "contribution": number("Contribution", format="%+.3f", help=explain("contribution")),
         "value": text("Its memory value reads", help=explain("value")),
-        "negated": text("Turned round it reads", help=negated),
+        "negated": text("With a minus it reads", help=negated),
         "key": text("Its key reads", help=explain("key")),
         "query": text("The query, as it sees it, reads", help=explain("query")),
         "own": number("Rank of its own token", help=own),

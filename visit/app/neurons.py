@@ -13,7 +13,7 @@ from visit.app.follow import look_again
 from visit.app.prompt_bar import Subject
 from visit.app.prompt_sets import SHARED, choose_set, on_model, short_name, start_run, stop_run, watched
 from visit.app.state import change, choice, field, listed, segments, session, state, take
-from visit.app.widgets import beside, downloads, on_point, on_row, plain, words_cell
+from visit.app.widgets import beside, downloads, on_point, on_row, plain, unfolding, words_cell
 from visit.errors import VisitError
 from visit.figures import neurons as figures
 from visit.runs.prompts import PromptSet
@@ -153,7 +153,7 @@ def word_search(subject: Subject, waits: bool) -> None:
     st.dataframe(
         shown, hide_index=True, height=360, placeholder="–", **on_row("found", nodes, take_neuron), column_config={
             "layer": "Layer", "matrix": "Matrix", "neuron": "Row", "head": "Head",
-            "sign": st.column_config.TextColumn("Read", help="With a negative coefficient a row is turned round."),
+            "sign": st.column_config.TextColumn("Read", help="Negative: its least probable words."),
             "place": number("Place", help="Of the word among the row's top words."), "tokens": "Top words",
             "entropy": number("Entropy, bits", format="%.2f", help=explain("entropy")),
             "norm": number("Norm", format="%.3g", help=explain("norm")),
@@ -200,7 +200,7 @@ def card(subject: Subject, prompts: PromptSet | None, found: tuple[Any, Any] | N
     made = neuron_card(subject.model, index, *chosen, stats, sums, () if prompts is None else prompts.prompts)
     st.header(f"Neuron L{chosen[0]} N{chosen[1]}", anchor=False)
     if "freq" in made:
-        always = ", a regularization neuron" if made["is_regularization"] else ""
+        always = ", that is, always" if made["is_regularization"] else ""
         st.markdown(
             f"Among its layer's most active on **{percent(made['freq'])}** of {made['prompts']:,} prompts{always}; "
             f"activation {signed(made['mean'])} on average, {signed(made['max'])} at most."
@@ -232,7 +232,7 @@ def _own_words(words: pd.DataFrame, all_read: bool) -> None:
     st.dataframe(shown, hide_index=True, placeholder="–", column_config={
         "role": st.column_config.TextColumn("Its", width=60),
         "tokens": "Top words",
-        "negated": "Top words, turned round",
+        "negated": "Top words with a negative coefficient",
         "entropy": number("Entropy, bits", format="%.2f", help=explain("entropy")),
         "entropy_percentile": number("… percentile", format="%.0f", help=among),
         "norm": number("Norm", format="%.3g", help=explain("norm")),
@@ -357,7 +357,7 @@ def statistics(subject: Subject, chosen: PromptSet) -> tuple[Any, Any] | bool:
     False before a run; True where they wait for every neuron to be read as words.
     """
     from visit.analyses.neuron_sets import NEURON_RUN, neuron_job, statistics_table
-    from visit.analyses.neurons import regularization_findings, regularization_table
+    from visit.analyses.neurons import regularization_findings, regularization_table, regularization_verdict
     from visit.runs.answers import run_key
 
     model = subject.model
@@ -378,11 +378,15 @@ def statistics(subject: Subject, chosen: PromptSet) -> tuple[Any, Any] | bool:
         return index is None
     with st.container(horizontal=True, vertical_alignment="bottom"):
         measure: Any = st.segmented_control("Activity", required=True, wrap=True, **segments("activity"))
-        threshold = st.slider("Always on: among the most active on more than", 0.5, 1.0, 0.85, 0.01, width=360)
+        threshold = st.slider("Always active: among the most active on more than", 0.5, 1.0, 0.85, 0.01, width=360)
     stats = statistics_table(model, sums, index, measure, threshold)
     summary = regularization_table(stats)
-    for sentence in regularization_findings(summary, stats, sums.prompts):
-        st.markdown(plain(sentence))
+    agrees, verdict = regularization_verdict(stats)
+    st.markdown(f"**{'agrees' if agrees else 'differs'}**: {plain(verdict)}")
+    with unfolding("neuron-findings", "The paper's claims about them, one by one") as opened:
+        if opened:
+            for sentence in regularization_findings(summary, stats, sums.prompts):
+                st.caption(plain(sentence))
     st.altair_chart(
         figures.norm_entropy(stats, None, state().neurons.neuron, threshold), width="stretch",
         **on_point("figure8", "neuron", lambda point: take_neuron(point["node"])),
@@ -408,22 +412,22 @@ def _card_summary(summary: pd.DataFrame) -> None:
     })  # fmt: skip
     number, text = st.column_config.NumberColumn, st.column_config.TextColumn
     st.dataframe(shown, hide_index=True, placeholder="–", column_config={
-        "layer": "Layer", "count": number("Always on", help="How many neurons of this layer."), "which": "Which",
+        "layer": "Layer", "count": number("Always active", help="How many neurons of this layer."), "which": "Which",
         "top": text("Most frequent", help="The neuron that is most often among its layer's most active."),
         "freq": number("Its share", format="%.0f %%", help="Of the prompts in which it is among the most active."),
         "norm": number("Norm", format="%.0f", help=f"{_MEDIAN} by norm, 0 to 100."),
         "entropy": number("Entropy", format="%.0f", help=f"{_MEDIAN} by entropy, 0 to 100."),
         "words": number("Function", format="%.0f %%", help="Function words among the top words of one of those that "
-                                                           "are always on, the highest share."),
+                                                           "are always active, the highest share."),
         "all": number("… of all", format="%.0f %%", help="The mean share over all neurons of the layer."),
-        "spoken": text("Read so", help="Always on, and at least half of its top words are function words."),
+        "spoken": text("Write function words", help="Half of their top words or more."),
         "rogue": number("Rogue", help="How many of them have an outlier weight in a rogue dimension of the stream."),
     })  # fmt: skip
-    st.caption("Layer by layer: the neurons that are always on, and how they compare with the others of their layer "
-               "(norm and entropy: their median percentile).")  # fmt: skip
+    st.caption("Layer by layer: the neurons that are always active, and how they compare with the others of their "
+               "layer (norm and entropy: their median percentile).")  # fmt: skip
 
 
-_MEDIAN = "The median percentile of those that are always on, among the neurons of their layer,"
+_MEDIAN = "The median percentile of those that are always active, among the neurons of their layer,"
 
 
 def figure9(subject: Subject, stats: Any, sums: Any) -> None:

@@ -11,6 +11,7 @@ from visit.figures.maps import HUE, INK
 from visit.text.numbers import percent, signed
 from visit.text.visible import as_word
 
+FUNCTION, CONTENT = "#7a5cc0", "#64748b"  # kinds of words, which are neither good nor bad
 FALL = "#c24a08"  # what loses, as in the drawing
 POINTS = 1500  # of a scatter: the words that move most; the others lie on the line at 0
 _COLOURS = [
@@ -136,7 +137,7 @@ def shift_scatter(real: pd.DataFrame, control: pd.DataFrame, named: int = 6) -> 
         })  # fmt: skip
         base = alt.Chart(points).encode(
             x=alt.X("id:Q", axis=alt.Axis(title="token id", grid=False)),
-            y=alt.Y("delta:Q", axis=alt.Axis(title="Δ probability", format="+~%"),
+            y=alt.Y("delta:Q", axis=alt.Axis(title="Δ probability (symmetric log scale)", format="+~%"),
                     scale=alt.Scale(type="symlog", constant=max(most / 100, 1e-12), domain=[-most, most])),
             color=alt.Color("way:N", scale=alt.Scale(domain=["rises", "falls"], range=[HUE, FALL]), legend=None),
             tooltip=[alt.Tooltip("word:N"), alt.Tooltip("probs:N", title="probability"), alt.Tooltip("id:Q")],
@@ -198,10 +199,11 @@ def class_distributions(summary: pd.DataFrame) -> Any:
         probs=[_change_text(*both) for both in zip(summary["before_mass"], summary["after_mass"], strict=True)],
     )
     order = rows["place"].drop_duplicates().tolist()
+    rows = rows.assign(**{name: 100 * rows[name] for name in ("q05", "q25", "median", "q75", "q95", "mean")})
     small = float(rows[["q05", "q95", "mean"]].abs().to_numpy().max()) / 1000
     scale = alt.Scale(type="symlog", constant=max(small, 1e-15))
-    axis = alt.Axis(title="Δ probability a word", format="+.2~g")
-    colour = alt.Color("kind:N", scale=alt.Scale(domain=["function", "content"], range=[FALL, HUE]),
+    axis = alt.Axis(title="change, percentage points a word (symmetric log scale)", format="+.1~g", tickCount=7)
+    colour = alt.Color("kind:N", scale=alt.Scale(domain=["function", "content"], range=[FUNCTION, CONTENT]),
                        legend=alt.Legend(title=None, orient="top"))  # fmt: skip
     tips = [alt.Tooltip("kind:N", title="words"), alt.Tooltip("words:Q", title="how many"),
             alt.Tooltip("mean:Q", format="+.2e"), alt.Tooltip("median:Q", format="+.2e"),
@@ -220,6 +222,9 @@ def class_distributions(summary: pd.DataFrame) -> Any:
     return alt.layer(zero, whisker, box, middle, mean).properties(height=300, width="container")
 
 
+_SAYS = {"yes": "function words lose more", "no": "they lose less", "undecided": "undecided"}
+
+
 def interval_chart(test: pd.DataFrame) -> Any:
     """Function words minus content words per layer, with its 95 % interval; coloured by what the interval says.
 
@@ -227,15 +232,19 @@ def interval_chart(test: pd.DataFrame) -> Any:
     """
     import altair as alt
 
-    rows = test.assign(place=["all" if pd.isna(n) else str(n) for n in test["layer"]])
+    points = {name: 100 * test[name] for name in ("difference", "low", "high")}
+    says = [_SAYS[answer] for answer in test["falls_more"]]
+    rows = test.assign(place=["all" if pd.isna(n) else str(n) for n in test["layer"]], says=says, **points)
     small = float(rows[["low", "high"]].abs().to_numpy().max()) / 1000
     scale = alt.Scale(type="symlog", constant=max(small, 1e-15))
-    axis = alt.Axis(title="function − content, Δ a word", format="+.2~g")
-    legend = alt.Legend(title="function words fall more, or rise less", orient="top", titleLimit=280)
-    says = alt.Scale(domain=["yes", "no", "undecided"], range=[FALL, HUE, "#888888"])
+    axis = alt.Axis(
+        title="function − content, percentage points a word (symmetric log scale)", format="+.1~g", tickCount=7
+    )
+    legend = alt.Legend(title=None, orient="top", labelLimit=320)
+    scale_of = alt.Scale(domain=list(_SAYS.values()), range=[HUE, FALL, "#888888"])
     base = alt.Chart(rows).encode(
         x=alt.X("place:N", sort=rows["place"].tolist(), axis=alt.Axis(title="layer", labelAngle=0)),
-        color=alt.Color("falls_more:N", scale=says, legend=legend),
+        color=alt.Color("says:N", scale=scale_of, legend=legend),
         tooltip=[alt.Tooltip("place:N", title="layer"), alt.Tooltip("difference:Q", format="+.2e"),
                  alt.Tooltip("low:Q", format="+.2e"), alt.Tooltip("high:Q", format="+.2e")],
     )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from visit.analyses.neurons import regularization_findings, regularization_table
-from visit.analyses.norm_tables import filter_sentence
+from visit.analyses.norm_tables import filter_sentence, filter_verdict
 from visit.cache import cache_folder
 from visit.errors import VisitError
 from visit.lenses.linear import Lens, checked
@@ -183,14 +183,8 @@ def _of_others(model: Model, sums: StudySums, made: dict[str, pd.DataFrame]) -> 
 
 
 def _filters(test: pd.DataFrame, prompts: int) -> Verdict:
-    """Whether ln1 filters function words: they lose, more than content words do, over all and in most layers.
-
-    That they merely gain less, or lose in a few layers, is no filter: undecided. The interval is over words.
-    """
-    every, layers = test.iloc[-1], test[test["layer"].notna()]
-    loses = (test["falls_more"] == "yes") & (test["function_mean"] < 0)
-    share = float(loses[layers.index].mean())
-    holds = True if loses.iloc[-1] and share >= 0.5 else False if every["falls_more"] == "no" else None
+    """Whether ln1 filters function words. The interval is over words."""
+    holds = filter_verdict(test)
     claim = "ln1 takes probability from function words and punctuation, more than from content words, in most layers"
     sentence = filter_sentence(test)
     if prompts < FEW_PROMPTS:

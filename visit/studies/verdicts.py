@@ -411,9 +411,9 @@ def _figure_early(found: Evidence) -> list[Verdict]:
     if lens == "fitted" and early:
         top1 = [found.curves(f"{EARLY}/{name}")[DEPTHS.index("top1")][:, early].mean(1) for name in ("fitted", "plain")]
         made.append(judged(
-            "The fitted lens names the final word in more blocks than the plain one", "more often by",
-            [top1[0] - top1[1]], prompts, note="; over the blocks before the last",
-            size=lambda *_: f"in {percent(float(top1[0][0]))} of them, plain {percent(float(top1[1][0]))}",
+            "Before the last block the fitted lens names the final word more often than the plain one", "more often by",
+            [top1[0] - top1[1]], prompts, note="; mean over blocks",
+            size=lambda *_: f"{percent(float(top1[0][0]))} of the prompts, plain {percent(float(top1[1][0]))}",
         ))  # fmt: skip
     whole = {m: x.mean(1) for m, x in zip(EXITS, found.curves(f"{EARLY}/{lens}: exit"), strict=True)}
     through = f"; {lens} lens"

@@ -24,7 +24,14 @@ from visit.analyses.norm_sets import (
     shift_sums,
     top_words,
 )
-from visit.analyses.norm_tables import class_shifts, class_summary, filter_sentence, filter_test
+from visit.analyses.norm_tables import (
+    class_shifts,
+    class_summary,
+    filter_in_plain_words,
+    filter_sentence,
+    filter_test,
+    filter_verdict,
+)
 from visit.analyses.norms import NORMS, STEPS, extremes, norm_sites, parts_for, probs_of, target_shifts
 from visit.figures import norms as figures_layernorm
 from visit.runs.prompts import shipped_set
@@ -261,6 +268,16 @@ def test_the_verdict_comes_from_the_interval(function, content, verdict, says):
     assert test["difference"].tolist() == pytest.approx([np.mean(function) - np.mean(content)] * 3)
     assert (test["low"] <= test["high"]).all()
     assert f"function words {says} at ln1 (" in filter_sentence(test)
+    plain = {
+        "fall more": "loses 40.0 percentage points more",
+        "rise less": "gains 33.0 percentage points less",
+        "rise more": "gains 40.0 percentage points more",
+        "fall less": "loses 35.0 percentage points less",
+    }
+    told = next((words for verb, words in plain.items() if says.startswith(verb)), "cannot be told apart")
+    assert told in filter_in_plain_words(test)
+    agrees = {"fall more than content words": True, "rise less than content words": None}
+    assert filter_verdict(test) is agrees.get(says, None if verdict == "undecided" else False)
     alone = filter_test(shifts_of(function, content, layers=1), draws=400)
     assert len(alone) == 1 and f"At ln1 of layer 0 function words {says} (" in filter_sentence(alone)
 

@@ -7,6 +7,7 @@ import json
 from dataclasses import fields
 
 import models
+import pandas as pd
 import pytest
 import torch
 
@@ -26,6 +27,7 @@ from visit.analyses.neurons import (
     neuron_card,
     regularization_findings,
     regularization_table,
+    regularization_verdict,
     similar_neurons,
     weight_profile,
 )
@@ -218,8 +220,26 @@ def test_visit_mini_has_one_such_neuron_in_every_layer_but_not_the_papers_words(
     assert summary["regularization"].tolist() == [1] * model.n_layers and summary["max_freq"].min() > 0.95
     assert summary["function_share"].tail(2).max() < 0.5 and not summary["rogue"].any()
     said = regularization_findings(summary, stats, len(prompts))
-    assert "here 2 of 2 do" in said[0] and "Here this holds in 0 of 2" in said[1] and "0 of 8 have one" in said[3]
+    assert "8 neurons are always active" in said[0] and "here 2 of 2 have one" in said[0]
+    agrees, verdict = regularization_verdict(stats)
+    assert not agrees and verdict.startswith("8 neurons are always active, but none meets"), "the name is the paper's"
+    assert "Here this holds in 0 of 2" in said[1] and "0 of 8 have one" in said[3]
     assert len(regularization_findings(summary.assign(regularization=0), stats.assign(is_regularization=False), 3)) == 1
+
+
+@pytest.mark.parametrize(
+    "lacks", ["layer", "function_share", "norm_percentile", "entropy_percentile", "rogue_dims", ""]
+)
+def test_the_papers_name_is_for_neurons_that_meet_all_its_criteria(lacks):
+    """One neuron has all that the paper describes; without any one of it the name is not given."""
+    low = {"layer": 0, "function_share": 0.4, "norm_percentile": 80.0, "entropy_percentile": 40.0, "rogue_dims": ()}
+    has = {"layer": 3, "function_share": 0.6, "norm_percentile": 99.0, "entropy_percentile": 60.0, "rogue_dims": (7,)}
+    row = {**has, "neuron": 5, "is_regularization": True} | ({lacks: low[lacks]} if lacks else {})
+    others = [{**low, "layer": n, "neuron": 1, "is_regularization": False} for n in range(4)]
+    agrees, verdict = regularization_verdict(pd.DataFrame([row, *others]))
+    assert agrees == (not lacks) and ("L3 N5" in verdict) == (not lacks)
+    never = regularization_verdict(pd.DataFrame(others))
+    assert not never[0] and "No neuron is always active" in never[1]
 
 
 def test_a_card_tells_all(facts):
