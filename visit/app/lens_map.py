@@ -146,7 +146,10 @@ def _nearness(lens: Lens) -> None:
     """How near the lens comes to the prediction, block by block."""
     from visit.figures.lens_report import report_lines
 
-    with st.expander("How near the lens comes, block by block", icon=":material/show_chart:", expanded=True):
+    label = "How near the lens comes, block by block"
+    with unfolding("nearness", label, ":material/show_chart:") as opened:
+        if not opened:
+            return
         st.altair_chart(report_lines(lens.report, lens.readable_from), width="stretch",
                         alt="Bits between what each lens reads and the model's prediction, per block")  # fmt: skip
         st.caption(
