@@ -85,7 +85,7 @@ def test_the_switch_turns_map_graph_and_reading_and_is_in_the_address(fitted):
 
 
 def test_the_switch_of_compare_is_the_same_and_turns_its_map(fitted):
-    app = start("compare", reads="fitted")
+    app = start("compare", reads="fitted", prompt_b="The capital of France is the city of")
     assert not app.exception and "As the fitted lens reads them" in said(app)
     assert "Read through the lens visit\\-mini’s fitted on 400 tokens" in captions(app)
     app.button_group(key="w_reads").set_value("plain").run()
