@@ -1,11 +1,11 @@
 """The attention memory: what a head recalls, from pattern to meaning."""
 
 from visit import app as ui
-from visit.app import memory
+from visit.app import guide_steps, memory
 
 ui.ensure_entrypoint("pages/memory.py")
 ui.heading("Attention memory", "What does each head look at, and what does it fetch from there?")
-chosen = memory.chosen_head(ui.prompt_bar())
+chosen = memory.chosen_head(ui.prompt_bar(guide_steps.memory))
 if ui.shows("reading"):
     with ui.part("reading"):
         memory.head_in_sentences(chosen)

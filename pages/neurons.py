@@ -1,11 +1,12 @@
 """The neuron page: what neurons read and write, on one prompt, over many, and by word."""
 
 from visit import app as ui
-from visit.app import neurons
+from visit.app import guide_steps, neurons
 
 ui.ensure_entrypoint("pages/neurons.py")
 ui.heading("Neurons", "Which neurons are active here, and which words do they write?")
 subject = ui.prompt_bar()
+guide_steps.neurons(subject, neurons.chosen_layer(subject), neurons.MOST_ACTIVE)
 if ui.shows("active"):
     with ui.part("active"):
         neurons.active(subject)

@@ -1,11 +1,11 @@
 """What if: parts of the pass are taken out or replaced, and what the model then says."""
 
 from visit import app as ui
-from visit.app import every_part, whatif
+from visit.app import every_part, guide_steps, whatif
 
 ui.ensure_entrypoint("pages/whatif.py")
 ui.heading("What if", "What would the model say without this head, this neuron, this word? Measured, not read.")
-subject = ui.prompt_bar()
+subject = ui.prompt_bar(guide_steps.whatif)
 if ui.shows("changes"):
     with ui.part("changes"):
         whatif.changes(subject)

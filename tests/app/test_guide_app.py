@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from visit.app.marks import Mark, _style
 
-PAGES = ["flow"]
+PAGES = ["flow", "whatif", "memory", "layernorm", "neurons"]
 
 
 def start(page: str, **params: str) -> AppTest:

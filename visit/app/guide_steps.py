@@ -7,7 +7,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from visit.app import graph_panel as graphs
-from visit.app.cache import Prompt, causes, st_ablation, st_effects_seconds, st_facts, st_measuring
+from visit.app.cache import (
+    Prompt,
+    causes,
+    st_ablation,
+    st_active,
+    st_effects_seconds,
+    st_facts,
+    st_measuring,
+    st_token_shift,
+)
 from visit.app.edit_list import Listed
 from visit.app.guide import LAST_STEP, Way, show_strip
 from visit.app.lens_choice import seen
@@ -20,10 +29,18 @@ if TYPE_CHECKING:
     from visit.narrate.guide import GuideStep
 
 
+_PROMPT = (Mark("prompt", nodes=("logits",)),)
+
+
+def is_on() -> bool:
+    """Whether a step is shown. Not beside a lesson, which asks what the guide would tell."""
+    return bool(state().guide) and not state().lesson
+
+
 # ---- one prediction --------------------------------------------------------------------------------------------------
 def flow(subject: Subject) -> None:
     """The five steps of the flow page."""
-    if state().guide and not state().lesson:  # a lesson asks what the guide would tell
+    if is_on():
         steps = _steps(subject)
         head, word = (steps[n] for n in (2, 3))
         show_strip(
@@ -48,28 +65,43 @@ def _steps(subject: Subject) -> list[GuideStep]:
     """The steps of the prediction; what is measured, only for the last of them."""
     from visit.narrate.guide import guide_steps
 
-    about, lens = subject.about, seen(subject.model.name)[0][0]
-    told = st_facts(*about, lens)
-    head = told.strongest
-    if state().guide < LAST_STEP or head is None:
+    told = _told_of(subject)
+    if state().guide < LAST_STEP or told.strongest is None:
         return guide_steps(told)
+    found = _effects(subject)
+    return guide_steps(told, found, None if found is None else _word_blurred(subject, told))
+
+
+def _told_of(subject: Subject) -> Any:
+    return st_facts(*subject.about, seen(subject.model.name)[0][0])
+
+
+def _effects(subject: Subject) -> Any:
+    """What every head's removal does, None while it is not measured; then this place says so."""
+    about = subject.about
     found = measured(
         st_measuring(*about, "heads"), partial(causes, *about), partial(st_effects_seconds, *about[:3]),
         "what each head does",
     )  # fmt: skip
-    source = int(head["source_pos"])
-    if found is None or source == subject.pos:
-        return guide_steps(told, None if found is None else found[0])
-    blurred = measured(
-        st_measuring(*about, f"without position {source}"), partial(without_word, *about, source), lambda: 0.0,
-        "what the word does",
-    )  # fmt: skip
-    return guide_steps(told, found[0], blurred)
+    return None if found is None else found[0]
 
 
-def without_word(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, source: int) -> Any:
-    """What becomes of the prediction with the mean of the prompt's embeddings at one position; as What if shows it."""
-    found, _ = st_ablation(name, prompt, pos, target, distractor, _blurred(source).text, "")
+def _word_blurred(subject: Subject, told: Any) -> Any:
+    """What the word does that the strongest head draws on; None where that is the position itself."""
+    if told.strongest is None or int(told.strongest["source_pos"]) == subject.pos:
+        return None
+    return _without(subject, _blurred(int(told.strongest["source_pos"])), "what the word does")
+
+
+def _without(subject: Subject, one: Listed, what: str) -> Any:
+    """What becomes of the prediction with this change, measured beside the page; None meanwhile."""
+    about = subject.about
+    return measured(st_measuring(*about, one.text), partial(changed_run, *about, one.text), lambda: 0.0, what)
+
+
+def changed_run(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, edits: str) -> Any:
+    """What becomes of the prediction with the changes `edits`, as What if shows it."""
+    found, _ = st_ablation(name, prompt, pos, target, distractor, edits, "")
     return None if found is None else found.table
 
 
@@ -87,3 +119,61 @@ def _ways(subject: Subject, steps: Sequence[GuideStep]) -> list[Way]:
     if word and word[0] != subject.pos:
         ways.append(("Blur the word yourself", "whatif", {"edits": _blurred(word[0]).text, "guide": 0}))
     return [*ways, ("Change a word and compare", "compare", {"prompt_b": state().prompt, "guide": 1})]
+
+
+# ---- the other pages -------------------------------------------------------------------------------------------------
+def memory(subject: Subject) -> None:
+    """The five steps of the attention memory."""
+    from visit.narrate.guide import memory_steps
+
+    if is_on():
+        told = _told_of(subject)
+        steps = memory_steps(told, _effects(subject) if state().guide == LAST_STEP else None)
+        marks = _PROMPT, (Mark("heads"),), (Mark("reading"), Mark("prompt", tokens=steps[2].tokens)), (Mark("sources"),)
+        out = Listed(steps[1].node or "", "zero", at=str(subject.in_address(subject.pos)))
+        ways = [("Take this head out yourself", "whatif", {"edits": out.text, "guide": 0})] if steps[1].node else []
+        show_strip(steps, (*marks, (Mark("reading"),)), graphs.select, ways)
+
+
+def whatif(subject: Subject) -> None:
+    """The five steps of the What-if page."""
+    from visit.app.edit_list import current
+    from visit.narrate.guide import whatif_steps, which_head, which_word
+    from visit.text.node_id import part_name
+
+    if is_on():
+        told, now = _told_of(subject), state().guide
+        found = _effects(subject) if now in (3, 4) else None
+        without = _word_blurred(subject, told) if now == LAST_STEP else None
+        steps = whatif_steps(told, [part_name(one.node) for one in current() if one.on], found, without)
+        marks = _PROMPT, (Mark("changes"),), (Mark("units"),), (Mark("units"),), (Mark("changes"),)
+        ways = [way for way in _ways(subject, (*steps[:2], which_head(told), which_word(told))) if way[1] != "compare"]
+        show_strip(steps, marks, graphs.select, [*ways, ("See it in the flow", "flow", {"guide": 3})])
+
+
+def layernorm(subject: Subject, layer: int | None, norm: str, final: bool | None) -> None:
+    """The five steps of the layer norm page."""
+    from visit.narrate.guide import layer_norm_steps
+
+    if is_on():
+        shift = st_token_shift(*subject.key, subject.pos, subject.target, layer, norm, final)
+        marks = (Mark("prompt"),), (Mark("norm"),), (Mark("norm"),), (Mark("norm"),), (Mark("set"),)
+        show_strip(layer_norm_steps(_told_of(subject), shift), marks, graphs.select, [_SEE_FLOW])
+
+
+def neurons(subject: Subject, layer: int, count: int) -> None:
+    """The five steps of the neuron page, of the `count` neurons that it lists of a layer."""
+    from visit.narrate.guide import neuron_steps
+
+    if is_on():
+        told, now = _told_of(subject), state().neurons
+        table = st_active(*subject.about, layer, now.kind, now.nsort, count)
+        best = neuron_steps(told, table)[2].node or ""
+        out = Listed(best, "zero", at=str(subject.in_address(subject.pos)))
+        without = _without(subject, out, "what this neuron does") if state().guide == LAST_STEP else None
+        marks = (Mark("prompt"),), (Mark("active"),), (Mark("active"),), (Mark("active"),), (Mark("active"),)
+        ways: list[Way] = [("Take this neuron out yourself", "whatif", {"edits": out.text, "guide": 0}), _SEE_FLOW]
+        show_strip(neuron_steps(told, table, without), marks, graphs.select, ways)
+
+
+_SEE_FLOW: Way = ("See it in the flow", "flow", {"guide": 1})

@@ -148,3 +148,108 @@ def _before_after(before: Any, after: Any) -> str:
     compared = before["difference"] == before["difference"]
     name, text = ("difference", short) if compared else ("prob", percent)
     return f"{text(before[name])} → {text(after[name])}{' logits' if compared else ''}"
+
+
+# ---- the other pages: the same pass, and what the page shows of it ---------------------------------------------------
+def memory_steps(told: Facts, effects: pd.DataFrame | None = None) -> list[GuideStep]:
+    """The attention memory: the word, the head that adds most to it, from where, how much of it, and what if."""
+    head = told.strongest
+    share: list[Sentence] = [[("No head adds to it, so there is no memory to open.", None)]]
+    if head is not None:
+        part, whole = float(head["source_contribution"]), float(head["contribution"])
+        share = [[
+            (f"Each row below is one word the head looks at. “{as_word(head['source_token'])}” gives {signed(part)} of "
+             f"the {signed(whole)} logits of ", None), (part_name(head["node"]), head["node"]),
+            ("; all rows together add up to the head.", None),
+        ]]  # fmt: skip
+    return [
+        GuideStep("What does it predict?", [predicted(told)], "logits"),
+        which_head(told),
+        which_word(told),
+        GuideStep("How much of it?", share),
+        GuideStep("What if it is removed?", removed(told, effects, None)),
+    ]
+
+
+def whatif_steps(
+    told: Facts, listed: list[str], effects: pd.DataFrame | None = None, without: pd.DataFrame | None = None
+) -> list[GuideStep]:
+    """The What-if page: the word, what is changed now, what is missed most, what adds most, and the source word.
+
+    `listed`: names of the parts that the list changes.
+    """
+    head = told.strongest
+    changed = f"The list takes out or changes: {', '.join(listed)}." if listed else "Nothing is changed yet."
+    unmeasured: list[Sentence] = [[("Each head is taken out by itself, and the model runs on: that is being measured, "
+                                    "or waits to be asked for below.", None)]]  # fmt: skip
+    most, own, word = unmeasured, unmeasured, unmeasured
+    if effects is not None:
+        before = effects.attrs["before"]
+        changes = [changed_by(row, before) for row in effects.to_dict("records")]
+        row = effects.iloc[changes.index(min(changes))]
+        most = [[("Most is lost without ", None), (part_name(row["node"]), row["node"]),
+                 (f": {_before_after(before, row)}. It adds {signed(row['contribution'])} itself.", None)]]  # fmt: skip
+        own = removed(told, effects, None)
+    if head is None or int(head["source_pos"]) == len(told.tokens) - 1:
+        word = [[("No head draws on another word than the one it stands at: take out what you like above.", None)]]
+    elif without is not None:
+        word = [word_verdict(quoted(head["source_token"]), without)]
+    return [
+        GuideStep("What does it predict?", [predicted(told)], "logits"),
+        GuideStep("What is changed?", [[(changed + " Add a part by its name, or click one in the map.", None)]]),
+        GuideStep("Which head is missed most?", most),
+        GuideStep("Is what adds most the cause?", own),
+        GuideStep("And the word itself?", word),
+    ]
+
+
+def layer_norm_steps(told: Facts, shift: pd.DataFrame) -> list[GuideStep]:
+    """The layer norm page. `shift`: `analyses.norms.token_shift` at the norm on screen."""
+    own = shift[shift["is_target"]].iloc[0]
+    up, down = shift.loc[shift["delta"].idxmax()], shift.loc[shift["delta"].idxmin()]
+
+    def moves(row: pd.Series) -> str:
+        return f"“{as_word(row['token'])}” {percent(row['before_prob'])} → {percent(row['after_prob'])}"
+
+    return [
+        GuideStep("What does it predict?", [predicted(told)], "logits"),
+        GuideStep("What does this norm do to it?", [[
+            (f"Read before and after it: {moves(own)}, rank {own['before_rank']:,} → {own['after_rank']:,}.", None)
+        ]]),
+        GuideStep("Which word gains most?", [[(f"{moves(up)}: no word gains more here.", None)]]),
+        GuideStep("Which word loses most?", [[(f"{moves(down)}: no word loses more here.", None)]]),
+        GuideStep("Is it always so?", [[
+            ("One text is an example. Over a set of prompts the page tests whether function words lose more than "
+             "others, with an interval: run it here.", None)
+        ]]),
+    ]  # fmt: skip
+
+
+def neuron_steps(told: Facts, table: pd.DataFrame, without: pd.DataFrame | None = None) -> list[GuideStep]:
+    """The neuron page. `table`: `analyses.neurons.active_neurons` as shown; `without`: of `visit.ablate`, without the
+    neuron that adds most of those shown."""
+    rows = table[table["neuron"].notna()]
+    first, best = rows.iloc[0], rows.loc[rows["contribution"].idxmax()]
+
+    def writes(row: pd.Series) -> str:
+        return ", ".join(f"“{as_word(word)}”" for word in row["tokens"][:3])
+
+    name: tuple[str, str | None] = (f"L{best['layer']} N{best['neuron']}", best["node"])
+    taken_out: Sentence = [("That has to be measured: the model runs again without ", None), name, (".", None)]
+    if without is not None:
+        numbers = without.set_index("quantity")
+        taken_out = [("Without ", None), name,
+                     (f" {told.word} goes {_before_after(numbers['before'], numbers['after'])}.", None)]  # fmt: skip
+    return [
+        GuideStep("What does it predict?", [predicted(told)], "logits"),
+        GuideStep("Which neuron comes first?", [[
+            (f"L{first['layer']} N{first['neuron']}", first["node"]),
+            (f" stands first here (coefficient {signed(first['coefficient'])}); it writes {writes(first)}.", None)]]),
+        GuideStep("Which adds most to it?", [[
+            ("Of those shown, ", None), name, (f" adds most to {told.word}: {signed(best['contribution'])} logits; it "
+             f"writes {writes(best)}.", None)]], best["node"]),
+        GuideStep("Is one neuron the answer?", [[
+            (f"The {len(rows)} shown add {signed(rows['contribution'].sum())} logits together, all of the layer with "
+             f"the bias {signed(table['contribution'].sum())}: it is many that add up.", None)]]),
+        GuideStep("What if it is removed?", [taken_out]),
+    ]  # fmt: skip

@@ -8,9 +8,11 @@ import torch
 
 import visit
 from visit import Edit, ablate, capture, effects
+from visit.analyses.neurons import active_neurons
+from visit.analyses.norms import token_shift
 from visit.analyses.overview import lens_map, movers
 from visit.narrate.flow import gathered
-from visit.narrate.guide import guide_steps, head_verdict
+from visit.narrate.guide import guide_steps, head_verdict, layer_norm_steps, memory_steps, neuron_steps, whatif_steps
 from visit.text.numbers import percent, short, signed
 from visit.text.visible import as_word, quoted
 
@@ -123,3 +125,37 @@ def test_where_no_head_adds_to_it_there_is_none_to_follow():
     steps = guide_steps(found)
     assert len(steps) == 5 and steps[2].node is None and steps[3].tokens == ()
     assert "None: no head adds" in text(steps[2].said) and "none to remove" in text(steps[4].said)
+
+
+@pytest.mark.parametrize("name", ["visit-mini", "llama"])
+def test_the_steps_of_other_pages_carry_the_numbers_of_their_tables(name, mini):
+    model = mini if name == "visit-mini" else models.exact(name)
+    acts = capture(model, "The capital of Japan is the city of" if name == "visit-mini" else PROMPT)
+    target = int(acts.logits[-1].argmax())
+    found, measured, without, _ = told(model, acts, target)
+    head = found.strongest
+    steps = memory_steps(found, measured)
+    assert signed(head["source_contribution"]) in text(steps[3].said) and "the cause?" in text(steps[4].said)
+
+    steps = whatif_steps(found, ["L0 H1"], measured, without.table)
+    assert "L0 H1" in text(steps[1].said)
+    lowest = measured.loc[measured["prob"].idxmin()]
+    assert steps[2].said[0][1][1] == lowest["node"] and percent(lowest["prob"]) in text(steps[2].said)
+    steps = whatif_steps(found, [])
+    assert "measured" in text(steps[2].said) and "Nothing is changed" in text(steps[1].said)
+
+    shift = token_shift(model, acts, 0, "ln1", -1, target)
+    steps = layer_norm_steps(found, shift)
+    own = shift[shift["id"] == target].iloc[0]
+    assert f"rank {own['before_rank']:,} → {own['after_rank']:,}" in text(steps[1].said)
+    assert as_word(shift.loc[shift["delta"].idxmax(), "token"]) in text(steps[2].said)
+
+    layer = model.n_layers - 1
+    table = active_neurons(model, acts, layer, -1, kind="mlp", top=5, by="norm", target=target)
+    best = table[table["neuron"].notna()].sort_values("contribution").iloc[-1]
+    out = ablate(model, acts, Edit(best["node"], "zero", pos=-1), -1, target)
+    steps = neuron_steps(found, table, out.table)
+    assert steps[2].node == best["node"] and signed(best["contribution"]) in text(steps[2].said)
+    whole = float(movers(model, acts, -1, target).set_index("node").loc[f"L{layer}.mlp_out", "contribution"])
+    assert signed(whole) in text(steps[3].said)
+    assert percent(float(out.edited.logits[-1].double().softmax(-1)[target])) in text(steps[4].said)
