@@ -33,6 +33,7 @@ Seen = tuple[str, bool]  # key of the lens that states are read through (empty: 
 PLAIN: Seen = ("", False)
 P = ParamSpec("P")
 R = TypeVar("R")
+CROWDED = "More models are in use here at once than fit into memory, so it is read again. It lasts less with fewer."
 PASSES_BYTES = 256 << 20  # of captured passes, for all users of one server together
 
 
@@ -45,10 +46,14 @@ def st_model_watched(name: str, place: Any) -> Model:
     """The same, with how far the reading is shown in `place`; it goes on if the visitor leaves meanwhile."""
     short = plain(title(name))
     loading = model_shelf().begin(name)
+    why = f" {CROWDED}" if loading.crowded else ""
     while not loading.ended.wait(0.1):
-        if loading.total:
+        if loading.before:
+            others = f"{loading.before} other model{'s are' if loading.before > 1 else ' is'} read first"
+            place.progress(0.0, f"Loading {short}: {others}.{why}")
+        elif loading.total:
             share = loading.done / loading.total
-            place.progress(share, f"Loading {short}: {loading.done:,} of {loading.total:,} weights are read")
+            place.progress(share, f"Loading {short}: {loading.done:,} of {loading.total:,} weights are read.{why}")
     place.empty()
     return loading.result()
 

@@ -13,6 +13,9 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 
 from visit.errors import VisitError
@@ -34,6 +37,21 @@ def local_path(name: str) -> Path | None:
     except (OSError, ValueError, RuntimeError):
         return None
     return path
+
+
+def is_id(name: str) -> bool:
+    """Whether a name has the form of a hub id, by the rules of the hub's own library."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
+
+
+def cached_at(name: str, revision: str | None = None) -> Path | None:
+    """Where the hub's cache has a model, whole or not; None where it has none."""
+    config = try_to_load_from_cache(name, "config.json", revision=revision) if is_id(name) else None
+    return Path(config).parent if isinstance(config, str) else None
 
 
 def readable_files(folder: Path) -> list[Path]:

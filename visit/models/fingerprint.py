@@ -12,7 +12,7 @@ import torch
 from visit.errors import VisitError
 from visit.models import wheels
 from visit.models.catalog import MINI
-from visit.models.checkpoint import local_path, read_json, readable_files
+from visit.models.checkpoint import cached_at, local_path, read_json, readable_files
 from visit.models.model import Model
 
 Stamp = tuple[tuple[str, int, int], ...]  # (file, bytes, nanoseconds of its last change)
@@ -22,12 +22,13 @@ ADAPTER = "adapter_config.json"
 def stamp(name: str) -> Stamp:
     """The files that a name's model is read from; of an adapter in a folder, those of its base too. None is opened.
 
-    Empty for what does not change under its name (visit-mini, a revision of the hub), and where nothing is there.
+    Of a model of the hub those in its cache, which another download may have moved to another commit. Empty for
+    visit-mini, which does not change, and where nothing is there.
     """
     if name == MINI:
         return ()
     try:
-        path = wheels.find(name) or local_path(name)
+        path = wheels.find(name) or local_path(name) or cached_at(name)
         if path is None:
             return ()
         files = [path] if path.is_file() else readable_files(path)

@@ -26,16 +26,14 @@ from huggingface_hub import HfApi, constants, hf_hub_download, scan_cache_dir, t
 from huggingface_hub.errors import (
     CacheNotFound,
     GatedRepoError,
-    HFValidationError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import validate_repo_id
 
 from visit.errors import VisitError
 from visit.models import wheels
 from visit.models.catalog import LISTED, check_hosted, is_hosted, least, memory_at_hand
-from visit.models.checkpoint import WEIGHTS, inspect_weights, readable_files
+from visit.models.checkpoint import WEIGHTS, cached_at, inspect_weights, is_id, readable_files
 from visit.text.numbers import size_text
 
 HUB_SECONDS = 5.0  # how long the hub may take to answer before we say that it cannot be reached
@@ -57,15 +55,6 @@ class Remote:
         return sum(self.files.values())
 
 
-def is_id(name: str) -> bool:
-    """Whether a name has the form of a hub id, by the rules of the hub's own library."""
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return True
-
-
 def check_id(name: str) -> None:
     """Refuse what is neither a folder nor the form of a hub id."""
     if not is_id(name):
@@ -78,12 +67,9 @@ def check_id(name: str) -> None:
 
 def cached_folder(name: str, revision: str | None = None) -> Path | None:
     """The folder of a model that the hub's cache holds whole; None where it is absent or a part of it is missing."""
-    if not is_id(name):
+    folder = cached_at(name, revision)
+    if folder is None:
         return None
-    config = try_to_load_from_cache(name, "config.json", revision=revision)
-    if not isinstance(config, str):
-        return None
-    folder = Path(config).parent
     try:
         inspect_weights(folder)
         for file in readable_files(folder):

@@ -1,22 +1,29 @@
-"""The models in memory: a bounded number, loaded one at a time in threads of their own, with their progress."""
+"""The models in memory: bounded in number and bytes, loaded one at a time in threads of their own, with their progress.
+
+Where more are in use than fit, each is read again whenever its turn comes. Their turns are those in which they were
+asked for, and `Loading.crowded` lets a page say what is happening.
+"""
 
 from __future__ import annotations
 
 import gc
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from visit.errors import VisitError
-from visit.models.catalog import TooLarge
+from visit.models.catalog import TooLarge, memory_at_hand
 from visit.models.fingerprint import Stamp, fingerprint, stamp
 from visit.models.load import read_checkpoint
 from visit.models.load_weights import ProgressCallback, first_line
 from visit.models.model import Model, wrap
 
-MAX_MODELS = 2  # the model at hand and the one before it, or the two of a comparison
+MAX_MODELS = 4
+SHARE = 0.45  # of the memory that a new model may take, for all of them; the rest is for passes, graphs and visitors
+LEAST = 1 << 29  # bytes that they may always take together
+BACK_SOON = 120.0  # seconds within which a model that went and is asked for again shows that too many are in use
 RECENT = 60.0  # seconds after its last use for which the two models of a comparison stay together
 
 
@@ -30,6 +37,9 @@ class Loading:
     model: Model | None = None
     error: Exception | None = None
     stamp: Stamp = ()  # of its files, taken before they were read
+    bytes: int = 0  # of its weights
+    crowded: bool = False  # it was in memory a moment ago: more models are in use than fit
+    before: int = 0  # models whose turn comes first
     ended: threading.Event = field(default_factory=threading.Event, repr=False)
 
     def report(self, done: int, total: int) -> None:
@@ -52,19 +62,38 @@ def load(name: str, report: ProgressCallback) -> Model:
     return model
 
 
+def weights_bytes(model: Model) -> int:
+    """What a model's weights take in memory; tied ones count once."""
+    parameters = model.hf.parameters() if hasattr(model, "hf") else ()
+    return sum(parameter.nelement() * parameter.element_size() for parameter in parameters)
+
+
+def memory_for_models(held: int) -> int:
+    """Bytes that all models together may take, where those in memory take `held` already."""
+    return max(LEAST, int(SHARE * (memory_at_hand() + held)))
+
+
 class Shelf:
-    """At most `most` models; the one used longest ago goes first, before a new one is read. Safe with threads.
+    """At most `most` models of `room(held)` bytes together. The one used longest ago goes first. Safe with threads.
 
     A model whose files have changed since is read again. The two models of a comparison that goes on are not parted:
     for their sake there may be one more than `most`, while there is memory for it.
     """
 
-    def __init__(self, most: int = MAX_MODELS, load: Callable[[str, ProgressCallback], Model] = load) -> None:
-        self.most, self._load = most, load
+    def __init__(
+        self,
+        most: int = MAX_MODELS,
+        load: Callable[[str, ProgressCallback], Model] = load,
+        room: Callable[[int], int] = memory_for_models,
+    ) -> None:
+        self.most, self._load, self._room = most, load, room
+        self._left: dict[str, float] = {}  # name -> when it had to go
+        self._tickets: deque[Loading] = deque()  # in the order in which they were asked for
         self._kept: OrderedDict[str, Loading] = OrderedDict()
         self._going: dict[str, Loading] = {}
         self._pair: tuple[frozenset[str], float] = (frozenset(), 0.0)  # of a comparison, and when it was last used
-        self._lock, self._turn = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
+        self._turn = threading.Condition(self._lock)
 
     def find(self, name: str) -> Model | None:
         """The model if it is in memory, and is what lies on the disk."""
@@ -80,7 +109,10 @@ class Shelf:
             if kept := self._current(name, now):
                 return kept
             if name not in self._going:
-                self._going[name] = Loading(name)
+                loading = self._going[name] = Loading(name)
+                loading.crowded = time.monotonic() - self._left.get(name, -BACK_SOON) < BACK_SOON
+                loading.before = len(self._tickets)
+                self._tickets.append(loading)
                 threading.Thread(target=self._run, args=(self._going[name],), daemon=True).start()
             return self._going[name]
 
@@ -121,12 +153,22 @@ class Shelf:
 
     def _run(self, loading: Loading) -> None:
         try:
-            with self._turn:  # one after the other: their forecasts must not count the same free memory twice
+            with self._lock:
+                self._turn.wait_for(lambda: self._tickets[0] is loading)
+            try:  # one after the other: their forecasts must not count the same free memory twice
                 self._make_room()
                 loading.stamp = stamp(loading.name)
                 loading.model = self._attempt(loading)
+                loading.stamp = loading.stamp or stamp(loading.name)  # of what had to be fetched first
+                loading.bytes = weights_bytes(loading.model)
                 gc.collect()
                 gc.freeze()  # the garbage collector need not look at a model and its imports again
+            finally:
+                with self._lock:
+                    self._tickets.popleft()
+                    for waiting in self._tickets:
+                        waiting.before -= 1
+                    self._turn.notify_all()
         except Exception as error:
             loading.error = error
         except BaseException as error:  # a library in Rust that panics: whoever waits must hear of it
@@ -135,6 +177,7 @@ class Shelf:
         with self._lock:
             if loading.model is not None:
                 self._kept[loading.name] = loading
+                self._shrink(self.most + bool(self._protected()), self._protected() | {loading.name})
             del self._going[loading.name]
         loading.ended.set()
 
@@ -162,6 +205,14 @@ class Shelf:
         gc.collect()
 
     def _shrink(self, most: int, protected: frozenset[str]) -> None:
-        """Let go of models until `most` are left, the one used longest ago first, and none that is protected."""
-        for name in [name for name in self._kept if name not in protected][: max(0, len(self._kept) - most)]:
-            del self._kept[name]
+        """Let go of models until `most` are left in their room, the one used longest ago first, none that is protected.
+
+        The last one stays, however large it is.
+        """
+        held = sum(kept.bytes for kept in self._kept.values())
+        room = self._room(held) if held else 0
+        for name in [name for name in self._kept if name not in protected]:
+            if len(self._kept) <= most and (held <= room or len(self._kept) == 1):
+                break
+            held -= self._kept.pop(name).bytes
+            self._left[name] = time.monotonic()

@@ -152,3 +152,85 @@ def test_pages_show_the_new_weights_of_a_folder(folder):
     assert not torch.equal(st_capture(name, prompt).logits, logits)
     assert not any(a is b for a, b in zip(before, after, strict=True))
     assert not after[3].nodes.equals(before[3].nodes)
+
+
+# ---- bounded in bytes, in turn, and said -----------------------------------------------------------------------------
+def weighing(monkeypatch, size=100):
+    monkeypatch.setattr(pool, "weights_bytes", lambda model: size)
+
+
+def test_models_are_bounded_in_bytes_and_the_last_one_stays_however_large(monkeypatch):
+    weighing(monkeypatch)
+    shelf = Shelf(10, lambda name, report: Double(), room=lambda held: 250)
+    for name in "abcd":
+        shelf.get(name)
+    assert shelf.names == ["c", "d"]
+    shelf = Shelf(10, lambda name, report: Double(), room=lambda held: 50)
+    assert shelf.get("a") is not None and shelf.get("b") is not None and shelf.names == ["b"]
+    assert pool.memory_for_models(0) >= pool.LEAST
+
+
+def test_real_models_are_weighed():
+    shelf = Shelf()
+    model = shelf.get(MINI)
+    true = sum(p.nelement() * p.element_size() for p in model.hf.parameters())
+    assert shelf.begin(MINI).bytes == true > 7_000_000
+
+
+def test_who_asks_first_is_read_first(monkeypatch):
+    go, order, started = threading.Event(), [], threading.Event()
+
+    def load(name, report):
+        started.set()
+        go.wait(20)
+        order.append(name)
+        return Double()
+
+    shelf = Shelf(20, load)
+    asked = [shelf.begin(name) for name in "abcdefgh"]
+    assert started.wait(20) and [one.before for one in asked] == list(range(8))
+    go.set()
+    assert all(one.ended.wait(20) for one in asked) and order == list("abcdefgh")
+    assert {one.before for one in asked} == {0}
+
+
+def test_a_model_that_comes_back_soon_says_that_too_many_are_in_use(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(pool.time, "monotonic", lambda: now[0])
+    shelf = Shelf(2, lambda name, report: Double())
+
+    def crowded(name):
+        loading = shelf.begin(name)
+        loading.result()
+        return loading.crowded
+
+    assert [crowded(name) for name in "abc"] == [False] * 3
+    assert crowded("a"), "it went a moment ago"
+    now[0] += pool.BACK_SOON + 1
+    assert not crowded("b")
+
+
+def test_a_load_that_fails_gives_the_turn_on():
+    def load(name, report):
+        if name == "bad":
+            raise VisitError("no model")
+        return Double()
+
+    shelf = Shelf(2, load)
+    one, other = shelf.begin("bad"), shelf.begin("good")
+    assert other.ended.wait(20) and other.model is not None and isinstance(one.error, VisitError)
+
+
+def test_a_model_of_the_hub_whose_cache_has_moved_is_read_again(served, hub_cache):
+    from hub_double import NAME
+
+    shelf = Shelf()
+    with served():
+        first = shelf.get(NAME)
+        assert shelf.get(NAME) is first
+    weights = next(hub_cache.rglob("model-00002-of-00006.safetensors")).resolve()
+    tensors = load_file(weights)
+    save_file({name: -tensor for name, tensor in tensors.items()}, weights, {"format": "pt"})
+    os.utime(weights, (1, 1))
+    assert shelf.find(NAME) is None
+    assert shelf.get(NAME) is not first
