@@ -33,7 +33,7 @@ def test_reading_map_and_the_opened_block_begin_on_the_first_screen(screen, quer
     idle(screen)
     opened = screen.locator(".frame").bounding_box()["y"]
     # the map may stand below the bar of a fit
-    assert top(screen, ".story") < 260 and top(screen, ".lensmap table") < 450 and opened < SCREEN - 100
+    assert top(screen, ".story") < 260 and top(screen, ".lensmap table") < 450 and opened < SCREEN - 20
     assert height(screen) <= MOST
 
 

@@ -77,7 +77,7 @@ def _causes_told(named: Any) -> None:
     story = cause_story(named)
     leads = {side: n for n, sentence in enumerate(story) for side in _LEADS if sentence[0][0].startswith(side)}
     first = [story[leads[side] + 1] for side in ("Most for", "What adds") if side in leads]
-    st.markdown("**What happens without it?** Each head was taken out, and the model ran on.", help=explain("effect"))
+    st.markdown("**What happens without it?** Measured, head by head.", help=explain("effect"))
     sentences(first or story, "causes", graphs.select)
     with st.container(horizontal=True, vertical_alignment="center"):
         with folded("All heads, for and against", "list"):
