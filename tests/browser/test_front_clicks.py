@@ -39,6 +39,24 @@ def test_projector_mode_is_large_has_no_sidebar_and_is_left_by_a_button(page):
     assert not page.errors
 
 
+def test_a_room_sees_the_prompt_and_the_graph_and_what_is_pointed_at_has_its_note_beside_it(page):
+    page.goto(f"{page.address}/flow?projector=1")
+    browser.ready(page)
+    shown = (
+        "(all) => all.filter((e) => e.getClientRects().length).map((e) => e.className.match(/st-key-part_(\\w+)/)[1])"
+    )
+    assert page.locator("[class*=st-key-part_]").evaluate_all(shown) == ["prompt", "graph"]
+    node = page.locator(".nodes .n", has_text="H7").first
+    node.hover()
+    note = page.locator(".tip").first
+    note.wait_for()
+    at, beside = node.bounding_box(), note.bounding_box()
+    assert 0 <= beside["y"] - (at["y"] + at["height"]) < 20 and abs(beside["x"] - at["x"]) < 20
+    page.goto(f"{page.address}/flow?projector=1&guide=3")
+    browser.ready(page)
+    assert "reading" in page.locator("[class*=st-key-part_]").evaluate_all(shown), "the guide points at any part"
+
+
 def test_the_third_door_opens_the_field_for_a_model_and_says_what_is_wrong_with_it(page):
     page.goto(page.address)
     page.get_by_role("link", name="Bring my model").click()

@@ -15,6 +15,16 @@ from visit.app.widgets import component
 
 QR_CHARACTERS = 600  # of a link: a code of more has squares too small for a telephone across a room
 _PROJECTOR = Path(__file__).with_name("projector.css")
+# page: the parts of it that projector mode shows; all of a page that is not named
+PROJECTED = {
+    "flow": ("prompt", "graph"),
+    "compare": ("prompts", "reading", "apart", "graphs"),
+    "whatif": ("prompt", "changes"),
+    "memory": ("prompt", "reading", "heads"),
+    "layernorm": ("prompt", "norm"),
+    "neurons": ("prompt", "active", "card"),
+    "study": ("found",),
+}
 
 
 def heading(title: str, answers: str) -> None:
@@ -30,6 +40,7 @@ def actions() -> None:
     with st.container(horizontal=True, width="content", gap="small", key="page_actions"):
         if state().projector:
             st.html(_PROJECTOR)
+            st.html(_only(PROJECTED.get(session().page, ()) if not state().guide else ()))  # the guide shows any part
             st.button("Leave projector mode", icon=":material/close_fullscreen:", key="projector", on_click=change,
                       kwargs={"projector": False})  # fmt: skip
             return
@@ -38,6 +49,13 @@ def actions() -> None:
         st.button("Projector", icon=":material/present_to_all:", key="projector", type="tertiary", on_click=change,
                   kwargs={"projector": True},
                   help="Large type and the main part of this page alone, for the front of a room.")  # fmt: skip
+
+
+def _only(parts: tuple[str, ...]) -> str:
+    """A style that hides other parts than these, and columns in which none of them stands; for none: hides nothing."""
+    kept = "".join(f":not(.st-key-part_{p}, .st-key-part_{p} *, :has(.st-key-part_{p}))" for p in parts)
+    hidden = ":is([class*='st-key-part_'], [class*='st-key-beside_'])"
+    return f"<style>{hidden}{kept} {{ display: none !important; }}</style>" if parts else "<style></style>"
 
 
 @st.fragment

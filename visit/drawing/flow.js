@@ -389,10 +389,11 @@ function showTip(view, node, i) {
   if (node.w2) node.w2.slice(0, 4).forEach((word, n) => words.append(n ? "  " : "  →  ", make("bdi", "", word)));
   view.tip.append(words, make("div", "", numbers.join(" · ")));
   const box = view.groups[i].firstChild.getBoundingClientRect(), page = view.root.getBoundingClientRect();
-  const left = Math.min(box.left - page.left, page.width - view.tip.offsetWidth - 4);
+  const enlarged = page.width / view.root.offsetWidth || 1; // by a style of the page around: projector mode
+  const left = Math.min((box.left - page.left) / enlarged, view.root.offsetWidth - view.tip.offsetWidth - 4);
   view.tip.style.left = Math.max(0, left) + "px";
-  const over = node.stream ? -box.height - view.tip.offsetHeight - 12 : 0; // what a state is made of hangs under it
-  view.tip.style.top = box.bottom - page.top + 6 + over + "px";
+  const over = node.stream ? -box.height / enlarged - view.tip.offsetHeight - 12 : 0; // what a state is made of hangs under it
+  view.tip.style.top = (box.bottom - page.top) / enlarged + 6 + over + "px";
 }
 
 /** Characters that were typed as a pill shows them: `·` for a space beside a word, `␣` for spaces alone. */
