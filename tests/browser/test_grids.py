@@ -97,7 +97,8 @@ def test_the_lens_map_has_one_tab_stop_and_home_and_end(page):
     lens = grid(page, "The stream, read after every block at every token")
     lens.locator("td button").first.wait_for(timeout=60_000)
     idle(page)
-    assert lens.locator('[tabindex="0"]').count() == 1
+    stop = lens.locator('[tabindex="0"]')
+    assert stop.count() == 1 and "at ·of (position 7)" in stop.get_attribute("aria-label")  # where one looks
     lens.locator("tr:has(th:text-is('block 2')) button").nth(1).focus()
     page.keyboard.press("End")
     assert "after block 2, at ·of (position 7)" in focused(page)

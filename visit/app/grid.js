@@ -24,7 +24,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
 }
 
 function draw(view, root) {
-  const { data } = view, table = make("table", data.square ? "square" : ""), head = make("thead"), body = make("tbody");
+  const { data } = view, worded = data.rows.some((line) => line.cells.some((cell) => cell && cell.w.length > 7));
+  const table = make("table", data.square ? "square" : worded ? "worded" : ""), head = make("thead"), body = make("tbody");
   table.setAttribute("role", "grid");
   table.setAttribute("aria-label", `${data.label}. Arrow keys walk, Enter chooses.`);
   table.style.setProperty("--columns", data.columns.length);

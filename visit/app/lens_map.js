@@ -80,7 +80,7 @@ function draw(view) {
   view.frame.replaceChildren(table);
   const cells = lines(view).flat();
   const kept = held && [...view.frame.querySelectorAll("button")].find((cell) => place(cell) === held);
-  const first = (cells.includes(kept) && kept) || view.frame.querySelector("td.at button") || cells[0];
+  const first = (cells.includes(kept) && kept) || ["td.at", "td.chosen"].map((look) => view.frame.querySelector(`${look} button`)).find(Boolean) || cells[0];
   if (first) first.tabIndex = 0;
   if (kept) kept.focus({ preventScroll: true }); // a rerun must not take the cursor away
   notes(view);
