@@ -57,7 +57,7 @@ _DRINK = "When Mary and John went to the store, John gave a drink to"
 _OPENED = f"{EXAMPLE.layer}w"
 _SWAP = {"prompt": DEFAULT_PROMPT, "prompt_b": DEFAULT_PROMPT_B}
 
-LEARN = Link("flow", {"prompt": DEFAULT_PROMPT, "guide": "1"})
+LEARN = Link("learn")
 DOORS = {
     "learn": LEARN,
     "explore": Link("flow", {"prompt": DEFAULT_PROMPT}),
@@ -148,7 +148,7 @@ def _elements_told() -> str:
 
 def _doors() -> str:
     texts = {
-        "learn": ("Learn", "A guided tour of this example, in five steps."),
+        "learn": ("Learn", "Eight lessons of 15 minutes, with checked answers."),
         "explore": ("Explore my prompt", "Type a text. See where its next word comes from."),
         "bring": ("Bring my model", "A name on the model hub, a folder, or a GGUF file."),
     }

@@ -7,7 +7,8 @@ export default function ({ data, parentElement }) {
     const part = page.querySelector(`.st-key-part_${data.part}`);
     if (!part) { if (++tries < 40) setTimeout(look, 100); return; }
     const box = part.getBoundingClientRect();
-    if (box.top < 0 || box.top > window.innerHeight * 0.6) part.scrollIntoView({ block: 'start' });
+    const away = window.innerWidth < 1200 ? 0.2 : 0.6;
+    if (box.top < 0 || box.top > window.innerHeight * away) part.scrollIntoView({ block: 'start' });
   };
   setTimeout(look, 300);
 }

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from visit.lessons.queries import LearnerRun
     from visit.lessons.room import Room
 
+_STYLE = Path(__file__).with_name("lesson.css")
 MOST_OWN = 100  # lessons from files that a server holds
 
 
@@ -201,7 +203,7 @@ def leave_lesson() -> None:
 def begin_lesson(page: str) -> None:
     """Call once a run, before the page: draws the panel where a lesson runs, and says what the page holds back."""
     now = session()
-    now.held = frozenset()
+    now.held, now.held_told = frozenset(), False
     if not state().lesson:
         return
     lesson = lesson_named(state().lesson)
@@ -235,23 +237,6 @@ def begin_lesson(page: str) -> None:
             key="lesson_look", data={"part": first, "of": f"{lesson.name} {state().step}"}
         )
 
-
-_STYLE = """<style>
-.st-key-lesson_panel { position: fixed; z-index: 100; overflow-y: auto; overscroll-behavior: contain;
-  padding: 0.9rem 1.1rem 1.4rem; background: light-dark(#fbfaf5, #1a212b); color: inherit;
-  border: 0 solid light-dark(#d9d4c3, #39424e); box-sizing: border-box; gap: 0.6rem; }
-.st-key-lesson_panel h2 { padding: 0; }
-.st-key-lesson_panel [data-testid="stMarkdownContainer"] p { margin-bottom: 0.35rem; }
-@media (min-width: 1200px) {
-  .st-key-lesson_panel { top: 3.75rem; right: 0; bottom: 0; width: 23rem !important; border-left-width: 1px; }
-  .stMainBlockContainer:has(.st-key-lesson_panel) { padding-right: 25rem; }
-}
-@media (max-width: 1199px) {
-  .st-key-lesson_panel { left: 0; right: 0; bottom: 0; width: 100% !important; max-height: 44dvh;
-    border-top-width: 1px; box-shadow: 0 -4px 18px rgb(0 0 0 / 0.14); }
-  .stMainBlockContainer:has(.st-key-lesson_panel) { padding-bottom: 48dvh; }
-}
-</style>"""
 
 
 def _outlined(parts: tuple[str, ...]) -> str:
@@ -394,7 +379,7 @@ def _control(
 ) -> None:  # fmt: skip
     """Where the answer is given; Enter checks it."""
     name = f"answer_{lesson.edition}_{key}"
-    take = partial(_take, lesson, step, question, key, run, name, told)
+    take = partial(_take_answer, lesson, step, question, key, run, name, told)
     if question.kind == "choice":
         st.radio(
             "Your answer", range(len(question.options)), index=_chosen_option(lesson, key), key=name, on_change=take,
@@ -465,7 +450,7 @@ def clicked_part(kind: str, opened: Mapping[str, str]) -> str:
     return ""
 
 
-def _take(
+def _take_answer(
     lesson: Lesson, step: int, question: Exercise, key: str, run: LearnerRun | None, name: str, told: bool
 ) -> None:  # fmt: skip
     """An answer was given: judge it, and keep it."""

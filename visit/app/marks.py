@@ -39,11 +39,14 @@ def named_part(name: str) -> Any:
 
 def shows(name: str) -> bool:
     """Whether a part is drawn now. One that a lesson holds back is not: it would give away what is just being asked."""
-    if name not in session().held:
+    now = session()
+    if name not in now.held:
         return True
     with named_part(name):
-        st.caption(":material/visibility_off: This part would give the answer away. It appears when you have answered "
-                   "the question of the lesson, or skipped it.")  # fmt: skip
+        if not now.held_told:
+            st.info("Predict first: what stands here would give the answer away. It appears when you have answered the "
+                    "question of the lesson, or skipped it.", icon=":material/visibility_off:")  # fmt: skip
+            now.held_told = True
     return False
 
 
