@@ -23,11 +23,12 @@ import streamlit as st
 
 from visit.app.cache import kept, lens_under, st_pass
 from visit.app.lens_choice import seen
+from visit.app.marks import Mark, point_at
 from visit.app.room import class_strip, lesson_in, may_open, membership
 from visit.app.room import record as tell_room
 from visit.app.sidebar import is_here
 from visit.app.state import change, parse, session, state
-from visit.app.widgets import component, plain
+from visit.app.widgets import plain
 from visit.errors import VisitError
 from visit.lessons.lesson import Exercise, Lesson, LessonStep, address_of, parse_lesson
 from visit.lessons.results import Given, Result, RunPrint
@@ -221,7 +222,7 @@ def begin_lesson(page: str) -> None:
     if here and step.questions and not done.tried(step.questions[0].key):
         now.held = frozenset(step.hide)
     if here:
-        st.html(f"<style>{_outlined(step.mark)}</style>")
+        point_at(f"{lesson.name} {state().step}", *(Mark(name) for name in step.mark if name not in now.held))
     st.html(_STYLE)
     with st.container(key="lesson_panel"):
         _panel_head(lesson)
@@ -231,19 +232,6 @@ def begin_lesson(page: str) -> None:
         else:
             st.markdown(f"Step {state().step}, “{plain(step.title)}”, is on another page.")
         _onward(lesson, step, here)
-    first = next((name for name in step.mark if name != "prompt"), "")
-    if here and first and first not in now.held:
-        component("lesson", "<span></span>")(
-            key="lesson_look", data={"part": first, "of": f"{lesson.name} {state().step}"}
-        )
-
-
-
-def _outlined(parts: tuple[str, ...]) -> str:
-    """What is to be looked at."""
-    names = ", ".join(f".st-key-part_{name}" for name in parts)
-    look = "outline: 2px solid light-dark(#b35c00, #ffc857); outline-offset: 6px; border-radius: 4px;"
-    return f"{names} {{ {look} }}" if names else ""
 
 
 def _panel_head(lesson: Lesson) -> None:

@@ -7,7 +7,8 @@ export default function ({ data }) {
   if (shown === here) return;
   shown = here;
   const main = document.querySelector("[data-testid=stMain]"), app = document.querySelector("[data-testid=stApp]");
-  const strip = document.querySelector(".st-key-guide_strip");
+  const panel = innerWidth < 1200 ? ", .st-key-lesson_panel" : ""; // beside a wide page it hides nothing
+  const strip = document.querySelector(`.st-key-guide_strip${panel}`);
   const until = performance.now() + 30000;
   let left = false, still = 0;
   const leave = () => { left = true; };

@@ -42,11 +42,10 @@ def shows(name: str) -> bool:
     now = session()
     if name not in now.held:
         return True
-    with named_part(name):
-        if not now.held_told:
-            st.info("Predict first: what stands here would give the answer away. It appears when you have answered the "
-                    "question of the lesson, or skipped it.", icon=":material/visibility_off:")  # fmt: skip
-            now.held_told = True
+    if not now.held_told:
+        st.info("Predict first: what stands here would give the answer away. It appears when you have answered the "
+                "question of the lesson, or skipped it.", icon=":material/visibility_off:")  # fmt: skip
+        now.held_told = True
     return False
 
 
