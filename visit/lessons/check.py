@@ -249,7 +249,7 @@ def instead(run: LearnerRun, question: Exercise, found: RunAnswer, expected: Run
     value, scale = float(found.value), 100 if expected.unit == "share" else 1
     side = "more" if value < scale * float(expected.value) else "less"
     yours = f"{value:g} %" if expected.unit == "share" else number_text(value, expected.unit)
-    return f"It is {side} than {yours.lstrip('+')}."
+    return f"It is {side} than {yours.lstrip('+')}. Look again at what is marked on the page."
 
 
 def _doing(run: LearnerRun, name: str) -> str:
