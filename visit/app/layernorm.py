@@ -13,7 +13,7 @@ from visit.app.cache import st_target_shifts, st_token_shift
 from visit.app.prompt_bar import Subject
 from visit.app.prompt_sets import choose_set, on_model, watched
 from visit.app.state import change, listed, segments, state
-from visit.app.widgets import beside, downloads, on_point, plain
+from visit.app.widgets import beside, downloads, on_point, plain, sentences, unfolding
 from visit.figures import norms as figures
 from visit.text.glossary import explain
 from visit.text.visible import as_word, visible
@@ -53,12 +53,23 @@ def _what_norms(family: Any) -> str | None:
     return None
 
 
+def in_sentences(subject: Subject, layer: int | None, norm: str, final: bool | None) -> None:
+    """What the norm does to the target and to the words on top, in sentences."""
+    from visit.narrate.norms import norm_story
+
+    table = st_token_shift(*subject.key, subject.pos, subject.target, layer, norm, final)
+    where = "the final norm" if layer is None else f"{_PLACES.get(norm, norm)} of layer {layer}"
+    sentences(norm_story(table, where), "norm_story", lambda _: None)
+
+
+_PLACES = {"post_attn": "the norm after attention", "post_mlp": "the norm after the MLP"}
+
+
 def one_prompt(subject: Subject, layer: int | None, norm: str, final: bool | None) -> None:
     """One vector before and after one norm: words, ranks, steps, and the target in every layer."""
     from visit.analyses.norms import with_final
 
-    names = {"post_attn": "the norm after attention", "post_mlp": "the norm after the MLP"}
-    where = "the final norm" if layer is None else f"{names.get(norm, norm)}, layer {layer}"
+    where = "the final norm" if layer is None else f"{_PLACES.get(norm, norm)}, layer {layer}"
     st.header(
         f"This prompt at position {subject.pos} ({plain(subject.token)}): {where}",
         anchor=False,
@@ -171,24 +182,32 @@ def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | N
         if "function_words" not in st.session_state:
             st.session_state["function_words"] = FILE.read_text(encoding="utf-8")
         st.text_area("Function words, separated by spaces", key="function_words", height=220)
-    st.markdown("**Figure 7**")
+    figure7 = "Figure 7: every word's id against the change of its probability"
+    with unfolding("norm-figure7", figure7) as opened:
+        if opened:
+            _figure7(tables)
+    if "layers" in tables:
+        name = {"ln1": "Figure 21", "ln2": "Figure 22"}.get(norm, "As Figures 21 and 22, for this norm")
+        with unfolding("norm-layers", f"{name}: the words that change most, layer by layer") as opened:
+            if opened:
+                with st.container(height=430, border=False):
+                    st.altair_chart(figures.layer_panels(tables["layers"]), width="content", alt="Words over layers")
+                st.caption("The words that change most, before the norm, after it, and the difference, in every layer.")
+    with unfolding("norm-tables", "Tables 1 to 6: top words, and the words that lose most") as opened:
+        if opened:
+            with beside("tables"):
+                left, right = st.columns(2, gap="large")
+            _small(left, tables["top"], "The ten top words before and after (Tables 1, 2, 4)")
+            _small(right, tables["falling"], "What loses most, quarter by quarter (Tables 3, 5, 6)")
+
+
+def _figure7(tables: dict[str, pd.DataFrame]) -> None:
     chart = figures.shift_scatter(tables["shift"], tables["control"])
     with st.container(height=430, border=False):  # scrolls where it is narrow
         st.altair_chart(chart, width="content", alt="Token id against the change of its probability")
     st.caption("Every dot is a word: its id against how much its probability changes through the norm. Right: as "
                "many random "
                "vectors with the same mean and standard deviation per dimension.")  # fmt: skip
-    if "layers" in tables:
-        st.markdown(
-            f"**{ {'ln1': 'Figure 21', 'ln2': 'Figure 22'}.get(norm, 'As Figures 21 and 22, for this norm') }**"
-        )
-        with st.container(height=430, border=False):
-            st.altair_chart(figures.layer_panels(tables["layers"]), width="content", alt="Words over layers")
-        st.caption("The words that change most, before the norm, after it, and the difference, in every layer.")
-    with beside("tables"):
-        left, right = st.columns(2, gap="large")
-    _small(left, tables["top"], "The ten top words before and after (Tables 1, 2, 4)")
-    _small(right, tables["falling"], "What loses most, at the end of each quarter of the model (Tables 3, 5, 6)")
 
 
 def _small(place: Any, table: pd.DataFrame, title: str) -> None:

@@ -13,7 +13,7 @@ from visit.app.follow import look_again
 from visit.app.prompt_bar import Subject
 from visit.app.prompt_sets import SHARED, choose_set, on_model, short_name, start_run, stop_run, watched
 from visit.app.state import change, choice, field, listed, segments, session, state, take
-from visit.app.widgets import beside, downloads, on_point, on_row, plain, unfolding, words_cell
+from visit.app.widgets import beside, downloads, on_point, on_row, plain, sentences, unfolding, words_cell
 from visit.errors import VisitError
 from visit.figures import neurons as figures
 from visit.runs.prompts import PromptSet
@@ -48,8 +48,10 @@ def chosen_neuron(subject: Subject) -> tuple[int, int] | None:
 
 
 def active(subject: Subject) -> None:
-    """The most active neurons of a layer at this position."""
-    layer = chosen_layer(subject)
+    """The most active neurons of a layer at this position, in sentences and as a table."""
+    from visit.narrate.norms import neuron_story
+
+    layer, answer = chosen_layer(subject), st.container()
     st.header(f"Most active at position {subject.pos} ({plain(subject.token)})", anchor=False,
                  help=explain("mlp_value"))  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -59,6 +61,8 @@ def active(subject: Subject) -> None:
         )
         st.selectbox("Order", width=260, **choice("nsort"))
     table = st_active(*subject.about, layer, kind, state().neurons.nsort, MOST_ACTIVE)
+    with answer:
+        sentences(neuron_story(table, subject.word, kind), "neuron_story", take_neuron)
     _active_table(table, kind, subject.word)
     st.caption(
         f"The {MOST_ACTIVE} most active of layer {layer}. Words: what the neuron writes with this coefficient's sign, "
