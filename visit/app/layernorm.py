@@ -113,7 +113,7 @@ def _extremes(table: pd.DataFrame, final: bool) -> None:
         "delta": both["delta"], **{s: both[s] for s in steps},
     })  # fmt: skip
     number = partial(st.column_config.NumberColumn, format="%+.4f")
-    st.dataframe(shown, hide_index=True, height=420, placeholder="–", column_config={
+    st.dataframe(shown, hide_index=True, height=330, placeholder="–", column_config={
         "word": "Word", "before": st.column_config.NumberColumn("P before", format="%.4f"),
         "after": st.column_config.NumberColumn("P after", format="%.4f"), "delta": number("Change Δ"),
         **{s: number(f"by {s}") for s in steps},

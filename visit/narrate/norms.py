@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from visit.text.numbers import percent, signed
-from visit.text.visible import Sentence, as_word, quoted
+from visit.text.visible import Sentence, quoted, word_list
 
 _SHOWN = 3  # words of a neuron that a sentence names
 
@@ -47,7 +47,8 @@ def neuron_story(table: pd.DataFrame, target: str, kind: str) -> list[Sentence]:
     if rows.empty:
         return []
     row = rows.loc[rows["norm"].idxmax()]
-    words = ", ".join(f"“{as_word(w)}”" for w in row["tokens"][:_SHOWN])
+    whole = word_list(row["tokens"], _SHOWN, True)
+    words = ", ".join(f"“{w}”" for w in whole) if whole else "no whole word, but pieces, bytes and signs"
     what = "MLP neurons" if kind == "mlp" else "rows of W_O"
     first: Sentence = [(f"Of layer {row['layer']}'s {what} {_name(row)} writes most here: {words}.", None)]
     most, least = rows.loc[rows["contribution"].idxmax()], rows.loc[rows["contribution"].idxmin()]
