@@ -1,11 +1,14 @@
 """The compare page: what changes inside the model when one word changes."""
 
+from functools import partial
+
 from visit import app as ui
-from visit.app import compare
+from visit.app import compare, guide_steps
 
 ui.ensure_entrypoint("pages/compare.py")
 ui.heading("Compare", "What changes inside the model when the text changes?")
 two = compare.two_prompts()
+guide_steps.on_compare(partial(compare.told_apart, two), two.same, compare.select_node)
 if ui.shows("reading"):
     with ui.part("reading"):
         (compare.start_here if two.same else compare.both_answers)(two)

@@ -8,6 +8,6 @@ ui.heading(
     "Flow graph",
     "How did this text lead to its next word? One pass, every vector of it read as words.",
 )
-subject = ui.prompt_bar(guide_steps.flow)
+subject = ui.prompt_bar(guide_steps.on_flow)
 flow.first_screen(subject, lens_map.lens_map)
 flow.graph(subject)

@@ -8,7 +8,7 @@ ui.heading("Layer norm", "What does a layer norm do to the words that a state re
 subject = ui.prompt_bar()
 answer = ui.part("reading")
 site = layernorm.chosen_site(subject)
-guide_steps.layernorm(subject, *site)
+guide_steps.on_layernorm(subject, *site)
 if ui.shows("norm"):
     with answer:
         layernorm.in_sentences(subject, *site)

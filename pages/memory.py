@@ -5,7 +5,7 @@ from visit.app import guide_steps, memory
 
 ui.ensure_entrypoint("pages/memory.py")
 ui.heading("Attention memory", "What does each head look at, and what does it fetch from there?")
-chosen = memory.chosen_head(ui.prompt_bar(guide_steps.memory))
+chosen = memory.chosen_head(ui.prompt_bar(guide_steps.on_memory))
 if ui.shows("reading"):
     with ui.part("reading"):
         memory.head_in_sentences(chosen)

@@ -6,7 +6,7 @@ from visit.app import guide_steps, neurons
 ui.ensure_entrypoint("pages/neurons.py")
 ui.heading("Neurons", "Which neurons are active here, and which words do they write?")
 subject = ui.prompt_bar()
-guide_steps.neurons(subject, neurons.chosen_layer(subject), neurons.MOST_ACTIVE)
+guide_steps.on_neurons(subject, neurons.chosen_layer(subject), neurons.MOST_ACTIVE)
 if ui.shows("active"):
     with ui.part("active"):
         neurons.active(subject)

@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from visit.app.marks import Mark, _style
 
-PAGES = ["flow", "whatif", "memory", "layernorm", "neurons"]
+PAGES = ["flow", "compare", "whatif", "memory", "layernorm", "neurons", "study"]
 
 
 def start(page: str, **params: str) -> AppTest:
@@ -73,3 +73,10 @@ def test_a_label_cannot_leave_its_style():
     style = _style((Mark("map", label='"} </style><script>x(1)'),))
     assert "<" not in style.split("::before")[1] and '"}' not in style.split("content:")[1].split(";")[0]
     assert _style((Mark("map"), Mark("a b}"))).count("st-key-part_") == _style((Mark("map"),)).count("st-key-part_")
+
+
+def test_two_prompts_that_differ_are_told_step_by_step():
+    app = start("compare", guide="1", prompt_b="The capital of France is the city of")
+    for words in ("“·Japan”", "“·Tokyo”", "diverge", "pushes hardest", "changes most"):
+        assert words in said(app) and not app.exception
+        app.button(key="guide_next").click().run()

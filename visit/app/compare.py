@@ -288,24 +288,32 @@ def _fix(two: Two, a: int | None, b: int | None) -> None:
 
 def both_answers(two: Two) -> None:
     """The sentences; both sides' answers in numbers are opened by choice."""
-    from visit.graph.prune import Keep
-    from visit.narrate.comparison import contrast
-
     if (why := why_apart(two)) is not None:
         st.info(plain(why), icon=":material/info:")
         return
-    about, read = (two.a.about, two.b.about), two.seen
     with st.spinner("Comparing every state and every head of the two runs…"):
-        opened = graphs.opened_blocks(st_opened(None, *about))
-        found = st_compare(*about, None, Keep(), Keep(), two.align, opened, read[0], read[1])
-        singles = st_single_parts(*about, two.align)
-        count = len(two.pairing.pairs)
-        pairs = range(count) if count <= ALL else two.window()
-        apart = st_parting(*two.keys, pairs.start, pairs.stop, *(lens for lens, _ in read))
-    sentences(contrast(found, apart, singles), "contrast", _select)
+        found = told_apart(two)
+    sentences([sentence for sentence in found.values() if sentence], "contrast", select_node)
 
 
-def _select(node: str | None) -> None:
+def told_apart(two: Two) -> dict[str, Any]:
+    """What the two runs do differently, in sentences by what they tell; of two that are the same, or unlike, none."""
+    from visit.graph.prune import Keep
+    from visit.narrate.comparison import contrast_parts
+
+    if two.same or why_apart(two) is not None:
+        return {}
+    about, read = (two.a.about, two.b.about), two.seen
+    opened = graphs.opened_blocks(st_opened(None, *about))
+    found = st_compare(*about, None, Keep(), Keep(), two.align, opened, read[0], read[1])
+    singles = st_single_parts(*about, two.align)
+    count = len(two.pairing.pairs)
+    pairs = range(count) if count <= ALL else two.window()
+    apart = st_parting(*two.keys, pairs.start, pairs.stop, *(lens for lens, _ in read))
+    return contrast_parts(found, apart, singles)
+
+
+def select_node(node: str | None) -> None:
     """Select a node and open the drawings, where it stands."""
     graphs.select(node)
     set_opened("flows", True)

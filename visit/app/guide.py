@@ -17,7 +17,7 @@ from visit.app.state import change, session, state
 from visit.app.widgets import sentences
 
 LAST_STEP = 5
-PAGES = ("flow", "whatif", "memory", "layernorm", "neurons")
+PAGES = ("flow", "compare", "whatif", "memory", "layernorm", "neurons", "study")
 _STRIP_STYLE = Path(__file__).with_name("guide.css")
 Way = tuple[str, str, dict[str, Any]]  # label, page, what the address then says
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ def is_on() -> bool:
 
 
 # ---- one prediction --------------------------------------------------------------------------------------------------
-def flow(subject: Subject) -> None:
+def on_flow(subject: Subject) -> None:
     """The five steps of the flow page."""
     if is_on():
         steps = _steps(subject)
@@ -122,7 +122,7 @@ def _ways(subject: Subject, steps: Sequence[GuideStep]) -> list[Way]:
 
 
 # ---- the other pages -------------------------------------------------------------------------------------------------
-def memory(subject: Subject) -> None:
+def on_memory(subject: Subject) -> None:
     """The five steps of the attention memory."""
     from visit.narrate.guide import memory_steps
 
@@ -135,7 +135,7 @@ def memory(subject: Subject) -> None:
         show_strip(steps, (*marks, (Mark("reading"),)), graphs.select, ways)
 
 
-def whatif(subject: Subject) -> None:
+def on_whatif(subject: Subject) -> None:
     """The five steps of the What-if page."""
     from visit.app.edit_list import current
     from visit.narrate.guide import whatif_steps, which_head, which_word
@@ -151,7 +151,7 @@ def whatif(subject: Subject) -> None:
         show_strip(steps, marks, graphs.select, [*ways, ("See it in the flow", "flow", {"guide": 3})])
 
 
-def layernorm(subject: Subject, layer: int | None, norm: str, final: bool | None) -> None:
+def on_layernorm(subject: Subject, layer: int | None, norm: str, final: bool | None) -> None:
     """The five steps of the layer norm page."""
     from visit.narrate.guide import layer_norm_steps
 
@@ -161,7 +161,7 @@ def layernorm(subject: Subject, layer: int | None, norm: str, final: bool | None
         show_strip(layer_norm_steps(_told_of(subject), shift), marks, graphs.select, [_SEE_FLOW])
 
 
-def neurons(subject: Subject, layer: int, count: int) -> None:
+def on_neurons(subject: Subject, layer: int, count: int) -> None:
     """The five steps of the neuron page, of the `count` neurons that it lists of a layer."""
     from visit.narrate.guide import neuron_steps
 
@@ -177,3 +177,23 @@ def neurons(subject: Subject, layer: int, count: int) -> None:
 
 
 _SEE_FLOW: Way = ("See it in the flow", "flow", {"guide": 1})
+
+
+def on_compare(told_apart: Callable[[], dict[str, Any]], same: bool, pick: Callable[[str], None]) -> None:
+    """The five steps of the compare page. `told_apart`: makes the sentences; `same`: both sides are one."""
+    from visit.narrate.guide import compare_steps
+
+    if is_on():
+        parts = ("prompts",) * 5 if same else ("prompts", "reading", "apart", "reading", "graphs")
+        ways: list[Way] = [_SEE_FLOW, ("Take a head out", "whatif", {"guide": 3})]
+        show_strip(compare_steps(told_apart()), [(Mark(part),) for part in parts], pick, ways)
+
+
+def on_study(model: str, prompts: int, figures: int, ran: bool) -> None:
+    """The five steps of the page of studies. `ran`: there is a run, and what it found is drawn."""
+    from visit.narrate.guide import study_steps
+
+    if is_on():
+        found = Mark("found" if ran else "run")
+        marks = (Mark("asked"),), (Mark("asked"),), (Mark("run"),), (found,), (found,)
+        show_strip(study_steps(model, prompts, figures, ran), marks, graphs.select, [_SEE_FLOW])

@@ -19,7 +19,7 @@ from visit.app.sidebar import show_ledger
 from visit.app.state import CONTROLS, change, choice, field, listed, session, state, value_of
 from visit.errors import VisitError
 from visit.figures import study as figures
-from visit.models.catalog import is_hosted
+from visit.models.catalog import is_hosted, title
 from visit.runs.prompts import PromptSet
 from visit.studies.captions import SECOND, caption_of
 from visit.studies.settings import ALIGNED, FIGURES, Settings, read_through, settled
@@ -37,8 +37,8 @@ HOSTED_SECONDS = 600.0  # that a study may take on a hosted app, as it is foreca
 LOOK_EVERY = 5.0  # seconds between two looks at an opened figure
 
 
-def page() -> None:
-    """The whole page below its title."""
+def page(guide: Callable[[str, int, int, bool], None]) -> None:
+    """The whole page below its title. `guide`: is told model, prompts, figures, and whether there is a run."""
     from visit.lenses.linear import fitted_lens
     from visit.studies.study import studied, study_key
 
@@ -74,6 +74,7 @@ def page() -> None:
     with place:
         start = partial(_before_run, model, chosen, prompts, settings, key, partial(start_run, key, make))
         run = watched(("study", *key[1:]), key, make, follow=len(prompts.rows), start=start)
+    guide(title(model.name), len(prompts.rows), len(settings.figures), run is not None)
     if run is None:
         return
     with named_part("found"):

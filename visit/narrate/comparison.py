@@ -29,10 +29,21 @@ def contrast(
     if _identical(found):
         return [[("Both sides run the same prompt on the same model: there is nothing to tell apart. ", None),
                  ("Change a word in B.", None)]]  # fmt: skip
-    sentences = [_prompts(found), _answers(found), _scales(found)]
-    if parting is not None:
-        sentences.append(_parting(found, parting))
-    return [s for s in (*sentences, _strongest(found, singles), _largest(found, singles)) if s]
+    return [sentence for sentence in contrast_parts(found, parting, singles).values() if sentence]
+
+
+def contrast_parts(
+    found: Comparison, parting: pd.DataFrame | None = None, singles: pd.DataFrame | None = None
+) -> dict[str, Sentence]:
+    """The same sentences by what they tell, of two prompts that differ; one is empty where there is nothing to tell."""
+    return {
+        "prompts": _prompts(found),
+        "answers": _answers(found),
+        "scales": _scales(found),
+        "parting": [] if parting is None else _parting(found, parting),
+        "strongest": _strongest(found, singles),
+        "largest": _largest(found, singles),
+    }
 
 
 def _identical(found: Comparison) -> bool:

@@ -253,3 +253,43 @@ def neuron_steps(told: Facts, table: pd.DataFrame, without: pd.DataFrame | None 
              f"the bias {signed(table['contribution'].sum())}: it is many that add up.", None)]]),
         GuideStep("What if it is removed?", [taken_out]),
     ]  # fmt: skip
+
+
+def compare_steps(told_apart: dict[str, Sentence]) -> list[GuideStep]:
+    """The compare page. `told_apart`: `narrate.comparison.contrast_parts`, empty where there is nothing to compare."""
+    asks = ("What differs in the text?", "What does each side answer?", "Where do the runs part?",
+            "Which head takes what?", "What changes most?")  # fmt: skip
+    first = (
+        "Nothing to compare yet: change one word in B, or choose a pair to try.",
+        "Then each side's own answer stands here.",
+        "Then a map shows after which block, and at which word, the two runs part.",
+        "Then you see from which word the strongest head takes its own, on either side.",
+        "Then the part that changes most, and both drawings.",
+    )
+    nothing = "There is nothing to tell of it here."
+    names = ("prompts", "answers", "parting", "strongest", "largest")
+    said: list[list[Sentence]] = [
+        [(told_apart.get(name) or [(nothing, None)]) if told_apart else [(text, None)]]
+        for name, text in zip(names, first, strict=True)
+    ]
+    if told_apart:
+        said[-1].append([("Changing the text was the experiment: only what differs between the answers is its effect. "
+                          "Whether one head is a cause of it, What if measures.", None)])  # fmt: skip
+    return [GuideStep(ask, sentences) for ask, sentences in zip(asks, said, strict=True)]
+
+
+def study_steps(model: str, prompts: int, figures: int, ran: bool) -> list[GuideStep]:
+    """The page of the paper's studies: what is asked, what is run, what is found, and what it does not say."""
+    many = f"{prompts:,} prompt{'s' if prompts != 1 else ''}"
+    drawn = "Each figure stands with its verdict first: agrees, differs or undecided, then the numbers."
+    ready = drawn if ran else f"Press Run: then {figures} figures are drawn here, each with a verdict."
+    return [
+        GuideStep("What is asked?", [[(f"Do the paper's findings hold for {model}, over {many}?", None)]]),
+        GuideStep("What is drawn?", [[(f"{figures} figures and tables; you choose which, and of how many prompts. "
+                                       "Fewer take less time.", None)]]),
+        GuideStep("How long does it take?", [[("It is said before it starts, and what takes it. You may leave the page "
+                                               "meanwhile.", None)]]),
+        GuideStep("What is found?", [[(ready, None)]]),
+        GuideStep("What does it not say?", [[("An average over prompts is no cause: for one text see which head it "
+                                              "is, and what is lost without it.", None)]]),
+    ]  # fmt: skip
