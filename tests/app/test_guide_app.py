@@ -21,7 +21,7 @@ def start(page: str, **params: str) -> AppTest:
 
 def said(app: AppTest) -> str:
     """The sentences of the strip."""
-    found = [json.loads(c.proto.json) for c in app.get("bidi_component") if "sentences" in c.proto.json]
+    found = [json.loads(c.proto.json) for c in app.get("bidi_component") if c.proto.id.endswith("guide_said")]
     return " ".join("".join(piece for piece, _ in one) for one in found[0]["sentences"])
 
 
