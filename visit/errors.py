@@ -24,9 +24,19 @@ def check_choice(name: str, given: Any, allowed: Iterable[str]) -> None:
 
 
 def check_positive(name: str, number: int | None) -> None:
-    """Refuse a count below 1; None, which stands for all, is passed."""
-    if number is not None and number < 1:
+    """Refuse a count below 1, or that is no whole number; None, which stands for all, is passed."""
+    if number is None:
+        return
+    if isinstance(number, bool) or not hasattr(number, "__index__"):
+        raise VisitError(f"{name} must be a whole number from 1; got {number!r}.")
+    if number < 1:
         raise VisitError(f"{name} must be at least 1; got {number}.")
+
+
+def check_kind(name: str, given: Any, kind: type | tuple[type, ...], what: str) -> None:
+    """Refuse what is of another type. `what`: how such a thing is had, as "a record of visit.capture"."""
+    if not isinstance(given, kind):
+        raise VisitError(f"{name} must be {what}; got {type(given).__name__} {str(given)[:40]!r}.")
 
 
 @contextmanager

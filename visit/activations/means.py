@@ -19,7 +19,7 @@ from torch import Tensor
 from visit.activations.record import Activations
 from visit.activations.sites import RECORDED, in_record
 from visit.cache import Store
-from visit.errors import VisitError
+from visit.errors import VisitError, check_kind
 from visit.models.model import Model, tokenize
 
 RunPrompts = Callable[[Model, Sequence[Any], Sequence[str]], Iterator[Activations]]
@@ -55,6 +55,8 @@ def prompt_means(model: Model, prompts: Sequence[Any], quantity: str, run: RunPr
 
     `run`: `capture_many`, which lies above. Raises `VisitError` for prompts that all have one token only.
     """
+    for prompt in prompts:
+        check_kind("Each prompt of a mean's source", prompt, (str, Sequence), "a text, or a list of token ids")
     kept = _MEANS.setdefault(model, Store(_KEPT_BYTES))
     key: Hashable = quantity, tuple(p if isinstance(p, str) else tuple(p) for p in prompts)
     return kept.get(key, lambda: _means(model, prompts, quantity, run))

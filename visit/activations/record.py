@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from visit.errors import VisitError
+from visit.errors import VisitError, check_kind
 from visit.models.tokens import Chat
 from visit.text.node_id import NodeId
 
@@ -82,6 +82,13 @@ PARTS = _FIELDS[_FIELDS.index("resid_pre") :]
 
 # ---- what a run is altered by (checked and made numbers: `edits`; written into the pass: `edit_hooks`) ---------------
 How = Literal["zero", "mean", "from", "scale", "add"]
+
+
+def check_pass(model: Any, acts: Any) -> None:
+    """Refuse what is no model, or no record of one, before an attribute of it is missed."""
+    if not hasattr(model, "n_layers"):
+        raise VisitError(f"The model must be what visit.load_model returns; got {type(model).__name__}.")
+    check_kind("The record", acts, Activations, "what visit.capture returns")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 import torch
 
-from visit.activations.record import Activations
+from visit.activations.record import Activations, check_pass
 from visit.exact.decompose import attribution, head_results, needed, rows_and_bias, value_parts
 from visit.exact.influence import influence_of
 from visit.exact.question import Question, ask
@@ -38,7 +38,7 @@ def lens_map(
     the embedding), and `specific`, `target_specific`: they stand here at least SPECIFIC times as high, or are the
     model's own prediction. Source: the logit lens, paper eq. 2; what is specific, ours.
     """
-    acts.index(0)
+    check_pass(model, acts)
     at = list(range(len(acts.token_ids))) if positions is None else [acts.index(p) for p in positions]
     wanted = ask(model, acts, -1, target).target
     lens = checked(model, lens)

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -22,7 +22,7 @@ from visit.activations.forward import capture
 from visit.activations.record import Activations, Applied, Edit
 from visit.causal.edit_ledger import edit_ledger
 from visit.causal.effects import divergence_bits
-from visit.errors import VisitError
+from visit.errors import VisitError, check_kind
 from visit.exact.decompose import needed
 from visit.exact.ledger import summary
 from visit.exact.question import Question, ask
@@ -112,6 +112,7 @@ def ablate(
     question = ask(model, acts, pos, target, distractor)
     if acts.edits:
         raise VisitError("An ablation begins with a run without edits; this record was made with some. Capture anew.")
+    check_kind("edits", edits, (Edit, Applied, Iterable), 'one or a list of them, as visit.Edit("L9.head6")')
     edits = [edits] if isinstance(edits, Edit | Applied) else list(edits)
     if not edits:
         raise VisitError('An ablation needs at least one edit, as visit.Edit("L9.head6"); got none.')

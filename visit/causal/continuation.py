@@ -15,7 +15,7 @@ import torch
 from visit.activations.edit_hooks import edit_hooks
 from visit.activations.forward import applied
 from visit.activations.record import Applied, Edit
-from visit.errors import VisitError, check_positive
+from visit.errors import VisitError, check_kind, check_positive
 from visit.models.model import Model, tokenize
 
 
@@ -68,6 +68,7 @@ def writing_steps(
     force: Mapping[int, int | str] | None = None,
 ) -> Iterator[Step]:
     """The new tokens of `continuation`, one by one as they are found, so that a caller can show them, or stop."""
+    check_kind("tokens", tokens, int, "a whole number from 1")
     check_positive("tokens", tokens)
     ids = list(tokenize(model, prompt))
     first = len(ids)

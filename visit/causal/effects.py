@@ -26,7 +26,7 @@ from visit.activations.forward import applied, capture
 from visit.activations.record import Activations, Edit
 from visit.activations.sites import in_record, site_of
 from visit.causal.block import run_block
-from visit.errors import VisitError, check_choice
+from visit.errors import VisitError, check_choice, check_kind
 from visit.exact.decompose import needed, post_scale
 from visit.exact.gradients import gradients_of
 from visit.exact.influence import block_influence
@@ -123,6 +123,7 @@ def part_names(model: Model, nodes: str | Iterable[str], pos: int) -> list[str]:
     """The ids of all heads, or those given, each checked to be of something that adds to the stream at `pos`."""
     if isinstance(nodes, str) and nodes == "heads":
         return [f"L{layer}.head{head}" for layer in range(model.n_layers) for head in range(model.n_heads)]
+    check_kind("nodes", nodes, (str, Iterable), '"heads", "neurons", or a list of ids such as L9.head6')
     names = [nodes] if isinstance(nodes, str) else list(nodes)
     if not names:
         raise VisitError('nodes must be "heads", "neurons" or at least one id such as L9.head6; got none.')

@@ -19,12 +19,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from visit.activations.record import Activations
+from visit.activations.record import Activations, check_pass
 from visit.analyses.function_words import function_words, is_function_word
 from visit.analyses.heads import RULES, named_from, role_scores
 from visit.causal.effects import effects
 from visit.causal.thresholds import ADDS, ATTENDS, COSTS, READS
-from visit.errors import VisitError
+from visit.errors import VisitError, check_kind
 from visit.exact.decompose import attribution, head_results, memory_values, needed
 from visit.exact.question import ask
 from visit.lenses.logit import lens_logits, top_of
@@ -50,6 +50,7 @@ def roles(model: Model, acts: Activations, words: Iterable[int | str] | None = N
     `threshold` (what it had to pass), `word` (missing for roles of the pattern). Every criterion listed holds. Raises
     `VisitError` for a word that is not in the prompt. Source: causes section 13; thresholds ours.
     """
+    check_pass(model, acts)
     t = acts.index(pos)
     places = _places(model, acts, t, words)
     with torch.no_grad():
@@ -67,6 +68,7 @@ def _places(model: Model, acts: Activations, t: int, words: Iterable[int | str] 
     if words is None:
         listed = function_words()
         return {w: at for w, at in found.items() if model.vocabulary[w].strip() and not _function(model, w, listed)}
+    check_kind("words", words, Iterable, "a list of words of the prompt, or None for all of its content words")
     asked = [model.token_id(word, "word") for word in words]
     for word in asked:
         if word not in found:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from visit.activations.edits import cut_by
 from visit.activations.forward import capture, plain_logits
-from visit.activations.record import Activations
+from visit.activations.record import Activations, check_pass
 from visit.exact.circuits import as_seen, key_readings, query_readings, rotated
 from visit.exact.decompose import attribution, needed, post_scale, raw_output, rows_and_bias, value_parts
 from visit.lenses.logit import final_norm, unembed
@@ -57,6 +57,7 @@ def ledger(model: Model, acts: Activations) -> pd.DataFrame:
     The record of an edited run is compared with that run; a sum that an edit replaces is no sum any more: it is left
     out, and stands in `.attrs["left_out"]` as "part of L9", a list.
     """
+    check_pass(model, acts)
     acts.index(0, whole=True)
     rows, cut = [], cut_by(acts.edits)
     with torch.no_grad():

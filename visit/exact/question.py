@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visit.activations.record import Activations
+from visit.activations.record import Activations, check_pass
 from visit.errors import VisitError, check_range
 from visit.exact.decompose import Attribution, attribution, needed
 from visit.models.model import Model
@@ -59,6 +59,7 @@ def ask(
 
     Raises `VisitError` for a position that is not there, a word that is not one token, and two equal words.
     """
+    check_pass(model, acts)
     t = acts.index(pos)
     if acts.z is not None and (len(acts.z), *acts.z.shape[2:]) != (model.n_layers, model.n_heads, model.d_head):
         layers, _, heads, width = acts.z.shape

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visit.activations.record import Activations
+from visit.activations.record import Activations, check_pass
 from visit.errors import VisitError
 from visit.exact.decompose import needed
 from visit.exact.gradients import gradients_of
@@ -111,6 +111,7 @@ def _checked_question(
     opened: list[int] | None,
 ) -> tuple[Question, list[int]]:  # fmt: skip
     """What a graph is asked for, checked: the question and the layers. `opened`: the blocks that are taken apart."""
+    check_pass(model, acts)
     t = acts.index(pos)
     shown = shown_layers(model, layers)
     _check_pins(model, keep, shown, t)
@@ -336,6 +337,8 @@ def shown_layers(model: Model, layers: Iterable[int] | int | str | None) -> list
     if isinstance(layers, str):
         layers = parse_layers(layers, model.n_layers)
     layers = [layers] if isinstance(layers, int) else layers
+    if layers is not None and not (isinstance(layers, Iterable) and all(hasattr(one, "__index__") for one in layers)):
+        raise VisitError(f"Layers are whole numbers, or a text such as 3-5; got {layers!r}.")
     shown = sorted({int(layer) for layer in layers}) if layers is not None else list(range(model.n_layers))
     wrong = [layer for layer in shown if not 0 <= layer < model.n_layers]
     if wrong or not shown:

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from visit.cache import Store, cache_folder, write_whole
-from visit.errors import VisitError
+from visit.errors import VisitError, check_kind
 from visit.models.fingerprint import fingerprint
 from visit.models.model import Model
 
@@ -168,6 +168,7 @@ def load_lens(path: str | Path) -> Lens:
     """
     from safetensors import SafetensorError, safe_open
 
+    check_kind("The path of a lens", path, (str, Path), "a text or a pathlib.Path")
     path = Path(path)
     try:
         with safe_open(path, framework="pt") as file:
@@ -277,6 +278,7 @@ def checked(model: Model, lens: Lens | None) -> Lens | None:
     """A lens that may be used with this model, its maps where the model is."""
     if lens is None:
         return None
+    check_kind("lens", lens, Lens, "a lens of visit.fit_lens or visit.load_lens, or None for the plain one")
     lens.check(model)
     if lens.maps.device == model.device:
         return lens

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from visit.errors import VisitError
+from visit.errors import VisitError, check_kind, check_positive
 from visit.models.attention import soft_cap
 from visit.models.model import Model
 
@@ -88,6 +88,8 @@ def read(
 
     `target` may also be words of each row's own `[n, word]`: a memory value is asked for its source token.
     """
+    check_kind("k", k, int, "a whole number from 1")
+    check_positive("k", k)
     with torch.no_grad():
         k = min(k, model.d_vocab)
         found: tuple[Tensor, ...] = ()

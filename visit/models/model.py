@@ -6,7 +6,7 @@ All weights are given `[in, out]` (row vectors, `x @ W`), whichever way the chec
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from visit.errors import VisitError, told_panics
+from visit.errors import VisitError, check_kind, told_panics
 from visit.models.families import Family, family_of
 from visit.models.tokens import single_token, token_strings
 
@@ -286,6 +286,7 @@ def wrap(hf: Any, tokenizer: Any, name: str, revision: str = "", quantization: s
 
 def tokenize(model: Model, prompt: str | Sequence[int]) -> tuple[int, ...]:
     """The prompt's token ids, by the model's own tokenizer and its defaults. Nothing is trimmed or added."""
+    check_kind("The model", model, Model, "what visit.load_model returns")
     if isinstance(prompt, str):
         if not prompt.strip():
             raise VisitError(f"The prompt is {'blank' if prompt else 'empty'}. Type at least one word.")
@@ -294,6 +295,8 @@ def tokenize(model: Model, prompt: str | Sequence[int]) -> tuple[int, ...]:
         with told_panics(f"The tokenizer of {model.name!r}"):
             ids = tuple(model.tokenizer(prompt)["input_ids"])
     else:
+        check_kind("A prompt", prompt, Iterable, "a text, or a sequence of token ids")
+        prompt = list(prompt)
         if not all(isinstance(i, int) or hasattr(i, "__index__") for i in prompt):
             raise VisitError("A prompt is a string, or a sequence of token ids (whole numbers).")
         ids = tuple(int(i) for i in prompt)
