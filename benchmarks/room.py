@@ -164,7 +164,7 @@ class Tab:
 
     def _element(self, element: object, fragment: str) -> None:
         kind = element.WhichOneof("type")
-        if kind in ("button", "text_input", "radio", "checkbox"):
+        if kind in ("button", "text_input", "text_area", "radio", "checkbox"):
             one = getattr(element, kind)
             self.widgets[one.label] = (one.id, fragment, list(one.options) if kind == "radio" else [])
             if kind == "radio":  # the questions' radios have one label
@@ -292,9 +292,15 @@ def measure(count: int, steps: int, reveals: bool) -> None:
 
 
 async def warmed(port: int, count: int, steps: int, reveals: bool) -> tuple[Measured, float]:
-    """A teacher opens the page before the class does: the model is loaded then."""
+    """The teacher tries the lesson before the class does: model and libraries are loaded then."""
     async with Tab(port, Measured()) as tab:
         await tab.open("flow")
+        while "Prompt" not in tab.widgets:  # a fresh server may lead to the page with a second run
+            await tab.open("flow")
+        await tab.open("flow", "lesson=3-recall&step=1")
+        await tab.write("Your answer", "Tokyo")
+        await tab.click("Check")
+        await asyncio.sleep(5)
     return await hold(port, count, steps, reveals)
 
 

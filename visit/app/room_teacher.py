@@ -86,7 +86,11 @@ def _open_again(data: bytes) -> None:
 
 
 def _take_over(room: Room, key: str) -> None:
-    keep_own(room.lesson)  # students' addresses name it
+    try:
+        keep_own(room.lesson)  # students' addresses name it
+    except VisitError:  # a saved room of a lesson that is none (any more)
+        room.close(key)
+        raise
     sit(Seat(room.code, "", key))
 
 
