@@ -15,6 +15,7 @@ from visit.cli import (
     graph,
     layernorm,
     lens,
+    lesson,
     memory,
     models,
     neurons,
@@ -76,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         study,
         faithfulness,
         lens,
+        lesson,
         models,
         doctor,
     ):
