@@ -557,6 +557,8 @@ def open_page(page: str) -> None:
     fresh = now.address is None or (params != now.address and not moved)
     if fresh:
         now.state, now.notes = parse(params)
+        if page == "compare" and "opened" not in params and params.keys() & {"view", "node"}:
+            now.state = replace(now.state, opened="flows")  # links from when the drawings always stood there
         now.seat, notes = seat_of(params, now.seat)
         now.notes += notes
     if fresh or moved:  # a field of another page with the same key would hand its value to nobody, and stand empty

@@ -94,3 +94,27 @@ def test_levels_are_read_back_as_written():
     assert levels("everything", [0, 1], {}) == {0: "everything", 1: "everything"}
     for found in (default, dict.fromkeys(range(3), "words"), {0: "everything", 1: "states", 2: "words"}):
         assert levels(level_text(found), [0, 1, 2], {}) == found
+
+
+def test_a_link_from_when_drawings_always_stood_on_compare_still_shows_them():
+    from streamlit.testing.v1 import AppTest
+
+    def page() -> None:
+        import streamlit as st
+
+        from visit.app.state import open_page, state
+
+        open_page("flow" if "model" in st.query_params else "compare")
+        st.text(state().opened)
+
+    for params, opened in (
+        ({"view": "difference"}, "flows"),
+        ({"node": "L4.head1"}, "flows"),
+        ({"node": "L4.head1", "opened": "answers"}, "answers"),
+        ({"prompt_b": "Paris is"}, ""),
+        ({"node": "L4.head1", "model": "visit-mini"}, ""),
+    ):
+        app = AppTest.from_function(page)
+        for name, value in params.items():
+            app.query_params[name] = value
+        assert app.run().text[0].value == opened, params
