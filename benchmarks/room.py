@@ -261,6 +261,13 @@ def memory(pid: int) -> float:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), float("nan"))
 
 
+def processor(pid: int) -> float:
+    """Seconds of processor time that a process has taken, where the system says so."""
+    stat = Path(f"/proc/{pid}/stat")
+    parts = stat.read_text().rpartition(")")[2].split() if stat.exists() else []
+    return sum(map(int, parts[11:13])) / os.sysconf("SC_CLK_TCK") if parts else float("nan")
+
+
 def measure(count: int, steps: int, reveals: bool) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -275,10 +282,13 @@ def measure(count: int, steps: int, reveals: bool) -> None:
             with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health"):
                 break
             time.sleep(0.1)
-        measured, seconds = asyncio.run(warmed(port, count, steps, reveals))
+        asyncio.run(warm(port))
+        before = processor(server.pid)
+        measured, seconds = asyncio.run(hold(port, count, steps, reveals))
+        taken = processor(server.pid) - before
         revealing = "reveals every step" if reveals else "reveals nothing"
         print(f"{count} students, {steps} steps, a teacher who {revealing}: {seconds:.0f} s, "
-              f"{len(measured.errors)} errors, {memory(server.pid):.0f} MB")  # fmt: skip
+              f"{len(measured.errors)} errors, {memory(server.pid):.0f} MB, {taken:.0f} s of processor time")  # fmt: skip
         for name, times in measured.clicks.items():
             tell(name, times)
         tell("a waiting page", measured.polls or [float("nan")])
@@ -291,7 +301,7 @@ def measure(count: int, steps: int, reveals: bool) -> None:
         server.wait(timeout=20)
 
 
-async def warmed(port: int, count: int, steps: int, reveals: bool) -> tuple[Measured, float]:
+async def warm(port: int) -> None:
     """The teacher tries the lesson before the class does: model and libraries are loaded then."""
     async with Tab(port, Measured()) as tab:
         await tab.open("flow")
@@ -301,7 +311,6 @@ async def warmed(port: int, count: int, steps: int, reveals: bool) -> tuple[Meas
         await tab.write("Your answer", "Tokyo")
         await tab.click("Check")
         await asyncio.sleep(5)
-    return await hold(port, count, steps, reveals)
 
 
 def main() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import tomllib
+from pathlib import Path
 
 import pytest
 import streamlit as st
@@ -164,6 +166,12 @@ def test_a_full_room_says_so(rooms):
     for _ in range(100):
         room.join()
     assert "This room is full" in text(join(start("learn"), room.code))
+
+
+def test_no_session_looks_for_files_to_watch():
+    """It takes 250 ms of processor time a visitor once torch is imported; a class comes in at one moment."""
+    config = tomllib.loads((Path(__file__).parents[2] / ".streamlit/config.toml").read_text(encoding="utf-8"))
+    assert config["server"]["fileWatcherType"] == "none"
 
 
 # ---- bars and files --------------------------------------------------------------------------------------------------
