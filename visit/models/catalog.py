@@ -209,7 +209,7 @@ def check_hosted(name: str) -> None:
     """Refuse, on a hosted app, every model that is not listed (and with it every local path)."""
     if is_hosted() and name not in LISTED:
         raise VisitError(
-            f"This app is hosted and loads only its listed models ({', '.join(LISTED)}); {name!r} is not one of them. "
+            f"This app is hosted and loads the {len(LISTED)} models of its list; {name[:80]!r} is not one of them. "
             "Run VISIT on your own machine to load any model."
         )
 
