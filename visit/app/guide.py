@@ -56,7 +56,9 @@ def show_strip(
                 for n, (label, page, values) in enumerate(ways):
                     st.button(label, key=f"guide_way {n}", icon=":material/arrow_forward:", type="tertiary",
                               on_click=_lead_on, args=(page, values))  # fmt: skip
-        point_at(f"{session().page} {now}", *(replace(one, label=step.asks) for one in marks[now - 1]))
+        point_at(
+            f"{session().page} {now}", *(replace(one, label=step.asks) for one in marks[now - 1]), said=str(step.said)
+        )
 
 
 def _lead_on(page: str, values: dict[str, Any]) -> None:

@@ -1,20 +1,22 @@
 // Brings the first marked part into sight, once a step, and no further than needed. A page is drawn from above, so the
 // place is looked at until it rests; whoever scrolls meanwhile is left alone. Hover waits until the pointer moves: flow.js.
-let shown = "";
+// What is said grows when a measurement ends: then it is looked at once more, for the strip may cover what is meant.
+let shown = "", said = "", left = false;
 
 export default function ({ data }) {
   const here = location.pathname + data.step;
-  if (shown === here) return;
-  shown = here;
+  if (shown === here && said === data.said) return;
+  if (shown !== here) left = false;
+  [shown, said] = [here, data.said];
   const main = document.querySelector("[data-testid=stMain]"), app = document.querySelector("[data-testid=stApp]");
   const panel = innerWidth < 1200 ? ", .st-key-lesson_panel" : ""; // beside a wide page it hides nothing
   const strip = document.querySelector(`.st-key-guide_strip${panel}`);
   const until = performance.now() + 30000;
-  let left = false, still = 0;
-  const leave = () => { left = true; };
+  let still = 0;
+  const leave = () => { if (shown === here) left = true; };
   for (const name of ["wheel", "touchmove"]) main.addEventListener(name, leave, { once: true, passive: true });
   const look = () => {
-    if (left || shown !== here || performance.now() > until) return;
+    if (left || shown !== here || said !== data.said || performance.now() > until) return;
     const part = document.querySelector(`.st-key-part_${CSS.escape(data.parts[0])}`);
     const rests = app && app.dataset.testScriptState === "notRunning";
     still = part && !bring(main, part, strip) && rests ? still + 1 : 0;

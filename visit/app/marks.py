@@ -49,16 +49,19 @@ def shows(name: str) -> bool:
     return False
 
 
-def point_at(step: str, *marks: Mark) -> None:
-    """Point at these parts of the page until its next run. `step`: the same text scrolls no second time.
+def point_at(step: str, *marks: Mark, said: str = "") -> None:
+    """Point at these parts of the page until its next run.
 
+    `step`: the same text scrolls no second time, unless what is `said` beside it has changed.
     Call it once a run, after `prompt_bar` has told the subject (its argument `guide`) and before the parts are drawn.
     """
     if not marks:
         return
     session().marks = list(marks)
     st.html(f"<style>{_style(marks)}</style>")
-    component("marks", "<span></span>")(key="marks", data={"step": step, "parts": [one.part for one in marks]})
+    component("marks", "<span></span>")(
+        key="marks", data={"step": step, "said": said, "parts": [one.part for one in marks]}
+    )
 
 
 def marked(part: str) -> Mark:
