@@ -35,6 +35,7 @@ from visit.models.catalog import title
 
 def learn_page() -> None:
     """The list of lessons, or what comes before and after the steps of the one that the address names."""
+    st.html("<style>.stMainBlockContainer { padding-top: 4.2rem; }</style>")
     lesson = lesson_named(state().lesson) if state().lesson else None
     if lesson is None:
         heading("Learn", "How does a language model come to its next word? Find out by doing, with checked answers.")

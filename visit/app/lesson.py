@@ -261,6 +261,8 @@ def _step(lesson: Lesson, step: LessonStep) -> None:
             )
     for question in step.questions:
         asked(lesson, state().step, question, question.key, run)
+        if not progress(lesson).tried(question.key):  # what comes next may tell the answer
+            break
 
 
 def _lesson_text(lesson: Lesson, step: LessonStep) -> None:

@@ -19,7 +19,6 @@ from torch import Tensor
 from visit.activations.record import Activations
 from visit.analyses.overview import lens_map, movers
 from visit.causal.effects import effects
-from visit.causal.named_heads import changed_by
 from visit.causal.thresholds import ADDS
 from visit.errors import VisitError, check_range
 from visit.exact.decompose import head_results, memory_values, needed, rows_and_bias
@@ -345,8 +344,9 @@ def _without_part(run: LearnerRun, name: str) -> tuple[dict[str, Any], dict[str,
 
 
 def _lost(row: dict[str, Any], before: dict[str, Any]) -> float:
-    """What the answer loses without a part, in logits, as sentences and kinds on the pages judge it."""
-    return -changed_by(row, before)
+    """What is lost without a part, as the page What if shows it: logits of the target, or of target − distractor."""
+    compared = before["difference"] == before["difference"]
+    return -float(row["d_difference" if compared else "d_logit"])
 
 
 # ---- in words --------------------------------------------------------------------------------------------------------
