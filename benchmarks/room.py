@@ -288,7 +288,7 @@ def measure(count: int, steps: int, reveals: bool) -> None:
         taken = processor(server.pid) - before
         revealing = "reveals every step" if reveals else "reveals nothing"
         print(f"{count} students, {steps} steps, a teacher who {revealing}: {seconds:.0f} s, "
-              f"{len(measured.errors)} errors, {memory(server.pid):.0f} MB, {taken:.0f} s of processor time")  # fmt: skip
+              f"{len(measured.errors)} errors, {memory(server.pid):.0f} MB, {taken:.0f} s processor")  # fmt: skip
         for name, times in measured.clicks.items():
             tell(name, times)
         tell("a waiting page", measured.polls or [float("nan")])

@@ -30,6 +30,8 @@ def test_a_class_goes_through_a_step_together(chromium, address):
     teacher.goto(f"{address}/room")
     teacher.get_by_role("button", name="Open the room").click(timeout=60_000)
     teacher.get_by_text("QR code and link").wait_for(timeout=60_000)
+    teacher.locator(".room-qr img:visible").wait_for(timeout=20_000)
+    assert teacher.locator(".room-qr img:visible").evaluate("image => image.naturalWidth") > 50
     code = re.search(r"room=([A-Z]{4})&key=", teacher.url)[1]
 
     ann = joined(chromium, address, code, "<img src=x onerror=alert(1)>"[:24])

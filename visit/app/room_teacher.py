@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+from base64 import b64encode
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -116,7 +117,7 @@ def _door(room: Room) -> None:
             width="content",
         )
         with st.popover("QR code and link", icon=":material/qr_code_2:"):
-            st.html(f"<div class='room-qr'>{qr_code(link)}</div>")
+            st.html(_qr_picture(link))
             st.code(link, language=None, wrap_lines=True)
             if is_local(link):
                 st.caption("This address is of this computer alone. Others reach it under its name or number in the "
@@ -130,6 +131,13 @@ def join_link(room: Room) -> str:
     return urlunsplit((parts.scheme, parts.netloc, f"{base}/learn", f"room={room.code}", ""))
 
 
+@lru_cache(maxsize=64)
+def _qr_picture(link: str) -> str:
+    """The link's QR code as HTML; of SVG that stands in HTML itself Streamlit leaves nothing."""
+    picture = b64encode(qr_code(link).encode()).decode()
+    return f"<div class='room-qr'><img alt='QR code of the link' src='data:image/svg+xml;base64,{picture}'></div>"
+
+
 def _class(room: Room, key: str, lesson: Lesson) -> None:
     """What changes while the class goes on; all of it is drawn in a fragment."""
     with shown_errors():
@@ -140,7 +148,7 @@ def _class(room: Room, key: str, lesson: Lesson) -> None:
         asked = questions_at(lesson, step)
         answers, code = st.columns([3, 1]) if view.opened == 0 else (st.container(), None)
         if code is not None:  # the class comes in
-            code.html(f"<div class='room-qr'>{qr_code(join_link(room))}</div>")
+            code.html(_qr_picture(join_link(room)))
         with answers:
             for name, question in asked:
                 _question(room, view, step, name, question)
