@@ -49,6 +49,18 @@ def test_a_click_selects_on_both_sides_and_a_row_of_changes_does_too(page):
     assert "node=L" in page.url
 
 
+def test_the_aligned_tokens_are_one_tab_stop_that_the_arrow_keys_walk(page):
+    chips = page.locator(".pairs .chip")
+    assert chips.count() == 16 and page.locator(".pairs .chip[tabindex='0']").count() == 1
+    chips.first.focus()
+    walked = []
+    for key in ("ArrowRight", "ArrowDown", "End", "ArrowUp", "Home"):
+        page.keyboard.press(key)
+        walked.append(page.locator(".pairs .chip:focus").get_attribute("title").split(":")[0])
+    assert walked == [f"{side}, position {pos}" for side, pos in (("A", 1), ("B", 1), ("B", 7), ("A", 7), ("A", 0))]
+    assert page.locator(".pairs .chip[tabindex='0']").count() == 1
+
+
 def test_the_user_corrects_the_alignment(page):
     chips = page.locator(".grid .chip")
     page.get_by_text("Correct the alignment").click()

@@ -28,6 +28,7 @@ from visit.lenses.logit import Readings, columns_of, lens_logits, read, top_of
 from visit.lenses.similarity import shared
 from visit.models.attention import vector_norm
 from visit.models.model import Model
+from visit.models.tokens import spelled_tokens
 
 
 # ---- the vectors of one head at one position, and what they read, in one pass over the -------------------------------
@@ -143,7 +144,9 @@ def head_memory(
     shown, k = visible_sources(acts, t, sources), counted(model, k)
     with torch.no_grad():
         values, pattern, result = head_terms(model, acts, layer, head, t)
-        table = _sum_of_rows(acts, values, pattern, result, frozen)
+        table = _sum_of_rows(
+            spelled_tokens(model.tokenizer, acts.token_ids, acts.tokens), values, pattern, result, frozen
+        )
         blocks = {"": values[shown]}
         if float(frozen.of(result)) < 0:
             blocks["negated_"] = -values[shown]
@@ -238,7 +241,7 @@ def value_life(
 
 
 def _sum_of_rows(
-    acts: Activations, values: Tensor, pattern: Tensor, result: Tensor, frozen: Attribution
+    tokens: list[str], values: Tensor, pattern: Tensor, result: Tensor, frozen: Attribution
 ) -> pd.DataFrame:
     """The numbers of every source, and of what the sum of all misses."""
     missing = result - pattern @ values
@@ -247,7 +250,7 @@ def _sum_of_rows(
     miss = float(missing.norm())
     columns = {
         "source_pos": pd.array([*range(n), None], dtype="Int64"),
-        "source_token": [*acts.tokens[:n], None],
+        "source_token": [*tokens[:n], None],
         "is_sink": [True] + [False] * n,
         "pattern": [*pattern.tolist(), math.nan],
         "value_norm": [*norms.tolist(), math.nan],

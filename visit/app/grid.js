@@ -24,8 +24,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
 }
 
 function draw(view, root) {
-  const { data } = view, worded = data.rows.some((line) => line.cells.some((cell) => cell && cell.w.length > 7));
-  const table = make("table", data.square ? "square" : worded ? "worded" : ""), head = make("thead"), body = make("tbody");
+  const { data } = view, longest = Math.max(0, ...data.rows.flatMap((line) => line.cells.map((cell) => cell ? cell.w.length : 0)));
+  const table = make("table", data.square ? "square" : longest > 7 ? "worded" : longest < 6 ? "short" : ""), head = make("thead"), body = make("tbody");
+  table.classList.toggle("many", !data.square && data.rows.length > 16);
   table.setAttribute("role", "grid");
   table.setAttribute("aria-label", `${data.label}. Arrow keys walk, Enter chooses.`);
   table.style.setProperty("--columns", data.columns.length);

@@ -98,7 +98,7 @@ def _lesson_card(number: int, lesson: Lesson) -> None:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.button("Begin again" if begun else "Begin", type="primary", key=f"begin_{lesson.name}",
                       on_click=go_to, args=(lesson, 0))  # fmt: skip
-            st.download_button("The file", partial(shipped_text, lesson.name), f"{lesson.name}.md", "text/markdown",
+            st.download_button("Download", partial(shipped_text, lesson.name), f"{lesson.name}.md", "text/markdown",
                                key=f"file_{lesson.name}", type="tertiary", on_click="ignore",
                                help="The lesson as a text: the pattern for one of your own.")  # fmt: skip
 

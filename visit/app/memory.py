@@ -232,7 +232,7 @@ def _source_table(chosen: Chosen, table: pd.DataFrame) -> None:
 
     st.dataframe(
         shown, hide_index=True, placeholder="–", **on_row("memory_rows", table["source_pos"].tolist(), take_source),
-        height=min(36 * (len(shown) + 1) + 6, 620), column_config=_columns(chosen.subject.word),
+        row_height=34, height=min(34 * (len(shown) + 1) + 2, 620), column_config=_columns(chosen.subject.word),
     )  # fmt: skip
 
 
@@ -310,7 +310,7 @@ def _both_patterns(chosen: Chosen) -> None:
     with whole:
         seen = pager("pattern", subject.key, count, subject.pos, SOURCES)
         rows = acts.pattern[chosen.layer, chosen.head, seen.start : seen.stop, seen.start : seen.stop].float().tolist()
-        tokens = list(acts.tokens[seen.start : seen.stop])
+        tokens = subject.named[seen.start : seen.stop]
         found = figures.pattern_grid(rows, tokens, seen.start, subject.pos, (chosen.node, subject.key))
         grid("pattern", found, lambda query: change(pos=subject.in_address(query), node=""))
         st.caption("Each row is a position that looks, each column one that is looked at; gold: how much. Every row "
@@ -320,7 +320,7 @@ def _both_patterns(chosen: Chosen) -> None:
         seen = pager("multiples", subject.key, count, subject.pos, SMALL)
         rows = acts.pattern[chosen.layer, :, seen.start : seen.stop, seen.start : seen.stop].float().tolist()
         st.altair_chart(
-            figures.pattern_multiples(rows, list(acts.tokens[seen.start : seen.stop]), seen.start, chosen.head),
+            figures.pattern_multiples(rows, subject.named[seen.start : seen.stop], seen.start, chosen.head),
             width="content", alt="The patterns of all heads of the layer",
             **on_point("multiples", "multiple", lambda p: take_head(f"L{chosen.layer}.head{int(p['number'])}")),
         )  # fmt: skip
@@ -333,7 +333,7 @@ def _both_patterns(chosen: Chosen) -> None:
 def life(chosen: Chosen) -> None:
     """What one source token is remembered as, in every head of every layer."""
     source = _chosen_source(chosen)
-    token = plain(visible(chosen.subject.acts.tokens[source]))
+    token = plain(visible(chosen.subject.named[source]))
     label = f"The life of a memory value: what {token} is remembered as in every head of every layer"
     with unfolding("life", label) as opened:
         if opened:
@@ -342,7 +342,7 @@ def life(chosen: Chosen) -> None:
 
 
 def _choose_source(chosen: Chosen, source: int) -> None:
-    tokens = chosen.subject.acts.tokens
+    tokens = chosen.subject.named
     key = f"source_{source}_{len(tokens)}"
     st.selectbox("Source token", range(len(tokens)), index=source, key=key, width=260,
                  format_func=lambda i: f"{i}  {visible(tokens[i])}",
@@ -351,7 +351,7 @@ def _choose_source(chosen: Chosen, source: int) -> None:
 
 def _life(chosen: Chosen, source: int) -> None:
     subject = chosen.subject
-    token = subject.acts.tokens[source]
+    token = subject.named[source]
     by = "source_prob"
     if subject.pos >= source:  # a head looks back only
         colour: Any = st.segmented_control("Colour of the cells", required=True, wrap=True, **segments("life"))

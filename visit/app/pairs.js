@@ -41,8 +41,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
     }
     chip.append(text, make('small', '', String(cell[0])));
     chip.title = `${side.toUpperCase()}, position ${cell[0]}: ${what}`;
+    chip.tabIndex = -1; // one Tab stop for all: the arrow keys walk
     chip.onclick = () => press(side, cell[0]);
     if (data.chosen[side] === cell[0]) { chip.classList.add('on'); chip.setAttribute('aria-pressed', 'true'); }
+    chip.place = [side, cell[0]];
     chips.push([chip, side, cell[0]]);
     return chip;
   };
@@ -73,7 +75,25 @@ export default function ({ data, parentElement, setTriggerValue }) {
   }
   bar.append(say);
   const left = root.firstChild ? root.firstChild.scrollLeft : 0;
+  const now = root.getRootNode().activeElement, held = root.contains(now) && now.place;
   root.replaceChildren(grid, bar);
+  const stop = (chip) => { for (const [other] of chips) other.tabIndex = other === chip ? 0 : -1; };
+  const find = ([side, pos]) => (chips.find(([, s, p]) => s === side && p === pos) || [])[0];
+  const kept = held && find(held), first = kept || find(['a', data.chosen.a]) || (chips[0] || [])[0];
+  if (first) stop(first);
+  if (kept) kept.focus({ preventScroll: true }); // a rerun must not take the cursor away
+  grid.onfocusin = (event) => { if (event.target.place) stop(event.target); };
+  grid.onkeydown = (event) => {
+    const chip = event.target, column = chip.place && chip.closest('.col');
+    if (!column) return;
+    const row = chips.filter(([, side]) => side === chip.place[0]).map(([one]) => one), at = row.indexOf(chip);
+    const other = [...column.querySelectorAll('.chip')].find((one) => one.place[0] !== chip.place[0]);
+    const to = { ArrowRight: row[at + 1], ArrowLeft: row[at - 1], Home: row[0], End: row[row.length - 1],
+      ArrowUp: chip.place[0] === 'b' && other, ArrowDown: chip.place[0] === 'a' && other }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    if (to) to.focus();
+  };
   const on = grid.querySelector('.on'); // at first the chosen pair is in sight
   grid.scrollLeft = root.seen || !on ? left : on.parentElement.offsetLeft - grid.offsetLeft - grid.clientWidth + 90;
   root.seen = true;

@@ -72,11 +72,16 @@ class Subject:
         return visible(self.model.vocabulary[self.target])
 
     @property
-    def token(self) -> str:
-        """The token at the position, as it is shown."""
+    def named(self) -> list[str]:
+        """The prompt's tokens as a reader names them: `東 1/2` for a part of a character."""
         from visit.models.tokens import spelled_tokens
 
-        return visible(spelled_tokens(self.model.tokenizer, self.acts.token_ids, self.acts.tokens)[self.pos])
+        return spelled_tokens(self.model.tokenizer, self.acts.token_ids, self.acts.tokens)
+
+    @property
+    def token(self) -> str:
+        """The token at the position, as it is shown."""
+        return visible(self.named[self.pos])
 
     def in_address(self, pos: int) -> int:
         """A position as the address holds it: the last one as −1."""

@@ -87,7 +87,7 @@ def _word_at(subject: Subject, pos: int) -> str:
     count = len(subject.acts.token_ids)
     if not -count <= pos < count:
         return f"{pos}, which this prompt does not have"
-    return f"{pos % count} ({visible(subject.acts.tokens[pos])})"
+    return f"{pos % count} ({visible(subject.named[pos])})"
 
 
 def _add_form(subject: Subject) -> None:

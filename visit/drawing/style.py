@@ -376,7 +376,8 @@ def _caption_of(meta: dict[str, Any]) -> str:
         f"“{_apart(visible(str(meta.get('prompt', ''))))}”" + (" as a chat message" if meta.get("chat") else ""),
     ]
     if position is not None and tokens:
-        parts.append(f"at position {position} ({_apart(visible(tokens[position]))})")
+        named = meta.get("position_token") or tokens[position]
+        parts.append(f"at position {position} ({_apart(visible(named))})")
     if meta.get("target") is not None:
         parts.append(f"target {_apart(named_token(meta['target']))}")
     if meta.get("distractor") is not None:

@@ -163,12 +163,15 @@ def _build(
         if layers[-1] == model.n_layers - 1:
             add_predictions(build)
         nodes = _read_nodes(build, known, lens, carry_parts, worded)
+    acts = question.acts
+    named = spelled_tokens(model.tokenizer, acts.token_ids, acts.tokens)[question.pos]
     meta = {
         **question.meta,
         "n_layers": model.n_layers, "n_heads": model.n_heads, "d_head": model.d_head, "d_mlp": model.d_mlp,
         "gated": model.family.w_gate is not None,
         "layers": layers, "windows": {n: size for n in layers if (size := window(model, n)) is not None},
         "keep": asdict(keep), "shares": build.shares, "constant": build.frozen.constant,
+        **({} if named == acts.tokens[question.pos] else {"position_token": named}),  # a part of a character
         **({} if opened is None else {"opened": opened}),
         **({} if lens is None else {"lens": lens.about | ({"carries_parts": True} if carry_parts else {})}),
         **({"influence": shown_influence(question, nodes)} if build.influence else {}),

@@ -189,3 +189,10 @@ def test_the_ids_in_the_sentences_are_nodes():
 def test_the_open_block_is_the_one_that_moves_both_sides():
     detail = common_detail(found(JAPAN, FRANCE))
     assert list(detail.values()).count("words") == 1 and set(detail) == set(range(mini().n_layers))
+
+
+def test_the_caption_names_a_part_of_a_character_as_one():
+    from visit.drawing.draw import flow_data
+
+    flow = build_folded_graph(mini(), visit.capture(mini(), "東"), pos=0)
+    assert "at position 0 (東 1/3)" in flow_data(flow)["legend"]["caption"]
