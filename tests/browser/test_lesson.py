@@ -43,7 +43,10 @@ def test_a_lesson_begins_with_four_questions(lesson):
     lesson.get_by_text("What do you think now?").wait_for(timeout=60_000)
     idle(lesson)
     assert "lesson=3-recall" in lesson.url and lesson.get_by_role("radiogroup").count() >= 4
-    lesson.get_by_text("It looks at earlier words and copies something from them to the present one.").click()
+    option = lesson.locator("label").filter(has_text="It looks at earlier words and copies something")
+    option.click()
+    lesson.wait_for_function("e => e.querySelector('input').checked", arg=option.element_handle(), timeout=30_000)
+    idle(lesson)
     idle(lesson)
     press(lesson, "Begin with step 1")
     panel(lesson).wait_for(timeout=60_000)
