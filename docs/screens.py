@@ -1,7 +1,8 @@
 """Screenshots of the app: `python docs/screens.py [FOLDER] [NAME…]` remakes them (default folder: screenshots/).
 
-Every scene at 1440 and 800 px, light and dark. `docs/flow.png`, which the README shows, is `fact-1440-light.png`
-without the sidebar.
+Every scene at 1440 and 800 px, light and dark. `python docs/screens.py --readme` remakes the six pictures of the
+README in `docs/screens/`: what stands on the first screen of 1440 × 900, light, at two thirds of its size. It needs
+SmolLM2 (`python -m visit models fetch smollm2`).
 """
 
 from __future__ import annotations
@@ -117,9 +118,53 @@ def study(page: Any, name: str) -> None:
         page.wait_for_timeout(6000)
 
 
+README = {  # name -> the address
+    "start": "/", "flow": "/flow?model=smollm2", "compare": "/compare?prompt_b=The+capital+of+France+is+the+city+of",
+    "whatif": "/whatif?edits=L4.head1~zero@-1", "lesson": "/flow?lesson=3-recall&step=2", "room": "/room",
+}  # fmt: skip
+
+
+def readme(folder: Path) -> None:
+    """The six pictures that the README shows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with server() as address, browser() as chromium:
+        for name, path in README.items():
+            context = chromium.new_context(viewport={"width": 1440, "height": 900}, device_scale_factor=2 / 3)
+            page = context.new_page()
+            page.goto(address + path)
+            page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(timeout=120_000)
+            if name == "room":
+                _seat(page, address)
+            page.wait_for_timeout(8000)  # what is read and measured beside the page
+            idle(page)
+            page.screenshot(path=folder / f"{name}.png")
+            context.close()
+            print(name, flush=True)
+
+
+def _seat(teacher: Any, address: str) -> None:
+    """A room of three students who have answered its first question."""
+    teacher.get_by_role("button", name="Open the room").click(timeout=60_000)
+    teacher.locator(".room-code b").wait_for(timeout=60_000)
+    code = teacher.locator(".room-code b").inner_text()
+    for name, answer in (("Ada", 1), ("Emmy", 1), ("Kurt", 0)):
+        page = teacher.context.browser.new_page()
+        page.goto(f"{address}/learn?room={code}")
+        page.get_by_role("textbox", name="Nickname").fill(name, timeout=60_000)
+        page.get_by_role("button", name="Join", exact=True).click()
+        page.get_by_role("button", name="Begin it").click(timeout=60_000)
+        page.get_by_text("Leave the class").wait_for(timeout=60_000)
+        page.get_by_role("radiogroup").first.get_by_role("radio").nth(answer).check(force=True)
+        teacher.get_by_text("have answered").first.wait_for(timeout=30_000)
+        idle(page)
+
+
 def main() -> None:
     import tempfile
 
+    if sys.argv[1:] == ["--readme"]:
+        readme(ROOT / "docs" / "screens")
+        return
     if any(argument.startswith("-") for argument in sys.argv[1:]):
         sys.exit(__doc__)
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "screenshots")
