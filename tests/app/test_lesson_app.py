@@ -70,6 +70,20 @@ def tokens(app: AppTest) -> dict:
     return next(d for c in app.get("bidi_component") if "tokens" in (d := json.loads(c.proto.json or "{}")))
 
 
+def test_a_page_that_is_loaded_anew_in_the_middle_of_a_lesson_has_its_answers():
+    app = start("flow", lesson="3-recall", step="1")
+    app.button(key="hint_step1.1").click().run()
+    answer(app, "step1.1", "tokyo")
+    way = app.session_state["visit"].way
+    assert app.query_params["way"] in (way, [way]) and len(way) == 16
+    anew = start("flow", lesson="3-recall", step="1", way=way)
+    (mine,) = anew.session_state["visit"].progress.values()
+    assert mine.answers["step1.1"].given == " Tokyo" and mine.hints["step1.1"] == 1
+    assert anew.success and "99.5" in said(anew)
+    stranger = start("flow", lesson="3-recall", step="1", way="x" * 16)
+    assert not stranger.success and not stranger.exception
+
+
 def test_three_hints_the_last_shows_the_answer_and_is_counted():
     app = start("flow", lesson="3-recall", step="1")
     for _ in range(3):

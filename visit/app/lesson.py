@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 _STYLE = Path(__file__).with_name("lesson.css")
 MOST_OWN = 100  # lessons from files that a server holds
+MOST_WAYS = 1_000  # visitors whose answers a server holds, a few KB each
 
 
 # ---- which lesson ----------------------------------------------------------------------------------------------------
@@ -94,9 +96,28 @@ class LessonProgress:
         return key in self.answers or key in self.skipped
 
 
+@st.cache_resource(show_spinner=False)
+def _ways() -> dict[str, dict[str, LessonProgress]]:
+    """What visitors have done, by the name that stands in their address: a page that is loaded anew finds it again."""
+    return {}
+
+
+def _name_way() -> None:
+    """Give this visitor's progress its name, and keep it for her while it is among the last MOST_WAYS of the server."""
+    now, known = session(), _ways()
+    now.way = now.way or token_urlsafe(12)
+    known.pop(now.way, None)
+    known[now.way] = now.progress
+    while len(known) > MOST_WAYS:
+        known.pop(next(iter(known)))
+
+
 def progress(lesson: Lesson) -> LessonProgress:
     """This visitor's way through a lesson."""
-    known: dict[str, LessonProgress] = session().progress
+    now = session()
+    if not now.progress:
+        now.progress = _ways().get(now.way, now.progress)
+    known: dict[str, LessonProgress] = now.progress
     key = f"{lesson.name} {lesson.edition}"
     if key not in known:
         known[key] = LessonProgress(answers=_answers_in_class(lesson))
@@ -133,6 +154,7 @@ def recorded(lesson: Lesson, step: int, given: Given) -> None:
     `step`: as in the address. Where the visitor sits in a class, the room is told, too.
     """
     progress(lesson).answers[given.question] = given
+    _name_way()
     if class_of(lesson) is None:
         return
     try:
@@ -387,7 +409,7 @@ def _control(
             st.text_area("Your answer", key=name, max_chars=1000, height=90, label_visibility="collapsed",
                          placeholder="In your own words")  # fmt: skip
         else:
-            places = {"node": "Click it, or write L4 H1", "position": "Click a word above, or write it",
+            places = {"node": "Click it, or write L2 H5", "position": "Click a word above, or write it",
                       "token": "A word", "number": "A number"}  # fmt: skip
             st.text_input("Your answer", key=name, max_chars=200, placeholder=places[question.kind],
                           label_visibility="collapsed", autocomplete="off")  # fmt: skip

@@ -474,6 +474,7 @@ class Session:
     notes: list[str] = dataclasses.field(default_factory=list)  # what a link asked for and could not have
     address: dict[str, str] | None = None  # as it was last written
     seat: Seat = Seat()
+    way: str = ""  # the name of this visitor's progress in lessons, once there is some
     tries: Tries = dataclasses.field(default_factory=Tries)  # codes of rooms that there are not
     page: str = ""  # where it stands; `entered`: through the entry point; `goto`: where to go first
     entered: bool = False
@@ -561,6 +562,8 @@ def open_page(page: str) -> None:
             now.state = replace(now.state, opened="flows")  # links from when the drawings always stood there
         now.seat, notes = seat_of(params, now.seat)
         now.notes += notes
+        if re.fullmatch(r"[\w-]{16}", params.get("way", ""), re.ASCII):
+            now.way = params["way"]
     if fresh or moved:  # a field of another page with the same key would hand its value to nobody, and stand empty
         for name in [k for k in st.session_state if str(k).startswith("w_")]:
             del st.session_state[name]
@@ -572,6 +575,7 @@ def write_url() -> None:
     """Make the address say what is shown."""
     params = to_params(state()) if session().page else {}  # the bare address is the start page's: it shows no state
     params |= {name: text for name, text in vars(session().seat).items() if text}
+    params |= {"way": session().way} if session().way else {}
     if st.query_params.to_dict() != params:
         st.query_params.from_dict(params)
     session().address = params

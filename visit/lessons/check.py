@@ -136,7 +136,7 @@ def _read_node(run: LearnerRun, text: str) -> str:
     node = NodeId.parse(name)
     if node is None or node.layer is None:
         raise VisitError(
-            f"{quoted(text[:40])} is no part of the graph: click one, or write L4 H1 for head 1 of block 4."
+            f"{quoted(text[:40])} is no part of the graph: click one, or write L2 H5 for head 5 of block 2."
         )
     if node.layer >= run.model.n_layers or (node.head or 0) >= run.model.n_heads:
         raise VisitError(
@@ -151,7 +151,11 @@ def _read_node(run: LearnerRun, text: str) -> str:
 def _position(run: LearnerRun, text: str) -> int:
     if match := re.fullmatch(r"(?:position )?(\d{1,6})", text, re.ASCII):
         return run.acts.index(int(match[1]))
-    same = [i for i, token in enumerate(run.acts.tokens) if text in (token, token.strip(), visible(token))]
+    for plainly in (str, str.casefold):
+        names = [{plainly(one) for one in (token, token.strip(), visible(token))} for token in run.acts.tokens]
+        same = [i for i, known in enumerate(names) if plainly(text) in known]
+        if same:
+            break
     if len(same) == 1:
         return same[0]
     if same:
@@ -160,17 +164,24 @@ def _position(run: LearnerRun, text: str) -> int:
 
 
 def _read_token(run: LearnerRun, text: str) -> int:
-    """The id of a word: as a token inside a text first, then as it was typed."""
+    """The id of a word: as a token inside a text first, then as it was typed, then without regard to capitals."""
     word = text.strip()
     for way in (" " + word, word, text):
         try:
             return run.model.token_id(way, "word")
-        except VisitError as problem:
-            last = problem
-    spelled_so = [i for i, token in enumerate(run.model.vocabulary) if visible(token) == word or as_word(token) == word]
-    if spelled_so:
-        return spelled_so[0]
-    raise VisitError(f"{quoted(word[:40])} is no single token of this model's vocabulary. {last}")
+        except VisitError:
+            continue
+    vocabulary = run.model.vocabulary
+    spelled_so = [i for i, token in enumerate(vocabulary) if word in (visible(token), as_word(token))]
+    # a phone writes tokyo; of the same letters the one inside a text is meant
+    same_letters = [i for i, token in enumerate(vocabulary) if token.strip().casefold() == word.casefold()]
+    inside = [i for i in same_letters if vocabulary[i].startswith(" ")]
+    if word and (found := spelled_so or inside or same_letters):
+        return found[0]
+    raise VisitError(
+        f"{run.model.name} has no word {quoted(word[:40])} of its own: it writes it in pieces. Type one word that it "
+        "may say next."
+    )
 
 
 def _read_number(text: str) -> float:

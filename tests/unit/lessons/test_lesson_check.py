@@ -97,9 +97,20 @@ def test_what_a_run_does_not_have_is_a_sentence(text, says):
         value(text)
 
 
-@pytest.mark.parametrize("given", ["Tokyo", " Tokyo", "·Tokyo", " Tokyo "])
-def test_a_leading_space_is_forgiven(given):
+@pytest.mark.parametrize("given", ["Tokyo", " Tokyo", "·Tokyo", " Tokyo ", "tokyo", "TOKYO"])
+def test_a_leading_space_and_small_letters_are_forgiven(given):
     assert judge(LESSON, question("token", "final prediction"), given, run()).right
+
+
+@pytest.mark.parametrize("given", ["3", "Japan", "japan", "position 3"])
+def test_a_word_of_the_prompt_is_known_by_its_place_and_by_its_letters(given):
+    assert judge(LESSON, question("position", "position attended most by L4.head1"), given, run()).right
+
+
+def test_a_word_in_pieces_is_said_so_without_naming_a_letter():
+    verdict = judge(LESSON, question("token", "final prediction"), "xyzzy", run())
+    assert verdict.right is None and verdict.given == ""
+    assert verdict.sentence.startswith("visit-mini has no word “xyzzy” of its own")
 
 
 @pytest.mark.parametrize("given", ["L4 H1", "L4.head1", "l4h1", "layer 4 head 1", "block 4, head 1", "L4.head1.query"])
