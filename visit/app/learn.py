@@ -90,7 +90,8 @@ def _lesson_card(number: int, lesson: Lesson) -> None:
     with st.container(border=True, key=f"lesson_card_{number}"):
         st.header(f"{lesson.name.partition('-')[0]} · {plain(lesson.title)}", anchor=False)
         st.markdown(markdown(lesson.about))
-        st.markdown("\n".join(f"- {markdown(goal)}" for goal in lesson.goals))
+        if not lesson.twice:
+            st.markdown("\n".join(f"- {markdown(goal)}" for goal in lesson.goals))
         st.caption(f"{lesson.minutes} minutes · {plain(title(lesson.model))}")
         if missing := at_hand(lesson):
             st.caption(f":material/download: {missing}")
@@ -153,7 +154,8 @@ def _paste() -> None:
 def _lesson_begin(lesson: Lesson) -> None:
     heading(plain(lesson.title), f"{lesson.minutes} minutes with {plain(title(lesson.model))}.")
     st.markdown(markdown(lesson.about))
-    st.markdown("You will see:\n\n" + "\n".join(f"- {markdown(goal)}" for goal in lesson.goals))
+    if not lesson.twice:  # else they would give the answers away; they stand at the end
+        st.markdown("You will see:\n\n" + "\n".join(f"- {markdown(goal)}" for goal in lesson.goals))
     if missing := at_hand(lesson):
         st.info(missing, icon=":material/download:")
     if lesson.twice:
@@ -188,6 +190,8 @@ def _lesson_end(lesson: Lesson) -> None:
     done = result(lesson)
     heading(plain(lesson.title), "What you have found.")
     st.markdown(markdown(lesson.end))
+    if lesson.twice:
+        st.markdown("\n".join(f"- {markdown(goal)}" for goal in lesson.goals))
     right, checked = done.right
     lines = [f"{right} of {checked} checked answers right in the end"] if checked else []
     if lesson.twice:

@@ -97,14 +97,14 @@ class LessonProgress:
 
 
 @st.cache_resource(show_spinner=False)
-def _ways() -> dict[str, dict[str, LessonProgress]]:
+def _all_progress() -> dict[str, dict[str, LessonProgress]]:
     """What visitors have done, by the name that stands in their address: a page that is loaded anew finds it again."""
     return {}
 
 
 def _name_way() -> None:
     """Give this visitor's progress its name, and keep it for her while it is among the last MOST_WAYS of the server."""
-    now, known = session(), _ways()
+    now, known = session(), _all_progress()
     now.way = now.way or token_urlsafe(12)
     known.pop(now.way, None)
     known[now.way] = now.progress
@@ -116,7 +116,7 @@ def progress(lesson: Lesson) -> LessonProgress:
     """This visitor's way through a lesson."""
     now = session()
     if not now.progress:
-        now.progress = _ways().get(now.way, now.progress)
+        now.progress = _all_progress().get(now.way, now.progress)
     known: dict[str, LessonProgress] = now.progress
     key = f"{lesson.name} {lesson.edition}"
     if key not in known:
@@ -241,8 +241,8 @@ def begin_lesson(page: str) -> None:
         return
     done = progress(lesson)
     here = step.page == page
-    if here and step.questions and not done.tried(step.questions[0].key):
-        now.held = frozenset(step.hide)
+    if here:
+        now.held, now.held_later = _held_back(lesson, step, done)
     if here:
         point_at(f"{lesson.name} {state().step}", *(Mark(name) for name in step.mark if name not in now.held))
     st.html(_STYLE)
@@ -254,6 +254,29 @@ def begin_lesson(page: str) -> None:
         else:
             st.markdown(f"Step {state().step}, “{plain(step.title)}”, is on another page.")
         _onward(lesson, step, here)
+
+
+# a part that tells what others tell, too: while one of these is held back, so is it
+_TELLS = {"causes": {"units", "reading"}}
+
+
+def _held_back(lesson: Lesson, step: LessonStep, done: LessonProgress) -> tuple[frozenset[str], bool]:
+    """The parts that this step holds back now, and whether only for what is asked later in the lesson.
+
+    Before the prediction these are all of `hide`. After it those stay back that are not marked, and that a later step
+    on the same text holds back whose prediction is still to be made: the first answer must not show the next ones.
+    """
+    if step.questions and not done.tried(step.questions[0].key):
+        return frozenset(step.hide), False
+    text = address_of(lesson, step).get("prompt")
+    later = {
+        part
+        for one in lesson.steps[state().step :]
+        if one.questions and not done.tried(one.questions[0].key) and address_of(lesson, one).get("prompt") == text
+        for part in one.hide
+    }
+    kept_back = {part for part in step.hide if ({part} | _TELLS.get(part, set())) & later}
+    return frozenset(kept_back - set(step.mark) - {"next"}), True
 
 
 def _panel_head(lesson: Lesson) -> None:

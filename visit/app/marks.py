@@ -43,8 +43,13 @@ def shows(name: str) -> bool:
     if name not in now.held:
         return True
     if not now.held_told:
-        st.info("Predict first: what stands here would give the answer away. It appears when you have answered the "
-                "question of the lesson, or skipped it.", icon=":material/visibility_off:")  # fmt: skip
+        told = (
+            "More stands here. It would give away what the next steps ask, and appears when you have been there."
+            if now.held_later
+            else "Predict first: what stands here would give the answer away. It appears when you have answered the "
+            "question of the lesson, or skipped it."
+        )
+        st.info(told, icon=":material/visibility_off:")
         now.held_told = True
     return False
 

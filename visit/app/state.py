@@ -498,6 +498,7 @@ class Session:
     drawn: float | None = None
     saying: list[str] = dataclasses.field(default_factory=list)  # of visit.app.live
     held: frozenset[str] = frozenset()  # parts of the page that a lesson holds back, for visit.app.marks
+    held_later: bool = False  # … only for a question that comes later
     held_told: bool = False  # … and it was said once
     progress: dict[str, Any] = dataclasses.field(default_factory=dict)  # of visit.app.lesson: lesson → what was done
     clicked: dict[str, str] = dataclasses.field(default_factory=dict)  # … question → what was clicked for it last

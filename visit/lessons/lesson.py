@@ -213,7 +213,10 @@ class _Reader:
             elif section.title == "End":
                 note = "".join(value for _, key, value in section.keys if key == "note")
                 self._no_keys(section, ("note",))
-                end = self._filled("\n".join(section.text).strip(), section.line)
+                end = "\n".join(section.text).strip()
+                if "{" in end:
+                    self.wrong(section.line, "“# End” stands on no page, so that nothing can be filled in: say it "
+                                             "without {…}.")  # fmt: skip
             elif section.title.startswith("Step:"):
                 steps.append(self._step(section, len(steps) + 1))
             else:

@@ -87,6 +87,7 @@ def test_windows_line_ends_and_a_mark_in_front_change_nothing():
         ("wrong: L7* ->", "wrong: L7* =>", 28, "“wrong: L7* -> what is said to it”"),
         ("{head.contribution}", "{head.weight}", 31, "{head.contribution}"),
         ("# End", "# Finally", 32, "“# Step: a title”"),
+        ("Done.", "Done with {target}.", 32, "stands on no page"),
         ("- [ ] five -> that", "- [ ] five: that", 14, "every option says"),
         ("- [x] four", "- [ ] four", 11, "exactly one option"),
         ("let head: largest", "let head: biggest", 8, "nothing that can be asked of a run"),
