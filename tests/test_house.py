@@ -143,3 +143,9 @@ def test_the_readme_lists_every_family_and_what_is_not_read():
     for row in supported():
         line = f"| {row['family']} | `{row['model_type']}` | {row['special']} | {row['refused'] or '–'} |"
         assert line in text, f"README's table of models needs the row {line}"
+
+
+def test_no_two_test_files_have_one_name():
+    """pytest imports a test file by its name alone: the second of two is not run, and the whole run fails."""
+    names = [file.name for file in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

@@ -18,9 +18,8 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import visit
-from visit.exact.question import ask
-from visit.lessons.check import filled, judge, show_me
-from visit.lessons.lesson import Exercise, Lesson, LessonStep, address_of
+from visit.lessons.check import filled, judge, runs_of, show_me
+from visit.lessons.lesson import Exercise, Lesson, address_of
 from visit.lessons.queries import LearnerRun, RunAnswer, answer, spelled
 from visit.lessons.shipped import shipped_lesson, shipped_lessons
 
@@ -179,14 +178,6 @@ BOARDS: dict[str, Callable[[Board], None]] = {
 
 
 # ---- a guide ---------------------------------------------------------------------------------------------------------
-def run_of(lesson: Lesson, step: LessonStep) -> LearnerRun:
-    model, state = load(lesson.model), address_of(lesson, step)
-    acts = visit.capture(model, state["prompt"])
-    return LearnerRun(
-        ask(model, acts, int(state.get("pos", -1)), state.get("target") or None, state.get("distractor") or None)
-    )
-
-
 def question_lines(lesson: Lesson, question: Exercise, run: LearnerRun | None) -> list[str]:
     """A question for the teacher: what is asked, what is right, what goes wrong, what to say."""
 
@@ -222,6 +213,7 @@ def mistake(lesson: Lesson, question: Exercise, run: LearnerRun, pattern: str, s
 def guide(name: str) -> str:
     """The guide of a lesson, as Markdown."""
     lesson = shipped_lesson(name)
+    run_of = runs_of(lesson, load(lesson.model))
     lines = [f"# {name[0]} · {lesson.title}", "", f"{lesson.minutes} minutes, on {lesson.model}. {lesson.about}", ""]
     lines += ["What they take along:", "", *(f"- {goal}" for goal in lesson.goals), ""]
     lines += [f"![For the board](board/{name}.svg)", ""]
@@ -231,14 +223,14 @@ def guide(name: str) -> str:
     for question in lesson.twice:
         lines += question_lines(lesson, question, None)
     for number, step in enumerate(lesson.steps, 1):
-        run = run_of(lesson, step)
+        run = run_of(step)
         state = {**address_of(lesson, step), "lesson": name, "step": str(number)}
         lines += [f"## Step {number}: {step.title}", "", f"Opens `/{step.page}?{urlencode(state)}`.", ""]
         lines += [filled(lesson, step.text, run).strip(), ""]
         lines += [f"> {filled(lesson, step.note, run)}", ""] if step.note else []
         for question in step.questions:
             lines += question_lines(lesson, question, run)
-    end = filled(lesson, lesson.end, run_of(lesson, lesson.steps[0]))
+    end = filled(lesson, lesson.end, run_of(lesson.steps[0]))
     return "\n".join([*lines, "## At the end", "", end.strip(), ""])
 
 

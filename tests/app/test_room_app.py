@@ -197,3 +197,13 @@ def test_files_of_a_class_are_a_table_and_each_bad_one_has_its_sentence():
     assert not app.exception and len(app.warning) == 3 and "version 9" in app.warning[1].value
     assert "\\<b\\>x" in app.warning[0].value and "**30** results" in app.markdown[0].value
     assert len(app.dataframe[0].value) == 30
+
+
+def test_a_teacher_prints_the_handout_and_the_answers_from_her_page():
+    from visit.app.room_teacher import _handout
+
+    labels = [b.proto.label for b in start("room").get("download_button")]
+    assert labels == ["Handout to print", "The same with answers and notes"]
+    handout, answers = _handout("3-recall", False), _handout("3-recall", True)
+    assert "Who writes it?" in handout and "L4 H1 adds" not in handout
+    assert "L4 H1 adds +2.5 logits" in answers

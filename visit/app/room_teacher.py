@@ -66,8 +66,26 @@ def _new_room() -> None:
         f"you close it, when the server is started anew, or after {IDLE_SECONDS / 3600:.0f} hours in which nothing "
         f"happens. Download the room before. Up to {MAX_MEMBERS} members."
     )
-    st.button("Open the room", type="primary", disabled=text is None, key="room_open", on_click=attempt,
-              args=(_open_room, text))  # fmt: skip
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.button("Open the room", type="primary", disabled=text is None, key="room_open", on_click=attempt,
+                  args=(_open_room, text))  # fmt: skip
+        if chosen != OWN_LESSON:
+            for teacher, label in ((False, "Handout to print"), (True, "The same with answers and notes")):
+                st.download_button(
+                    label, partial(_handout, chosen, teacher), f"{chosen}-{'teacher' if teacher else 'handout'}.html",
+                    "text/html", icon=":material/print:", key=f"handout_{teacher}", type="tertiary", on_click="ignore",
+                )  # fmt: skip
+
+
+def _handout(name: str, teacher: bool) -> str:
+    """A shipped lesson as a page to print; its answers are those of a run on its model."""
+    from visit.app.cache import st_model
+    from visit.files.lesson_handout import lesson_handout
+    from visit.lessons.check import runs_of
+    from visit.lessons.shipped import shipped_lesson
+
+    lesson = shipped_lesson(name)
+    return lesson_handout(lesson, runs_of(lesson, st_model(lesson.model)), teacher)
 
 
 def _saved_room() -> None:

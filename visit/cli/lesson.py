@@ -65,10 +65,8 @@ def run_handout(options: argparse.Namespace) -> int:
 
 def _opened_lesson(options: argparse.Namespace) -> tuple[Any, Callable[[Any], Any]]:
     """The lesson, and what gives each of its steps its run."""
-    from visit.activations.forward import capture
-    from visit.exact.question import ask
-    from visit.lessons.lesson import address_of, parse_lesson
-    from visit.lessons.queries import LearnerRun
+    from visit.lessons.check import runs_of
+    from visit.lessons.lesson import parse_lesson
     from visit.lessons.shipped import shipped_lessons, shipped_text
     from visit.models.load import load_model
 
@@ -86,17 +84,4 @@ def _opened_lesson(options: argparse.Namespace) -> tuple[Any, Callable[[Any], An
         except UnicodeDecodeError as problem:
             raise VisitError(f"The lesson {name!r} is no text in UTF-8; save it as plain text (UTF-8).") from problem
     lesson = parse_lesson(text, file.stem)
-    model = load_model(options.model or lesson.model)
-    passes: dict[str, Any] = {}
-    tables: dict[str, dict[str, Any]] = {}
-
-    def run_of(step: Any) -> Any:
-        given = address_of(lesson, step)
-        prompt = given["prompt"]
-        if prompt not in passes:
-            passes[prompt] = capture(model, prompt)
-        about = ask(model, passes[prompt], int(given.get("pos") or -1), given.get("target"), given.get("distractor"))
-        key = repr((prompt, about.pos, about.target, about.distractor))
-        return LearnerRun(about, None, tables.setdefault(key, {}))
-
-    return lesson, run_of
+    return lesson, runs_of(lesson, load_model(options.model or lesson.model))

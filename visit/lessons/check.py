@@ -11,16 +11,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from typing import Any
 
+from visit.activations.forward import capture
+from visit.activations.record import Activations
 from visit.errors import VisitError
 from visit.exact.decompose import needed
+from visit.exact.question import ask
 from visit.lessons.grammar import Query
-from visit.lessons.lesson import Exercise, Lesson, Wrong
+from visit.lessons.lesson import Exercise, Lesson, LessonStep, Wrong, address_of
 from visit.lessons.queries import LearnerRun, RunAnswer, answer, does, number_text, said, spelled
 from visit.lessons.words import fill
+from visit.models.model import Model
 from visit.text.node_id import NodeId
 from visit.text.numbers import percent
 from visit.text.visible import as_word, quoted, visible
@@ -109,6 +114,22 @@ def _placeholder(
             return "–"
         found = RunAnswer("token", token)
     return said(run, found, about) if about else spelled(run, found)
+
+
+def runs_of(lesson: Lesson, model: Model) -> Callable[[LessonStep], LearnerRun]:
+    """What gives a step its run on a model: one pass a text, and what was measured on it, for all steps alike."""
+    passes: dict[str, Activations] = {}
+    tables: dict[str, dict[str, Any]] = {}
+
+    def run_of(step: LessonStep) -> LearnerRun:
+        given = address_of(lesson, step)
+        prompt = given["prompt"]
+        if prompt not in passes:
+            passes[prompt] = capture(model, prompt)
+        about = ask(model, passes[prompt], int(given.get("pos") or -1), given.get("target"), given.get("distractor"))
+        return LearnerRun(about, None, tables.setdefault(repr((prompt, about.pos, about.target, about.distractor)), {}))
+
+    return run_of
 
 
 # ---- reading what was given ------------------------------------------------------------------------------------------
