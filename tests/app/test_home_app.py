@@ -82,7 +82,7 @@ def test_a_door_and_an_element_of_the_picture_open_their_page(name):
     link = LINKS[name]
     app = opened(link)
     assert not app.exception and not app.error and not app.info
-    assert app.title[0].value == {"flow": "Flow graph", "compare": "Compare"}[link.page]
+    assert app.title[0].value == {"flow": "Flow graph", "compare": "Compare", "learn": "Learn"}[link.page]
 
 
 # ---- how it stands in the app ----------------------------------------------------------------------------------------
