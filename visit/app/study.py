@@ -43,8 +43,8 @@ def page(guide: Callable[[str, int, int, bool], None]) -> None:
     from visit.studies.study import studied, study_key
 
     st.caption(
-        "Section 3 and appendices D and E of the paper, live, and how early the model knows: one run over a set of "
-        "prompts feeds every figure, and each stands next to what was found for GPT-2 medium."
+        "One run over a set of prompts makes every figure of the paper, and how early this model knows its answer. "
+        "Beside each stands what the paper found for GPT-2 medium."
     )
     show_notes()
     model = shown_model()
