@@ -1,4 +1,7 @@
-"""What is kept: the cache folder, arrays in one file that is there as a whole or not at all, and a store in memory."""
+"""What is kept: the cache folder, arrays in one file that is there as a whole or not at all, and a store in memory.
+
+Also who computes what is not kept yet: few threads at once, each thing once.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,9 @@ import os
 import sys
 import tempfile
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from contextlib import suppress
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -100,16 +103,87 @@ def array_header(path: Path) -> dict[str, Any] | None:
         return None
 
 
+# ---- turns: what many ask at once is computed by few, in the order in which they came ------------------------------
+MOMENT = 0.3  # seconds that one waits for a turn without being told
+Told: TypeAlias = Callable[[int], AbstractContextManager[Any]]  # entered while one waits behind so many
+
+
+def _untold(_before: int) -> AbstractContextManager[Any]:
+    return nullcontext()
+
+
+class Turns:
+    """At most `most` threads have a turn, those who came first; who has one keeps it for all it asks for meanwhile."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._queue: deque[object] = deque()  # those with a turn, then those who wait
+        self._changed = threading.Condition()
+        self._mine = threading.local()
+
+    @contextmanager
+    def taken(
+        self, told: Callable[[int], AbstractContextManager[Any]] = lambda before: nullcontext()
+    ) -> Iterator[None]:
+        """A turn, waited for. `told(before)` is entered while one waits for longer than a moment, behind `before`."""
+        if self.has_turn:
+            yield
+            return
+        ticket = object()
+        with self._changed:
+            self._queue.append(ticket)
+        try:
+            if not self._wait(ticket, MOMENT):
+                with told(max(1, self._place(ticket) - self.most + 1)):
+                    self._wait(ticket, None)
+            with self.aside():
+                yield
+        finally:  # also where the visitor has gone on while waiting
+            with self._changed:
+                self._queue.remove(ticket)
+                self._changed.notify_all()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Compute without a turn, and without waiting for one. Not for many at once."""
+        before, self._mine.turn = self.has_turn, True
+        try:
+            yield
+        finally:
+            self._mine.turn = before
+
+    def quiet(self, seconds: float) -> bool:
+        """Wait until nobody has or wants a turn, for `seconds` at most; whether it came to that."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._queue, seconds)
+
+    @property
+    def has_turn(self) -> bool:
+        """Whether this thread computes already."""
+        return getattr(self._mine, "turn", False)
+
+    def _place(self, ticket: object) -> int:
+        with self._changed:
+            return self._queue.index(ticket)
+
+    def _wait(self, ticket: object, seconds: float | None) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: self._queue.index(ticket) < self.most, seconds)
+
+
 # ---- in memory: bounded in bytes, for a record of a long prompt can weigh as much as a hundred of short ones ---------
 class Store:
     """Records, `max_bytes` of them together: the least recently used go first, the newest stays however large it is.
 
-    Safe with threads; two of them may make one record at the same time.
+    Safe with threads. With `turns` what is asked for by many at once is made once, and whoever makes something has a
+    turn first: a thread that held a record back while it waits for a turn could be waited for by those who have one.
     """
 
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
+    def __init__(self, max_bytes: int, turns: Turns | None = None) -> None:
+        self.max_bytes, self._bytes = max_bytes, 0
+        self._turns = turns
         self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._going: dict[Hashable, threading.Event] = {}
         self._lock = threading.Lock()
 
     def find(self, key: Hashable) -> Any:
@@ -120,27 +194,43 @@ class Store:
             self._kept.move_to_end(key)
             return self._kept[key][0]
 
-    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """The record of `key`, made now if it is not at hand."""
-        found = self.find(key)
-        if found is None:
-            found = make()
-            self.put(key, found)
+    def get(
+        self, key: Hashable, make: Callable[[], Any], size: Callable[[Any], int] | None = None, told: Told = _untold
+    ) -> Any:
+        """The record of `key`, made now if it is not at hand. `told`: as in `Turns.taken`."""
+        while (found := self.find(key)) is None:
+            if (going := self._going.get(key)) is not None:
+                going.wait()
+                continue
+            with nullcontext() if self._turns is None else self._turns.taken(told):
+                with self._lock:
+                    if key in self._kept or key in self._going:  # another was quicker: look again, without a turn
+                        continue
+                    going = self._going[key] = threading.Event()
+                try:
+                    found = make()
+                    self.put(key, found, None if size is None else size(found))
+                    return found
+                finally:
+                    with self._lock:
+                        del self._going[key]
+                    going.set()
         return found
 
     def put(self, key: Hashable, record: Any, size: int | None = None) -> None:
         """Keep a record, as the newest. `size`: its bytes (default: `weight`)."""
         size = weight(record) if size is None else size
         with self._lock:
+            self._bytes += size - self._kept.pop(key, (None, 0))[1]
             self._kept[key] = (record, size)
-            self._kept.move_to_end(key)
-            while self.bytes > self.max_bytes and len(self._kept) > 1:
-                self._kept.popitem(last=False)
+            while self._bytes > self.max_bytes and len(self._kept) > 1:
+                self._bytes -= self._kept.popitem(last=False)[1][1]
 
     def clear(self) -> None:
         """Forget all of them."""
         with self._lock:
             self._kept.clear()
+            self._bytes = 0
 
     @property
     def records(self) -> dict[Any, Any]:
@@ -151,7 +241,10 @@ class Store:
     @property
     def bytes(self) -> int:
         """What the kept records weigh together."""
-        return sum(size for _, size in self._kept.values())
+        return self._bytes
+
+
+_LOOKED_AT = 64  # of many parts of a record
 
 
 def weight(record: Any, depth: int = 5, seen: set[int] | None = None) -> int:
@@ -174,5 +267,7 @@ def weight(record: Any, depth: int = 5, seen: set[int] | None = None) -> int:
     inside = list(vars(record).values()) if hasattr(record, "__dict__") else record
     inside = list(inside.values()) if isinstance(inside, dict) else inside
     if depth and isinstance(inside, list | tuple | set | frozenset):
-        return sum(weight(part, depth - 1, seen) for part in inside) + 16 * len(inside)
+        some = list(inside)[:: 1 + len(inside) // _LOOKED_AT]  # of eight hundred nodes some tell what all weigh
+        there = sum(weight(part, depth - 1, seen) for part in some)
+        return (there * len(inside) // len(some) if some else 0) + 16 * len(inside)
     return sys.getsizeof(record)

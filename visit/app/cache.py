@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 import streamlit as st
 
 from visit.app.shared import model_shelf
+from visit.cache import Store, Turns, weight
 from visit.errors import VisitError
 from visit.models.catalog import title
 from visit.text.markdown import plain
@@ -34,7 +36,10 @@ PLAIN: Seen = ("", False)
 P = ParamSpec("P")
 R = TypeVar("R")
 CROWDED = "More models are in use here at once than fit into memory, so it is read again. It lasts less with fewer."
-PASSES_BYTES = 256 << 20  # of captured passes, for all users of one server together
+PASSES_BYTES = 192 << 20  # of captured passes, for all users of one server together: 24 short ones of SmolLM2
+RESULTS_BYTES = 96 << 20  # of all other results: a graph of SmolLM2 has 1 MB
+LEAST_WEIGHT = 1 << 16  # bytes that a result counts for: a story is many small texts
+AT_ONCE = 2  # computations
 
 
 def st_model(name: str) -> Model:
@@ -58,63 +63,80 @@ def st_model_watched(name: str, place: Any) -> Model:
     return loading.result()
 
 
-def kept(entries: int, spinner: str | bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
+@st.cache_resource(show_spinner=False)
+def turns() -> Turns:
+    """Who computes now: a class that asks at once would else need the memory of thirty computations."""
+    return Turns(AT_ONCE)
+
+
+@st.cache_resource(show_spinner=False)
+def _results() -> Store:
+    return Store(RESULTS_BYTES, turns())
+
+
+@st.cache_resource(show_spinner=False)
+def _passes() -> Store:
+    return Store(PASSES_BYTES, turns())
+
+
+def _waiting(before: int) -> Any:
+    return st.spinner(f"Many ask at once: {before} before you.")
+
+
+def kept(weighs: int = LEAST_WEIGHT, spinner: str = "") -> Callable[[Callable[P, R]], Callable[P, R]]:
     """An analysis whose latest results are kept, for the models as they are now: weights that change make it anew.
 
     Its parameter `name` is the name of a model, `a` and `b` are tuples that begin with one. All parameters are part of
-    the key but those that begin with `_`, and so is each model's edition (`Shelf.edition`).
+    the key but those that begin with `_`, and so is each model's edition (`Shelf.edition`). `weighs`: the bytes that a
+    result counts for at least; what is filled later, or hides what it holds, says so.
     """
 
     def keep(analysis: Callable[P, R]) -> Callable[P, R]:
-        parameters = list(inspect.signature(analysis).parameters)
-
-        def made(key: Any, _given: dict[str, Any]) -> R:
-            return analysis(**_given)  # type: ignore[call-arg]
-
-        made.__module__, made.__qualname__ = analysis.__module__, analysis.__qualname__  # Streamlit knows a cache by it
-        found = st.cache_resource(max_entries=entries, show_spinner=spinner)(made)
+        parameters = inspect.signature(analysis).parameters
+        defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+        names, what = list(parameters), f"{analysis.__module__}.{analysis.__qualname__}"
 
         @wraps(analysis)
         def asked(*args: P.args, **named: P.kwargs) -> R:
-            given: dict[str, Any] = {**dict(zip(parameters, args, strict=False)), **named}
-            names = [given["name"]] if "name" in given else [given[side][0] for side in ("a", "b") if side in given]
-            editions = tuple(model_shelf().edition(name) for name in names)
-            if len(set(names)) == 2:
-                model_shelf().together(*names)
-            return found((editions, [value for key, value in given.items() if key[0] != "_"]), given)
+            given: dict[str, Any] = {**defaults, **dict(zip(names, args, strict=False)), **named}
+            models = [given["name"]] if "name" in given else [given[side][0] for side in ("a", "b") if side in given]
+            editions = tuple(model_shelf().edition(name) for name in models)
+            if len(set(models)) == 2:
+                model_shelf().together(*models)
+            key = what, editions, tuple(given[name] for name in names if name[0] != "_")
+
+            def make() -> tuple[R]:  # in a tuple, for an analysis may find that there is nothing
+                with st.spinner(spinner) if spinner else nullcontext():
+                    return (analysis(**given),)  # type: ignore[call-arg]
+
+            found: tuple[R] = _results().get(key, make, lambda made: max(weighs, weight(made)), _waiting)
+            return found[0]
 
         return asked
 
     return keep
 
 
-@kept(4)
+@kept()
 def st_examination(name: str) -> Any:
     from visit.analyses.doctor import examine
 
     return examine(st_model(name))
 
 
-@kept(4)
+@kept()
 def st_ledger(name: str) -> Any:
     from visit.exact.ledger import model_ledger
 
     return model_ledger(st_model(name))
 
 
-@kept(8)
+@kept()
 def st_index_seconds(name: str) -> float:
     """How long reading every neuron as words will take."""
     from visit.lenses.weights import forecast_seconds
 
     return forecast_seconds(st_model(name))
-
-
-@st.cache_resource(show_spinner=False)
-def _passes() -> Any:
-    from visit.cache import Store
-
-    return Store(PASSES_BYTES)
 
 
 def st_capture(name: str, prompt: Prompt) -> Activations:
@@ -128,7 +150,7 @@ def st_capture(name: str, prompt: Prompt) -> Activations:
     def run() -> Activations:
         return capture(model, chat_prompt(model, prompt.text, prompt.system) if isinstance(prompt, Message) else prompt)
 
-    return _passes().get((model_shelf().edition(name), prompt), run)
+    return _passes().get((model_shelf().edition(name), prompt), run, told=_waiting)
 
 
 def st_pass(name: str, prompt: Prompt) -> tuple[Model, Activations]:
@@ -154,7 +176,7 @@ def lens_under(name: str, key: str) -> Lens | None:
     return None if found is None else found.lens
 
 
-@kept(8)
+@kept()
 def st_fit_seconds(name: str) -> float:
     """How long fitting a lens will take."""
     from visit.lenses.fit_linear import forecast_seconds
@@ -163,21 +185,21 @@ def st_fit_seconds(name: str) -> float:
 
 
 # ---- one prompt ------------------------------------------------------------------------------------------------------
-@kept(64)
+@kept()
 def st_lens_map(name: str, prompt: Prompt, target: int, positions: tuple[int, ...], lens: str = "") -> Any:
     from visit.analyses.overview import lens_map
 
     return lens_map(*st_pass(name, prompt), target, positions, lens=lens_under(name, lens))
 
 
-@kept(64)
+@kept()
 def st_story(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, lens: str = "") -> Any:
     from visit.narrate.flow import story_of
 
     return story_of(st_facts(name, prompt, pos, target, distractor, lens))
 
 
-@kept(64)
+@kept()
 def st_facts(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, lens: str = "") -> Any:
     """What the reading and the guide tell of a pass, gathered once for both."""
     from visit.narrate.flow import gathered
@@ -203,12 +225,12 @@ class _NodesRead:
                     self.nodes.setdefault((node.id, node.source_pos), node)
 
 
-@kept(16)
+@kept(weighs=4 << 20)  # it grows: all nodes of SmolLM2 weigh 13 MB, few are opened
 def _nodes_read(name: str, prompt: Prompt, pos: int, target: int, seen: Seen) -> _NodesRead:
     return _NodesRead()
 
 
-@kept(64)
+@kept()
 def st_graph(
     name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layers: Layers, keep: Keep,
     opened: tuple[int, ...], seen: Seen = PLAIN, influence: bool = False, worded: tuple[int, ...] = (),
@@ -240,7 +262,7 @@ def st_graph(
     )  # a cached graph must not hold a pass: the store of passes has a bound
 
 
-@kept(4)
+@kept()
 def st_whole_graph(
     name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layers: Layers, keep: Keep,
     seen: Seen = PLAIN, influence: bool = False,
@@ -265,14 +287,14 @@ def st_opened(layers: Layers, *sides: About) -> dict[int, Any]:
 
 
 # ---- two prompts -----------------------------------------------------------------------------------------------------
-@kept(64)
+@kept()
 def st_pairing(a: PassKey, b: PassKey, align: str) -> Any:
     from visit.analyses.token_alignment import pair, parse_fixes
 
     return pair(*st_pass(*a), *st_pass(*b), parse_fixes(align))
 
 
-@kept(32)
+@kept()
 def st_compare(
     a: About, b: About, layers: Layers, keep: Keep, keep_b: Keep, align: str, opened: tuple[int, ...] | None,
     seen: Seen = PLAIN, seen_b: Seen = PLAIN, influence: bool = False,
@@ -295,7 +317,7 @@ def st_compare(
     return replace(found, a=replace(found.a, source=None, lens=None), b=replace(found.b, source=None, lens=None))
 
 
-@kept(32)
+@kept()
 def st_single_parts(a: About, b: About, align: str) -> Any:
     """What heads and neurons of all blocks do on both sides, for the sentences."""
     from visit.analyses.graph_difference import single_parts
@@ -305,7 +327,7 @@ def st_single_parts(a: About, b: About, align: str) -> Any:
     return single_parts(one, two, st_pairing(a[:2], b[:2], align))
 
 
-@kept(32)
+@kept()
 def st_parting(
     a: PassKey, b: PassKey, align: str, first: int, last: int, lens: str = "", lens_b: str = ""
 ) -> Any:  # fmt: skip
@@ -316,7 +338,7 @@ def st_parting(
 
 
 # ---- heads, norms, neurons -------------------------------------------------------------------------------------------
-@kept(64)
+@kept()
 def st_heads(
     name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, words: bool = False,
     influence: bool = False,
@@ -327,7 +349,7 @@ def st_heads(
     return head_map(*st_pass(name, prompt), pos, target, distractor, words=words, influence=influence)
 
 
-@kept(128)
+@kept()
 def st_head(
     name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layer: int, head: int,
     sources: tuple[int, ...],
@@ -339,7 +361,7 @@ def st_head(
     return head_summary(*about), head_memory(*about, sources=sources)
 
 
-@kept(64)
+@kept()
 def st_life(name: str, prompt: Prompt, pos: int | None, source: int, target: int) -> Any:
     """`pos`: None where no value is compared with its head."""
     from visit.analyses.attention_memory import value_life
@@ -347,14 +369,14 @@ def st_life(name: str, prompt: Prompt, pos: int | None, source: int, target: int
     return value_life(*st_pass(name, prompt), source, target, pos=pos)
 
 
-@kept(64)
+@kept()
 def st_alignment(name: str, prompt: Prompt, pos: int) -> Any:
     from visit.analyses.overlap import alignment_scores
 
     return alignment_scores(*st_pass(name, prompt), pos)
 
 
-@kept(64)
+@kept()
 def st_head_graph(
     name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layer: int, head: int
 ) -> FlowGraph:
@@ -363,7 +385,7 @@ def st_head_graph(
     return replace(head_graph(*st_pass(name, prompt), layer, head, pos, target, distractor), source=None)
 
 
-@kept(64)
+@kept()
 def st_token_shift(
     name: str, prompt: Prompt, pos: int, target: int, layer: int | None, norm: str, final: bool | None
 ) -> Any:
@@ -372,14 +394,14 @@ def st_token_shift(
     return token_shift(*st_pass(name, prompt), layer, norm, pos, target, final_norm=final)
 
 
-@kept(64)
+@kept()
 def st_target_shifts(name: str, prompt: Prompt, pos: int, target: int, final: bool | None) -> Any:
     from visit.analyses.norms import target_shifts
 
     return target_shifts(*st_pass(name, prompt), pos, target, final)
 
 
-@kept(64)
+@kept()
 def st_active(
     name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, layer: int, kind: str, by: str, top: int
 ) -> Any:
@@ -390,7 +412,7 @@ def st_active(
 
 
 # ---- what if ---------------------------------------------------------------------------------------------------------
-@kept(64)
+@kept()
 def st_effects(
     name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, units: str, how: str, at: str
 ) -> Any:
@@ -407,14 +429,14 @@ def st_effects(
     return effects(model, acts, nodes, pos, target, distractor, how, at)  # type: ignore[arg-type]
 
 
-@kept(32)
+@kept()
 def st_roles(name: str, prompt: Prompt, pos: int) -> Any:
     from visit.causal.roles import roles
 
     return roles(*st_pass(name, prompt), pos=pos)
 
 
-@kept(16)
+@kept()
 def st_edited_flows(
     name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, edits: str, other: Prompt,
     opened: tuple[int, ...],
@@ -431,7 +453,7 @@ def st_edited_flows(
     return replace(found, a=replace(found.a, source=None), b=replace(found.b, source=None))
 
 
-@kept(32)
+@kept()
 def st_ablation(
     name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, edits: str, other: Prompt
 ) -> Any:
@@ -447,7 +469,7 @@ def st_ablation(
     return (ablate(model, acts, made, pos, target, distractor) if made else None), refused
 
 
-@kept(32)
+@kept()
 def st_continuation(name: str, prompt: Prompt, edits: str, other: Prompt, count: int, force: str) -> Any:
     """How the text goes on with the changes, and without. `force`: position and word that stands there, `12= word`."""
     from visit.app.edit_list import forced, possible
@@ -458,7 +480,7 @@ def st_continuation(name: str, prompt: Prompt, edits: str, other: Prompt, count:
     return continuation(model, acts.token_ids, count, made, forced(force))
 
 
-@kept(64)
+@kept(weighs=1 << 18)
 def st_measuring(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, what: str) -> Measuring:
     """The measurement `what` of a pass: begun by the first who asks, the same for all."""
     from visit.app.measuring import Measuring
@@ -472,7 +494,7 @@ def st_effects_seconds(name: str, prompt: Prompt, pos: int, at: str = "last") ->
     return _effects_seconds(name, len(acts.token_ids), pos + 1, at, (prompt, pos))
 
 
-@kept(256)
+@kept()
 def _effects_seconds(name: str, tokens: int, seen: int, at: str, _of: tuple[Prompt, int]) -> float:
     from visit.causal.cost import effects_cost
 

@@ -332,7 +332,7 @@ def _onward(lesson: Lesson, step: LessonStep, here: bool) -> None:
 
 
 # ---- the learner's run -----------------------------------------------------------------------------------------------
-@kept(32)
+@kept(weighs=1 << 20)  # it is filled later
 def st_lesson_tables(
     name: str, prompt: Any, pos: int, target: int, distractor: int | None, lens: str
 ) -> dict[str, Any]:  # fmt: skip

@@ -3,24 +3,30 @@
 1. `measured` looks for the result; where it is there, it is returned, and the page shows it.
 2. Else a look is taken again and again (`follow`) at its place: the first begins the measurement when it is cheap, and
    offers a button with its time when it is not; a later one has the page drawn anew when it has ended.
+3. It gives way to pages: it begins in a quiet moment, if there is one, and on a thread of low priority.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import streamlit as st
 
+from visit.app.cache import turns
 from visit.app.follow import look_again
 from visit.app.widgets import plain
 from visit.errors import told_panics
 from visit.text.numbers import duration
 
 ONE_AT_A_TIME = threading.Lock()  # measurements wait for each other: what is drawn for others needs the processor, too
+PATIENCE = 20.0  # seconds that a measurement waits for a moment in which nobody computes for a page
 UNASKED = 5.0  # seconds: what takes longer is measured when somebody asks
 
 
@@ -39,13 +45,23 @@ class Measuring:
         def run() -> None:
             try:
                 with ONE_AT_A_TIME, told_panics("The model's library"):
-                    self.found = make()
+                    _give_way()
+                    turns().quiet(PATIENCE)
+                    with turns().aside():
+                        self.found = make()
             except Exception as problem:  # it is shown where the result would stand
                 self.problem = problem
             self.ended.set()
 
         if self.begun.acquire(blocking=False):
             threading.Thread(target=run, daemon=True, name="measuring").start()
+
+
+def _give_way() -> None:
+    """Let the processor prefer pages to this thread; only Linux can say so of one thread."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def measured(one: Measuring, make: Callable[[], Any], seconds: Callable[[], float], what: str) -> Any:

@@ -200,7 +200,7 @@ def _settings_asked(model: Model) -> Settings:
 # ---- what it will take -----------------------------------------------------------------------------------------------
 
 
-@kept(64, "Counting what is to be done…")
+@kept(spinner="Counting what is to be done…")
 def st_study_seconds(key: tuple[Any, ...], _model: Model, _prompts: PromptSet, _settings: Settings) -> Any:
     """What takes how long, and a cheaper run. `key`: of the study, which is of the other arguments."""
     from visit.studies.duration import cheaper, study_forecast

@@ -118,7 +118,7 @@ def _drawn(study: Study, figure: str, other: Study | None, name: Any) -> Drawn:
     return _specs(study, figure, other) if name is None else st_figure(name, figure, study, other)
 
 
-@kept(200)
+@kept()
 def st_figure(drawn: Any, figure: str, _study: Study, _other: Study | None) -> Drawn:
     return _specs(_study, figure, _other)
 
@@ -257,7 +257,7 @@ def _study(run: Run, model: Model, prompts: PromptSet) -> Study | None:
         return st_study(run.key, sums.prompts, figures, model, prompts, sums)
 
 
-@kept(6)
+@kept()
 def st_study(key: Any, done: int, figures: Any, _model: Model, _prompts: PromptSet, _sums: Any) -> Study:
     from visit.studies.study import study_of
 

@@ -1,0 +1,133 @@
+"""Who computes: few at once, in the order in which they came, each thing once, and never one waiting for another."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import pytest
+
+from visit import cache
+from visit.cache import Store, Turns
+
+
+def together(*works: Callable[[], object]) -> None:
+    """Run all at once; a failure where one does not end."""
+    threads = [threading.Thread(target=work, daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive(), "it waits for ever"
+
+
+def test_what_thirty_ask_at_once_is_made_once_and_is_the_same_for_all():
+    store, made, got = Store(1 << 20, Turns(2)), [], []
+
+    def make() -> list[int]:
+        made.append(1)
+        time.sleep(0.1)
+        return [1]
+
+    together(*[lambda: got.append(store.get("prompt", make))] * 30)
+    assert len(made) == 1 and len(got) == 30 and len({id(one) for one in got}) == 1
+
+
+def test_two_compute_at_once_and_the_others_in_the_order_in_which_they_came():
+    store, at_once, most, order = Store(1 << 20, Turns(2)), [0], [0], []
+    lock = threading.Lock()
+
+    def make(n: int) -> str:
+        with lock:
+            at_once[0] += 1
+            most[0] = max(most[0], at_once[0])
+            order.append(n)
+        time.sleep(0.05)
+        with lock:
+            at_once[0] -= 1
+        return str(n)
+
+    threads = [threading.Thread(target=lambda n=n: store.get(n, lambda: make(n)), daemon=True) for n in range(8)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.01)
+    for thread in threads:
+        thread.join(20)
+    assert most[0] == 2
+    assert all(abs(order.index(n) - n) <= 2 for n in range(8)), "two that begin at once may do so in either order"
+
+
+def test_analyses_that_ask_for_each_other_never_wait_in_a_ring():
+    """Each record needs three of those below it, asked for in any order by twelve threads at once."""
+    turns = Turns(2)
+    store, passes = Store(1 << 20, turns), Store(1 << 20, turns)
+
+    def value(n: int) -> int:
+        def make() -> int:
+            time.sleep(0.001)
+            return 1 + sum(value(m) for m in random.Random(n).sample(range(n), min(3, n)))
+
+        return (store if n % 2 else passes).get(n, make)
+
+    def ask(seed: int) -> None:
+        dice = random.Random(seed)
+        for _ in range(30):
+            value(dice.randrange(40))
+
+    together(*[lambda seed=seed: ask(seed) for seed in range(12)])
+
+
+def test_who_waits_longer_than_a_moment_is_told_behind_how_many(monkeypatch):
+    monkeypatch.setattr(cache, "MOMENT", 0.05)
+    turns, go, told = Turns(1), threading.Event(), []
+
+    def hold() -> None:
+        with turns.taken():
+            go.wait(10)
+
+    def wait() -> None:
+        with turns.taken(lambda before: told.append(before) or nullcontext()):
+            pass
+
+    holder = threading.Thread(target=hold, daemon=True)
+    holder.start()
+    waiting = [threading.Thread(target=wait, daemon=True) for _ in range(2)]
+    for thread in waiting:
+        thread.start()
+        time.sleep(0.02)
+    time.sleep(0.2)
+    assert not turns.quiet(0.0), "somebody computes"
+    go.set()
+    for thread in (holder, *waiting):
+        thread.join(10)
+    assert told == [1, 2] and turns.quiet(1.0)
+
+
+def test_what_could_not_be_made_is_tried_again_and_takes_nobodys_turn_away():
+    store = Store(1 << 20, Turns(1))
+    with pytest.raises(ZeroDivisionError):
+        store.get("a", lambda: 1 / 0)
+    assert store.get("a", lambda: 2) == 2
+
+
+def test_what_is_measured_aside_waits_for_no_turn():
+    turns = Turns(1)
+    store, go = Store(1 << 20, turns), threading.Event()
+    holder = threading.Thread(target=lambda: store.get("page", lambda: go.wait(10)), daemon=True)
+    holder.start()
+    time.sleep(0.05)
+    with turns.aside():
+        assert store.get("measured", lambda: 3) == 3
+    go.set()
+    holder.join(10)
+
+
+def test_a_record_put_again_counts_once():
+    store = Store(100)
+    store.put("a", 1, 60)
+    store.put("a", 2, 70)
+    store.put("b", 3, 30)
+    assert store.bytes == 100 and store.find("a") == 2
