@@ -17,6 +17,7 @@ from visit.cache import Store, Turns, weight
 from visit.errors import VisitError
 from visit.models.catalog import title
 from visit.text.markdown import plain
+from visit.text.visible import visible
 
 if TYPE_CHECKING:
     from visit.activations.record import Activations
@@ -132,6 +133,21 @@ def st_ledger(name: str) -> Any:
 
 
 @kept()
+def st_ledger_lines(name: str) -> str:
+    """A line for every identity, as the sidebar of every page tells them."""
+    errors = (
+        st_ledger(name)
+        .groupby(["identity", "name"], as_index=False)
+        .agg(error=("max_rel_error", "max"), allowed=("tolerance", "max"), holds=("holds", "all"))
+    )
+    marks = {True: ":material/check:", False: ":material/close:"}
+    return "\n\n".join(
+        f"{marks[bool(row['holds'])]} {row['name']}: {row['error']:.0e} (allowed {row['allowed']:.0e})"
+        for row in errors.to_dict("records")
+    )
+
+
+@kept()
 def st_index_seconds(name: str) -> float:
     """How long reading every neuron as words will take."""
     from visit.lenses.weights import forecast_seconds
@@ -190,6 +206,24 @@ def st_lens_map(name: str, prompt: Prompt, target: int, positions: tuple[int, ..
     from visit.analyses.overview import lens_map
 
     return lens_map(*st_pass(name, prompt), target, positions, lens=lens_under(name, lens))
+
+
+@kept()
+def st_map_rows(
+    name: str, prompt: Prompt, target: int, positions: tuple[int, ...], lens: str, color: Any, whole: bool
+) -> dict[str, Any]:  # fmt: skip
+    """The lens map as it is drawn; not to be changed."""
+    from visit.analyses.function_words import function_words, is_function_word
+    from visit.figures.lens_rows import rows_of
+    from visit.models.tokens import spelled_tokens
+
+    (model, acts), fitted = st_pass(name, prompt), lens_under(name, lens)
+    named, listed = spelled_tokens(model.tokenizer, acts.token_ids, acts.tokens), function_words()
+    return rows_of(
+        st_lens_map(name, prompt, target, positions, lens), model.d_vocab, color, model.vocabulary[target],
+        lambda t: is_function_word(t, listed), whole, [visible(named[i]) for i in positions],
+        fitted.readable_from if fitted else None,
+    )  # fmt: skip
 
 
 @kept()
@@ -502,10 +536,11 @@ def _effects_seconds(name: str, tokens: int, seen: int, at: str, _of: tuple[Prom
 
 
 def causes(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None) -> Any:
-    """(effects of all heads, the heads that a story names), made anew: `st_measuring` keeps it."""
+    """(effects of all heads, what a story tells of those that it names), made anew: `st_measuring` keeps it."""
     from visit.causal.effects import effects
     from visit.causal.named_heads import named_heads
+    from visit.narrate.causes import cause_story
 
     model, acts = st_pass(name, prompt)
     table = effects(model, acts, "heads", pos, target, distractor)
-    return table, named_heads(model, acts, table)
+    return table, cause_story(named_heads(model, acts, table))

@@ -70,11 +70,8 @@ def causes(subject: Subject) -> None:
         _causes_told(found[1])
 
 
-def _causes_told(named: Any) -> None:
+def _causes_told(story: Any) -> None:
     """The head with the largest contribution and what happens without it; the others on request."""
-    from visit.narrate.causes import cause_story
-
-    story = cause_story(named)
     leads = {side: n for n, sentence in enumerate(story) for side in _LEADS if sentence[0][0].startswith(side)}
     first = [story[leads[side] + 1] for side in ("Most for", "What adds") if side in leads]
     st.markdown("**What happens without it?** Measured, head by head.", help=explain("effect"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from visit.app.cache import lens_under, st_lens_map
+from visit.app.cache import lens_under, st_lens_map, st_map_rows
 from visit.app.lens_choice import seen, switch, told
 from visit.app.lens_trust import why_believe
 from visit.app.marks import marked
@@ -32,10 +32,6 @@ def _colours() -> str:
 
 def lens_map(subject: Subject) -> None:
     """Layers × positions: the top word of every state, a click picks position and block."""
-    from visit.analyses.function_words import function_words, is_function_word
-    from visit.figures.lens_rows import rows_of
-    from visit.models.tokens import spelled_tokens
-
     acts, target, name = subject.acts, subject.model.vocabulary[subject.target], subject.model.name
     word, key = as_word(target), seen(name)[0][0]
     lens = lens_under(name, key)
@@ -55,13 +51,7 @@ def lens_map(subject: Subject) -> None:
     table = st_lens_map(*subject.key, subject.target, tuple(shown), key)
     with line:
         told(name, None if lens else table, controls)
-    named = spelled_tokens(subject.model.tokenizer, acts.token_ids, acts.tokens)
-    heads = [visible(named[i]) for i in shown]
-    listed = function_words()
-    found = rows_of(
-        table, subject.model.d_vocab, color, target, lambda t: is_function_word(t, listed), state().whole, heads,
-        lens.readable_from if lens else None,
-    )  # fmt: skip
+    found = st_map_rows(*subject.key, subject.target, tuple(shown), key, color, state().whole)
     data = found | {
         "chosen": subject.pos - shown.start, "node": state().graph.node, "meant": list(marked("map").nodes),
         "of": repr((subject.key, tuple(shown), subject.target, key)),

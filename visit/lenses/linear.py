@@ -109,17 +109,17 @@ class Lens:
         """What made it, for the provenance of what is read through it."""
         return {"name": self.name, **{key: self.meta[key] for key in ("fingerprint", "tokens", "seed", "text")}}
 
-    @property
+    @cached_property
     def readable_from(self) -> int:
         """The first block from which on the lens names the final word often enough to say more than habit."""
         return first_from(self.report, "top1", LITTLE)
 
-    @property
+    @cached_property
     def plain_readable_from(self) -> int:
         """The same of the plain lens: before it, it reads little in this model."""
         return first_from(self.report, "top1_plain", LITTLE)
 
-    @property
+    @cached_property
     def plain_from(self) -> int:
         """The first block from which on the plain lens's top word is the final one in half of the positions."""
         return first_from(self.report, "top1_plain", 0.5)

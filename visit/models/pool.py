@@ -24,6 +24,7 @@ MAX_MODELS = 4
 SHARE = 0.45  # of the memory that a new model may take, for all of them; the rest is for passes, graphs and visitors
 LEAST = 1 << 29  # bytes that they may always take together
 BACK_SOON = 120.0  # seconds within which a model that went and is asked for again shows that too many are in use
+LOOK = 1.0  # seconds between two looks at free memory for models that are in memory
 RECENT = 60.0  # seconds after its last use for which the two models of a comparison stay together
 
 
@@ -91,6 +92,7 @@ class Shelf:
         self._tickets: deque[Loading] = deque()  # in the order in which they were asked for
         self._kept: OrderedDict[str, Loading] = OrderedDict()
         self._going: dict[str, Loading] = {}
+        self._look = 0.0  # when free memory is looked at again
         self._pair: tuple[frozenset[str], float] = (frozenset(), 0.0)  # of a comparison, and when it was last used
         self._lock = threading.Lock()
         self._turn = threading.Condition(self._lock)
@@ -148,7 +150,9 @@ class Shelf:
             del self._kept[name]
             return None
         self._kept.move_to_end(name)
-        self._shrink(self.most + bool(self._protected()), frozenset())
+        if time.monotonic() >= self._look:  # a page asks forty times, and asking for free memory costs a millisecond
+            self._shrink(self.most + bool(self._protected()), frozenset())
+            self._look = time.monotonic() + LOOK
         return kept
 
     def _run(self, loading: Loading) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -234,3 +235,13 @@ def test_a_model_of_the_hub_whose_cache_has_moved_is_read_again(served, hub_cach
     os.utime(weights, (1, 1))
     assert shelf.find(NAME) is None
     assert shelf.get(NAME) is not first
+
+
+def test_a_page_that_asks_forty_times_looks_at_free_memory_once_a_second():
+    looks = []
+    shelf = Shelf(2, lambda name, report: SimpleNamespace(name=name), lambda held: looks.append(held) or 10**12)
+    shelf.get("a"), shelf.get("b")
+    before = len(looks)
+    for _ in range(40):
+        shelf.get("a")
+    assert len(looks) - before <= 2
