@@ -16,6 +16,7 @@ import streamlit as st
 from visit.app.share import actions
 from visit.app.state import CONTROLS, DEFAULT_PROMPT, DEFAULT_PROMPT_B, open_dialog, parse, session
 from visit.app.widgets import ICON, component
+from visit.models.catalog import first_model
 
 SENTENCE = "A language model guesses the next word. Here you see why."
 
@@ -93,11 +94,14 @@ def start_page() -> None:
                   on_click=open_dialog, args=("known",))  # fmt: skip
 
 
+OWN = ("explore", "bring")  # what is not about the example
+
+
 def _go() -> None:
     name = st.session_state["home"]["go"]
     if name in LINKS:
         now = session()
-        now.state, now.notes = parse(LINKS[name].query)
+        now.state, now.notes = parse({**LINKS[name].query, **({"model": first_model()} if name in OWN else {})})
         now.dialog = "own model" if name == "bring" else ""
         now.goto = f"pages/{LINKS[name].page}.py"
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from visit.app.cache import st_examination, st_ledger
+from visit.app.cache import st_examination, st_ledger, st_ledger_lines
 from visit.app.follow import look_again
+from visit.app.preload import preload
 from visit.app.state import change, field, listed, open_dialog, session, state, take, value_of, write_url
 from visit.errors import VisitError
 from visit.models import wheels
@@ -39,6 +40,9 @@ def choose() -> None:
     if pending := session().pending:
         with st.container(border=True):
             _pending(pending[1])
+    else:
+        for problem in preload().problems:
+            st.caption(f":material/warning: {escaped(problem)}")
 
 
 def lead_to_real() -> None:
@@ -116,7 +120,7 @@ def _pending(name: str) -> None:
     st.markdown(f"**{title(name)}**" if name in LISTED else "**Another model of the hub**")
     if name not in LISTED:
         st.text(name)
-    if download is not None and download.state == "running":
+    if _comes_by_itself(name) or (download is not None and download.state == "running"):
         look_again(0.7, _watch_download, name)
         return
     refusal = _too_large(name)
@@ -181,8 +185,16 @@ def _drop(name: str) -> None:
     downloading().forget(name)
 
 
+def _comes_by_itself(name: str) -> bool:
+    """Whether this server is about to fetch it unasked."""
+    return downloading().find(name) is None and name in preload().names and not preload().ended.is_set()
+
+
 def _watch_download(name: str) -> None:
     """How far a download is, looked at again and again; when it ends, the whole page follows."""
+    if _comes_by_itself(name) and not is_here(name):
+        st.caption(":material/hourglass_top: This server fetches it now…")
+        return
     download = downloading().find(name)
     if download is None or download.state != "running" or not session().pending:
         st.rerun()
@@ -235,12 +247,7 @@ def show_ledger(model: Model) -> None:
             dtype = str(model.dtype).removeprefix("torch.")
             st.caption(f"d_model {model.d_model}, {dtype}. Largest relative error of all checks: {worst:.0e}.")
             st.caption(explain("ledger"))
-            errors = table.groupby(["identity", "name"], as_index=False).agg(
-                error=("max_rel_error", "max"), allowed=("tolerance", "max"), holds=("holds", "all")
-            )
-            for _, row in errors.iterrows():
-                mark = ":material/check:" if row["holds"] else ":material/close:"
-                st.caption(f"{mark} {row['name']}: {row['error']:.0e} (allowed {row['allowed']:.0e})")
+            st.caption(st_ledger_lines(model.name))
         st.button("Examine this model", icon=":material/stethoscope:", width="stretch",
                   help="Its family, dimensions and tokenizer, the memory it takes, and every identity with its "
                        "largest error: what the command doctor prints.",

@@ -20,7 +20,7 @@ import streamlit as st
 
 from visit.errors import VisitError, told_panics
 from visit.lessons.room import Tries
-from visit.models.catalog import MINI, check_hosted
+from visit.models.catalog import MINI, check_hosted, first_model
 from visit.text.markdown import escaped
 from visit.text.visible import visible
 
@@ -561,6 +561,8 @@ def open_page(page: str) -> None:
         now.state, now.notes = parse(params)
         if page == "compare" and "opened" not in params and params.keys() & {"view", "node"}:
             now.state = replace(now.state, opened="flows")  # links from when the drawings always stood there
+        if not any(name in CONTROLS for name in params):
+            now.state = with_values(now.state, {"model": first_model()})
         now.seat, notes = seat_of(params, now.seat)
         now.notes += notes
         if re.fullmatch(r"[\w-]{16}", params.get("way", ""), re.ASCII):

@@ -205,6 +205,12 @@ def is_hosted() -> bool:
     return os.environ.get("VISIT_HOSTED", "").strip() in ("1", "true", "yes")
 
 
+def first_model() -> str:
+    """The model of a visitor who brings no address: `VISIT_MODEL` where the list has it, else visit-mini."""
+    name = os.environ.get("VISIT_MODEL", "").strip()
+    return name if name in LISTED else MINI
+
+
 def check_hosted(name: str) -> None:
     """Refuse, on a hosted app, every model that is not listed (and with it every local path)."""
     if is_hosted() and name not in LISTED:
