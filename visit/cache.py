@@ -105,7 +105,7 @@ def array_header(path: Path) -> dict[str, Any] | None:
 
 # ---- turns: what many ask at once is computed by few, in the order in which they came ------------------------------
 MOMENT = 0.3  # seconds that one waits for a turn without being told
-Told: TypeAlias = Callable[[int], AbstractContextManager[Any]]  # entered while one waits behind so many
+WhileWaiting: TypeAlias = Callable[[int], AbstractContextManager[Any]]  # entered while one waits behind so many
 
 
 def _untold(_before: int) -> AbstractContextManager[Any]:
@@ -195,7 +195,11 @@ class Store:
             return self._kept[key][0]
 
     def get(
-        self, key: Hashable, make: Callable[[], Any], size: Callable[[Any], int] | None = None, told: Told = _untold
+        self,
+        key: Hashable,
+        make: Callable[[], Any],
+        size: Callable[[Any], int] | None = None,
+        told: WhileWaiting = _untold,
     ) -> Any:
         """The record of `key`, made now if it is not at hand. `told`: as in `Turns.taken`."""
         while (found := self.find(key)) is None:

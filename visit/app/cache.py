@@ -40,7 +40,7 @@ CROWDED = "More models are in use here at once than fit into memory, so it is re
 PASSES_BYTES = 192 << 20  # of captured passes, for all users of one server together: 24 short ones of SmolLM2
 RESULTS_BYTES = 96 << 20  # of all other results: a graph of SmolLM2 has 1 MB
 LEAST_WEIGHT = 1 << 16  # bytes that a result counts for: a story is many small texts
-AT_ONCE = 2  # computations
+COMPUTE_AT_ONCE = 2  # computations
 
 
 def st_model(name: str) -> Model:
@@ -67,7 +67,7 @@ def st_model_watched(name: str, place: Any) -> Model:
 @st.cache_resource(show_spinner=False)
 def turns() -> Turns:
     """Who computes now: a class that asks at once would else need the memory of thirty computations."""
-    return Turns(AT_ONCE)
+    return Turns(COMPUTE_AT_ONCE)
 
 
 @st.cache_resource(show_spinner=False)

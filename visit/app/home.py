@@ -94,14 +94,16 @@ def start_page() -> None:
                   on_click=open_dialog, args=("known",))  # fmt: skip
 
 
-OWN = ("explore", "bring")  # what is not about the example
+NOT_THE_EXAMPLE = ("explore", "bring")  # what is not about the example
 
 
 def _go() -> None:
     name = st.session_state["home"]["go"]
     if name in LINKS:
         now = session()
-        now.state, now.notes = parse({**LINKS[name].query, **({"model": first_model()} if name in OWN else {})})
+        now.state, now.notes = parse(
+            {**LINKS[name].query, **({"model": first_model()} if name in NOT_THE_EXAMPLE else {})}
+        )
         now.dialog = "own model" if name == "bring" else ""
         now.goto = f"pages/{LINKS[name].page}.py"
 

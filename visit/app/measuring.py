@@ -26,7 +26,7 @@ from visit.errors import told_panics
 from visit.text.numbers import duration
 
 ONE_AT_A_TIME = threading.Lock()  # measurements wait for each other: what is drawn for others needs the processor, too
-PATIENCE = 20.0  # seconds that a measurement waits for a moment in which nobody computes for a page
+WAITS_FOR_QUIET = 20.0  # seconds that a measurement waits for a moment in which nobody computes for a page
 UNASKED = 5.0  # seconds: what takes longer is measured when somebody asks
 
 
@@ -46,7 +46,7 @@ class Measuring:
             try:
                 with ONE_AT_A_TIME, told_panics("The model's library"):
                     _give_way()
-                    turns().quiet(PATIENCE)
+                    turns().quiet(WAITS_FOR_QUIET)
                     with turns().aside():
                         self.found = make()
             except Exception as problem:  # it is shown where the result would stand
