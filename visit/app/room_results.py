@@ -35,7 +35,9 @@ def show_collected(found: Collected) -> None:
                 "“differs”. Their answers were checked on their own run.", icon=":material/fork_right:")  # fmt: skip
     runs = {run.model for _, result in found.results for run in result.runs}
     prints = {run_print(run) for _, result in found.results for run in result.runs}
-    st.caption(f"{len(prints)} different runs of {len(runs)} models. The fingerprint of a run (column “run” "
-               "of the CSV) is made of model, revision and token ids: equal fingerprints, equal numbers.")  # fmt: skip
+    of = "one model" if len(runs) == 1 else f"{len(runs)} models"
+    different = "one run" if len(prints) == 1 else f"{len(prints)} different runs"
+    st.caption(f"These are of {different} of {of}. The fingerprint of a run (column “run” of the CSV) is made "
+               "of model, revision and token ids: equal fingerprints, equal numbers.")  # fmt: skip
     st.download_button("All answers (CSV)", lambda: answers_csv(rows), "visit-results.csv", "text/csv",
                        on_click="ignore", icon=":material/table:")  # fmt: skip

@@ -54,7 +54,8 @@ def page() -> None:
 def _new_room() -> None:
     from visit.lessons.shipped import shipped_lesson, shipped_lessons, shipped_text
 
-    titles = {name: shipped_lesson(name).title for name in shipped_lessons()} | {OWN_LESSON: OWN_LESSON}
+    titles = {name: f"{name.partition('-')[0]} · {shipped_lesson(name).title}" for name in shipped_lessons()}
+    titles |= {OWN_LESSON: OWN_LESSON}
     chosen = st.selectbox("Lesson", list(titles), key="room_lesson", format_func=titles.__getitem__)
     if chosen == OWN_LESSON:
         file = st.file_uploader("The lesson's file", ["md", "txt"], key="room_lesson_file", max_upload_size=1)
