@@ -44,7 +44,7 @@ def test_the_handout_asks_and_does_not_answer_and_the_teachers_does(tmp_path, ca
 def test_what_a_lesson_says_is_escaped_on_paper(tmp_path):
     file, out = tmp_path / "mine.md", tmp_path / "mine.html"
     text = shipped_text("3-recall").replace("title: A head recalls", "title: <script>alert(1)</script>")
-    file.write_text(text.replace("mark: tokens\n\n", "mark: tokens\n\n<img src=x onerror=y> **bold** ", 1))
+    file.write_text(text.replace("mark: prompt\n\n", "mark: prompt\n\n<img src=x onerror=y> **bold** ", 1))
     assert main(["lesson", "handout", str(file), "--out", str(out)]) == 0
     page = out.read_text(encoding="utf-8")
     assert "<script>" not in page and "<img" not in page and "<b>bold</b>" in page
