@@ -24,7 +24,7 @@ def test_the_embedded_models_lens_is_fitted_by_itself_and_then_one_click_away(ch
         other.goto(f"{address}/flow")
         ready(other)
         assert other.get_by_text("As the plain lens reads it, ").count() == 1
-        other.goto(f"{address}/compare?reads=fitted")
+        other.goto(f"{address}/compare?reads=fitted&prompt_b=The+capital+of+France+is+the+city+of")
         other.get_by_text("As the fitted lens reads them, ").first.wait_for(timeout=60_000)
         assert errors == []
         context.close()

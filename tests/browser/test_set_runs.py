@@ -15,7 +15,7 @@ def opened(page, where: str) -> None:
 def test_a_set_through_the_norms_and_its_run_is_found_again(page):
     opened(page, "layernorm?set=plain")
     page.get_by_role("button", name="Run").click()
-    page.get_by_text("Are function words filtered?").wait_for(timeout=60_000)
+    page.get_by_text("with the paper, in which a norm filters function words").wait_for(timeout=60_000)
     page.get_by_text("70 prompts, last token").wait_for(timeout=60_000)
     opened(page, "neurons")
     opened(page, "layernorm?set=plain")

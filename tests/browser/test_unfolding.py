@@ -15,7 +15,7 @@ def page(page):
 
 
 def opened(page) -> list[str]:
-    return page.locator("details[open] summary").all_inner_texts()
+    return page.locator("details[open] > summary").all_inner_texts()
 
 
 def test_a_click_opens_a_part_and_the_address_says_so(page):
