@@ -119,7 +119,7 @@ def test_the_learners_own_text_is_checked_instead():
     assert any("Paris" in one.value for one in app.success)
 
 
-@pytest.mark.parametrize("name", ["3-recall", "7-causes"])
+@pytest.mark.parametrize("name", shipped_lessons())
 def test_a_whole_lesson_is_walked_to_its_result_file(name):
     lesson = shipped_lesson(name)
     app = start("learn", lesson=name)
