@@ -41,7 +41,7 @@ def choose_set(model: Model, filtered: bool = True) -> PromptSet | None:
     name = state().set if state().set in names else names[0]
     count = _count(model)
     with beside("sets"):
-        left, right = st.columns([3, 1], gap="medium", vertical_alignment="bottom")
+        left, right = st.columns([2, 1], gap="medium", vertical_alignment="bottom")
     with left:
         st.segmented_control("Prompt set", required=True, wrap=True,
                              help="A set of prompts; every number below is about the last token of each. Answered: "
