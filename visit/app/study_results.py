@@ -204,7 +204,7 @@ def _own() -> Store:
 
 def _keep(key: Any, study: Study) -> None:
     """Remember a finished study, so that it can be laid over the next one."""
-    from visit.files.recording import without_words
+    from visit.files.study_file import without_words
 
     place = _own() if state().set == "own" else _shared()
     place.put(key, without_words(study))
@@ -225,7 +225,7 @@ def laid_over(now: Any) -> tuple[Any, Study | None]:
     if file is not None:
         try:
             content = file.getvalue()
-            from visit.files.recording import read_study
+            from visit.files.study_file import read_study
 
             return hashlib.sha256(content).hexdigest(), read_study(content)
         except VisitError as problem:

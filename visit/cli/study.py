@@ -112,7 +112,7 @@ def _prompts(options: argparse.Namespace) -> Any:
 
 
 def _other(path: Path) -> Any:
-    from visit.files.recording import read_study
+    from visit.files.study_file import read_study
 
     try:
         return read_study(path.read_bytes())

@@ -19,7 +19,7 @@ from visit.drawing.style import SERIES
 from visit.figures.study import COLUMNS, Run, forecast_bars, panels
 from visit.figures.svg import chart_spec
 from visit.files import study_report as report
-from visit.files.recording import MAX_BYTES, read_study, without_words
+from visit.files.study_file import MAX_BYTES, read_study, without_words
 from visit.runs.prompts import PromptSet, Row, shipped_set
 from visit.studies.captions import CAPTIONS, caption_of
 from visit.studies.record import Verdict
