@@ -15,7 +15,7 @@ from typing import Any
 if "torch" not in sys.modules:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 # public name -> the module that holds it (no module bears the name of a public function)
 _HOME = {

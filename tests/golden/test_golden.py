@@ -30,7 +30,7 @@ SET = "prompt,target,distractor\n" + "\n".join(
     for country, capital in [("Japan", "Tokyo"), ("France", "Paris"), ("Egypt", "Cairo"), ("Norway", "Oslo")]
 )
 # of a machine, or of a day
-WHAT_CHANGES = ("versions", "seconds", "seconds_expected", "made", "date", "weights", "hash", "revision")
+WHAT_CHANGES = ("versions", "cite", "seconds", "seconds_expected", "made", "date", "weights", "hash", "revision")
 
 
 def commands(layer: str, head: str) -> dict[str, list[str]]:
@@ -153,7 +153,8 @@ def test_drawings(detail):
     graph.meta["versions"] = {}
     for name in ("max_rel_error", "tolerance"):
         graph.meta["ledger"][name] = 0.0
-    check(f"drawing-{detail}", visit.draw(graph, detail=detail).replace("><", ">\n<").splitlines())
+    drawn = visit.draw(graph, detail=detail).replace(f"{{{visit.__version__}}}", "{<version>}")  # in how to cite it
+    check(f"drawing-{detail}", drawn.replace("><", ">\n<").splitlines())
 
 
 ADDRESSES = [

@@ -26,6 +26,7 @@ from visit.drawing.records import (
 )
 from visit.drawing.style import Legend, PaletteName, band_colours, page_colours, pill_colours
 from visit.models.catalog import portable
+from visit.text.citation import bibtex
 from visit.text.numbers import percent
 from visit.text.visible import as_word, fit, text_width
 
@@ -220,7 +221,7 @@ def document(
     fill = f"fill='{ink.page['page']}'" if ink.plain else "class='page'"
     page = f"<rect width='100%' height='100%' {fill}/>"
     font = PLAIN_FONT if ink.plain else FONT
-    provenance = escape(json.dumps(visible_tree(portable(meta)), ensure_ascii=True, default=str))
+    provenance = escape(json.dumps(visible_tree(portable(meta) | {"cite": bibtex()}), ensure_ascii=True, default=str))
     return (
         f"<svg xmlns='http://www.w3.org/2000/svg' width='{width:.0f}' height='{height:.0f}'"
         f" viewBox='0 0 {width:.0f} {height:.0f}' class='visit' font-family=\"{font}\""

@@ -7,6 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from visit.text.citation import bibtex
 from visit.text.visible import visible
 
 
@@ -22,4 +23,5 @@ def _jinja() -> Environment:
         lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     found.filters["visible"] = visible
+    found.globals["bibtex"] = bibtex
     return found

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from visit.errors import VisitError
+from visit.text.citation import bibtex
 from visit.text.numbers import number
 from visit.text.visible import as_word, visible
 
@@ -21,7 +22,8 @@ from visit.text.visible import as_word, visible
 def to_json(meta: dict[str, Any], tables: dict[str, pd.DataFrame], flat: bool = False) -> str:
     """`{"meta": …, "tables": {name: [records]}}` as strict JSON, missing numbers null. `flat`: tables at the top."""
     records = {name: _json_value(table.to_dict("records")) for name, table in tables.items()}
-    whole = {"meta": _json_value(meta), **records} if flat else {"meta": _json_value(meta), "tables": records}
+    about = {**_json_value(meta), "cite": bibtex()}
+    whole = {"meta": about, **records} if flat else {"meta": about, "tables": records}
     return json.dumps(whole, ensure_ascii=False, allow_nan=False)
 
 
@@ -52,8 +54,9 @@ def write_csv(path: Path, tables: dict[str, pd.DataFrame]) -> list[Path]:
 
 def meta_table(meta: dict[str, Any]) -> pd.DataFrame:
     """What a set of tables is of, as a table itself (`property`, `value`): CSV has no other place for it."""
-    values = [v if isinstance(v, str) else json.dumps(_json_value(v), ensure_ascii=False) for v in meta.values()]
-    return pd.DataFrame({"property": list(meta), "value": values})
+    about = {**meta, "cite": bibtex()}
+    values = [v if isinstance(v, str) else json.dumps(_json_value(v), ensure_ascii=False) for v in about.values()]
+    return pd.DataFrame({"property": list(about), "value": values})
 
 
 def to_zip(meta: dict[str, Any], tables: dict[str, pd.DataFrame]) -> bytes:
