@@ -11,21 +11,18 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import nan
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pandas as pd
-import torch
 
-from visit.analyses.overview import movers
 from visit.analyses.token_alignment import Pairing, pair, pair_tokens
 from visit.errors import VisitError
-from visit.exact.decompose import attribution, memory_values, needed, rows_and_bias
-from visit.exact.question import Question
-from visit.graph.build import extend
 from visit.graph.flowgraph import Edge, FlowGraph, Node
-from visit.lenses.logit import read
-from visit.models.model import Model
 from visit.text.node_id import NodeId
+
+if TYPE_CHECKING:  # a comparison is read and drawn without torch; what makes one imports it
+    from visit.exact.question import Question
+    from visit.models.model import Model
 
 Side = Literal["a", "b"]
 _PINNABLE = ("head", "value", "attn_neuron", "mlp_value")
@@ -180,6 +177,8 @@ def single_parts(a: Question, b: Question, pairing: Pairing) -> pd.DataFrame:
     logits), `position` (the memory value that gives most of a head's push, per side `source_pos_`, `source_token_`,
     `source_id_`), and `word_` of that value, read for the head alone that pushes hardest in A.
     """
+    from visit.analyses.overview import movers
+
     sides = {s: movers(o.model, o.acts, o.pos, o.target, o.distractor) for s, o in (("a", a), ("b", b))}
     heads = [table[table["kind"] == "head"].set_index("node") for table in sides.values()]
     names = ["contribution", "source_pos", "source_token"]
@@ -203,6 +202,11 @@ def single_parts(a: Question, b: Question, pairing: Pairing) -> pd.DataFrame:
 
 def _recalled(asked: Question, head: pd.Series, side: str) -> str:
     """The top word of the memory value that gives most of a head's push."""
+    import torch
+
+    from visit.exact.decompose import memory_values
+    from visit.lenses.logit import read
+
     j, source = int(head["head"]), int(head[f"source_pos_{side}"])
     sources = torch.full((asked.model.n_heads, 1), source, device=asked.model.device)
     value = memory_values(asked.model, asked.acts, int(head["layer"]), sources, asked.acts.index(asked.pos))[j]
@@ -211,6 +215,8 @@ def _recalled(asked: Question, head: pd.Series, side: str) -> str:
 
 def _moved_neurons(a: Question, b: Question) -> pd.DataFrame:
     """Of every block the neuron whose contribution changes most between two passes."""
+    from visit.exact.decompose import attribution, needed, rows_and_bias
+
     rows = []
     frozen = [attribution(o.model, o.acts, o.acts.index(o.pos), o.target, o.distractor) for o in (a, b)]
     for layer in range(a.model.n_layers):
@@ -249,6 +255,8 @@ def complete(
 
     A head that comes in from the other side brings the memory values that its own pruning keeps; theirs follow.
     """
+    from visit.graph.build import extend
+
     graphs: dict[Side, FlowGraph] = {"a": graph_a, "b": graph_b}
     partner: dict[Side, dict[int, int]] = {"a": pairing.to_a, "b": pairing.to_b}
     added: dict[Side, set[str]] = {"a": set(), "b": set()}
@@ -358,6 +366,8 @@ def component_name(row: dict[str, Any]) -> str:
 
 
 def _question_of(graph: FlowGraph) -> Question | None:
+    from visit.exact.question import Question
+
     if graph.source is None:
         return None
     target, distractor = (graph.meta[role] and graph.meta[role]["id"] for role in ("target", "distractor"))
@@ -386,6 +396,8 @@ def target_ranks(a: Question, b: Question) -> pd.DataFrame:
 
 def _word_in_pass(asked: Question, word: str, side: str) -> dict[str, Any]:
     """Probability, rank and centred logit of a word at one side's position."""
+    from visit.exact.decompose import needed
+
     ids = {asked.model.vocabulary[i]: i for i in (asked.target, asked.distractor) if i is not None}
     try:
         token = ids[word] if word in ids else asked.model.token_id(word)

@@ -6,15 +6,17 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from visit.activations.record import Activations
 from visit.errors import VisitError
-from visit.models.model import Model
 from visit.text.alignment import Texts, token_partners, word_starts
 from visit.text.visible import visible
+
+if TYPE_CHECKING:  # a recording is read without torch
+    from visit.activations.record import Activations
+    from visit.models.model import Model
 
 Kind = Literal["equal", "replaced", "inserted", "deleted"]
 Fix = tuple[int | None, int | None]

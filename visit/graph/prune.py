@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from visit.errors import VisitError
-from visit.models.attention import first_visible
-from visit.models.model import Model
 from visit.text.node_id import EDITED, TERMS, NodeId
+
+if TYPE_CHECKING:  # what is kept is said without torch
+    from torch import Tensor
+
+    from visit.models.model import Model
 
 Count = int | float | tuple[int, int] | None
 
@@ -65,6 +65,8 @@ def chosen_terms(
     size: Tensor, sign: Tensor, count: Count, pinned: Collection[int] = (), hidden: Collection[int] = ()
 ) -> list[int]:
     """The terms of one sum to show, largest first. `size ≥ 0` and `sign`: `[n]`."""
+    import torch
+
     order = torch.argsort(size, descending=True, stable=True)
     if isinstance(count, (tuple, list)):
         signs = sign[order]
@@ -98,6 +100,8 @@ def is_pin(model: Model, pin: str, layers: Collection[int], pos: int) -> bool:
 
     States, norms, sums, biases and rests stand in every graph and may be named without effect.
     """
+    from visit.models.attention import first_visible
+
     node = NodeId.parse(pin.removeprefix("-"))
     if node is not None and node.kind in EDITED:
         return False

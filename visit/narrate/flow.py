@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from visit.activations.record import Activations
-from visit.analyses.overview import lens_map, movers
-from visit.lenses.linear import Lens
-from visit.lenses.logit import read_vectors
-from visit.models.model import Model
 from visit.narrate.lens import after_depth, which_lens
 from visit.text.numbers import percent, short, signed
 from visit.text.visible import Sentence, as_word, quoted
+
+if TYPE_CHECKING:  # what was gathered is told without torch
+    from visit.activations.record import Activations
+    from visit.lenses.linear import Lens
+    from visit.models.model import Model
 
 UNSURE = 0.1  # probability of the best guess below which nothing is told without saying so
 CARRIES = 0.08  # of the sum of all pushes towards the target: from here on a part is named as the strongest
@@ -62,6 +63,9 @@ def gathered(
     model: Model, acts: Activations, pos: int, target: int, distractor: int | None = None, lens: Lens | None = None
 ) -> Facts:
     """Gather what `story` and the guide tell of one position, once for both. `lens`: as of `story`."""
+    from visit.analyses.overview import lens_map, movers
+    from visit.lenses.logit import read_vectors
+
     t = acts.index(pos)
     words = [None if token is None else model.vocabulary[token] for token in (target, distractor)]
     moved = movers(model, acts, t, target, distractor)
