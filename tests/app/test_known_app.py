@@ -11,6 +11,7 @@ import visit
 from visit.app.known import WORLD
 from visit.app.shipped import data_rows
 from visit.app.state import Session
+from visit.text.citation import bibtex
 
 ROOT = Path(__file__).parents[2]
 KINDS = data_rows("kinds.csv", True)
@@ -88,3 +89,10 @@ def test_a_hosted_server_says_that_it_loads_no_other(monkeypatch):
     app = opened("glossary", dialog="own model")
     assert not app.exception and any("loads only the models listed" in m.value for m in app.markdown)
     assert "own_model" not in [t.key for t in app.text_input]
+
+
+def test_cite_shows_both_entries_on_any_page():
+    app = opened("glossary").run()
+    app.button(key="cite").click().run()
+    assert not app.exception
+    assert [block.value for block in app.code] == [bibtex().strip()]

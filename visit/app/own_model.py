@@ -1,4 +1,4 @@
-"""The dialogs that the sidebar and the start page open: *Bring my model*, and the card of what visit-mini knows."""
+"""The dialogs that sidebar and start page open: *Bring my model*, *Cite*, and the card of what visit-mini knows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from visit.app.known import known_dialog
 from visit.app.sidebar import label
 from visit.app.state import close_dialog, session, state, take
 from visit.models.catalog import LISTED, MINI, is_hosted
+from visit.text.citation import bibtex
 
 HOW = (
     "- **From the model hub**: its id, such as `openai-community/gpt2`. You see its size before the download.\n"
@@ -29,9 +30,20 @@ def asked_dialog() -> None:
     """
     if session().dialog == "known":
         known_dialog()
+    elif session().dialog == "cite":
+        _cite()
     elif session().dialog == "own model":
         _own_model()
         st.stop()
+
+
+@st.dialog("Cite", width="large", icon=":material/format_quote:", on_dismiss=close_dialog)
+def _cite() -> None:
+    """What to write under a figure or a number from here."""
+    st.markdown(
+        "Name the paper whose method this is, and the program with its version. Saved pages, drawings and JSON files carry both."
+    )
+    st.code(bibtex(), language=None, wrap_lines=True)
 
 
 @st.dialog("Bring my model", icon=":material/deployed_code:", on_dismiss=close_dialog)

@@ -13,7 +13,6 @@ from visit.app.state import change, field, listed, open_dialog, session, state, 
 from visit.errors import VisitError
 from visit.models import wheels
 from visit.models.catalog import LISTED, MINI, REAL, is_hosted, least, memory_at_hand, need, title
-from visit.text.citation import bibtex
 from visit.text.glossary import explain
 from visit.text.markdown import escaped, plain
 from visit.text.numbers import size_text
@@ -230,9 +229,7 @@ def sidebar() -> None:
         st.toggle("Whole words only", help=explain("whole words"), **field("whole"))
         if state().whole:
             st.caption("Lists of top words leave out pieces, signs and bytes. The numbers are the same.")
-        with st.expander("Cite", key="cite", on_change="rerun") as cite:
-            if cite.open:
-                st.code(bibtex(), language=None, wrap_lines=True)
+        st.button("Cite", key="cite", type="tertiary", on_click=open_dialog, args=("cite",))
 
 
 def show_ledger(model: Model) -> None:
