@@ -4,9 +4,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".grid");
   let view = mounted.get(root);
   if (!view) {
-    view = { frame: make("div", "sheet"), tip: make("div", "tip"), probe: make("i", "probe"), at: null };
+    view = { frame: make("div", "sheet"), tip: make("div", "tip"), scale: make("div", "scale"), probe: make("i", "probe"), at: null };
     mounted.set(root, view);
-    root.replaceChildren(view.frame, view.tip, view.probe);
+    root.replaceChildren(view.frame, view.scale, view.tip, view.probe);
     view.frame.addEventListener("scroll", () => { edges(view.frame); hide(view); }, { passive: true });
     new ResizeObserver(() => edges(view.frame)).observe(view.frame);
     view.probe.addEventListener("transitionend", () => theme(root, view.probe));
@@ -40,7 +40,7 @@ function draw(view, root) {
     const cells = line.cells.map((cell, c) => {
       const box = make("td", c === data.column ? "looked" : "");
       if (!cell) { box.setAttribute("role", "gridcell"); element.append(box); return undefined; }
-      box.className += ` cell ${cell.c}${cell.f ? " framed" : ""}`;
+      box.className += ` cell ${cell.c}${cell.f ? " framed" : ""}${cell.m ? " marked" : ""}`;
       box.setAttribute("role", "gridcell");
       box.setAttribute("aria-label", cell.t.replaceAll("\n", "; "));
       if (cell.f) box.setAttribute("aria-selected", "true");
@@ -54,6 +54,8 @@ function draw(view, root) {
     return cells;
   });
   table.append(head, body);
+  view.scale.replaceChildren(...data.scale.map(([fill, words]) => make("span", `step ${fill}`, words)));
+  if (data.mark) view.scale.append(make("i", "marked"), make("span", "", data.mark));
   const held = view.frame.contains(root.getRootNode().activeElement);
   view.frame.replaceChildren(table);
   hide(view);

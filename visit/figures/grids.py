@@ -27,10 +27,11 @@ class Grid:
     """A map as cells.
 
     cells: a row each, with `row` and `column` (numbers, from 0), `strength` (0 to 1), `hue`, `text` (a word or number
-    in the cell), `id` (what a click gives), the columns of `said`, and `framed` where some cells are.
-    rows: their names, downwards. columns: their names. said: columns of `cells` with their titles, the first one first:
-    the hint of a cell, what is spoken of it, and the table.
+    in the cell), `id` (what a click gives), the columns of `said`, and `framed` and `marked` where some cells are.
+    rows: their names, downwards. columns: their names, of two lines where they hold a line break. said: columns of
+    `cells` with their titles, the first one first: the hint of a cell, what is spoken of it, and the table.
     row, column: the line looked at. square: cells without words, as wide as high.
+    scale: what fills mean, as (hue and step, words). mark: what a marked cell is.
     """
 
     label: str
@@ -42,6 +43,8 @@ class Grid:
     row: int | None = None
     column: int | None = None
     square: bool = False
+    scale: tuple[tuple[str, str], ...] = ()
+    mark: str = ""
     of: Any = field(default=None)  # what it is a map of: the arrow keys' place is kept while it stays
 
 
@@ -53,11 +56,12 @@ def grid_data(grid: Grid) -> dict[str, Any]:
         hint = [f"{title}: {cell[name]}" if title else str(cell[name]) for name, title in grid.said.items()]
         lines[int(cell["row"])][int(cell["column"])] = {
             "w": cell["text"], "c": f"{cell['hue']}{step}", "t": "\n".join(hint), "id": cell["id"],
-            "f": int(bool(cell.get("framed"))),
+            "f": int(bool(cell.get("framed"))), "m": int(bool(cell.get("marked"))),
         }  # fmt: skip
     return {
         "label": grid.label, "corner": grid.corner, "columns": grid.columns, "row": grid.row, "column": grid.column,
-        "square": int(grid.square), "of": repr((grid.of, grid.rows, grid.columns)),
+        "square": int(grid.square), "scale": [list(one) for one in grid.scale], "mark": grid.mark,
+        "of": repr((grid.of, grid.rows, grid.columns)),
         "rows": [{"name": name, "cells": cells} for name, cells in zip(grid.rows, lines, strict=True)],
     }  # fmt: skip
 
