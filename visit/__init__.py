@@ -47,6 +47,7 @@ _HOME = {
     "Comparison": "analyses.graph_difference",
     "compare": "analyses.graph_difference",
     "effects": "causal.effects",
+    "head_question": "causal.head_sets",
     "faithfulness": "causal.faithfulness",
     "roles": "causal.roles",
     "Ablation": "causal.ablate",

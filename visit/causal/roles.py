@@ -99,8 +99,9 @@ def _movers(model: Model, acts: Activations, t: int, places: dict[int, list[int]
         return
     directions = {w: attribution(model, acts, t, w).direction for w in {w for _, _, w, _ in seen}}
     results = {layer: head_results(model, acts, layer, t) for layer in {layer for layer, *_ in seen}}
-    values = torch.stack([_memory_value(model, acts, t, layer, head, i) for layer, head, _, i in seen])
-    for (layer, head, word, i), *ranks in zip(seen, *_ranks(model, values, [w for *_, w, _ in seen]), strict=True):
+    values = torch.stack([attended_value(model, acts, t, layer, head, i) for layer, head, _, i in seen])
+    both = ranks_both_ways(model, values, [w for *_, w, _ in seen])
+    for (layer, head, word, i), *ranks in zip(seen, *both, strict=True):
         added = float(results[layer][head] @ directions[word])
         attention, name = float(pattern[layer, head, i]), f"“{visible(model.vocabulary[word])}”"
         node, token = f"L{layer}.head{head}", model.vocabulary[word]
@@ -115,12 +116,13 @@ def _movers(model: Model, acts: Activations, t: int, places: dict[int, list[int]
                 yield node, role, what, added, ADDS if role == "mover" else -ADDS, token
 
 
-def _memory_value(model: Model, acts: Activations, t: int, layer: int, head: int, i: int) -> Tensor:
+def attended_value(model: Model, acts: Activations, t: int, layer: int, head: int, i: int) -> Tensor:
+    """`[d_model]`: the memory value of position `i` in a head, as position `t` takes it."""
     sources = torch.full((model.n_heads, 1), i, device=model.device)
     return memory_values(model, acts, layer, sources, t)[head, 0]
 
 
-def _ranks(model: Model, values: Tensor, words: list[int]) -> tuple[list[int], list[int]]:
+def ranks_both_ways(model: Model, values: Tensor, words: list[int]) -> tuple[list[int], list[int]]:
     """The rank of each word in its value, and in the value's negative; beyond `READS` one more than that."""
     asked = torch.tensor(words, device=model.device)[:, None]
     found = []

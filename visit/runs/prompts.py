@@ -6,11 +6,13 @@ import csv
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 from visit.errors import VisitError
 from visit.models.catalog import MINI
@@ -23,7 +25,7 @@ NOTES_SHOWN = 100
 SHIPPED_MINI = Path(__file__).parents[1] / "data" / "visit-mini" / "prompts"  # of its own world, which it alone knows
 WORLD = Path(__file__).parents[1] / "data" / "prompts" / "world.csv"  # of ours, for every other model
 TWO_NAMES = "two names"  # how the relation of its two-name sentences begins; all others are facts
-ROW_COLUMNS = ("prompt", "target", "distractor", "relation")
+ROW_COLUMNS = ("prompt", "target", "distractor", "relation", "pos", "abc")
 ENDINGS = (".txt", ".csv", ".jsonl")
 
 
@@ -31,7 +33,9 @@ ENDINGS = (".txt", ".csv", ".jsonl")
 class Row:
     """One prompt, as it stands in the file: nothing is trimmed. `line` counts from 1.
 
-    `relation`: what kind of question it is ("capital of a country"), for those who count by kind.
+    `relation`: what kind of question it is ("capital of a country"), for those who count by kind. `pos`: the position
+    that is looked at, where the line names its own. `abc`: its partner, a text of the same form with other words, whose
+    values are put in (Wang et al. 2023 call the one with three names ABC).
     """
 
     prompt: str
@@ -39,6 +43,8 @@ class Row:
     distractor: str | None = None
     line: int = 0
     relation: str | None = None
+    pos: int | None = None
+    abc: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,14 +68,18 @@ class PromptSet:
 
     @cached_property
     def hash(self) -> str:
-        """A fingerprint of prompts, targets and distractors in their order; name, lines and relations do not count."""
-        rows = [[r.prompt, r.target, r.distractor] for r in self.rows]
+        """A fingerprint of prompts, targets and distractors in their order; name, lines and relations do not count.
+
+        Positions and partners count where a line has them.
+        """
+        more = [[] if r.pos is None and r.abc is None else [r.pos, r.abc] for r in self.rows]
+        rows = [[r.prompt, r.target, r.distractor, *own] for r, own in zip(self.rows, more, strict=True)]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
     @cached_property
     def identity(self) -> str:
         """A fingerprint of all that the set holds, names, lines and notes too."""
-        rows = [[r.prompt, r.target, r.distractor, r.line, r.relation] for r in self.rows]
+        rows = [[r.prompt, r.target, r.distractor, r.line, r.relation, r.pos, r.abc] for r in self.rows]
         notes = [[note.line, note.reason] for note in self.notes]
         return hashlib.sha256(json.dumps([self.name, rows, notes]).encode()).hexdigest()
 
@@ -142,8 +152,9 @@ def read_prompts(source: Path | str | bytes, name: str | None = None) -> PromptS
     """The prompts of a file (a `Path`) or of its content (text or bytes; text is never taken for a path).
 
     The ending of `name` says what it is: `.txt` one prompt a line; `.csv` and `.jsonl` with `prompt` and, if wanted,
-    `target`, `distractor` and `relation`; other columns are passed over. Without an ending (pasted text) the first line
-    says it. Raises `VisitError` for a file that cannot be read, is too large, or holds no usable prompt. Source: ours.
+    `target`, `distractor`, `relation`, `pos` and `abc`; other columns are passed over. Without an ending (pasted text)
+    the first line says it. Raises `VisitError` for a file that cannot be read, is too large, or holds no usable prompt.
+    Source: ours.
     """
     if isinstance(source, Path):
         name, source = name or source.name, _content(source)
@@ -222,8 +233,9 @@ def _jsonl_rows(text: str, name: str) -> Iterator[Row | Note]:
         elif wrong := [c for c in ROW_COLUMNS[:3] if not isinstance(found.get(c), str | None)]:
             yield Note(number, f"{wrong[0]} must be text in quotes")
         else:
-            relation = found.get("relation") if isinstance(found.get("relation"), str) else None
-            yield Row(found["prompt"] or "", found.get("target"), found.get("distractor"), number, relation)
+            relation, abc = (found[c] if isinstance(found.get(c), str) else None for c in ("relation", "abc"))
+            yield _row(found["prompt"] or "", found.get("target"), found.get("distractor"), number, relation,
+                       found.get("pos"), abc)  # fmt: skip
 
 
 def _delimiter(header: str) -> str | None:
@@ -254,7 +266,18 @@ def _csv_rows(text: str, name: str) -> Iterator[Row | Note]:
         elif cells:
             cells += [""] * (len(header) - len(cells))
             row = {column: cells[header.index(column)] for column in ROW_COLUMNS if column in header}
-            yield Row(row["prompt"], row.get("target"), row.get("distractor"), number, row.get("relation"))
+            yield _row(row["prompt"], row.get("target"), row.get("distractor"), number, row.get("relation"),
+                       row.get("pos"), row.get("abc"))  # fmt: skip
+
+
+def _row(
+    prompt: str, target: str | None, distractor: str | None, line: int, relation: str | None, pos: Any, abc: str | None
+) -> Row | Note:
+    """A row whose position is read as a number; a note where it is none."""
+    text = "" if pos is None else str(pos).strip()
+    if not re.fullmatch(r"(-?\d{1,6})?", text, re.ASCII):
+        return Note(line, f"pos must be a whole number, negative from the end; got {text[:20]!r}")
+    return Row(prompt, target, distractor, line, relation, int(text) if text else None, abc)
 
 
 def _csv_records(lines: Sequence[str], start: int, sign: str) -> Iterator[tuple[int, list[str] | str]]:
@@ -275,7 +298,7 @@ def _csv_records(lines: Sequence[str], start: int, sign: str) -> Iterator[tuple[
 
 def _usable(row: Row) -> Row | Note:
     """The row, with blank words as None; a note when it cannot be run by any model."""
-    texts = (row.prompt, row.target or "", row.distractor or "", row.relation or "")
+    texts = (row.prompt, row.target or "", row.distractor or "", row.relation or "", row.abc or "")
     if not row.prompt.strip():
         return Note(row.line, "the prompt is empty")
     if any("\ud800" <= c <= "\udfff" for text in texts if not text.isascii() for c in text):
@@ -284,7 +307,8 @@ def _usable(row: Row) -> Row | Note:
         return Note(row.line, "a zero byte; this is no text")
     if max(map(len, texts)) > MAX_CHARACTERS:
         return Note(row.line, f"{max(map(len, texts)):,} characters; a prompt may have {MAX_CHARACTERS:,}")
-    return replace(row, target=row.target or None, distractor=row.distractor or None, relation=row.relation or None)
+    blank: dict[str, Any] = {n: getattr(row, n) or None for n in ("target", "distractor", "relation", "abc")}
+    return replace(row, **blank)
 
 
 def as_rows(prompts: Sequence[str | Sequence[int] | Row]) -> list[Row]:

@@ -1,0 +1,455 @@
+"""One's own question over a set of prompts: what every head, layer or neuron adds, foresees and costs, on average.
+
+1. Every line becomes a `Line`: token ids, position, target and distractor; what cannot be asked is noted with its line
+   (`asked_lines`).
+2. Each line gets its map of effects (`visit.effects`, at its looked-at position): contribution and influence of each
+   part, and what the answer is without it. For neurons a first round over all lines finds the 100 of the model with the
+   largest mean influence, and a second one measures these.
+3. Kept are moments (`visit.runs.moments`), whose parts merge to the whole, and of heads where they look and what they
+   read there; a line is never needed again.
+4. The table has the means with their bands, and of heads a role by measured criteria.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+
+from visit.activations.forward import capture
+from visit.activations.record import Activations
+from visit.cache import Arrays
+from visit.causal.effects import TOP_NEURONS, EffectHow, effects
+from visit.causal.roles import attended_value, ranks_both_ways
+from visit.causal.thresholds import ADDS, ATTENDS, COSTS, READS
+from visit.errors import VisitError, check_choice
+from visit.exact.decompose import needed
+from visit.exact.influence import block_influence
+from visit.exact.question import ask
+from visit.models.model import Model, tokenize
+from visit.models.provenance import provenance
+from visit.runs.answers import run_key
+from visit.runs.job import finish
+from visit.runs.moments import Moments, moments_of, no_moments
+from visit.runs.prompts import PromptSet, Row, as_rows
+from visit.runs.sums import each, joined, load_sums, merge, state_of, summed, together
+from visit.text.alignment import token_partners
+from visit.text.node_id import NodeId
+
+SetParts = Literal["heads", "neurons", "layers"]
+SET_MEASURES = ("contribution", "influence", "effect")
+HEAD_RUN = "heads 1"
+FEWEST_MEAN = 5  # prompts that a mean of one position takes (`visit.activations.means`)
+SHOWN_LINES = 8  # that a note names
+
+
+# ---- which lines can be asked ----------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Line:
+    """A line of the set as a model is asked: `target` None stands for its own prediction."""
+
+    row: Row
+    ids: tuple[int, ...]
+    pos: int
+    target: int | None
+    distractor: int | None
+    partner: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The lines that can be asked, the set of them with notes on all others, and what is odd about it, in sentences."""
+
+    lines: tuple[Line, ...]
+    promptset: PromptSet
+    notes: tuple[str, ...]
+
+    @property
+    def answer(self) -> str:
+        """What is measured: "difference" (target − distractor) or "logit" (the target's, above the mean)."""
+        return "logit" if all(line.distractor is None for line in self.lines) else "difference"
+
+
+def asked_lines(
+    model: Model, promptset: PromptSet, how: EffectHow = "zero", pos: int = -1, first_token: bool = False
+) -> Asked:
+    """The lines of a set as this model can be asked about them; the others become notes of the set, each with its line.
+
+    Left out: what the model cannot read; a position that is not there; a target or distractor that is no single token
+    (`first_token`: its first one is taken); both the same; no target, or no distractor, where other lines have one;
+    with `how` "from" no partner (`abc`), or one without a token for the looked-at position. Raises `VisitError` where
+    no line is left.
+    """
+    check_choice("how", how, get_args(EffectHow))
+    have = {name: any(getattr(row, name) is not None for row in promptset.rows) for name in ("target", "distractor")}
+    lines: list[Line] = []
+    wrong: dict[int, str] = {}
+    cut: list[int] = []  # lines of whose words the first token is taken
+    for i, row in enumerate(promptset.rows):
+        try:
+            lines.append(_asked_line(model, row, how, pos, have, first_token, cut))
+        except VisitError as problem:
+            wrong[i] = str(problem)
+    left = promptset.without(wrong)
+    if not lines:
+        first = [*left.notes[len(promptset.notes) :], *left.notes]
+        why = f" ({first[0]})" if first else ""
+        raise VisitError(f"{promptset.name} holds no line that this question can be asked about{why}. Give others.")
+    return Asked(tuple(lines), left, tuple(_oddities(lines, how, cut)))
+
+
+def _asked_line(
+    model: Model, row: Row, how: EffectHow, pos: int, have: dict[str, bool], first_token: bool, cut: list[int]
+) -> Line:
+    ids = tokenize(model, row.prompt)
+    at = pos if row.pos is None else row.pos
+    if not -len(ids) <= at < len(ids):
+        raise VisitError(f"it has {len(ids)} tokens, so no position {at}")
+    at %= len(ids)
+    words: dict[str, int | None] = {}
+    for name in ("target", "distractor"):
+        text = getattr(row, name)
+        if text is None and have[name]:
+            raise VisitError(f"it has no {name}, and other lines have one")
+        words[name] = None if text is None else _asked_word(model, text, name, first_token, row.line, cut)
+    if words["target"] is not None and words["target"] == words["distractor"]:
+        both = model.vocabulary[words["target"]]
+        raise VisitError(f"target and distractor are the same token, {both!r}; they must differ")
+    if how != "from":
+        return Line(row, ids, at, words["target"], words["distractor"])
+    if row.abc is None:
+        raise VisitError("it has no partner text (a column abc) to take values from")
+    other = tokenize(model, row.abc)
+    texts = tuple([model.vocabulary[i] for i in side] for side in (ids, other))
+    if len(other) != len(ids) and at not in token_partners(ids, other, texts):  # type: ignore[arg-type]
+        raise VisitError(f"its partner has {len(other)} tokens, it has {len(ids)}: none there stands for position {at}")
+    return Line(row, ids, at, words["target"], words["distractor"], other)
+
+
+def _asked_word(model: Model, text: str, name: str, first_token: bool, line: int, cut: list[int]) -> int:
+    """The token of a target or distractor; its first one where that is wanted, and the line is remembered."""
+    try:
+        return model.token_id(text, name)
+    except VisitError:
+        ids = model.tokenizer.encode(text, add_special_tokens=False) if first_token else []
+        if not ids:
+            raise
+        cut.append(line)
+        return int(ids[0])
+
+
+def _oddities(lines: Sequence[Line], how: EffectHow, cut: Sequence[int]) -> list[str]:
+    """What a reader of the means must know of the lines: sentences."""
+    found = []
+    lengths = sorted({len(line.ids) for line in lines})
+    ends = {len(line.ids) - line.pos for line in lines}
+    if all(line.target is None for line in lines):
+        found.append("No line names a target: it is the model's own prediction, line by line.")
+    if all(line.distractor is None for line in lines):
+        found.append("No line names a distractor: the answer is the target's logit above the mean of all words.")
+    if cut:
+        found.append(f"{_lines_named(sorted(set(cut)))}: a word of several tokens stands for its first one.")
+    if len(lengths) > 1 and (how == "mean" or len(ends) > 1):
+        found.append(
+            f"The prompts have {lengths[0]} to {lengths[-1]} tokens: "
+            + ("means are taken over what is as far from the end." if how == "mean" else "positions differ by line.")
+        )
+    if how == "mean" and len(lines) < FEWEST_MEAN:
+        found.append(f"Fewer than {FEWEST_MEAN} prompts: each mean is taken over all positions but the first.")
+    uneven = [line.row.line for line in lines if line.partner is not None and len(line.partner) != len(line.ids)]
+    if uneven:
+        found.append(f"{_lines_named(uneven)}: the partner has another length; its tokens are aligned by words.")
+    return found
+
+
+def _lines_named(numbers: Sequence[int]) -> str:
+    """`Line 3`, `Lines 3, 4 and 9`, `Lines 3, 4, … (20 in all)`."""
+    if len(numbers) == 1:
+        return f"Line {numbers[0]}"
+    if len(numbers) > SHOWN_LINES:
+        return f"Lines {', '.join(map(str, numbers[:SHOWN_LINES]))}, … ({len(numbers):,} in all)"
+    return f"Lines {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
+
+
+# ---- what is kept of the lines ---------------------------------------------------------------------------------------
+def _same_parts(a: HeadSums, b: HeadSums) -> dict[str, Any]:
+    """The neurons measured: of both, or of the one that has begun."""
+    have = [side.chosen for side in (a, b) if side.moments["parts"].count]
+    if len(have) == 2 and (have[0] != have[1]).any():
+        raise VisitError("Only sums of the same neurons can be merged: find them over the whole set first.")
+    return {"chosen": have[0] if have else a.chosen}
+
+
+@dataclass(frozen=True, eq=False)
+class HeadSums:
+    """What is known after some lines (`visit.runs.sums`). All numbers are of one kind of parts and one `answer`.
+
+    `moments`: "parts" `[measure, part]` (`SET_MEASURES`), "answer" `[4]`: the answer, the target's probability, whether
+    it is the top word, and the sum of the parts' contributions. `looks` `[word, number, part]`, of heads: for the
+    target and the distractor in how many prompts the word stands, the sum of the attention to it, in how many it is
+    above the threshold, and in how many of these the memory value there reads the word, or its negative does.
+    `influence` `[layer, d_mlp]`: the sums of the first round; `chosen`: the neurons it led to, counted through all
+    layers.
+    """
+
+    kind: str
+    answer: str
+    moments: dict[str, Moments] = each()
+    looks: Float[np.ndarray, "word number part"] = summed()
+    influence: Float[np.ndarray, "layer d_mlp"] = summed()
+    looked: int = summed()
+    chosen: Int[np.ndarray, " part"] = together(_same_parts)
+    broken: tuple[int, ...] = joined()  # lines for which the model computes no numbers
+
+
+def no_lines(model: Model, kind: SetParts, answer: str) -> HeadSums:
+    """The sums of no line."""
+    heads, neurons = model.n_layers * model.n_heads, model.n_layers * model.d_mlp
+    count = {"heads": heads, "layers": 2 * model.n_layers, "neurons": min(TOP_NEURONS, neurons)}[kind]
+    of_neurons = kind == "neurons"
+    return HeadSums(
+        kind, answer, {"parts": no_moments(len(SET_MEASURES), count), "answer": no_moments(4)},
+        np.zeros((2, 5, heads if kind == "heads" else 0)),
+        np.zeros((model.n_layers, model.d_mlp) if of_neurons else (0, 0)), 0,
+        np.full(count if of_neurons else 0, -1), (),
+    )  # fmt: skip
+
+
+def set_parts(model: Model, sums: HeadSums) -> list[str]:
+    """The ids of the parts that are measured, in the order of the sums."""
+    layers = range(model.n_layers)
+    if sums.kind == "heads":
+        return [f"L{layer}.head{head}" for layer in layers for head in range(model.n_heads)]
+    if sums.kind == "layers":
+        return [f"L{layer}.{part}" for layer in layers for part in ("attn_out", "mlp_out")]
+    return [f"L{i // model.d_mlp}.mlp_value{i % model.d_mlp}" for i in sums.chosen.tolist()]
+
+
+@dataclass(eq=False)
+class HeadRun:
+    """The question as a job of `visit.runs.worker`: line by line, so that equal calls give equal bits.
+
+    Of neurons the lines are taken twice: the first round finds which ones are measured in the second.
+    """
+
+    model: Model
+    asked: Asked
+    kind: SetParts = "heads"
+    how: EffectHow = "zero"
+
+    def __post_init__(self) -> None:
+        self.items = self.asked.lines * (2 if self.kind == "neurons" else 1)
+        self.first = len(self.items) - len(self.asked.lines)  # items of the first round
+        self.work = [1.0 + len(line.ids) / 64 for line in self.items]  # so that a batch is one line at first
+        self.sums = no_lines(self.model, self.kind, self.asked.answer)
+
+    def doing(self, done: int) -> str:
+        lines, now = len(self.asked.lines), done - self.first
+        if now < 0:
+            return f"finding the most influential neurons: {done:,} of {lines:,} prompts"
+        return f"{now:,} of {lines:,} prompts"
+
+    def update(self, items: Sequence[Line]) -> None:
+        for line in items:
+            if self.sums.looked < self.first:
+                self.sums = merge(self.sums, self._weighed(line))
+                if self.sums.looked == self.first:
+                    size = torch.from_numpy(self.sums.influence).abs().flatten()
+                    best = size.topk(len(self.sums.chosen)).indices.numpy()
+                    self.sums = replace(self.sums, chosen=best)
+            else:
+                self.sums = merge(self.sums, self._measured(line))
+
+    def _weighed(self, line: Line) -> HeadSums:
+        """One line of the first round: the influence of every neuron."""
+        question = ask(self.model, capture(self.model, line.ids), line.pos, line.target, line.distractor)
+        weights = [block_influence(question, layer).neurons for layer in range(self.model.n_layers)]
+        found = torch.stack(weights).cpu().double().numpy()
+        none = no_lines(self.model, self.kind, self.sums.answer)
+        return replace(none, influence=np.nan_to_num(found, posinf=0, neginf=0), looked=1)
+
+    def _measured(self, line: Line) -> HeadSums:
+        model = self.model
+        acts = capture(model, line.ids)
+        source = {"zero": None, "mean": self._prompts, "from": line.partner}[self.how]
+        names = set_parts(model, self.sums)
+        table = effects(model, acts, names, line.pos, line.target, line.distractor, self.how, "last", source)
+        column = "d_difference" if self.sums.answer == "difference" else "d_logit"
+        numbers = table[["contribution", "influence", column]].to_numpy(float).T
+        before = table.attrs["before"]
+        own = [before[self.sums.answer], before["prob"], float(before["rank"] == 1), numbers[0].sum()]
+        none = no_lines(model, self.kind, self.sums.answer)
+        if not (np.isfinite(numbers).all() and np.isfinite(own).all()):
+            return replace(none, broken=(line.row.line,))
+        looks = none.looks
+        if self.kind == "heads":
+            looks = head_looks(model, acts, line.pos, (table.attrs["target"]["id"], line.distractor))
+        moments = {"parts": moments_of([numbers]), "answer": moments_of([own])}
+        return replace(none, moments=moments, looks=looks, chosen=self.sums.chosen)
+
+    @property
+    def _prompts(self) -> list[tuple[int, ...]]:
+        return [line.ids for line in self.asked.lines]
+
+    def snapshot(self) -> HeadSums:
+        return self.sums
+
+    def state(self) -> Arrays:
+        return state_of(self.sums)
+
+    def load(self, arrays: Arrays) -> None:
+        self.sums = load_sums(self.sums, arrays)
+
+
+@torch.no_grad()
+def head_looks(
+    model: Model, acts: Activations, t: int, words: tuple[int, int | None]
+) -> Float[np.ndarray, "word number part"]:
+    """Of one prompt: whether each word stands there, and each head's attention to it, reading and negative reading.
+
+    `looks` of `HeadSums`. The occurrence is the one that the head attends to most; position 0 and the looked-at one do
+    not count, for heads rest there when they have nothing to do.
+    """
+    found = np.zeros((2, 5, model.n_layers * model.n_heads))
+    pattern = needed(acts, "pattern")[:, :, t].to(model.wide)
+    seen: list[tuple[int, int, int, int, int]] = []  # which word, its id, layer, head, position
+    for which, word in enumerate(words):
+        at = [i for i in range(1, t) if acts.token_ids[i] == word]
+        if not at:
+            continue
+        best = pattern[:, :, at].max(-1)
+        found[which, 0], found[which, 1] = 1, best.values.flatten().cpu().numpy()
+        for layer, head in (best.values > ATTENDS).nonzero().tolist():
+            seen.append((which, word or 0, layer, head, at[int(best.indices[layer, head])]))
+    if not seen:
+        return found
+    values = torch.stack([attended_value(model, acts, t, layer, head, i) for *_, layer, head, i in seen])
+    ranks = ranks_both_ways(model, values, [word for _, word, *_ in seen])
+    for (which, _, layer, head, _), copies, negated in zip(seen, *ranks, strict=True):
+        place = layer * model.n_heads + head
+        found[which, 2:, place] = 1, copies <= READS, negated <= READS
+    return found
+
+
+# ---- the table -------------------------------------------------------------------------------------------------------
+def head_question(
+    model: Model, prompts: PromptSet | pd.DataFrame | Sequence[str | Row], how: EffectHow = "zero",
+    nodes: SetParts = "heads", pos: int = -1, first_token: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """Over a set of prompts, for every part: mean contribution, influence and effect on target − distractor.
+
+    `prompts`: a `PromptSet`, a table with a column `prompt` (and, where there are, `target`, `distractor`, `pos`,
+    `abc`), or texts. Without distractors the answer is the target's centred logit, without targets the target is the
+    model's prediction. `nodes`: "heads", "layers" (`attn_out` and `mlp_out` of each block), "neurons" (the 100 of the
+    model with the largest mean influence over the set). `how`: what stands in a part's place at the looked-at position,
+    "zero", its "mean" over the set (as far from the end), or its values "from" the line's partner `abc`. `pos`: the
+    looked-at position of lines that name none. `first_token`: take the first token of a target that has several.
+    `progress(done, total)` in prompts.
+
+    Columns: `node`, `layer`, `head`, `neuron`; `contribution`, `influence` (of what is taken away), `effect` (the
+    answer with the change minus the answer as it is: below 0 for a part that speaks for the target), in logits, means
+    over the prompts, each with `_low` and `_high` of its 95 % band (Student's; NaN for one prompt); of heads
+    `attends_target`, `attends_distractor` (mean attention from the looked-at position), `copies`, `suppresses` (in what
+    share of the cases in which it attends to one of them its memory value there, or the negative of it, reads the
+    word), and `role` by `set_role`. `.attrs`: model, `prompt_set`, `prompts`, `before` (the answer's mean with low and
+    high, the mean probability, the share in which the target is the top word), `rest` (of the answer: what these parts
+    do not add), `how`, `at`, `answer`, `notes`, `left_out`. Raises `VisitError` where no line can be asked. Source:
+    causes section 13, after Wang et al. 2023; bands ours.
+    """
+    check_choice("nodes", nodes, get_args(SetParts))
+    asked = asked_lines(model, as_set(prompts), how, pos, first_token)
+    sums = finish(HeadRun(model, asked, nodes, how), progress)
+    return set_table(model, asked, sums, how)
+
+
+def as_set(prompts: PromptSet | pd.DataFrame | Sequence[str | Row]) -> PromptSet:
+    """Prompts of any kind as a set; the lines of a table are counted from 1."""
+    if isinstance(prompts, PromptSet):
+        return prompts
+    if not isinstance(prompts, pd.DataFrame):
+        return PromptSet("prompts", tuple(as_rows(prompts)))
+    if "prompt" not in prompts:
+        raise VisitError(f"A table of prompts needs a column prompt; got {', '.join(map(str, prompts.columns))}.")
+    names = [name for name in ("prompt", "target", "distractor", "pos", "abc") if name in prompts]
+    clean = prompts[names].astype(object).where(prompts[names].notna(), None).to_dict("records")
+    rows = []
+    for n, own in enumerate(clean, start=1):
+        if own.get("pos") is not None:
+            own["pos"] = int(own["pos"])
+        rows.append(Row(**{str(name): value for name, value in own.items()}, line=n))
+    return PromptSet("prompts", tuple(as_rows(rows)))
+
+
+def head_key(model: Model, asked: Asked, kind: SetParts, how: EffectHow, pos: int, first_token: bool) -> tuple:
+    """What makes two runs of a question equal: the app's and the command's go on from each other."""
+    return run_key(HEAD_RUN, model, asked.promptset, kind, how, pos, first_token)
+
+
+def set_table(model: Model, asked: Asked, sums: HeadSums, how: EffectHow) -> pd.DataFrame:
+    """The table of `head_question` from the sums of some lines, or all."""
+    parts, answer = sums.moments["parts"], sums.moments["answer"]
+    if not parts.count:
+        why = "the model computes no numbers (NaN or infinite)" if sums.broken else "no line was measured"
+        raise VisitError(f"{asked.promptset.name}: {why}. Give other prompts.")
+    names = set_parts(model, sums)
+    places = [NodeId.parse(name) for name in names]
+    found: dict[str, Any] = {"node": names, "layer": [place.layer for place in places if place is not None]}
+    for column in ("head", "neuron"):
+        found[column] = pd.array([getattr(place, column) for place in places], dtype="Int64")
+    low, high = parts.band
+    for i, name in enumerate(SET_MEASURES):
+        found |= {name: parts.mean[i], f"{name}_low": low[i], f"{name}_high": high[i]}
+    table = pd.DataFrame(found)
+    if sums.kind == "heads":
+        table = _with_looks(table, sums.looks)
+    before = {"prob": float(answer.mean[1]), "top": float(answer.mean[2])}
+    for name, value in zip(("answer", "low", "high"), (answer.mean, *answer.band), strict=True):
+        before[name] = float(value[0])
+    broken = [f"line {line}: the model computes no numbers (NaN or infinite) for it" for line in sums.broken]
+    table.attrs = {
+        **provenance(model, "family", "n_layers", "n_heads", "d_vocab"),
+        "prompt_set": {"name": asked.promptset.name, "hash": asked.promptset.hash}, "prompts": parts.count,
+        "nodes": sums.kind, "how": how, "at": "last", "answer": sums.answer, "before": before,
+        "rest": float(answer.mean[0] - answer.mean[3]), "notes": list(asked.notes),
+        "left_out": [*map(str, asked.promptset.notes), *broken],
+    }  # fmt: skip
+    return table
+
+
+def _with_looks(table: pd.DataFrame, looks: Float[np.ndarray, "word number part"]) -> pd.DataFrame:
+    """Where heads look, what they read there, and the role that follows."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        attention = looks[:, 1] / looks[:, 0]
+        copies, suppresses = looks[:, 3:].sum(0) / looks[:, 2].sum(0)
+    found = table.assign(
+        attends_target=attention[0], attends_distractor=attention[1], copies=copies, suppresses=suppresses
+    )
+    return found.assign(role=[set_role(row) for row in found.to_dict("records")])
+
+
+def set_role(row: dict[str, Any]) -> str | None:
+    """The role of a head over a set, by its row of the table; None where it meets no criteria.
+
+    "mover": attends to the target more than 0.2 on average, reads the word it attends to in more than half of the
+    cases, adds more than 0.1. "negative mover": the same attention, the negative of its value reads the word, takes
+    more than 0.1. "suppressor": attends to the distractor, the negative reads it, adds more than 0.1 (for it pushes the
+    distractor down). "steers others": attends to the distractor, adds less than 0.1 either way, and the answer falls by
+    more than 0.3 without it; whether it does so through movers' queries is a question for path patching. Thresholds
+    ours (`causal.thresholds`).
+    """
+    adds, often = row["contribution"], 0.5
+    if row["attends_target"] > ATTENDS and row["copies"] > often and adds > ADDS:
+        return "mover"
+    if row["attends_target"] > ATTENDS and row["suppresses"] > often and adds < -ADDS:
+        return "negative mover"
+    if row["attends_distractor"] > ATTENDS and row["suppresses"] > often and adds > ADDS:
+        return "suppressor"
+    steers = row["attends_distractor"] > ATTENDS and math.fabs(adds) < ADDS and row["effect"] < -COSTS
+    return "steers others" if steers else None
