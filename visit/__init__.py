@@ -48,6 +48,7 @@ _HOME = {
     "compare": "analyses.graph_difference",
     "effects": "causal.effects",
     "head_question": "causal.head_sets",
+    "patch": "causal.patching",
     "faithfulness": "causal.faithfulness",
     "roles": "causal.roles",
     "Ablation": "causal.ablate",

@@ -14,7 +14,8 @@ import torch
 
 from visit.activations.record import Activations
 from visit.causal.block import run_block
-from visit.causal.effects import BATCH_BYTES, TOP_NEURONS, At, part_names, run_bytes
+from visit.causal.effects import TOP_NEURONS, At, part_names
+from visit.causal.triangle import BATCH_BYTES, run_bytes
 from visit.exact.decompose import needed
 from visit.lenses.logit import CHUNK_BYTES, lens_logits
 from visit.models.model import Model

@@ -25,7 +25,7 @@ from visit.activations.edits import is_prompt
 from visit.activations.forward import applied, capture
 from visit.activations.record import Activations, Edit
 from visit.activations.sites import in_record, site_of
-from visit.causal.block import run_block
+from visit.causal.triangle import BATCH_BYTES, joined_states, run_bytes
 from visit.errors import VisitError, check_choice, check_kind
 from visit.exact.decompose import needed, post_scale
 from visit.exact.gradients import gradients_of
@@ -36,7 +36,6 @@ from visit.models.attention import soft_cap
 from visit.models.model import Model
 from visit.text.node_id import NodeId
 
-BATCH_BYTES = 32 << 20  # of what the runs of one batch hold while a block is computed: more leaves the caches
 COMPARED_BYTES = 8 << 20  # of logits that are compared with the clean run's at once
 TOP_NEURONS = 100  # of all layers, that nodes="neurons" takes: those with the largest influence
 EffectHow = Literal["zero", "mean", "from"]
@@ -181,42 +180,15 @@ def changed_states(
     size = max(1, BATCH_BYTES // run_bytes(model, first, pos))
     for start in range(0, len(order), size):
         part = order[start : start + size]
-        states[[0, *(i + 1 for i in part)]] = _triangle(model, acts, [todo[i] for i in part], first, pos)
+        runs = [todo[i] for i in part]
+
+        def write(n: int, seam: str, value: Tensor, runs: list[Change] = runs) -> None:
+            if seam == runs[n].seam:
+                value[:, runs[n].columns] = runs[n].values
+
+        layers = [run.layer for run in runs]
+        states[[0, *(i + 1 for i in part)]] = joined_states(model, acts, layers, first, pos, write)
     return states
-
-
-def run_bytes(model: Model, first: int, pos: int) -> int:
-    """What one run holds while a block is computed: its neurons, its stream and queries, its pattern."""
-    count = pos + 1 - first
-    numbers = 3 * model.d_mlp + 6 * model.d_model + 3 * model.n_heads * (pos + 1)
-    return count * numbers * torch.empty(0, dtype=model.wide).element_size()
-
-
-def _triangle(
-    model: Model, acts: Activations, runs: Sequence[Change], first: int, pos: int
-) -> Float[Tensor, "run d_model"]:
-    """An unchanged run, and changed ones in order of their blocks: each joins at its own, with the unchanged stream.
-
-    A record in half precision is rounded at every block: then the unchanged run is computed from the embedding on, so
-    that changed runs differ from it by their change alone.
-    """
-    start = runs[0].layer if model.dtype == model.wide else 0
-    x = torch.empty(1 + len(runs), pos + 1 - first, model.d_model, dtype=model.wide, device=model.device)
-    x[0] = needed(acts, "resid_pre")[start, first : pos + 1].to(model.wide)
-    here = 1
-    for layer in range(start, model.n_layers):
-        new = {n: run for n, run in enumerate(runs, start=1) if run.layer == layer}
-        x[here : here + len(new)] = x[0]
-        here += len(new)
-
-        def written(seam: str, value: Tensor, new: dict[int, Change] = new) -> Tensor:
-            for n, run in new.items():
-                if run.seam == seam:
-                    value[n, :, run.columns] = run.values
-            return value
-
-        x[:here] = run_block(model, acts, layer, x[:here], first, written)
-    return x[:, -1]
 
 
 # ---- what the prediction then is -------------------------------------------------------------------------------------

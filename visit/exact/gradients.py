@@ -29,13 +29,15 @@ class Gradients:
 
     m is the target's centred logit at `pos` (or target − distractor), before a soft-cap; units: logits per unit of the
     stream. `positions` names what the axis `pos` of the gradients holds: `pos` alone, or all positions.
-    A state has the gradient of what was added to it last (`into`).
+    A state has the gradient of what was added to it last (`into`). `entered`: ∂m/∂ the stream before block 0, where
+    all positions were asked for; None else.
     """
 
     pos: int
     positions: tuple[int, ...]
     attn_out: Float[Tensor, "layer pos d_model"]
     mlp_out: Float[Tensor, "layer pos d_model"]
+    entered: Float[Tensor, "pos d_model"] | None = None
 
     def into(self, kind: str, layer: int) -> Float[Tensor, " d_model"]:
         """∂m/∂ a vector at `pos`: "attn_out", "mlp_out", "resid_mid", "resid_post", or "resid_pre" after block 0."""
@@ -69,8 +71,9 @@ def gradients(
     1. A vector of zeros is added where the stream takes what a sub-layer gives (past a post-norm, where there is one).
     2. The model's own code runs with frozen weights: autograd follows these zeros and nothing else.
     3. One backward pass gives the gradient of each.
-    `every`: of all positions, not of `pos` alone. Where the pass would keep more than `GRAPH_BYTES`, the blocks are
-    computed a second time on the way back, one after the other. Source: causes section 11.
+    `every`: of all positions, not of `pos` alone, and of the stream before block 0 as well. Where the pass would keep
+    more than `GRAPH_BYTES`, the blocks are computed a second time on the way back, one after the other.
+    Source: causes section 11.
     """
     length = len(acts.token_ids)
     at = slice(None) if every else slice(pos, pos + 1)
@@ -94,6 +97,11 @@ def gradients(
                 module, key = model.module(path, layer), (name, layer)
                 hook = module.register_forward_hook(lambda _m, _args, output, key=key: added(key, output))
                 stack.callback(hook.remove)
+        if every:
+            hook = model.blocks[0].register_forward_pre_hook(
+                lambda _m, args: (added(("entered", 0), args[0]), *args[1:])
+            )
+            stack.callback(hook.remove)
         stack.callback(last.register_forward_pre_hook(lambda _m, args: seen.update(x=args[0])).remove)
         if large:
             stack.enter_context(_recomputed(model))
@@ -107,6 +115,7 @@ def gradients(
     return Gradients(
         pos, tuple(range(length)) if every else (pos,),
         **{name: torch.stack([by_key[name, layer] for layer in range(model.n_layers)]) for name in places},
+        entered=by_key.get(("entered", 0)),
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ def test_seconds_are_those_of_the_blocks_that_the_map_computes(monkeypatch, at):
         tokens += (len(x) - 1) * x.shape[1]  # the unchanged run rides along
         return block.run_block(model, acts, layer, x, first, seam)
 
-    monkeypatch.setattr("visit.causal.effects.run_block", counted)
+    monkeypatch.setattr("visit.causal.triangle.run_block", counted)
     effects(model, acts, at=at)
     monkeypatch.setattr("visit.causal.cost._seconds", lambda *_: (1.0, 0.0))
     cost = effects_cost(model, acts, "heads", at)
