@@ -2,6 +2,8 @@
 
 import csv
 import random
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from training.mini import words
@@ -60,16 +62,30 @@ def plain_prompts() -> list[Case]:
     return cases
 
 
-SETS = {"facts": fact_prompts, "names": name_prompts, "repeats": repeat_prompts, "plain": plain_prompts}
+def ioi_prompts() -> list[tuple[str, ...]]:
+    """Prompt, target, distractor, partner: held-out pairs, each beside the same sentence with three other names."""
+    rng = random.Random(16)
+    cases = []
+    for prompt, target, repeated in name_cases(48, rng):
+        others = iter(rng.sample([n for n in words.NAMES if f" {n}" not in (target, repeated)], 3))
+        names = f"{target.strip()}|{repeated.strip()}"
+        cases.append((prompt, target, repeated, re.sub(rf"\b({names})\b", lambda _, left=others: next(left), prompt)))
+    return cases
+
+
+SETS: dict[str, Callable[[], Sequence[tuple[str, ...]]]] = {
+    "facts": fact_prompts, "names": name_prompts, "ioi": ioi_prompts, "repeats": repeat_prompts, "plain": plain_prompts,
+}  # fmt: skip
+COLUMNS = {"names": 3, "ioi": 4}  # of the others two: only names have a distractor, and one set has partners
 
 
 def write(folder: Path = FOLDER) -> None:
-    """One CSV a set; only names have a distractor."""
+    """One CSV a set."""
     for name, cases in SETS.items():
-        columns = 3 if name == "names" else 2
+        columns = COLUMNS.get(name, 2)
         with open(folder / f"{name}.csv", "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["prompt", "target", "distractor"][:columns])
+            writer.writerow(["prompt", "target", "distractor", "abc"][:columns])
             writer.writerows(case[:columns] for case in cases())
 
 

@@ -322,7 +322,7 @@ class State:
     whole: bool = False  # lists of top words leave out what is no whole word: pieces, signs, white space, bytes
     projector: bool = False  # large type, the main part of a page alone
     layer: Annotated[int | None, _number("it is no layer; layers are whole numbers from 0")] = None
-    set: Literal["facts", "names", "plain", "repeats", "world", "own"] = "facts"
+    set: Literal["facts", "names", "ioi", "plain", "repeats", "world", "own"] = "facts"
     answered: bool = False
     lesson: Annotated[str, _of_form(r"[a-z0-9][a-z0-9-]{0,39}", "it is no name of a lesson")] = ""
     step: Annotated[int, _number("“{}” is no step; steps are whole numbers from 0", r"\d{1,2}")] = 0  # of the lesson

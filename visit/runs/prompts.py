@@ -24,6 +24,7 @@ MAX_RESTARTS = 100  # after a broken quote the rest of the file is searched for 
 NOTES_SHOWN = 100
 SHIPPED_MINI = Path(__file__).parents[1] / "data" / "visit-mini" / "prompts"  # of its own world, which it alone knows
 WORLD = Path(__file__).parents[1] / "data" / "prompts" / "world.csv"  # of ours, for every other model
+IOI = WORLD.with_name("ioi.csv")  # two names, each line with a partner of three other names
 TWO_NAMES = "two names"  # how the relation of its two-name sentences begins; all others are facts
 ROW_COLUMNS = ("prompt", "target", "distractor", "relation", "pos", "abc")
 ENDINGS = (".txt", ".csv", ".jsonl")
@@ -104,12 +105,13 @@ class PromptSet:
 def shipped(model: str = MINI) -> tuple[str, ...]:
     """The names of the sets that come with VISIT for a model: visit-mini has its own, of a world it has learned.
 
-    Every other model is asked about ours: `facts`, `names` (who is given something: one of two names), and `world`,
-    which holds both.
+    Every other model is asked about ours: `facts`, `names` (who is given something: one of two names), `world`, which
+    holds both, and `ioi`: two names again (indirect object identification, Wang et al. 2023), each line with a partner
+    of three other names.
     """
     if model == MINI:
         return tuple(sorted(path.stem for path in SHIPPED_MINI.glob("*.csv")))
-    return "facts", "names", "world"
+    return "facts", "names", "ioi", "world"
 
 
 @lru_cache(maxsize=16)
@@ -119,6 +121,8 @@ def shipped_set(name: str, model: str = MINI) -> PromptSet:
         raise VisitError(f"The prompt sets that come with {model} are {', '.join(shipped(model))}; got {name!r}.")
     if model == MINI:
         return replace(read_prompts(SHIPPED_MINI / f"{name}.csv"), name=name)
+    if name == "ioi":
+        return replace(read_prompts(IOI), name=name)
     world = read_prompts(WORLD)
     wanted = {"facts": (False,), "names": (True,), "world": (False, True)}[name]
     rows = tuple(row for row in world.rows if (row.relation or "").startswith(TWO_NAMES) in wanted)

@@ -145,12 +145,12 @@ def test_the_hash_is_of_the_content():
 
 
 def test_the_shipped_sets():
-    assert shipped() == ("facts", "names", "plain", "repeats")
+    assert shipped() == ("facts", "ioi", "names", "plain", "repeats")
     assert all(shipped_set(name).rows and not shipped_set(name).notes for name in shipped())
     assert shipped_set("names").rows[0].distractor == " John"
-    with pytest.raises(VisitError, match="facts, names"):
+    with pytest.raises(VisitError, match="facts, ioi, names"):
         shipped_set("../names")
-    with pytest.raises(VisitError, match="facts, names, world"):
+    with pytest.raises(VisitError, match="facts, names, ioi, world"):
         shipped_set("plain", "any/model")
 
 
@@ -186,9 +186,40 @@ def test_in_two_names_one_is_said_twice_and_the_other_is_the_answer():
     assert len({re.sub(f"{r.target}|{r.distractor}", " X", " " + r.prompt) for r in rows}) >= 8, "several sentences"
 
 
+@pytest.mark.parametrize("model", ["visit-mini", "any/model"])
+def test_a_line_of_ioi_has_a_partner_with_three_names_of_its_own(model):
+    rows = shipped_set("ioi", model).rows
+    assert len(rows) == 48 == len({row.prompt for row in rows})
+    orders = []
+    for row in rows:
+        assert row.abc is not None and row.pos is None
+        words, others = row.prompt.split(), row.abc.split()
+        changed = [(a, b) for a, b in zip(words, others, strict=True) if a != b]  # as many words, three of them others
+        names = [a for a, _ in changed]
+        target, repeated = row.target[1:], row.distractor[1:]
+        assert sorted(names) == sorted([target, repeated, repeated]) and names[2] == repeated, row
+        assert len({b for _, b in changed} | {target, repeated}) == 5 and words[0] not in names, row
+        orders.append("ABBA" if names[0] == target else "BABA")
+    assert 12 <= orders.count("ABBA") <= 36
+
+
+def test_positions_and_partners_are_read_and_count_in_the_hash():
+    text = "prompt,target,pos,abc\nA b,x,1,C d\nA b,x,,\nA b,x,-2,\nA b,x,one,\n"
+    found = read_prompts(text)
+    assert [(row.pos, row.abc) for row in found.rows] == [(1, "C d"), (None, None), (-2, None)]
+    assert [note.line for note in found.notes] == [5] and "'one'" in found.notes[0].reason
+    lines = '{"prompt": "A b", "target": "x", "pos": 1, "abc": "C d"}\n{"prompt": "A", "pos": 1.5}'
+    again = read_prompts(lines, "a.jsonl")
+    assert again.rows[0].pos == 1 and again.rows[0].abc == "C d" and "1.5" in again.notes[0].reason
+    plain = read_prompts("prompt,target\nA b,x\n")
+    assert len({plain.hash, *(read_prompts(f"prompt,target,{c}\nA b,x,{v}\n").hash for c, v in
+                              [("pos", "1"), ("pos", "-1"), ("abc", "C d"), ("relation", "r")])}) == 4  # fmt: skip
+
+
 def test_a_model_has_its_sets_and_a_name_is_as_good_as_a_file(tmp_path, monkeypatch):
-    assert shipped("any/model") == ("facts", "names", "world")
-    assert len(all_shipped("any/model").rows) == len(world()) == len(shipped_set("world", "any/model").rows)
+    assert shipped("any/model") == ("facts", "names", "ioi", "world")
+    assert len(all_shipped("any/model").rows) == len(world()) + len(shipped_set("ioi", "any/model").rows)
+    assert len(world()) == len(shipped_set("world", "any/model").rows)
     assert {r.prompt for n in shipped() for r in shipped_set(n).rows} == {r.prompt for r in all_shipped().rows}
     assert named_prompts("facts").prompts == shipped_set("facts").prompts
     assert named_prompts("facts", "any/model").prompts == shipped_set("facts", "any/model").prompts
