@@ -41,7 +41,8 @@ def asked_dialog() -> None:
 def _cite() -> None:
     """What to write under a figure or a number from here."""
     st.markdown(
-        "Name the paper whose method this is, and the program with its version. Saved pages, drawings and JSON files carry both."
+        "Name the paper whose method this is, and the program with its version. Saved pages, drawings and JSON files "
+        "carry both."
     )
     st.code(bibtex(), language=None, wrap_lines=True)
 
