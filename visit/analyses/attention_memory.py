@@ -29,6 +29,7 @@ from visit.lenses.similarity import shared
 from visit.models.attention import vector_norm
 from visit.models.model import Model
 from visit.models.tokens import spelled_tokens
+from visit.text.notebooks import drawn_table
 
 
 # ---- the vectors of one head at one position, and what they read, in one pass over the -------------------------------
@@ -159,7 +160,7 @@ def head_memory(
     if influence:
         along = gradients_of(question).into("attn_out", layer)
         table["influence"] = [*(pattern * (values @ along)).tolist(), float((result - pattern @ values) @ along)]
-    return table
+    return drawn_table(table, "head_memory", {**question.meta, "layer": layer, "head": head})
 
 
 def head_summary(

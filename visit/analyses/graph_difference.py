@@ -19,6 +19,7 @@ from visit.analyses.token_alignment import Pairing, pair, pair_tokens
 from visit.errors import VisitError
 from visit.graph.flowgraph import Edge, FlowGraph, Node
 from visit.text.node_id import NodeId
+from visit.text.notebooks import notebook_html
 
 if TYPE_CHECKING:  # a comparison is read and drawn without torch; what makes one imports it
     from visit.exact.question import Question
@@ -117,6 +118,10 @@ class Comparison:
     def _also(self) -> tuple[str, ...]:
         """What both graphs were asked for beside what all have."""
         return ("influence",) if all("influence" in graph.meta for graph in (self.a, self.b)) else ()
+
+    def _repr_html_(self) -> str:
+        """The difference as a drawing, in a notebook."""
+        return notebook_html("comparison", self)
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:

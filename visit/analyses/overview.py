@@ -16,6 +16,7 @@ from visit.lenses.linear import Lens, checked, through
 from visit.lenses.logit import columns_of, read, read_logits
 from visit.models.model import Model
 from visit.models.tokens import spelled_tokens
+from visit.text.notebooks import drawn_table
 
 SPECIFIC = 20  # times a word's mean probability over any text: from here on what a block reads is of this prompt
 
@@ -40,7 +41,8 @@ def lens_map(
     """
     check_pass(model, acts)
     at = list(range(len(acts.token_ids))) if positions is None else [acts.index(p) for p in positions]
-    wanted = ask(model, acts, -1, target).target
+    question = ask(model, acts, -1, target)
+    wanted = question.target
     lens = checked(model, lens)
     states = [("resid_pre", 0), *(("resid_post", layer) for layer in range(model.n_layers - 1))]
     stream = torch.stack([through(lens, needed(acts, s)[n][at].to(model.wide), s, n) for s, n in states])
@@ -63,7 +65,8 @@ def lens_map(
         last = head["depth"] == model.n_layers
         head["specific"] = (head["top_prob"] >= SPECIFIC * head["usual"]) | last
         head["target_specific"] = (table["prob"] >= SPECIFIC * head["target_usual"]) | last
-    return head.join(table)
+    about = {**question.meta, "readable_from": None if lens is None else lens.readable_from}
+    return drawn_table(head.join(table), "lens_map", about)
 
 
 def block_moves(

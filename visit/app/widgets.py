@@ -95,10 +95,16 @@ def unfolding(name: str, label: str, icon: str | None = None) -> Iterator[bool]:
 @cache
 def component(name: str, html: str, colours: str = "", shared: str = "") -> Any:
     """A component of ours, made once. `colours`: style sheets that are computed; `shared`: a script put before its."""
-    css = Path(__file__).with_name(f"{name}.css")
-    style = css.read_text(encoding="utf-8") if css.exists() else ""
-    scripts = [Path(__file__).with_name(f"{one}.js").read_text(encoding="utf-8") for one in (shared, name) if one]
-    return st.components.v2.component(f"visit_{name}", html=html, css=style + colours or None, js="\n".join(scripts))
+    css = _component_file(f"{name}.css")
+    scripts = [_component_file(f"{one}.js") for one in (shared, name) if one]
+    return st.components.v2.component(f"visit_{name}", html=html, css=css + colours or None, js="\n".join(scripts))
+
+
+def _component_file(name: str) -> str:
+    """A file of this folder, or of the drawings that pages share with files; empty where there is none."""
+    here = Path(__file__).with_name(name)
+    file = here if here.exists() else here.parents[1] / "drawing" / name
+    return file.read_text(encoding="utf-8") if file.exists() else ""
 
 
 def sentences(found: list[Any], key: str, pick: Callable[[str], None]) -> None:

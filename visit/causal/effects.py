@@ -35,6 +35,7 @@ from visit.lenses.logit import lens_logits
 from visit.models.attention import soft_cap
 from visit.models.model import Model
 from visit.text.node_id import NodeId
+from visit.text.notebooks import drawn_table
 
 COMPARED_BYTES = 8 << 20  # of logits that are compared with the clean run's at once
 TOP_NEURONS = 100  # of all layers, that nodes="neurons" takes: those with the largest influence
@@ -112,9 +113,9 @@ def effects(
     }
     table = pd.concat([pd.DataFrame(start), table], axis=1)
     table["changed"] = [change.changed for change in todo]
-    table.attrs = {**question.meta, "how": how, "at": at, "before": before}
-    table.attrs["notes"] = list(dict.fromkeys(change.note for change in todo if change.note))
-    return table
+    notes = list(dict.fromkeys(change.note for change in todo if change.note))
+    about = {**question.meta, "how": how, "at": at, "before": before, "notes": notes}
+    return drawn_table(table, "effects" if isinstance(nodes, str) and nodes == "heads" else "", about)
 
 
 # ---- which parts, and what stands in their place ---------------------------------------------------------------------

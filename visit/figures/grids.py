@@ -49,7 +49,7 @@ class Grid:
 
 
 def grid_data(grid: Grid) -> dict[str, Any]:
-    """The grid as `visit/app/grid.js` takes it; a place without a cell is None."""
+    """The grid as `visit/drawing/grid.js` takes it; a place without a cell is None."""
     lines: list[list[dict[str, Any] | None]] = [[None] * len(grid.columns) for _ in grid.rows]
     for cell in grid.cells.to_dict("records"):
         step = round(SHADES * min(1.0, max(0.0, cell["strength"]))) if cell["strength"] == cell["strength"] else 0

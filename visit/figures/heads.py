@@ -68,6 +68,35 @@ def _head_cells(table: pd.DataFrame, measure: str) -> pd.DataFrame:
     })  # fmt: skip
 
 
+def memory_grid(table: pd.DataFrame, of: Any = None) -> Grid:
+    """One head's past positions (downwards): what it attends to, how far each moves it, what each adds.
+
+    `table`: `attention_memory.head_memory`; its last row, what the sum misses, is none of the map's.
+    """
+    rows = table[table["source_pos"].notna()].reset_index(drop=True)
+    measures = {"pattern": ("attends", "a"), "moved": ("moves", "p"), "contribution": ("adds, logits", "p")}
+    cells = []
+    for column, (name, (_, hue)) in enumerate(measures.items()):
+        most = max(float(rows[name].abs().max()), 1e-12)
+        for i, row in enumerate(rows.to_dict("records")):
+            value, words = (
+                float(row[name]),
+                row["tokens"] if isinstance(row["tokens"], list) else [],
+            )  # not all are read
+            cells.append({
+                "row": i, "column": column, "id": int(row["source_pos"]), "strength": abs(value) / most,
+                "hue": "n" if value < 0 else hue,
+                "text": percent(value) if name == "pattern" else number(value, name == "contribution"),
+                "name": f"{as_word(row['source_token'])} (position {int(row['source_pos'])})",
+                "reads": ", ".join(as_word(w) for w in words[:5]),
+                "adds": number(float(row["contribution"]), True), "attention": percent(float(row["pattern"])),
+            })  # fmt: skip
+    said = {"name": "", "reads": "its memory value reads", "attention": "attention", "adds": "adds, logits"}
+    names = [visible(t) for t in rows["source_token"]]
+    return Grid("What the head recalls from each position", pd.DataFrame(cells), names,
+                [title for title, _ in measures.values()], said, "recalled from", of=of)  # fmt: skip
+
+
 def pattern_grid(pattern: Any, tokens: list[str], first: int, pos: int, of: Any = None) -> Grid:
     """One head's query × key map; a click gives the query. `pattern`: rows of numbers, from position `first` on.
 

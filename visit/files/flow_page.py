@@ -19,6 +19,7 @@ from visit.drawing.draw import (
     node_entries,
 )
 from visit.drawing.layout import block_levels
+from visit.drawing.page_script import page_script
 from visit.drawing.pair import common_detail, difference_picture
 from visit.drawing.records import LEVELS, Detail, Level
 from visit.drawing.style import page_colours
@@ -29,6 +30,7 @@ from visit.graph.flowgraph import FlowGraph
 from visit.models.catalog import portable
 
 _ROOM = {"one": 850_000, "many": 2_800_000}  # bytes of all drawings of a page: 1 MB for one block, 3 MB for several
+_FOLDED_BYTES = 20_000  # bytes of a drawing of folded blocks
 _OF_ONE_DRAWING = ("svg", "nodes", "links", "junctions", "open", "rise")
 
 
@@ -74,15 +76,17 @@ def _wanted(graph: FlowGraph, detail: Detail) -> list[tuple[str, dict[int, Level
     return known[:1] + [one for one in found if one[1] != saved]
 
 
-def _with_views(graph: FlowGraph, detail: Detail, **look: Any) -> dict[str, Any]:
+def _with_views(graph: FlowGraph, detail: Detail, room: int, **look: Any) -> dict[str, Any]:
     """The data of `flow_data` with several drawings; what the inspector says of a node stands there once for all."""
     page = {k: v for k, v in flow_data(graph, detail, **look).items() if k not in _OF_ONE_DRAWING}
     drawn = {name: value for name, value in look.items() if name in Look.__annotations__}
-    wanted, room = _wanted(graph, detail), _ROOM["one" if len(graph.layers) == 1 else "many"]
+    wanted = _wanted(graph, detail)
     numbers: dict[str, int] = {}
     held: list[dict[str, Any]] = []
     views: list[dict[str, Any]] = []
     for name, chosen in wanted:
+        if views and room < _FOLDED_BYTES:
+            break
         picture = compose(graph, chosen, **drawn)
         new = node_entries(graph, (i for i in picture.sheet.pills if i not in numbers))
         known = numbers | {entry["id"]: len(held) + i for i, entry in enumerate(new)}
@@ -106,21 +110,22 @@ def _page_contents(graph: FlowGraph, held: int, wanted: int) -> str:
     return f"This file holds {kinds}{more}: choose one above it, or click a block's title"
 
 
-def flow_html(graph: FlowGraph, detail: Detail | None = None, **look: Any) -> str:
+def flow_html(graph: FlowGraph, detail: Detail | None = None, room: int | None = None, **look: Any) -> str:
     """A flow graph as an HTML page that works offline, with the app's interactions and inspector.
 
     It opens at `detail` (as in `flow_svg`) and holds further drawings to switch to: one block at every level; several
-    blocks all at one level and each unfolded alone, as far as they fit (1 MB for one block, 3 MB for several).
+    blocks all at one level and each unfolded alone, as far as they fit into `room` bytes (None: 0.85 MB for one block,
+    2.8 MB for several).
     It follows the reader's light or dark system. `look`: the options of `visit.drawing.draw.flow_data`.
     """
     source = component_source()
-    head, exported, body = source["js"].partition("export default function flow(")
-    assert exported, "flow.js must export its function by this name"
-    data = _with_views(graph, detail or default_detail(graph), **look)
+    data = _with_views(
+        graph, detail or default_detail(graph), room or _ROOM["one" if len(graph.layers) == 1 else "many"], **look
+    )
     light, dark = (page_colours(theme)["page"] for theme in ("light", "dark"))
     return fill_template(
         "flow_page.html", title=data["legend"]["caption"], light=light, dark=dark, css=Markup(source["css"]),
-        html=Markup(source["html"]), js=Markup(f"{head}function flow({body}"), data=Markup(script_json(data)),
+        html=Markup(source["html"]), js=Markup(page_script("flow")), data=Markup(script_json(data)),
         provenance=Markup(script_json(visible_tree(portable(graph.meta)))),
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from visit.text.notebooks import notebook_html
 from visit.text.numbers import percent
 from visit.text.visible import as_word
 
@@ -118,6 +119,10 @@ class FlowGraph:
         """A row an edge; the columns are documented with `build_flow_graph`."""
         table = pd.DataFrame(self.links, columns=Edge._fields).astype(dict.fromkeys(Edge._fields[3:], float))
         return self._asked_for(table)
+
+    def _repr_html_(self) -> str:
+        """The graph as a drawing, in a notebook."""
+        return notebook_html("graph", self)
 
     def _asked_for(self, table: pd.DataFrame) -> pd.DataFrame:
         """Without the column of what this graph was not asked for."""
