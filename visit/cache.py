@@ -113,10 +113,13 @@ def _untold(_before: int) -> AbstractContextManager[Any]:
 
 
 class Turns:
-    """At most `most` threads have a turn, those who came first; who has one keeps it for all it asks for meanwhile."""
+    """At most `most` threads have a turn, those who came first; who has one keeps it for all it asks for meanwhile.
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    `after` is called when a turn has ended, before the next begins.
+    """
+
+    def __init__(self, most: int, after: Callable[[], object] = lambda: None) -> None:
+        self.most, self._after = most, after
         self._queue: deque[object] = deque()  # those with a turn, then those who wait
         self._changed = threading.Condition()
         self._mine = threading.local()
@@ -138,6 +141,7 @@ class Turns:
                     self._wait(ticket, None)
             with self.aside():
                 yield
+            self._after()
         finally:  # also where the visitor has gone on while waiting
             with self._changed:
                 self._queue.remove(ticket)

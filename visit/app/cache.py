@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
 import streamlit as st
 
+from visit.app.heap import trim_heap
 from visit.app.shared import model_shelf
 from visit.cache import Store, Turns, weight
 from visit.errors import VisitError
@@ -67,7 +68,7 @@ def st_model_watched(name: str, place: Any) -> Model:
 @st.cache_resource(show_spinner=False)
 def turns() -> Turns:
     """Who computes now: a class that asks at once would else need the memory of thirty computations."""
-    return Turns(COMPUTE_AT_ONCE)
+    return Turns(COMPUTE_AT_ONCE, trim_heap)
 
 
 @st.cache_resource(show_spinner=False)

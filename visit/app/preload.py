@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 import streamlit as st
 
+from visit.app.heap import bound_heap
 from visit.app.shared import model_shelf
 from visit.errors import VisitError, told_panics
 from visit.models.catalog import LISTED
@@ -54,7 +55,8 @@ def _fetch_and_load(name: str) -> None:
 
 @st.cache_resource(show_spinner=False)
 def preload() -> Preload:
-    """The one preload of this server, begun by the first who asks."""
+    """The one preload of this server, begun by the first who asks. The heap is bounded before all else."""
+    bound_heap()
     names = os.environ.get("VISIT_PRELOAD", "").replace(",", " ").split()
     one = Preload(names)
     threading.Thread(target=one.run, daemon=True, name="preload").start()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import ReferenceType, ref
 
 import streamlit as st
 
-from visit.app.cache import About, PassKey, Prompt, st_capture, st_model_watched
+from visit.app.cache import About, PassKey, Prompt, st_capture, st_model, st_model_watched
 from visit.app.live import say
 from visit.app.marks import named_part
 from visit.app.shipped import data_rows
@@ -41,18 +42,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What a page is about: a model, a captured pass, a position, and the words it is asked about."""
+    """What a page is about: a model, a captured pass, a position, and the words it is asked about.
 
-    model: Model
-    acts: Activations
+    `key`: the pass: the model, and what was typed. A subject does not hold them: callbacks keep it as long as their
+    session lives, and thirty sessions must keep neither thirty passes nor a model that has left the memory.
+    """
+
+    key: PassKey
     pos: int
     target: int
     distractor: int | None
+    _model: ReferenceType[Model]
+    _acts: ReferenceType[Activations]
 
     @property
-    def key(self) -> PassKey:
-        """The pass: the model, and what was typed."""
-        return self.model.name, self.acts.prompt if self.acts.chat is None else self.acts.chat.typed
+    def model(self) -> Model:
+        """As it was when the page was drawn, while it is in memory."""
+        return self._model() or st_model(self.key[0])
+
+    @property
+    def acts(self) -> Activations:
+        """As the model."""
+        return self._acts() or st_capture(*self.key)
 
     @property
     def about(self) -> About:
@@ -235,7 +246,8 @@ def asked_words(model: Model, acts: Activations, pos: int, side: str = "", notes
     if target == distractor:
         (notes or st).warning("Target and distractor are one word; the distractor is left out.", icon=":material/edit:")
         distractor = None
-    subject = Subject(model, acts, pos, target, distractor)
+    typed = acts.prompt if acts.chat is None else acts.chat.typed
+    subject = Subject((model.name, typed), pos, target, distractor, ref(model), ref(acts))
     say(_in_short(subject, side))
     return subject
 

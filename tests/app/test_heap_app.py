@@ -1,0 +1,69 @@
+"""What a server keeps in memory besides its caches: no pass for a session, no heap for every thread."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from visit.activations.record import Activations
+from visit.app import cache
+from visit.app.heap import glibc
+from visit.graph.flowgraph import FlowGraph
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("page", ["flow", "compare", "memory", "layernorm", "neurons", "whatif"])
+def test_a_session_keeps_no_pass_and_no_graph(page: str) -> None:
+    """Its callbacks live as long as it does, and hold names: else thirty sessions keep thirty passes, model and all."""
+    before = {id(one) for one in _live()}
+    visitor = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=60)
+    visitor.switch_page(f"pages/{page}.py").run()
+    assert not visitor.exception
+    for thread in threading.enumerate():
+        if thread.name == "measuring":  # it asks for a pass while it goes on
+            thread.join(60)
+    for store in (cache._passes(), cache._results()):
+        store.clear()
+    assert [type(one).__name__ for one in _live() if id(one) not in before] == []
+
+
+def _live() -> list[object]:
+    gc.collect()
+    return [one for one in gc.get_objects() if type(one) in (Activations, FlowGraph)]
+
+
+ARENAS = """
+import ctypes, threading
+from streamlit.testing.v1 import AppTest
+
+assert not AppTest.from_file("streamlit_app.py", default_timeout=60).run().exception
+libc, all_there = ctypes.CDLL(None), threading.Barrier(24)
+libc.malloc.restype = ctypes.c_void_p
+
+def fill():
+    libc.malloc(50_000)
+    all_there.wait()
+
+threads = [threading.Thread(target=fill) for _ in range(24)]
+[one.start() for one in threads]
+[one.join() for one in threads]
+libc.fopen.restype = ctypes.c_void_p
+file = ctypes.c_void_p(libc.fopen(b"OUT", b"w"))
+libc.malloc_info(0, file)
+libc.fclose(file)
+"""
+
+
+@pytest.mark.skipif(glibc() is None, reason="glibc alone keeps a heap for every thread")
+def test_threads_of_a_started_server_share_their_heaps(tmp_path: Path) -> None:
+    """Where nothing bounds them, 24 threads have as many heaps as fit: eight for every core."""
+    out = tmp_path / "heaps.xml"
+    subprocess.run([sys.executable, "-c", ARENAS.replace("OUT", str(out))], cwd=ROOT, check=True, timeout=120)
+    assert out.read_text().count("<heap nr=") <= 8
