@@ -1,4 +1,4 @@
-"""A query, key or value written at a seam of `run_block` is what a full pass with the same edit gives, in every family."""
+"""A query, key or value written at a seam of `run_block` is what a full pass with the same edit gives."""
 
 from __future__ import annotations
 
