@@ -51,6 +51,7 @@ _HOME = {
     "patch": "causal.patching",
     "faithfulness": "causal.faithfulness",
     "roles": "causal.roles",
+    "paths": "causal.path_patching",
     "Ablation": "causal.ablate",
     "ablate": "causal.ablate",
     "edit_ledger": "causal.edit_ledger",

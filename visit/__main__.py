@@ -19,6 +19,7 @@ from visit.cli import (
     memory,
     models,
     neurons,
+    paths,
     study,
 )
 from visit.errors import VisitError, told_panics
@@ -48,13 +49,18 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
 
 
+# options whose value may begin with a dash
+VALUED = ("--pin", "--prompt", "--with", "--system", "--target", "--distractor", "--sender-pos", "--receiver-pos")
+
+
 def _joined(arguments: list[str]) -> list[str]:
-    """`--pin -L1.head3` as `--pin=-L1.head3`: the value of these options may begin with a dash."""
+    """`--pin -L1.head3` as `--pin=-L1.head3`."""
     joined: list[str] = []
     for argument in arguments:
         if (
             joined
-            and joined[-1] in ("--pin", "--prompt", "--with", "--system", "--target", "--distractor")
+            and joined[-1]
+            in ("--pin", "--prompt", "--with", "--system", "--target", "--distractor", "--sender-pos", "--receiver-pos")
             and argument.startswith("-")
         ):
             joined[-1] += f"={argument}"
@@ -76,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         neurons,
         study,
         faithfulness,
+        paths,
         lens,
         lesson,
         models,

@@ -7,14 +7,16 @@ pass for influence, three times a forward pass. Timed are one block and the read
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from visit.activations.forward import capture
 from visit.activations.record import Activations
 from visit.causal.block import run_block
 from visit.causal.effects import TOP_NEURONS, At, part_names
+from visit.causal.path_lines import PathLine, Receiver
 from visit.causal.triangle import BATCH_BYTES, run_bytes
 from visit.exact.decompose import needed
 from visit.lenses.logit import CHUNK_BYTES, lens_logits
@@ -62,6 +64,26 @@ def effects_cost(
     logits = min(CHUNK_BYTES, len(layers) * model.d_vocab * model.wide.itemsize)
     widened = 0 if model.dtype == model.wide else _block_weights(model) * model.wide.itemsize
     return Cost(len(layers), seconds, held + 3 * logits + widened)
+
+
+def paths_seconds(model: Model, lines: Sequence[PathLine], receivers: Sequence[Receiver]) -> float:
+    """About how many seconds `visit.paths` over these lines takes here: runs the first line once, and one block.
+
+    Counted are blocks × positions: two passes a line, every sender up to the last receiver, every receiver's runs from
+    its first block on. Source: ours.
+    """
+    acts = capture(model, lines[0].ids)
+    with torch.no_grad():
+        block, _ = _seconds(model, acts, len(acts.token_ids) - 1, 1)
+    layers, heads = model.n_layers, model.n_heads
+    ends = [one.layers(model) for one in receivers]
+    stop = max(last for _, last in ends)
+    sent = heads * sum(stop - layer for layer in range(stop))
+    blocks = 0
+    for line in lines:
+        received = sum(heads * last * (layers - first) for first, last in ends) * (len(line.ids) - line.pos)
+        blocks += 2 * layers * len(line.ids) + sent + received
+    return block * blocks
 
 
 def _seconds(model: Model, acts: Activations, t: int, count: int) -> tuple[float, float]:

@@ -36,7 +36,8 @@ class Row:
 
     `relation`: what kind of question it is ("capital of a country"), for those who count by kind. `pos`: the position
     that is looked at, where the line names its own. `abc`: its partner, a text of the same form with other words, whose
-    values are put in (Wang et al. 2023 call the one with three names ABC).
+    values are put in (Wang et al. 2023 call the one with three names ABC). `others`: the file's other columns as name
+    and text, lower case, where the line has them: by such a column a position or a partner can be named.
     """
 
     prompt: str
@@ -46,6 +47,7 @@ class Row:
     relation: str | None = None
     pos: int | None = None
     abc: str | None = None
+    others: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class PromptSet:
     @cached_property
     def identity(self) -> str:
         """A fingerprint of all that the set holds, names, lines and notes too."""
-        rows = [[r.prompt, r.target, r.distractor, r.line, r.relation, r.pos, r.abc] for r in self.rows]
+        rows = [[r.prompt, r.target, r.distractor, r.line, r.relation, r.pos, r.abc, r.others] for r in self.rows]
         notes = [[note.line, note.reason] for note in self.notes]
         return hashlib.sha256(json.dumps([self.name, rows, notes]).encode()).hexdigest()
 
@@ -156,9 +158,9 @@ def read_prompts(source: Path | str | bytes, name: str | None = None) -> PromptS
     """The prompts of a file (a `Path`) or of its content (text or bytes; text is never taken for a path).
 
     The ending of `name` says what it is: `.txt` one prompt a line; `.csv` and `.jsonl` with `prompt` and, if wanted,
-    `target`, `distractor`, `relation`, `pos` and `abc`; other columns are passed over. Without an ending (pasted text)
-    the first line says it. Raises `VisitError` for a file that cannot be read, is too large, or holds no usable prompt.
-    Source: ours.
+    `target`, `distractor`, `relation`, `pos` and `abc`; other columns are kept as they are (`Row.others`). Without an
+    ending (pasted text) the first line says it. Raises `VisitError` for a file that cannot be read, is too large, or
+    holds no usable prompt. Source: ours.
     """
     if isinstance(source, Path):
         name, source = name or source.name, _content(source)
@@ -237,9 +239,10 @@ def _jsonl_rows(text: str, name: str) -> Iterator[Row | Note]:
         elif wrong := [c for c in ROW_COLUMNS[:3] if not isinstance(found.get(c), str | None)]:
             yield Note(number, f"{wrong[0]} must be text in quotes")
         else:
+            told = {str(c).lower(): v for c, v in found.items() if isinstance(v, str | int | float)}
             relation, abc = (found[c] if isinstance(found.get(c), str) else None for c in ("relation", "abc"))
             yield _row(found["prompt"] or "", found.get("target"), found.get("distractor"), number, relation,
-                       found.get("pos"), abc)  # fmt: skip
+                       found.get("pos"), abc, told)  # fmt: skip
 
 
 def _delimiter(header: str) -> str | None:
@@ -271,17 +274,19 @@ def _csv_rows(text: str, name: str) -> Iterator[Row | Note]:
             cells += [""] * (len(header) - len(cells))
             row = {column: cells[header.index(column)] for column in ROW_COLUMNS if column in header}
             yield _row(row["prompt"], row.get("target"), row.get("distractor"), number, row.get("relation"),
-                       row.get("pos"), row.get("abc"))  # fmt: skip
+                       row.get("pos"), row.get("abc"), dict(zip(header, cells, strict=True)))  # fmt: skip
 
 
 def _row(
-    prompt: str, target: str | None, distractor: str | None, line: int, relation: str | None, pos: Any, abc: str | None
-) -> Row | Note:
-    """A row whose position is read as a number; a note where it is none."""
+    prompt: str, target: str | None, distractor: str | None, line: int, relation: str | None, pos: Any, abc: str | None,
+    columns: dict[str, Any],
+) -> Row | Note:  # fmt: skip
+    """A row whose position is read as a number; a note where it is none. `columns`: all that the line has."""
     text = "" if pos is None else str(pos).strip()
     if not re.fullmatch(r"(-?\d{1,6})?", text, re.ASCII):
         return Note(line, f"pos must be a whole number, negative from the end; got {text[:20]!r}")
-    return Row(prompt, target, distractor, line, relation, int(text) if text else None, abc)
+    others = tuple((name, str(v)) for name, v in columns.items() if name not in ROW_COLUMNS and str(v) != "")
+    return Row(prompt, target, distractor, line, relation, int(text) if text else None, abc, others)
 
 
 def _csv_records(lines: Sequence[str], start: int, sign: str) -> Iterator[tuple[int, list[str] | str]]:

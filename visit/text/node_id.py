@@ -16,13 +16,20 @@ _GRAMMAR = re.compile(
         | head(?P<head>[0-9]{1,6})
           (?: \.(?: (?P<of_head>query|rest) | (?P<sourced>key|value)(?P<source>[0-9]{1,6})(?P<only_b>b?)
                  | link(?P<link>[0-9]{1,6})(?:\.(?P<renormalised>renormalised))? ))?
-        | kv_head(?P<kv_head>[0-9]{1,6})\.(?P<shared>key|value)(?P<shared_source>[0-9]{1,6})
+        | kv_head(?P<kv_head>[0-9]{1,6}) (?: \.(?P<shared>key|value)(?P<shared_source>[0-9]{1,6}) )?
         | (?P<neurons>attn_neuron|mlp_value|mlp_key)(?P<neuron>[0-9]{1,6}) (?: \.(?P<input>gate|up) )?
       )""",
     re.VERBOSE,
 )
 TERMS = ("head", "query", "key", "value", "attn_neuron", "mlp_key", "mlp_value")  # what a sum may leave out
-EDITED = ("embed", "block", "link", "kv_key", "kv_value")  # no nodes of a graph: named where a pass is edited
+EDITED = (
+    "embed",
+    "block",
+    "link",
+    "kv_head",
+    "kv_key",
+    "kv_value",
+)  # no nodes of a graph: named where a pass is edited
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +39,8 @@ class NodeId:
     `kind`: the word without layer and number. `part`: of a gated neuron's `mlp_key` "gate" or "up"; of a block's `rest`
     the sum that it belongs to, "heads" or "mlp"; of a `link` that is "renormalised" this word. `last_layer`: where a
     gap ends. `only_b`: in the difference of two graphs, a memory value or key whose source token prompt B alone has.
-    `kv_head`: whose key or value all heads of its group share (`L9.kv_head2.key4`, kinds `kv_key` and `kv_value`).
+    `kv_head`: whose key or value all heads of its group share (`L9.kv_head2.key4`, kinds `kv_key` and `kv_value`;
+    `L9.kv_head2`, kind `kv_head`, is both of all positions).
     `L9.block` is all that block 9 adds to the stream, `embed` the embedding as it enters the stream, `embed.pos3` that
     of position 3, `L9.head6.link4` the weight with which head 6 attends to position 4.
     """
@@ -65,9 +73,10 @@ class NodeId:
             return NodeId(found["sourced"], layer, head, int(found["source"]), only_b=bool(found["only_b"]))
         if found["link"]:
             return NodeId("link", layer, head, int(found["link"]), part=found["renormalised"] or "")
-        if found["shared"]:
-            source = int(found["shared_source"])
-            return NodeId(f"kv_{found['shared']}", layer, source_pos=source, kv_head=int(found["kv_head"]))
+        if found["kv_head"]:
+            source = int(found["shared_source"]) if found["shared"] else None
+            kind = f"kv_{found['shared'] or 'head'}"
+            return NodeId(kind, layer, source_pos=source, kv_head=int(found["kv_head"]))
         if found["neurons"]:
             return NodeId(found["neurons"], layer, neuron=int(found["neuron"]), part=found["input"] or "")
         kind = found["state"] or found["of_head"] or ("rest" if found["sum"] else "head")
@@ -78,7 +87,8 @@ class NodeId:
             return self.kind if self.source_pos is None else f"{self.kind}.pos{self.source_pos}"
         at = f"L{self.layer}"
         if self.kv_head is not None:
-            return f"{at}.kv_head{self.kv_head}.{self.kind.removeprefix('kv_')}{self.source_pos}"
+            ending = "" if self.source_pos is None else f".{self.kind.removeprefix('kv_')}{self.source_pos}"
+            return f"{at}.kv_head{self.kv_head}{ending}"
         if self.head is not None:
             if self.kind == "head":
                 return f"{at}.head{self.head}"

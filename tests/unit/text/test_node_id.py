@@ -39,13 +39,14 @@ def test_a_node_is_kept_or_hidden_with_its_term(name, term):
 @pytest.mark.parametrize("name", ["L4-6.rest", "L4.rest", "L9.heads.rest", "L9.mlp.rest", "ln_final", "logits",
                                   "L9.head6.value4b", "L9.mlp_key2.up", "embed", "embed.pos3", "L9.block",
                                   "L9.head6.link4", "L9.head6.link4.renormalised", "L9.kv_head2.key4",
-                                  "L9.kv_head2.value4"])  # fmt: skip
+                                  "L9.kv_head2.value4", "L9.kv_head2"])  # fmt: skip
 def test_rare_names_too(name):
     assert str(NodeId.parse(name)) == name
 
 
 NONSENSE = """L L9 L9. l9.head6 L9.head L9.head6. L9.head6.value L-1.head6 L٣.head6 L9.resid L9999999.head6 <b> logits.x
-    embed.3 embed.pos L9.embed L9.head6.link L9.link4 L9.kv_head2 L9.kv_head2.link4 L9.head6.key4.renormalised"""
+    embed.3 embed.pos L9.embed L9.head6.link L9.link4 L9.kv_head L9.kv_head2. L9.kv_head2.link4
+    L9.head6.key4.renormalised"""
 
 
 @pytest.mark.parametrize("name", ["", "L9.head6.value4 ", *NONSENSE.split()])
