@@ -52,6 +52,7 @@ _HOME = {
     "faithfulness": "causal.faithfulness",
     "roles": "causal.roles",
     "paths": "causal.path_patching",
+    "trace": "causal.tracing",
     "Ablation": "causal.ablate",
     "ablate": "causal.ablate",
     "edit_ledger": "causal.edit_ledger",

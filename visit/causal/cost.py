@@ -17,8 +17,10 @@ from visit.activations.record import Activations
 from visit.causal.block import run_block
 from visit.causal.effects import TOP_NEURONS, At, part_names
 from visit.causal.path_lines import PathLine, Receiver
+from visit.causal.trace_plan import restored_runs
 from visit.causal.triangle import BATCH_BYTES, run_bytes
 from visit.exact.decompose import needed
+from visit.exact.question import Question
 from visit.lenses.logit import CHUNK_BYTES, lens_logits
 from visit.models.model import Model
 from visit.text.node_id import NodeId
@@ -84,6 +86,23 @@ def paths_seconds(model: Model, lines: Sequence[PathLine], receivers: Sequence[R
         received = sum(heads * last * (layers - first) for first, last in ends) * (len(line.ids) - line.pos)
         blocks += 2 * layers * len(line.ids) + sent + received
     return block * blocks
+
+
+def trace_cost(question: Question, subject: Sequence[int], samples: int, window: int | None) -> Cost:
+    """What `visit.trace` takes on this machine. `parts`: the cells of its maps. Runs one block a few times. Source:
+    ours."""
+    model, acts, t, first = question.model, question.acts, question.pos, subject[0]
+    blocks, count, runs = model.n_layers, question.pos + 1 - subject[0], restored_runs(model.n_layers, window)
+    with torch.no_grad():
+        block, state = _seconds(model, acts, t, max(1, count // 2))
+    restored = sum(blocks - run.join for run in runs) * count * (count + 1) // 2
+    checked = count * (blocks + blocks * (blocks - 1) // 2)  # and for every sample
+    noisy = count * blocks + 2 * blocks * len(acts.token_ids)
+    states = samples * (len(runs) * count + 1) + blocks + 1
+    seconds = block * (samples * (restored + noisy) + checked) + state * states
+    held = min(len(runs) * run_bytes(model, first, t), max(BATCH_BYTES, run_bytes(model, first, t)))
+    logits = min(CHUNK_BYTES, len(runs) * model.d_vocab * model.wide.itemsize)
+    return Cost(len(runs) * count, seconds, held + 3 * logits)
 
 
 def _seconds(model: Model, acts: Activations, t: int, count: int) -> tuple[float, float]:

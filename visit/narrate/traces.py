@@ -1,0 +1,73 @@
+"""What a causal trace shows, in sentences: what the noise takes away, and where what is put back brings it back."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from visit.text.numbers import percent
+from visit.text.visible import visible
+
+HALF = 0.5  # of what the noise took away: from here on a state "brings it back"
+WINDOWS = {"attn_out": "attention", "mlp_out": "the MLPs"}
+
+
+def trace_story(table: pd.DataFrame) -> list[str]:
+    """Sentences on a table of `visit.trace`: the fall, where the stream brings it back, and which windows do."""
+    about = table.attrs
+    clean, corrupted = about["clean"], about["corrupted"]
+    subject = "".join(about["subject"]["tokens"])
+    word = f"“{visible(about['target']['token'])}”"
+    moved = f"falls from {percent(clean)} to {percent(corrupted)}"
+    if corrupted > clean:
+        moved = f"rises from {percent(clean)} to {percent(corrupted)}"
+    elif percent(clean) == percent(corrupted):
+        moved = f"stays at {percent(clean)}"
+    told = [f"With “{visible(subject)}” made unreadable {word} {moved}."]
+    lost = clean - corrupted
+    if lost <= 0 or about["samples"] == 0 or percent(clean) == percent(corrupted):
+        return told
+    stream = table[table["site"] == "resid"]
+    told.append(_in_the_stream(stream, about["subject"]["positions"][-1], about["position"], corrupted, lost))
+    told += _in_windows(table, about, lost)
+    return told
+
+
+def _in_the_stream(stream: pd.DataFrame, subject: int, end: int, corrupted: float, lost: float) -> str:
+    here, last = (stream[stream["pos"] == pos].set_index("layer") for pos in (subject, end))
+    best = here.loc[here["effect"].idxmax()]
+    if best["effect"] < HALF * lost:
+        told = f"No single state at its last token brings half of that back: the most, {percent(best['prob'])}, is "
+        told += f"that after block {best.name}"
+    else:
+        back = here.index[here["effect"] >= HALF * lost].tolist()
+        told = f"Put back at its last token alone, the state after {_blocks(back)} brings at least half of that back"
+        told += f" (most after block {best.name}: {percent(best['prob'])})" if len(back) > 1 else ""
+    if subject == end:
+        return f"{told}."
+    weak = last.index[last["effect"] < HALF * lost].tolist()
+    start = max(weak, default=-1) + 1  # there is one, for the last block brings everything back
+    return f"{told}; at the last position it comes back from block {start} on."
+
+
+def _blocks(layers: list[int]) -> str:
+    """ "block 3", "any of the blocks 0 to 12", "12 of the blocks 0 to 20"."""
+    if len(layers) == 1:
+        return f"block {layers[0]}"
+    first, last = layers[0], layers[-1]
+    whole = last - first + 1 == len(layers)
+    return f"{'any' if whole else len(layers)} of the blocks {first} to {last}"
+
+
+def _in_windows(table: pd.DataFrame, about: dict[str, object], lost: float) -> list[str]:
+    """Of attention and of the MLPs: the window that brings most back."""
+    parts = []
+    for site, name in WINDOWS.items():
+        rows = table[table["site"] == site]
+        best = rows.loc[rows["effect"].idxmax()]
+        if best["effect"] < 0.05 * lost:
+            parts.append(f"no window of {name} brings anything back")
+            continue
+        blocks = f"{best['first']} to {best['last']}" if best["last"] > best["first"] else f"{best['first']}"
+        place = f"“{visible(best['token'])}” (position {best['pos']})"
+        parts.append(f"of {name} blocks {blocks} at {place} bring most back, to {percent(best['prob'])}")
+    return [f"In windows of {about['window']} blocks: {'; '.join(parts)}."]
