@@ -18,7 +18,7 @@ from visit.models.tokens import special_ids, start_tokens
 from visit.text.visible import visible
 
 Where = str | int | Iterable[int]
-SITES = ("resid", "attn_out", "mlp_out")
+TRACE_SITES = ("resid", "attn_out", "mlp_out")
 LEAST_WINDOW = 3  # blocks
 SAMPLES, NOISE, MOST_SAMPLES = 10, 3.0, 1_000
 
@@ -164,5 +164,5 @@ def restored_runs(n_layers: int, window: int | None) -> list[Restored]:
     """What is put back at every position, one by one, in the order in which the runs join their batch."""
     around = window_blocks(n_layers, window)
     runs = [Restored(n + 1, "resid", n, range(n, n + 1)) for n in range(n_layers)]
-    runs += [Restored(around[n].start, site, n, around[n]) for site in SITES[1:] for n in range(n_layers)]
+    runs += [Restored(around[n].start, site, n, around[n]) for site in TRACE_SITES[1:] for n in range(n_layers)]
     return sorted(runs)

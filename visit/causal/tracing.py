@@ -39,7 +39,7 @@ from visit.causal.effects import BATCH_BYTES, run_bytes
 from visit.causal.trace_plan import (
     NOISE,
     SAMPLES,
-    SITES,
+    TRACE_SITES,
     Restored,
     Where,
     check_settings,
@@ -57,6 +57,7 @@ from visit.lenses.logit import lens_logits
 from visit.models.attention import soft_cap
 from visit.models.model import Model
 from visit.runs.job import finish
+from visit.runs.moments import moments_of
 from visit.text.numbers import percent
 from visit.text.visible import visible
 
@@ -148,7 +149,7 @@ class TraceJob:
         items = [TraceStep(-1, -1), *(TraceStep(*one) for one in product(range(samples), range(where[0], t + 1)))]
         return cls(
             question, where, [(noise * sd * draw).to(rows) for draw in drawn], wide, items, meta,
-            np.full((len(SITES), model.n_layers, t + 1 - where[0], samples), np.nan), np.full(samples, np.nan),
+            np.full((len(TRACE_SITES), model.n_layers, t + 1 - where[0], samples), np.nan), np.full(samples, np.nan),
             np.full(len(CHECKS), np.nan),
         )  # fmt: skip
 
@@ -170,7 +171,7 @@ class TraceJob:
         corrupted = float((noisy if count else self.noisy).mean())
         around = window_blocks(self.question.model.n_layers, self.window)
         rows = []
-        for s, site in enumerate(SITES):
+        for s, site in enumerate(TRACE_SITES):
             for layer, blocks in enumerate(around):
                 ends = (layer, layer) if site == "resid" else (blocks.start, blocks[-1])
                 for p in range(self.question.pos + 1):
@@ -230,12 +231,12 @@ class TraceJob:
         first = p if exact else self.subject[0]  # a rounded record is of no use: from the subject on
         stream = self._stream(noisy)[:, first - self.subject[0] :]
         size = max(1, BATCH_BYTES // run_bytes(model, first, self.question.pos))
-        found = np.empty((len(SITES), model.n_layers))
+        found = np.empty((len(TRACE_SITES), model.n_layers))
         for start in range(0, len(runs), size):
             part = runs[start : start + size]
             states = self._last_states(noisy, stream, part, first, p)
             for run, prob in zip(part, self._answers(states).tolist(), strict=True):
-                found[SITES.index(run.site), run.layer] = prob
+                found[TRACE_SITES.index(run.site), run.layer] = prob
         return found
 
     def _stream(self, acts: Activations) -> Float[Tensor, "entered pos d_model"]:
@@ -321,32 +322,13 @@ def _as_it_is(_seam: str, value: Tensor) -> Tensor:
 
 
 # ---- over the samples ------------------------------------------------------------------------------------------------
-def _mean_or_nan(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else math.nan
-
-
 def _averaged(probs: np.ndarray, noisy: np.ndarray) -> tuple[float, float, float, float]:
     """(mean probability, mean effect, the ends of its band) of one cell."""
-    effects, count = probs - noisy, len(probs)
-    mean = _mean_or_nan(effects)
-    if count < 2:
-        return _mean_or_nan(probs), mean, math.nan, math.nan
-    half = student(count - 1) * float(effects.std(ddof=1)) / math.sqrt(count)
-    return _mean_or_nan(probs), mean, mean - half, mean + half
-
-
-def student(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t: exact for 1 and 2 degrees of freedom, else within 0.3 %."""
-    if freedom == 1:
-        return math.tan(0.475 * math.pi)
-    if freedom == 2:
-        return 0.95 * math.sqrt(2 / (1 - 0.95**2))
-    z, n = 1.959963984540054, freedom
-    terms = (
-        (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )  # fmt: skip
-    return z + sum(term / n**power for power, term in enumerate(terms, start=1))
+    if not len(probs):
+        return (math.nan,) * 4
+    found = moments_of(probs - noisy)
+    low, high = found.band
+    return float(probs.mean()), float(found.mean), float(low), float(high)
 
 
 def _trace_notes(question: Question, clean: float, corrupted: float) -> list[str]:

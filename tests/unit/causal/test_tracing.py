@@ -9,7 +9,7 @@ import pytest
 from visit import VisitError, capture, load_model, trace
 from visit.causal import block, tracing
 from visit.causal.cost import trace_cost
-from visit.causal.trace_plan import SITES, guessed_subject, subject_positions, window_blocks
+from visit.causal.trace_plan import TRACE_SITES, guessed_subject, subject_positions, window_blocks
 from visit.causal.tracing import TraceJob
 from visit.exact.question import ask
 from visit.narrate.traces import trace_story
@@ -33,7 +33,7 @@ def test_a_row_a_site_block_and_position_and_nothing_before_the_subject_moves(mi
     table = trace(mini, JAPAN, "Japan", samples=2)
     tokens = table.attrs["tokens"]
     assert list(table) == ["site", "layer", "pos", "token", "prob", "effect", "low", "high", "first", "last"]
-    assert len(table) == 3 * mini.n_layers * len(tokens) and table["site"].unique().tolist() == list(SITES)
+    assert len(table) == 3 * mini.n_layers * len(tokens) and table["site"].unique().tolist() == list(TRACE_SITES)
     assert table.attrs["subject"] == {"positions": [3], "tokens": [" Japan"]}
     before = table[table["pos"] < 3]
     assert (before["effect"] == 0).all() and (before["prob"] == table.attrs["corrupted"]).all()
