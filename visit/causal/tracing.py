@@ -35,7 +35,6 @@ from visit.activations.forward import capture
 from visit.activations.record import Activations, Edit
 from visit.activations.sites import in_record
 from visit.causal.block import run_block
-from visit.causal.effects import BATCH_BYTES, run_bytes
 from visit.causal.trace_plan import (
     NOISE,
     SAMPLES,
@@ -49,6 +48,7 @@ from visit.causal.trace_plan import (
     window_blocks,
     window_width,
 )
+from visit.causal.triangle import BATCH_BYTES, run_bytes
 from visit.errors import VisitError
 from visit.exact.decompose import needed
 from visit.exact.ledger import distance, tolerance
