@@ -211,7 +211,7 @@ def test_the_controls_are_computed_when_they_are_asked_for_and_not_before(fitted
     app = start(reads="fitted")
     assert not SLOW.runs() and "controls" not in [b.key for b in app.button]
     app = AppTest.from_file("../../streamlit_app.py", default_timeout=60).switch_page("pages/flow.py")
-    app.query_params["reads"], app.session_state["why_open"] = "fitted", True
+    app.query_params["reads"], app.query_params["opened"] = "fitted", "why-lens"
     app.run()
     app.button(key="controls").click().run()
     SLOW.runs()[0].wait(60)

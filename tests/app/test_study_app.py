@@ -30,7 +30,7 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def test_before_a_run_the_page_says_what_it_will_take():
-    app = start()
+    app = start(opened="takes-time")
     assert not app.exception and not app.error and not app.warning
     assert "for 100 prompts on this machine" in text(app) and "of it goes into" in text(app)
     assert [b.label for b in app.button].count("Run") == 1

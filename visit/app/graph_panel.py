@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -18,8 +19,10 @@ from visit.app.state import (
     change,
     choice,
     field,
+    is_opened,
     level_text,
     session,
+    set_opened,
     shown_position,
     state,
     value_of,
@@ -61,11 +64,25 @@ def show(
         change(node=name(chosen) if chosen else "")
         now.picked = bool(state().lesson)
 
+    graph = state().graph
+    look = {"zoom": graph.zoom, "find": graph.find, "traced": graph.traced, "table": is_opened("graph-table")}
     flow_component()(
-        key=key, data=data | {"whole": int(state().whole), "meant": list(meant)},
+        key=key, data=data | {"whole": int(state().whole), "meant": list(meant), "look": look},
         default={"selected": data["selected"]}, on_selected_change=selected,
         on_action_change=lambda: act(st.session_state[key]["action"], name, side),
+        on_look_change=lambda: _keep_look(st.session_state[key]["look"]),
     )  # fmt: skip
+
+
+def _keep_look(told: Any) -> None:
+    """How a drawing is looked at, as the browser tells it; what the address could not hold is left as it is."""
+    for field_name, value in told.items() if isinstance(told, dict) else ():
+        if field_name == "table":
+            set_opened("graph-table", bool(value))
+        elif field_name in ("zoom", "find", "traced"):
+            with suppress(ValueError):
+                read = CONTROLS[field_name].read(str(value))
+                change(**{field_name: CONTROLS[field_name].default if read is None else read})
 
 
 def picture_file(graph: Any, kind: str, detail: Any, look: dict[str, Any]) -> bytes | str:

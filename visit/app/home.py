@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from visit.app.share import actions
-from visit.app.state import CONTROLS, DEFAULT_PROMPT, DEFAULT_PROMPT_B, open_dialog, parse, session
+from visit.app.state import CONTROLS, DEFAULT_PROMPT, DEFAULT_PROMPT_B, PACKED, open_dialog, parse, session
 from visit.app.widgets import ICON, component
 from visit.models.catalog import first_model
 
@@ -82,7 +82,7 @@ LINKS = {**DOORS, **ELEMENTS, **QUESTIONS}
 
 def carries_state(params: Mapping[str, str]) -> bool:
     """Whether an address without a page says what is to be shown: such a one opens the flow page."""
-    return any(name in CONTROLS for name in params)
+    return any(name in CONTROLS or name == PACKED for name in params)
 
 
 def start_page() -> None:

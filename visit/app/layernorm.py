@@ -12,7 +12,7 @@ import streamlit as st
 from visit.app.cache import st_target_shifts, st_token_shift
 from visit.app.prompt_bar import Subject
 from visit.app.prompt_sets import choose_set, on_model, watched
-from visit.app.state import change, listed, segments, state
+from visit.app.state import CONTROLS, change, listed, segments, session, state
 from visit.app.widgets import beside, downloads, on_point, plain, sentences, unfolding
 from visit.figures import norms as figures
 from visit.text.glossary import explain
@@ -137,7 +137,6 @@ def _extremes(table: pd.DataFrame, final: bool) -> None:
 
 def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | None) -> None:
     """The paper's section 5.2 and appendix E on a set of prompts: Figures 7, 21, 22, Tables 1 to 6, and the test."""
-    from visit.analyses.function_words import FILE, function_words
     from visit.analyses.norm_sets import SHIFT_RUN, shift_job
     from visit.analyses.norm_tables import filter_in_plain_words, filter_verdict, tables_of
     from visit.runs.answers import run_key
@@ -160,7 +159,7 @@ def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | N
         "The mean", required=True, help="What a set reads can be taken in two ways. The paper's tables use the second.",
         **segments("mean"),
     )  # fmt: skip
-    words = function_words(st.session_state.get("function_words") or None)
+    words = _listed_words()
     tables, verdict = tables_of(model, sums, norm, layer, mean, words)
     holds = filter_verdict(tables["test"])
     word = "undecided" if holds is None else "agrees" if holds else "differs"
@@ -178,10 +177,9 @@ def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | N
                "middle half; ◆: the mean). Right: the mean of function words minus that of content words, with a 95 % "
                "bootstrap interval over words. Both scales are symmetric-logarithmic: equal steps are equal factors, "
                "on either side of 0.")  # fmt: skip
-    with st.expander("The list of function words: look at it, change it", icon=":material/list:"):
-        if "function_words" not in st.session_state:
-            st.session_state["function_words"] = FILE.read_text(encoding="utf-8")
-        st.text_area("Function words, separated by spaces", key="function_words", height=220)
+    with unfolding("function-words", "The list of function words: look at it, change it", ":material/list:") as opened:
+        if opened:
+            _word_list()
     figure7 = "Figure 7: every word's id against the change of its probability"
     with unfolding("norm-figure7", figure7) as opened:
         if opened:
@@ -199,6 +197,40 @@ def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | N
                 left, right = st.columns(2, gap="large")
             _small(left, tables["top"], "The ten top words before and after (Tables 1, 2, 4)")
             _small(right, tables["falling"], "What loses most, quarter by quarter (Tables 3, 5, 6)")
+
+
+def _listed_words() -> frozenset[str]:
+    """The function words of this page: the shipped list, with what the address has more and less."""
+    from visit.analyses.function_words import function_words
+
+    changed = state().norms.function_words.lower().split()
+    more, less = ({word[1:] for word in changed if word[0] == sign} for sign in "+-")
+    return (function_words() | more) - less
+
+
+def _word_list() -> None:
+    """The list as a text to change. The address holds what it has more and less than the shipped one."""
+    from visit.analyses.function_words import FILE, function_words
+
+    shipped, words = function_words(), _listed_words()
+    lines = [line if line.lstrip().startswith("#") else " ".join(w for w in line.split() if w.lower() in words)
+             for line in FILE.read_text(encoding="utf-8").splitlines()]  # fmt: skip
+    key, more = "w_function_words", sorted(words - shipped)
+    text = "\n".join([*lines, *(["# added", " ".join(more)] if more else [])])
+    if function_words(st.session_state.get(key, "")) != words:
+        st.session_state[key] = text
+
+    def take() -> None:
+        found = function_words(st.session_state[key])
+        change_text = " ".join([f"+{w}" for w in sorted(found - shipped)] + [f"-{w}" for w in sorted(shipped - found)])
+        try:
+            CONTROLS["function_words"].read(change_text)
+        except ValueError as problem:
+            session().notes = [f"This list is too different from the shipped one to stand in a link ({problem})."]
+        else:
+            change(function_words=change_text)
+
+    st.text_area("Function words, separated by spaces", key=key, height=220, on_change=take)
 
 
 def _figure7(tables: dict[str, pd.DataFrame]) -> None:

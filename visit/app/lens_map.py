@@ -12,7 +12,7 @@ from visit.app.lens_choice import seen, switch, told
 from visit.app.lens_trust import why_believe
 from visit.app.marks import marked
 from visit.app.prompt_bar import Subject
-from visit.app.state import change, state
+from visit.app.state import change, segments, state
 from visit.app.widgets import FOLDED_CONTROLS, READING_AID, component, folded, pager, plain, section, unfolding
 from visit.text.glossary import explain
 from visit.text.visible import as_word, visible
@@ -41,9 +41,8 @@ def lens_map(subject: Subject) -> None:
     with line, folded(*FOLDED_CONTROLS) as controls:
         switch((name,))
         color: Any = st.segmented_control(
-            "Colour", list(names), format_func=lambda c: plain(names[c]), default="target", required=True,
-            key="map_color", wrap=True,
-        )  # fmt: skip
+            "Colour", required=True, wrap=True, **segments("map_color", show=lambda c: plain(names[c]))
+        )
     with line:
         reading = folded(*READING_AID)
     line = st.container()
@@ -54,7 +53,7 @@ def lens_map(subject: Subject) -> None:
     found = st_map_rows(*subject.key, subject.target, tuple(shown), key, color, state().whole)
     data = found | {
         "chosen": subject.pos - shown.start, "node": state().graph.node, "meant": list(marked("map").nodes),
-        "of": repr((subject.key, tuple(shown), subject.target, key)),
+        "of": repr((subject.key, tuple(shown), subject.target, key)), "unfolded": state().graph.unfolded,
     }  # fmt: skip
 
     def take_cell() -> None:
@@ -64,8 +63,9 @@ def lens_map(subject: Subject) -> None:
                    node=str(chosen["state"]))  # fmt: skip
 
     component("lens_map", "<div class='lensmap light'></div>", _colours(), shared="cells")(
-        key="lens_map", data=data, on_cell_change=take_cell
-    )
+        key="lens_map", data=data, on_cell_change=take_cell,
+        on_unfolded_change=lambda: change(unfolded=folds_of(st.session_state["lens_map"]["unfolded"])),
+    )  # fmt: skip
     _as_table(table, word)
     if lens is not None:
         _specific(subject, table, key)
@@ -74,6 +74,12 @@ def lens_map(subject: Subject) -> None:
     if lens is not None:
         _nearness(lens)
         why_believe(name, lens, key)
+
+
+def folds_of(sent: Any) -> str:
+    """The first blocks of the folds that are open, as the browser tells them."""
+    first = sent if isinstance(sent, list) else []
+    return ",".join(str(int(one)) for one in first[:100] if isinstance(one, int | float) and 0 <= one < 10_000)
 
 
 def _as_table(table: Any, word: str) -> None:

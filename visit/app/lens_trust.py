@@ -11,7 +11,7 @@ from visit.app.cache import lens_under, st_model
 from visit.app.follow import look_again
 from visit.app.prompt_sets import SHARED, on_model, stop_run, waits_for
 from visit.app.state import session
-from visit.app.widgets import downloads, plain
+from visit.app.widgets import downloads, plain, unfolding
 from visit.errors import VisitError
 from visit.models.catalog import is_hosted
 from visit.runs.worker import SLOW
@@ -29,10 +29,9 @@ PROMPTS, ASKED = 24, 72  # that the controls run, and that the model is asked to
 
 def why_believe(name: str, lens: Lens, key: str) -> None:
     """An expander with what could have failed and did not: nothing of it is computed before it is opened and asked."""
-    box = st.expander("Why believe this lens?", icon=":material/fact_check:", key="why_open", on_change="rerun")
-    if not box.open:
-        return
-    with box:
+    with unfolding("why-lens", "Why believe this lens?", ":material/fact_check:") as opened:
+        if not opened:
+            return
         st.caption(
             "A map that is fitted to text could make any state look like an answer. Four things would show it: the "
             "distance on text that it was not fitted to (above), wrong answers that rank high, words that fit any "

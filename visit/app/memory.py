@@ -15,7 +15,18 @@ from visit.app.grid import as_table, grid
 from visit.app.live import say
 from visit.app.prompt_bar import Subject
 from visit.app.state import CONTROLS, change, choice, is_opened, segments, set_opened, state
-from visit.app.widgets import beside, downloads, on_point, on_row, pager, plain, sentences, unfolding, words_cell
+from visit.app.widgets import (
+    beside,
+    downloads,
+    on_point,
+    on_row,
+    pager,
+    plain,
+    sentences,
+    turned_page,
+    unfolding,
+    words_cell,
+)
 from visit.figures import heads as figures
 from visit.text.glossary import explain
 from visit.text.numbers import percent, short
@@ -192,11 +203,10 @@ def drill_down(chosen: Chosen) -> None:
         rows = rows[~rows["is_sink"]]
     if order != "source_pos":
         rows = rows.sort_values(order, ascending=False, key=lambda c: c.abs(), kind="stable")
-    pages, page = -(-len(rows) // SOURCES), 1
-    if pages > 1:  # a new head or position begins with the first
-        key = f"memory_page {chosen.node} {subject.key} {subject.pos}"
-        page = int(st.number_input(f"Page (of {pages}, {SOURCES} positions each)", 1, pages, 1, key=key))
-    shown = rows.iloc[(page - 1) * SOURCES : page * SOURCES]
+    first = SOURCES * (
+        turned_page("sources", (chosen.node, subject.key, subject.pos), -(-len(rows) // SOURCES), SOURCES) - 1
+    )
+    shown = rows.iloc[first : first + SOURCES]
     read = tuple(sorted(int(p) for p in shown["source_pos"]))
     _, table = st_head(*subject.about, chosen.layer, chosen.head, read)
     _source_table(chosen, table.loc[[*shown.index, len(table) - 1]])

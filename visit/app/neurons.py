@@ -382,7 +382,9 @@ def statistics(subject: Subject, chosen: PromptSet) -> tuple[Any, Any] | bool:
         return index is None
     with st.container(horizontal=True, vertical_alignment="bottom"):
         measure: Any = st.segmented_control("Activity", required=True, wrap=True, **segments("activity"))
-        threshold = st.slider("Always active: among the most active on more than", 0.5, 1.0, 0.85, 0.01, width=360)
+        st.slider("Always active: among the most active on more than", 50, 100, format="%d %%", width=360,
+                  **field("always"))  # fmt: skip
+    threshold = state().neurons.always / 100
     stats = statistics_table(model, sums, index, measure, threshold)
     summary = regularization_table(stats)
     agrees, verdict = regularization_verdict(stats)

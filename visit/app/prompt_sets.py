@@ -15,7 +15,7 @@ import streamlit as st
 from visit.app.follow import look_again
 from visit.app.shared import kept_set, model_shelf
 from visit.app.state import field, segments, session, state
-from visit.app.widgets import beside, plain
+from visit.app.widgets import beside, plain, unfolding
 from visit.errors import VisitError
 from visit.models.catalog import is_hosted
 from visit.runs.answers import ANSWERED_RUN, Answered, answering, fitting, run_key
@@ -172,8 +172,9 @@ def readable(model: Model, promptset: PromptSet, targets: bool) -> PromptSet:
 
 def _notes(found: PromptSet) -> None:
     if found.notes:
-        with st.expander(f"{len(found.notes)} rows are left out; {len(found.rows):,} run", icon=":material/warning:"):
-            for note in found.notes[:NOTES_SHOWN]:
+        label = f"{len(found.notes)} rows are left out; {len(found.rows):,} run"
+        with unfolding("left-out", label, ":material/warning:") as opened:
+            for note in found.notes[: NOTES_SHOWN if opened else 0]:
                 st.caption(plain(str(note)))
 
 

@@ -10,7 +10,7 @@ from urllib.parse import urlencode, urlparse
 import streamlit as st
 
 from visit.app.guide import offer
-from visit.app.state import change, session, state, to_params
+from visit.app.state import address_params, change, session, state
 from visit.app.widgets import component
 
 QR_CHARACTERS = 600  # of a link: a code of more has squares too small for a telephone across a room
@@ -86,7 +86,7 @@ _HTML = (
 
 def link() -> str:
     """The address of what is shown, as the browser shows it."""
-    params = to_params(state()) if session().page else {}
+    params = address_params(state()) if session().page else {}
     return (st.context.url or "") + (f"?{urlencode(params)}" if params else "")
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import streamlit as st
@@ -22,10 +23,14 @@ from visit.errors import VisitError, told_panics
 from visit.lessons.room import Tries
 from visit.models.catalog import MINI, check_hosted, first_model
 from visit.text.markdown import escaped
+from visit.text.packed import packed, unpacked
 from visit.text.visible import visible
 
 PROMPT_CHARACTERS = 8_000
 FIELD_CHARACTERS = 4_000  # of every other field: a hundred pinned nodes
+ADDRESS_CHARACTERS = 1_900  # of a query that is written as it is; a longer one is packed (visit.text.packed)
+PACKED = "z"  # the parameter that holds a packed query
+NOTES_TOLD = 5  # of a link, that are told one by one
 PASTED_CHARACTERS = 100_000  # of a prompt as it is typed: what is longer is said to be, and not kept
 DEFAULT_PROMPT = "The capital of Japan is the city of"
 DEFAULT_PROMPT_B = "The capital of France is the city of"
@@ -85,6 +90,18 @@ def _number(refusal: str, pattern: str = r"\d{1,6}") -> Callable[[str], int | No
     return read
 
 
+def _within(least: int, most: int) -> Callable[[str], int | None]:
+    """Reads a whole number between two, or none for the default."""
+
+    def read(text: str) -> int | None:
+        found = _number(f"it is a whole number from {least} to {most}")(text)
+        if found is not None and not least <= found <= most:
+            raise ValueError(f"it is a whole number from {least} to {most}")
+        return found
+
+    return read
+
+
 def _one_of(values: tuple[str, ...]) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in values:
@@ -137,8 +154,8 @@ def control(default: Any, *labels: str, forgets: tuple[str, ...] = ()) -> Any:
     return dataclasses.field(default=default, metadata={"labels": labels, "forgets": forgets})
 
 
-DRAWN = ("node", "detail", "pin", "align")  # what is chosen in a drawing of one prompt, or two
-LOOKED_AT = (*DRAWN, "head", "source")
+DRAWN = ("node", "detail", "pin", "align", "traced")  # what is chosen in a drawing of one prompt, or two
+LOOKED_AT = (*DRAWN, "unfolded", "first", "head", "source")
 
 
 @dataclass(frozen=True)
@@ -172,6 +189,11 @@ class Graph:
         "norm", "length", "contribution", "influence", "index"
     )
     parts: Literal["both", "attention", "mlp"] = "both"
+    zoom: Annotated[int, _within(20, 400)] = 100  # percent, of every drawing
+    find: str = ""  # the word that is looked for in a drawing
+    traced: NodeText = ""  # the node whose sum is traced back
+    map_color: Literal["target", "rank", "top"] = "target"  # of the lens map; what it is called depends on the target
+    unfolded: Annotated[str, _of_form(r"\d{1,4}(,\d{1,4}){0,99}", "it is no list of folds; they look like 3,12")] = ""
     carried: bool = False  # heads, memory values and attention outputs are read through the fitted lens, too
     node: NodeText = ""
 
@@ -241,6 +263,9 @@ class Norms:
     mean: Literal["probabilities", "vector"] = control(
         "probabilities", "mean of the probabilities", "probabilities of the mean vector"
     )
+    function_words: Annotated[
+        str, _of_form(r"([+-]\S{1,40}(\s|$)){0,500}", "words more and less than the list has are written +well -thing")
+    ] = ""
 
 
 @dataclass(frozen=True)
@@ -258,6 +283,7 @@ class Neurons:
         "activation", "|activation| (the paper)", "|activation| × ‖row‖ (the authors' code)"
     )
     nshare: Literal["1", "2.44", "5", "10"] = control("2.44", "1 %", "2.44 %", "5 %", "10 %")
+    always: Annotated[int, _within(50, 100)] = 85  # percent of the prompts
     word: str = ""
 
 
@@ -279,6 +305,7 @@ class Studies:
     sources: Positive = 3
     second: Literal["rbo", "none"] = control("rbo", "rank-biased overlap", "none")
     draws: Positive = 1000
+    over: Annotated[str, _of_form(r"[0-9a-f]{12}", "it is no name of a study")] = ""  # laid over this one
     seed: Annotated[int, _number("it is no seed; seeds are whole numbers from 0")] = 0
 
 
@@ -332,6 +359,10 @@ class State:
         _of_form(
             rf"{_PART_NAME}(,{_PART_NAME}){{0,19}}", "it is no list of parts of a page; they look like pattern,life"
         ),
+    ] = ""
+    first: Annotated[
+        str,
+        _of_form(r"([a-z]{1,12}-\d{1,6}(,|$)){0,8}", "where parts that are paged begin is written map-12,pattern-0"),
     ] = ""
     graph: Graph = Graph()
     compare: Compare = Compare()
@@ -389,9 +420,9 @@ def with_values(state: State, values: Mapping[str, Any]) -> State:
 
 # ---- the address -----------------------------------------------------------------------------------------------------
 def parse(params: Mapping[str, str]) -> tuple[State, list[str]]:
-    """(state, notes): one note for every value that could not be used."""
+    """(state, notes): one note for every value that could not be used; of many the first, and how many more."""
+    params, notes = query(params)
     found: dict[str, Any] = {}
-    notes = []
     for name, known in CONTROLS.items():
         if name not in params:
             continue
@@ -402,7 +433,22 @@ def parse(params: Mapping[str, str]) -> tuple[State, list[str]]:
             default = written(known.default)
             shown = f"“{default}”" if default not in ("", "-1") else "the default"
             notes.append(f"The link's “{name}” cannot be used ({problem}); {shown} is shown instead.")
+    if len(notes) > NOTES_TOLD:
+        notes[NOTES_TOLD:] = [
+            f"{len(notes) - NOTES_TOLD} more values of the link cannot be used; defaults are shown instead."
+        ]
     return with_values(State(), found), notes
+
+
+def query(params: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """(an address's parameters as they are written where there is room for them, notes)."""
+    plain = {name: str(value) for name, value in params.items()}
+    if PACKED not in plain:
+        return plain, []
+    try:
+        return unpacked(plain.pop(PACKED)) | plain, []
+    except ValueError as problem:
+        return plain, [f"The link's “{PACKED}”, which holds a long view, cannot be used ({problem})."]
 
 
 def to_params(state: State) -> dict[str, str]:
@@ -410,6 +456,12 @@ def to_params(state: State) -> dict[str, str]:
     values = {name: value_of(state, name) for name in CONTROLS}
     found = {name: written(value) for name, value in values.items() if value != CONTROLS[name].default}
     return {n: v for n, v in found.items() if not n.startswith("prompt") or len(v) <= PROMPT_CHARACTERS}
+
+
+def address_params(state: State) -> dict[str, str]:
+    """The query as it stands in the address: as it is while a person can read it, a long one packed."""
+    plain = to_params(state)
+    return plain if len(urlencode(plain)) <= ADDRESS_CHARACTERS else {PACKED: packed(plain)}
 
 
 def written(value: Any) -> str:
@@ -559,9 +611,10 @@ def open_page(page: str) -> None:
     fresh = now.address is None or (params != now.address and not moved)
     if fresh:
         now.state, now.notes = parse(params)
-        if page == "compare" and "opened" not in params and params.keys() & {"view", "node"}:
+        asked, now.windows = query(params)[0], {}
+        if page == "compare" and "opened" not in asked and asked.keys() & {"view", "node"}:
             now.state = replace(now.state, opened="flows")  # links from when the drawings always stood there
-        if not any(name in CONTROLS for name in params):
+        if not any(name in CONTROLS for name in asked):
             now.state = with_values(now.state, {"model": first_model()})
         now.seat, notes = seat_of(params, now.seat)
         now.notes += notes
@@ -576,7 +629,9 @@ def open_page(page: str) -> None:
 
 def write_url() -> None:
     """Make the address say what is shown."""
-    params = to_params(state()) if session().page else {}  # the bare address is the start page's: it shows no state
+    params = (
+        address_params(state()) if session().page else {}
+    )  # the bare address is the start page's: it shows no state
     params |= {name: text for name, text in vars(session().seat).items() if text}
     params |= {"way": session().way} if session().way else {}
     if st.query_params.to_dict() != params:
@@ -661,6 +716,24 @@ def set_opened(name: str, is_open: bool) -> None:
 def is_opened(name: str) -> bool:
     """Whether the address says that a part of a page is open."""
     return name in state().opened.split(",")
+
+
+# ---- what is paged ---------------------------------------------------------------------------------------------------
+def begins_at(name: str) -> int | None:
+    """Where the address says that a part that is paged begins; None where it says nothing."""
+    return _begins().get(name)
+
+
+def begin_at(name: str, first: int | None) -> None:
+    """Say so in the address; None: nothing."""
+    found = {other: at for other, at in _begins().items() if other != name}
+    if first is not None:
+        found[name] = first
+    change(first=",".join(f"{other}-{at}" for other, at in list(found.items())[-8:]))
+
+
+def _begins() -> dict[str, int]:
+    return {name: int(at) for name, _, at in (one.partition("-") for one in state().first.split(",") if one)}
 
 
 def _store(name: str, key: str) -> None:

@@ -17,6 +17,7 @@ from visit.app.prompt_sets import choose_set, on_model, part_of, start_run, watc
 from visit.app.shared import kept_set, model_shelf
 from visit.app.sidebar import show_ledger
 from visit.app.state import CONTROLS, change, choice, field, listed, session, state, value_of
+from visit.app.widgets import unfolding
 from visit.errors import VisitError
 from visit.figures import study as figures
 from visit.models.catalog import is_hosted, title
@@ -118,7 +119,7 @@ def _study_controls(model: Model, chosen: PromptSet) -> tuple[PromptSet, Setting
         st.selectbox("Which of them", width=290, help="Right means that the target is the model's most probable next "
                      "word. The paper takes only such prompts; its Figures 13 and 14 compare.",
                      **choice("correct"))  # fmt: skip
-    with st.expander("Figures, k, layers", icon=":material/tune:"):  # one label, or a change would shut it
+    with unfolding("study-settings", "Figures, k, layers", ":material/tune:"):
         _figure_pills()
         with st.container(horizontal=True, vertical_alignment="bottom"):
             _number_field("k", "Words compared, k", model.d_vocab, "The paper compares the 50 most probable words.")
@@ -238,8 +239,9 @@ def _before_run(
             if st.button(f"Run all: about {duration(seconds)}", key="run study", icon=":material/play_arrow:"):
                 run()
     if seconds >= 2:
-        with st.expander("What takes the time", icon=":material/timer:"), st.container(width=620):
-            st.altair_chart(figures.forecast_bars(table), width="stretch", alt="What takes how long")
+        with unfolding("takes-time", "What takes the time", ":material/timer:") as opened, st.container(width=620):
+            if opened:
+                st.altair_chart(figures.forecast_bars(table), width="stretch", alt="What takes how long")
 
 
 def _take_quick(settings: Settings, count: int, of: int) -> None:

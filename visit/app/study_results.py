@@ -12,7 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from visit.app.cache import kept
-from visit.app.state import state
+from visit.app.state import listed, state
 from visit.app.widgets import beside, plain
 from visit.cache import Store
 from visit.errors import VisitError
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 STUDY_BYTES = 32 << 20  # of finished studies that can be laid over another one
 SHOWN_ROWS = 1000  # of a table on the page; the files have all
-_NONE = "nothing"
 _WIDE = "<style>[class*='st-key-wide_']{overflow-x:auto;max-width:100%}</style>"  # wide figures scroll by themselves
 
 
@@ -212,16 +211,18 @@ def _keep(key: Any, study: Study) -> None:
 
 def laid_over(now: Any) -> tuple[Any, Study | None]:
     """(what names it, the study) that is laid over this one: an earlier run, or a file; None for nothing."""
-    found = {**_shared().records, **_own().records}
-    found.pop(now, None)
+    found = {_study_name(key): study for key, study in {**_shared().records, **_own().records}.items() if key != now}
+    asked = state().studies.over
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        keys = [_NONE, *reversed(found)]
-        chosen = st.selectbox("Compare with", keys, width=420, key="study_over", format_func=lambda k: _label(found, k),
+        chosen = st.selectbox("Compare with", width=420, format_func=lambda k: _label(found, k),
                               help="A finished study of another model or prompt set: dashed in every figure. "
-                              "Verdicts stay those of this one.")  # fmt: skip
+                              "Verdicts stay those of this one.",
+                              **listed("over", ["", *reversed(found)], asked if asked in found else ""))  # fmt: skip
         with st.popover("Or a file", icon=":material/upload:"):
             file = st.file_uploader(f"study.json or figure-….json of an earlier study, {MAX_BYTES >> 20} MB at most",
                                     ["json"], key="study_file", max_upload_size=MAX_BYTES >> 20)  # fmt: skip
+    if asked and not chosen:
+        st.caption("The study that the link lays over this one is not on this server any more.")
     if file is not None:
         try:
             content = file.getvalue()
@@ -234,8 +235,13 @@ def laid_over(now: Any) -> tuple[Any, Study | None]:
     return chosen, found.get(chosen)
 
 
-def _label(found: dict[Any, Any], key: Any) -> str:
-    return "nothing" if key == _NONE else f"{report.run_name(found[key].meta)}, {report.study_label(found[key].meta)}"
+def _study_name(key: Any) -> str:
+    """What an address calls a finished study."""
+    return hashlib.sha256(repr(key).encode()).hexdigest()[:12]
+
+
+def _label(found: dict[str, Study], key: str) -> str:
+    return "nothing" if not key else f"{report.run_name(found[key].meta)}, {report.study_label(found[key].meta)}"
 
 
 # ---- from sums to a study --------------------------------------------------------------------------------------------

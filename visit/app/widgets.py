@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from visit.app.state import is_opened, session, set_opened, state, write_url
+from visit.app.state import begin_at, begins_at, is_opened, session, set_opened, state, write_url
 from visit.text.glossary import anchor_of, explain, name_of, terms_in
 from visit.text.markdown import plain as plain
 from visit.text.visible import visible, word_list
@@ -193,15 +193,19 @@ def token_pairs(
 def shown_window(name: str, of: Any, count: int, here: int, size: int) -> range:
     """Which of `count` positions the pager `name` shows: all, or `size` of them.
 
-    They end with `here` when the pager is new, when it is `of` something else, and when `here` is another.
+    They begin where the address says, unless the pager is `of` something else now, or `here` is another: then they end
+    with `here`.
     """
     if count <= size:
         return range(count)
-    key, now = f"{name}_first", (of, count, here)
-    if session().windows.get(name) != now or key not in st.session_state:
-        session().windows[name] = now
-        st.session_state[key] = min(count - size, max(0, here - size + 1))
-    first = int(st.session_state[key])
+    windows, now = session().windows, (of, count, here)
+    if windows.setdefault(name, now) != now:
+        windows[name] = now
+        begin_at(name, None)
+        write_url()
+    first = begins_at(name)
+    first = here - size + 1 if first is None else first
+    first = min(count - size, max(0, first))
     return range(first, first + size)
 
 
@@ -209,8 +213,27 @@ def pager(name: str, of: Any, count: int, here: int, size: int, what: str = "pos
     """The same, with the slider that moves it where there are more than `size`."""
     shown = shown_window(name, of, count, here, size)
     if count > size:
-        st.slider(f"First of {size} {what} shown (of {count})", 0, count - size, key=f"{name}_first")
+        key = f"{name}_first"
+        st.session_state[key] = shown.start
+        st.slider(f"First of {size} {what} shown (of {count})", 0, count - size, key=key,
+                  on_change=lambda: begin_at(name, int(st.session_state[key])))  # fmt: skip
     return shown
+
+
+def turned_page(name: str, of: Any, pages: int, size: int) -> int:
+    """Which page of a long table is shown, from 1, with the field that turns it; the first of what is new."""
+    if pages <= 1:
+        return 1
+    windows = session().windows
+    if windows.setdefault(name, of) != of:
+        windows[name] = of
+        begin_at(name, None)
+        write_url()
+    key, page = f"{name}_page", min(pages, max(1, begins_at(name) or 1))
+    st.session_state[key] = page
+    st.number_input(f"Page (of {pages}, {size} positions each)", 1, pages, key=key,
+                    on_change=lambda: begin_at(name, int(st.session_state[key])))  # fmt: skip
+    return page
 
 
 # ---- selections ------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ export default function flow(component) {
   }
   view.report = (id) => setStateValue && setStateValue("selected", id);
   view.act = (action) => setTriggerValue && setTriggerValue("action", action);
+  view.tellLook = (look) => setTriggerValue && setTriggerValue("look", look);
   update(view, data.views ? drawn(data, 0) : data);
 }
 
@@ -39,10 +40,11 @@ function shape(tag, attributes) {
 // ---- the page around the drawing --------------------------------------------------------------------------------------
 
 function build(root) {
-  const view = { root, zoom: 1, selected: null, sticky: null, sent: [], fromPython: undefined, svg: null, ring: shape("rect", {}) };
+  const view = { root, zoom: 1, selected: null, sticky: null, sent: [], looks: [], fromPython: undefined, svg: null, ring: shape("rect", {}) };
   const bar = make("div", "bar");
   view.search = make("input");
   view.search.type = "search";
+  view.search.maxLength = 100;
   view.search.placeholder = "Find a word in any top 10";
   view.search.setAttribute("aria-label", view.search.placeholder);
   view.found = make("span", "found");
@@ -67,7 +69,7 @@ function build(root) {
   view.caption = make("div", "caption");
   view.table = make("details", "table");
   view.table.append(make("summary", "", "The same as a table"));
-  view.table.ontoggle = () => table(view);
+  view.table.ontoggle = () => { table(view); told(view); };
   view.tip = make("div", "tip");
   const probe = make("i"); // its colour follows the page's background: the event below says that the theme has changed
   probe.style.cssText = "position:absolute;width:0;height:0;color:var(--st-background-color,Canvas);transition:color 1ms";
@@ -78,7 +80,7 @@ function build(root) {
   smaller.onclick = () => zoom(view, view.zoom / 1.2);
   larger.onclick = () => zoom(view, view.zoom * 1.2);
   reset.onclick = () => zoom(view, 1);
-  view.search.oninput = () => search(view);
+  view.search.oninput = () => { search(view); told(view); };
   view.frame.addEventListener("scroll", () => { pin(view); if (view.leads) follow(view); }, { passive: true });
   new ResizeObserver(() => pin(view)).observe(view.frame);
   listen(view);
@@ -118,8 +120,46 @@ function update(view, data) {
       if (view.drawn && data.selected) view.stage.scrollIntoView({ block: "nearest", behavior: "smooth" });
     }
   } else if (view.selected) show(view);
+  looked(view, data.look);
   pointAt(view, data.meant || []);
   view.drawn = true;
+}
+
+// ---- how it is looked at: zoom, the word looked for, a sum traced back, the table; Python keeps it in the address ------
+
+function look(view) {
+  const traced = view.tracedFrom ? shared(view, view.tracedFrom) : "";
+  return { zoom: Math.round(100 * view.zoom), find: view.search.value, traced, table: view.table.open };
+}
+
+const asText = ({ zoom, find, traced, table }) => JSON.stringify([zoom, find, traced, table]);
+
+/** Tell Python, when the hand has come to rest. */
+function told(view) {
+  if (!view.tellLook || !view.data.look) return;
+  clearTimeout(view.telling);
+  view.telling = setTimeout(() => {
+    const now = look(view), text = asText(now);
+    if (text === (view.looks.at(-1) ?? asText(view.data.look))) return;
+    view.looks.push(text);
+    view.tellLook(now);
+  }, 400);
+}
+
+/** What Python says of it; an answer to what was told changes nothing, for the hand may have gone on. */
+function looked(view, wanted) {
+  const text = wanted && asText(wanted);
+  if (!wanted || text === view.lookedAt) return;
+  view.lookedAt = text;
+  const answered = view.looks.indexOf(text);
+  view.looks = answered < 0 ? [] : view.looks.slice(answered + 1);
+  if (answered >= 0) return;
+  const from = wanted.traced && view.twins.get(wanted.traced);
+  if (look(view).zoom !== wanted.zoom) { zoom(view, wanted.zoom / 100, true); pin(view); }
+  if (!wanted.traced && view.tracedFrom) showAll(view);
+  if (view.search.value !== wanted.find) { view.search.value = wanted.find; search(view); }
+  if (wanted.traced && look(view).traced !== wanted.traced) traceFrom(view, from === undefined ? wanted.traced : view.data.nodes[from].id);
+  if (view.table.open !== wanted.table) view.table.open = wanted.table;
 }
 
 /** What a guide or a lesson points at: ringed, in sight, and all else dimmed while nothing is pointed at by hand. */
@@ -222,6 +262,7 @@ function redraw(view, data) {
   legend(view, data.legend);
   table(view);
   if (view.search.value) search(view);
+  else if (view.tracedFrom) traceFrom(view, view.tracedFrom);
 }
 
 /** A node to hold on to while the drawing changes: the selected one, else the visible state nearest the left edge. */
@@ -271,11 +312,11 @@ function place(view, i) {
 }
 
 function zoom(view, k, quiet) {
-  view.zoom = Math.min(4, Math.max(0.2, k));
+  view.zoom = Math.min(400, Math.max(20, Math.round(100 * k))) / 100; // whole percents, which an address holds
   view.svg.style.width = view.width * view.zoom + "px";
   view.svg.style.height = view.height * view.zoom + "px";
   view.percent.textContent = Math.round(100 * view.zoom) + " %";
-  if (!quiet) { pin(view); follow(view); }
+  if (!quiet) { pin(view); follow(view); told(view); }
 }
 
 /** Column names stay on top while the rows scroll under them; an edge beyond which the drawing goes on fades. */
@@ -412,6 +453,7 @@ function search(view) {
   if (wanted) view.data.nodes.forEach((node, i) => {
     if (node.w.some((word) => (quoted ? word.replace(/^…(?=.)/, "") : fold(word)) === wanted)) nodes.add(i);
   });
+  view.tracedFrom = null;
   view.found.textContent = wanted ? (nodes.size === 1 ? "1 node" : `${nodes.size} nodes`) : "";
   view.sticky = wanted ? { nodes, edges: new Set() } : null;
   light(view, null);
@@ -498,10 +540,10 @@ function show(view) {
   if (!node) return;
   const close = make("button", "close", "×");
   close.setAttribute("aria-label", "close the inspector");
-  close.onclick = () => { view.sticky = null; select(view, null, true); light(view, null); };
+  close.onclick = () => { showAll(view); select(view, null, true); told(view); };
   const acts = make("div", "acts");
   const start = make("button", "start", "Start here: trace back");
-  start.onclick = () => traceFrom(view);
+  start.onclick = () => { traceFrom(view); told(view); };
   acts.append(start);
   if (view.data.actions && node.pin) for (const name of ["keep", "hide"]) {
     const button = make("button", "", name === "keep" ? "Always show" : "Hide");
@@ -521,6 +563,7 @@ function show(view) {
   view.traced = make("div");
   view.inspector.replaceChildren(close, make("h3", "", node.title), make("p", "", node.how + (node.lens ? view.data.lens : "")), ...(node.kept === undefined ? [words(view, node.w, node.p, node.k), facts(view, node)] : bothSides(view, node)), acts, view.traced);
   if (node.b.length && node.kept === undefined) view.inspector.append(make("h4", "", "The least probable words"), words(view, node.b, [], node.k.slice(node.w.length)));
+  ends(view);
 }
 
 /** The node's numbers; of a difference, both sides' in two columns. */
@@ -584,10 +627,20 @@ function percent(p) {
   return (x < 0.1 && x > 0 ? x.toPrecision(1) : x.toFixed(x < 9.95 || (x >= 99 && x < 100) ? 1 : 0)) + " %";
 }
 
-function traceFrom(view) {
-  const found = trace(view, view.index.get(view.selected));
-  view.sticky = found;
+/** Light what node `id`'s sum came from. What is not in this drawing is lit when it is. */
+function traceFrom(view, id = view.selected) {
+  const i = view.index.get(id);
+  view.tracedFrom = id;
+  view.search.value = view.found.textContent = "";
+  view.sticky = i === undefined ? null : trace(view, i);
   light(view, null);
+  ends(view);
+}
+
+/** The list of where a traced sum came from, in the inspector of its node. */
+function ends(view) {
+  if (!view.traced || view.tracedFrom !== view.selected || !view.sticky || !view.sticky.ends) return;
+  const found = view.sticky;
   view.traced.replaceChildren(make("h4", "", "Came from (share of the |contributions|)"));
   for (const [i, part] of found.ends) {
     const node = view.data.nodes[i];
@@ -597,8 +650,16 @@ function traceFrom(view) {
     view.traced.append(line);
   }
   const clear = make("button", "", "Show all again");
-  clear.onclick = () => { view.sticky = null; view.traced.replaceChildren(); light(view, null); };
+  clear.onclick = () => { showAll(view); told(view); };
   view.traced.append(clear);
+}
+
+/** Nothing is traced or looked for. */
+function showAll(view) {
+  view.tracedFrom = view.sticky = null;
+  view.search.value = view.found.textContent = "";
+  if (view.traced) view.traced.replaceChildren();
+  light(view, null);
 }
 
 // ---- listeners: on the frame, which lives as long as the view ---------------------------------------------------------
@@ -676,7 +737,7 @@ function key(view, event) {
   if (i === null || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "f") unfold(view, parseInt(view.data.nodes[i].id.slice(1)));
   else if (event.key === "Enter" || event.key === " ") select(view, view.data.nodes[i].id, true);
-  else if (event.key === "Escape") { view.sticky = null; select(view, null, true); hover(view, null); }
+  else if (event.key === "Escape") { showAll(view); select(view, null, true); hover(view, null); told(view); }
   else {
     const next = step(view, i, event.key);
     if (next === undefined) return;

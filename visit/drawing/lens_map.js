@@ -5,7 +5,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".lensmap");
   let view = mounted.get(root);
   if (!view) {
-    view = { open: new Set(), frame: make("div", "sheet"), notes: make("div", "fine"), probe: make("i", "probe") };
+    view = { open: new Set(), sent: [], frame: make("div", "sheet"), notes: make("div", "fine"), probe: make("i", "probe") };
     mounted.set(root, view);
     root.replaceChildren(view.frame, view.notes, view.probe);
     view.frame.addEventListener("scroll", () => edges(view.frame), { passive: true });
@@ -19,7 +19,18 @@ export default function ({ data, parentElement, setTriggerValue }) {
     view.narrow = root.clientWidth > 0 && root.clientWidth < NARROW;
   }
   view.pick = (n, row) => setTriggerValue("cell", { pos: data.positions[n], depth: row.depth, state: row.state });
-  if (view.of !== data.of) { view.of = data.of; view.open.clear(); }
+  view.tell = () => {
+    const open = [...view.open].sort((a, b) => a - b);
+    view.sent.push(open.join(","));
+    setTriggerValue("unfolded", open);
+  };
+  if (view.of !== data.of || data.unfolded !== view.fromPython) { // an answer to a click, perhaps not to the last one
+    const answered = view.of === data.of ? view.sent.indexOf(data.unfolded) : -1;
+    view.sent = answered < 0 ? [] : view.sent.slice(answered + 1);
+    if (answered < 0) view.open = new Set((data.unfolded || "").split(",").filter(Boolean).map(Number));
+    view.of = data.of;
+    view.fromPython = data.unfolded;
+  }
   const looked = data.of + data.chosen, moved = view.looked !== looked;
   if (moved) { view.looked = looked; view.column = data.heads[data.chosen] === undefined ? data.heads.length - 1 : data.chosen; }
   view.data = data;
@@ -115,6 +126,7 @@ function folded(view, fold, columns) {
   toggle.setAttribute("aria-expanded", open);
   toggle.onclick = () => {
     if (open) view.open.delete(fold.first); else view.open.add(fold.first);
+    view.tell();
     draw(view);
     view.frame.querySelector(`[data-fold="${fold.first}"]`).focus({ preventScroll: true });
   };

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import tracemalloc
+import zlib
+from urllib.parse import urlencode
+
 import pytest
 
 from visit import VisitError
-from visit.app.state import CONTROLS, State, amount, level_text, levels, parse, to_params, value_of, with_values
+from visit.app.state import (
+    CONTROLS,
+    NOTES_TOLD,
+    PACKED,
+    State,
+    address_params,
+    amount,
+    level_text,
+    levels,
+    parse,
+    to_params,
+    value_of,
+    with_values,
+)
+from visit.text.packed import packed
 
 
 def of(**values):
@@ -20,6 +39,8 @@ def test_a_state_survives_its_own_address():
         of(detail="3w,5e", node="L9.head6.value4", pin="L1.head2,-L1.head3", color="entropy", sort="index"),
         of(chat=True, whole=True, layer=0, source=0, k=20, ranks=4, seed=7, nshare="10", set="own"),
         of(opened="pattern,life-of-it,part_3"),
+        of(zoom=144, find='" Tokyo"', traced="L4.head1", map_color="rank", unfolded="0,3", first="map-4,pattern-0"),
+        of(function_words="+well -thing", always=60, over="0123456789ab"),
     ]
     for state in states:
         assert parse(to_params(state)) == (state, [])
@@ -36,6 +57,9 @@ def test_a_state_survives_its_own_address():
         ("node", "L9.head6' onload='x"), ("detail", "9z"), ("pin", "a,b"), ("prompt", "x" * 9000),
         ("target", "y" * 300),
         ("opened", "a,,b"), ("opened", "<b>"), ("opened", ",".join("a" * 21)), ("opened", "a" * 31),
+        ("zoom", "10"), ("zoom", "9" * 40), ("find", "y" * 300), ("traced", "<b>"),
+        ("unfolded", "1,,2"), ("first", "a"),
+        ("function_words", "+" + "a" * 50), ("always", "101"), ("over", "../etc"),
         ("model", "a\x00b"), ("model", ""), ("neurons", "1" * 50), ("neurons", "0 %"),
     ],
 )  # fmt: skip
@@ -67,6 +91,42 @@ def test_an_emptied_number_is_its_default():
 def test_what_a_new_value_makes_meaningless_are_fields():
     for name, control in CONTROLS.items():
         assert set(control.forgets) <= set(CONTROLS) - {name}
+
+
+def test_a_long_view_is_packed_and_a_usual_one_can_be_read():
+    usual = of(prompt="a & b = <c>\n" * 20, node="L4.head1", detail="4w", edits="L4.head1~zero@-1;" * 20)
+    assert address_params(usual) == to_params(usual)
+    long = of(prompt="東京は日本の首都です。" * 300, prompt_b="The capital of Japan " * 300, pin="L1.head2," * 90)
+    packed = address_params(long)
+    assert list(packed) == [PACKED] and len(packed[PACKED]) < 1_900 < len(urlencode(to_params(long)))
+    assert parse(packed) == (long, [])
+    assert parse(packed | {"pos": "3"}) == (with_values(long, {"pos": 3}), [])
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    ["", "x", "!", "é" * 40, "A" * 60_000, packed({"prompt": "x" * 3_000})[:-9], packed({"pos": "x"}) + "AAAA",
+     base64.urlsafe_b64encode(zlib.compress(bytes(50 << 20))).decode(),  # 50 MB of zeros
+     base64.urlsafe_b64encode(zlib.compress(b"[" * 100_000)).decode(),
+     base64.urlsafe_b64encode(zlib.compress(b'{"prompt": 1}')).decode()],
+)  # fmt: skip
+def test_a_packed_view_that_is_damaged_or_hostile_is_a_note(hostile):
+    tracemalloc.start()
+    state, notes = parse({PACKED: hostile, "target": " Tokyo"})
+    largest = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert state == of(target=" Tokyo") and len(notes) == 1 and len(notes[0]) < 200 and largest < 2 << 20
+
+
+def test_what_is_packed_is_no_better_trusted_than_what_is_written():
+    state, notes = parse({PACKED: packed({"node": "<script>", "pos": "x", "utm": "1", "target": " Tokyo"})})
+    assert state == of(target=" Tokyo") and len(notes) == 2
+
+
+def test_many_bad_values_are_a_few_notes():
+    _, notes = parse(dict.fromkeys(CONTROLS, "<script>" * 50))
+    assert len(notes) == NOTES_TOLD + 1 and "more values" in notes[-1]
+    assert sum(len(note) for note in notes) < 2_000
 
 
 def test_unknown_parameters_are_ignored():
