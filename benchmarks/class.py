@@ -36,9 +36,6 @@ def prompts(count: int) -> list[str]:
 async def student(n: int, port: int, options: argparse.Namespace, asked: list[str], note: dict) -> None:
     dice = random.Random(n)
 
-    async def think() -> None:
-        await asyncio.sleep(options.think * (0.5 + dice.random()))
-
     model = {"model": options.model} if options.model != "visit-mini" else {}
     await asyncio.sleep(dice.random() * options.think)
     async with Session(port) as session:
@@ -55,7 +52,7 @@ async def student(n: int, port: int, options: argparse.Namespace, asked: list[st
                     ("compare", "compare", {"prompt_b": f"The capital of {COUNTRIES[n % 15]} is the city of"}),
                     ("page", "flow", None),
                 ):
-                    await think()
+                    await session.think(options.think * (0.5 + dice.random()))
                     if more is None:  # a click in the sidebar brings no address along: the session's state goes on
                         note[what].append(await session.open(page))
                         continue

@@ -4,6 +4,7 @@
 2. Every message is read until the script has finished: an exception on the page, and the prompt that the page shows,
    are kept, so that errors and sessions that are mixed up are found.
 3. What a visitor changes is asked as the address that the page would have then.
+4. While a visitor thinks, what the page looks at again by itself is asked as a browser does, at its interval.
 """
 
 from __future__ import annotations
@@ -58,6 +59,10 @@ class Session:
         self.port, self.pages = port, {"": ""}  # page -> its hash
         self.exceptions: list[str] = []
         self.prompt = ""
+        self.running = False  # the server runs the page, or a part of it
+        self._page, self._address = "", ""
+        self._timers: dict[str, float] = {}  # part of the page -> interval at which it is asked for
+        self._started: dict[str, float] = {}  # in the run that goes on
         self._socket: websockets.ClientConnection | None = None
 
     async def __aenter__(self) -> Session:
@@ -75,16 +80,43 @@ class Session:
         """Ask for a page, and wait until it is whole; the seconds that this took."""
         assert self._socket is not None
         message = BackMsg()
-        message.rerun_script.query_string = urlencode(address)
+        message.rerun_script.query_string = self._address = urlencode(address)
         if page in self.pages:
             message.rerun_script.page_script_hash = self.pages[page]
         else:
             message.rerun_script.page_name = page
+        self._page = page
         began = time.perf_counter()
         await self._socket.send(message.SerializeToString())
         while not self._take(await asyncio.wait_for(self._socket.recv(), LIMIT)):
             pass
         return time.perf_counter() - began
+
+    async def think(self, seconds: float) -> None:
+        """Let time pass, as a browser does: timers of the page go on. Ends when nothing of it runs any more."""
+        until, due = (
+            time.monotonic() + seconds,
+            {name: time.monotonic() + every for name, every in self._timers.items()},
+        )
+        while (now := time.monotonic()) < until or self.running:
+            due = {name: due.get(name, now + every) for name, every in self._timers.items()}
+            if not self.running and due and min(due.values()) <= now:
+                name = min(due, key=lambda one: due[one])
+                due[name] = now + self._timers[name]
+                await self._look(name)
+            waits = LIMIT if self.running else min([until, *due.values()]) - now
+            with contextlib.suppress(TimeoutError):
+                assert self._socket is not None
+                self._take(await asyncio.wait_for(self._socket.recv(), max(0.01, waits)))
+
+    async def _look(self, fragment: str) -> None:
+        assert self._socket is not None
+        message = BackMsg()
+        message.rerun_script.query_string = self._address
+        message.rerun_script.page_script_hash = self.pages.get(self._page, "")
+        message.rerun_script.fragment_id, message.rerun_script.is_auto_rerun = fragment, True
+        self.running = True
+        await self._socket.send(message.SerializeToString())
 
     def _take(self, raw: bytes | str) -> bool:
         """Look at a message; whether it ends a run of the whole page."""
@@ -101,6 +133,14 @@ class Session:
             if element.WhichOneof("type") == "text_area" and element.text_area.id.endswith("-w_prompt"):
                 area = element.text_area
                 self.prompt = area.value if area.set_value else area.default
+        if kind == "new_session":
+            self.running, self._started = True, {}
+        if kind == "auto_rerun":
+            self._started[message.auto_rerun.fragment_id] = message.auto_rerun.interval
+        if kind == "script_finished":  # a part that asks for the whole page ends early, and the page begins
+            self.running = message.script_finished == ForwardMsg.FINISHED_EARLY_FOR_RERUN
+            kept = {} if message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY else self._timers
+            self._timers = {**kept, **self._started}
         return kind == "script_finished" and message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY
 
 

@@ -4,13 +4,16 @@
 2. Else a look is taken again and again (`follow`) at its place: the first begins the measurement when it is cheap, and
    offers a button with its time when it is not; a later one has the page drawn anew when it has ended.
 3. It gives way to pages: it begins in a quiet moment, if there is one, and on a thread of low priority.
+4. What nobody looks at any more when its turn comes is not measured, but for what a visitor has asked for by a button.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,6 +31,8 @@ from visit.text.numbers import duration
 ONE_AT_A_TIME = threading.Lock()  # measurements wait for each other: what is drawn for others needs the processor, too
 WAITS_FOR_QUIET = 20.0  # seconds that a measurement waits for a moment in which nobody computes for a page
 UNASKED = 5.0  # seconds: what takes longer is measured when somebody asks
+LOOK_EVERY = 0.6  # seconds
+LEFT = 4.0  # seconds without a look, after which nobody looks at it: a page in the background looks once a second
 
 
 @dataclass(eq=False)
@@ -38,15 +43,28 @@ class Measuring:
     begun: threading.Lock = field(default_factory=threading.Lock)
     found: Any = None
     problem: Exception | None = None
+    looked: float = 0.0  # when somebody looked whether it is there
+
+    def ask(self, make: Callable[[], Any]) -> None:
+        """Start it, unless somebody has, and measure it whether somebody looks or not."""
+        self.looked = math.inf
+        self.begin(make)
+
+    def look(self) -> None:
+        """Somebody waits for it now."""
+        self.looked = max(self.looked, time.monotonic())
 
     def begin(self, make: Callable[[], Any]) -> None:
-        """Start it, unless somebody has."""
+        """Start it, unless somebody has. What nobody looks at when its turn comes can be begun again later."""
 
         def run() -> None:
             try:
                 with ONE_AT_A_TIME, told_panics("The model's library"):
                     _give_way()
-                    turns().quiet(WAITS_FOR_QUIET)
+                    turns().quiet(WAITS_FOR_QUIET if self._is_watched() else 0)
+                    if not self._is_watched():
+                        self.begun.release()
+                        return
                     with turns().aside():
                         self.found = make()
             except Exception as problem:  # it is shown where the result would stand
@@ -55,6 +73,9 @@ class Measuring:
 
         if self.begun.acquire(blocking=False):
             threading.Thread(target=run, daemon=True, name="measuring").start()
+
+    def _is_watched(self) -> bool:
+        return time.monotonic() - self.looked < LEFT
 
 
 def _give_way() -> None:
@@ -70,20 +91,22 @@ def measured(one: Measuring, make: Callable[[], Any], seconds: Callable[[], floa
     `seconds`: how long it will take; `what`: what is measured, as "what each head does".
     """
     if not one.ended.is_set():
-        look_again(0.6, _look_at_measuring, one, make, seconds, what)
+        one.look()
+        look_again(LOOK_EVERY, _look_at_measuring, one, make, seconds, what)
     elif one.problem is not None:
         st.caption(f"It could not be measured {what}: {plain(str(one.problem))}")
     return one.found
 
 
 def _look_at_measuring(one: Measuring, make: Callable[[], Any], seconds: Callable[[], float], what: str) -> None:
+    one.look()
     if one.ended.is_set():
         st.rerun()
     if not one.begun.locked():
         takes = seconds()
         if takes > UNASKED:
             st.button(f"Measure {what} (about {duration(takes)})", icon=":material/content_cut:",
-                      key=f"measure {what}", on_click=partial(one.begin, make))  # fmt: skip
+                      key=f"measure {what}", on_click=partial(one.ask, make))  # fmt: skip
             return
         one.begin(make)
     st.caption(f":material/hourglass_top: Measuring {what}…")
