@@ -21,6 +21,7 @@ from visit.cli import (
     neurons,
     paths,
     study,
+    trace,
 )
 from visit.errors import VisitError, told_panics
 
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         study,
         faithfulness,
         paths,
+        trace,
         lens,
         lesson,
         models,

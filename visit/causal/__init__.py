@@ -7,6 +7,7 @@ what the whole rest of the model makes of the change, and so the only number beh
 computed, and `triangle` all blocks from the changed one on. `effects` makes the map of a prompt with it: every head,
 neuron or memory value taken out one by one, for a tenth of what as many forward passes cost. `patching` puts another
 prompt's values into a run, place by place (`two_runs`), and says how far the answer goes towards that prompt's.
+`tracing` makes a subject unreadable and puts one state back at a time (`trace_plan`: what it is asked).
 `roles` names what heads do (mover, suppressor, …) by measured criteria, each with its number and threshold.
 `faithfulness` asks how much of the answer the most important parts bring back alone. `ablate` takes a list of edits
 (`activations.edits`) for one run and compares it with the clean one, `edit_ledger` checks what must hold of them, and

@@ -39,9 +39,12 @@ class Cost:
     bytes: int
 
     @property
+    def takes(self) -> str:
+        return f"about {duration(self.seconds)} and {size_text(self.bytes)} of memory"
+
+    @property
     def text(self) -> str:
-        takes = f"about {duration(self.seconds)} and {size_text(self.bytes)} of memory"
-        return f"{self.parts:,} parts, one at a time: {takes}."
+        return f"{self.parts:,} parts, one at a time: {self.takes}."
 
 
 def effects_cost(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from visit.text.numbers import percent
@@ -71,3 +73,12 @@ def _in_windows(table: pd.DataFrame, about: dict[str, object], lost: float) -> l
         place = f"“{visible(best['token'])}” (position {best['pos']})"
         parts.append(f"of {name} blocks {blocks} at {place} bring most back, to {percent(best['prob'])}")
     return [f"In windows of {about['window']} blocks: {'; '.join(parts)}."]
+
+
+def ledger_in_words(ledger: dict[str, Any]) -> str:
+    """ "All four checks hold: largest relative error 7e-07 (allowed 1e-04)." """
+    size = f"largest relative error {ledger['max_rel_error']:.0e} (allowed {ledger['tolerance']:.0e})"
+    failed = [one["name"].partition(":")[0] for one in ledger["checks"] if not one["holds"]]
+    if failed:
+        return f"A check FAILS ({'; '.join(failed)}): {size}. Do not trust these numbers."
+    return f"All four checks hold: {size}."
