@@ -3,7 +3,7 @@
 from functools import partial
 
 from visit import app as ui
-from visit.app import compare, guide_steps
+from visit.app import compare, guide_steps, patching, whatif
 
 ui.ensure_entrypoint("pages/compare.py")
 ui.heading("Compare", "What changes inside the model when the text changes?")
@@ -16,6 +16,9 @@ if not two.same:
     if ui.shows("apart"):
         with ui.part("apart"):
             compare.parting(two)
+    if ui.shows("patch"):
+        with ui.part("patch"):
+            patching.patch_b_into_a(patching.Sides(two.a, two.b, two.align), partial(whatif.with_changes, two.a))
     if ui.shows("answers"):
         with ui.part("answers"):
             compare.answers_in_numbers(two)

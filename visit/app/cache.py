@@ -372,6 +372,32 @@ def st_parting(
     return part(*st_pass(*a), *st_pass(*b), st_pairing(a, b, align), slice(first, last), lenses=lenses)
 
 
+@kept()
+def st_patch(
+    a: PassKey, b: PassKey, target: int, distractor: int, site: str, at: str, verify: int | None
+) -> Any:  # fmt: skip
+    """The map of patches of B into A. `verify`: by attribution, with so many measured; None: all measured."""
+    from visit.causal.patching import patch
+
+    method, count = ("exact", 0) if verify is None else ("attribution", verify)
+    (model, one), (_, other) = st_pass(*a), st_pass(*b)
+    return patch(model, one, other, site, at, method, count, target, distractor)  # type: ignore[arg-type]
+
+
+@kept()
+def st_patch_seconds(
+    a: PassKey, b: PassKey, target: int, distractor: int, site: str, at: str, verify: int | None = None
+) -> float:  # fmt: skip
+    """How long that will take here."""
+    from visit.causal.cost import patching_seconds
+    from visit.causal.patching import PatchingJob
+    from visit.causal.two_runs import two_runs
+
+    (model, one), (_, other) = st_pass(*a), st_pass(*b)
+    job = PatchingJob.of(two_runs(model, one, other, target, distractor), site, at)  # type: ignore[arg-type]
+    return patching_seconds(job, verify)
+
+
 # ---- heads, norms, neurons -------------------------------------------------------------------------------------------
 @kept()
 def st_heads(

@@ -228,6 +228,13 @@ class Compare:
     ] = ""
     view: Literal["graphs", "difference"] = control("graphs", "Two graphs", "The difference, B − A")
     apart: Literal["js", "apart", "cosine", "cosine_centred"] = "js"
+    patch: Literal["resid", "attn_out", "mlp_out", "heads", "heads_all"] = control(
+        "resid", "the stream before a block", "attention output", "MLP output", "heads at the last position",
+        "heads at every position",
+    )  # fmt: skip
+    patching: Literal["auto", "quick", "exact"] = control(
+        "auto", "as it takes least time", "quick: the largest measured", "all measured"
+    )
 
 
 @dataclass(frozen=True)

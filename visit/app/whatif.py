@@ -17,7 +17,7 @@ from visit.app.cache import (
 )  # fmt: skip
 from visit.app.graph_panel import opened_blocks, show
 from visit.app.prompt_bar import Subject
-from visit.app.state import choice, field, shown_errors, source_prompt, state
+from visit.app.state import choice, field, is_opened, session, shown_errors, source_prompt, state
 from visit.app.widgets import beside, downloads, plain, section, unfolding
 from visit.text.glossary import explain
 from visit.text.node_id import NodeId, part_name
@@ -43,11 +43,27 @@ def changes(subject: Subject) -> None:
                       on_click=partial(edit_list.store, []))  # fmt: skip
         if found is not None:
             _checked(found, refused)
+        if is_opened("patch") and any(one.how == "from" for one in listed):
+            st.button("Back to the map of patches", icon=":material/arrow_back:", key="edits_patch", type="tertiary",
+                      on_click=_to_the_map)  # fmt: skip
         if not listed:
             st.caption("Nothing yet: click a part in the map, the scatter or the table below, or name one.")
     edit_list.rows(lambda pos: _word_at(subject, pos), refused)
     if found is not None:
         _outcome(subject, found)
+
+
+def _to_the_map() -> None:
+    session().goto = "pages/compare.py"
+
+
+def with_changes(subject: Subject) -> None:
+    """What becomes of the prediction with the listed changes, and both flows: for a page that makes such a list."""
+    with st.spinner("Running the prompt with the changes…"):
+        found, refused = st_ablation(*subject.about, state().whatif.edits, source_prompt())
+    _verdict(subject, found, refused)
+    if found is not None:
+        _both_flows(subject)
 
 
 def _verdict(subject: Subject, found: Any, refused: dict[int, str]) -> None:

@@ -16,6 +16,7 @@ from visit.activations.forward import capture
 from visit.activations.record import Activations
 from visit.causal.block import run_block
 from visit.causal.effects import TOP_NEURONS, At, part_names
+from visit.causal.patching import PatchingJob
 from visit.causal.path_lines import PathLine, Receiver
 from visit.causal.trace_plan import restored_runs
 from visit.causal.triangle import BATCH_BYTES, run_bytes
@@ -106,6 +107,21 @@ def trace_cost(question: Question, subject: Sequence[int], samples: int, window:
     held = min(len(runs) * run_bytes(model, first, t), max(BATCH_BYTES, run_bytes(model, first, t)))
     logits = min(CHUNK_BYTES, len(runs) * model.d_vocab * model.wide.itemsize)
     return Cost(len(runs) * count, seconds, held + 3 * logits)
+
+
+def patching_seconds(job: PatchingJob, verify: int | None = None) -> float:
+    """About how long a map of patches takes: all its runs, or (`verify`) the quick map with that many of them.
+
+    Runs one block a few times, no forward pass. Source: ours.
+    """
+    question = job.runs.question
+    model, t, first = question.model, question.pos, job.runs.patched[0]
+    with torch.no_grad():
+        block, _ = _seconds(model, question.acts, t, t + 1 - first)
+    works = [(model.n_layers - cell.layer) * (t + 1 - (first if cell.pos is None else cell.pos)) for cell in job.items]
+    if verify is None:
+        return block * sum(works)
+    return block * (sum(sorted(works)[-verify:]) + BACKWARD * model.n_layers * len(question.acts.token_ids))
 
 
 def _seconds(model: Model, acts: Activations, t: int, count: int) -> tuple[float, float]:

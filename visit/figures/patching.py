@@ -54,15 +54,17 @@ def patch_grid(table: pd.DataFrame, chosen: str = "", of: Any = None) -> Grid:
 
 def _patch_cells(table: pd.DataFrame, site: str) -> pd.DataFrame:
     """A row a cell: what it is called, what it says, its colour."""
-    effects, exact = table["effect"].astype(float), table["exact"].astype(bool)
+    effects, same = table["effect"].astype(float), table["changed"] == 0
+    exact = table["exact"].astype(bool) & ~same
     return pd.DataFrame({
         "id": [f"{node}@{pos}" for node, pos in zip(table["id"], _edit_place(table), strict=True)],
         "place": [_place_of(row, site) for row in table.to_dict("records")],
-        "told": [moved(e, x) for e, x in zip(effects, exact, strict=True)],
+        "told": ["both runs hold the same there, so nothing changes" if s else moved(e, x)
+                 for e, x, s in zip(effects, exact, same, strict=True)],
         "effect": [number(e, True) for e in effects], "strength": effects.abs().clip(0, 1).fillna(0.0),
-        "hue": ["n" if e < 0 else "p" for e in effects],
+        "hue": ["n" if e <= -0.005 else "p" for e in effects],
         "text": [f"{e:.2f}".replace("-", "−") if abs(e) >= 0.005 else "" for e in effects],
-        "marked": exact & ~exact.all(),
+        "marked": exact & ~(exact | same).all(),
     })  # fmt: skip
 
 

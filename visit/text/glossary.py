@@ -46,6 +46,11 @@ GLOSSARY: dict[str, str] = {
     "target's logit is compared. Shown as what is lost without the part, so that it has the sign of a contribution.",
     "edit": "A change of one part of the pass: taken out, scaled, replaced by its mean or by what it is in the other "
     "prompt. The model then runs again with it, so that what follows is measured. Changes act together.",
+    "activation patching": "One value of prompt B is put where prompt A has its own, and everything after it is "
+    "computed anew. How far does the answer go from A’s (0) to B’s (1)? Near 1: this value alone carries B’s answer. "
+    "Single effects need not add up to 1.",
+    "attribution patching": "The estimate of all patches at once: how much B’s value differs from A’s, times what one "
+    "backward pass says of it. It misses what is saturated, so the largest are then measured, and marked.",
     "faithfulness": "A graph that shows few parts claims that they are what matters. Test: replace all others, and see "
     "how much of the answer the kept ones bring back; 0: as when all are replaced, 100 %: as it is.",
     "kl": "How far the whole prediction has moved, in bits: the Kullback–Leibler divergence of the changed prediction "
@@ -150,7 +155,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "unembedding", "logit", "logits", "probability", "rank", "entropy", "lens", "fitted lens", "carried parts",
         "intersection", "rbo", "js",
     ),
-    "Causes": ("contribution", "influence", "effect", "edit", "kl"),
+    "Causes": (
+        "contribution", "influence", "effect", "edit", "activation patching", "attribution patching", "kl",
+    ),
     "Checks": ("ledger", "faithfulness", "rest"),
     "On the screen": ("lens map", "parting map", "keep", "keep by", "layers"),
 }  # fmt: skip

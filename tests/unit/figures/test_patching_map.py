@@ -18,7 +18,8 @@ def sums(exact: bool = True, verified: tuple[tuple[int, int], ...] = ()) -> pd.D
     rows = [
         {"id": f"L{layer}.resid_pre", "layer": layer, "head": pd.NA, "pos": pos, "token": one,
          "pos_b": None if other is None else pos, "token_b": other,
-         "effect": float("nan") if effect is None else effect, "exact": exact or (layer, pos) in verified}
+         "effect": float("nan") if effect is None else effect, "exact": exact or (layer, pos) in verified,
+         "changed": 0 if pos == 0 or other is None else 4}
         for layer, line in enumerate(EFFECTS)
         for pos, (effect, (one, other)) in enumerate(zip(line, TOKENS, strict=True))
     ]  # fmt: skip
@@ -31,7 +32,8 @@ def of_heads(pos: int | None) -> pd.DataFrame:
     token = None if pos is None else " is"
     table = pd.DataFrame([
         {"id": f"L{layer}.head{head}", "layer": layer, "head": head, "pos": pos, "token": token, "pos_b": pos,
-         "token_b": token, "effect": 0.84 if (layer, head) == (1, 0) else -0.004, "exact": True}
+         "token_b": token, "effect": 0.84 if (layer, head) == (1, 0) else -0.004, "exact": True,
+         "changed": 4}
         for layer in range(2) for head in range(3)
     ]).astype({"pos": "Int64", "head": "Int64"})  # fmt: skip
     table.attrs = {"site": "heads", "at": "all" if pos is None else "last"}
@@ -57,7 +59,8 @@ def test_a_cell_says_which_value_stands_where_and_how_far_the_answer_moves():
     against = cell(sums(), 1, 3)
     assert against["c"] == f"n{round(0.21 * SHADES)}" and against["w"] == "−0.21" and against["f"] == 0
     assert "moves away from B’s, by 21 % of the way" in against["t"]
-    assert "the answer stays as it is" in cell(sums(), 1, 0)["t"] and not cell(sums(), 1, 0)["w"]
+    assert "the answer stays as it is" in cell(sums(), 2, 3)["t"]
+    assert "both runs hold the same there" in cell(sums(), 1, 0)["t"] and not cell(sums(), 1, 0)["w"]
     assert cell(sums(), 0, 3)["c"] == f"p{SHADES}", "what goes beyond B has the full colour, and its number"
     assert cell(sums(), 0, 3)["w"] == "1.05"
 
