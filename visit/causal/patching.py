@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, get_args
@@ -74,7 +74,7 @@ def patch(
     A row a place: `id` (the edit that does it: `visit.Edit(id, "from", source=B, pos=pos)`), `layer`, `head`, `pos` and
     `token` in A, `pos_b` and `token_b` of its partner; `effect` (missing where there is no partner), `exact` (whether
     it was patched, not estimated), `m` after the patch (logit of B's answer minus A's, before a soft-cap), `estimate`
-    (by attribution), `changed` (how many numbers the patch alters). `.attrs`: `m_a`, `m_b`, `target`, `distractor`,
+    (by attribution), `changed` (how many numbers the patch alters; where none, its effect is 0 without a run). `.attrs`: `m_a`, `m_b`, `target`, `distractor`,
     `alignment` (pairs of positions), `first_difference`, `notes`, `site`, `at`, `method`, what was run.
     Equal to full passes with the same edits within rounding. Raises `VisitError` for prompts without a common token or
     difference, equal answers, |m(B) − m(A)| < 0.1, records of edited runs or of another model. Source: causes section
@@ -101,7 +101,7 @@ class PatchingJob:
     site: PatchSite
     at: PatchAt
     items: list[Cell]  # to be patched exactly, by position and block
-    estimates: Float[Tensor, "layer place head"] | None = None  # effects by attribution, where that was asked for
+    estimates: np.ndarray | None = None  # effects by attribution [layer place head], where they were asked for
     moved: np.ndarray = field(default_factory=lambda: np.empty(0))  # m(patched) − m(A) of the items so far
 
     @classmethod
@@ -153,6 +153,7 @@ class PatchingJob:
         """The table of `patch`, of what has run."""
         runs = self.runs
         cells, moved = list(self.cells()), dict(zip(self.items, self.moved.tolist(), strict=False))
+        idle = 0.0 if self.whole else math.nan  # of what needs no run
         columns: dict[str, list[Any]] = {"id": [], "token": [], "pos_b": [], "token_b": [], "effect": [], "exact": [],
                                          "m": [], "estimate": [], "changed": []}  # fmt: skip
         for cell in cells:
@@ -160,9 +161,7 @@ class PatchingJob:
             changed = self.changed(cell)
             lone = cell.pos is not None and pos_b is None
             estimate = math.nan if self.estimates is None or lone else float(self._of(cell, self.estimates).sum())
-            m = runs.m_a + moved.get(cell, math.nan)
-            if not changed and not lone and self.estimates is None:
-                m = runs.m_a
+            m = runs.m_a + moved.get(cell, math.nan if changed or lone else idle)
             effect = (m - runs.m_a) / (runs.m_b - runs.m_a)
             row = (
                 f"L{cell.layer}.{_PATCHED_AT[self.site][2]}{'' if cell.head is None else cell.head}",
@@ -180,13 +179,18 @@ class PatchingJob:
         return table
 
     @property
+    def whole(self) -> bool:
+        """Whether no effect is an estimate."""
+        return self.estimates is None or len(self.moved) == sum(self.changed(cell) > 0 for cell in self.cells())
+
+    @property
     def meta(self) -> dict[str, Any]:
         """What the table is of."""
         runs = self.runs
         other = {f"{name}_b": value for name, value in runs.b.provenance.items()}
         return {
             **runs.question.meta, **other, "m_a": runs.m_a, "m_b": runs.m_b, "site": self.site, "at": self.at,
-            "method": "exact" if self.estimates is None else "attribution", "patched": len(self.moved),
+            "method": "exact" if self.whole else "attribution", "patched": len(self.moved),
             "alignment": [list(pair) for pair in sorted(runs.partners.items())],
             "first_difference": runs.first, "notes": runs.notes,
         }  # fmt: skip
@@ -205,15 +209,12 @@ class PatchingJob:
         return {i: n for n, i in enumerate(self.runs.patched)}
 
     @cached_property
-    def _counts(self) -> Float[Tensor, "layer place head"]:
-        """How many numbers differ between both runs, of every block and patched position, and head by head."""
-        return torch.stack([self._by_head(a != b).sum(-1) for a, b in both_sides(self.runs, self.site)])
+    def _counts(self) -> np.ndarray:
+        """How many numbers differ between both runs `[layer place head]`."""
+        return _by_head(self.runs, self.site, ((a != b).float() for a, b in both_sides(self.runs, self.site)))
 
-    def _by_head(self, x: Float[Tensor, "place width"]) -> Float[Tensor, "place head width"]:
-        return x.unflatten(1, (self.runs.question.model.n_heads if self.site == "heads" else 1, -1))
-
-    def _of(self, cell: Cell, numbers: Float[Tensor, "layer place head"]) -> Tensor:
-        """Those numbers that are of one place."""
+    def _of(self, cell: Cell, numbers: np.ndarray) -> np.ndarray:
+        """Those numbers `[layer place head]` that are of one patch."""
         at = [self._row[i] for i in self._places(cell)]
         return numbers[cell.layer, at, cell.head or 0]
 
@@ -233,11 +234,9 @@ class PatchingJob:
                 return
             cell = cells[order[n]]
             at = self._places(cell)
-            width = (
-                slice(None) if cell.head is None else slice(cell.head * model.d_head, (cell.head + 1) * model.d_head)
-            )
-            theirs = in_record(model, runs.b, quantity, cell.layer)[[runs.partners[i] for i in at], width]
-            value[[i - first for i in at], width] = theirs.to(value)
+            own = slice(None) if cell.head is None else slice(cell.head * model.d_head, (cell.head + 1) * model.d_head)
+            theirs = in_record(model, runs.b, quantity, cell.layer)[[runs.partners[i] for i in at], own]
+            value[[i - first for i in at], own] = theirs.to(value)
 
         layers = [cells[i].layer for i in order]
         m = answer_gap(question, joined_states(model, question.acts, layers, first, question.pos, write)).double()
@@ -256,12 +255,18 @@ def both_sides(runs: TwoRuns, site: PatchSite) -> Iterator[tuple[Tensor, Tensor]
         yield a, b
 
 
-# ---- to first order --------------------------------------------------------------------------------------------------
-def attributed(runs: TwoRuns, site: PatchSite) -> Float[Tensor, "layer place head"]:
-    """`Σ (b − a) · ∂m/∂a / (m(B) − m(A))` at every patched position, from one pass forward and one back on A.
+def _by_head(runs: TwoRuns, site: PatchSite, parts: Iterable[Float[Tensor, "place width"]]) -> np.ndarray:
+    """The sums `[layer place head]` of numbers of every block, a head at a time where heads are patched."""
+    heads = runs.question.model.n_heads if site == "heads" else 1
+    return torch.stack([part.unflatten(1, (heads, -1)).sum(-1) for part in parts]).double().cpu().numpy()
 
-    `head`: of one for the sums. The gradient of a head's `z` goes through W_O and through a post-norm that follows it,
-    whose length moves with it: nothing is held fixed. Source: causes section 13.
+
+# ---- to first order --------------------------------------------------------------------------------------------------
+def attributed(runs: TwoRuns, site: PatchSite) -> np.ndarray:
+    """`Σ (b − a) · ∂m/∂a / (m(B) − m(A))` `[layer place head]`, from one pass forward and one back on A.
+
+    `place`: the patched positions; `head`: one for the sums. The gradient of a head's `z` goes through W_O and through
+    the post-norm behind it, where there is one, whose factor moves as well. Source: causes section 13.
     """
     question = runs.question
     model = question.model
@@ -275,9 +280,8 @@ def attributed(runs: TwoRuns, site: PatchSite) -> Float[Tensor, "layer place hea
             g = found.mlp_out[layer - 1] if layer else entered
         else:
             g = getattr(found, site)[layer]
-        weighed = (b - a) * g[runs.patched]
-        parts.append(weighed.unflatten(1, (model.n_heads if site == "heads" else 1, -1)).sum(-1))
-    return torch.stack(parts).double() / (runs.m_b - runs.m_a)
+        parts.append((b - a) * g[runs.patched])
+    return _by_head(runs, site, parts) / (runs.m_b - runs.m_a)
 
 
 def _into_heads(question: Question, layer: int, g: Float[Tensor, "pos d_model"]) -> Float[Tensor, "pos width"]:

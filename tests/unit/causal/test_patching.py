@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from visit import Edit, VisitError, capture, load_model, patch
-from visit.causal.patching import PatchingJob
+from visit.causal.patching import PatchingJob, attributed
 from visit.causal.two_runs import two_runs
 
 FRANCE, JAPAN = "The capital of France is the city of", "The capital of Japan is the city of"
@@ -104,6 +104,18 @@ def test_a_job_stops_goes_on_and_shows_what_it_has(mini, monkeypatch):
     rest.load(part.state())
     rest.update(rest.items[10:])
     assert rest.snapshot()["effect"].tolist() == pytest.approx(whole.snapshot()["effect"].tolist(), abs=1e-6)
+
+
+def test_a_map_that_was_estimated_first_is_exact_when_all_is_patched(mini):
+    """What needs no run counts as measured with the last patch; before it, it is as the others an estimate."""
+    runs = two_runs(mini, FRANCE, JAPAN)
+    job = PatchingJob.of(runs, "mlp_out")
+    job.estimates = attributed(runs, "mlp_out")
+    job.update(job.items[:5])
+    part = job.snapshot()
+    assert part["exact"].sum() == 5 and part["effect"].notna().all() and part.attrs["method"] == "attribution"
+    job.update(job.items[5:])
+    assert job.snapshot()["exact"].all() and job.snapshot().attrs["method"] == "exact"
 
 
 def test_half_precision_is_measured_from_a_run_of_the_same_arithmetic():
