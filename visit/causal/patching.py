@@ -74,11 +74,11 @@ def patch(
     A row a place: `id` (the edit that does it: `visit.Edit(id, "from", source=B, pos=pos)`), `layer`, `head`, `pos` and
     `token` in A, `pos_b` and `token_b` of its partner; `effect` (missing where there is no partner), `exact` (whether
     it was patched, not estimated), `m` after the patch (logit of B's answer minus A's, before a soft-cap), `estimate`
-    (by attribution), `changed` (how many numbers the patch alters; where none, its effect is 0 without a run). `.attrs`: `m_a`, `m_b`, `target`, `distractor`,
-    `alignment` (pairs of positions), `first_difference`, `notes`, `site`, `at`, `method`, what was run.
-    Equal to full passes with the same edits within rounding. Raises `VisitError` for prompts without a common token or
-    difference, equal answers, |m(B) − m(A)| < 0.1, records of edited runs or of another model. Source: causes section
-    13.
+    (by attribution), `changed` (how many numbers the patch alters; where none, its effect is 0 without a run).
+    `.attrs`: `m_a`, `m_b`, `target`, `distractor`, `alignment` (pairs of positions), `first_difference`, `notes`,
+    `site`, `at`, `method`, `patched` (runs), what was run. Equal to full passes with the same edits within rounding.
+    Raises `VisitError` for prompts without a common token or difference, equal answers, |m(B) − m(A)| < 0.1, records of
+    edited runs or of another model. Source: causes section 13.
     """
     check_choice("method", method, get_args(Method))
     if isinstance(verify, bool) or not isinstance(verify, int) or verify < 0:
