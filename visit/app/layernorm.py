@@ -35,6 +35,7 @@ def chosen_site(subject: Subject) -> tuple[int | None, str, bool | None]:
         lens: Any = st.segmented_control("The lens", required=True, wrap=True, help=explain("lens"), **segments("lens"))
     if special := _what_norms(model.family):
         st.caption(special)
+    session().looked |= {"layer": None if norm == "final" else layer, "norm": norm}
     return (None if norm == "final" else layer), norm, (False if lens == "without" else None)
 
 

@@ -14,7 +14,7 @@ from visit.app.graph_panel import picture_file
 from visit.app.grid import as_table, grid
 from visit.app.live import say
 from visit.app.prompt_bar import Subject
-from visit.app.state import CONTROLS, change, choice, is_opened, segments, set_opened, state
+from visit.app.state import CONTROLS, change, choice, is_opened, segments, session, set_opened, state
 from visit.app.widgets import (
     beside,
     downloads,
@@ -62,14 +62,19 @@ def chosen_head(subject: Subject) -> Chosen:
     for text in (state().memory.head, state().graph.node):
         numbers = _layer_and_head(text)
         if numbers and numbers[0] < model.n_layers and numbers[1] < model.n_heads:
-            return Chosen(subject, *numbers)
+            return _looked_at(subject, *numbers)
     if state().memory.head:
         last = f"L{model.n_layers - 1}.head{model.n_heads - 1}"
         st.info(f"The link's head “{state().memory.head}” does not exist here (heads go up to {last}); "
                 "the strongest is shown.", icon=":material/link:")  # fmt: skip
     numbers = _layer_and_head(strongest_head(st_heads(*subject.about)))
     assert numbers
-    return Chosen(subject, *numbers)
+    return _looked_at(subject, *numbers)
+
+
+def _looked_at(subject: Subject, layer: int, head: int) -> Chosen:
+    session().looked |= {"layer": layer, "head": head}
+    return Chosen(subject, layer, head)
 
 
 def _layer_and_head(node: str) -> tuple[int, int] | None:

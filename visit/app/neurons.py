@@ -32,7 +32,8 @@ MOST_ACTIVE = 30  # neurons shown of a layer
 def chosen_layer(subject: Subject) -> int:
     """The layer of the address, else the last."""
     layer, last = state().layer, subject.model.n_layers - 1
-    return last if layer is None else min(last, layer)
+    session().looked["layer"] = last if layer is None else min(last, layer)
+    return int(session().looked["layer"])
 
 
 def chosen_neuron(subject: Subject) -> tuple[int, int] | None:

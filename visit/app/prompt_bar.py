@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -247,6 +248,7 @@ def asked_words(model: Model, acts: Activations, pos: int, side: str = "", notes
         (notes or st).warning("Target and distractor are one word; the distractor is left out.", icon=":material/edit:")
         distractor = None
     typed = acts.prompt if acts.chat is None else acts.chat.typed
+    session().looked["revision"] = model.revision if re.fullmatch("[0-9a-f]{40}", model.revision) else ""  # of the hub
     subject = Subject((model.name, typed), pos, target, distractor, ref(model), ref(acts))
     say(_in_short(subject, side))
     return subject

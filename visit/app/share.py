@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlencode, urlparse
@@ -10,8 +11,12 @@ from urllib.parse import urlencode, urlparse
 import streamlit as st
 
 from visit.app.guide import offer
+from visit.app.lens_choice import seen
+from visit.app.recipes import QUESTIONS, Looked, notebook, recipe
 from visit.app.state import address_params, change, session, state
-from visit.app.widgets import component
+from visit.app.widgets import component, plain
+from visit.models.catalog import display_name
+from visit.text.visible import visible
 
 QR_CHARACTERS = 600  # of a link: a code of more has squares too small for a telephone across a room
 _PROJECTOR = Path(__file__).with_name("projector.css")
@@ -46,6 +51,8 @@ def actions() -> None:
             return
         offer()
         _share_menu()
+        if session().page in QUESTIONS:
+            _code_menu()
         st.button("Projector", icon=":material/present_to_all:", key="projector", type="tertiary", on_click=change,
                   kwargs={"projector": True},
                   help="Large type and the main part of this page alone, for the front of a room.")  # fmt: skip
@@ -72,6 +79,27 @@ def _share_menu() -> None:
                     f"most {QR_CHARACTERS}). Copy it; a shorter prompt makes it shorter."
                 )
             component("share", _HTML)(key="share_link", data={"link": address, "code": code, "notes": notes})
+
+
+@st.fragment
+def _code_menu() -> None:
+    """The popover with what gives these numbers outside the app, made when it is opened."""
+    with st.popover("Code", icon=":material/code:", type="tertiary", key="code", on_change="rerun") as menu:
+        if menu.open:
+            page, now = session().page, state()
+            found = recipe(page, now, Looked(**session().looked, fitted=bool(seen(now.model)[0][0])))
+            assert found is not None
+            st.markdown("**On the command line**")
+            st.code(found.command, language="sh", wrap_lines=True) if found.command else st.caption(found.missing)
+            if found.steps:
+                st.markdown("**In Python**")
+                st.code(found.script, language="python", wrap_lines=True)
+                title = f"{plain(display_name(now.model))} on “{plain(visible(now.prompt))}”"
+                st.download_button(
+                    "Notebook", json.dumps(notebook(found, title, link()), ensure_ascii=False, indent=1),
+                    f"visit-{page}.ipynb", "application/x-ipynb+json", on_click="ignore", icon=":material/download:",
+                    key="code_notebook", help="The same lines, and what they are for. Run it for the drawings.",
+                )  # fmt: skip
 
 
 _THIS_COMPUTER = (

@@ -551,6 +551,7 @@ class Session:
     levels: dict[int, str] = dataclasses.field(default_factory=dict)  # of the blocks in the drawing
     look: dict[tuple[str, str], str] = dataclasses.field(default_factory=dict)  # two prompts → what to look for
     windows: dict[str, Any] = dataclasses.field(default_factory=dict)  # pager → what it is of
+    looked: dict[str, Any] = dataclasses.field(default_factory=dict)  # what the page chose itself: `recipes.Looked`
     card: tuple[int, int] | None = None  # the neuron whose card was last announced
     run_study: bool = False  # the run that the controls ask for is to be started
     later: list[Any] = dataclasses.field(default_factory=list)  # of visit.app.follow

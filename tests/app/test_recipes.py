@@ -1,0 +1,193 @@
+"""*Code*: the command and the lines of Python of a page give the numbers that the page shows."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shlex
+from dataclasses import replace
+
+import nbclient
+import nbformat
+import pandas as pd
+import pytest
+
+import visit
+from visit.__main__ import main
+from visit.app.recipes import QUESTIONS, Looked, listed_lines, notebook, recipe
+from visit.app.state import State, parse
+
+NAMES = "When Mary and John went to the store, John gave a drink to"
+
+
+def shown(page: str, address: dict[str, str] | None = None, **looked):
+    state, notes = parse(address or {})
+    assert not notes
+    return recipe(page, state, Looked(**looked))
+
+
+def ran(found) -> dict:
+    """What the script leaves behind."""
+    names: dict = {}
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(found.script, names)
+    assert out.getvalue()
+    return names
+
+
+def told(command: str) -> dict[str, pd.DataFrame]:
+    """The tables that the command prints."""
+    words = shlex.split(command)
+    assert words[:3] == ["python", "-m", "visit"]
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main([*words[3:], "--json"]) == 0
+    whole = json.loads(out.getvalue())
+    return {name: pd.DataFrame(rows) for name, rows in (whole.get("tables") or whole).items() if name != "meta"}
+
+
+def same(a: pd.DataFrame, b: pd.DataFrame, columns: list[str]) -> None:
+    for name in columns:
+        assert a[name].astype(float).to_numpy() == pytest.approx(
+            b[name].astype(float).to_numpy(), abs=1e-6, nan_ok=True
+        ), name
+
+
+ODD = {"prompt": 'He said "don\'t", and\nleft\\', "pos": "3"}
+
+
+def test_the_flow_page_as_command_and_as_code():
+    kept = {
+        "prompt": NAMES, "target": " Mary", "distractor": " John", "layers": "3-4", "heads": "3", "values": "80 %",
+        "neurons": "2,2", "rows": "all", "by": "contribution", "pin": "L4.head7,-L3.head0", "pos": "-2",
+    }  # fmt: skip
+    for address in ({}, kept, ODD):
+        found = shown("flow", address)
+        graph, table = ran(found)["graph"], told(found.command)["nodes"]
+        assert list(graph.nodes["id"]) == list(table["id"])
+        same(graph.nodes, table, ["norm", "contribution", "prob"])
+        assert graph.meta["prompt"] == address.get("prompt", State().prompt)
+
+
+def test_the_graph_of_the_recipe_is_that_of_the_page():
+    from visit.app import recipes
+
+    state, _ = parse({"heads": "2", "values": "1", "layers": "4"})
+    keep = eval(recipes._keep(state), {"visit": visit})
+    assert keep == visit.Keep(heads=2, values=1)
+
+
+def test_two_prompts_as_command_and_as_code():
+    found = shown("compare", {"prompt_b": "The capital of France is the city of", "layers": "4", "align": "3:3"})
+    result, table = ran(found)["found"], told(found.command)["changes"]
+    assert list(result.tables["changes"]["id"]) == list(table["id"])
+    same(result.tables["changes"], table, ["difference"])
+
+
+def test_one_word_for_one_side_is_said_not_to_be_a_command():
+    found = shown("compare", {"prompt_b": "a", "target_b": " Paris"})
+    assert not found.command
+    assert "one has its own" in found.missing
+    assert "target=' Paris'" in found.script
+
+
+def test_changes_as_command_and_as_code():
+    found = shown("whatif", {"edits": "L4.head1~zero@-1;!L2.mlp_out~zero@all"})
+    names, table = ran(found), told(found.command)
+    same(
+        names["changed"].table,
+        table["answers"] if "answers" in table else next(iter(table.values())),
+        ["before", "after"],
+    )
+    found = shown("whatif", {"edits": "L4.head1~scale0.5@all;L3.attn_out~scale0.5@all"})
+    same(ran(found)["changed"].table, next(iter(told(found.command).values())), ["before", "after"])
+    found = shown("whatif", {"edits": "L4.head1~from@all", "prompt_b": "The capital of Egypt is the city of"})
+    same(ran(found)["changed"].table, next(iter(told(found.command).values())), ["before", "after"])
+    found = shown("whatif", {"edits": "L4.head1~zero@-1;L3.head1~scale2@-1"})
+    assert not found.command
+    assert "differ" in found.missing
+    assert len(ran(found)["changed"].edits) == 2
+
+
+def test_every_part_as_command_and_as_code():
+    found = shown("whatif", {"units": "neurons", "replaced": "mean", "where": "all"})
+    effects, table = ran(found)["effects"], told(found.command)["effects"]
+    assert list(effects["node"]) == list(table["node"])
+    same(effects, table, ["d_logit", "contribution"])
+
+
+def test_memory_norm_and_neurons_as_command_and_as_code():
+    found = shown("memory", {"target": " Tokyo"}, layer=4, head=1)
+    same(ran(found)["memory"], told(found.command)["memory"], ["pattern", "contribution"])
+    found = shown("layernorm", {"lens": "without"}, layer=2, norm="ln2")
+    same(ran(found)["shift"], next(iter(told(found.command).values())), ["before_prob", "after_prob"])
+    found = shown("neurons", {"nsort": "contribution"}, layer=7)
+    table = next(iter(told(found.command).values()))
+    same(ran(found)["neurons"].head(10), table.head(10), ["coefficient", "contribution"])
+
+
+def test_a_study_as_code():
+    found = shown("study", {"count": "20", "figures": "2b", "k": "10", "blocks": "1,3-4", "draws": "20"})
+    assert ran(found)["study"].tables["2b"]["layer"].dropna().unique().tolist() == [1, 3, 4]
+    assert not found.command
+    whole = shown("study", {"count": "all", "figures": "2b"})
+    assert whole.command == "python -m visit study --prompts facts --figures 2b --out study"
+    assert not shown("study", {"set": "own"}).steps
+
+
+@pytest.mark.parametrize("page", QUESTIONS)
+def test_every_page_of_numbers_has_a_short_recipe_that_is_python(page):
+    found = shown(page, ODD, layer=1, head=2)
+    compile(found.script, page, "exec")
+    assert 3 <= listed_lines(found.steps) <= 16
+    if found.command:
+        assert "\n" not in shlex.split(found.command)[0]
+
+
+def test_pages_without_numbers_have_none():
+    assert recipe("glossary", State(), Looked()) is None
+
+
+def test_a_prompt_is_data():
+    for text in ('"; import os; os.abort() #', "$(touch /tmp/no)`id`", "--out=/etc/passwd", "-1", "'''"):
+        found = shown("flow", {"prompt": text})
+        assert ran(replace(found, steps=found.steps[:2] + found.steps[-1:]))["acts"].prompt == text
+        assert any(word in (text, f"--prompt={text}") for word in shlex.split(found.command))
+
+
+def test_chat_and_a_hub_revision_are_told():
+    state, _ = parse({"model": "org/model", "prompt": "hi", "chat": "1", "system": "be brief"})
+    found = recipe("flow", state, Looked(revision="a" * 40, fitted=True))
+    assert f"visit.load_model('org/model', revision='{'a' * 40}')" in found.script
+    assert "visit.chat_prompt(model, 'hi', system='be brief')" in found.script
+    assert "lens=lens" in found.script
+    assert "--chat --system 'be brief'" in found.command
+    assert f"--revision {'a' * 40}" in found.command
+    assert "--lens fitted" in found.command
+
+
+def test_the_notebook_runs_from_top_to_bottom_and_draws_the_page():
+    found = shown("flow", {"layers": "4"})
+    made = nbformat.from_dict(notebook(found, "visit-mini", "http://localhost/flow?layers=4"))
+    nbformat.validate(made)
+    done = nbclient.NotebookClient(made, timeout=240, kernel_name="python3").execute()
+    drawn = [out["data"] for cell in done.cells if cell.cell_type == "code" for out in cell.outputs if "data" in out]
+    assert [("sandbox=" in data.get("text/html", "")) for data in drawn] == [True, True]
+    graph = ran(found)["graph"]
+    assert "L4.head1" in graph.by_id
+
+
+def test_the_popover_of_a_page_holds_the_recipe_of_what_is_shown():
+    from pathlib import Path
+
+    from streamlit.testing.v1 import AppTest
+
+    app = AppTest.from_file(str(Path(visit.__file__).parents[1] / "streamlit_app.py"), default_timeout=120)
+    app.switch_page("pages/memory.py")
+    app.query_params["head"] = "L3.head2"
+    app.run()
+    session = app.session_state["visit"]
+    assert not app.exception
+    assert (session.looked["layer"], session.looked["head"]) == (3, 2)
+    found = recipe("memory", session.state, Looked(**session.looked))
+    assert found.command.endswith("--layer 3 --head 2")

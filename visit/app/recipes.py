@@ -1,0 +1,407 @@
+"""What a page shows as code: the command line that gives its numbers, and the lines of Python that do.
+
+A recipe is made from the state alone (which is what the address holds) and from what the page has chosen where the
+state leaves it open: a layer, a head, the lens. It needs no model, so that a page of a recording has it, too.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from visit.app.edit_list import Listed, parse_list
+from visit.app.state import State, amount
+from visit.models.catalog import LISTED, MINI
+from visit.runs.prompts import shipped_set
+
+QUESTIONS = {  # page → the heading of its notebook
+    "flow": "How does the model come to its answer?",
+    "compare": "What changes inside the model when the text changes?",
+    "whatif": "What would the model say without this part?",
+    "memory": "What does this head look at, and what does it fetch from there?",
+    "layernorm": "What does this norm do to the words?",
+    "neurons": "Which neurons are active here, and which words do they write?",
+    "study": "The paper's figures, on this model and these prompts",
+}
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a page looks at where its address leaves it open. `fitted`: states are read through the fitted lens;
+    `revision`: of a hub model, what was loaded."""
+
+    layer: int | None = None
+    head: int | None = None
+    norm: str = "ln1"
+    fitted: bool = False
+    revision: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One cell of a notebook: what it is for, its lines, and the names of what it shows (the last one as a drawing)."""
+
+    why: str
+    lines: tuple[str, ...]
+    shows: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """`command`: one line for a shell, empty where the command line cannot say it (`missing`: why, a sentence)."""
+
+    question: str
+    command: str
+    steps: tuple[Step, ...]
+    missing: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def script(self) -> str:
+        """All steps as one script, which prints what a notebook shows."""
+        lines = []
+        for step in self.steps:
+            lines += [*step.lines, *(f"print({_as_text(name)})" for name in step.shows)]
+        return "\n".join(lines) + "\n"
+
+
+def _as_text(name: str) -> str:
+    """What a script prints of a result that a notebook draws."""
+    return {"graph": "graph.nodes", "found": "found.tables['changes']"}.get(name, name)
+
+
+def recipe(page: str, now: State, looked: Looked) -> Recipe | None:
+    """The recipe of a page as it stands; None for a page that shows no numbers of a model."""
+    makers: dict[str, Callable[[State, Looked], tuple[str, list[Step], str]]] = {
+        "flow": _flow, "compare": _compare, "whatif": _whatif, "memory": _memory, "layernorm": _layernorm,
+        "neurons": _neurons, "study": _study,
+    }  # fmt: skip
+    if page not in makers:
+        return None
+    command, steps, missing = makers[page](now, looked)
+    return Recipe(QUESTIONS[page], command, tuple(steps), missing)
+
+
+# ---- what recipes share ----------------------------------------------------------------------------------------------
+def _command(name: str, *options: tuple[str, Any]) -> str:
+    """One line for a shell: options that are None, False or empty are left out."""
+    words = ["python", "-m", "visit", name]
+    for option, value in options:
+        if value is None or value is False or value == "":
+            continue
+        # a value that begins with a dash stands behind an equals sign
+        words += [f"--{option}"] if value is True else [f"--{option}={value}"] if str(value).startswith("-") else [
+            f"--{option}", str(value)
+        ]  # fmt: skip
+    return shlex.join(words)
+
+
+def _of_model(now: State, looked: Looked) -> list[tuple[str, Any]]:
+    revision = looked.revision if now.model not in LISTED or now.model == "" else ""
+    return [("model", None if now.model == MINI else now.model), ("revision", revision)]
+
+
+def _of_prompt(now: State) -> list[tuple[str, Any]]:
+    system = now.system if now.chat else ""
+    return [("prompt", now.prompt), ("chat", now.chat), ("system", system), ("pos", None if now.pos == -1 else now.pos),
+            ("target", now.target), ("distractor", now.distractor)]  # fmt: skip
+
+
+def _load(now: State, looked: Looked, name: str = "model", of: str = "") -> Step:
+    of = of or now.model
+    revision = f", revision={looked.revision!r}" if looked.revision and of == now.model and of not in LISTED else ""
+    return Step("The model.", ("import visit", "", f"{name} = visit.load_model({of!r}{revision})"))
+
+
+def _run(now: State, prompt: str, name: str = "acts", model: str = "model", edits: str = "") -> str:
+    text = repr(prompt)
+    if now.chat:
+        text = f"visit.chat_prompt({model}, {text}{f', system={now.system!r}' if now.system else ''})"
+    return f"{name} = visit.capture({model}, {text}{edits})"
+
+
+def _asked(now: State, side: str = "") -> dict[str, Any]:
+    """Position and words as arguments; what has its default is left out."""
+    values = {
+        "pos": now.compare.pos_b if side else now.pos,
+        "target": now.compare.target_b if side else now.target,
+        "distractor": now.compare.distractor_b if side else now.distractor,
+    }
+    return {name: value for name, value in values.items() if value not in ("", -1)}
+
+
+def _call(name: str, *first: str, **named: Any) -> str:
+    return f"{name}({', '.join([*first, *(f'{key}={value}' for key, value in named.items())])})"
+
+
+def _texts(named: dict[str, Any]) -> dict[str, str]:
+    return {key: repr(value) for key, value in named.items()}
+
+
+def _unlike(defaults: dict[str, Any], **values: Any) -> dict[str, Any]:
+    """What differs from its default."""
+    return {name: value for name, value in values.items() if value != defaults[name]}
+
+
+_KEPT = {
+    "heads": ("heads", None),
+    "values": ("values", 2),
+    "rows": ("attn_neurons", 12),
+    "neurons": ("mlp_neurons", 12),
+}
+
+
+def _keep(now: State) -> str:
+    """`visit.Keep(…)` with what differs from its defaults; empty where nothing does."""
+    graph = now.graph
+    chosen = {name: amount(getattr(graph, field)) for field, (name, _) in _KEPT.items()}
+    named = {name: chosen[name] for name, default in _KEPT.values() if chosen[name] != default}
+    if graph.by != "norm":
+        named["by"] = graph.by
+    if graph.pins:
+        named["pin"] = graph.pins
+    return _call("visit.Keep", **_texts(named)) if named else ""
+
+
+def _keep_options(now: State) -> list[tuple[str, Any]]:
+    graph, found = now.graph, []
+    for name, option in (("heads", "heads"), ("values", "values"), ("rows", "attn-neurons"), ("neurons", "neurons")):
+        value, default = amount(getattr(graph, name)), _KEPT[name][1]
+        if value != default:
+            text = "all" if value is None else ",".join(map(str, value)) if isinstance(value, tuple) else value
+            found.append((option, text))
+    return [*found, ("by", None if graph.by == "norm" else graph.by), *(("pin", pin) for pin in graph.pins)]
+
+
+def _layers(now: State) -> tuple[str, str]:
+    """The blocks asked for: as an option, and as an argument."""
+    text = now.graph.layers.strip()
+    if text.lower() in ("", "all"):
+        return "", ""
+    return ",".join(part.strip() for part in text.split(",")), repr(_listed(text))
+
+
+def _listed(ranges: str) -> list[int]:
+    """`"0,3-5"` as numbers."""
+    ends = [part.strip().split("-") for part in ranges.split(",")]
+    return [n for first, *last in ends for n in range(int(first), int(last[0] if last else first) + 1)]
+
+
+def _lens(looked: Looked) -> list[str]:
+    return ["from visit.lenses.linear import fitted_lens", "lens = fitted_lens(model)"] if looked.fitted else []
+
+
+# ---- the pages -------------------------------------------------------------------------------------------------------
+def _flow(now: State, looked: Looked) -> tuple[str, list[Step], str]:
+    option, layers = _layers(now)
+    lens = {"lens": "lens"} if looked.fitted else {}
+    carry = {"carry_parts": "True"} if looked.fitted and now.graph.carried else {}
+    named = {**({"layers": layers} if layers else {}), **_texts(_asked(now)),
+             **({"keep": keep} if (keep := _keep(now)) else {}), **lens, **carry}  # fmt: skip
+    command = _command(
+        "graph", *_of_model(now, looked), *_of_prompt(now), ("layers", option), ("lens", "fitted" if lens else ""),
+        ("components", "fitted" if carry else ""), *_keep_options(now),
+    )  # fmt: skip
+    target = {"target": repr(now.target)} if now.target else {}
+    steps = [
+        _load(now, looked), Step("One forward pass, every vector of it kept.", (_run(now, now.prompt), *_lens(looked))),
+        Step("What the stream reads after every block.",
+             (f"lens_map = {_call('visit.lens_map', 'model', 'acts', **target, **lens)}",), ("lens_map",)),
+        Step("The flow graph: every sum adds up, what is not drawn stands in nodes called rest.",
+             (f"graph = {_call('visit.build_flow_graph', 'model', 'acts', **named)}",), ("graph",)),
+    ]  # fmt: skip
+    return command, steps, ""
+
+
+def _compare(now: State, looked: Looked) -> tuple[str, list[Step], str]:
+    both, option = now.compare, _layers(now)
+    prompt_b, model_b = both.prompt_b or now.prompt, both.model_b or now.model
+    two = model_b != now.model
+    lens = {"lens": "lens"} if looked.fitted else {}
+    keep, layers = _keep(now), ({"layers": option[1]} if option[1] else {})
+    graphs = []
+    for side, name, model in (("", "a", "model"), ("b", "b", "model_b" if two else "model")):
+        named = {**layers, **_texts(_asked(now, side)), **({"keep": "keep"} if keep else {}), **lens}
+        graphs.append(f"graph_{name} = {_call('visit.build_flow_graph', model, f'acts_{name}', **named)}")
+    paired, asked = [], []
+    if both.align:
+        other = "model_b" if two else "model"
+        paired = [
+            "from visit.analyses.token_alignment import pair, parse_fixes",
+            f"pairing = pair(model, acts_a, {other}, acts_b, parse_fixes({both.align!r}))",
+        ]
+        asked = ["pairing"]
+    words = [(name, (getattr(now, name), getattr(both, f"{name}_b"))) for name in ("target", "distractor")]
+    sides: list[tuple[str, Any]] = [("prompt", now.prompt), ("prompt", prompt_b)]
+    if two:
+        sides += [("model", now.model), ("model", model_b)]
+    elif now.model != MINI:
+        sides.append(("model", now.model))
+    if (now.pos, both.pos_b) != (-1, -1):
+        sides += [("pos", now.pos), ("pos", both.pos_b)]
+    missing = ""
+    for name, (a, b) in words:
+        if a and b:
+            sides += [(name, a), (name, b)]
+        elif a or b:
+            missing = f"The command line takes a {name} for both prompts or for none; here one has its own."
+    command = _command(
+        "compare", *sides, ("chat", now.chat), ("system", now.system if now.chat else ""), ("layers", option[0]),
+        ("align", both.align), ("lens", "fitted" if lens else ""), *_keep_options(now),
+    )  # fmt: skip
+    loads = [*_load(now, looked).lines, *([f"model_b = visit.load_model({model_b!r})"] if two else [])]
+    steps = [
+        Step("The model." if not two else "The two models.", tuple(loads)),
+        Step("Two forward passes.", (
+            _run(now, now.prompt, "acts_a"), _run(now, prompt_b, "acts_b", "model_b" if two else "model"),
+            *_lens(looked),
+        )),
+        Step("Their graphs, and what differs: B − A.", (
+            *([f"keep = {keep}"] if keep else []), *graphs, *paired,
+            f"found = {_call('visit.compare', 'graph_a', 'graph_b', *asked)}",
+        ), ("found",)),
+    ]  # fmt: skip
+    return ("" if missing else command), steps, missing
+
+
+def _whatif(now: State, looked: Looked) -> tuple[str, list[Step], str]:
+    on = [one for one in parse_list(now.whatif.edits) if one.on]
+    source = now.compare.prompt_b or "The capital of France is the city of"
+    asked, needs = _texts(_asked(now)), any(one.how in ("from", "add") for one in on)
+    made = [_edit(one) for one in on]
+    steps = [_load(now, looked), Step("The pass as it is.", (_run(now, now.prompt),))]
+    if on:
+        lines = ([f"other = {_run(now, source).removeprefix('acts = ')}"] if needs else []) + [
+            "edits = [", *(f"    {one}," for one in made), "]",
+            f"changed = {_call('visit.ablate', 'model', 'acts', 'edits', **asked)}",
+        ]  # fmt: skip
+        steps.append(
+            Step("The same pass with these changes, and what becomes of the answer.", tuple(lines), ("changed.table",))
+        )
+    one_by_one = now.whatif
+    more = _unlike({"how": "zero", "at": "last", "nodes": "heads"}, how=one_by_one.replaced, at=one_by_one.where,
+                   nodes="neurons" if one_by_one.units == "neurons" else "heads")  # fmt: skip
+    which = "The most influential neurons" if "nodes" in more else "Every head"
+    effects = _call("visit.effects", "model", "acts", **_texts(more), **asked)
+    steps.append(
+        Step(f"{which} taken out, one by one: what is lost without it.", (f"effects = {effects}",), ("effects",))
+    )
+    if not on:
+        return _command("effects", *_of_model(now, looked), *_of_prompt(now), *more.items()), steps, ""
+    hows, places = {(one.how, one.factor) for one in on}, {one.at for one in on}
+    last = {str(now.pos), "-1"} if now.pos == -1 else {str(now.pos)}
+    if len(hows) > 1 or len(places) > 1 or not places <= {"all", *last}:
+        return "", steps, "The command line changes all parts in one way and at one place; these changes differ."
+    how, factor = next(iter(hows))
+    if how == "mean":
+        return "", steps, "The command line takes the mean over a set of prompts; here it is that of this prompt."
+    command = _command(
+        "ablate", *_of_model(now, looked), *_of_prompt(now), *(("node", one.node) for one in on),
+        ("how", {"zero": "", "from": "resample"}.get(how, how)),
+        ("factor", f"{factor:g}" if how in ("scale", "add") else ""),
+        ("at", "" if places == {"all"} else "last"), ("with", source if needs else ""),
+        ("continue", now.whatif.more if now.whatif.more != "0" else ""),
+    )  # fmt: skip
+    return command, steps, ""
+
+
+def _edit(one: Listed) -> str:
+    source = {"from": "other", "add": "(other, acts)"}.get(one.how)
+    named = {**({"source": source} if source else {}), **({} if one.at == "all" else {"pos": one.at}),
+             **({"factor": f"{one.factor:g}"} if one.how in ("scale", "add") else {})}  # fmt: skip
+    return _call("visit.Edit", repr(one.node), repr(one.how), **named)
+
+
+def _memory(now: State, looked: Looked) -> tuple[str, list[Step], str]:
+    command = _command(
+        "memory", *_of_model(now, looked), *_of_prompt(now), ("layer", looked.layer), ("head", looked.head)
+    )
+    memory = _call("visit.head_memory", "model", "acts", str(looked.layer), str(looked.head), **_texts(_asked(now)))
+    return command, [
+        _load(now, looked), Step("One forward pass.", (_run(now, now.prompt),)),
+        Step(f"What L{looked.layer} H{looked.head} recalls: a row a position; the rows add up to the head.",
+             (f"memory = {memory}",), ("memory",)),
+    ], ""  # fmt: skip
+
+
+def _layernorm(now: State, looked: Looked) -> tuple[str, list[Step], str]:
+    plain = now.norms.lens == "without"
+    options = [one for one in _of_prompt(now) if one[0] != "distractor"]
+    command = _command("layernorm", *_of_model(now, looked), *options, ("layer", looked.layer),
+                       ("norm", looked.norm if looked.norm != "ln1" else ""), ("no-final-norm", plain))  # fmt: skip
+    asked = {name: value for name, value in _asked(now).items() if name != "distractor"}
+    named = {**({"norm": repr(looked.norm)} if looked.norm != "ln1" else {}), **_texts(asked),
+             **({"final_norm": "False"} if plain else {})}  # fmt: skip
+    return command, [
+        _load(now, looked), Step("One forward pass.", (_run(now, now.prompt),)),
+        Step("What the norm does to the words, step by step.",
+             (f"shift = {_call('visit.token_shift', 'model', 'acts', str(looked.layer), **named)}",), ("shift",)),
+    ], ""  # fmt: skip
+
+
+def _neurons(now: State, looked: Looked) -> tuple[str, list[Step], str]:
+    by = now.neurons.nsort
+    missing = "" if now.neurons.kind == "mlp" else "The command line ranks MLP neurons; here rows of W_O are listed."
+    command = _command("neurons", *_of_model(now, looked), *_of_prompt(now), ("layer", looked.layer), ("top", 30),
+                       ("by", by if by != "norm" else ""))  # fmt: skip
+    kind = {} if now.neurons.kind == "mlp" else {"kind": repr(now.neurons.kind)}
+    named = {"top": "30", **({"by": repr(by)} if by != "norm" else {}), **_texts(_asked(now))}
+    active = _call("active_neurons", "model", "acts", str(looked.layer), **kind, **named)
+    lines = "from visit.analyses.neurons import active_neurons", f"neurons = {active}"
+    return ("" if missing else command), [
+        _load(now, looked), Step("One forward pass.", (_run(now, now.prompt),)),
+        Step("The most active neurons of this layer, and what they read and write.", lines, ("neurons",)),
+    ], missing  # fmt: skip
+
+
+def _study(now: State, looked: Looked) -> tuple[str, list[Step], str]:
+    asked = now.studies
+    if now.set == "own":
+        return "", [], "These prompts are your own: save them as a file, and name it behind --prompts."
+    have = len(shipped_set(now.set, now.model).rows)
+    few = 0 if asked.count == "all" or int(asked.count) >= have else int(asked.count)
+    figures = tuple(filter(None, asked.figures.split(",")))
+    names = {"values": "ranks", **{name: name for name in ("k", "sources", "correct", "second", "draws", "seed")}}
+    usual = {"k": 50, "values": None, "sources": 3, "correct": "split", "second": "rbo", "draws": 1000, "seed": 0}
+    own = _unlike(usual, **{name: getattr(asked, field) for name, field in names.items()})
+    own |= {"figures": figures} if figures else {}
+    blocks = {"layers": _listed(asked.blocks)} if asked.blocks else {}
+    command = _command(
+        "study", *_of_model(now, looked), ("prompts", now.set), ("layers", asked.blocks),
+        *({**own, "figures": asked.figures}).items(), ("out", "study"),
+    )  # fmt: skip
+    prompts = f"prompts = named_prompts({now.set!r}, model.name)" + (f".spread({few})" if few else "")
+    steps = [
+        _load(now, looked),
+        Step("The prompts.", ("from visit.runs.prompts import named_prompts", prompts)),
+        Step("The figures: this is long work.",
+             (f"study = {_call('visit.study', 'model', 'prompts', **_texts(own | blocks))}",), ("study.verdicts",)),
+    ]  # fmt: skip
+    missing = f"The command line takes the first prompts of a set; here {few} are spread over it." if few else ""
+    return ("" if few else command), steps, missing
+
+
+def notebook(recipe: Recipe, title: str, address: str) -> dict[str, Any]:
+    """The recipe as a Jupyter notebook (format 4.5): prose, code, and the drawings when it is run."""
+    cells: list[dict[str, Any]] = []
+
+    def cell(kind: str, text: str) -> None:
+        extra: dict[str, Any] = {} if kind == "markdown" else {"execution_count": None, "outputs": []}
+        cells.append({"cell_type": kind, "id": f"c{len(cells)}", "metadata": {}, "source": text, **extra})
+
+    about = f"# {recipe.question}\n\n{title}"
+    if recipe.command:
+        about += f"\n\nOn the command line:\n\n```sh\n{recipe.command}\n```"
+    cell("markdown", about + (f"\n\n[The page it was made from]({address})" if address else ""))
+    for step in recipe.steps:
+        cell("markdown", step.why)
+        cell("code", "\n".join([*step.lines, *step.shows]))
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+
+
+def listed_lines(steps: Sequence[Step]) -> int:
+    """How many lines of Python a recipe has."""
+    return sum(len(step.lines) + len(step.shows) for step in steps)
