@@ -57,6 +57,10 @@ _HOME = {
     "ablate": "causal.ablate",
     "edit_ledger": "causal.edit_ledger",
     "continuation": "causal.continuation",
+    "Recording": "files.recording",
+    "save_recording": "files.record_run",
+    "load_recording": "files.recording",
+    "check_recording": "files.recording_check",
 }
 
 __all__ = ["__version__", *_HOME]

@@ -20,6 +20,7 @@ from visit.cli import (
     models,
     neurons,
     paths,
+    record,
     study,
     trace,
 )
@@ -54,16 +55,17 @@ def main(arguments: list[str] | None = None) -> int:
 VALUED = ("--pin", "--prompt", "--with", "--system", "--target", "--distractor", "--sender-pos", "--receiver-pos")
 
 
+_MAY_DASH = (
+    "--pin", "--prompt", "--with", "--system", "--target", "--distractor", "--sender-pos", "--receiver-pos",
+    "--compare", "--target-b", "--distractor-b", "--pos-b",
+)  # fmt: skip
+
+
 def _joined(arguments: list[str]) -> list[str]:
     """`--pin -L1.head3` as `--pin=-L1.head3`."""
     joined: list[str] = []
     for argument in arguments:
-        if (
-            joined
-            and joined[-1]
-            in ("--pin", "--prompt", "--with", "--system", "--target", "--distractor", "--sender-pos", "--receiver-pos")
-            and argument.startswith("-")
-        ):
+        if joined and joined[-1] in _MAY_DASH and argument.startswith("-"):
             joined[-1] += f"={argument}"
         else:
             joined.append(argument)
@@ -82,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         layernorm,
         neurons,
         study,
+        record,
         faithfulness,
         paths,
         trace,

@@ -167,10 +167,17 @@ def compare(graph_a: FlowGraph, graph_b: FlowGraph, pairing: Pairing | None = No
     pairing = pairing or pair_tokens(graph_a.meta["tokens"], graph_b.meta["tokens"])
     a, b, kept = complete(graph_a, graph_b, pairing)
     asked = [_question_of(graph) for graph in (graph_a, graph_b)]
+    answers = target_ranks(*asked) if None not in asked else None  # type: ignore[arg-type]
+    return comparison_of(a, b, pairing, kept, answers)
+
+
+def comparison_of(
+    a: FlowGraph, b: FlowGraph, pairing: Pairing, kept: dict[Side, set[str]], answers: pd.DataFrame | None
+) -> Comparison:
+    """The comparison of two graphs that have each other's nodes. `kept`: what the pruning of either side keeps."""
     pairs = _pairs(a, b, pairing, kept)
     counts = Counter(one.status for one in pairs.values())
     meta = {**a.meta, "b": b.meta, "counts": dict(counts.most_common()), "difference": "B − A"}
-    answers = target_ranks(*asked) if None not in asked else None  # type: ignore[arg-type]
     return Comparison(a, b, pairing, pairs, _link_pairs(a, b, pairing), answers, meta)
 
 

@@ -1,0 +1,249 @@
+"""A recording gives back what was computed: the same tables, the same drawing, without the model and without torch."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from models import small
+from recordings import FRANCE, JAPAN, recorded, tampered, use_all
+
+import visit
+from visit.analyses import attention_memory, divergence, graph_difference, heads, neurons, norms, overlap, overview
+from visit.analyses.token_alignment import pair
+from visit.drawing.pair import difference_picture
+from visit.exact.ledger import model_ledger
+from visit.files.flow_page import flow_svg
+from visit.files.recorded_values import StoredValues, WrittenValues, from_plain, read_table, to_plain, write_table
+from visit.files.recording import PATTERN_STEP, NotRecorded, load_recording
+from visit.narrate.comparison import contrast_parts
+from visit.narrate.flow import gathered, story_of
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def mini():
+    return visit.load_model("visit-mini")
+
+
+@pytest.fixture(scope="module")
+def acts(mini):
+    return visit.capture(mini, JAPAN)
+
+
+@pytest.fixture(scope="module")
+def recording():
+    return load_recording(recorded())
+
+
+def same(found: pd.DataFrame, live: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(found, live.reset_index(drop=True), check_exact=True)
+
+
+def test_every_table_is_exactly_the_one_that_was_computed(recording, mini, acts):
+    run, target = recording.runs[0], int(acts.logits[-1].argmax())
+    about = (7, target, None)
+    memory = attention_memory.head_memory(mini, acts, 4, 1, *about, k=5)
+    live = {
+        "lens_map": overview.lens_map(mini, acts, target),
+        "heads": heads.head_map(mini, acts, *about, influence=True),
+        "life 3": attention_memory.value_life(mini, acts, 3, target, pos=7),
+        "alignment": overlap.alignment_scores(mini, acts, 7),
+        "norm ln1 5": norms.token_shift(mini, acts, 5, "ln1", 7, target),
+        "norm final": norms.token_shift(mini, acts, None, "final", 7, target),
+        "norm layers": norms.target_shifts(mini, acts, 7, target),
+        "neurons 5": neurons.active_neurons(mini, acts, 5, 7, top=30, target=target),
+        "effects": visit.effects(mini, acts, "heads", 7, target),
+    }
+    for key, table in live.items():
+        same(run.result(key), table)
+    summary, rows = run.result("memory L4.head1")
+    same(rows, memory)
+    assert summary == attention_memory.head_summary(mini, acts, 4, 1, *about)
+    assert str(run.result("effects").attrs) == str(live["effects"].attrs)
+    facts = gathered(mini, acts, *about)
+    assert run.result("story") == story_of(facts) == story_of(run.result("facts"))
+    assert run.result("moves") == overview.block_moves(mini, acts, *about)
+    last = run.result("predictions").query("pos == 7").reset_index(drop=True)
+    same(last[["token", "id", "prob"]], overview.predictions(mini, acts, 7))
+    assert last["target_prob"][0] == pytest.approx(run.result("lens_map")["prob"].iloc[-1], rel=1e-5)
+
+
+def test_what_is_asked_of_the_prompt_is_there(recording, mini, acts):
+    run = recording.runs[0]
+    assert (run.prompt, run.token_ids, run.tokens) == (JAPAN, acts.token_ids, acts.tokens)
+    assert run.words[run.target] == " Tokyo" and run.message is None and run.distractor is None
+    assert recording.prompts == (JAPAN, FRANCE) and recording.meta["note"] == "of a test"
+    assert recording.model.n_layers == mini.n_layers and recording.model.family is mini.family
+    same(recording.ledger, model_ledger(mini))
+
+
+def test_a_pattern_is_right_to_half_a_step(recording, acts):
+    live = acts.pattern.numpy()
+    assert recording.runs[0].pattern.shape == live.shape
+    assert np.abs(recording.runs[0].pattern - live).max() <= PATTERN_STEP / 2 + 1e-7
+
+
+def test_the_drawing_of_a_recorded_graph_is_the_live_one(recording, mini, acts):
+    live = visit.build_flow_graph(mini, acts)
+    found = recording.graph
+    assert list(found.by_id.values()) == list(live.by_id.values()) and found.links == live.links
+    for detail in ("states", "words", "everything"):
+        assert visit.draw(found, detail) == visit.draw(live, detail)
+    assert flow_svg(found, "dark") == flow_svg(live, "dark")
+    assert {type(key) for key in found.meta["windows"]} <= {int} and found.meta["keep"] == live.meta["keep"]
+
+
+def test_two_prompts_are_compared_as_they_were(recording, mini, acts):
+    other = visit.capture(mini, FRANCE)
+    pairing = pair(mini, acts, mini, other)
+    graphs = [visit.build_flow_graph(mini, run) for run in (acts, other)]
+    live = visit.compare(*graphs, pairing)
+    found = recording.pair.result("compare")
+    assert recording.pair.result("pairing") == pairing and found.pairs == live.pairs and found.links == live.links
+    assert found.meta["counts"] == live.meta["counts"]
+    for name, table in live.tables.items():
+        same(found.tables[name], table)
+    one, two = (visit.draw(difference_picture(both)[0], "words") for both in (found, live))
+    assert one == two
+    apart = divergence.part(mini, acts, mini, other, pairing)
+    same(recording.pair.result("parting"), apart)
+    asked = [graph_difference._question_of(graph) for graph in graphs]
+    singles = graph_difference.single_parts(*asked, pairing)
+    same(recording.pair.result("single parts"), singles)
+    assert recording.pair.result("contrast") == contrast_parts(live, apart, singles)
+
+
+def test_what_is_not_recorded_is_said(recording):
+    with pytest.raises(NotRecorded, match=r"'life 99' is not in this recording"):
+        recording.runs[0].result("life 99")
+
+
+def test_all_keys_can_be_asked_for_and_all_tables_have_names(recording):
+    run = recording.runs[0]
+    keys = list(run.results)
+    assert {"memory L0.head0", "norm ln2 7", "neurons 0", "life 0", "graph"} <= set(keys)
+    assert {"nodes", "edges", "b/nodes", "pair/changes", "memory", "ledger"} <= set(recording.tables)
+    memory = recording.tables["memory"]
+    assert memory["of"].nunique() == 64 and len(memory) == 64 * 9
+
+
+READ = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "transformers", "streamlit"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Blocked())
+import visit
+recording = visit.load_recording(sys.argv[1])
+for run in recording.runs:
+    for key in run.results:
+        run.result(key)
+assert recording.tables and recording.pair.result("compare").tables and recording.runs[0].pattern.shape[0] == 8
+from visit.narrate.flow import story_of
+story_of(recording.runs[0].result("facts"))
+from visit.files.flow_page import difference_file, flow_html
+flow_html(recording.graph)
+difference_file(recording.pair.result("compare"), "svg")
+sys.stdout.write(visit.draw(recording.graph, "words"))
+"""
+
+
+def test_a_recording_is_read_and_drawn_where_there_is_no_torch(tmp_path, mini, acts):
+    (tmp_path / "run.visit").write_bytes(recorded())
+    done = subprocess.run([sys.executable, "-c", READ, str(tmp_path / "run.visit")], capture_output=True, cwd=ROOT)
+    assert not done.returncode, done.stderr.decode()
+    assert done.stdout.decode() == visit.draw(visit.build_flow_graph(mini, acts), "words")
+
+
+def test_edits_layers_and_pruning_are_those_that_were_asked_for(mini):
+    out, edits = io.BytesIO(), [visit.Edit("L4.head1")]
+    keep = visit.Keep(heads=(2, 1), values=1, mlp_neurons=0.5, by="influence", pin=("L4.head1",))
+    visit.save_recording(out, mini, JAPAN, distractor=" Paris", layers="3-5", keep=keep, edits=edits, memory=2)
+    found = load_recording(out.getvalue())
+    live = visit.build_flow_graph(
+        mini, visit.capture(mini, JAPAN, edits=edits), layers="3-5", distractor=" Paris", keep=keep
+    )
+    assert visit.draw(found.graph, "everything") == visit.draw(live, "everything")
+    assert found.meta["edits"][0]["node"] == "L4.head1" and "influence" in found.graph.nodes
+    assert len([key for key in found.runs[0].results if key.startswith("memory ")]) == 2
+    with pytest.raises(visit.VisitError, match="edited run"):
+        found.check(mini)
+
+
+@pytest.mark.parametrize("values", [
+    pd.DataFrame({"a": [0.1, np.nan], "b": pd.array([1, None], "Int64"), "c": [True, False], "d": ["x", None]}),
+    pd.DataFrame({"a": [["x", "y"], None, []], "b": [[1.0], [], None]}, dtype=object),
+    pd.DataFrame({"a": pd.Series([1, "x", None], dtype=object), "b": [2**40, -1, 0], "c": [1e-40, 1 / 3, 1e300]}),
+    pd.DataFrame({"a": pd.Series([], dtype=float), "b": pd.Series([], dtype="str"), "c": pd.Series([], dtype=object)}),
+    pd.DataFrame({"lone": pd.Series(["\udce9", "\u2028<script>"], dtype=object), "big": [70000, 1]}),
+])  # fmt: skip
+def test_a_column_comes_back_with_its_type_and_every_bit(values):
+    out = WrittenValues()
+    layout = write_table(out, "t", values)
+    pd.testing.assert_frame_equal(
+        read_table(StoredValues(list(out.texts), out.arrays), "t", layout), values, check_exact=True
+    )
+
+
+def test_what_stands_as_json_comes_back_as_it_was():
+    value = {"a": (1, None, [True, "x"]), 3: {"$": 1.5}, "b": {}, "c": {1: (2,)}}
+    assert from_plain(to_plain(value)) == value
+    assert np.isnan(from_plain(to_plain({"e": float("nan")}))["e"])
+    with pytest.raises(TypeError, match="does not hold object"):
+        to_plain(object())
+
+
+# ---- replayed --------------------------------------------------------------------------------------------------------
+def test_a_recording_of_this_model_holds(recording, mini):
+    found = recording.check(mini, k=30, seed=3)
+    assert len(found) == 30 and found.attrs["holds"] and found.attrs["same_model"] and found.attrs["largest"] < 1e-5
+    assert set(found["run"]) == {0, 1}
+    assert set(recording.check(mini, 8, seed=1)["node"]) != set(recording.check(mini, 8, seed=2)["node"])
+
+
+def test_another_model_is_told(recording):
+    with pytest.raises(visit.VisitError, match="Load the model that it is of"):
+        recording.check(small("gpt2"))
+
+
+def test_an_edited_number_is_told_by_the_replay(mini):
+    """Whoever edits a number can make the sums fit again, and cannot make the model compute it."""
+
+    def edit(content, arrays):
+        norms = arrays["a/graph/nodes/norm"].copy()
+        norms[:] *= 1.02
+        arrays["a/graph/nodes/norm"] = norms
+
+    found = load_recording(tampered(edit)).check(mini, 20)
+    assert not found.attrs["holds"] and (found.loc[~found["holds"], "run"] == 0).all()
+    assert set(found.loc[~found["holds"], "number"]) == {"norm"}
+
+
+def test_an_edited_word_is_told_by_the_replay(mini):
+    def edit(content, arrays):
+        content["texts"][content["texts"].index(" Tokyo")] = " Osaka"
+
+    found = load_recording(tampered(edit)).check(mini, 60)
+    told = found[~found["holds"]]
+    assert len(told) and set(told["recorded"]) == {" Osaka"} and set(told["replayed"]) == {" Tokyo"}
+
+
+@pytest.mark.parametrize("name", ["gpt_neo", "neox", "gemma2", "olmo2", "opt-without-final-norm"])
+def test_every_kind_of_block_is_recorded_and_drawn_alike(name):
+    """Parallel blocks, norms after a sub-layer, windows, rotation: in float64, which keeps its digits."""
+    model, out = small(name), io.BytesIO()
+    visit.save_recording(out, model, [3, 1, 4, 1, 5], target=9, memory=3, effects=True)
+    found = load_recording(out.getvalue())
+    use_all(found)
+    live = visit.build_flow_graph(model, visit.capture(model, [3, 1, 4, 1, 5]), target=9)
+    assert list(found.graph.by_id.values()) == list(live.by_id.values())
+    assert visit.draw(found.graph, "everything") == visit.draw(live, "everything")
+    assert found.check(model, 10).attrs["largest"] < 1e-12
