@@ -52,12 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 # options whose value may begin with a dash
-VALUED = ("--pin", "--prompt", "--with", "--system", "--target", "--distractor", "--sender-pos", "--receiver-pos")
-
-
-_MAY_DASH = (
+VALUED = (
     "--pin", "--prompt", "--with", "--system", "--target", "--distractor", "--sender-pos", "--receiver-pos",
-    "--compare", "--target-b", "--distractor-b", "--pos-b",
+    "--compare", "--target-b", "--distractor-b",
 )  # fmt: skip
 
 
@@ -65,7 +62,7 @@ def _joined(arguments: list[str]) -> list[str]:
     """`--pin -L1.head3` as `--pin=-L1.head3`."""
     joined: list[str] = []
     for argument in arguments:
-        if joined and joined[-1] in _MAY_DASH and argument.startswith("-"):
+        if joined and joined[-1] in VALUED and argument.startswith("-"):
             joined[-1] += f"={argument}"
         else:
             joined.append(argument)
