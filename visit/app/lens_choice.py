@@ -44,7 +44,8 @@ def seen(*models: str) -> tuple[Seen, ...]:
     fitted = wanted == "fitted" or (
         wanted == "auto" and any(f.lens is not None and reads_little(f.lens) for f in found)
     )
-    if not fitted or any(f.lens is None for f in found):
+    session().looked["fitted"] = fitted and all(f.lens is not None for f in found)
+    if not session().looked["fitted"]:
         return (PLAIN,) * len(models)
     return tuple((f.key, state().graph.carried) for f in found)
 

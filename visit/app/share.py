@@ -11,7 +11,6 @@ from urllib.parse import urlencode, urlparse
 import streamlit as st
 
 from visit.app.guide import offer
-from visit.app.lens_choice import seen
 from visit.app.recipes import QUESTIONS, Looked, notebook, recipe
 from visit.app.state import address_params, change, session, state
 from visit.app.widgets import component, plain
@@ -87,7 +86,7 @@ def _code_menu() -> None:
     with st.popover("Code", icon=":material/code:", type="tertiary", key="code", on_change="rerun") as menu:
         if menu.open:
             page, now = session().page, state()
-            found = recipe(page, now, Looked(**session().looked, fitted=bool(seen(now.model)[0][0])))
+            found = recipe(page, now, Looked(**session().looked))
             assert found is not None
             st.markdown("**On the command line**")
             st.code(found.command, language="sh", wrap_lines=True) if found.command else st.caption(found.missing)
