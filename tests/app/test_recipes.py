@@ -15,7 +15,7 @@ import pytest
 
 import visit
 from visit.__main__ import main
-from visit.app.recipes import QUESTIONS, Looked, listed_lines, notebook, recipe
+from visit.app.recipes import HEADINGS, Looked, listed_lines, notebook, recipe
 from visit.app.state import State, parse
 
 NAMES = "When Mary and John went to the store, John gave a drink to"
@@ -73,7 +73,7 @@ def test_the_graph_of_the_recipe_is_that_of_the_page():
     from visit.app import recipes
 
     state, _ = parse({"heads": "2", "values": "1", "layers": "4"})
-    keep = eval(recipes._keep(state), {"visit": visit})
+    keep = eval(recipes._keep_call(state), {"visit": visit})
     assert keep == visit.Keep(heads=2, values=1)
 
 
@@ -135,7 +135,7 @@ def test_a_study_as_code():
     assert not shown("study", {"set": "own"}).steps
 
 
-@pytest.mark.parametrize("page", QUESTIONS)
+@pytest.mark.parametrize("page", HEADINGS)
 def test_every_page_of_numbers_has_a_short_recipe_that_is_python(page):
     found = shown(page, ODD, layer=1, head=2)
     compile(found.script, page, "exec")

@@ -16,7 +16,7 @@ from visit.app.state import State, amount
 from visit.models.catalog import LISTED, MINI
 from visit.runs.prompts import shipped_set
 
-QUESTIONS = {  # page → the heading of its notebook
+HEADINGS = {  # page → the heading of its notebook
     "flow": "How does the model come to its answer?",
     "compare": "What changes inside the model when the text changes?",
     "whatif": "What would the model say without this part?",
@@ -40,7 +40,7 @@ class Looked:
 
 
 @dataclass(frozen=True)
-class Step:
+class Lines:
     """One cell of a notebook: what it is for, its lines, and the names of what it shows (the last one as a drawing)."""
 
     why: str
@@ -54,7 +54,7 @@ class Recipe:
 
     question: str
     command: str
-    steps: tuple[Step, ...]
+    steps: tuple[Lines, ...]
     missing: str = ""
     notes: tuple[str, ...] = field(default=())
 
@@ -63,25 +63,26 @@ class Recipe:
         """All steps as one script, which prints what a notebook shows."""
         lines = []
         for step in self.steps:
-            lines += [*step.lines, *(f"print({_as_text(name)})" for name in step.shows)]
+            lines += [*step.lines, *(f"print({_printed(name)})" for name in step.shows)]
         return "\n".join(lines) + "\n"
 
 
-def _as_text(name: str) -> str:
+def _printed(name: str) -> str:
     """What a script prints of a result that a notebook draws."""
     return {"graph": "graph.nodes", "found": "found.tables['changes']"}.get(name, name)
 
 
 def recipe(page: str, now: State, looked: Looked) -> Recipe | None:
     """The recipe of a page as it stands; None for a page that shows no numbers of a model."""
-    makers: dict[str, Callable[[State, Looked], tuple[str, list[Step], str]]] = {
-        "flow": _flow, "compare": _compare, "whatif": _whatif, "memory": _memory, "layernorm": _layernorm,
-        "neurons": _neurons, "study": _study,
+    makers: dict[str, Callable[[State, Looked], tuple[str, list[Lines], str]]] = {
+        "flow": _flow_recipe, "compare": _compare_recipe, "whatif": _whatif_recipe, "memory": _memory_recipe,
+        "layernorm": _layernorm_recipe,
+        "neurons": _neurons_recipe, "study": _study_recipe,
     }  # fmt: skip
     if page not in makers:
         return None
     command, steps, missing = makers[page](now, looked)
-    return Recipe(QUESTIONS[page], command, tuple(steps), missing)
+    return Recipe(HEADINGS[page], command, tuple(steps), missing)
 
 
 # ---- what recipes share ----------------------------------------------------------------------------------------------
@@ -109,20 +110,20 @@ def _of_prompt(now: State) -> list[tuple[str, Any]]:
             ("target", now.target), ("distractor", now.distractor)]  # fmt: skip
 
 
-def _load(now: State, looked: Looked, name: str = "model", of: str = "") -> Step:
+def _load_step(now: State, looked: Looked, name: str = "model", of: str = "") -> Lines:
     of = of or now.model
     revision = f", revision={looked.revision!r}" if looked.revision and of == now.model and of not in LISTED else ""
-    return Step("The model.", ("import visit", "", f"{name} = visit.load_model({of!r}{revision})"))
+    return Lines("The model.", ("import visit", "", f"{name} = visit.load_model({of!r}{revision})"))
 
 
-def _run(now: State, prompt: str, name: str = "acts", model: str = "model", edits: str = "") -> str:
+def _captured(now: State, prompt: str, name: str = "acts", model: str = "model", edits: str = "") -> str:
     text = repr(prompt)
     if now.chat:
         text = f"visit.chat_prompt({model}, {text}{f', system={now.system!r}' if now.system else ''})"
     return f"{name} = visit.capture({model}, {text}{edits})"
 
 
-def _asked(now: State, side: str = "") -> dict[str, Any]:
+def _arguments(now: State, side: str = "") -> dict[str, Any]:
     """Position and words as arguments; what has its default is left out."""
     values = {
         "pos": now.compare.pos_b if side else now.pos,
@@ -136,7 +137,7 @@ def _call(name: str, *first: str, **named: Any) -> str:
     return f"{name}({', '.join([*first, *(f'{key}={value}' for key, value in named.items())])})"
 
 
-def _texts(named: dict[str, Any]) -> dict[str, str]:
+def _reprs(named: dict[str, Any]) -> dict[str, str]:
     return {key: repr(value) for key, value in named.items()}
 
 
@@ -145,7 +146,7 @@ def _unlike(defaults: dict[str, Any], **values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value != defaults[name]}
 
 
-_KEPT = {
+_KEEP_FIELDS = {
     "heads": ("heads", None),
     "values": ("values", 2),
     "rows": ("attn_neurons", 12),
@@ -153,22 +154,22 @@ _KEPT = {
 }
 
 
-def _keep(now: State) -> str:
+def _keep_call(now: State) -> str:
     """`visit.Keep(…)` with what differs from its defaults; empty where nothing does."""
     graph = now.graph
-    chosen = {name: amount(getattr(graph, field)) for field, (name, _) in _KEPT.items()}
-    named = {name: chosen[name] for name, default in _KEPT.values() if chosen[name] != default}
+    chosen = {name: amount(getattr(graph, field)) for field, (name, _) in _KEEP_FIELDS.items()}
+    named = {name: chosen[name] for name, default in _KEEP_FIELDS.values() if chosen[name] != default}
     if graph.by != "norm":
         named["by"] = graph.by
     if graph.pins:
         named["pin"] = graph.pins
-    return _call("visit.Keep", **_texts(named)) if named else ""
+    return _call("visit.Keep", **_reprs(named)) if named else ""
 
 
 def _keep_options(now: State) -> list[tuple[str, Any]]:
     graph, found = now.graph, []
     for name, option in (("heads", "heads"), ("values", "values"), ("rows", "attn-neurons"), ("neurons", "neurons")):
-        value, default = amount(getattr(graph, name)), _KEPT[name][1]
+        value, default = amount(getattr(graph, name)), _KEEP_FIELDS[name][1]
         if value != default:
             text = "all" if value is None else ",".join(map(str, value)) if isinstance(value, tuple) else value
             found.append((option, text))
@@ -180,10 +181,10 @@ def _layers(now: State) -> tuple[str, str]:
     text = now.graph.layers.strip()
     if text.lower() in ("", "all"):
         return "", ""
-    return ",".join(part.strip() for part in text.split(",")), repr(_listed(text))
+    return ",".join(part.strip() for part in text.split(",")), repr(_layer_list(text))
 
 
-def _listed(ranges: str) -> list[int]:
+def _layer_list(ranges: str) -> list[int]:
     """`"0,3-5"` as numbers."""
     ends = [part.strip().split("-") for part in ranges.split(",")]
     return [n for first, *last in ends for n in range(int(first), int(last[0] if last else first) + 1)]
@@ -194,36 +195,37 @@ def _lens(looked: Looked) -> list[str]:
 
 
 # ---- the pages -------------------------------------------------------------------------------------------------------
-def _flow(now: State, looked: Looked) -> tuple[str, list[Step], str]:
+def _flow_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
     option, layers = _layers(now)
     lens = {"lens": "lens"} if looked.fitted else {}
     carry = {"carry_parts": "True"} if looked.fitted and now.graph.carried else {}
-    named = {**({"layers": layers} if layers else {}), **_texts(_asked(now)),
-             **({"keep": keep} if (keep := _keep(now)) else {}), **lens, **carry}  # fmt: skip
+    named = {**({"layers": layers} if layers else {}), **_reprs(_arguments(now)),
+             **({"keep": keep} if (keep := _keep_call(now)) else {}), **lens, **carry}  # fmt: skip
     command = _command(
         "graph", *_of_model(now, looked), *_of_prompt(now), ("layers", option), ("lens", "fitted" if lens else ""),
         ("components", "fitted" if carry else ""), *_keep_options(now),
     )  # fmt: skip
     target = {"target": repr(now.target)} if now.target else {}
     steps = [
-        _load(now, looked), Step("One forward pass, every vector of it kept.", (_run(now, now.prompt), *_lens(looked))),
-        Step("What the stream reads after every block.",
+        _load_step(now, looked),
+        Lines("One forward pass, every vector of it kept.", (_captured(now, now.prompt), *_lens(looked))),
+        Lines("What the stream reads after every block.",
              (f"lens_map = {_call('visit.lens_map', 'model', 'acts', **target, **lens)}",), ("lens_map",)),
-        Step("The flow graph: every sum adds up, what is not drawn stands in nodes called rest.",
+        Lines("The flow graph: every sum adds up, what is not drawn stands in nodes called rest.",
              (f"graph = {_call('visit.build_flow_graph', 'model', 'acts', **named)}",), ("graph",)),
     ]  # fmt: skip
     return command, steps, ""
 
 
-def _compare(now: State, looked: Looked) -> tuple[str, list[Step], str]:
+def _compare_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
     both, option = now.compare, _layers(now)
     prompt_b, model_b = both.prompt_b or now.prompt, both.model_b or now.model
     two = model_b != now.model
     lens = {"lens": "lens"} if looked.fitted else {}
-    keep, layers = _keep(now), ({"layers": option[1]} if option[1] else {})
+    keep, layers = _keep_call(now), ({"layers": option[1]} if option[1] else {})
     graphs = []
     for side, name, model in (("", "a", "model"), ("b", "b", "model_b" if two else "model")):
-        named = {**layers, **_texts(_asked(now, side)), **({"keep": "keep"} if keep else {}), **lens}
+        named = {**layers, **_reprs(_arguments(now, side)), **({"keep": "keep"} if keep else {}), **lens}
         graphs.append(f"graph_{name} = {_call('visit.build_flow_graph', model, f'acts_{name}', **named)}")
     paired, asked = [], []
     if both.align:
@@ -251,14 +253,14 @@ def _compare(now: State, looked: Looked) -> tuple[str, list[Step], str]:
         "compare", *sides, ("chat", now.chat), ("system", now.system if now.chat else ""), ("layers", option[0]),
         ("align", both.align), ("lens", "fitted" if lens else ""), *_keep_options(now),
     )  # fmt: skip
-    loads = [*_load(now, looked).lines, *([f"model_b = visit.load_model({model_b!r})"] if two else [])]
+    loads = [*_load_step(now, looked).lines, *([f"model_b = visit.load_model({model_b!r})"] if two else [])]
     steps = [
-        Step("The model." if not two else "The two models.", tuple(loads)),
-        Step("Two forward passes.", (
-            _run(now, now.prompt, "acts_a"), _run(now, prompt_b, "acts_b", "model_b" if two else "model"),
+        Lines("The model." if not two else "The two models.", tuple(loads)),
+        Lines("Two forward passes.", (
+            _captured(now, now.prompt, "acts_a"), _captured(now, prompt_b, "acts_b", "model_b" if two else "model"),
             *_lens(looked),
         )),
-        Step("Their graphs, and what differs: B − A.", (
+        Lines("Their graphs, and what differs: B − A.", (
             *([f"keep = {keep}"] if keep else []), *graphs, *paired,
             f"found = {_call('visit.compare', 'graph_a', 'graph_b', *asked)}",
         ), ("found",)),
@@ -266,27 +268,27 @@ def _compare(now: State, looked: Looked) -> tuple[str, list[Step], str]:
     return ("" if missing else command), steps, missing
 
 
-def _whatif(now: State, looked: Looked) -> tuple[str, list[Step], str]:
+def _whatif_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
     on = [one for one in parse_list(now.whatif.edits) if one.on]
     source = now.compare.prompt_b or "The capital of France is the city of"
-    asked, needs = _texts(_asked(now)), any(one.how in ("from", "add") for one in on)
+    asked, needs = _reprs(_arguments(now)), any(one.how in ("from", "add") for one in on)
     made = [_edit(one) for one in on]
-    steps = [_load(now, looked), Step("The pass as it is.", (_run(now, now.prompt),))]
+    steps = [_load_step(now, looked), Lines("The pass as it is.", (_captured(now, now.prompt),))]
     if on:
-        lines = ([f"other = {_run(now, source).removeprefix('acts = ')}"] if needs else []) + [
+        lines = ([f"other = {_captured(now, source).removeprefix('acts = ')}"] if needs else []) + [
             "edits = [", *(f"    {one}," for one in made), "]",
             f"changed = {_call('visit.ablate', 'model', 'acts', 'edits', **asked)}",
         ]  # fmt: skip
         steps.append(
-            Step("The same pass with these changes, and what becomes of the answer.", tuple(lines), ("changed.table",))
+            Lines("The same pass with these changes, and what becomes of the answer.", tuple(lines), ("changed.table",))
         )
     one_by_one = now.whatif
     more = _unlike({"how": "zero", "at": "last", "nodes": "heads"}, how=one_by_one.replaced, at=one_by_one.where,
                    nodes="neurons" if one_by_one.units == "neurons" else "heads")  # fmt: skip
     which = "The most influential neurons" if "nodes" in more else "Every head"
-    effects = _call("visit.effects", "model", "acts", **_texts(more), **asked)
+    effects = _call("visit.effects", "model", "acts", **_reprs(more), **asked)
     steps.append(
-        Step(f"{which} taken out, one by one: what is lost without it.", (f"effects = {effects}",), ("effects",))
+        Lines(f"{which} taken out, one by one: what is lost without it.", (f"effects = {effects}",), ("effects",))
     )
     if not on:
         return _command("effects", *_of_model(now, looked), *_of_prompt(now), *more.items()), steps, ""
@@ -314,49 +316,49 @@ def _edit(one: Listed) -> str:
     return _call("visit.Edit", repr(one.node), repr(one.how), **named)
 
 
-def _memory(now: State, looked: Looked) -> tuple[str, list[Step], str]:
+def _memory_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
     command = _command(
         "memory", *_of_model(now, looked), *_of_prompt(now), ("layer", looked.layer), ("head", looked.head)
     )
-    memory = _call("visit.head_memory", "model", "acts", str(looked.layer), str(looked.head), **_texts(_asked(now)))
+    memory = _call("visit.head_memory", "model", "acts", str(looked.layer), str(looked.head), **_reprs(_arguments(now)))
     return command, [
-        _load(now, looked), Step("One forward pass.", (_run(now, now.prompt),)),
-        Step(f"What L{looked.layer} H{looked.head} recalls: a row a position; the rows add up to the head.",
+        _load_step(now, looked), Lines("One forward pass.", (_captured(now, now.prompt),)),
+        Lines(f"What L{looked.layer} H{looked.head} recalls: a row a position; the rows add up to the head.",
              (f"memory = {memory}",), ("memory",)),
     ], ""  # fmt: skip
 
 
-def _layernorm(now: State, looked: Looked) -> tuple[str, list[Step], str]:
+def _layernorm_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
     plain = now.norms.lens == "without"
     options = [one for one in _of_prompt(now) if one[0] != "distractor"]
     command = _command("layernorm", *_of_model(now, looked), *options, ("layer", looked.layer),
                        ("norm", looked.norm if looked.norm != "ln1" else ""), ("no-final-norm", plain))  # fmt: skip
-    asked = {name: value for name, value in _asked(now).items() if name != "distractor"}
-    named = {**({"norm": repr(looked.norm)} if looked.norm != "ln1" else {}), **_texts(asked),
+    asked = {name: value for name, value in _arguments(now).items() if name != "distractor"}
+    named = {**({"norm": repr(looked.norm)} if looked.norm != "ln1" else {}), **_reprs(asked),
              **({"final_norm": "False"} if plain else {})}  # fmt: skip
     return command, [
-        _load(now, looked), Step("One forward pass.", (_run(now, now.prompt),)),
-        Step("What the norm does to the words, step by step.",
+        _load_step(now, looked), Lines("One forward pass.", (_captured(now, now.prompt),)),
+        Lines("What the norm does to the words, step by step.",
              (f"shift = {_call('visit.token_shift', 'model', 'acts', str(looked.layer), **named)}",), ("shift",)),
     ], ""  # fmt: skip
 
 
-def _neurons(now: State, looked: Looked) -> tuple[str, list[Step], str]:
+def _neurons_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
     by = now.neurons.nsort
     missing = "" if now.neurons.kind == "mlp" else "The command line ranks MLP neurons; here rows of W_O are listed."
     command = _command("neurons", *_of_model(now, looked), *_of_prompt(now), ("layer", looked.layer), ("top", 30),
                        ("by", by if by != "norm" else ""))  # fmt: skip
     kind = {} if now.neurons.kind == "mlp" else {"kind": repr(now.neurons.kind)}
-    named = {"top": "30", **({"by": repr(by)} if by != "norm" else {}), **_texts(_asked(now))}
+    named = {"top": "30", **({"by": repr(by)} if by != "norm" else {}), **_reprs(_arguments(now))}
     active = _call("active_neurons", "model", "acts", str(looked.layer), **kind, **named)
     lines = "from visit.analyses.neurons import active_neurons", f"neurons = {active}"
     return ("" if missing else command), [
-        _load(now, looked), Step("One forward pass.", (_run(now, now.prompt),)),
-        Step("The most active neurons of this layer, and what they read and write.", lines, ("neurons",)),
+        _load_step(now, looked), Lines("One forward pass.", (_captured(now, now.prompt),)),
+        Lines("The most active neurons of this layer, and what they read and write.", lines, ("neurons",)),
     ], missing  # fmt: skip
 
 
-def _study(now: State, looked: Looked) -> tuple[str, list[Step], str]:
+def _study_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
     asked = now.studies
     if now.set == "own":
         return "", [], "These prompts are your own: save them as a file, and name it behind --prompts."
@@ -367,17 +369,17 @@ def _study(now: State, looked: Looked) -> tuple[str, list[Step], str]:
     usual = {"k": 50, "values": None, "sources": 3, "correct": "split", "second": "rbo", "draws": 1000, "seed": 0}
     own = _unlike(usual, **{name: getattr(asked, field) for name, field in names.items()})
     own |= {"figures": figures} if figures else {}
-    blocks = {"layers": _listed(asked.blocks)} if asked.blocks else {}
+    blocks = {"layers": _layer_list(asked.blocks)} if asked.blocks else {}
     command = _command(
         "study", *_of_model(now, looked), ("prompts", now.set), ("layers", asked.blocks),
         *({**own, "figures": asked.figures}).items(), ("out", "study"),
     )  # fmt: skip
     prompts = f"prompts = named_prompts({now.set!r}, model.name)" + (f".spread({few})" if few else "")
     steps = [
-        _load(now, looked),
-        Step("The prompts.", ("from visit.runs.prompts import named_prompts", prompts)),
-        Step("The figures: this is long work.",
-             (f"study = {_call('visit.study', 'model', 'prompts', **_texts(own | blocks))}",), ("study.verdicts",)),
+        _load_step(now, looked),
+        Lines("The prompts.", ("from visit.runs.prompts import named_prompts", prompts)),
+        Lines("The figures: this is long work.",
+             (f"study = {_call('visit.study', 'model', 'prompts', **_reprs(own | blocks))}",), ("study.verdicts",)),
     ]  # fmt: skip
     missing = f"The command line takes the first prompts of a set; here {few} are spread over it." if few else ""
     return ("" if few else command), steps, missing
@@ -402,6 +404,6 @@ def notebook(recipe: Recipe, title: str, address: str) -> dict[str, Any]:
     return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
 
 
-def listed_lines(steps: Sequence[Step]) -> int:
+def listed_lines(steps: Sequence[Lines]) -> int:
     """How many lines of Python a recipe has."""
     return sum(len(step.lines) + len(step.shows) for step in steps)

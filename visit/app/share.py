@@ -11,7 +11,7 @@ from urllib.parse import urlencode, urlparse
 import streamlit as st
 
 from visit.app.guide import offer
-from visit.app.recipes import QUESTIONS, Looked, notebook, recipe
+from visit.app.recipes import HEADINGS, Looked, notebook, recipe
 from visit.app.state import address_params, change, session, state
 from visit.app.widgets import component, plain
 from visit.models.catalog import display_name
@@ -50,7 +50,7 @@ def actions() -> None:
             return
         offer()
         _share_menu()
-        if session().page in QUESTIONS:
+        if session().page in HEADINGS:
             _code_menu()
         st.button("Projector", icon=":material/present_to_all:", key="projector", type="tertiary", on_click=change,
                   kwargs={"projector": True},
