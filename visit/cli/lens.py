@@ -73,7 +73,7 @@ def run_fit(options: argparse.Namespace) -> int:
     tokens = TOKENS if options.tokens is None else options.tokens
     lens = fit_lens(model, tokens, text, options.seed, progress)
     print(f"A lens for {model.name}, {lens.name}.")
-    _table(lens.report)
+    _lens_table(lens.report)
     print(f"wrote {lens.save(options.out or lens_path(model))}", file=sys.stderr)
     return 0
 
@@ -101,7 +101,7 @@ def run_report(options: argparse.Namespace) -> int:
         f"block {lens.plain_from} on; this one more often than habit would from block {lens.readable_from} on.\n"
     )
     for table in tables.values():
-        _table(table)
+        _lens_table(table)
     return 0
 
 
@@ -150,7 +150,7 @@ def _text(file: Path) -> str:
         raise VisitError(f"--text {str(file)!r} is no text in UTF-8.") from problem
 
 
-def _table(table: Any) -> None:
+def _lens_table(table: Any) -> None:
     from visit.files.tables import to_text
 
     print(to_text(table), end="\n\n")

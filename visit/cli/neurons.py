@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
         return _search(options, model)
     if options.prompt is not None:
         return _active_of_prompt(options, model)
-    return _statistics_of_set(options, model) if options.prompts is not None else _card(options, model)
+    return _statistics_of_set(options, model) if options.prompts is not None else _neuron_card(options, model)
 
 
 def _neuron_meta(model: Any) -> dict[str, Any]:
@@ -187,7 +187,7 @@ _UNPRINTED = (
 )
 
 
-def _card(options: argparse.Namespace, model: Any) -> int:
+def _neuron_card(options: argparse.Namespace, model: Any) -> int:
     from visit.analyses.neurons import neuron_card
     from visit.files.tables import to_text
 

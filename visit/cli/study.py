@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
             model = load_model(options.model, options.revision, options.dtype)
             teller.say("counting what is to be done")
             lens = lens_of(options, model)
-            found = study(model, _prompts(options), teller.step, resume=True, lens=lens, **settings)
+            found = study(model, _chosen_prompts(options), teller.step, resume=True, lens=lens, **settings)
         except KeyboardInterrupt:
             teller.end(f"stopped at: {teller.text}. The same command goes on from the last step that was done.")
             return 128 + (signals[0] if signals else signal.SIGINT)
@@ -101,7 +101,7 @@ def _check(options: argparse.Namespace) -> None:
         raise VisitError(f"--out makes a folder; {str(options.out)!r} is a file. Choose another name.")
 
 
-def _prompts(options: argparse.Namespace) -> Any:
+def _chosen_prompts(options: argparse.Namespace) -> Any:
     from visit.runs.prompts import named_prompts
 
     chosen = named_prompts(options.prompts, options.model)

@@ -52,7 +52,7 @@ class Agreement:
         states = self.states[:, start:stop]
         if not states.shape[1]:
             return
-        for layer, row, gap, same, probs in _gaps(self.model, states, self.lens):
+        for layer, row, gap, same, probs in _trust_gaps(self.model, states, self.lens):
             self.sums[[row, row + 2], layer] += gap, same
             if probs is not None:
                 self.usual[layer] += probs.cpu().numpy()
@@ -68,7 +68,7 @@ class Agreement:
         return torch.from_numpy(self.usual / max(1, min(self.done, self.states.shape[1]))).to(torch.float16)
 
 
-def _gaps(model: Model, states: Tensor, lens: Lens) -> Iterator[tuple[int, int, float, float, Tensor | None]]:
+def _trust_gaps(model: Model, states: Tensor, lens: Lens) -> Iterator[tuple[int, int, float, float, Tensor | None]]:
     """(layer, 0 plain or 1 fitted, KL in bits of the final prediction, agreeing top words, probabilities), all summed.
 
     One pass over the logits for all of them; that of the final prediction serves every block, plain and fitted.

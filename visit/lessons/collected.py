@@ -70,7 +70,7 @@ def collected_rows(found: Collected) -> list[dict[str, Any]]:
             run = runs.get(one.run)
             rows.append({
                 "file": file, "nickname": result.nickname, "lesson": result.lesson, "edition": result.edition,
-                "question": one.question, "answer": one.given, "verdict": _verdict(one), "tries": one.tries,
+                "question": one.question, "answer": one.given, "verdict": _judged(one), "tries": one.tries,
                 "hints": one.hints, "seconds": round(one.seconds, 1), "time": _time(result, one),
                 "model": run.model if run else "", "revision": run.revision if run else "",
                 "run": run_print(run) if run else "",
@@ -132,7 +132,7 @@ def _run_differs(run: RunPrint | None, usual: RunPrint | None) -> str:
     return "another revision of the model" if run.revision != usual.revision else "another prompt"
 
 
-def _verdict(one: Given) -> str:
+def _judged(one: Given) -> str:
     return {True: "right", False: "wrong", None: "unchecked"}[one.right]
 
 

@@ -21,20 +21,20 @@ def norm_story(table: pd.DataFrame, where: str) -> list[Sentence]:
     before, after = int(target["before_rank"]), int(target["after_rank"])
     way = "stays at" if before == after else "rises from" if after < before else "falls from"
     ranks = f"rank {before:,}" if before == after else f"rank {before:,} to {after:,}"
-    first = f"Through {where} {quoted(target['token'])} {way} {ranks} ({_both(target)})."
+    first = f"Through {where} {quoted(target['token'])} {way} {ranks} ({_both_sides(target)})."
     tops = table.loc[table["before_rank"].idxmin()], table.loc[table["after_rank"].idxmin()]
     if tops[0]["id"] == tops[1]["id"]:
-        top = f"{quoted(tops[0]['token'])} stays on top ({_both(tops[0])})."
+        top = f"{quoted(tops[0]['token'])} stays on top ({_both_sides(tops[0])})."
     else:
         top = f"On top {quoted(tops[0]['token'])} gives way to {quoted(tops[1]['token'])}."
     loses, gains = table.loc[table["delta"].idxmin()], table.loc[table["delta"].idxmax()]
-    parts = [f"{quoted(row['token'])} {verb} most ({_both(row)})" for row, verb, sign in
+    parts = [f"{quoted(row['token'])} {verb} most ({_both_sides(row)})" for row, verb, sign in
              ((loses, "loses", -1), (gains, "gains", 1)) if sign * row["delta"] > 0]  # fmt: skip
     moved = f"Of all words {', '.join(parts)}." if parts else "No word's probability changes."
     return [[(first, None)], [(f"{top} {moved}", None)]]
 
 
-def _both(row: pd.Series) -> str:
+def _both_sides(row: pd.Series) -> str:
     return f"{percent(float(row['before_prob']))} → {percent(float(row['after_prob']))}"
 
 
@@ -50,12 +50,12 @@ def neuron_story(table: pd.DataFrame, target: str, kind: str) -> list[Sentence]:
     whole = word_list(row["tokens"], _SHOWN, True)
     words = ", ".join(f"“{w}”" for w in whole) if whole else "no whole word, but pieces, bytes and signs"
     what = "MLP neurons" if kind == "mlp" else "rows of W_O"
-    first: Sentence = [(f"Of layer {row['layer']}'s {what} {_name(row)} writes most here: {words}.", None)]
+    first: Sentence = [(f"Of layer {row['layer']}'s {what} {_norm_name(row)} writes most here: {words}.", None)]
     most, least = rows.loc[rows["contribution"].idxmax()], rows.loc[rows["contribution"].idxmin()]
-    said = [f"{_name(one)} {verb} “{target}” most ({signed(one['contribution'])} logits)" for one, verb, sign in
+    said = [f"{_norm_name(one)} {verb} “{target}” most ({signed(one['contribution'])} logits)" for one, verb, sign in
             ((most, "pushes towards", 1), (least, "away from", -1)) if sign * one["contribution"] > 0]  # fmt: skip
     return [first, [(f"Of those shown {', '.join(said)}.", None)]] if said else [first]
 
 
-def _name(row: Any) -> str:
+def _norm_name(row: Any) -> str:
     return f"N{int(row['neuron'])}"
