@@ -14,7 +14,7 @@ import streamlit as st
 
 from visit.app.follow import look_again
 from visit.app.shared import kept_set, model_shelf
-from visit.app.state import field, segments, session, state
+from visit.app.state import field, segments, session, state, value_of
 from visit.app.widgets import beside, plain, unfolding
 from visit.errors import VisitError
 from visit.models.catalog import is_hosted
@@ -32,13 +32,14 @@ HOSTED_PROMPTS = 1_000  # of a set on a hosted app: a run of one visitor must no
 COUNTED_UNASKED = 1_000_000_000  # parameters; what a larger model answers is counted when somebody wants it
 
 
-def choose_set(model: Model, filtered: bool = True) -> PromptSet | None:
+def choose_set(model: Model, filtered: bool = True, control: str = "set") -> PromptSet | None:
     """The set that a page's figures are about; None while there is nothing usable to run.
 
-    `filtered`: offer to keep only what the model answers correctly.
+    `filtered`: offer to keep only what the model answers correctly; `control`: the field of the state that names it.
     """
     names = [*shipped(model.name), OWN]
-    name = state().set if state().set in names else names[0]
+    wanted = value_of(state(), control)
+    name = wanted if wanted in names else names[0]
     count = _count(model)
     with beside("sets"):
         left, right = st.columns([2, 1], gap="medium", vertical_alignment="bottom")
@@ -46,13 +47,13 @@ def choose_set(model: Model, filtered: bool = True) -> PromptSet | None:
         st.segmented_control("Prompt set", required=True, wrap=True,
                              help="A set of prompts; every number below is about the last token of each. Answered: "
                                   "the model's most probable next word is the one that the set expects.",
-                             **segments("set", names, _labels(model, count)))  # fmt: skip
+                             **segments(control, names, _labels(model, count)))  # fmt: skip
     if filtered:
         right.checkbox("Only prompts that the model answers correctly", help="As in the paper: needs a target for each "
                                                                              "prompt.",
                        **field("answered"))  # fmt: skip
-    if name != state().set:
-        st.info(f"The set “{plain(state().set)}” does not come with {short_name(model)}; {name} is taken.",
+    if name != wanted:
+        st.info(f"The set “{plain(wanted)}” does not come with {short_name(model)}; {name} is taken.",
                 icon=":material/link:")  # fmt: skip
     only = filtered and bool(state().answered)
     if count and count.alive and not (only and name != OWN):

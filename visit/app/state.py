@@ -340,6 +340,25 @@ class WhatIf:
 
 
 @dataclass(frozen=True)
+class Heads:
+    """One's own question over a set: which set, which parts, what stands in their place, what the map shows."""
+
+    heads_set: Literal["facts", "names", "ioi", "plain", "repeats", "world", "own"] = "ioi"
+    asks: Literal["heads", "layers", "neurons"] = control(
+        "heads", "every head", "attention and MLP of every layer", "the 100 most influential neurons"
+    )
+    instead: Literal["zero", "mean", "from"] = control(
+        "zero", "nothing (zero)", "its mean over the set", "its values in the partner text"
+    )
+    number: Literal["effect", "influence", "contribution"] = control(
+        "effect", "effect: the answer without it", "influence: foreseen", "contribution: added directly"
+    )
+    lines: Literal["16", "48", "100", "all"] = "48"
+    first_token: bool = False
+    set_b: Literal["", "facts", "names", "ioi", "plain", "repeats", "world"] = ""
+
+
+@dataclass(frozen=True)
 class State:
     """What pages share, and what each page shows for itself."""
 
@@ -378,6 +397,7 @@ class State:
     neurons: Neurons = Neurons()
     studies: Studies = Studies()
     whatif: WhatIf = WhatIf()
+    heads_page: Heads = Heads()
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from visit.models.model import Model, tokenize
 from visit.models.provenance import provenance
 from visit.runs.answers import run_key
 from visit.runs.job import finish
-from visit.runs.moments import Moments, moments_of, no_moments
+from visit.runs.moments import Moments, difference_band, moments_of, no_moments
 from visit.runs.prompts import PromptSet, Row, as_rows
 from visit.runs.sums import each, joined, load_sums, merge, state_of, summed, together
 from visit.text.alignment import token_partners
@@ -69,6 +69,7 @@ class Asked:
     lines: tuple[Line, ...]
     promptset: PromptSet
     notes: tuple[str, ...]
+    several: tuple[int, ...] = ()  # lines with a word of several tokens: left out, or its first one taken
 
     @property
     def answer(self) -> str:
@@ -90,10 +91,10 @@ def asked_lines(
     have = {name: any(getattr(row, name) is not None for row in promptset.rows) for name in ("target", "distractor")}
     lines: list[Line] = []
     wrong: dict[int, str] = {}
-    cut: list[int] = []  # lines of whose words the first token is taken
+    several: list[int] = []  # lines of which a word has several tokens
     for i, row in enumerate(promptset.rows):
         try:
-            lines.append(_asked_line(model, row, how, pos, have, first_token, cut))
+            lines.append(_asked_line(model, row, how, pos, have, first_token, several))
         except VisitError as problem:
             wrong[i] = str(problem)
     left = promptset.without(wrong)
@@ -101,11 +102,12 @@ def asked_lines(
         first = [*left.notes[len(promptset.notes) :], *left.notes]
         why = f" ({first[0]})" if first else ""
         raise VisitError(f"{promptset.name} holds no line that this question can be asked about{why}. Give others.")
-    return Asked(tuple(lines), left, tuple(_oddities(lines, how, cut)))
+    cut = several if first_token else []
+    return Asked(tuple(lines), left, tuple(_oddities(lines, how, cut)), tuple(sorted(set(several))))
 
 
 def _asked_line(
-    model: Model, row: Row, how: EffectHow, pos: int, have: dict[str, bool], first_token: bool, cut: list[int]
+    model: Model, row: Row, how: EffectHow, pos: int, have: dict[str, bool], first_token: bool, several: list[int]
 ) -> Line:
     ids = tokenize(model, row.prompt)
     at = pos if row.pos is None else row.pos
@@ -117,7 +119,7 @@ def _asked_line(
         text = getattr(row, name)
         if text is None and have[name]:
             raise VisitError(f"it has no {name}, and other lines have one")
-        words[name] = None if text is None else _asked_word(model, text, name, first_token, row.line, cut)
+        words[name] = None if text is None else _asked_word(model, text, name, first_token, row.line, several)
     if words["target"] is not None and words["target"] == words["distractor"]:
         both = model.vocabulary[words["target"]]
         raise VisitError(f"target and distractor are the same token, {both!r}; they must differ")
@@ -132,15 +134,16 @@ def _asked_line(
     return Line(row, ids, at, words["target"], words["distractor"], other)
 
 
-def _asked_word(model: Model, text: str, name: str, first_token: bool, line: int, cut: list[int]) -> int:
-    """The token of a target or distractor; its first one where that is wanted, and the line is remembered."""
+def _asked_word(model: Model, text: str, name: str, first_token: bool, line: int, several: list[int]) -> int:
+    """The token of a target or distractor; of several the first where that is wanted. The line is remembered."""
     try:
         return model.token_id(text, name)
     except VisitError:
-        ids = model.tokenizer.encode(text, add_special_tokens=False) if first_token else []
-        if not ids:
+        ids = model.tokenizer.encode(text, add_special_tokens=False) if isinstance(text, str) else []
+        if len(ids) > 1:
+            several.append(line)
+        if not ids or not first_token:
             raise
-        cut.append(line)
         return int(ids[0])
 
 
@@ -421,6 +424,31 @@ def set_table(model: Model, asked: Asked, sums: HeadSums, how: EffectHow) -> pd.
         "left_out": [*map(str, asked.promptset.notes), *broken],
     }  # fmt: skip
     return table
+
+
+def set_difference(model: Model, a: HeadSums, b: HeadSums) -> pd.DataFrame:
+    """Two sets side by side, on one model: b's means minus a's, with 95 % bands, the largest sure effect first.
+
+    Columns: `node`, `layer`; `contribution`, `influence`, `effect`, each with `_low` and `_high` (Welch's: the sets are
+    taken for independent samples). Parts that only one set measured (neurons) are left out. Source: ours.
+    """
+    names = [set_parts(model, side) for side in (a, b)]
+    both = [name for name in names[0] if name in set(names[1])]
+    places = [[own.index(name) for name in both] for own in names]
+    moments = []
+    for sums, at in zip((a, b), places, strict=True):
+        own = sums.moments["parts"]
+        moments.append(Moments(own.count, own.mean[:, at], own.spread[:, at]))
+    apart, low, high = difference_band(*moments)
+    found: dict[str, Any] = {"node": both, "layer": [int(name[1:].split(".")[0]) for name in both]}
+    for i, name in enumerate(SET_MEASURES):
+        found |= {name: apart[i], f"{name}_low": low[i], f"{name}_high": high[i]}
+    table = pd.DataFrame(found)
+    certain = (table["effect_low"] > 0) | (table["effect_high"] < 0)
+    order = (
+        table["effect"].abs().where(certain, table["effect"].abs() - 1e6).sort_values(ascending=False, kind="stable")
+    )
+    return table.reindex(order.index).reset_index(drop=True)
 
 
 def _with_looks(table: pd.DataFrame, looks: Float[np.ndarray, "word number part"]) -> pd.DataFrame:

@@ -1,0 +1,161 @@
+"""The page of one's own question over a set: asked, forecast, run, told, chosen from, laid beside another set."""
+
+from __future__ import annotations
+
+import time
+from threading import Event
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import visit
+from visit.app.head_sets import shown_in
+from visit.causal.head_sets import HeadRun, asked_lines, head_key
+from visit.runs.answers import fitting
+from visit.runs.prompts import read_prompts, shipped_set
+from visit.runs.worker import WORKER
+
+FEW = {"lines": "16"}
+
+
+def start(**params: str) -> AppTest:
+    app = AppTest.from_file("../../streamlit_app.py", default_timeout=120)
+    for key, value in params.items():
+        app.query_params[key] = value
+    return app.run().switch_page("pages/heads.py").run()
+
+
+def measured(app: AppTest, name: str = "ioi", kind: str = "heads", how: str = "zero") -> AppTest:
+    """The run as the page would start it: AppTest loses clicks on a page that it was switched to."""
+    model = visit.load_model("visit-mini")
+    asked = asked_lines(model, fitting(model, shipped_set(name).spread(16)), how)
+    WORKER.submit(head_key(model, asked, kind, how, -1, False), lambda: HeadRun(model, asked, kind, how)).wait(120)
+    return app.run()
+
+
+@pytest.fixture
+def own(monkeypatch):
+    """The page with a pasted set."""
+
+    def opened(content: str, **params: str) -> AppTest:
+        monkeypatch.setattr("visit.app.prompt_sets._own_set", lambda: read_prompts(content))
+        return start(heads_set="own", **params)
+
+    return opened
+
+
+def text(app: AppTest) -> str:
+    return " ".join(e.value for e in [*app.markdown, *app.caption, *app.info, *app.warning])
+
+
+def unescaped(text: str) -> str:
+    return text.replace("\\", "")
+
+
+def label(app: AppTest, said: str) -> list[str]:
+    return [b.label for b in app.button if said in b.label]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("VISIT_CACHE", str(tmp_path))
+    yield
+    WORKER.reset()
+
+
+def test_before_a_run_the_page_says_what_it_will_take():
+    app = start()
+    assert not app.exception and not app.error and not app.warning
+    assert (
+        "**About " in text(app) and "48 prompts on this machine" in text(app) and label(app, "Measure") == ["Measure"]
+    )
+
+
+def test_a_run_is_told_in_sentences_and_is_the_librarys_table():
+    app = measured(start(**FEW))
+    assert not app.exception and not app.error
+    found = visit.head_question(visit.load_model("visit-mini"), shipped_set("ioi").spread(16))
+    table = next(d.value for d in app.dataframe if "contribution_band" in d.value)
+    order = found.reindex(found["effect"].abs().sort_values(ascending=False, kind="stable").index)
+    assert table["effect"].tolist() == pytest.approx(order["effect"].tolist())
+    assert table["role"].dropna().tolist() == order["role"].dropna().tolist() != []
+    assert "Choose a cell or a row" in text(app)
+
+
+def test_a_chosen_head_is_told_with_the_ways_to_a_prompt_of_the_set():
+    app = measured(start(**FEW, node="L4.head1"))
+    assert "**L4 H1**" in text(app) and not app.exception
+    assert label(app, "recall there") and label(app, "not there")
+    line = shipped_set("ioi").rows[0]
+    assert shown_in(line, "L4.head1", "zero") == {"edits": "L4.head1~zero@-1"}
+    assert shown_in(line, "L4.head1", "mean") == {"edits": "L4.head1~zero@-1"}  # What if knows no mean over a set
+    assert shown_in(line, "L4.head1", "from") == {"edits": "L4.head1~from@-1", "prompt_b": line.abc}
+
+
+@pytest.mark.parametrize("asks", ["layers", "neurons"])
+def test_layers_and_neurons_are_asked_the_same(asks):
+    app = measured(start(**FEW, asks=asks, instead="mean"), "ioi", asks, "mean")
+    assert not app.exception and not app.error
+    table = next(d.value for d in app.dataframe if "contribution_band" in d.value)
+    assert len(table) == {"layers": 16, "neurons": 100}[asks] and "role" not in table
+
+
+def test_a_second_set_lies_beside_and_what_differs_is_listed():
+    app = measured(start(**FEW, set_b="names"))
+    assert not app.exception and label(app, "Measure") == ["Measure"]
+    app = measured(app, "names")
+    assert not app.exception and not app.error and "What differs" in text(app)
+    assert any("effect_low" in d.value for d in app.dataframe)
+
+
+SEVERAL = "prompt,target,distractor\nThe capital of Japan is, Tokyoooo, Paris\nThe capital of France is, Paris, Rome\n"
+
+
+def test_lines_that_cannot_be_asked_are_listed_and_the_first_token_offered(own):
+    app = own(SEVERAL)
+    assert not app.exception and any(
+        "line 2" in unescaped(c.value) and "exactly one token" in c.value for c in app.caption
+    )
+    assert any("first token of longer words (1 line)" in t.label for t in app.toggle)
+    app = own(SEVERAL, first_token="1")
+    assert "Line 2: a word of several tokens stands for its first one." in unescaped(text(app))
+    assert "2 prompts on this machine" in text(app)
+
+
+def test_a_set_that_cannot_be_asked_says_why_in_one_sentence(own):
+    app = start(heads_set="facts", instead="from")
+    assert (
+        not app.exception and len(app.error) == 1 and "line 2: it has no partner text" in unescaped(app.error[0].value)
+    )
+    app = own("prompt,target,distractor\nThe capital of Japan is, Tokyo, Tokyo\n")
+    assert "same token" in app.error[0].value
+
+
+def test_a_hosted_app_bounds_what_a_visitor_may_ask(monkeypatch):
+    monkeypatch.setenv("VISIT_HOSTED", "1")
+    monkeypatch.setattr("visit.app.head_sets.QUESTION_SECONDS", 0.0)
+    app = start()
+    assert not app.exception and "hosted for many" in text(app) and not label(app, "Measure")
+
+
+def test_a_run_that_was_stopped_shows_what_is_done_and_offers_to_go_on(monkeypatch):
+    real, third = HeadRun._measured, Event()
+
+    def slow(self, line):
+        if self.sums.moments["parts"].count >= 3:
+            third.set()
+            time.sleep(0.5)
+        return real(self, line)
+
+    monkeypatch.setattr(HeadRun, "_measured", slow)
+    model = visit.load_model("visit-mini")
+    asked = asked_lines(model, fitting(model, shipped_set("ioi").spread(16)))
+    run = WORKER.submit(head_key(model, asked, "heads", "zero", -1, False), lambda: HeadRun(model, asked))
+    app = start(**FEW)
+    assert third.wait(60) and not app.exception
+    app.run()
+    assert any(b.label.startswith("Stop") for b in app.button)
+    run.cancel()
+    run.wait(60)
+    app.run()
+    assert label(app, "Resume") == ["Resume"] and "Stopped after" in text(app) and not app.exception

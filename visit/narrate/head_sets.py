@@ -1,0 +1,108 @@
+"""One's own question over a set in sentences: what is lost most, what is made up for, what steers. Pure functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from visit.causal.thresholds import ADDS, COSTS, MADE_UP
+from visit.text.node_id import part_name
+from visit.text.numbers import band, percent, short, signed
+from visit.text.visible import Sentence
+
+_WITHOUT = {"zero": "without it", "mean": "with its mean instead", "from": "with the partner's instead"}
+_LACKING = {"zero": "without", "mean": "with the mean in place of", "from": "with the partner's values of"}
+
+
+def set_story(table: pd.DataFrame) -> list[Sentence]:
+    """What a set says of its parts, the largest effect first. `table`: `visit.head_question`, with its `.attrs`.
+
+    A part is named only where its band is on one side of 0, so that a few prompts claim little.
+    """
+    falls, rises = _moves_most(table, -1), _moves_most(table, 1)
+    count = table.attrs["prompts"]
+    over = f"Over {count:,} prompt{'s' if count != 1 else ''}"
+    if falls is None and rises is None:
+        what = {"heads": "head", "layers": "layer's sum", "neurons": "neuron"}[table.attrs["nodes"]]
+        text = f"{over} no {what} moves the answer for sure: every band contains 0, or little changes."
+        return [[(text, None)], _answer_told(table)]
+    told: list[Sentence] = []
+    for row, verb in ((falls, "falls"), (rises, "rises")):
+        if row is not None:
+            lead = "the answer" if told else f"{over} the answer"
+            lead = f"{lead[0].upper()}{lead[1:]} {verb} most {_LACKING[table.attrs['how']]} "
+            text = f" ({with_band(row, 'effect')} logits); {_adds(row)}."
+            told.append([(lead, None), (part_name(row["node"]), row["node"]), (text, None)])
+    named = [None if row is None else row["node"] for row in (falls, rises)]
+    more = [_made_up(table), _steerer(table)]
+    return [*told, *[one for one in more if one is not None and one[0][1] not in named], _answer_told(table)]
+
+
+def sure(table: pd.DataFrame, measure: str) -> pd.Series:
+    """Whether the band of each part lies on one side of 0; all of them where one prompt leaves no bands."""
+    low, high = table[f"{measure}_low"], table[f"{measure}_high"]
+    return (low > 0) | (high < 0) | low.isna()
+
+
+def with_band(row: Any, measure: str) -> str:
+    """`−2.4 [−2.6, −2.2]`; the number alone where there is no band."""
+    low, high = row[f"{measure}_low"], row[f"{measure}_high"]
+    return signed(row[measure]) + ("" if low != low else f" {band(low, high)}")
+
+
+def _moves_most(table: pd.DataFrame, sign: int) -> Any:
+    """The part without which the answer falls (`sign` −1) or rises (1) most; None where none is sure to do so."""
+    rows = table[sure(table, "effect") & (sign * table["effect"] > ADDS)]
+    return None if rows.empty else rows.loc[(sign * rows["effect"]).idxmax()]
+
+
+def _adds(row: Any) -> str:
+    adds = row["contribution"]
+    if abs(adds) < ADDS:
+        return "directly it adds nothing" + (": it steers others that do" if row["effect"] < -COSTS else "")
+    return f"directly it adds {signed(adds)}" if adds > 0 else f"directly it takes {short(-adds)}"
+
+
+def _made_up(table: pd.DataFrame) -> Sentence | None:
+    """The part that adds most of those whose removal costs next to nothing."""
+    adds = table["contribution"]
+    little = -table["effect"] < MADE_UP * adds
+    rows = table[sure(table, "contribution") & (adds > ADDS) & little]
+    if rows.empty:
+        return None
+    row = rows.loc[rows["contribution"].idxmax()]
+    lost = row["effect"]
+    if lost > ADDS and bool(sure(table, "effect")[row.name]):
+        then = f"the answer even rises ({with_band(row, 'effect')}): others more than make up for it"
+    elif abs(lost) <= ADDS or not bool(sure(table, "effect")[row.name]):
+        then = "nothing is lost: others make up for it"
+    else:
+        then = f"little is lost ({with_band(row, 'effect')}): others make up for it"
+    text = f" adds {with_band(row, 'contribution')} logits directly, and {_WITHOUT[table.attrs['how']]} {then}."
+    return [(part_name(row["node"]), row["node"]), (text, None)]
+
+
+def _steerer(table: pd.DataFrame) -> Sentence | None:
+    """The part that adds nothing itself, and whose removal costs most."""
+    rows = table[sure(table, "effect") & (table["contribution"].abs() < ADDS) & (table["effect"] < -COSTS)]
+    if rows.empty:
+        return None
+    row = rows.loc[rows["effect"].idxmin()]
+    text = (
+        f" adds nothing directly, and {_WITHOUT[table.attrs['how']]} the answer falls "
+        f"({with_band(row, 'effect')}): it steers others that do."
+    )
+    return [(part_name(row["node"]), row["node"]), (text, None)]
+
+
+def _answer_told(table: pd.DataFrame) -> Sentence:
+    """What "the answer" is, and how it stands."""
+    attrs = table.attrs
+    before = attrs["before"]
+    what = (
+        "target − distractor" if attrs["answer"] == "difference" else "the target's logit above the mean of all words"
+    )
+    ends = "" if before["low"] != before["low"] else f" {band(before['low'], before['high'])}"
+    top = f"the target is the most probable word in {percent(before['top'])} of them"
+    return [(f"The answer is {what}: {signed(before['answer'])} logits{ends} as it is, and {top}.", None)]
