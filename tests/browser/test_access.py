@@ -25,6 +25,7 @@ STREAMLITS: dict[tuple[str, str], str] = {
 OPENED = [
     "/flow?node=L4.head1&detail=4e&opened=map-table", "/memory?opened=pattern,life,head-picture,heads-list",
     "/compare?prompt_b=The capital of France is the city of&view=difference&opened=flows,apart-map-table",
+    "/compare?prompt_b=The capital of France is the city of&opened=patch,patch-map-table&patching=quick",
     "/whatif?edits=L4.head1",
 ]  # fmt: skip
 

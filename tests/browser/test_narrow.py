@@ -48,7 +48,8 @@ def test_the_check_sees_what_is_wrong(screen):
 def test_no_page_is_wider_than_the_screen(chromium, address, screen):
     wrong: dict[str, list[str]] = {}
     changed = "/whatif?edits=L4.head1~zero@-1;L2.mlp_out~scale0.5@all"
-    for path in [*navigation(chromium, address), changed, "/flow?target= Tokyo&distractor= Kyoto"]:
+    patches = "/compare?opened=patch&prompt_b=The capital of France is the city of&edits=L2.resid_pre~from@3"
+    for path in [*navigation(chromium, address), changed, patches, "/flow?target= Tokyo&distractor= Kyoto"]:
         screen.goto(address + path)
         screen.locator("[data-testid=stMainBlockContainer] h1").first.wait_for(timeout=60_000)
         idle(screen)
