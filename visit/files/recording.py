@@ -17,12 +17,13 @@ the MLP by norm), and where they were measured "effects", "causes". Of `Recorded
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -46,7 +47,7 @@ from visit.models.tokens import Message
 from visit.narrate.flow import Facts
 from visit.text.node_id import NodeId
 
-SHIPPED = Path(__file__).parent.parent / "data" / "recordings"
+SHIPPED, INDEX = Path(__file__).parent.parent / "data" / "recordings", "index.json"
 PATTERN_STEP = 1 / 65535  # a recorded pattern is right to half of it
 MOST_NODES, MOST_EDGES = 60_000, 200_000
 MOST_TOKENS = 20_000
@@ -449,6 +450,18 @@ def _run_read(given: Any, name: str, stored: StoredValues, sizes: dict[str, int]
     )  # fmt: skip
 
 
-def shipped_recordings() -> dict[str, Path]:
-    """The recordings that come with VISIT, by name: the opening example and the first steps of lessons."""
-    return {file.stem: file for file in sorted(SHIPPED.glob("*.visit"))}
+class ShippedRecording(NamedTuple):
+    """The question that a shipped recording answers, at the last position, with the words as an address has them."""
+
+    model: str
+    prompt: str
+    target: str = ""
+    distractor: str = ""
+    prompt_b: str = ""
+
+
+@cache
+def shipped_recordings() -> dict[ShippedRecording, Path]:
+    """The recordings that come with VISIT: the opening example and the first steps of lessons."""
+    index = json.loads((SHIPPED / INDEX).read_text(encoding="utf-8"))
+    return {ShippedRecording(**asked): SHIPPED / f"{name}.visit" for name, asked in index.items()}
