@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 import torch
@@ -13,12 +14,13 @@ from visit.exact.decompose import attribution, head_results, needed, rows_and_bi
 from visit.exact.influence import influence_of
 from visit.exact.question import Question, ask
 from visit.lenses.linear import Lens, checked, through
-from visit.lenses.logit import columns_of, read, read_logits
+from visit.lenses.logit import Readings, columns_of, read, read_again, read_logits
 from visit.models.model import Model
 from visit.models.tokens import spelled_tokens
 from visit.text.notebooks import drawn_table
 
 SPECIFIC = 20  # times a word's mean probability over any text: from here on what a block reads is of this prompt
+READ_ON = 20  # words of a state that are kept for targets to come
 
 
 def lens_map(
@@ -28,6 +30,7 @@ def lens_map(
     positions: Sequence[int] | None = None,
     k: int = 5,
     lens: Lens | None = None,
+    known: Readings | None = None,
 ) -> pd.DataFrame:
     """Read the stream after every block at every position: layers × positions, a row a cell.
 
@@ -37,22 +40,27 @@ def lens_map(
     the plain one); the last state is the model's own prediction in either. With one there are also `usual` and
     `target_usual`: the mean probability of the top word and of the target at that block, whatever the text (missing in
     the embedding), and `specific`, `target_specific`: they stand here at least SPECIFIC times as high, or are the
-    model's own prediction. Source: the logit lens, paper eq. 2; what is specific, ours.
+    model's own prediction. `known`: what `stream_readings` of the same positions and lens has read, so that another
+    target costs no product over the vocabulary; `rank` is then missing beyond the words read there.
+    Source: the logit lens, paper eq. 2; what is specific, ours.
     """
     check_pass(model, acts)
-    at = list(range(len(acts.token_ids))) if positions is None else [acts.index(p) for p in positions]
+    at = _positions(acts, positions)
     question = ask(model, acts, -1, target)
     wanted = question.target
     lens = checked(model, lens)
-    states = [("resid_pre", 0), *(("resid_post", layer) for layer in range(model.n_layers - 1))]
-    stream = torch.stack([through(lens, needed(acts, s)[n][at].to(model.wide), s, n) for s, n in states])
+    stream = _stream(model, acts, at, lens)
+    before = read(model, stream, wanted, k) if known is None else read_again(model, stream, known, wanted)
+    before = replace(before, top_ids=before.top_ids[:, :k], top_probs=before.top_probs[:, :k])
     # the last state is the model's prediction, as the model itself rounds it
-    parts = read(model, stream.flatten(0, 1), wanted, k), read_logits(model, needed(acts, "logits")[at], wanted, k)
+    parts = before, read_logits(model, needed(acts, "logits")[at], wanted, k)
     columns, last = (columns_of(model, part) for part in parts)
     columns = {name: values + last[name] for name, values in columns.items()}
     table = pd.DataFrame({name: columns[name] for name in ("tokens", "probs", "prob", "rank", "entropy")})
     depth = [d for d in range(model.n_layers + 1) for _ in at]
     head = pd.DataFrame({"depth": depth, "layer": [d - 1 for d in depth], "pos": at * (model.n_layers + 1)})
+    if known is not None:
+        table["rank"] = table["rank"].astype("Int64").where(table["rank"] > 0)
     head["state"] = ["L0.resid_pre" if d == 0 else f"L{d - 1}.resid_post" for d in depth]
     head["token"] = [acts.tokens[p] for p in head["pos"]]
     head["top"] = [words[0] for words in table["tokens"]]
@@ -67,6 +75,25 @@ def lens_map(
         head["target_specific"] = (table["prob"] >= SPECIFIC * head["target_usual"]) | last
     about = {**question.meta, "readable_from": None if lens is None else lens.readable_from}
     return drawn_table(head.join(table), "lens_map", about)
+
+
+def stream_readings(
+    model: Model, acts: Activations, positions: Sequence[int] | None = None, lens: Lens | None = None
+) -> Readings:
+    """What `lens_map` reads before the last block whatever its target is: the first `READ_ON` words of every state."""
+    check_pass(model, acts)
+    return read(model, _stream(model, acts, _positions(acts, positions), checked(model, lens)), k=READ_ON)
+
+
+def _positions(acts: Activations, positions: Sequence[int] | None) -> list[int]:
+    return list(range(len(acts.token_ids))) if positions is None else [acts.index(p) for p in positions]
+
+
+def _stream(model: Model, acts: Activations, at: list[int], lens: Lens | None) -> torch.Tensor:
+    """`[state at, d_model]`: what enters the first block, and the stream after every one but the last, carried."""
+    states = [("resid_pre", 0), *(("resid_post", layer) for layer in range(model.n_layers - 1))]
+    stream = torch.stack([through(lens, needed(acts, s)[n][at].to(model.wide), s, n) for s, n in states])
+    return stream.flatten(0, 1)
 
 
 def block_moves(

@@ -203,10 +203,21 @@ def st_fit_seconds(name: str) -> float:
 
 # ---- one prompt ------------------------------------------------------------------------------------------------------
 @kept()
-def st_lens_map(name: str, prompt: Prompt, target: int, positions: tuple[int, ...], lens: str = "") -> Any:
+def _stream_readings(name: str, prompt: Prompt, positions: tuple[int, ...], lens: str) -> Any:
+    from visit.analyses.overview import stream_readings
+
+    return stream_readings(*st_pass(name, prompt), positions, lens_under(name, lens))
+
+
+@kept()
+def st_lens_map(
+    name: str, prompt: Prompt, target: int, positions: tuple[int, ...], lens: str = "", ranked: bool = False
+) -> Any:
+    """`ranked`: with the target's rank everywhere; else only where it is high, for any target at the price of one."""
     from visit.analyses.overview import lens_map
 
-    return lens_map(*st_pass(name, prompt), target, positions, lens=lens_under(name, lens))
+    known = None if ranked else _stream_readings(name, prompt, positions, lens)
+    return lens_map(*st_pass(name, prompt), target, positions, lens=lens_under(name, lens), known=known)
 
 
 @kept()
@@ -220,8 +231,9 @@ def st_map_rows(
 
     (model, acts), fitted = st_pass(name, prompt), lens_under(name, lens)
     named, listed = spelled_tokens(model.tokenizer, acts.token_ids, acts.tokens), function_words()
+    table = st_lens_map(name, prompt, target, positions, lens, color == "rank")
     return rows_of(
-        st_lens_map(name, prompt, target, positions, lens), model.d_vocab, color, model.vocabulary[target],
+        table, model.d_vocab, color, model.vocabulary[target],
         lambda t: is_function_word(t, listed), whole, [visible(named[i]) for i in positions],
         fitted.readable_from if fitted else None,
     )  # fmt: skip

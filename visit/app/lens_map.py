@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -66,9 +67,9 @@ def lens_map(subject: Subject) -> None:
         key="lens_map", data=data, on_cell_change=take_cell,
         on_unfolded_change=lambda: change(unfolded=folds_of(st.session_state["lens_map"]["unfolded"])),
     )  # fmt: skip
-    _as_table(table, word)
+    _as_table(lambda: st_lens_map(*subject.key, subject.target, tuple(shown), key, True), word)
     if lens is not None:
-        _specific(subject, table, key)
+        _specific(subject, key)
     with reading:
         st.caption(_map_caption(plain(word), lens, bool(found["folds"])))
     if lens is not None:
@@ -82,14 +83,14 @@ def folds_of(sent: Any) -> str:
     return ",".join(str(int(one)) for one in first[:100] if isinstance(one, int | float) and 0 <= one < 10_000)
 
 
-def _as_table(table: Any, word: str) -> None:
-    """The map's cells as a table, from the last block down."""
+def _as_table(table: Callable[[], Any], word: str) -> None:
+    """The map's cells as a table, from the last block down. `table`: made when it is unfolded."""
     with unfolding("map-table", "The same as a table") as opened:
         if not opened:
             return
         from visit.figures.lens_rows import name_of
 
-        rows = table.sort_values(["depth", "pos"], ascending=[False, True], kind="stable")
+        rows = table().sort_values(["depth", "pos"], ascending=[False, True], kind="stable")
         shown = {
             "After": rows["depth"].map(name_of), "Position": rows["pos"], "Token": rows["token"].map(visible),
             "Reads": rows["top"].map(as_word), "P of what it reads": rows["top_prob"], f"P of {word}": rows["prob"],
@@ -128,13 +129,11 @@ def _map_caption(word: str, lens: Lens | None, folds: bool) -> str:
     return text
 
 
-def _specific(subject: Subject, table: Any, key: str) -> None:
+def _specific(subject: Subject, key: str) -> None:
     """Whether what the fitted lens reads at the position looked at is of this prompt."""
     from visit.narrate.lens import specificity
 
-    states = table[table["pos"] == subject.pos]
-    if states.empty:
-        states = st_lens_map(*subject.key, subject.target, (subject.pos,), key)
+    states = st_lens_map(*subject.key, subject.target, (subject.pos,), key, True)
     st.markdown(plain(specificity(states, as_word(subject.model.vocabulary[subject.target]))))
 
 

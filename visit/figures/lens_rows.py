@@ -160,10 +160,14 @@ def _map_cell(
         f"{word} {percent(cell['top_prob'])}{_expected(usual)}\n"
         f"after {name}, at {visible(cell['token'])} (position {cell['pos']})\n"
         f"next: {following or 'no whole word among the first'}\n{as_word(target)}: {percent(cell['prob'])}, "
-        f"rank {cell['rank']:,}{_expected(target_usual)}\nentropy {bits(cell['entropy'])}"
+        f"{_rank(cell['rank'])}{_expected(target_usual)}\nentropy {bits(cell['entropy'])}"
     )
-    beside = {"target": percent(cell["prob"]), "rank": f"rank {cell['rank']:,}", "top": percent(cell["top_prob"])}
+    beside = {"target": percent(cell["prob"]), "rank": _rank(cell["rank"]), "top": percent(cell["top_prob"])}
     return {"w": f"{DOWN} {word}" if kind[0] == "b" else word, "c": kind, "q": int(grey), "t": hint, "v": beside[color]}
+
+
+def _rank(rank: int) -> str:
+    return "not among the first words" if pd.isna(rank) else f"rank {rank:,}"
 
 
 def _expected(usual: float) -> str:

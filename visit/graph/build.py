@@ -93,12 +93,12 @@ def build_folded_graph(
     """The same graph as far as it is looked at: only the blocks `opened` are taken apart and read whole.
 
     Of every other block stands what its folded drawing shows: its states, what attention and the MLP add, its two
-    largest heads (and pinned ones) and, so that attention still adds up, the rest of its heads; `meta["opened"]` says
-    which blocks are whole, and `meta["shares"]` and the ledger cover what is there. The rows of an open block are those
-    of `build_flow_graph`. `known`: nodes of the same pass, position, target, lens and `carry_parts`, which are not
-    read again. `worded`: open blocks that are drawn at the level of words: their queries, keys, rows of W_O and what
-    their neurons read stand there unread, without words, probabilities and rank. Raises `VisitError` as
-    `build_flow_graph` does. Source: ours.
+    largest heads (and pinned ones) and, unread, so that attention still adds up, the rest of its heads;
+    `meta["opened"]` says which blocks are whole, and `meta["shares"]` and the ledger cover what is there. The rows of
+    an open block are those of `build_flow_graph`. `known`: nodes of the same pass, position, target, lens and
+    `carry_parts`, which are not read again. `worded`: open blocks that are drawn at the level of words: their queries,
+    keys, rows of W_O and what their neurons read stand there unread, without words, probabilities and rank. Raises
+    `VisitError` as `build_flow_graph` does. Source: ours.
     """
     opened = sorted({int(layer) for layer in opened})
     question, shown = _checked_question(model, acts, pos, layers, target, distractor, keep, opened)
@@ -162,7 +162,7 @@ def _build(
             add_block(build, layer, opened is None or layer in opened)
         if layers[-1] == model.n_layers - 1:
             add_predictions(build)
-        nodes = _read_nodes(build, known, lens, carry_parts, worded)
+        nodes = _read_nodes(build, known, lens, carry_parts, worded, opened)
     acts = question.acts
     named = spelled_tokens(model.tokenizer, acts.token_ids, acts.tokens)[question.pos]
     meta = {
@@ -188,11 +188,13 @@ def _build(
 
 
 def _read_nodes(
-    build: GraphBuilder, known: Iterable[Node], lens: Lens | None, carry_parts: bool, worded: frozenset[int]
+    build: GraphBuilder, known: Iterable[Node], lens: Lens | None, carry_parts: bool, worded: frozenset[int],
+    opened: list[int] | None,
 ) -> dict[str, Node]:  # fmt: skip
     """The drafted nodes with what they read and add. `known`: nodes of the same pass and target, not read again.
 
-    `worded`: the blocks of which what no level of words shows stays unread.
+    `worded`: the blocks of which what no level of words shows stays unread; of a block that is not `opened` (None: all
+    are) it is the rest of its heads, which no drawing shows.
 
     Nodes are known by id and source position, for a query may be turned to another one; a rest changes with its graph.
     """
@@ -201,7 +203,11 @@ def _read_nodes(
     after = sum(node.kind in ("ln_final", "logits") for node in drafted)
     before = {(node.id, node.source_pos): node for node in known if node.kind != "rest" and node.tokens}
     places = [before.get((node.id, node.source_pos)) for node in drafted[: len(drafted) - after]]
-    hidden = [n for n, node in enumerate(drafted) if node.layer in worded and node.kind in BEHIND_WORDS]
+    hidden = [
+        n for n, node in enumerate(drafted)
+        if (node.layer in worded and node.kind in BEHIND_WORDS)
+        or (node.kind == "rest" and opened is not None and node.layer not in opened)
+    ]  # fmt: skip
     lengths = vectors[hidden].norm(dim=-1).tolist()
     for n, length in zip(hidden, lengths, strict=True):
         places[n] = places[n] or drafted[n]._replace(norm=length)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -71,6 +71,14 @@ def unembed(model: Model, x: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_v
     return out if model.b_U is None else out.add_(model.b_U)
 
 
+def logits_of(model: Model, x: Float[Tensor, "n d_model"], words: Int[Tensor, "n word"]) -> Float[Tensor, "n word"]:
+    """The same of a few words of each row's own, without the product over the vocabulary."""
+    x = x if model.project_out is None else x @ model.project_out
+    rows = model.unembedding.weight.detach()[words].to(x.dtype)
+    out = torch.einsum("nwd,nd->nw", rows, x)
+    return out if model.b_U is None else out + model.b_U[words]
+
+
 def lens_logits(model: Model, x: Float[Tensor, "n d_model"]) -> Iterator[tuple[slice, Float[Tensor, "chunk d_vocab"]]]:
     """Logits of the lens before any soft-cap, rows in chunks: (which rows, their logits)."""
     x = x.to(model.wide)
@@ -108,6 +116,24 @@ def read(
         known = target is not None
         length = x.to(model.wide).norm(dim=-1)
         return Readings(top, top_p, bottom, bottom_p, entropy, length, prob if known else None, rank if known else None)
+
+
+def read_again(model: Model, x: Float[Tensor, "n d_model"], known: Readings, target: int) -> Readings:
+    """The readings `known` of the rows of x, asked for another target: a vector read once tells of any word.
+
+    The target's probability stands to the top word's as their logits say. `rank` is known where it is among the top
+    words, and 0 beyond them.
+    """
+    with torch.no_grad():
+        top = known.top_ids[:, :1]
+        pair = torch.cat([top, torch.full_like(top, target)], dim=1)
+        logits = soft_cap(logits_of(model, final_norm(model, x.to(model.wide)), pair), model.logit_cap)
+        prob = known.top_probs[:, 0] * (logits[:, 1] - logits[:, 0]).exp()
+        here = known.top_ids == target
+        read_there = torch.where(here, known.top_probs, 0).sum(-1)
+        rank = 1 + (known.top_probs > read_there[:, None]).sum(-1)
+        found = here.any(-1)
+        return replace(known, prob=torch.where(found, read_there, prob), rank=torch.where(found, rank, 0))
 
 
 def read_logits(
