@@ -48,6 +48,8 @@ def commands(layer: str, head: str) -> dict[str, list[str]]:
         "effects": ["effects", "--prompt", JAPAN],
         "effects-names": ["effects", "--prompt", NAMES, "--target", " Mary", "--distractor", " John", "--at", "all"],
         "trace": ["trace", "--prompt", JAPAN, "--subject", "Japan", "--samples", "2"],
+        "heads-set": ["heads", "--prompts", "SET", "--first-token"],
+        "layers-ioi": ["heads", "--prompts", "ioi", "--limit", "3", "--nodes", "layers", "--how", "from"],
         "neurons": ["neurons", "--prompt", JAPAN, "--layer", layer, "--top", "5"],
         "neurons-set": ["neurons", "--prompts", "SET", "--layer", layer, "--top", "5"],
         "study": ["study", "--prompts", "SET", "--figures", "2b,3,14", "--draws", "50"],

@@ -139,20 +139,26 @@ def set_bands(table: pd.DataFrame, count: int = BANDS_SHOWN) -> Any:
         color=colour, tooltip=[alt.Tooltip("name:N", title="part"), alt.Tooltip("number:N"), alt.Tooltip("said:N")],
     )  # fmt: skip
     lines = base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", title="logits"), x2="high:Q")
-    return alt.layer(lines, base.mark_point(filled=True, size=28).encode(x="mean:Q")).properties(height={"step": 30})
+    return alt.layer(lines, base.mark_point(filled=True, size=28).encode(x="mean:Q")).properties(
+        height={"step": 9}, width=420
+    )
 
 
 def set_title(table: pd.DataFrame, model: str) -> list[str]:
     """What a picture shows, line by line. `model`: as it is called on screen."""
     attrs = table.attrs
+    of_neurons = attrs["nodes"] == "neurons"
+    what = {
+        "heads": "Every head", "layers": "Attention and MLP of every layer",
+        "neurons": f"The {min(BANDS_SHOWN, len(table))} neurons with the largest effects",
+    }[attrs["nodes"]]  # fmt: skip
     answer = "target − distractor" if attrs["answer"] == "difference" else "the target's logit above the mean"
     how = {"zero": "taken out", "mean": "replaced by its mean over the set", "from": "replaced by its partner's"}
-    top = percent(attrs["before"]["top"])
+    bands = "Means with 95 % bands." if of_neurons else "Means; faint: the 95 % band contains 0."
     return [
-        f"Every {attrs['nodes'].removesuffix('s')} of {model} over {attrs['prompts']:,} prompts of "
-        f"{attrs['prompt_set']['name']}",
-        f"Answer: {answer}, {signed(attrs['before']['answer'])} logits; the target is the top word in {top}.",
-        f"Effect: what the answer does with the part {how[attrs['how']]} at the last position. Means; faint: the 95 % "
-        "band contains 0.",
-        "Blue-green speaks for the target, vermilion against it, in all maps.",
+        f"{what} of {model} over {attrs['prompts']:,} prompts of {attrs['prompt_set']['name']}",
+        f"Answer: {answer}, {signed(attrs['before']['answer'])} logits; the target is the top word in "
+        f"{percent(attrs['before']['top'])}.",
+        f"Effect: what the answer does with the part {how[attrs['how']]} at the last position. {bands}",
+        *([] if of_neurons else ["Blue-green speaks for the target, vermilion against it, in all maps."]),
     ]

@@ -16,7 +16,6 @@ import torch
 
 import visit
 from visit.__main__ import main
-from visit.cli import study as command
 from visit.runs.job import how_far, steps
 from visit.runs.prompts import Row
 from visit.studies import duration as forecasting
@@ -195,7 +194,7 @@ def test_seconds_left_are_weighed_by_what_each_step_takes(monkeypatch):
 
 def test_without_a_terminal_the_command_says_where_it_is_now_and_then(tmp_path, monkeypatch, capsys, groups):
     (tmp_path / "few.csv").write_text(FILE, encoding="utf-8")
-    monkeypatch.setattr(command, "STATUS_SECONDS", 0.001)
+    monkeypatch.setattr("visit.cli.telling.STATUS_SECONDS", 0.001)
     assert not sys.stderr.isatty()
     assert main(["study", "--prompts", str(tmp_path / "few.csv"), "--figures", "2b,14", "--draws", "5"]) == 0
     lines = capsys.readouterr().err.splitlines()
