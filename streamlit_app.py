@@ -11,6 +11,7 @@ flow = st.Page("pages/flow.py", title="Flow graph", icon=":material/account_tree
 others = [
     st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:"),
     st.Page("pages/whatif.py", title="What if", icon=":material/content_cut:"),
+    st.Page("pages/trace.py", title="Causal trace", icon=":material/route:"),
     st.Page("pages/heads.py", title="Heads over a set", icon=":material/grid_on:"),
     st.Page("pages/memory.py", title="Attention memory", icon=":material/psychology_alt:"),
     st.Page("pages/layernorm.py", title="Layer norm", icon=":material/filter_alt:"),

@@ -24,6 +24,7 @@ PROJECTED = {
     "flow": ("prompt", "graph"),
     "compare": ("prompts", "reading", "apart", "graphs"),
     "whatif": ("prompt", "changes"),
+    "trace": ("prompt", "reading", "maps"),
     "heads": ("found",),
     "memory": ("prompt", "reading", "heads"),
     "layernorm": ("prompt", "norm"),

@@ -102,6 +102,13 @@ def _within(least: int, most: int) -> Callable[[str], int | None]:
     return read
 
 
+def _decimal(text: str) -> float | None:
+    """Reads a decimal above 0, or none for the default."""
+    if text and not (re.fullmatch(r"\d{1,3}(\.\d{1,3})?", text, re.ASCII) and float(text) > 0):
+        raise ValueError(f"“{visible(text[:30])}” is no number above 0 and below 1,000")
+    return float(text) if text else None
+
+
 def _one_of(values: tuple[str, ...]) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in values:
@@ -154,7 +161,15 @@ def control(default: Any, *labels: str, forgets: tuple[str, ...] = ()) -> Any:
     return dataclasses.field(default=default, metadata={"labels": labels, "forgets": forgets})
 
 
-DRAWN = ("node", "detail", "pin", "align", "traced")  # what is chosen in a drawing of one prompt, or two
+DRAWN = (
+    "node",
+    "detail",
+    "pin",
+    "align",
+    "traced",
+    "subject",
+    "cell",
+)  # what is chosen in a drawing of one prompt, or two
 LOOKED_AT = (*DRAWN, "unfolded", "first", "head", "source")
 
 
@@ -340,6 +355,20 @@ class WhatIf:
 
 
 @dataclass(frozen=True)
+class Trace:
+    """The causal trace: what is made unreadable, how, and the cell that is looked at."""
+
+    subject: str = ""  # a text in the prompt, positions as @3,4; empty: guessed
+    samples: Positive = 10
+    noise: Annotated[float, _decimal] = 3.0
+    noise_seed: Annotated[int, _number("it is no seed; seeds are whole numbers from 0")] = 0
+    window: Annotated[int | None, Positive.__metadata__[0]] = None
+    cell: Annotated[
+        str, _of_form(r"(resid|attn_out|mlp_out)\.\d{1,4}\.\d{1,6}", "it is no cell; cells look like resid.12.3")
+    ] = ""
+
+
+@dataclass(frozen=True)
 class Heads:
     """One's own question over a set: which set, which parts, what stands in their place, what the map shows."""
 
@@ -397,6 +426,7 @@ class State:
     neurons: Neurons = Neurons()
     studies: Studies = Studies()
     whatif: WhatIf = WhatIf()
+    trace: Trace = Trace()
     heads_page: Heads = Heads()
 
 

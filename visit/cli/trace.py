@@ -53,6 +53,7 @@ def run(options: argparse.Namespace) -> int:
     from visit.causal.trace_plan import subject_positions
     from visit.causal.tracing import TraceJob
     from visit.exact.question import ask
+    from visit.files.trace_picture import trace_file
     from visit.models.load import load_model
     from visit.narrate.traces import ledger_in_words, trace_story
     from visit.runs.job import finish
@@ -75,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
             print(f"\r{job.doing(done)}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
     table = finish(job, progress)
-    if drew(options, lambda kind: _trace_file(table, kind)) or wrote(options, table.attrs, {"trace": table}):
+    if drew(options, lambda kind: trace_file(table, kind)) or wrote(options, table.attrs, {"trace": table}):
         return 0
     for sentence in [*trace_story(table), *table.attrs["notes"]]:
         print(sentence)
@@ -99,16 +100,6 @@ def _subject(options: argparse.Namespace, question: Any) -> Any:
     parts = given.split(",")
     numbers = all(part.strip().isdecimal() for part in parts)
     return [int(part) for part in parts] if numbers and given.strip() not in question.acts.prompt else given
-
-
-def _trace_file(table: Any, kind: str) -> bytes:
-    from visit.figures.tracing import trace_chart, trace_lines
-    from visit.files.chart_file import chart_file
-    from visit.models.catalog import title
-
-    lines = trace_lines(table, visible(title(table.attrs["model"])))
-    about = {name: value for name, value in table.attrs.items() if name != "ledger"}
-    return chart_file(trace_chart(table, lines), kind, " ".join(lines[:2]), f"Causal trace: {lines[0]}", about)
 
 
 def _print_maps(table: Any) -> None:

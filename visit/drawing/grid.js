@@ -27,6 +27,8 @@ function draw(view, root) {
   const { data } = view, longest = Math.max(0, ...data.rows.flatMap((line) => line.cells.map((cell) => cell ? cell.w.length : 0)));
   const table = make("table", data.square ? "square" : longest > 7 ? "worded" : longest < 6 ? "short" : ""), head = make("thead"), body = make("tbody");
   table.classList.toggle("many", !data.square && data.rows.length > 16);
+  table.classList.toggle("slim", data.square && data.rows.every((line) => line.name.length < 4));
+  table.classList.toggle("deep", data.square && data.rows.length > 16 && data.rows.length !== data.columns.length);
   table.setAttribute("role", "grid");
   table.setAttribute("aria-label", `${data.label}. Arrow keys walk, Enter chooses.`);
   table.style.setProperty("--columns", data.columns.length);

@@ -21,7 +21,7 @@ SUBJECT_SIGN = "* "  # before the name of a token that is made unreadable
 STEP_X, STEP_Y = 30, 15  # px of a cell of the chart
 _BACK_STEPS = ((0.0, "0 %"), (0.25, "25 %"), (0.5, "50 %"), (0.75, "75 %"), (1.0, "100 % back"))
 _TRACE_SAYS = {
-    "place": "", "told": "", "prob": "probability of the answer", "share": "of what was lost", "band": "95 % band",
+    "place": "", "told": "", "share": "of what was lost comes back", "band": "95 % band",
 }  # fmt: skip
 
 
@@ -60,13 +60,10 @@ def _trace_cells(rows: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
     """A row a cell: its place, what it says, its colour."""
     lost = about["clean"] - about["corrupted"]
     share = rows["effect"] / lost if lost > 0 else rows["effect"] * 0.0
-    places = [
-        f"{_blocks_of(row)}, “{visible(row['token'])}” (position {row['pos']})" for row in rows.to_dict("records")
-    ]
     return pd.DataFrame({
         "id": [f"{site}.{n}.{p}" for site, n, p in zip(rows["site"], rows["layer"], rows["pos"], strict=True)],
-        "place": places, "prob": [percent(p) for p in rows["prob"]],
-        "told": [f"put back: {percent(about['corrupted'])} → {percent(p)}" for p in rows["prob"]],
+        "place": [restored_in_words(row) for row in rows.to_dict("records")],
+        "told": [f"probability of the answer: {percent(about['corrupted'])} → {percent(p)}" for p in rows["prob"]],
         "share": [ratio(s) for s in share],
         "band": ["–" if low != low else f"{ratio(low / lost)} to {ratio(high / lost)}" if lost > 0 else "–"
                  for low, high in zip(rows["low"], rows["high"], strict=True)],
@@ -74,7 +71,12 @@ def _trace_cells(rows: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
     }).reset_index(drop=True)  # fmt: skip
 
 
-def _blocks_of(row: dict[str, Any]) -> str:
+def restored_in_words(row: Any) -> str:
+    """ "The stream after block 12 at “·Japan” (position 3)": what a row of `visit.trace` puts back, and where."""
+    return f"{_blocks_of(row)} at “{visible(row['token'])}” (position {row['pos']})"
+
+
+def _blocks_of(row: Any) -> str:
     """ "The stream after block 12", "Attention of blocks 9 to 14 (around 12)" """
     if row["site"] == "resid":
         return f"The stream after block {row['layer']}"

@@ -39,6 +39,7 @@ PAGE_PARTS: Mapping[str, tuple[str, ...]] = {
     "flow": ("prompt", "next", "reading", "causes", "map", "graph"),
     "compare": ("prompts", "reading", "apart", "graphs"),
     "whatif": ("prompt", "next", "changes", "units", "roles", "believed"),
+    "trace": ("prompt", "next", "subject", "reading", "maps"),
     "memory": ("prompt", "next", "reading", "heads", "sources", "picture", "pattern", "life", "paper"),
     "layernorm": ("prompt", "next", "norm", "set"),
     "neurons": ("prompt", "next", "active", "card", "set", "search"),

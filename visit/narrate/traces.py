@@ -29,22 +29,25 @@ def trace_story(table: pd.DataFrame) -> list[str]:
     if lost <= 0 or about["samples"] == 0 or percent(clean) == percent(corrupted):
         return told
     stream = table[table["site"] == "resid"]
-    told.append(_in_the_stream(stream, about["subject"]["positions"][-1], about["position"], corrupted, lost))
+    told.append(_in_the_stream(stream, about["subject"]["positions"], about["position"], lost))
     told += _in_windows(table, about, lost)
     return told
 
 
-def _in_the_stream(stream: pd.DataFrame, subject: int, end: int, corrupted: float, lost: float) -> str:
-    here, last = (stream[stream["pos"] == pos].set_index("layer") for pos in (subject, end))
-    best = here.loc[here["effect"].idxmax()]
-    if best["effect"] < HALF * lost:
-        told = f"No single state at its last token brings half of that back: the most, {percent(best['prob'])}, is "
-        told += f"that after block {best.name}"
+def _in_the_stream(stream: pd.DataFrame, subject: list[int], end: int, lost: float) -> str:
+    """At the token of the subject that brings most back, and at the last position."""
+    inside = stream[stream["pos"].isin(subject)]
+    most = inside.loc[inside["effect"].idxmax()]
+    place = f"“{visible(most['token'])}”"
+    here, last = (stream[stream["pos"] == pos].set_index("layer") for pos in (most["pos"], end))
+    back = here.index[here["effect"] >= HALF * lost].tolist()
+    if back:
+        told = f"Put back at {place} alone, the state after {_blocks(back)} brings at least half of that back"
+        told += f" (most after block {most['layer']}: {percent(most['prob'])})" if len(back) > 1 else ""
     else:
-        back = here.index[here["effect"] >= HALF * lost].tolist()
-        told = f"Put back at its last token alone, the state after {_blocks(back)} brings at least half of that back"
-        told += f" (most after block {best.name}: {percent(best['prob'])})" if len(back) > 1 else ""
-    if subject == end:
+        told = f"No single state of it brings half of that back: the most, {percent(most['prob'])}, is that at {place} "
+        told += f"after block {most['layer']}"
+    if most["pos"] == end:
         return f"{told}."
     weak = last.index[last["effect"] < HALF * lost].tolist()
     start = max(weak, default=-1) + 1  # there is one, for the last block brings everything back

@@ -53,6 +53,9 @@ GLOSSARY: dict[str, str] = {
     "backward pass says of it. It misses what is saturated, so the largest are then measured, and marked.",
     "faithfulness": "A graph that shows few parts claims that they are what matters. Test: replace all others, and see "
     "how much of the answer the kept ones bring back; 0: as when all are replaced, 100 %: as it is.",
+    "causal trace": "The subject of a prompt is made unreadable by noise on its embeddings; then one state at a time "
+    "is put back from the run without noise. A state that brings the answer back is enough for it: the answer passes "
+    "there. It does not say where the answer is stored, and depends on the noise.",
     "kl": "How far the whole prediction has moved, in bits: the Kullback–Leibler divergence of the changed prediction "
     "from the clean one. 0: nothing changed.",
     "intersection": "How alike two vectors read: of the k most probable words of each, the share that both have. "
@@ -156,7 +159,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "intersection", "rbo", "js",
     ),
     "Causes": (
-        "contribution", "influence", "effect", "edit", "activation patching", "attribution patching", "kl",
+        "contribution", "influence", "effect", "edit", "activation patching", "attribution patching", "causal trace",
+        "kl",
     ),
     "Checks": ("ledger", "faithfulness", "rest"),
     "On the screen": ("lens map", "parting map", "keep", "keep by", "layers"),
