@@ -12,7 +12,7 @@ if asked is not None:
     if table is not None:
         if ui.shows("reading"):
             with reading:
-                trace.told(asked, table)
+                trace.trace_told(asked, table)
         if ui.shows("maps"):
             with ui.part("maps"):
                 trace.maps(asked, table)

@@ -34,8 +34,8 @@ from visit.text.numbers import band, duration, percent, ratio
 from visit.text.visible import visible
 
 MOST_SAMPLES = 1000
-AT_ONCE = 5.0  # seconds: what takes no longer is traced unasked
-PATIENCE = 4.0  # seconds that a page waits for such a trace before it is drawn without it
+TRACED_UNASKED = 5.0  # seconds: what takes no longer is traced unasked
+TRACE_PATIENCE = 4.0  # seconds that a page waits for such a trace before it is drawn without it
 MOST_SECONDS = 600  # of a trace on a server for many
 CHIPS, COLUMNS = 48, 32  # positions shown at a time: as chips of the subject, in the maps
 BESIDE = 10  # positions up to which the three maps have room beside each other
@@ -43,7 +43,7 @@ TRACE_RUN = "trace 1"  # of the key of runs: raised with every change of what on
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class AskedTrace:
     """One trace: a pass and its answer, the positions made unreadable, and the numbers."""
 
     subject: Subject
@@ -60,7 +60,7 @@ class Asked:
 
 
 # ---- what is asked ---------------------------------------------------------------------------------------------------
-def chosen_trace(subject: Subject) -> Asked | None:
+def chosen_trace(subject: Subject) -> AskedTrace | None:
     """The chips of the subject and the numbers; None where nothing can be traced, which is said."""
     from visit.causal.trace_plan import check_settings, check_subject, guessed_subject
 
@@ -81,13 +81,13 @@ def chosen_trace(subject: Subject) -> Asked | None:
             text = plain(visible("".join(subject.acts.tokens[p] for p in guess)))
             st.warning(f"{plain(problem)} Made unreadable instead: “{text}”, a guess.", icon=":material/edit:")
     now = state().trace
-    asked = Asked(subject, where, now.samples, now.noise, now.noise_seed, now.window)
+    asked = AskedTrace(subject, where, now.samples, now.noise, now.noise_seed, now.window)
     try:
         check_settings(subject.model, *asked.settings)
     except VisitError as wrong:
         st.warning(f"{plain(str(wrong))} The usual numbers are taken instead.", icon=":material/edit:")
         usual = (CONTROLS[name].default for name in ("samples", "noise", "noise_seed", "window"))
-        asked = Asked(subject, where, *usual)
+        asked = AskedTrace(subject, where, *usual)
     return asked
 
 
@@ -122,18 +122,18 @@ def _subject_chips(subject: Subject, where: tuple[int, ...]) -> None:
             default=[p for p in where if p in shown], format_func=lambda p: plain(names[p]), on_change=taken, wrap=True,
             help=explain("causal trace"),
         )  # fmt: skip
-        text = "".join(subject.acts.tokens[p] for p in where) if _side_by_side(where) else ""
+        text = "".join(subject.acts.tokens[p] for p in where) if _one_stretch(where) else ""
         st.text_input("or type it", max_chars=200, width=180, placeholder="several places",
                       **field("subject", text.strip()))  # fmt: skip
         with folded(*FOLDED_CONTROLS):
-            _numbers(subject.model.n_layers)
+            _noise_numbers(subject.model.n_layers)
 
 
-def _side_by_side(where: tuple[int, ...]) -> bool:
+def _one_stretch(where: tuple[int, ...]) -> bool:
     return where[-1] - where[0] == len(where) - 1
 
 
-def _numbers(most: int) -> None:
+def _noise_numbers(most: int) -> None:
     """The numbers of a trace, each with what it means. `most`: the model's blocks."""
     now = state().trace
     window = None if now.window is None else min(most, now.window)
@@ -159,7 +159,7 @@ def st_trace_seconds(
     return trace_cost(_question, where, samples, window).seconds
 
 
-def traced(asked: Asked) -> pd.DataFrame | None:
+def traced(asked: AskedTrace) -> pd.DataFrame | None:
     """The table so far: traced at once where that is quick, else when it is asked for; None while there is nothing."""
     from visit.causal.tracing import TraceJob
     from visit.exact.question import Question
@@ -174,13 +174,13 @@ def traced(asked: Asked) -> pd.DataFrame | None:
 
     make = on_model(about.model, job)
     seconds = st_trace_seconds(*about.about, where, asked.samples, asked.window, about.question)
-    if WORKER.find(key) is None and seconds <= AT_ONCE:
-        with suppress(VisitError), st.spinner("Putting one state back at a time…"):  # a failed run is told below
-            _begin_trace(key, make).wait(PATIENCE)
+    if WORKER.find(key) is None and seconds <= TRACED_UNASKED:
+        with suppress(VisitError), st.spinner("Putting one state back at a time…"):  # a failed run is trace_told below
+            _begin_trace(key, make).wait(TRACE_PATIENCE)
     going, one = WORKER.find(key), pos + 1 - where[0]
     samples = 0 if going is None else max(0, going.progress.done - 1) // one  # that are whole; before them, the checks
     follow = 1 + one * (samples + 1)
-    run = watched("trace", key, make, start=lambda: _offer(asked, seconds, key, make), follow=follow)
+    run = watched("trace", key, make, start=lambda: _offer_trace(asked, seconds, key, make), follow=follow)
     table = None if run is None else run.result
     return None if table is None or table.attrs["samples"] == 0 else table
 
@@ -189,7 +189,7 @@ def _begin_trace(key: Any, make: Any) -> Any:
     return WORKER.submit(key, make, visitor=session().visitor if is_hosted() else None)
 
 
-def _offer(asked: Asked, seconds: float, key: Any, make: Any) -> None:
+def _offer_trace(asked: AskedTrace, seconds: float, key: Any, make: Any) -> None:
     """What a trace will take, and the button that starts it."""
     from visit.causal.trace_plan import restored_runs
 
@@ -211,7 +211,7 @@ def _offer(asked: Asked, seconds: float, key: Any, make: Any) -> None:
 
 
 # ---- what was found --------------------------------------------------------------------------------------------------
-def told(asked: Asked, table: pd.DataFrame) -> None:
+def trace_told(asked: AskedTrace, table: pd.DataFrame) -> None:
     """The finding in sentences, with the numbers it rests on and their checks."""
     from visit.narrate.traces import trace_story
 
@@ -238,7 +238,7 @@ def _trace_checks(ledger: dict[str, Any]) -> None:
         st.caption(f"{mark} {plain(one['name'])}: {one['max_rel_error']:.0e} (allowed {one['tolerance']:.0e})")
 
 
-def maps(asked: Asked, table: pd.DataFrame) -> None:
+def maps(asked: AskedTrace, table: pd.DataFrame) -> None:
     """The three maps, the cell that is looked at, and all cells as a table."""
     from visit.figures.tracing import site_title, trace_grid
     from visit.files.trace_picture import trace_file
@@ -261,7 +261,7 @@ def maps(asked: Asked, table: pd.DataFrame) -> None:
     left_out = "" if shown[0] == 0 else " Nothing changes before the subject: those tokens are left out."
     said = "Blocks upwards, tokens to the right, * is made unreadable. Fill: how much of what was lost comes back."
     st.caption(said + left_out)
-    _cell(asked, table)
+    _chosen_cell(asked, table)
     with unfolding("trace-table", "The same as a table", ":material/table:") as opened:
         if opened:
             _cells_table(table)
@@ -275,7 +275,7 @@ def _look_at_cell(cell: str) -> None:
     change(cell="" if state().trace.cell == cell else cell)
 
 
-def _cell(asked: Asked, table: pd.DataFrame) -> None:
+def _chosen_cell(asked: AskedTrace, table: pd.DataFrame) -> None:
     """What the chosen cell measured, and the way to what it reads."""
     cell = state().trace.cell
     if not cell:
