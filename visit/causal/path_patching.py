@@ -103,7 +103,8 @@ def path_job(model: Model, lines: Sequence[PathLine], receivers: Sequence[Receiv
         ]
         return PathSums({name: moments_of([one[name] for one in found]) for name in empty.parts})
 
-    return SumsJob(lines, empty, read, lambda sums: _path_table(model, sums, receivers, kind))
+    work = [1.0 + len(line.ids) / 64 for line in lines]  # so that a batch is one line at first
+    return SumsJob(lines, empty, read, lambda sums: _path_table(model, sums, receivers, kind), work)
 
 
 def _path_table(model: Model, sums: PathSums, receivers: Sequence[Receiver], kind: PathKind) -> pd.DataFrame:
@@ -139,7 +140,8 @@ def line_effects(
 ) -> dict[str, Any]:
     """ "difference" of the clean run, "effect" `[receiver layer head]` (NaN where nothing is sent), "direct".
 
-    `acts`: the clean run of `PATH_PARTS`; `z_new`: every head in the partner's run, at the line's position.
+    `acts`: the clean run of `PATH_PARTS`, which may go on behind the line; `z_new`: every head in the partner's run, at
+    the line's position.
     """
     word, z_new = model.W_U(line.target) - model.W_U(line.distractor), z_new.to(model.wide)
     reads, stop = {layer for one in receivers for layer, _ in one.heads}, max(r.layers(model)[1] for r in receivers)
@@ -159,7 +161,7 @@ def line_effects(
                 answers = final_norm(model, last) @ word
                 answers = answers[1:] - answers[0]
             effect[n, start : start + blocks] = answers.unflatten(0, (blocks, -1)).double().cpu().numpy()
-    clean = final_norm(model, needed(acts, "resid_post")[-1:, -1].to(model.wide)) @ word
+    clean = final_norm(model, needed(acts, "resid_post")[-1:, len(line.ids) - 1].to(model.wide)) @ word
     if model.b_U is not None:
         clean = clean + model.b_U[line.target] - model.b_U[line.distractor]
     direct = np.full(effect.shape[1:], np.nan)
@@ -224,7 +226,7 @@ def _received(
     """Step 3: the change of the answer where the receiver's heads take what each sender has changed in their input."""
     group = 1 if kind == "q" else model.n_heads // model.n_kv_heads
     first, count = receiver.heads[0][0], len(next(iter(moved.values())))
-    clean = needed(acts, "resid_pre")[first, line.pos :].to(model.wide)
+    clean = needed(acts, "resid_pre")[first, line.pos : len(line.ids)].to(model.wide)
     size, found = max(1, BATCH_BYTES // run_bytes(model, line.pos, len(line.ids) - 1)), []
     for start in range(0, count, size):
         part = slice(start, start + size)

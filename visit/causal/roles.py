@@ -5,7 +5,9 @@ Roles of one position and of words of the prompt (Wang et al. 2022, App. A, made
 - *mover*: attends to a word, recalls it there (its memory value reads the word) and adds to it;
 - *suppressor*: attends to a word, the negative of its memory value reads it, and it takes from the word;
 - *steers others*: attends to a word that is repeated and adds nothing for the prediction against it, yet taking the
-  head out costs; until paths are patched this is what an inhibitor looks like from outside.
+  head out costs: what an inhibitor looks like from outside;
+- *inhibitor*, where a partner prompt is at hand: adds nothing, and with its value in the partner the movers' queries
+  become others, so that the prediction falls against the repeated word (path patching).
 
 Roles of a head's pattern over the whole prompt, in the words of `analyses.heads`: previous token, same token, first
 position (a sink), induction. A head may have several roles.
@@ -13,23 +15,27 @@ position (a sink), induction. A head may have several roles.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from visit.activations.forward import capture
 from visit.activations.record import Activations, check_pass
 from visit.analyses.function_words import function_words, is_function_word
 from visit.analyses.heads import RULES, named_from, role_scores
 from visit.causal.effects import effects
+from visit.causal.path_lines import PathLine, receivers_of
+from visit.causal.path_patching import line_effects
 from visit.causal.thresholds import ADDS, ATTENDS, COSTS, READS
 from visit.errors import VisitError, check_kind
 from visit.exact.decompose import attribution, head_results, memory_values, needed
 from visit.exact.question import ask
 from visit.lenses.logit import lens_logits, top_of
 from visit.models.attention import window
-from visit.models.model import Model
+from visit.models.model import Model, tokenize
+from visit.text.node_id import part_name
 from visit.text.visible import visible
 
 _LOOKS = {  # over the whole prompt, on average
@@ -41,11 +47,15 @@ _LOOKS = {  # over the whole prompt, on average
 ROLE_COLUMNS = ("node", "role", "criterion", "number", "threshold", "word")
 
 
-def roles(model: Model, acts: Activations, words: Iterable[int | str] | None = None, pos: int = -1) -> pd.DataFrame:
+def roles(
+    model: Model, acts: Activations, words: Iterable[int | str] | None = None, pos: int = -1,
+    abc: str | Sequence[int] | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """The roles of all heads at `pos`, a row per head, role and criterion.
 
-    `words`: tokens of the prompt whose movers and suppressors are looked for; None: all of its content words. Columns:
-    `node`, `role` ("mover", "suppressor", "steers others", "previous token", "same token", "first position",
+    `words`: tokens of the prompt whose movers and suppressors are looked for; None: all of its content words. `abc`: a
+    partner prompt of as many tokens with other names; with it inhibitors are looked for, too. Columns: `node`, `role`
+    ("mover", "suppressor", "steers others", "inhibitor", "previous token", "same token", "first position",
     "induction"), `criterion` (a sentence part, as "attends to “ Mary” more than"), `number` (what was measured),
     `threshold` (what it had to pass), `word` (missing for roles of the pattern). Every criterion listed holds. Raises
     `VisitError` for a word that is not in the prompt. Source: causes section 13; thresholds ours.
@@ -55,6 +65,8 @@ def roles(model: Model, acts: Activations, words: Iterable[int | str] | None = N
     places = _places(model, acts, t, words)
     with torch.no_grad():
         found = [*_movers(model, acts, t, places), *_steering(model, acts, t, places)]
+        if abc is not None:
+            found += _inhibitors(model, acts, t, places, tokenize(model, abc), found)
     return pd.DataFrame([*found, *_patterns(model, acts)], columns=list(ROLE_COLUMNS))
 
 
@@ -154,6 +166,37 @@ def _steering(model: Model, acts: Activations, t: int, places: dict[int, list[in
                 yield row.node, role, f"attends to the repeated {other} more than", attention, ATTENDS, token
                 yield row.node, role, f"adds to {name} over {other} less than", row.contribution, ADDS, token
                 yield row.node, role, f"without it {name} over {other} moves below", row.d_difference, -COSTS, token
+
+
+def _inhibitors(
+    model: Model, acts: Activations, t: int, places: dict[int, list[int]], partner: Sequence[int], found: list[tuple]
+) -> Iterator[tuple]:
+    """Heads that add nothing and move the queries of the prediction's movers against a repeated word."""
+    if len(partner) != len(acts.token_ids):
+        raise VisitError(
+            f"A partner prompt must have as many tokens as the prompt, {len(acts.token_ids)}; got {len(partner)}."
+        )
+    prediction = ask(model, acts, t).target
+    mine = model.vocabulary[prediction]
+    movers = sorted({node for node, role, *_, word in found if role == "mover" and word == mine and node[:3] != "L0."})
+    repeated = [word for word, at in places.items() if len(at) > 1 and word != prediction]
+    if not movers or not repeated:
+        return
+    receivers = receivers_of(model, movers, "q")[:1]  # all at once
+    z_new = needed(capture(model, partner, ("z",)), "z")[:, t]
+    for word in repeated:
+        line = PathLine(acts.prompt, acts.token_ids[: t + 1], tuple(partner)[: t + 1], prediction, word, t)
+        moved = line_effects(model, acts, z_new, line, receivers, "q")["effect"][0]
+        direction = attribution(model, acts, t, prediction, word).direction
+        name, other = (f"“{visible(model.vocabulary[w])}”" for w in (prediction, word))
+        queries = f"through the queries of {', '.join(part_name(node) for node in movers)}"
+        for layer, head in zip(*(moved < -COSTS).nonzero(), strict=True):
+            added = abs(float(head_results(model, acts, int(layer), t)[head] @ direction))
+            if added < ADDS:
+                node, token = f"L{layer}.head{head}", model.vocabulary[word]
+                yield node, "inhibitor", f"adds to {name} over {other}, or takes, less than", added, ADDS, token
+                effect = float(moved[layer, head])
+                yield node, "inhibitor", f"{queries} {name} over {other} moves below", effect, -COSTS, token
 
 
 # ---- heads that look at a place, whatever stands there ---------------------------------------------------------------

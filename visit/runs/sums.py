@@ -143,6 +143,7 @@ class SumsJob:
     sums: Any  # so far; at first of no item
     read: Callable[[Sequence[Any]], Any]  # a batch of items -> its sums
     result: Callable[[Any], Any] = lambda sums: sums
+    work: Sequence[float] | None = None  # seconds that each item takes, about, where they are long ones
 
     def update(self, items: Sequence[Any]) -> None:
         self.sums = merge(self.sums, self.read(items))

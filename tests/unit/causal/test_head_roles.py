@@ -8,9 +8,11 @@ import models
 import pytest
 import torch
 
-from visit import VisitError, capture, effects, load_model, read_vectors, roles
+from visit import VisitError, capture, effects, load_model, paths, read_vectors, roles
 from visit.analyses.heads import named_from, role_scores
-from visit.exact.decompose import attribution
+from visit.causal.thresholds import COSTS
+from visit.exact.decompose import attribution, head_results
+from visit.text.node_id import NodeId
 
 NAMES = "When Mary and John went to the store, John gave a drink to"
 
@@ -103,3 +105,33 @@ def test_a_word_that_is_not_there_and_a_record_of_one_position_get_a_sentence(mi
         roles(mini, acts, words=[" Paris"])
     with pytest.raises(VisitError, match="kept position"):
         roles(mini, replace(acts, positions=(3,)))
+
+
+PARTNER = "When Paul and Sarah went to the store, David gave a drink to"
+
+
+def test_an_inhibitor_adds_nothing_and_moves_the_queries_of_the_movers(mini, acts, table):
+    """Each number is that of path patching to those movers together, and without a partner there are none."""
+    found = roles(mini, acts, abc=PARTNER)
+    assert not (table["role"] == "inhibitor").any()
+    assert found[found["role"] != "inhibitor"].reset_index(drop=True).equals(table)
+    rows = found[found["role"] == "inhibitor"]
+    movers = table[(table["role"] == "mover") & (table["word"] == " Mary")]["node"].unique()
+    line = [{"prompt": NAMES, "target": " Mary", "distractor": " John", "abc": PARTNER}]
+    sent = paths(mini, line, None, list(movers), "q")
+    sent = sent[sent["receiver"] == "together"].set_index("sender")["effect"]
+    direct = attribution(mini, acts, -1, mini.token_id(" Mary"), mini.token_id(" John")).direction
+    assert len(rows) >= 2
+    for node, own in rows.groupby("node"):
+        place = NodeId.parse(node)
+        adds = float(head_results(mini, acts, place.layer, -1)[place.head] @ direct)
+        adding, moving = own["number"]
+        assert adding == pytest.approx(abs(adds), abs=1e-5) and adding < own["threshold"].iloc[0]
+        assert moving == pytest.approx(sent[node], abs=1e-3) and moving < own["threshold"].iloc[1]
+    strong = {node for node in sent.index if sent[node] < -COSTS}
+    assert set(rows["node"]) <= strong
+
+
+def test_a_partner_of_another_length_is_refused(mini, acts):
+    with pytest.raises(VisitError, match="as many tokens"):
+        roles(mini, acts, abc="Paul and Sarah")
