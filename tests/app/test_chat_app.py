@@ -6,7 +6,9 @@ import pytest
 from chats import chatty, llama
 from test_app import fresh_caches, start, tokens, url  # noqa: F401
 
+import visit
 from visit.app.state import DEFAULT_PROMPT
+from visit.text.numbers import number
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +69,14 @@ def test_a_start_token_that_stands_twice_is_told(tmp_path):
     model.tokenizer.save_pretrained(tmp_path)
     app = start(model=str(tmp_path), prompt="<s>Tokyo")
     assert not app.exception and "stands twice" in said(app)
+
+
+def test_values_of_the_other_prompt_are_those_of_its_message_where_this_one_is_a_message(folder):
+    """A patch on Compare, and the same change on What if: the run that values come from is B as Compare runs it."""
+    model, words = chatty(), ("Tokyo", "Paris")
+    a, b = (visit.capture(model, visit.chat_prompt(model, word)) for word in words)
+    moved = visit.ablate(model, a, [visit.Edit("L1.resid_pre", "from", b)]).kl_bits
+    app = start(model=folder, chat="1", prompt=words[0], prompt_b=words[1], edits="L1.resid_pre~from@all")
+    app.switch_page("pages/whatif.py").run()
+    assert not app.exception and not app.error and not app.warning
+    assert [m.value for m in app.metric if m.label.startswith("Whole")] == [f"{number(moved)} bits"]

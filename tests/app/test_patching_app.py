@@ -19,6 +19,11 @@ NAMES = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def however_busy_the_machine_is(monkeypatch):
+    monkeypatch.setattr(patching, "WITH_THE_PAGE", 60.0)
+
+
 def start(page: str = "compare", **params: str) -> AppTest:
     app = AppTest.from_file("../../streamlit_app.py", default_timeout=60)
     for name, value in {"prompt_b": DEFAULT_PROMPT_B, "opened": "patch", **params}.items():
@@ -116,19 +121,34 @@ def test_what_cannot_be_patched_is_said_where_the_map_would_stand(params, said):
     assert not parts(app, "moves the answer from A")
 
 
-def test_a_large_map_is_a_run_with_its_time_said_first_and_can_be_stopped_on_its_way(monkeypatch, tmp_path):
-    """Meanwhile and when it was stopped the map stands on estimates; a new run goes on to the same numbers."""
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """What runs the page asks for, none of which is known or takes only a moment."""
     monkeypatch.setenv("VISIT_CACHE", str(tmp_path))
     monkeypatch.setattr(patching, "WITH_THE_PAGE", 0.0)
     assert WORKER.reset()
-    asked = []
-    watched = patching.watched
-    monkeypatch.setattr(patching, "watched", lambda *a: asked.append(a) or watched(*a))
+    found, watched = [], patching.watched
+    monkeypatch.setattr(patching, "watched", lambda *a: found.append(a) or watched(*a))
+    return found
+
+
+def test_a_map_that_takes_little_begins_by_itself_behind_all_other_runs(asked):
+    app = start(prompt="The capital of Italy is the city of")
+    assert not app.exception and map_of(app)
+    run = WORKER.find(asked[-1][1])
+    assert run.background
+    run.wait(60)
+    app.run()
+    assert not app.exception and parts(app, "carries the whole answer up to block") and '"mark": ""' in map_of(app)
+
+
+def test_a_large_map_is_a_run_with_its_time_said_first_and_can_be_stopped_on_its_way(monkeypatch, asked):
+    """Meanwhile and when it was stopped the map stands on estimates; a new run goes on to the same numbers."""
     app = start(patching="exact", prompt="The capital of Kenya is the city of")
     assert not app.exception and "measured; all others are estimates" in map_of(app), "the quick map stands meanwhile"
     assert asked[-1][3].startswith("Measure all (about ")
     assert [b.label for b in app.button if b.key == "run patching"] == [asked[-1][3]]
-    _, key, make, _ = asked[-1]
+    key, make = asked[-1][1:3]
     halves = PatchingJob.update
 
     def stopped(job, items):

@@ -1,13 +1,15 @@
 """Compare's part "Patch B into A": B's values put into A's run one place at a time, as a map; a click makes one of
 these patches the change of What if, and shows its graph.
 
-What is measured, and when: the quick map (one backward pass, the largest measured) and a small exact one at once, with
-the page; a larger exact one is a run of the worker, with its time said before it starts.
+What is measured, and when: the quick map (one backward pass, the largest measured) and a very small exact one at once,
+with the page. All else that is measured is a run of the worker: one that takes little on every machine begins by itself
+in the background, a larger one when it is asked for, with its time said before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -23,13 +25,14 @@ from visit.app.prompt_sets import on_model, watched
 from visit.app.state import change, segments, session, set_opened, shown_errors, state
 from visit.app.widgets import READING_AID, downloads, folded, plain, sentences, unfolding
 from visit.errors import VisitError
+from visit.runs.worker import WORKER
 from visit.text.glossary import explain
 from visit.text.markdown import escaped
 from visit.text.numbers import duration, percent
 from visit.text.visible import as_word
 
 VERIFIED = 10  # of the largest estimates, that the quick map measures
-ALL_UNASKED = 2e9  # weights × patches, up to which all are measured where nobody has chosen
+ALL_UNASKED = 5e10  # weights × patches, up to which all are measured where nobody has chosen
 WITH_THE_PAGE = 1.0  # seconds that an exact map may take without a run of its own
 SUGGESTED, CANDIDATES = 4, 30  # other answers offered where both sides give the same, of B's most probable words
 
@@ -182,7 +185,10 @@ def _method(two: Sides, site: str) -> str:
 
 
 def _exact_run(two: Sides, site: str, at: str, seconds: float) -> Any:
-    """All patches as a run of the worker: its map so far, with estimates where it has not been; None before that."""
+    """All patches as a run of the worker: its map so far, with estimates where it has not been; None before that.
+
+    Where nobody has chosen it begins by itself, behind every run that somebody waits for.
+    """
     from visit.causal.patching import PatchingJob, attributed
     from visit.causal.two_runs import two_runs
     from visit.runs.answers import model_run_key
@@ -195,7 +201,15 @@ def _exact_run(two: Sides, site: str, at: str, seconds: float) -> Any:
         return made
 
     key = model_run_key("patching 1", two.a.model, a.token_ids, b.token_ids, *words, site, at)
-    run = watched("patching", key, on_model(two.a.model, job), f"Measure all (about {duration(seconds)})")
+    make = on_model(two.a.model, job)
+
+    def begin() -> None:
+        with suppress(VisitError):  # too many runs wait: the quick map stands
+            WORKER.submit(key, make, background=True)
+            st.rerun()
+
+    unasked = begin if state().compare.patching == "auto" else None
+    run = watched("patching", key, make, f"Measure all (about {duration(seconds)})", unasked)
     return None if run is None else run.result
 
 
@@ -224,16 +238,16 @@ def _patched_run(two: Sides, found: Any, changed_run: Callable[[], None]) -> Non
     if not chosen:
         st.caption("Click a cell to run A with this patch and see its graph; it then stands in the list of *What if*.")
         return
-    for cell in found.cells[found.cells["id"] == chosen].to_dict("records"):
-        st.markdown(f"**{plain(cell['place'])}**: {plain(cell['told'])}.")
-    changed_run()
-    with st.container(horizontal=True, gap="small"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        for cell in found.cells[found.cells["id"] == chosen].to_dict("records"):
+            st.markdown(f"**{plain(cell['place'])}**: {plain(cell['told'])}.", width="content")
         st.button(
             "Open in What if", icon=":material/content_cut:", key="patch_whatif", on_click=_go_to_whatif,
             help="The list of changes, the words that change most, the text that follows, the checks.",
         )  # fmt: skip
         st.button("Take the patch out", icon=":material/close:", key="patch_out", type="tertiary",
                   on_click=_leave_patch_out)  # fmt: skip
+    changed_run()
 
 
 def _leave_patch_out() -> None:

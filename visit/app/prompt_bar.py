@@ -300,7 +300,7 @@ def run(side: str = "", name: str = "") -> tuple[Model, Activations]:
     try:
         if len(prompt) > PROMPT_CHARACTERS:
             raise VisitError(f"A prompt may have {PROMPT_CHARACTERS:,} characters; got {len(prompt):,}. Shorten it.")
-        acts = st_capture(model.name, _typed(model, prompt))
+        acts = st_capture(model.name, as_typed(model, prompt))
     except VisitError as problem:
         known, last = session().shown_prompts.get(side, ("", DEFAULT_PROMPT))
         text = last if isinstance(last, str) else last.text
@@ -311,7 +311,7 @@ def run(side: str = "", name: str = "") -> tuple[Model, Activations]:
     return model, acts
 
 
-def _typed(model: Model, prompt: str) -> Prompt:
+def as_typed(model: Model, prompt: str) -> Prompt:
     """The prompt as the address asks for it: a message where the model's template is to wrap it, and it has one."""
     from visit.models.chat import chat_template
     from visit.models.tokens import Message

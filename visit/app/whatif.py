@@ -10,13 +10,14 @@ import streamlit as st
 
 from visit.app import edit_list
 from visit.app.cache import (
+    Prompt,
     st_ablation,
     st_continuation,
     st_edited_flows,
     st_opened,
 )  # fmt: skip
 from visit.app.graph_panel import opened_blocks, show
-from visit.app.prompt_bar import Subject
+from visit.app.prompt_bar import Subject, as_typed
 from visit.app.state import choice, field, is_opened, session, shown_errors, source_prompt, state
 from visit.app.widgets import beside, downloads, plain, section, unfolding
 from visit.text.glossary import explain
@@ -34,7 +35,7 @@ def changes(subject: Subject) -> None:
     with shown_errors(), verdict:
         if any(one.on for one in listed):
             with st.spinner("Running the prompt with the changes…"):
-                found, refused = st_ablation(*subject.about, state().whatif.edits, source_prompt())
+                found, refused = st_ablation(*subject.about, state().whatif.edits, _source(subject))
             _verdict(subject, found, refused)
     with section("changed", "What is changed", explain("edit")):
         _add_form(subject)
@@ -53,6 +54,11 @@ def changes(subject: Subject) -> None:
         _outcome(subject, found)
 
 
+def _source(subject: Subject) -> Prompt:
+    """The other prompt, as a chat message where this one is."""
+    return as_typed(subject.model, source_prompt())
+
+
 def _to_the_map() -> None:
     session().goto = "pages/compare.py"
 
@@ -60,7 +66,7 @@ def _to_the_map() -> None:
 def with_changes(subject: Subject) -> None:
     """What becomes of the prediction with the listed changes, and both flows: for a page that makes such a list."""
     with st.spinner("Running the prompt with the changes…"):
-        found, refused = st_ablation(*subject.about, state().whatif.edits, source_prompt())
+        found, refused = st_ablation(*subject.about, state().whatif.edits, _source(subject))
     _verdict(subject, found, refused)
     if found is not None:
         _both_flows(subject)
@@ -193,7 +199,7 @@ def _goes_on(subject: Subject) -> None:
         return
     with shown_errors(), st.spinner("Going on, word by word…"):
         lists = [now.whatif.edits, ""]
-        found = [st_continuation(*subject.key, edits, source_prompt(), count, now.whatif.force) for edits in lists]
+        found = [st_continuation(*subject.key, edits, _source(subject), count, now.whatif.force) for edits in lists]
         for name, rows in zip(("With the changes", "Without"), found, strict=True):
             st.markdown(f"{name}: {plain(visible(''.join(rows['token'])))}")
         rows = found[0]
@@ -223,7 +229,7 @@ def _both_flows(subject: Subject) -> None:
             nodes = [NodeId.parse(one.node) for one in edit_list.current() if one.on]
             if changed := {node.layer: "words" for node in nodes if node and node.layer in levels}:
                 levels = {**dict.fromkeys(levels, "states"), **changed}  # the eye meets what was changed
-            found = st_edited_flows(*subject.about, now.whatif.edits, source_prompt(), opened_blocks(levels))
+            found = st_edited_flows(*subject.about, now.whatif.edits, _source(subject), opened_blocks(levels))
         show(difference_data(found, levels, selected=now.graph.node or None, **now.graph.look), "flow_edited")
         st.caption(
             "A: without the changes, B: with them; open are the blocks that were changed. A click on a node shows "
