@@ -32,6 +32,12 @@ def test_sources_of_a_mean(source):
         *(lambda p=p: visit.capture(MODEL, p) for p in (3, None, [1.5], [None], object())),
         *(lambda e=e: visit.ablate(MODEL, ACTS, e) for e in (None, 3, ["x"])),
         *(lambda n=n: visit.build_flow_graph(MODEL, ACTS, layers=n) for n in (1.5, ["a"], [1.5])),
+        *(lambda p=p: visit.load_recording(p) for p in (3, None, [1], "a\0b")),
+        *(lambda m=m: visit.save_recording("x.visit", m, [5, 9]) for m in (None, 3)),
+        *(lambda p=p: visit.save_recording("x.visit", MODEL, p) for p in (None, 3, [None])),
+        lambda: visit.save_recording("x.visit", MODEL, [5, 9], keep={"heads": 3}),
+        lambda: visit.save_recording("x.visit", MODEL, [5, 9], memory=1.5),
+        lambda: visit.check_recording(b"x", MODEL),
     ],
 )  # fmt: skip
 def test_arguments(call):

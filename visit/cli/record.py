@@ -146,7 +146,13 @@ def _replay(options: argparse.Namespace) -> int:
     from visit.models.load import load_model
 
     recording = load_recording(options.check)
-    model = load_model(options.model or recording.model.name, options.revision, options.dtype)
+    name = options.model or recording.model.loads
+    if name is None:
+        raise VisitError(
+            f"The model of this recording, {recording.model.name}, was a file of another machine: say where it is here "
+            "with --model."
+        )
+    model = load_model(name, options.revision, options.dtype)
     found = recording.check(model, options.nodes, options.seed)
     print(f"{to_text(found)}\n")
     told = found.attrs

@@ -20,13 +20,13 @@ import numpy as np
 import pandas as pd
 
 from visit.analyses.graph_difference import Comparison, compare, single_parts
-from visit.errors import check_positive
+from visit.errors import check_kind, check_positive
 from visit.files.recorded_values import WrittenValues, to_plain, write_table
 from visit.files.recording import PATTERN_STEP, RecordedModel
 from visit.files.recording_file import RECORDING_VERSION, packed_recording, write_recording
 from visit.graph.flowgraph import FlowGraph
 from visit.graph.prune import Keep
-from visit.models.catalog import display_name, portable
+from visit.models.catalog import LISTED, display_name, portable
 
 if TYPE_CHECKING:
     from visit.activations.record import Edit
@@ -89,6 +89,7 @@ def save_recording(
     where the file cannot be written: one that was there stays as it was. Source: ours.
     """
     check_positive("memory", memory)
+    check_kind("keep", keep, Keep, "visit.Keep(…)")
     asked = _RecordOptions(layers, keep, lens, influence, carry_parts, effects, memory)
     sides = [(prompt, pos, target, distractor)]
     sides += [] if compare is None else [(compare, pos_b, target_b, distractor_b)]
@@ -171,9 +172,11 @@ def _machine(model: Model) -> str:
 
 def _model_of(model: Model) -> dict[str, Any]:
     """What `RecordedModel` holds."""
+    loads = model.name
     names = [f.name for f in fields(RecordedModel) if f.name.startswith(("n_", "d_")) and f.name != "dtype"]
     return {
-        "name": display_name(model.name), "revision": model.revision, "family": model.family.name,
+        "name": display_name(model.name), "loads": loads if loads in LISTED or display_name(loads) == loads else None,
+        "revision": model.revision, "family": model.family.name,
         "dtype": str(model.dtype).removeprefix("torch."), "quantization": model.quantization,
         **{name: int(getattr(model, name)) for name in names},
     }  # fmt: skip

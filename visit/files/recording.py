@@ -30,7 +30,7 @@ import pandas as pd
 
 from visit.analyses.graph_difference import Comparison, comparison_of
 from visit.analyses.token_alignment import Pair, Pairing
-from visit.errors import VisitError
+from visit.errors import VisitError, check_kind
 from visit.files.recorded_values import (
     StoredValues,
     check_numbers,
@@ -90,9 +90,13 @@ class NotRecorded(VisitError):
 
 @dataclass(frozen=True)
 class RecordedModel:
-    """What a page needs to know of the model that made a recording; it computes nothing."""
+    """What a page needs to know of the model that made a recording; it computes nothing.
+
+    `loads`: the name by which `visit.load_model` has it, None where it was a file of the machine that recorded.
+    """
 
     name: str
+    loads: str | None
     revision: str | None
     family: Family
     dtype: str
@@ -364,15 +368,17 @@ def load_recording(source: str | os.PathLike[str] | bytes) -> Recording:
     The file is judged as one from anybody: its sizes before it is unpacked, the sums of its parts, the shape of every
     table when it is first used. Raises `VisitError` where it is none, is damaged, or is of a newer version.
     """
+    check_kind("A recording", source, (str, os.PathLike, bytes), "the path of a file, or its bytes")
     if isinstance(source, bytes):
         data = source
     else:
         try:
             with open(source, "rb") as file:
                 data = file.read(LARGEST_FILE + 1)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a path with a null character is a ValueError
+            reason = getattr(error, "strerror", None) or error
             raise VisitError(
-                f"{os.fspath(source)!r} cannot be read ({error.strerror or error}). Choose a file that "
+                f"{os.fspath(source)!r} cannot be read ({reason}). Choose a file that "
                 "python -m visit record, or Save this run, has written."
             ) from error
     content, arrays = unpacked_recording(data)
@@ -421,7 +427,7 @@ def _model_read(given: Any) -> RecordedModel:
     numbers = {name: check_whole(name, given[name], 1, 1 << 24) for name in
                ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_head", "d_mlp", "d_vocab")}  # fmt: skip
     texts = {name: None if given[name] is None else check_text(name, given[name], 1000)
-             for name in ("name", "revision", "dtype", "quantization")}  # fmt: skip
+             for name in ("name", "loads", "revision", "dtype", "quantization")}  # fmt: skip
     return RecordedModel(family=family, **texts, **numbers)  # type: ignore[arg-type]
 
 

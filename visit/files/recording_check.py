@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from visit.errors import VisitError, check_positive
+from visit.errors import VisitError, check_kind, check_positive
 from visit.files.recording import RecordedRun, Recording
 from visit.graph.flowgraph import FlowGraph, Node
 from visit.graph.prune import Keep
@@ -39,6 +39,7 @@ def check_recording(recording: Recording, model: Model, k: int = 20, seed: int =
     Raises `VisitError` for a model of another shape, and for a run that was edited from another pass. Source: ours.
     """
     check_positive("k", k)
+    check_kind("The recording", recording, Recording, "what visit.load_recording returns")
     _check_same_shape(recording, model)
     lens = _lens_here(recording, model)
     rows = []

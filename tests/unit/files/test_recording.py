@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from visit.exact.ledger import model_ledger
 from visit.files.flow_page import flow_svg
 from visit.files.recorded_values import StoredValues, WrittenValues, from_plain, read_table, to_plain, write_table
 from visit.files.recording import PATTERN_STEP, NotRecorded, load_recording
+from visit.models.tokens import Message
 from visit.narrate.comparison import contrast_parts
 from visit.narrate.flow import gathered, story_of
 
@@ -247,3 +249,33 @@ def test_every_kind_of_block_is_recorded_and_drawn_alike(name):
     assert list(found.graph.by_id.values()) == list(live.by_id.values())
     assert visit.draw(found.graph, "everything") == visit.draw(live, "everything")
     assert found.check(model, 10).attrs["largest"] < 1e-12
+
+
+@pytest.mark.parametrize(("name", "loads"), [
+    ("visit-mini", "visit-mini"), ("smollm2", "smollm2"), ("openai-community/gpt2", "openai-community/gpt2"),
+    ("/home/somebody/secret/gpt2", None), ("C:\\models\\x.gguf", None),
+])  # fmt: skip
+def test_a_recording_names_no_folder_of_the_machine_that_made_it(name, loads):
+    model, out = replace(small("gpt2"), name=name), io.BytesIO()
+    visit.save_recording(out, model, [3, 1, 4], memory=1)
+    found = load_recording(out.getvalue())
+    assert found.model.loads == loads and "somebody" not in f"{found.meta}{found.graph.meta}{found.model}"
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_model_of_half_precision_is_recorded_and_holds(dtype):
+    model, out = visit.load_model("visit-mini", dtype=dtype), io.BytesIO()
+    visit.save_recording(out, model, JAPAN, memory=1)
+    found = load_recording(out.getvalue())
+    use_all(found)
+    assert found.meta["dtype"] == dtype and found.check(model).attrs["holds"]
+
+
+def test_a_chat_message_is_recorded_as_it_was_typed():
+    model, out = small("llama"), io.BytesIO()
+    model.tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    try:
+        visit.save_recording(out, model, visit.chat_prompt(model, "Hello", "Be brief"), memory=1)
+    finally:
+        model.tokenizer.chat_template = None
+    assert load_recording(out.getvalue()).runs[0].message == Message("Hello", "Be brief")
