@@ -8,7 +8,7 @@ from typing import Any
 from visit.cli.options import GRAPH_FILES, captured, chat_options, check_out, drew, model_options, out_options, wrote
 from visit.errors import VisitError
 
-PRINTED = 20  # rows of the printed table
+LISTED = 20  # rows of the printed table
 SHOWN_COLUMNS = 16  # positions or heads side by side, that fit a terminal: of more the largest effects are listed
 
 
@@ -56,11 +56,11 @@ def run(options: argparse.Namespace) -> int:
     table = patch(model, a, b, *asked)
     if drew(options, lambda kind: patch_file(table, kind)) or wrote(options, table.attrs, {"patch": table}):
         return 0
-    _printed(table)
+    _as_text(table)
     return 0
 
 
-def _printed(table: Any) -> None:
+def _as_text(table: Any) -> None:
     from visit.files.tables import to_text
     from visit.narrate.patching import patch_story, scale_story
 
@@ -70,7 +70,7 @@ def _printed(table: Any) -> None:
         print("".join(text for text, _ in sentence))
     for note in about["notes"]:
         print(note)
-    names = _columns(table)
+    names = _map_columns(table)
     fits = len(set(names)) <= SHOWN_COLUMNS and (about["site"], about["at"]) != ("heads", "each")
     if fits:
         shown = table.assign(column=names, effect=table["effect"].astype(float).round(3) + 0.0)  # no -0.000
@@ -80,12 +80,12 @@ def _printed(table: Any) -> None:
     rows = table[table["exact"]] if about["patched"] else table
     if fits and len(rows) == table["effect"].notna().sum():  # all of them stand in the map
         return
-    order = rows.sort_values("effect", key=abs, ascending=False, kind="stable").head(PRINTED)
+    order = rows.sort_values("effect", key=abs, ascending=False, kind="stable").head(LISTED)
     told = ["id", "pos", "token", "token_b", "effect", "estimate", "m", "exact"]
     print(f"\n{to_text(order.dropna(axis='columns', how='all').filter(told))}")
 
 
-def _columns(table: Any) -> list[str]:
+def _map_columns(table: Any) -> list[str]:
     """Of every row the name of its column in a map of layers."""
     from visit.text.visible import visible
 
