@@ -211,7 +211,7 @@ class PatchingJob:
     @cached_property
     def _counts(self) -> np.ndarray:
         """How many numbers differ between both runs `[layer place head]`."""
-        return _sums(self.runs, self.site, ((a != b).float() for a, b in both_sides(self.runs, self.site)))
+        return _head_sums(self.runs, self.site, ((a != b).float() for a, b in both_sides(self.runs, self.site)))
 
     def _of(self, cell: Cell, numbers: np.ndarray) -> np.ndarray:
         """Those numbers `[layer place head]` that are of one patch."""
@@ -255,7 +255,7 @@ def both_sides(runs: TwoRuns, site: PatchSite) -> Iterator[tuple[Tensor, Tensor]
         yield a, b
 
 
-def _sums(runs: TwoRuns, site: PatchSite, parts: Iterable[Float[Tensor, "place width"]]) -> np.ndarray:
+def _head_sums(runs: TwoRuns, site: PatchSite, parts: Iterable[Float[Tensor, "place width"]]) -> np.ndarray:
     """The sums `[layer place head]` of numbers of every block, a head at a time where heads are patched."""
     heads = runs.question.model.n_heads if site == "heads" else 1
     return torch.stack([part.unflatten(1, (heads, -1)).sum(-1) for part in parts]).double().cpu().numpy()
@@ -281,7 +281,7 @@ def attributed(runs: TwoRuns, site: PatchSite) -> np.ndarray:
         else:
             g = getattr(found, site)[layer]
         parts.append((b - a) * g[runs.patched])
-    return _sums(runs, site, parts) / (runs.m_b - runs.m_a)
+    return _head_sums(runs, site, parts) / (runs.m_b - runs.m_a)
 
 
 def _into_heads(question: Question, layer: int, g: Float[Tensor, "pos d_model"]) -> Float[Tensor, "pos width"]:

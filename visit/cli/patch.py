@@ -8,7 +8,7 @@ from typing import Any
 from visit.cli.options import GRAPH_FILES, captured, chat_options, check_out, drew, model_options, out_options, wrote
 from visit.errors import VisitError
 
-LISTED = 20  # rows of the printed table
+LISTED_PATCHES = 20  # rows of the printed table
 SHOWN_COLUMNS = 16  # positions or heads side by side, that fit a terminal: of more the largest effects are listed
 
 
@@ -56,11 +56,11 @@ def run(options: argparse.Namespace) -> int:
     table = patch(model, a, b, *asked)
     if drew(options, lambda kind: patch_file(table, kind)) or wrote(options, table.attrs, {"patch": table}):
         return 0
-    _as_text(table)
+    _print_map(table)
     return 0
 
 
-def _as_text(table: Any) -> None:
+def _print_map(table: Any) -> None:
     from visit.files.tables import to_text
     from visit.narrate.patching import patch_story, scale_story
 
@@ -80,7 +80,7 @@ def _as_text(table: Any) -> None:
     rows = table[table["exact"]] if about["patched"] else table
     if fits and len(rows) == table["effect"].notna().sum():  # all of them stand in the map
         return
-    order = rows.sort_values("effect", key=abs, ascending=False, kind="stable").head(LISTED)
+    order = rows.sort_values("effect", key=abs, ascending=False, kind="stable").head(LISTED_PATCHES)
     told = ["id", "pos", "token", "token_b", "effect", "estimate", "m", "exact"]
     print(f"\n{to_text(order.dropna(axis='columns', how='all').filter(told))}")
 
