@@ -33,6 +33,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer
 
 from visit.cache import cache_folder
 from visit.errors import VisitError
+from visit.models.gguf_header import check_header
 from visit.models.load_weights import first_line, quiet
 
 # what transformers' table of GGUF configs and VISIT's families share
@@ -176,6 +177,7 @@ def _reader(file: Path) -> Any:
     """The parsed file. Nothing of its weights is read."""
     from gguf import GGUFReader
 
+    check_header(file)
     try:
         reader = GGUFReader(file)
     except Exception as error:  # whatever lies in a damaged header: an index, a memory, a struct or a value error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 
 import gguf_files as files
 import numpy as np
@@ -14,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 import visit
 from visit import VisitError, load_model
 from visit.models import gguf
+from visit.models.gguf_header import MAX_ELEMENTS, check_header
 from visit.models.provenance import quantization_note
 
 IDS = [5, 90, 7, 33, 12, 64]
@@ -190,7 +192,36 @@ def test_a_header_that_lies_is_refused(tmp_path):
     whole = bytearray(file.read_bytes())
     whole[8:16] = (1 << 40).to_bytes(8, "little")  # tensors that are not there
     file.write_bytes(bytes(whole))
-    assert "cut short or damaged" in refused(file)
+    assert "its header claims 1,099,511,627,776 tensors" in refused(file)
+
+
+def test_a_header_with_a_huge_list_is_refused_before_it_is_laid_out(tmp_path, monkeypatch):
+    """Its elements are there, a byte each; the reader makes an array of every one."""
+    word = lambda text: struct.pack("<Q", len(text)) + text  # noqa: E731
+    for lists, said in (
+        ([(0, MAX_ELEMENTS + 1)], f"lists of {MAX_ELEMENTS + 1:,} elements"),
+        ([(0, MAX_ELEMENTS // 2 + 1)] * 2, f"lists of {MAX_ELEMENTS + 2:,} elements"),
+        ([(0, 1 << 60)], "lists of 1,152,921,504,606,846,976 elements"),
+        ([(9, 3)], "a list of lists"),
+    ):
+        file = tmp_path / "huge.gguf"
+        with file.open("wb") as out:
+            out.write(
+                b"GGUF" + struct.pack("<IQQ", 3, 0, 1 + len(lists)) + word(b"general.name") + struct.pack("<I", 8)
+            )
+            out.write(word(b"x"))
+            for kind, count in lists:
+                out.write(word(b"tokenizer.ggml.token_type") + struct.pack("<IIQ", 9, kind, count))
+                out.write(bytes(min(count, 3 * MAX_ELEMENTS)))
+        with monkeypatch.context() as patch:
+            patch.setattr("gguf.GGUFReader", None)
+            assert said in refused(file)
+
+
+def test_a_header_in_the_other_byte_order_is_counted_as_well(tmp_path):
+    (tmp_path / "big.gguf").write_bytes(b"GGUF" + struct.pack(">IQQ", 3, 0, 1 << 40) + bytes(100))
+    with pytest.raises(VisitError, match="claims 1,099,511,627,776 keys"):
+        check_header(tmp_path / "big.gguf")
 
 
 def test_another_magic_is_refused(tmp_path):
