@@ -47,3 +47,4 @@ with ui.shown_errors():
     ui.begin_lesson(page.url_path)
     page.run()
 ui.end_page()
+ui.figures_dialog()

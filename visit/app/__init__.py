@@ -1,5 +1,6 @@
 """The app's side of VISIT: the only code of the package that imports Streamlit."""
 
+from visit.app.figure_list import figures_dialog
 from visit.app.follow import begin_page, end_page
 from visit.app.home import carries_state
 from visit.app.lesson import begin_lesson
@@ -13,7 +14,23 @@ from visit.app.state import ensure_entrypoint, open_page, session, shown_errors
 from visit.app.widgets import ICON, PAGE_STYLE, unfolding
 
 __all__ = [
-    "ICON", "PAGE_STYLE", "Subject", "asked_dialog", "begin_lesson", "begin_page", "carries_state", "end_page",
-    "ensure_entrypoint", "heading", "open_page", "part", "prompt_bar", "session", "shown_errors", "shows",
-    "sidebar", "unfolding",
+    "ICON",
+    "PAGE_STYLE",
+    "Subject",
+    "asked_dialog",
+    "begin_lesson",
+    "begin_page",
+    "carries_state",
+    "end_page",
+    "ensure_entrypoint",
+    "figures_dialog",
+    "heading",
+    "open_page",
+    "part",
+    "prompt_bar",
+    "session",
+    "shown_errors",
+    "shows",
+    "sidebar",
+    "unfolding",
 ]  # fmt: skip

@@ -25,6 +25,7 @@ from visit.app.cache import (
     st_parting,
     st_single_parts,
 )
+from visit.app.figure_list import collect_figure
 from visit.app.grid import as_table, grid
 from visit.app.lens_choice import followed, heading, seen, switch, told
 from visit.app.marks import named_part
@@ -475,12 +476,29 @@ def _compared(a: About, b: About, align: str, layers: Layers, keep: Any, read: t
     with named_part("changes"):
         _changes_table(found)
 
-    def picture(kind: str) -> bytes | str:
+    def picture(kind: str) -> bytes:
         from visit.files.flow_page import difference_file
 
         return difference_file(whole(), kind, shown, **now.look)
 
+    for side in ("a", "b"):
+        collect_figure(f"The flow graph of {side.upper()}, its opened blocks", partial(_side_svg, whole, side, shown),
+                       partial(_side_nodes, whole, side))  # fmt: skip
+    collect_figure("What differs between the two runs, B − A", lambda: picture("svg").decode(),
+                   lambda: whole().tables["changes"])  # fmt: skip
     downloads("compare", lambda: (whole().meta, whole().tables), picture)
+
+
+def _side_svg(whole: Callable[[], Any], side: Any, shown: dict[int, Any]) -> str:
+    from visit.drawing.draw import draw
+    from visit.drawing.pair import side_graph
+
+    now = state().graph
+    return draw(side_graph(whole(), side), shown, crop=True, color_by=now.color, **now.look)
+
+
+def _side_nodes(whole: Callable[[], Any], side: str) -> Any:
+    return getattr(whole(), side).nodes
 
 
 def _found(

@@ -11,6 +11,7 @@ import streamlit as st
 
 from visit.app.cache import st_effects, st_effects_seconds, st_measuring, st_roles
 from visit.app.edit_list import take_out
+from visit.app.figure_list import altair_figure
 from visit.app.grid import grid
 from visit.app.measuring import UNASKED, measured
 from visit.app.prompt_bar import Subject
@@ -135,7 +136,7 @@ def _take_out(subject: Subject, node: str) -> None:
 def _scatter(subject: Subject, table: pd.DataFrame) -> None:
     from visit.figures.effects import disagreement
 
-    st.altair_chart(
+    altair_figure(
         disagreement(table), width="stretch",
         **on_point("effects_scatter", "part", lambda point: _take_out(subject, point["node"])),
         alt="What every part adds directly against what is lost without it",
@@ -231,5 +232,5 @@ def _comes_back(subject: Subject) -> None:
         return
     table = run.result
     st.markdown(plain(in_words(table)))
-    st.altair_chart(recovery(table), width="stretch", alt="Share of the answer that comes back by share of parts kept")
+    altair_figure(recovery(table), width="stretch", alt="Share of the answer that comes back by share of parts kept")
     downloads("faithfulness", lambda: (table.attrs, {"faithfulness": table}))

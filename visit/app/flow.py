@@ -24,6 +24,7 @@ from visit.app.cache import (
     st_whole_graph,
 )  # fmt: skip
 from visit.app.cache import causes as compute_causes
+from visit.app.figure_list import collect_figure
 from visit.app.graph_panel import picture_file
 from visit.app.lens_choice import followed, seen
 from visit.app.marks import marked, named_part, shows
@@ -33,7 +34,7 @@ from visit.app.state import levels, session, shown_errors, state, write_url
 from visit.app.widgets import READING_AID, beside, downloads, folded, plain, section, sentences
 from visit.text.glossary import explain
 from visit.text.numbers import percent
-from visit.text.visible import visible
+from visit.text.visible import as_word, visible
 
 
 def first_screen(subject: Subject, map_of: Callable[[Subject], None]) -> None:
@@ -97,7 +98,7 @@ def graph(subject: Subject) -> None:
 @st.fragment
 def _graph(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, read: Seen) -> None:
     """Controls and drawing: a fragment, so that a selection or a control runs nothing above it. Takes keys only."""
-    from visit.drawing.draw import flow_data
+    from visit.drawing.draw import draw, flow_data
     from visit.graph.prune import is_pin
 
     with shown_errors():
@@ -127,6 +128,8 @@ def _graph(name: str, prompt: Prompt, pos: int, target: int, distractor: int | N
         def whole() -> Any:
             return st_whole_graph(*about, layers, keep, read, now.influence)
 
+        collect_figure(f"The flow graph towards {as_word(model.vocabulary[target])}, its opened blocks",
+                lambda: draw(whole(), shown, crop=True, **look), lambda: whole().nodes)  # fmt: skip
         with line:
             with folded(*READING_AID):
                 st.caption(_graph_caption(built))

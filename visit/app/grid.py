@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import streamlit as st
 
+from visit.app.figure_list import collect_figure
 from visit.app.widgets import component, unfolding
-from visit.figures.grids import Grid, grid_data, grid_table
+from visit.figures.grids import Grid, grid_data, grid_svg, grid_table
 
 
 @cache
@@ -27,6 +28,7 @@ def grid(key: str, found: Grid, take: Callable[[Any], None]) -> None:
         if any(chosen == one for one in found.cells["id"]):
             take(chosen)
 
+    collect_figure(found.label, partial(grid_svg, found), partial(grid_table, found))
     component("grid", "<div class='grid light'></div>", _ramps(), shared="cells")(
         key=key, data=grid_data(found), on_cell_change=taken
     )

@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from visit.app.cache import st_target_shifts, st_token_shift
+from visit.app.figure_list import altair_figure
 from visit.app.prompt_bar import Subject
 from visit.app.prompt_sets import choose_set, on_model, watched
 from visit.app.state import CONTROLS, change, listed, segments, session, state
@@ -80,7 +81,7 @@ def one_prompt(subject: Subject, layer: int | None, norm: str, final: bool | Non
     with beside("norm"):
         left, right = st.columns(2, gap="large")
     with left:
-        st.altair_chart(figures.rank_lines(table), width="stretch", alt="Top words before and after the norm")
+        altair_figure(figures.rank_lines(table), width="stretch", alt="Top words before and after the norm")
         st.caption("The ten most probable words before and after the norm. A line leads each word to its rank on "
                    "the other "
                    "side; blue-green rises in rank, vermilion falls, the thick line is the target.")  # fmt: skip
@@ -88,7 +89,7 @@ def one_prompt(subject: Subject, layer: int | None, norm: str, final: bool | Non
         _extremes(table, with_final(norm, final))
     if norm != "final":
         shifts = st_target_shifts(*subject.key, subject.pos, subject.target, final)
-        st.altair_chart(
+        altair_figure(
             figures.target_chart(shifts, norm, layer), width="stretch", alt="The target before and after, all layers",
             **on_point("norm_layers", "place", lambda point: change(layer=int(point["layer"]))),
         )  # fmt: skip
@@ -169,10 +170,12 @@ def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | N
     st.caption(plain(verdict))
     with beside("classes"):
         left, right = st.columns(2, gap="large")
-    left.altair_chart(figures.class_distributions(tables["classes"]), width="stretch",
+    with left:
+        altair_figure(figures.class_distributions(tables["classes"]), width="stretch",
                       alt="The change of function and content words per layer")  # fmt: skip
-    right.altair_chart(figures.interval_chart(tables["test"]), width="stretch",
-                       alt="Function words minus content words, with 95 % intervals")  # fmt: skip
+    with right:
+        altair_figure(figures.interval_chart(tables["test"]), width="stretch",
+                      alt="Function words minus content words, with 95 % intervals")  # fmt: skip
     st.caption(f"{sums.count:,} prompts, last token. Left: how much probability words of either kind gain or lose "
                "(bar: the "
                "middle half; ◆: the mean). Right: the mean of function words minus that of content words, with a 95 % "
@@ -190,7 +193,7 @@ def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | N
         with unfolding("norm-layers", f"{name}: the words that change most, layer by layer") as opened:
             if opened:
                 with st.container(height=430, border=False):
-                    st.altair_chart(figures.layer_panels(tables["layers"]), width="content", alt="Words over layers")
+                    altair_figure(figures.layer_panels(tables["layers"]), width="content", alt="Words over layers")
                 st.caption("The words that change most, before the norm, after it, and the difference, in every layer.")
     with unfolding("norm-tables", "Tables 1 to 6: top words, and the words that lose most") as opened:
         if opened:
@@ -237,7 +240,7 @@ def _word_list() -> None:
 def _figure7(tables: dict[str, pd.DataFrame]) -> None:
     chart = figures.shift_scatter(tables["shift"], tables["control"])
     with st.container(height=430, border=False):  # scrolls where it is narrow
-        st.altair_chart(chart, width="content", alt="Token id against the change of its probability")
+        altair_figure(chart, width="content", alt="Token id against the change of its probability")
     st.caption("Every dot is a word: its id against how much its probability changes through the norm. Right: as "
                "many random "
                "vectors with the same mean and standard deviation per dimension.")  # fmt: skip

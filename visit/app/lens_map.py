@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from visit.app.cache import lens_under, st_lens_map, st_map_rows
+from visit.app.figure_list import altair_figure, collect_figure
 from visit.app.lens_choice import seen, switch, told
 from visit.app.lens_trust import why_believe
 from visit.app.marks import marked
@@ -67,7 +68,10 @@ def lens_map(subject: Subject) -> None:
         key="lens_map", data=data, on_cell_change=take_cell,
         on_unfolded_change=lambda: change(unfolded=folds_of(st.session_state["lens_map"]["unfolded"])),
     )  # fmt: skip
-    _as_table(lambda: st_lens_map(*subject.key, subject.target, tuple(shown), key, True), word)
+    whole = partial(st_lens_map, *subject.key, subject.target, tuple(shown), key, True)
+    shows = f"What the stream reads after every block; fill: probability of {word}"
+    collect_figure(shows, partial(_map_svg, whole, word), whole)
+    _as_table(whole, word)
     if lens is not None:
         _specific(subject, key)
     with reading:
@@ -81,6 +85,15 @@ def folds_of(sent: Any) -> str:
     """The first blocks of the folds that are open, as the browser tells them."""
     first = sent if isinstance(sent, list) else []
     return ",".join(str(int(one)) for one in first[:100] if isinstance(one, int | float) and 0 <= one < 10_000)
+
+
+def _map_svg(table: Callable[[], Any], word: str) -> str:
+    from visit.figures.lens_map import reading_map
+    from visit.figures.svg import chart_svg
+    from visit.files.chart_file import chart_alone
+
+    drawn = reading_map(table(), ["", "", f"Fill: probability of {word}. Grey: under 5 %."])
+    return chart_alone(chart_svg(drawn, "lens map"))
 
 
 def _as_table(table: Callable[[], Any], word: str) -> None:
@@ -145,7 +158,7 @@ def _nearness(lens: Lens) -> None:
     with unfolding("nearness", label, ":material/show_chart:") as opened:
         if not opened:
             return
-        st.altair_chart(report_lines(lens.report, lens.readable_from), width="stretch",
+        altair_figure(report_lines(lens.report, lens.readable_from), width="stretch",
                         alt="Bits between what each lens reads and the model's prediction, per block")  # fmt: skip
         st.caption(
             "How far what is read lies from the model's final prediction (Kullback–Leibler divergence, 0 bits where "

@@ -10,6 +10,7 @@ import streamlit as st
 
 from visit.app import graph_panel as graphs
 from visit.app.cache import st_alignment, st_head, st_head_graph, st_heads, st_life
+from visit.app.figure_list import altair_figure
 from visit.app.graph_panel import picture_file
 from visit.app.grid import as_table, grid
 from visit.app.live import say
@@ -334,7 +335,7 @@ def _both_patterns(chosen: Chosen) -> None:
     with small:
         seen = pager("multiples", subject.key, count, subject.pos, SMALL)
         rows = acts.pattern[chosen.layer, :, seen.start : seen.stop, seen.start : seen.stop].float().tolist()
-        st.altair_chart(
+        altair_figure(
             figures.pattern_multiples(rows, subject.named[seen.start : seen.stop], seen.start, chosen.head),
             width="content", alt="The patterns of all heads of the layer",
             **on_point("multiples", "multiple", lambda p: take_head(f"L{chosen.layer}.head{int(p['number'])}")),
@@ -427,9 +428,7 @@ def _paper_figures(chosen: Chosen) -> None:
     for column, figure in zip(columns, (2, 3, 5), strict=True):
         with column:
             st.markdown(f"**{_PAPER_FIGURES[figure]}** (Fig. {figure})")
-            st.altair_chart(
-                figures.alignment_chart(scores, figure, chance), width="stretch", alt=_PAPER_FIGURES[figure]
-            )
+            altair_figure(figures.alignment_chart(scores, figure, chance), width="stretch", alt=_PAPER_FIGURES[figure])
             st.caption(f"{said[figure]} {FINDINGS[figure]}")
     st.caption(
         "I₅₀: the share of the fifty most probable words that two vectors have in common; dotted: two random "

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from visit.app.cache import st_active, st_index_seconds
+from visit.app.figure_list import altair_figure
 from visit.app.follow import look_again
 from visit.app.prompt_bar import Subject
 from visit.app.prompt_sets import SHARED, choose_set, on_model, short_name, start_run, stop_run, watched
@@ -256,7 +257,7 @@ def _over_set(made: dict[str, Any]) -> None:
         },
     )  # fmt: skip
     chart = figures.activation_histogram(made["tables"]["histogram"], made["mean"])
-    st.altair_chart(chart, width="stretch", alt="Activations over the set")
+    altair_figure(chart, width="stretch", alt="Activations over the set")
 
 
 def _similar(near: pd.DataFrame) -> None:
@@ -394,7 +395,7 @@ def statistics(subject: Subject, chosen: PromptSet) -> tuple[Any, Any] | bool:
         if opened:
             for sentence in regularization_findings(summary, stats, sums.prompts):
                 st.caption(plain(sentence))
-    st.altair_chart(
+    altair_figure(
         figures.norm_entropy(stats, None, state().neurons.neuron, threshold), width="stretch",
         **on_point("figure8", "neuron", lambda point: take_neuron(point["node"])),
         alt="Norm against entropy of every neuron",
@@ -444,7 +445,7 @@ def figure9(subject: Subject, stats: Any, sums: Any) -> None:
     layer = chosen_layer(subject)
     profile = weight_profile(subject.model, stats, sums, layer)
     with st.container(height=96 * profile["series"].nunique() + 90, border=False):  # scrolls where it is narrow
-        st.altair_chart(figures.weight_lines(profile), width="content", alt="Weights per dimension")
+        altair_figure(figures.weight_lines(profile), width="content", alt="Weights per dimension")
     st.caption(
         f"Figure 9, layer {layer}: what neurons write, dimension by dimension; dots are weights beyond three standard "
         "deviations of their own vector, upright grey lines, if any, the stream's rogue dimensions."

@@ -12,7 +12,7 @@ import streamlit as st
 
 from visit.app.guide import offer
 from visit.app.recipes import HEADINGS, Looked, notebook, recipe
-from visit.app.state import address_params, change, session, state
+from visit.app.state import FIGURES_DIALOG, address_params, change, open_dialog, session, state
 from visit.app.widgets import component, plain
 from visit.models.catalog import display_name
 from visit.text.visible import visible
@@ -54,6 +54,8 @@ def actions() -> None:
         _share_menu()
         if session().page in HEADINGS:
             _code_menu()
+            st.button("Figures", icon=":material/image:", key="figures", type="tertiary", on_click=open_dialog,
+                      args=(FIGURES_DIALOG,), help="Each figure of this page as a file.")  # fmt: skip
         st.button("Projector", icon=":material/present_to_all:", key="projector", type="tertiary", on_click=change,
                   kwargs={"projector": True},
                   help="Large type and the main part of this page alone, for the front of a room.")  # fmt: skip

@@ -32,6 +32,7 @@ ADDRESS_CHARACTERS = 1_900  # of a query that is written as it is; a longer one 
 PACKED = "z"  # the parameter that holds a packed query
 NOTES_TOLD = 5  # of a link, that are told one by one
 PASTED_CHARACTERS = 100_000  # of a prompt as it is typed: what is longer is said to be, and not kept
+FIGURES_DIALOG = "figures"  # its name in `Session.dialog`
 DEFAULT_PROMPT = "The capital of Japan is the city of"
 DEFAULT_PROMPT_B = "The capital of France is the city of"
 # the last b: a node that only prompt B has (visit.analyses.graph_difference)
@@ -596,11 +597,12 @@ class Session:
     pending: tuple[str, str] | None = None  # (field, model) that waits for its download
     download_problem: str = ""
     doctor: bool = False  # its dialog is to be opened
-    dialog: str = ""  # "known" or "own model": which is open
+    dialog: str = ""  # "known", "own model", "cite" or "figures": which is open
     ledger: Any = None  # the place of it in the sidebar
     levels: dict[int, str] = dataclasses.field(default_factory=dict)  # of the blocks in the drawing
     look: dict[tuple[str, str], str] = dataclasses.field(default_factory=dict)  # two prompts → what to look for
     windows: dict[str, Any] = dataclasses.field(default_factory=dict)  # pager → what it is of
+    figures: list[Any] = dataclasses.field(default_factory=list)  # of visit.app.figure_list, of this run of the page
     looked: dict[str, Any] = dataclasses.field(default_factory=dict)  # what the page chose itself: `recipes.Looked`
     card: tuple[int, int] | None = None  # the neuron whose card was last announced
     run_study: bool = False  # the run that the controls ask for is to be started

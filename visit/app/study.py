@@ -10,6 +10,7 @@ import streamlit as st
 
 from visit.app import study_results
 from visit.app.cache import kept
+from visit.app.figure_list import altair_figure
 from visit.app.follow import look_again
 from visit.app.marks import named_part
 from visit.app.prompt_bar import show_notes, shown_model
@@ -241,7 +242,7 @@ def _before_run(
     if seconds >= 2:
         with unfolding("takes-time", "What takes the time", ":material/timer:") as opened, st.container(width=620):
             if opened:
-                st.altair_chart(figures.forecast_bars(table), width="stretch", alt="What takes how long")
+                altair_figure(figures.forecast_bars(table), width="stretch", alt="What takes how long")
 
 
 def _take_quick(settings: Settings, count: int, of: int) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from visit.app.cache import kept
+from visit.app.figure_list import collect_chart
 from visit.app.state import listed, state
 from visit.app.widgets import beside, plain
 from visit.cache import Store
@@ -130,6 +131,8 @@ def _specs(study: Study, figure: str, other: Study | None) -> Drawn:
 
 def _charts(found: Drawn, figure: str) -> None:
     """Two or three beside each other; those of a width of their own scroll where it is narrow."""
+    for title, spec, _ in found:
+        collect_chart(spec, f"{caption_of(figure).name}: {title or caption_of(figure).title}")
     count = 3 if len(found) > 3 and len(found) % 3 == 0 else 2
     for start in range(0, len(found), count):
         row = found[start : start + count]

@@ -89,6 +89,7 @@ def draw(
     theme: Theme = "light",
     palette: PaletteName = "safe",
     selected: str | None = None,
+    crop: bool = False,
     **look: Unpack[Look],
 ) -> str:
     """Draw a flow graph as the text of an SVG file, with its legend, its caption and its provenance.
@@ -96,20 +97,29 @@ def draw(
     graph: a `FlowGraph`. detail: "states" (folded), "words" or "everything", for all blocks or as {layer: level}.
     theme: "light" and "dark" are drawn with plain attributes, for every program that reads SVG; "auto" follows the
     reader's system through a style sheet. palette: "safe" (colour-blind safe) or "paper" (green and red). selected: id
-    of a node to be marked. `look`: `width_by`, `color_by`, `sort_by`, `parts`, `order`, as `Look` says.
+    of a node to be marked. crop: from the first opened block to the last, without
+    the folded ones around. `look`: `width_by`, `color_by`, `sort_by`, `parts`, `order`, as `Look` says.
 
     Raises ValueError for an unknown level, `VisitError` for influence that the graph was built without. Source: paper
     section 4 and Appendix A; the layout is ours.
     """
     picture = compose(graph, detail, **look)
     ink = Ink(None if theme == "auto" else theme, palette)
-    width = max(picture.sheet.width, 640.0)
+    opened = _open_blocks(picture.sheet) if crop else []
+    left = min((start for *_, start in opened), default=0.0)
+    width = max(max((right + _AFTER_PX for _, _, right, _ in opened), default=picture.sheet.width) - left, 640.0)
     body = drawing(picture.sheet, picture.bands, picture.looks, ink, _target(picture.graph))
     if selected in picture.sheet.pills:
         body += mark(picture.sheet.pills[selected], ink)
+    if opened:
+        room = f"width='{width:.0f}' height='{picture.sheet.height:.0f}'"
+        body = f"<svg {room} viewBox='{left:.0f} 0 {width:.0f} {picture.sheet.height:.0f}'>{body}</svg>"
     notes, height = draw_legend(picture.legend, picture.sheet.height + 10, width, ink)
     css = _auto_style(palette) if theme == "auto" else ""
     return document(body + notes, width, height, picture.graph.meta, picture.legend.caption, ink, css)
+
+
+_AFTER_PX = 60.0  # behind an opened block: the stream goes on
 
 
 def _target(flow: FlowGraph) -> str | None:

@@ -287,7 +287,7 @@ def draw_legend(legend: Legend, y: float, width: float, ink: Ink) -> tuple[str, 
     x = text(x, legend.sources) + 14
     if x + text_width(legend.words, TAG_SIZE) > width - 14:
         x, y = left, y + (24 if legend.words else 0)
-    text(x, legend.words)
+    text(x, fit(legend.words, width - 14 - x, TAG_SIZE))
     y += 30
     for i, line in enumerate([legend.caption, *legend.provenance]):
         kind = "note" if i else "column"

@@ -7,11 +7,13 @@ colours per theme here. Each fill takes the word, black or white, that can be re
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any, Literal
 
 import pandas as pd
 
 from visit.drawing.style import page_colours
+from visit.text.visible import fit, text_width
 
 Hue = Literal["p", "n", "a", "d"]  # for the target (or: much), against it, the pattern, what differs
 SHADES = 20  # of a hue, from almost the page to the full colour
@@ -101,3 +103,53 @@ def grid_style(theme: str, scope: str) -> str:
         f"{scope} .{hue}{n}{{--f:{fill};--w:{word}}}"
         for hue in _FULL_HUES[theme] for n, (fill, word) in enumerate(ramp(theme, hue))
     )  # fmt: skip
+
+
+def grid_svg(grid: Grid, theme: str = "light") -> str:
+    """The grid as an SVG file of its own, in plain attributes: for a paper, a slide, or an editor of drawings."""
+    page = page_colours(theme)
+    longest = max((text_width(str(text), _CELL_PX) for text in grid.cells["text"]), default=0.0)
+    wide, high = (24.0, 20.0) if grid.square else (max(44.0, longest + 10), 22.0)
+    side = max(text_width(name, _CELL_PX) for name in [*grid.rows, grid.corner]) + 14
+    names = [fit(name, 88 if grid.square else wide, _CELL_PX) for name in grid.columns]
+    top = max(text_width(name, _CELL_PX) for name in names) + 8 if grid.square else 22.0
+    right, below = side + wide * len(names) + 6, top + high * len(grid.rows) + 6
+    parts = [f'<rect width="100%" height="100%" fill="{page["page"]}"/>']
+    parts.append(_cell_text(side - 8, top - 7, grid.corner, page["quiet"], "end"))
+    for n, name in enumerate(names):
+        x, bold = side + wide * (n + 0.5), n == grid.column
+        if grid.square:
+            turned = f' transform="rotate(-90 {x + 4:g} {top - 6:g})"'
+            parts.append(_cell_text(x + 4, top - 6, name, page["ink"], "start", bold, turned))
+        else:
+            parts.append(_cell_text(x, top - 6, name, page["ink"], "middle", bold))
+    for n, name in enumerate(grid.rows):
+        parts.append(_cell_text(side - 8, top + high * (n + 0.5) + 4, name, page["ink"], "end", n == grid.row))
+    for cell in grid.cells.to_dict("records"):
+        x, y = side + wide * int(cell["column"]), top + high * int(cell["row"])
+        parts += _cell_box(cell, x, y, wide, high, theme)
+    size = f'width="{right:g}" height="{below:g}" viewBox="0 0 {right:g} {below:g}"'
+    font = 'font-family="Helvetica, Arial, sans-serif"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font}>{"".join(parts)}</svg>'
+
+
+_CELL_PX = 12.0  # of the words in a grid that stands alone
+
+
+def _cell_box(cell: dict[Any, Any], x: float, y: float, wide: float, high: float, theme: str) -> list[str]:
+    """A cell's box and its word; a cell without a strength is as pale as one of none."""
+    strength = cell["strength"] if cell["strength"] == cell["strength"] else 0.0
+    fill, word = ramp(theme, cell["hue"])[round(SHADES * min(1.0, max(0.0, strength)))]
+    edge = f' stroke="{page_colours(theme)["ink"]}" stroke-width="2"' if cell.get("framed") else ""
+    place = f'x="{x + 1:g}" y="{y + 1:g}" width="{wide - 2:g}" height="{high - 2:g}"'
+    box = f'<rect {place} rx="3" fill="{fill}"{edge}/>'
+    words = [_cell_text(x + wide / 2, y + high / 2 + 4, str(cell["text"]), word, "middle")] if cell["text"] else []
+    return [box, *words]
+
+
+def _cell_text(x: float, y: float, words: str, colour: str, anchor: str, bold: bool = False, more: str = "") -> str:
+    weight = ' font-weight="700"' if bold else ""
+    return (
+        f'<text x="{x:g}" y="{y:g}" fill="{colour}" font-size="{_CELL_PX:g}" text-anchor="{anchor}"{weight}{more}>'
+        f"{escape(words)}</text>"
+    )

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import time
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from visit.errors import VisitError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TRIES = 100  # of 50 ms
 _VEGA_LITE = "6.4"  # what altair 6.3 writes
@@ -35,6 +38,8 @@ def chart_spec(chart: Any) -> dict[str, Any]:
     Whoever shows Altair charts in another thread of this process (Streamlit does) takes the data out of every chart
     that is converted meanwhile, ours too: it is converted again until the data are there.
     """
+    if isinstance(chart, dict):  # it was converted before
+        return chart
     for _ in range(TRIES):
         spec: dict[str, Any] = chart.to_dict(validate=False)
         if _holds_data(spec, set(spec.get("datasets", ()))):
@@ -67,3 +72,11 @@ def chart_svg(chart: Any, label: str) -> str:
     text = vl_convert.vegalite_to_svg(chart_spec(chart), vl_version=_VEGA_LITE, config=_CONFIG)
     text = _NUMBERS.sub(lambda found: found[1] + _LONG.sub(r"\1", found[2]), text)
     return text.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
+
+
+def chart_table(chart: Any) -> pd.DataFrame:
+    """The numbers that a chart draws: its largest set of data."""
+    import pandas as pd
+
+    found = list(chart_spec(chart).get("datasets", {}).values())
+    return pd.DataFrame(max(found, key=len, default=[]))

@@ -31,11 +31,11 @@ def chart_file(chart: Any, kind: str, label: str, title: str, meta: dict[str, An
             "chart.html", title=title, svg=Markup(drawn), about=known, light=page_colours("light"),
             dark=page_colours("dark"),
         ).encode()  # fmt: skip
-    alone = _alone(drawn)
+    alone = chart_alone(drawn)
     return png(alone) if kind == "png" else alone.encode()
 
 
-def _alone(svg: str) -> str:
+def chart_alone(svg: str) -> str:
     """With the light page's colours and a margin: a file of its own has no page around it."""
     page = page_colours("light")
     box = _BOX.search(svg)

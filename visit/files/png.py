@@ -10,13 +10,16 @@ from visit.errors import VisitError
 PNG_SCALE = 2.0
 
 
-def png(svg: str) -> bytes:
-    """A drawing as a PNG file. Raises VisitError where the library that draws it, or every font, is missing."""
+def png(svg: str, scale: float = PNG_SCALE) -> bytes:
+    """A drawing as a PNG file with `scale` pixels a unit.
+
+    Raises VisitError where the library that draws it, or every font, is missing.
+    """
     if not _has_fonts():
         raise VisitError(
             "PNG files need a font, and this system has none: install one (Liberation Sans), or save as .svg"
         )
-    return _rasterise(svg, PNG_SCALE)
+    return _rasterise(svg, scale)
 
 
 def _rasterise(svg: str, scale: float) -> bytes:

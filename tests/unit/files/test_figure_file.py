@@ -1,0 +1,99 @@
+"""A figure as a file: whole, with its caption and what made it, at a width in print, as vectors or pixels."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as tree
+
+import pandas as pd
+import pytest
+
+import visit
+from visit.drawing.draw import default_detail
+from visit.figures.grids import Grid, grid_svg
+from visit.files.figure_file import FIGURE_KINDS, WIDTHS, figure_bytes, figure_svg, smallest_words
+from visit.text.citation import bibtex
+
+META = {"model": "visit-mini", "revision": "r1", "versions": {"visit": "1"}, "prompt": "<b>&"}
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture(scope="module")
+def graph():
+    model = visit.load_model("visit-mini")
+    return visit.build_flow_graph(model, visit.capture(model, "The capital of Japan is the city of"))
+
+
+def a_grid() -> Grid:
+    cells = pd.DataFrame({
+        "row": [0, 0, 1], "column": [0, 1, 1], "strength": [1.0, 0.0, float("nan")], "hue": ["p", "n", "a"],
+        "text": ["+1 <x>", "0", ""], "id": ["a", "b", "c"], "framed": [True, False, False], "name": ["x", "y", "z"],
+    })  # fmt: skip
+    return Grid("a map", cells, ["layer 1", "layer 0"], ["H0", "H1"], {"name": ""}, "layer")
+
+
+def test_a_grid_is_drawn_cell_by_cell():
+    root = tree.fromstring(grid_svg(a_grid()))
+    words = [text.text for text in root.iter(f"{SVG}text")]
+    assert words == ["layer", "H0", "H1", "layer 1", "layer 0", "+1 <x>", "0"]
+    boxes = list(root.iter(f"{SVG}rect"))[1:]
+    assert len(boxes) == 3
+    assert boxes[0].get("stroke") and not boxes[1].get("stroke")
+    assert len({box.get("fill") for box in boxes}) == 3
+
+
+def test_a_figure_has_its_caption_its_provenance_and_a_width_in_print():
+    made = figure_svg(grid_svg(a_grid()), "What <i>this</i> is", META, 84)
+    root = tree.fromstring(made)
+    assert float(root.get("width")) == pytest.approx(84 / 25.4 * 96, abs=0.01)
+    about = json.loads(root.find(f"{SVG}metadata").text)
+    assert (about["model"], about["revision"], about["cite"], about["prompt"]) == ("visit-mini", "r1", bibtex(), "<b>&")
+    words = [text.text for text in root.iter(f"{SVG}text")]
+    assert words[-2:] == ["What <i>this</i> is", "visit-mini · r1 · visit 1"]
+    inner = root.find(f"{SVG}svg")
+    left, top, wide, high = map(float, inner.get("viewBox").split())
+    outer = list(map(float, root.get("viewBox").split()))
+    assert outer[:3] == [left, top, wide] and outer[3] > high
+
+
+def test_the_smallest_words_are_told_in_points_at_a_width():
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 480 10">'
+        '<text font-size="8">a</text><text font-size="12"/></svg>'
+    )
+    # 480 px are 127 mm; at half of that 8 px become 4, which are 3 pt
+    assert smallest_words(svg, 63.5) == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("width", WIDTHS.values())
+def test_every_kind_of_file_is_what_it_says(width):
+    svg = figure_svg(grid_svg(a_grid()), "a map", META, width)
+    made = {kind: figure_bytes(svg, kind, 1) for kind in FIGURE_KINDS}
+    assert made["pdf"].startswith(b"%PDF-")
+    assert b"/Subtype /Image" not in made["pdf"], "a vector drawing"
+    assert made["svg"].decode() == svg
+    sizes = [int.from_bytes(figure_bytes(svg, "png", scale)[16:20], "big") for scale in (1, 2, 4)]
+    wide = float(re.search(r'width="([\d.]+)"', svg)[1])
+    assert sizes == pytest.approx([wide, 2 * wide, 4 * wide], abs=4)
+
+
+def test_a_graph_is_cropped_to_what_is_open(graph):
+    whole, cropped = (visit.draw(graph, default_detail(graph), crop=crop) for crop in (False, True))
+    sizes = [float(re.search(r"viewBox='0 0 (\d+)", svg)[1]) for svg in (whole, cropped)]
+    assert sizes[1] < 0.7 * sizes[0]
+    assert tree.fromstring(cropped).find(f"{SVG}svg") is not None
+    assert visit.draw(graph, "states", crop=True) == visit.draw(graph, "states"), "nothing is open"
+    figure = tree.fromstring(figure_svg(cropped, "The flow graph", META))
+    assert [text.text for text in figure.iter(f"{SVG}text")][-1] == "The flow graph", "its legend says what made it"
+
+
+@pytest.mark.parametrize("width", [0, -3, 9.9, 10_000])
+def test_a_width_that_is_none_is_refused(width):
+    with pytest.raises(visit.VisitError, match="from 10 to 2,000 mm; got"):
+        figure_svg(grid_svg(a_grid()), "a map", META, width)
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(visit.VisitError, match="kind"):
+        figure_bytes("<svg/>", "bmp")
