@@ -26,7 +26,7 @@ OPENED = [
     "/flow?node=L4.head1&detail=4e&opened=map-table", "/memory?opened=pattern,life,head-picture,heads-list",
     "/compare?prompt_b=The capital of France is the city of&view=difference&opened=flows,apart-map-table",
     "/compare?prompt_b=The capital of France is the city of&opened=patch,patch-map-table&patching=quick",
-    "/whatif?edits=L4.head1",
+    "/whatif?edits=L4.head1", "/trace?samples=2&cell=resid.3.3&opened=trace-table",
 ]  # fmt: skip
 
 HEADINGS = """() => {

@@ -38,7 +38,7 @@ TRACED_UNASKED = 5.0  # seconds: what takes no longer is traced unasked
 TRACE_PATIENCE = 4.0  # seconds that a page waits for such a trace before it is drawn without it
 MOST_SECONDS = 600  # of a trace on a server for many
 CHIPS, COLUMNS = 48, 32  # positions shown at a time: as chips of the subject, in the maps
-BESIDE = 10  # positions up to which the three maps have room beside each other
+BESIDE = 14  # positions up to which the three maps have room beside each other
 TRACE_RUN = "trace 1"  # of the key of runs: raised with every change of what one computes
 
 
@@ -175,7 +175,7 @@ def traced(asked: AskedTrace) -> pd.DataFrame | None:
     make = on_model(about.model, job)
     seconds = st_trace_seconds(*about.about, where, asked.samples, asked.window, about.question)
     if WORKER.find(key) is None and seconds <= TRACED_UNASKED:
-        with suppress(VisitError), st.spinner("Putting one state back at a time…"):  # a failed run is trace_told below
+        with suppress(VisitError), st.spinner("Putting one state back at a time…"):  # a failed run is told below
             _begin_trace(key, make).wait(TRACE_PATIENCE)
     going, one = WORKER.find(key), pos + 1 - where[0]
     samples = 0 if going is None else max(0, going.progress.done - 1) // one  # that are whole; before them, the checks

@@ -28,6 +28,7 @@ function draw(view, root) {
   const table = make("table", data.square ? "square" : longest > 7 ? "worded" : longest < 6 ? "short" : ""), head = make("thead"), body = make("tbody");
   table.classList.toggle("many", !data.square && data.rows.length > 16);
   table.classList.toggle("slim", data.square && data.rows.every((line) => line.name.length < 4));
+  table.classList.toggle("fine", table.classList.contains("slim") && data.columns.length > 9);
   table.classList.toggle("deep", data.square && data.rows.length > 16 && data.rows.length !== data.columns.length);
   table.setAttribute("role", "grid");
   table.setAttribute("aria-label", `${data.label}. Arrow keys walk, Enter chooses.`);
