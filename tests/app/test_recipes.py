@@ -126,6 +126,29 @@ def test_memory_norm_and_neurons_as_command_and_as_code():
     same(ran(found)["neurons"].head(10), table.head(10), ["coefficient", "contribution"])
 
 
+def test_a_trace_as_command_and_as_code():
+    found = shown("trace", {"samples": "2", "noise_seed": "3", "window": "3", "target": " Tokyo"}, subject=(3,))
+    trace, table = ran(found)["trace"], told(found.command)["trace"]
+    same(trace, table, ["prob", "effect"])
+    assert (trace.attrs["samples"], trace.attrs["seed"], trace.attrs["window"]) == (2, 3, 3)
+
+
+def test_heads_over_a_set_as_command_and_as_code():
+    found = shown("heads", {"heads_set": "facts", "lines": "16", "asks": "layers", "instead": "mean"})
+    heads = ran(found)["heads"]
+    table = next(iter(told(found.command).values()))
+    same(heads, table, ["contribution", "effect"])
+    assert not shown("heads", {"heads_set": "own"}).steps
+
+
+def test_the_opened_patch_is_a_step_of_two_prompts():
+    found = shown("compare", {"prompt_b": "The capital of France is the city of", "opened": "patch",
+                              "patch": "heads_all", "target_b": " Paris", "target": " Tokyo"})  # fmt: skip
+    table = ran(found)["patched"]
+    assert (table.attrs["site"], table.attrs["at"]) == ("heads", "all")
+    assert (table.attrs["target"]["token"], table.attrs["distractor"]["token"]) == (" Paris", " Tokyo")
+
+
 def test_a_study_as_code():
     found = shown("study", {"count": "20", "figures": "2b", "k": "10", "blocks": "1,3-4", "draws": "20"})
     assert ran(found)["study"].tables["2b"]["layer"].dropna().unique().tolist() == [1, 3, 4]
@@ -137,7 +160,7 @@ def test_a_study_as_code():
 
 @pytest.mark.parametrize("page", HEADINGS)
 def test_every_page_of_numbers_has_a_short_recipe_that_is_python(page):
-    found = shown(page, ODD, layer=1, head=2)
+    found = shown(page, ODD, layer=1, head=2, subject=(1,))
     compile(found.script, page, "exec")
     assert 3 <= listed_lines(found.steps) <= 16
     if found.command:

@@ -20,6 +20,8 @@ HEADINGS = {  # page → the heading of its notebook
     "flow": "How does the model come to its answer?",
     "compare": "What changes inside the model when the text changes?",
     "whatif": "What would the model say without this part?",
+    "trace": "Which states bring the answer back after its subject was made unreadable?",
+    "heads": "Over a set of prompts: what does every part add, and what is lost without it?",
     "memory": "What does this head look at, and what does it fetch from there?",
     "layernorm": "What does this norm do to the words?",
     "neurons": "Which neurons are active here, and which words do they write?",
@@ -35,6 +37,7 @@ class Looked:
     layer: int | None = None
     head: int | None = None
     norm: str = "ln1"
+    subject: tuple[int, ...] = ()
     fitted: bool = False
     revision: str = ""
 
@@ -76,7 +79,7 @@ def recipe(page: str, now: State, looked: Looked) -> Recipe | None:
     """The recipe of a page as it stands; None for a page that shows no numbers of a model."""
     makers: dict[str, Callable[[State, Looked], tuple[str, list[Lines], str]]] = {
         "flow": _flow_recipe, "compare": _compare_recipe, "whatif": _whatif_recipe, "memory": _memory_recipe,
-        "layernorm": _layernorm_recipe,
+        "trace": _trace_recipe, "heads": _heads_recipe, "layernorm": _layernorm_recipe,
         "neurons": _neurons_recipe, "study": _study_recipe,
     }  # fmt: skip
     if page not in makers:
@@ -194,6 +197,9 @@ def _lens(looked: Looked) -> list[str]:
     return ["from visit.lenses.linear import fitted_lens", "lens = fitted_lens(model)"] if looked.fitted else []
 
 
+_OWN_SET = "These prompts are your own: save them as a file, and name it behind --prompts."
+
+
 # ---- the pages -------------------------------------------------------------------------------------------------------
 def _flow_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
     option, layers = _layers(now)
@@ -265,6 +271,8 @@ def _compare_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
             f"found = {_call('visit.compare', 'graph_a', 'graph_b', *asked)}",
         ), ("found",)),
     ]  # fmt: skip
+    if "patch" in now.opened.split(","):
+        steps.append(_patch_step(now))
     return ("" if missing else command), steps, missing
 
 
@@ -316,6 +324,55 @@ def _edit(one: Listed) -> str:
     return _call("visit.Edit", repr(one.node), repr(one.how), **named)
 
 
+def _trace_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
+    asked = now.trace
+    usual = {"samples": 10, "noise": 3.0, "seed": 0, "window": None}
+    own = _unlike(usual, samples=asked.samples, noise=asked.noise, seed=asked.noise_seed, window=asked.window)
+    target = {"target": now.target} if now.target else {}
+    pos = {"pos": now.pos} if now.pos != -1 else {}
+    options = [one for one in _of_prompt(now) if one[0] != "distractor"]
+    command = _command("trace", *_of_model(now, looked), *options, ("subject", ",".join(map(str, looked.subject))),
+                       *own.items())  # fmt: skip
+    prompt = _captured(now, now.prompt, "prompt").replace("visit.capture(model, ", "", 1)[:-1]
+    table = _call("visit.trace", "model", "prompt", repr(list(looked.subject)), **_reprs({**target, **own, **pos}))
+    return command, [
+        _load_step(now, looked),
+        Lines("Noise on the subject's embeddings, one state at a time put back: how much of the answer returns.",
+              (prompt, f"trace = {table}"), ("trace",)),
+    ], ""  # fmt: skip
+
+
+def _heads_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
+    asked = now.heads_page
+    if asked.heads_set == "own":
+        return "", [], _OWN_SET
+    have = len(shipped_set(asked.heads_set, now.model).rows)
+    few = 0 if asked.lines == "all" or int(asked.lines) >= have else int(asked.lines)
+    own = _unlike({"nodes": "heads", "how": "zero", "first_token": False}, nodes=asked.asks, how=asked.instead,
+                  first_token=asked.first_token)  # fmt: skip
+    command = _command("heads", *_of_model(now, looked), ("prompts", asked.heads_set), ("limit", few or ""),
+                       *((name.replace("_", "-"), value) for name, value in own.items()))  # fmt: skip
+    prompts = f"prompts = named_prompts({asked.heads_set!r}, model.name)" + (f".spread({few})" if few else "")
+    return command, [
+        _load_step(now, looked),
+        Lines("The prompts, with targets, distractors and partners.",
+              ("from visit.runs.prompts import named_prompts", prompts)),
+        Lines("Every part: what it adds, what its influence foresees, what is lost without it, with 95 % bands.",
+              (f"heads = {_call('visit.head_question', 'model', 'prompts', **_reprs(own))}",), ("heads",)),
+    ], ""  # fmt: skip
+
+
+def _patch_step(now: State) -> Lines:
+    """The map that the Compare page shows: B's values in A."""
+    site, at = {"heads": ("heads", "last"), "heads_all": ("heads", "all")}.get(
+        now.compare.patch, (now.compare.patch, None)
+    )
+    asked = _reprs(_unlike({"at": None, "target": "", "distractor": ""}, at=at, target=now.compare.target_b,
+                           distractor=now.target))  # fmt: skip
+    table = _call("visit.patch", "model", "acts_a", "acts_b", repr(site), **asked)
+    return Lines("B's values put into A, place by place: 0 is as A, 1 as B.", (f"patched = {table}",), ("patched",))
+
+
 def _memory_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
     command = _command(
         "memory", *_of_model(now, looked), *_of_prompt(now), ("layer", looked.layer), ("head", looked.head)
@@ -361,7 +418,7 @@ def _neurons_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
 def _study_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
     asked = now.studies
     if now.set == "own":
-        return "", [], "These prompts are your own: save them as a file, and name it behind --prompts."
+        return "", [], _OWN_SET
     have = len(shipped_set(now.set, now.model).rows)
     few = 0 if asked.count == "all" or int(asked.count) >= have else int(asked.count)
     figures = tuple(filter(None, asked.figures.split(",")))

@@ -80,6 +80,7 @@ def chosen_trace(subject: Subject) -> AskedTrace | None:
         if problem:
             text = plain(visible("".join(subject.acts.tokens[p] for p in guess)))
             st.warning(f"{plain(problem)} Made unreadable instead: “{text}”, a guess.", icon=":material/edit:")
+    session().looked["subject"] = where
     now = state().trace
     asked = AskedTrace(subject, where, now.samples, now.noise, now.noise_seed, now.window)
     try:
