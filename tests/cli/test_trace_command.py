@@ -37,7 +37,10 @@ def test_it_tells_the_story_and_prints_three_maps_and_the_checks(capsys, table):
 def test_json_is_the_library_s_table(capsys, table):
     _, out, _ = run(capsys, "--subject", "3", "--json")
     found = json.loads(out, parse_constant=lambda c: pytest.fail(f"{c} is not JSON"))
-    assert found["meta"]["subject"] == {"positions": [3], "tokens": [" Japan"]} and found["meta"]["ledger"]["holds"]
+    assert (
+        found["meta"]["subject"] == {"positions": [3], "tokens": [" Japan"], "text": " Japan"}
+        and found["meta"]["ledger"]["holds"]
+    )
     rows = found["tables"]["trace"]
     assert [row["prob"] for row in rows] == pytest.approx(table["prob"].tolist(), rel=1e-4)
     assert rows[0]["effect"] == 0 and rows[0]["site"] == "resid"

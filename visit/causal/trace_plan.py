@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 from numbers import Real
 from typing import Any, NamedTuple
@@ -65,6 +65,14 @@ def _found_in_text(acts: Activations, text: str) -> tuple[int, ...]:
         f"The subject must be made of whole tokens; “{visible(text)}” is a part of "
         f"{_tokens_listed(acts.tokens[i] for i in held)}. Name these tokens whole, or give their positions."
     )
+
+
+def subject_text(acts: Activations, where: Sequence[int]) -> str:
+    """The tokens of a subject as one text, with … where others stand between."""
+    parts = [acts.tokens[where[0]]]
+    for before, here in pairwise(where):
+        parts.append(acts.tokens[here] if here == before + 1 else f" …{acts.tokens[here]}")
+    return "".join(parts)
 
 
 def _tokens_listed(tokens: Iterable[str]) -> str:

@@ -45,6 +45,7 @@ from visit.causal.trace_plan import (
     check_subject,
     restored_runs,
     subject_positions,
+    subject_text,
     window_blocks,
     window_width,
 )
@@ -143,7 +144,9 @@ class TraceJob:
         drawn = [torch.randn(*rows.shape, generator=dice, dtype=torch.float64) for _ in range(samples)]
         wide = window_width(model.n_layers, window)
         meta = {
-            **question.meta, "subject": {"positions": list(where), "tokens": [acts.tokens[p] for p in where]},
+            **question.meta, "subject": {
+                "positions": list(where), "tokens": [acts.tokens[p] for p in where], "text": subject_text(acts, where),
+            },
             "samples_asked": samples, "seed": seed, "noise": noise, "sd": sd, "window": wide,
         }  # fmt: skip
         items = [TraceStep(-1, -1), *(TraceStep(*one) for one in product(range(samples), range(where[0], t + 1)))]

@@ -90,7 +90,7 @@ def _blocks_of(row: Any) -> str:
 def trace_lines(table: pd.DataFrame, model: str) -> list[str]:
     """What the chart shows, line by line. `model`: how it is called."""
     about = table.attrs
-    word, subject = visible(about["target"]["token"]), visible("".join(about["subject"]["tokens"]))
+    word, subject = visible(about["target"]["token"]), visible(about["subject"]["text"])
     return [
         visible(about["prompt"]),
         f"“{word}” in {model}: {percent(about['clean'])}, with noise on “{subject}” (*) {percent(about['corrupted'])}; "

@@ -17,7 +17,7 @@ def trace_story(table: pd.DataFrame) -> list[str]:
     """Sentences on a table of `visit.trace`: the fall, where the stream brings it back, and which windows do."""
     about = table.attrs
     clean, corrupted = about["clean"], about["corrupted"]
-    subject = "".join(about["subject"]["tokens"])
+    subject = about["subject"]["text"]
     word = f"“{visible(about['target']['token'])}”"
     moved = f"falls from {percent(clean)} to {percent(corrupted)}"
     if corrupted > clean:

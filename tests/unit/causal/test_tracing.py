@@ -34,7 +34,7 @@ def test_a_row_a_site_block_and_position_and_nothing_before_the_subject_moves(mi
     tokens = table.attrs["tokens"]
     assert list(table) == ["site", "layer", "pos", "token", "prob", "effect", "low", "high", "first", "last"]
     assert len(table) == 3 * mini.n_layers * len(tokens) and table["site"].unique().tolist() == list(TRACE_SITES)
-    assert table.attrs["subject"] == {"positions": [3], "tokens": [" Japan"]}
+    assert table.attrs["subject"] == {"positions": [3], "tokens": [" Japan"], "text": " Japan"}
     before = table[table["pos"] < 3]
     assert (before["effect"] == 0).all() and (before["prob"] == table.attrs["corrupted"]).all()
     assert table["effect"].to_numpy() == pytest.approx((table["prob"] - table.attrs["corrupted"]).to_numpy(), abs=1e-6)
@@ -212,3 +212,9 @@ def test_the_sentence_says_what_was_measured(mini):
     assert told[0].startswith("With “·Japan” made unreadable “·Tokyo” falls from 99.5 % to ")
     assert "block" in told[1] and "because" not in " ".join(told)
     assert any("windows of 3 blocks" in one for one in told)
+
+
+def test_words_that_stand_apart_are_named_apart(mini):
+    assert trace_story(trace(mini, JAPAN, [1, 2, 4], samples=1))[0].startswith(
+        "With “·capital of … is” made unreadable "
+    )
