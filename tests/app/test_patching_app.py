@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from escapes import as_read
 from streamlit.testing.v1 import AppTest
@@ -65,12 +67,26 @@ def test_a_small_model_is_measured_whole_and_its_course_is_told():
 
 
 @pytest.mark.parametrize(("patch", "said"), [
-    ("attn_out", "Of all 112 outputs"), ("mlp_out", "Of all 112 outputs"), ("heads", "Of all 64 heads"),
+    ("attn_out", "Of all 112 attention outputs"), ("mlp_out", "Of all 112 MLP outputs"), ("heads", "Of all 64 heads"),
     ("heads_all", "Of all 64 heads"),
 ])  # fmt: skip
 def test_every_site_is_a_map_with_a_sentence(patch, said):
     app = start(patch=patch, **NAMES)
     assert not app.exception and not app.error and parts(app, said) and map_of(app)
+
+
+def test_of_a_long_prompt_the_map_begins_where_the_two_differ_and_shows_so_many_tokens_at_a_time():
+    before = "Mary went to the store and John went to the city. " * 2
+    app = start(prompt=f"{before}{DEFAULT_PROMPT}", prompt_b=f"{before}{DEFAULT_PROMPT_B}")
+    assert not app.exception
+    columns = json.loads(map_of(app))["columns"]
+    assert columns[0] == "·Japan\n← ·France" and len(columns) == 5
+    longer = f"{DEFAULT_PROMPT.replace('city', 'city and the ' * 12 + 'city')}"
+    app = start(prompt=longer, prompt_b=longer.replace("Japan", "France"))
+    assert not app.exception and len(json.loads(map_of(app))["columns"]) == patching.COLUMNS
+    (slider,) = [s for s in app.slider if s.key == "patched_first"]
+    slider.set_value(0).run()
+    assert json.loads(map_of(app))["columns"][0] == "·Japan\n← ·France"
 
 
 def test_the_quick_map_marks_what_it_measured_and_tells_nothing_else():

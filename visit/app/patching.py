@@ -23,7 +23,7 @@ from visit.app.measuring import UNASKED, measured
 from visit.app.prompt_bar import Subject
 from visit.app.prompt_sets import on_model, watched
 from visit.app.state import change, segments, session, set_opened, shown_errors, state
-from visit.app.widgets import READING_AID, downloads, folded, plain, sentences, unfolding
+from visit.app.widgets import READING_AID, downloads, folded, pager, plain, sentences, unfolding
 from visit.errors import VisitError
 from visit.runs.worker import WORKER
 from visit.text.glossary import explain
@@ -32,8 +32,9 @@ from visit.text.numbers import duration, percent
 from visit.text.visible import as_word
 
 VERIFIED = 10  # of the largest estimates, that the quick map measures
-ALL_UNASKED = 5e10  # weights × patches, up to which all are measured where nobody has chosen
+ALL_UNASKED = 1e11  # weights × patches, up to which all are measured where nobody has chosen
 WITH_THE_PAGE = 1.0  # seconds that an exact map may take without a run of its own
+COLUMNS = 20  # positions that are on screen at once
 SUGGESTED, CANDIDATES = 4, 30  # other answers offered where both sides give the same, of B's most probable words
 
 
@@ -112,7 +113,8 @@ def _patches(two: Sides, changed_run: Callable[[], None]) -> None:
     with said:
         sentences(patch_story(table), "patch_story", partial(_put_in, two))
     st.caption(f"{plain(scale_story(table.attrs))} Other answers: *Target*, under *More* beside the prompts.")
-    found = patch_grid(table, _shown_patch(two), (two.a.key, two.b.key, state().compare.patch))
+    shown = _shown_columns(two, table)
+    found = patch_grid(shown, _shown_patch(two), (two.a.key, two.b.key, state().compare.patch))
     grid("patch_map", found, partial(_put_in, two))
     for note in table.attrs["notes"]:
         st.caption(plain(note))
@@ -127,6 +129,19 @@ def _patches(two: Sides, changed_run: Callable[[], None]) -> None:
         downloads("patch", lambda: (table.attrs, {"patch": table}), partial(_picture, table))
     as_table("patch_map", found)
     _patched_run(two, found, changed_run)
+
+
+def _shown_columns(two: Sides, table: Any) -> Any:
+    """The map's rows as far as they are shown: of many positions those from the first difference on, so many at a
+    time, around the patch that is looked at."""
+    positions = sorted(int(pos) for pos in table["pos"].dropna().unique())
+    if len(positions) <= COLUMNS:
+        return table
+    differ = [pos for pos in positions if pos >= table.attrs["first_difference"]]
+    place = _shown_patch(two).rpartition("@")[2]
+    here = differ.index(int(place)) if place.isdecimal() and int(place) in differ else len(differ) - 1
+    window = pager("patched", (two.a.key, two.b.key), len(differ), here, COLUMNS)
+    return table[table["pos"].isin([differ[n] for n in window])]
 
 
 _HOW_TO_READ = (

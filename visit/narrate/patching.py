@@ -22,8 +22,9 @@ from visit.text.visible import Sentence, quoted
 
 WHOLE, MOST, PART = 0.9, 0.5, 0.1  # of the way from A's answer to B's
 _AT_MOST = 3  # named on either side
-_KIND_OF = {"resid": "the stream before block {}",
-            "attn_out": "the attention output of block {}", "mlp_out": "the MLP output of block {}"}  # fmt: skip
+_VALUE_OF = {"resid": "stream before", "attn_out": "attention output of", "mlp_out": "MLP output of",
+             "heads": "value of"}  # fmt: skip
+_OF_ALL = {"resid": "places", "attn_out": "attention outputs", "mlp_out": "MLP outputs", "heads": "heads"}
 
 
 def patch_story(table: pd.DataFrame) -> list[Sentence]:
@@ -35,8 +36,7 @@ def patch_story(table: pd.DataFrame) -> list[Sentence]:
         return told or [[(f"Nothing is measured yet{_ESTIMATED}.", None)]]
     if table.attrs["site"] == "resid" and known["pos"].notna().all():
         return _course(known)
-    what = {"resid": "places", "heads": "heads"}.get(table.attrs["site"], "outputs")
-    return _largest_effects(measured, f"Of all {{}} {what}, ")
+    return _largest_effects(measured, f"Of all {{}} {_OF_ALL[table.attrs['site']]}, ")
 
 
 _ESTIMATED = " (the others are estimates from one backward pass, which miss what is saturated)"
@@ -140,8 +140,8 @@ def _largest_effects(table: pd.DataFrame, lead: str) -> list[Sentence]:
     if table.attrs["site"] == "resid":  # from block to block the stream at a position is much the same
         order = order.drop_duplicates("pos")
     top, others = order.iloc[0], order.iloc[1:]
-    effect = float(top["effect"])
-    told: Sentence = [(f"{lead.format(f'{len(table):,}')}B’s value of ", None), _named_cell(top)]
+    effect, value = float(top["effect"]), _VALUE_OF[table.attrs["site"]]
+    told: Sentence = [(f"{lead.format(f'{len(table):,}')}B’s {value} ", None), *_named_cell(top)]
     if abs(effect) < PART:
         return [[*told, (f" moves the answer most, and by {ratio(abs(effect))} of the way only.", None)]]
     away = ", and away from B’s" if effect < 0 else ""
@@ -149,15 +149,14 @@ def _largest_effects(table: pd.DataFrame, lead: str) -> list[Sentence]:
     for begins, rows in (("; next ", others[others["effect"] >= PART]),
                          (". Away from B’s answer: ", others[others["effect"] <= -PART])):  # fmt: skip
         for n, row in enumerate(rows.head(_AT_MOST).to_dict("records")):
-            told += [(", " if n else begins, None), _named_cell(row), (f" ({ratio(row['effect'])})", None)]
+            told += [(", " if n else begins, None), *_named_cell(row), (f" ({ratio(row['effect'])})", None)]
     return [[*told, (".", None)]]
 
 
-def _named_cell(row: Any) -> tuple[str, str]:
-    node = str(row["id"])
+def _named_cell(row: Any) -> Sentence:
+    """ "L23 H4", "block 12 at “·Japan” (position 3)": the first words lead to the cell."""
     where = "all" if pd.isna(row["pos"]) else str(int(row["pos"]))
-    if not pd.isna(row["head"]):
-        return f"L{row['layer']} H{row['head']}", f"{node}@{where}"
-    name = _KIND_OF[node.partition(".")[2].replace("resid_pre", "resid")].format(row["layer"])
-    at = "" if where == "all" else f" at {quoted(row['token'])} (position {where})"
-    return f"{name}{at}", f"{node}@{where}"
+    name = f"block {row['layer']}" if pd.isna(row["head"]) else f"L{row['layer']} H{row['head']}"
+    link: Sentence = [(name, f"{row['id']}@{where}")]
+    at = pd.isna(row["head"]) and where != "all"
+    return [*link, (f" at {quoted(row['token'])} (position {where})", None)] if at else link

@@ -99,11 +99,11 @@ def test_of_a_map_of_estimates_only_what_was_measured_is_told():
     assert "L0 H0 moves the answer most: 84 %" in told and "H2" not in told and "H3" not in told
     column = [0.3, 0.4, 0.2, 0, 0, 0]
     course = text(stream(NOTHING, column, NOTHING, NOTHING, exact=False, verified=((1, 1),)))
-    assert "the stream before block 1 at “·Japan” (position 1) moves the answer most: 40 % of the way" in course
+    assert "B’s stream before block 1 at “·Japan” (position 1) moves the answer most: 40 % of the way" in course
     assert "carries" not in course and "measured" in course
     verified = ((0, 1), (1, 1), (4, 3))
     places = text(stream(NOTHING, column, NOTHING, [0, 0, 0, 0, 0.25, 0], exact=False, verified=verified))
-    assert "Of the 3 measured" in places and "40 % of the way; next the stream before block 4 at “·of”" in places
+    assert "Of the 3 measured" in places and "40 % of the way; next block 4 at “·of”" in places
     assert "(30 %)" not in places, "the same position one block before says nothing new"
 
 
