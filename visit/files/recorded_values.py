@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from visit.cache import Arrays
+from visit.errors import VisitError
 from visit.files.recording_file import broken_file
 
 _COLUMN_TYPES = ("float64", "int64", "Int64", "bool", "str", "object")
@@ -76,6 +77,11 @@ def _write_column(out: WrittenValues, name: str, column: pd.Series) -> list[Any]
     assert kind in _COLUMN_TYPES, (name, kind)
     cells = column.tolist()
     if kind == "float64":
+        if np.isinf(column.to_numpy()).any():
+            raise VisitError(
+                f"This run cannot be recorded: {name} has a number without bound. Examine the model: python -m visit "
+                "doctor."
+            )
         out.arrays[name] = _exact(column.to_numpy())
     elif kind in ("int64", "Int64"):
         missing = column.isna().to_numpy()
@@ -187,7 +193,11 @@ def to_plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int | float):
-        return value if math.isfinite(value) else {"$": "missing" if math.isnan(value) else "unbounded"}
+        if math.isinf(value):
+            raise VisitError(
+                "This run cannot be recorded: a number of it has no bound. Examine the model: python -m visit doctor."
+            )
+        return {"$": "missing"} if math.isnan(value) else value
     if isinstance(value, list):
         return [to_plain(one) for one in value]
     if isinstance(value, tuple):
@@ -263,6 +273,27 @@ def _range_of(column: str, limits: dict[str, int]) -> tuple[float | None, float]
     if bare in ("layer", "depth"):
         return -1, limits["n_layers"]
     return (0.0, math.inf) if bare in ("norm", "row_norm", "value_norm", "moved") else (None, math.inf)
+
+
+def is_like(value: Any, kind: Any) -> bool:
+    """Whether a value has a type: a class (a float may be whole), one of several, `[type of all]`, `{name: type}` with
+    these names and maybe more, or `{class of all names: type of all}`."""
+    if isinstance(kind, tuple):
+        return any(is_like(value, one) for one in kind)
+    if kind is None or kind is object:
+        return value is None or kind is object
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(is_like(one, kind[0]) for one in value)
+    if isinstance(kind, dict):
+        if not isinstance(value, dict):
+            return False
+        of = next(iter(kind))
+        if isinstance(of, type):
+            return all(is_like(name, of) and is_like(one, kind[of]) for name, one in value.items())
+        return all(name in value and is_like(value[name], one) for name, one in kind.items())
+    if kind is float:
+        return type(value) in (int, float)
+    return type(value) is kind
 
 
 def check_text(what: str, value: Any, most: int) -> str:

@@ -37,6 +37,7 @@ from visit.files.recorded_values import (
     check_text,
     check_whole,
     from_plain,
+    is_like,
     read_table,
     told_as_broken,
 )
@@ -205,16 +206,25 @@ def _graph_meta(of: Results, meta: Any) -> dict[str, Any]:
     check_whole("vocabulary", meta["d_vocab"], 1, of.limits["d_vocab"])
     for layer in layers:
         check_whole("layer", layer, 0, of.limits["n_layers"] - 1)
-    for word in (target, meta["distractor"]):
-        if word is not None:
-            check_text("word", word["token"], LONGEST_TEXT)
-    for token in meta["tokens"]:
-        check_text("token", token, LONGEST_TEXT)
+    for name, kind in _GRAPH_META.items():
+        if name in meta and not is_like(meta[name], kind):
+            raise broken_file(f"its graph has a {name} that is none")
     if sorted(set(layers)) != layers or not layers or len(meta["tokens"]) != of.limits["tokens"]:
         raise broken_file("its graph is of other layers or tokens than it says")
-    if not all(isinstance(meta[name], dict) for name in ("keep", "shares", "ledger", "windows")):
+    if target is None or not {"keep", "shares", "ledger", "windows"} <= set(meta):
         raise broken_file("its graph does not say what was kept")
     return dict(meta)
+
+
+_WORD: Any = ({"id": int, "token": str}, None)
+_GRAPH_META: dict[str, Any] = {
+    "model": str, "revision": (str, None), "dtype": str, "quantization": (str, None), "family": str, "prompt": str,
+    "versions": {str: str}, "tokens": [str], "token_ids": [int], "target": _WORD, "distractor": _WORD, "gated": bool,
+    "layers": [int], "windows": {int: int}, "shares": {str: float}, "constant": float, "position_token": str,
+    "keep": {"by": str, **dict.fromkeys(("heads", "values", "attn_neurons", "mlp_neurons", "pin"), object)},
+    "ledger": {"max_rel_error": float, "tolerance": float, "holds": bool}, "opened": [int], "edited": [str],
+    "influence": {str: float}, "lens": {"name": str}, "edits": [{"node": str}],
+}  # fmt: skip
 
 
 def _facts_read(of: Results, key: str, layout: Any) -> Facts:
@@ -406,10 +416,10 @@ def _meta_of(meta: Any) -> dict[str, Any]:
     """What was recorded, with the parts that are shown."""
     for name in ("model", "dtype", "made", "machine", "note"):
         check_text(name, meta[name], LONGEST_TEXT)
-    if meta["lens"] is not None:
-        check_text("lens", meta["lens"]["name"], LONGEST_TEXT)
-    if not all(isinstance(meta[name], dict) for name in ("versions", "keep", "ledger")):
-        raise broken_file("it does not say what was kept, or by which versions")
+    for name in ("lens", "versions", "keep", "ledger"):
+        kind = _GRAPH_META[name]
+        if not is_like(meta[name], (kind, None) if name == "lens" else kind):
+            raise broken_file(f"it has a {name} that is none")
     check_text("version of VISIT", meta["versions"]["visit"], LONGEST_TEXT)
     return dict(meta)
 

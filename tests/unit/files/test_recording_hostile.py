@@ -11,6 +11,7 @@ import zipfile
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ import visit
 from visit.errors import VisitError
 from visit.files import recording_file
 from visit.files.flow_page import flow_html
+from visit.files.recorded_values import WrittenValues, to_plain, write_table
 from visit.files.recording import load_recording
 
 FEW = settings(max_examples=40, deadline=None)
@@ -262,7 +264,7 @@ def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 PATHS = _paths(json.loads(parts(tiny)[0]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.sampled_from(PATHS), JUNK)
 def test_whatever_stands_in_the_content_it_is_used_or_refused(path, junk):
     """No other exception than the sentence reaches a page, wherever something else stands."""
@@ -272,7 +274,7 @@ def test_whatever_stands_in_the_content_it_is_used_or_refused(path, junk):
         assert len(str(error)) < 500
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.sampled_from(sorted(parts(tiny)[1])), st.data())
 def test_whatever_the_numbers_are_they_are_used_or_refused(name, data):
     kinds = st.sampled_from([np.float32, np.float64, np.int16, np.int64, np.uint8, np.uint16])
@@ -280,6 +282,26 @@ def test_whatever_the_numbers_are_they_are_used_or_refused(name, data):
     numbers = np.full(data.draw(size), data.draw(st.sampled_from([0, 1, 7, 300, 60000]))).astype(data.draw(kinds))
     try:
         opened(tampered(lambda content, arrays: arrays.update({name: numbers}), tiny))
+    except VisitError as error:
+        assert len(str(error)) < 500
+
+
+GRAPH_PATHS = [path for path in PATHS if path[:4] == ("runs", 0, "results", "graph")]
+GRAPH_NUMBERS = [name for name in parts(tiny)[1] if name.startswith("a/graph/")]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_whatever_a_graph_says_it_is_drawn_or_refused(data):
+    """What passes the checks does not break the drawing."""
+    if data.draw(st.booleans()):
+        change = _at(*data.draw(st.sampled_from(GRAPH_PATHS)), value=data.draw(JUNK))
+    else:
+        name = data.draw(st.sampled_from(GRAPH_NUMBERS))
+        at = data.draw(st.integers(0, len(parts(tiny)[1][name]) - 1)) if len(parts(tiny)[1][name]) else slice(0)
+        change = _set(name, data.draw(st.sampled_from([0, 1, 2, 60])), at)
+    try:
+        visit.draw(load_recording(tampered(change, tiny)).graph, "everything")
     except VisitError as error:
         assert len(str(error)) < 500
 
@@ -331,6 +353,14 @@ def test_a_run_that_is_too_large_is_told_before_anything_is_written(monkeypatch)
     monkeypatch.setitem(recording_file.LARGEST_MEMBER, "numbers.safetensors", 1000)
     with pytest.raises(VisitError, match="too large for a recording"):
         visit.save_recording(io.BytesIO(), visit.load_model("visit-mini"), JAPAN, layers=[3], memory=1)
+
+
+@pytest.mark.parametrize("write", [
+    lambda: write_table(WrittenValues(), "t", pd.DataFrame({"a": [1.0, np.inf]})), lambda: to_plain({"a": -np.inf}),
+])  # fmt: skip
+def test_a_number_without_bound_is_told_when_it_is_written_not_when_it_is_opened(write):
+    with pytest.raises(VisitError, match="This run cannot be recorded"):
+        write()
 
 
 def test_the_same_run_gives_the_same_numbers_in_the_file():
