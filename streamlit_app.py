@@ -28,7 +28,7 @@ def home() -> None:
     st.switch_page(start)
 
 
-page = st.navigation([start, flow, *others, st.Page(home, url_path="home", visibility="hidden")])
+page = st.navigation([start, flow, *others, st.Page(home, url_path="home", visibility="hidden")], expanded=True)
 now = ui.session()
 if now.goto:
     goto, now.goto = now.goto, ""
