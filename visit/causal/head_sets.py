@@ -26,10 +26,10 @@ from visit.activations.forward import capture
 from visit.activations.record import Activations
 from visit.cache import Arrays
 from visit.causal.effects import TOP_NEURONS, EffectHow, effects
-from visit.causal.roles import attended_value, ranks_both_ways
+from visit.causal.roles import ranks_both_ways
 from visit.causal.thresholds import ADDS, ATTENDS, COSTS, READS
 from visit.errors import VisitError, check_choice
-from visit.exact.decompose import needed
+from visit.exact.decompose import memory_values, needed
 from visit.exact.influence import block_influence
 from visit.exact.question import ask
 from visit.models.model import Model, tokenize
@@ -321,22 +321,23 @@ def head_looks(
     """
     found = np.zeros((2, 5, model.n_layers * model.n_heads))
     pattern = needed(acts, "pattern")[:, :, t].to(model.wide)
-    seen: list[tuple[int, int, int, int, int]] = []  # which word, its id, layer, head, position
+    sources = torch.zeros(model.n_layers, model.n_heads, 2, dtype=torch.long, device=model.device)
+    looks = torch.zeros(sources.shape, dtype=torch.bool, device=model.device)
     for which, word in enumerate(words):
         at = [i for i in range(1, t) if acts.token_ids[i] == word]
-        if not at:
-            continue
-        best = pattern[:, :, at].max(-1)
-        found[which, 0], found[which, 1] = 1, best.values.flatten().cpu().numpy()
-        for layer, head in (best.values > ATTENDS).nonzero().tolist():
-            seen.append((which, word or 0, layer, head, at[int(best.indices[layer, head])]))
-    if not seen:
+        if at:
+            best = pattern[:, :, at].max(-1)
+            found[which, 0], found[which, 1] = 1, best.values.flatten().cpu().numpy()
+            sources[..., which] = torch.tensor(at, device=model.device)[best.indices]
+            looks[..., which] = best.values > ATTENDS
+    layers = looks.flatten(1).any(1).nonzero().flatten().tolist()
+    if not layers:
         return found
-    values = torch.stack([attended_value(model, acts, t, layer, head, i) for *_, layer, head, i in seen])
-    ranks = ranks_both_ways(model, values, [word for _, word, *_ in seen])
-    for (which, _, layer, head, _), copies, negated in zip(seen, *ranks, strict=True):
-        place = layer * model.n_heads + head
-        found[which, 2:, place] = 1, copies <= READS, negated <= READS
+    values = [memory_values(model, acts, layer, sources[layer], t)[looks[layer]] for layer in layers]
+    seen = looks.nonzero().tolist()  # layer, head, which word: in the order of the values
+    ranks = ranks_both_ways(model, torch.cat(values), [words[which] or 0 for *_, which in seen])
+    for (layer, head, which), copies, negated in zip(seen, *ranks, strict=True):
+        found[which, 2:, layer * model.n_heads + head] = 1, copies <= READS, negated <= READS
     return found
 
 

@@ -111,7 +111,7 @@ def _movers(model: Model, acts: Activations, t: int, places: dict[int, list[int]
         return
     directions = {w: attribution(model, acts, t, w).direction for w in {w for _, _, w, _ in seen}}
     results = {layer: head_results(model, acts, layer, t) for layer in {layer for layer, *_ in seen}}
-    values = torch.stack([attended_value(model, acts, t, layer, head, i) for layer, head, _, i in seen])
+    values = torch.stack([_memory_value(model, acts, t, layer, head, i) for layer, head, _, i in seen])
     both = ranks_both_ways(model, values, [w for *_, w, _ in seen])
     for (layer, head, word, i), *ranks in zip(seen, *both, strict=True):
         added = float(results[layer][head] @ directions[word])
@@ -128,8 +128,7 @@ def _movers(model: Model, acts: Activations, t: int, places: dict[int, list[int]
                 yield node, role, what, added, ADDS if role == "mover" else -ADDS, token
 
 
-def attended_value(model: Model, acts: Activations, t: int, layer: int, head: int, i: int) -> Tensor:
-    """`[d_model]`: the memory value of position `i` in a head, as position `t` takes it."""
+def _memory_value(model: Model, acts: Activations, t: int, layer: int, head: int, i: int) -> Tensor:
     sources = torch.full((model.n_heads, 1), i, device=model.device)
     return memory_values(model, acts, layer, sources, t)[head, 0]
 

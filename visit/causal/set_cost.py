@@ -7,7 +7,7 @@ import time
 from visit.activations.forward import capture
 from visit.causal.cost import BACKWARD, effects_cost
 from visit.causal.effects import EffectHow
-from visit.causal.head_sets import Asked, SetParts, no_lines, set_parts
+from visit.causal.head_sets import Asked, SetParts, head_looks, no_lines, set_parts
 from visit.models.model import Model
 
 
@@ -23,4 +23,9 @@ def question_seconds(model: Model, asked: Asked, kind: SetParts, how: EffectHow)
     run = time.perf_counter() - started
     nodes = "neurons" if kind == "neurons" else set_parts(model, no_lines(model, kind, asked.answer))
     passes = 1 + (how != "zero") + (kind == "neurons") * (1 + BACKWARD)
-    return len(asked.lines) * (effects_cost(model, acts, nodes, "last", line.pos).seconds + passes * run)
+    looked = 0.0
+    if kind == "heads":
+        started = time.perf_counter()
+        head_looks(model, acts, line.pos, (line.target or 0, line.distractor))
+        looked = time.perf_counter() - started
+    return len(asked.lines) * (effects_cost(model, acts, nodes, "last", line.pos).seconds + passes * run + looked)
