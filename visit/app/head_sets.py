@@ -264,7 +264,8 @@ def _set_table(table: pd.DataFrame) -> None:
             "attends_target": column("Attends to target", format="%.2f"),
             "attends_distractor": column("… to distractor", format="%.2f"),
             "copies": column("Reads the word", format="%.0f %%", help="Of the cases in which it attends to one."),
-            "suppresses": column("… its negative", format="%.0f %%"), "role": "Role",
+            "suppresses": column("… its negative", format="%.0f %%"),
+            "role": st.column_config.TextColumn("Role", width=120),
         }  # fmt: skip
     shown = shown[names]
     shown.attrs = {}

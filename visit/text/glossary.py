@@ -51,6 +51,10 @@ GLOSSARY: dict[str, str] = {
     "Single effects need not add up to 1.",
     "attribution patching": "The estimate of all patches at once: how much B’s value differs from A’s, times what one "
     "backward pass says of it. It misses what is saturated, so the largest are then measured, and marked.",
+    "band": "Where a mean would lie with many more such prompts: of a hundred such bands about 95 hold the true mean. "
+    "It comes from how much the prompts differ (Student's t); a band that contains 0 says that the sign is not sure.",
+    "partner": "A text of the same form with other words, given with a line of a set (its column abc). Putting its "
+    "values in takes away what this text's own words bring, and leaves what any text of this form has.",
     "faithfulness": "A graph that shows few parts claims that they are what matters. Test: replace all others, and see "
     "how much of the answer the kept ones bring back; 0: as when all are replaced, 100 %: as it is.",
     "causal trace": "The subject of a prompt is made unreadable by noise on its embeddings; then one state at a time "
@@ -130,6 +134,7 @@ GLOSSARY: dict[str, str] = {
 
 # What a term is called where its key is a column's or a control's name; every other term is called by its key.
 NAMES = {
+    "band": "95 % band",
     "value": "memory value",
     "attn_neuron": "row of W_O (attn_neuron)",
     "attn_bias": "bias of attention (attn_bias)",
@@ -159,7 +164,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "intersection", "rbo", "js",
     ),
     "Causes": (
-        "contribution", "influence", "effect", "edit", "activation patching", "attribution patching", "causal trace",
+        "contribution", "influence", "effect", "band", "partner", "edit", "activation patching",
+        "attribution patching", "causal trace",
         "kl",
     ),
     "Checks": ("ledger", "faithfulness", "rest"),
@@ -175,7 +181,7 @@ FORMS = {
     "fitted lens": "fitted lens", "head": "head", "heads": "head", "attention": "attention", "pattern": "pattern",
     "memory value": "value", "memory values": "value", "MLP": "mlp", "MLPs": "mlp", "neuron": "neuron",
     "neurons": "neuron", "contribution": "contribution", "contributions": "contribution", "directly": "contribution",
-    "influence": "influence", "bit": "js", "bits": "js",
+    "influence": "influence", "band": "band", "bands": "band", "partner": "partner", "bit": "js", "bits": "js",
 }  # fmt: skip
 
 # Longest first, so that "fitted lens" is not read as a lens; what stands in quotation marks is a token, not a term.

@@ -1,0 +1,78 @@
+"""A set told in sentences: only what is sure is claimed, with its number and band."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from visit.narrate.head_sets import set_story, sure, with_band
+
+
+def table(*rows: tuple[str, float, float, float], spread: float = 0.05, **attrs: object) -> pd.DataFrame:
+    """Rows of (node, contribution, influence, effect), with bands of ± `spread`."""
+    found = pd.DataFrame(rows, columns=["node", "contribution", "influence", "effect"])
+    for name in ("contribution", "influence", "effect"):
+        found[f"{name}_low"], found[f"{name}_high"] = found[name] - spread, found[name] + spread
+    before = {"answer": 5.0, "low": 4.0, "high": 6.0, "prob": 0.5, "top": 0.75}
+    found.attrs = {"prompts": 16, "how": "zero", "nodes": "heads", "answer": "difference", "before": before, **attrs}
+    return found
+
+
+def said(found: pd.DataFrame) -> list[str]:
+    return ["".join(text for text, _ in sentence) for sentence in set_story(found)]
+
+
+SMOLLM2 = (
+    ("L23.head3", 2.21, 2.5, -2.39), ("L23.head0", 1.14, 0.1, -0.04), ("L20.head0", -0.03, 1.1, -1.79),
+    ("L24.head4", -1.21, -1.1, 0.92),
+)  # fmt: skip
+
+
+def test_the_four_findings_are_told_with_their_numbers_and_can_be_clicked():
+    found = table(*SMOLLM2)
+    assert said(found) == [
+        "Over 16 prompts the answer falls most without L23 H3 (−2.4 [−2.4, −2.3] logits); directly it adds +2.2.",
+        "The answer rises most without L24 H4 (+0.92 [0.87, 0.97] logits); directly it takes 1.2.",
+        "L23 H0 adds +1.1 [1.1, 1.2] logits directly, and without it nothing is lost: others make up for it.",
+        "L20 H0 adds nothing directly, and without it the answer falls (−1.8 [−1.8, −1.7]): it steers others that do.",
+        "The answer is target − distractor: +5.0 logits [4.0, 6.0] as it is, and the target is the most probable word "
+        "in 75 % of them.",
+    ]
+    nodes = [node for sentence in set_story(found) for _, node in sentence if node]
+    assert nodes == ["L23.head3", "L24.head4", "L23.head0", "L20.head0"]
+
+
+def test_a_head_that_is_told_first_is_not_told_again():
+    told = said(table(*SMOLLM2[1:]))
+    assert told[0].endswith(
+        "without L20 H0 (−1.8 [−1.8, −1.7] logits); directly it adds nothing: it steers others that do."
+    )
+    assert sum("L20 H0" in sentence for sentence in told) == 1
+
+
+def test_what_is_not_sure_is_not_claimed():
+    assert said(table(*SMOLLM2, spread=3.0))[0] == (
+        "Over 16 prompts no head moves the answer for sure: every band contains 0, or little changes."
+    )
+    found = table(*SMOLLM2, spread=1.0)
+    assert sure(found, "effect").tolist() == [True, False, True, False]
+    assert not any("rises" in sentence for sentence in said(found))
+
+
+def test_one_prompt_has_numbers_without_bands():
+    found = table(*SMOLLM2, spread=float("nan"), prompts=1)
+    found.attrs["before"] |= {"low": float("nan"), "high": float("nan")}
+    assert said(found)[0] == "Over 1 prompt the answer falls most without L23 H3 (−2.4 logits); directly it adds +2.2."
+    assert with_band(found.iloc[0], "effect") == "−2.4"
+
+
+def test_what_stands_in_the_place_is_named():
+    assert "falls most with the mean in place of L23 H3" in said(table(*SMOLLM2, how="mean"))[0]
+    told = said(table(*SMOLLM2, how="from", answer="logit"))
+    assert "falls most with the partner's values of L23 H3" in told[0]
+    assert "with the partner's instead nothing is lost" in told[2]
+    assert told[-1].startswith("The answer is the target's logit above the mean of all words: +5.0")
+
+
+def test_a_removal_that_helps_is_told_as_such():
+    told = said(table(("L23.head1", 0.45, -0.4, 0.52), ("L23.head3", 2.2, 2.5, -2.4), ("L29.head0", -0.9, -0.9, 0.9)))
+    assert "L23 H1 adds +0.45 [0.40, 0.50] logits directly, and without it the answer even rises" in told[2]
