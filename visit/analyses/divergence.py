@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from visit.activations.record import Activations
+from visit.analyses.parting import MEASURES
 from visit.analyses.token_alignment import Pairing
 from visit.errors import VisitError
 from visit.exact.decompose import needed
@@ -21,14 +22,6 @@ from visit.models.model import Model
 TOP = 50  # of the intersection score, as in the paper
 SAME = 1e-5  # of the longer state's length: what is closer than this is rounding, and not read at all
 ROGUE = 3.0  # standard deviations over the mean of all dimensions
-PARTED = 0.1  # bits of Jensen-Shannon divergence from which two readings count as different
-
-MEASURES = {
-    "js": "Jensen–Shannon divergence in bits",
-    "apart": "1 − I₅₀ of the top words",
-    "cosine": "cosine distance",
-    "cosine_centred": "cosine distance, mean and rogue dimensions removed",
-}
 
 
 @torch.no_grad()
@@ -74,19 +67,6 @@ def part(
     table.insert(4, "token_a", [a.tokens[p] for p in table["pos_a"]])
     table.insert(5, "token_b", [b.tokens[p] for p in table["pos_b"]])
     return table
-
-
-def first_parting(table: pd.DataFrame, pair: int | None = None, measure: str = "js") -> pd.Series | None:
-    """The first cell in reading order (positions, then depths) that lies apart, of one pair or of all; None: none.
-
-    Apart: at least 0.1 bit of divergence; for another measure at least a tenth of its largest value here.
-    """
-    shown = table if pair is None else table[table["pair"] == pair]
-    if shown.empty or shown[measure].isna().all():
-        return None
-    limit = PARTED if measure == "js" else 0.1 * float(table[measure].max())
-    apart = shown[(shown[measure] >= limit) & (shown[measure] > 0)]
-    return None if apart.empty else apart.sort_values(["pair", "depth"]).iloc[0]
 
 
 def _stream(model: Model, acts: Activations, depth: int) -> Tensor:

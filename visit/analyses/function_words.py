@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from visit.models.model import Model
+if TYPE_CHECKING:
+    from visit.models.model import Model
 
 FILE = Path(__file__).parents[1] / "data" / "function_words.txt"
 

@@ -367,7 +367,7 @@ def why_apart(two: Two) -> str | None:
 
 def parting(two: Two) -> None:
     """Layers × aligned positions: how far the two runs are apart; a click takes the graphs there."""
-    from visit.analyses.divergence import MEASURES, first_parting
+    from visit.analyses.parting import MEASURES, first_parting
 
     line = section("apart", "Where do they part?", explain("parting map"))
     if two.a.model.n_layers != two.b.model.n_layers:

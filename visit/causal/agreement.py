@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from visit.causal.named_heads import changed_by, steers
-from visit.causal.thresholds import ADDS, AS_MUCH, COSTS, MADE_UP, MORE
+from visit.causal.thresholds import ADDS, AS_MUCH, COSTS, MADE_UP, MORE, changed_by, steers
 from visit.text.node_id import part_name
 from visit.text.numbers import percent
 

@@ -13,13 +13,12 @@ import pandas as pd
 import torch
 
 from visit.activations.record import Activations
-from visit.causal.thresholds import ADDS, AS_MUCH, ATTENDS, COSTS, MORE, READS
+from visit.causal.thresholds import ADDS, AS_MUCH, ATTENDS, MORE, READS, changed_by, steers
 from visit.exact.decompose import attribution, head_results, memory_values, needed, value_norms, value_parts
 from visit.lenses.logit import read_vectors
 from visit.models.model import Model
 
 COUNT = 5  # heads most for the target, as many against it, as many that steer
-EDGE = 1e-7  # a probability nearer to 0 or 1 is rounding
 
 
 def named_heads(model: Model, acts: Activations, table: pd.DataFrame, count: int = COUNT) -> pd.DataFrame:
@@ -47,22 +46,6 @@ def named_heads(model: Model, acts: Activations, table: pd.DataFrame, count: int
     found = pd.concat([found, pd.DataFrame(about, columns=columns)], axis=1)
     found.attrs = attrs
     return found
-
-
-def changed_by(row: dict[str, Any], before: dict[str, Any]) -> float:
-    """What a change did to the answer, in logits: to target − distractor; without a distractor to ln(P / (1 − P)), the
-    target against all other words, so that it moves as the probability does."""
-    if before["difference"] == before["difference"]:
-        return float(row["d_difference"])
-    old, new = (min(max(float(numbers["prob"]), EDGE), 1 - EDGE) for numbers in (before, row))
-    return math.log(new / (1 - new)) - math.log(old / (1 - old))
-
-
-def steers(contribution: float, change: float) -> bool:
-    """Whether a head's removal changes what its own contribution does not explain: it adds next to nothing, or it adds
-    one way and its removal moves the answer the same way, more than twice as far."""
-    against_itself = contribution * change > 0 and abs(change) > 2 * abs(contribution)
-    return abs(change) > COSTS and (abs(contribution) < ADDS or against_itself)
 
 
 def _side(contribution: float, change: float) -> str | None:

@@ -10,8 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from visit.causal.named_heads import changed_by, steers
-from visit.causal.thresholds import ADDS, AS_MUCH, COSTS, MADE_UP, MORE
+from visit.causal.thresholds import ADDS, AS_MUCH, COSTS, MADE_UP, MORE, changed_by, steers
 from visit.text.numbers import percent, short, signed
 from visit.text.visible import Sentence, as_word, quoted
 

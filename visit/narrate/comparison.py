@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from visit.analyses.divergence import PARTED, first_parting
 from visit.analyses.graph_difference import Comparison
+from visit.analyses.parting import PARTED, first_parting
 from visit.analyses.token_alignment import describe
 from visit.narrate.lens import which_lens
 from visit.text.numbers import bits, percent, signed

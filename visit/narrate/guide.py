@@ -10,8 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from visit.causal.named_heads import changed_by
-from visit.causal.thresholds import ADDS, AS_MUCH, COSTS, MADE_UP
+from visit.causal.thresholds import ADDS, AS_MUCH, COSTS, MADE_UP, changed_by
 from visit.narrate.causes import effect_text
 from visit.narrate.flow import UNSURE, Facts, appearance, taken
 from visit.text.node_id import part_name

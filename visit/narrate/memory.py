@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from visit.activations.record import Activations
-from visit.exact.question import check_head
-from visit.graph.build import FlowGraph, build_flow_graph
+from visit.graph.flowgraph import FlowGraph
 from visit.graph.prune import Keep
-from visit.models.model import Model
 from visit.text.numbers import percent, short, signed
 from visit.text.visible import Sentence, quoted
+
+if TYPE_CHECKING:
+    from visit.activations.record import Activations
+    from visit.models.model import Model
 
 SECOND_SHARE = 0.25  # of a head's pushes: from here on a second source is named beside the first
 DRAWN_VALUES = 12  # memory values in a head's drawing
@@ -95,6 +96,9 @@ def head_graph(
 
     Draw it with `detail="everything", parts="attention"`. Raises `VisitError` for a wrong layer, head or position.
     """
+    from visit.exact.question import check_head
+    from visit.graph.build import build_flow_graph
+
     check_head(model, layer, head)
     keep = Keep(heads=0, values=values, attn_neurons=0, mlp_neurons=0, pin=(f"L{layer}.head{head}",))
     return build_flow_graph(model, acts, pos, [layer], target, distractor, keep)

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from visit import VisitError, capture
-from visit.analyses.divergence import MEASURES, first_parting, part
+from visit.analyses.divergence import part
+from visit.analyses.parting import MEASURES, first_parting
 from visit.analyses.token_alignment import pair, pair_tokens
 from visit.lenses.logit import final_norm, intersection, unembed
 

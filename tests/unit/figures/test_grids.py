@@ -9,8 +9,9 @@ from contrast import contrast
 
 from visit import capture
 from visit.analyses.attention_memory import value_life
-from visit.analyses.divergence import MEASURES, part
+from visit.analyses.divergence import part
 from visit.analyses.heads import head_map
+from visit.analyses.parting import MEASURES
 from visit.analyses.token_alignment import pair
 from visit.drawing.style import page_colours
 from visit.figures.grids import SHADES, Grid, grid_data, grid_style, grid_table, ramp

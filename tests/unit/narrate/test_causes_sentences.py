@@ -7,7 +7,8 @@ import math
 import pytest
 
 from visit import capture, effects, load_model, read_vectors
-from visit.causal.named_heads import changed_by, named_heads
+from visit.causal.named_heads import named_heads
+from visit.causal.thresholds import changed_by
 from visit.narrate.causes import cause_story, effect_text
 
 NAN = float("nan")
