@@ -16,7 +16,7 @@ if not two.same:
     if ui.shows("apart"):
         with ui.part("apart"):
             compare.parting(two)
-    if ui.shows("patch"):
+    if ui.shows("patch") and two.recorded is None:
         with ui.part("patch"):
             patching.patch_b_into_a(patching.Sides(two.a, two.b, two.align), partial(whatif.with_changes, two.a))
     if ui.shows("answers"):

@@ -11,6 +11,10 @@ class VisitError(Exception):
     """Something the user asked for cannot be done; the message says what must hold, what came, and what to do."""
 
 
+class NotRecorded(VisitError):
+    """What is asked for is not in this recording."""
+
+
 def check_range(what: str, number: int | None, total: int) -> None:
     """Refuse an index that is not from 0 to `total` − 1. `what`: its plural, as "Heads of visit-mini"."""
     if number is None or not 0 <= number < total:

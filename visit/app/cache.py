@@ -9,10 +9,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
+from weakref import ref
 
 import streamlit as st
 
 from visit.app.heap import trim_heap
+from visit.app.recorded import is_recorded, recorded_answer, recorded_lens, recorded_model, recorded_pass, run_named
 from visit.app.shared import model_shelf
 from visit.cache import Store, Turns, weight
 from visit.errors import VisitError
@@ -42,11 +44,12 @@ PASSES_BYTES = 192 << 20  # of captured passes, for all users of one server toge
 RESULTS_BYTES = 96 << 20  # of all other results: a graph of SmolLM2 has 1 MB
 LEAST_WEIGHT = 1 << 16  # bytes that a result counts for: a story is many small texts
 COMPUTE_AT_ONCE = 2  # computations
+_DRAWN = ("st_map_rows", "st_ledger_lines")  # made of other results, of a recording as of a model
 
 
 def st_model(name: str) -> Model:
     """One model for all users; a bounded number stays in memory."""
-    return model_shelf().get(name)
+    return recorded_model(name) if is_recorded(name) else model_shelf().get(name)
 
 
 def st_model_watched(name: str, place: Any) -> Model:
@@ -102,6 +105,8 @@ def kept(weighs: int = LEAST_WEIGHT, spinner: str = "") -> Callable[[Callable[P,
         def asked(*args: P.args, **named: P.kwargs) -> R:
             given: dict[str, Any] = {**defaults, **dict(zip(names, args, strict=False)), **named}
             models = [given["name"]] if "name" in given else [given[side][0] for side in ("a", "b") if side in given]
+            if models and is_recorded(models[0]):
+                return _of_recording(analysis, given)
             editions = tuple(model_shelf().edition(name) for name in models)
             if len(set(models)) == 2:
                 model_shelf().together(*models)
@@ -117,6 +122,11 @@ def kept(weighs: int = LEAST_WEIGHT, spinner: str = "") -> Callable[[Callable[P,
         return asked
 
     return keep
+
+
+def _of_recording(analysis: Callable[..., Any], given: dict[str, Any]) -> Any:
+    """What an analysis gives for a recording: as it was recorded, or drawn of that."""
+    return analysis(**given) if analysis.__name__ in _DRAWN else recorded_answer(analysis.__name__, given)
 
 
 @kept()
@@ -158,6 +168,8 @@ def st_index_seconds(name: str) -> float:
 
 def st_capture(name: str, prompt: Prompt) -> Activations:
     """One pass of one prompt, shared by all users who ask for it."""
+    if is_recorded(name):
+        return recorded_pass(name)  # type: ignore[return-value]
     from visit.activations.forward import capture
     from visit.models.chat import chat_prompt
     from visit.models.tokens import Message
@@ -175,6 +187,12 @@ def st_pass(name: str, prompt: Prompt) -> tuple[Model, Activations]:
     return st_model(name), st_capture(name, prompt)
 
 
+def while_kept(key: PassKey, model: Model, acts: Activations) -> tuple[Callable[[], Model], Callable[[], Activations]]:
+    """What gives a model and its pass again, and holds neither: they are made anew when they have left the memory."""
+    seen_model, seen_acts = ref(model), ref(acts)
+    return lambda: seen_model() or st_model(key[0]), lambda: seen_acts() or st_capture(*key)
+
+
 # ---- fitted lenses ---------------------------------------------------------------------------------------------------
 def st_lens(name: str) -> Found:
     """The lens fitted to a model, shared by all users; the library keeps it in memory."""
@@ -185,6 +203,8 @@ def st_lens(name: str) -> Found:
 
 def lens_under(name: str, key: str) -> Lens | None:
     """The lens of a key, None for the plain one."""
+    if is_recorded(name):
+        return recorded_lens(name) if key else None
     found = st_lens(name) if key else None
     if found is not None and found.key != key:
         raise VisitError(
@@ -230,7 +250,11 @@ def st_map_rows(
     from visit.models.tokens import spelled_tokens
 
     (model, acts), fitted = st_pass(name, prompt), lens_under(name, lens)
-    named, listed = spelled_tokens(model.tokenizer, acts.token_ids, acts.tokens), function_words()
+    listed = function_words()
+    if is_recorded(name):
+        named = list(run_named(name)[1].named)
+    else:
+        named = spelled_tokens(model.tokenizer, acts.token_ids, acts.tokens)
     table = st_lens_map(name, prompt, target, positions, lens, color == "rank")
     return rows_of(
         table, model.d_vocab, color, model.vocabulary[target],
@@ -324,6 +348,11 @@ def st_whole_graph(
 
 def st_opened(layers: Layers, *sides: About) -> dict[int, Any]:
     """How graphs are drawn when nobody has chosen: folded, but for the block that moves the targets most."""
+    if is_recorded(sides[0][0]):
+        runs = [run_named(side[0])[1] for side in sides]
+        total = {n: sum(run.result("moves")[n] for run in runs) for n in runs[0].graph.meta["layers"]}
+        most = max(total, key=lambda layer: total[layer])
+        return {layer: "words" if layer == most else "states" for layer in total}
     from visit.analyses.overview import block_moves
     from visit.graph.build import shown_layers
 

@@ -29,7 +29,9 @@ from visit.app.figure_list import collect_figure
 from visit.app.grid import as_table, grid
 from visit.app.lens_choice import followed, heading, seen, switch, told
 from visit.app.marks import named_part
-from visit.app.prompt_bar import Subject, asked_words, chat_line, position, run, show_notes
+from visit.app.opened import NEEDS_MODEL, opened_recording, recorded_line, recorded_subject, save_menu
+from visit.app.prompt_bar import asked_words, chat_line, position, run, show_notes
+from visit.app.recorded import is_recorded, run_named
 from visit.app.shipped import data_rows
 from visit.app.sidebar import need_numbers, show_ledger
 from visit.app.state import (
@@ -47,6 +49,7 @@ from visit.app.state import (
     value_of,
     write_url,
 )
+from visit.app.subject import Subject
 from visit.app.widgets import (
     FOLDED_CONTROLS,
     READING_AID,
@@ -96,6 +99,11 @@ class Two:
         return tuple(dict.fromkeys((self.a.model.name, self.b.model.name)))
 
     @property
+    def recorded(self) -> Any:
+        """The recording that both are from; None for two live passes."""
+        return run_named(self.a.key[0])[0] if is_recorded(self.a.key[0]) else None
+
+    @property
     def same(self) -> bool:
         """Whether both sides are one text at one position of one model: nothing can differ."""
         return self.a.model is self.b.model and self.a.key == self.b.key and self.a.pos == self.b.pos
@@ -123,6 +131,8 @@ class Two:
 def two_prompts() -> Two:
     """Both prompts, pairs to try and what is rarely needed, folded; then the aligned tokens."""
     show_notes()
+    if (recording := opened_recording()) is not None:
+        return _recorded_two(recording)
     enter_runs()
     with named_part("prompts"):
         with st.container(key="prompt_line", horizontal=True, vertical_alignment="bottom", gap="small"):
@@ -135,11 +145,30 @@ def two_prompts() -> Two:
         passes = [run(side, f"Prompt {name}: ") for side, name in (("", "A"), ("_b", "B"))]
         two = _aligned(*_asked(more, passes))
         _what_pair_shows()
+        alone = two.same or two.a.model is not two.b.model or bool(two.align)
+        save_menu(two.a, None if alone else two.b, two.seen[0][0])
         token_pairs(
             two.pairing, (two.a.acts.tokens, two.b.acts.tokens), (_control_tokens(two.a), _control_tokens(two.b)),
             (two.a.pos, two.b.pos), bool(two.align), partial(_pick, two), partial(_fix, two), lambda: change(align=""),
         )  # fmt: skip
     return two
+
+
+def _recorded_two(recording: Any) -> Two:
+    """Both prompts of a recording, aligned as they were. Raises `NotRecorded` where it holds one."""
+    recorded_line(recording)
+    two = recorded_subject("a"), recorded_subject("b")
+    with named_part("prompts"):
+        with st.container(key="prompt_line", horizontal=True, vertical_alignment="bottom", gap="small"):
+            for run, name in zip(recording.runs, "AB", strict=True):
+                st.text_area(f"Prompt {name}", run.prompt, height="content", disabled=True, help=NEEDS_MODEL,
+                             key=f"recorded_prompt_{name}")  # fmt: skip
+        pairing = st_pairing(two[0].key, two[1].key, "")
+        token_pairs(
+            pairing, (two[0].acts.tokens, two[1].acts.tokens), (_control_tokens(two[0]), _control_tokens(two[1])),
+            (two[0].pos, two[1].pos), False, lambda side, pos: None, lambda a, b: None, lambda: None,
+        )  # fmt: skip
+    return Two(*two, pairing, "")
 
 
 def _asked(more: Any, passes: list[tuple[Any, Any]]) -> list[Subject]:
@@ -242,6 +271,8 @@ def _control_tokens(subject: Subject) -> frozenset[int]:
     """The positions of control tokens."""
     from visit.models.tokens import special_ids
 
+    if subject.recorded is not None:
+        return subject.recorded.special
     special = special_ids(subject.model.tokenizer)
     return frozenset(i for i, token in enumerate(subject.acts.token_ids) if token in special)
 
@@ -302,6 +333,8 @@ def told_apart(two: Two) -> dict[str, Any]:
     from visit.graph.prune import Keep
     from visit.narrate.comparison import contrast_parts
 
+    if two.recorded is not None:
+        return dict(two.recorded.pair.result("contrast"))
     if two.same or why_apart(two) is not None:
         return {}
     about, read = (two.a.about, two.b.about), two.seen
@@ -330,7 +363,10 @@ def answers_in_numbers(two: Two) -> None:
 def _answers_table(two: Two) -> None:
     from visit.analyses.graph_difference import target_ranks
 
-    table = target_ranks(two.a.question, two.b.question)
+    if two.recorded is not None:
+        table = two.recorded.pair.result("compare").answers
+    else:
+        table = target_ranks(two.a.question, two.b.question)
     shown = table.assign(word=[as_word(w) for w in table["word"]])
     for side in ("a", "b"):
         shown[f"prob_{side}"] = ["no such token" if p != p or p is None else percent(p) for p in table[f"prob_{side}"]]
@@ -401,7 +437,11 @@ def parting(two: Two) -> None:
         set_opened("flows", True)
 
     grid("apart_map", found, take_cell)
-    named = [f"{plain(title(m))}’s {heading(m, lens)}" for m, (lens, _) in zip(two.models, read, strict=False) if lens]
+    named = (
+        []
+        if two.recorded is not None
+        else [f"{plain(title(m))}’s {heading(m, lens)}" for m, (lens, _) in zip(two.models, read, strict=False) if lens]
+    )
     by = "" if measure.startswith("cosine") else (
         f" Read through {' and '.join(f'the lens {name}' for name in named)}." if named else " Read by the plain lens."
     )  # fmt: skip
@@ -453,6 +493,8 @@ def _compared(a: About, b: About, align: str, layers: Layers, keep: Any, read: t
 
     with st.spinner("Reading the words of both flows…"):
         found, shown, whole = _found(a, b, align, layers, keep, read)
+    if is_recorded(a[0]):
+        graphs.check_influence(found.a)
     view: Any = st.segmented_control("View", required=True, label_visibility="collapsed", **segments("view"))
     session().levels = shown
     now: Any = state().graph
@@ -558,7 +600,7 @@ def _explain(found: Any, view: str) -> None:
         else "Every band is as wide as what it carries has changed (B − A), solid where B carries more, dashed where "
         "it carries less. Click a node for both sides' words and numbers."
     )
-    folded = len(found.meta["layers"]) - len(found.a.meta["opened"])
+    folded = len(found.meta["layers"]) - len(found.a.meta.get("opened", found.meta["layers"]))
     less = " Folded blocks stand with their states and largest heads until they are unfolded." if folded else ""
     st.caption(f"{how} {'; '.join(parts)}.{less}")
 

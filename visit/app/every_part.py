@@ -14,9 +14,9 @@ from visit.app.edit_list import take_out
 from visit.app.figure_list import altair_figure
 from visit.app.grid import grid
 from visit.app.measuring import UNASKED, measured
-from visit.app.prompt_bar import Subject
 from visit.app.prompt_sets import on_model, watched
 from visit.app.state import CONTROLS, choice, segments, state
+from visit.app.subject import Subject
 from visit.app.widgets import (
     FOLDED_CONTROLS,
     READING_AID,
@@ -48,7 +48,7 @@ def all_parts(subject: Subject) -> None:
     units: Any = st.segmented_control("Parts", required=True, wrap=True, label_visibility="collapsed",
                                       **segments("units"))  # fmt: skip
     asked = *subject.about, units, now.replaced, now.where
-    if st_effects_seconds(*subject.about[:3], now.where) <= UNASKED:
+    if subject.recorded is not None or st_effects_seconds(*subject.about[:3], now.where) <= UNASKED:
         with st.spinner("Measuring what each part does…"):
             found = st_effects(*asked)
     else:
@@ -165,6 +165,8 @@ def _table(subject: Subject, table: pd.DataFrame) -> None:
 # ---- who writes which word, and how far the graph can be believed ----------------------------------------------------
 def roles_of_words(subject: Subject) -> None:
     """Who writes each word of the prompt, who writes against it, and who is missed without adding anything."""
+    if subject.recorded is not None:
+        return
     label = "Roles: who writes which word of the prompt, and who writes against it"
     with unfolding("roles", label, ":material/badge:") as opened:
         if opened:
@@ -205,6 +207,8 @@ def _who(table: pd.DataFrame) -> pd.DataFrame:
 
 def believed(subject: Subject) -> None:
     """How much of the answer the most important parts bring back alone, measured when it is asked for."""
+    if subject.recorded is not None:
+        return
     with unfolding("believed", "How far can a graph of few parts be believed?", ":material/verified:") as opened:
         if opened:
             _comes_back(subject)

@@ -29,8 +29,9 @@ from visit.app.graph_panel import picture_file
 from visit.app.lens_choice import followed, seen
 from visit.app.marks import marked, named_part, shows
 from visit.app.measuring import measured
-from visit.app.prompt_bar import Subject
+from visit.app.recorded import is_recorded
 from visit.app.state import levels, session, shown_errors, state, write_url
+from visit.app.subject import Subject
 from visit.app.widgets import READING_AID, beside, downloads, folded, plain, section, sentences
 from visit.text.glossary import explain
 from visit.text.numbers import percent
@@ -57,12 +58,19 @@ def first_screen(subject: Subject, map_of: Callable[[Subject], None]) -> None:
 def answer_in_sentences(subject: Subject) -> None:
     """Computed sentences, each underlined part selects its node; where visit-mini is lost, what it knows."""
     sentences(st_story(*subject.about, seen(subject.model.name)[0][0]), "story", graphs.select)
-    known.when_lost(subject.model.name, subject.acts, subject.pos)
+    if subject.recorded is None:
+        known.when_lost(subject.model.name, subject.acts, subject.pos)
 
 
 def causes(subject: Subject) -> None:
     """What the heads are needed for, measured when the page is drawn; of a larger model when asked for."""
     about = subject.about
+    if subject.recorded is not None:
+        if "causes" in set(subject.recorded.results):
+            _causes_told(subject.recorded.result("causes"))
+        else:
+            st.caption(":material/inventory_2: What each head does when it is taken out was not recorded.")
+        return
     found = measured(
         st_measuring(*about, "heads"), lambda: compute_causes(*about), lambda: st_effects_seconds(*about[:3]),
         "what each head does",
@@ -152,6 +160,11 @@ def _with_selected(
         return st_graph(*about, layers, keep, graphs.opened_blocks(shown), read, moves, worded)
 
     built = built_at(shown, keep)
+    if is_recorded(about[0]):
+        graphs.check_influence(built)
+        block: Any = graphs.block_of(node) if node in built.by_id else None
+        opened = {**shown, block: "words"} if shown.get(block) == "states" else shown
+        return built, opened, not node or node in built.by_id
     if not node or (node in built.by_id and built.by_id[node].tokens):
         return built, shown, True
     layer = graphs.block_of(node)
@@ -175,7 +188,7 @@ def graph_tables(built: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 def _graph_caption(built: Any) -> str:
     from visit.graph.flowgraph import influence_share
 
-    shares, opened = built.meta["shares"], built.meta["opened"]
+    shares, opened = built.meta["shares"], built.meta.get("opened", built.meta["layers"])
     kept = {
         name: [share for node, share in shares.items() if node.endswith(ending)]
         for name, ending in (("heads", ".attn_out"), ("neurons", ".mlp_out"))

@@ -13,6 +13,7 @@ from visit.app import widgets
 from visit.app.cache import PLAIN, Layers
 from visit.app.edit_list import take_out
 from visit.app.lens_choice import in_list, seen
+from visit.app.recorded import is_recorded
 from visit.app.state import (
     CONTROLS,
     amount,
@@ -27,7 +28,7 @@ from visit.app.state import (
     state,
     value_of,
 )
-from visit.errors import VisitError
+from visit.errors import NotRecorded, VisitError
 from visit.text.glossary import explain
 from visit.text.markdown import escaped
 
@@ -94,6 +95,12 @@ def picture_file(graph: Any, kind: str, detail: Any, look: dict[str, Any]) -> by
     return (flow_page.flow_svg if kind == "svg" else flow_page.flow_png)(graph, "light", detail, **look)
 
 
+def check_influence(built: Any) -> None:
+    """Raise `NotRecorded` where a drawing asks for influence and the recorded graph has none."""
+    if state().graph.influence and "influence" not in built.meta:
+        raise NotRecorded("Influence was not recorded with this graph: choose another fill, width and order.")
+
+
 def select(node: str | None) -> None:
     """Select a node, show it again if it was hidden, and open its block, so that it is drawn."""
     if not node:
@@ -131,6 +138,11 @@ def controls(models: tuple[str, ...], line: Any = None) -> tuple[Any, Layers]:
     """
     from visit.graph.prune import Keep
 
+    if is_recorded(models[0]):
+        with line or st.container(horizontal=True), widgets.folded(*widgets.FOLDED_CONTROLS, key="graph_controls"):
+            st.caption("The graph as it was recorded: other blocks, another pruning or lens need the model.")
+            _drawing_controls()
+        return Keep(), None
     with line or st.container(horizontal=True), widgets.folded(*widgets.FOLDED_CONTROLS, key="graph_controls"):
         kept, drawn = st.columns(2, gap="medium")
     with kept:
@@ -144,10 +156,7 @@ def controls(models: tuple[str, ...], line: Any = None) -> tuple[Any, Layers]:
         in_list(models)
         st.checkbox("Heads and values through it, too", disabled=seen(*models)[0] == PLAIN,
                     help=explain("carried parts"), **field("carried"))  # fmt: skip
-        st.selectbox("Fill of a node", **choice("color"))
-        st.selectbox("Width of an edge", help=f"{explain('contribution')} {explain('influence')}", **choice("width"))
-        st.selectbox("Order of heads and neurons", **choice("sort"))
-        st.selectbox("Parts drawn", **choice("parts"))
+        _drawing_controls()
         pins = state().graph.pins
         if pins and st.button(f"Undo {len(pins)} kept or hidden nodes", width="stretch"):
             change(pin="")
@@ -157,6 +166,13 @@ def controls(models: tuple[str, ...], line: Any = None) -> tuple[Any, Layers]:
         mlp_neurons=_amount_of("neurons"), by=state().graph.by, pin=pins,
     )  # fmt: skip
     return keep, _chosen_blocks()
+
+
+def _drawing_controls() -> None:
+    st.selectbox("Fill of a node", **choice("color"))
+    st.selectbox("Width of an edge", help=f"{explain('contribution')} {explain('influence')}", **choice("width"))
+    st.selectbox("Order of heads and neurons", **choice("sort"))
+    st.selectbox("Parts drawn", **choice("parts"))
 
 
 def _amount_of(name: str) -> Any:

@@ -24,7 +24,7 @@ Way = tuple[str, str, dict[str, Any]]  # label, page, what the address then says
 
 def offer() -> None:
     """The button that opens the strip, on pages that have one."""
-    if session().page in PAGES and not state().guide and not state().lesson:
+    if session().page in PAGES and not (state().guide or state().lesson or state().recording):
         st.button("Guide me", icon=":material/explore:", key="guide_me", type="tertiary", on_click=change,
                   kwargs={"guide": 1}, help="Five short steps over this very text.")  # fmt: skip
 

@@ -25,7 +25,7 @@ from visit.app.measuring import measured
 from visit.app.state import state
 
 if TYPE_CHECKING:
-    from visit.app.prompt_bar import Subject
+    from visit.app.subject import Subject
     from visit.narrate.guide import GuideStep
 
 
@@ -34,7 +34,7 @@ _PROMPT = (Mark("prompt", nodes=("logits",)),)
 
 def is_on() -> bool:
     """Whether a step is shown. Not beside a lesson, which asks what the guide would tell."""
-    return bool(state().guide) and not state().lesson
+    return bool(state().guide) and not (state().lesson or state().recording)
 
 
 # ---- one prediction --------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,9 +10,10 @@ import streamlit as st
 
 from visit.app.cache import st_target_shifts, st_token_shift
 from visit.app.figure_list import altair_figure
-from visit.app.prompt_bar import Subject
+from visit.app.opened import not_recorded
 from visit.app.prompt_sets import choose_set, on_model, watched
 from visit.app.state import CONTROLS, change, listed, segments, session, state
+from visit.app.subject import Subject
 from visit.app.widgets import beside, downloads, on_point, plain, sentences, unfolding
 from visit.figures import norms as figures
 from visit.text.glossary import explain
@@ -22,15 +22,12 @@ from visit.text.visible import as_word, visible
 
 def chosen_site(subject: Subject) -> tuple[int | None, str, bool | None]:
     """(layer, norm, whether the lens applies the final norm) that the page is about, with their controls."""
-    from visit.analyses.norm_sets import quarters
-    from visit.models.model import has_norm
-
     model = subject.model
-    names = [name for name in ("ln1", "post_attn", "ln2", "post_mlp", "final") if has_norm(model, name)]
+    names = _norms_here(subject)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         norm: Any = st.segmented_control("Norm", required=True, wrap=True, **segments("norm", names))
         asked = state().layer
-        layer = quarters(model.n_layers)[0] if asked is None else min(asked, model.n_layers - 1)
+        layer = -(-model.n_layers // 4) - 1 if asked is None else min(asked, model.n_layers - 1)
         if norm != "final":
             st.selectbox("Layer", width=110, **listed("layer", range(model.n_layers), layer))
         lens: Any = st.segmented_control("The lens", required=True, wrap=True, help=explain("lens"), **segments("lens"))
@@ -38,6 +35,17 @@ def chosen_site(subject: Subject) -> tuple[int | None, str, bool | None]:
         st.caption(special)
     session().looked |= {"layer": None if norm == "final" else layer, "norm": norm}
     return (None if norm == "final" else layer), norm, (False if lens == "without" else None)
+
+
+def _norms_here(subject: Subject) -> list[str]:
+    """The norms that the model has, as far as they are recorded where this is a recording."""
+    names = ("ln1", "post_attn", "ln2", "post_mlp", "final")
+    if subject.recorded is not None:
+        known = {key.split()[1] for key in subject.recorded.results if key.startswith("norm ")}
+        return [name for name in names if name in known]
+    from visit.models.model import has_norm
+
+    return [name for name in names if has_norm(subject.model, name)]
 
 
 def _what_norms(family: Any) -> str | None:
@@ -69,8 +77,6 @@ _PLACES = {"post_attn": "the norm after attention", "post_mlp": "the norm after 
 
 def one_prompt(subject: Subject, layer: int | None, norm: str, final: bool | None) -> None:
     """One vector before and after one norm: words, ranks, steps, and the target in every layer."""
-    from visit.analyses.norms import with_final
-
     where = "the final norm" if layer is None else f"{_PLACES.get(norm, norm)}, layer {layer}"
     st.header(
         f"This prompt at position {subject.pos} ({plain(subject.token)}): {where}",
@@ -86,7 +92,7 @@ def one_prompt(subject: Subject, layer: int | None, norm: str, final: bool | Non
                    "the other "
                    "side; blue-green rises in rank, vermilion falls, the thick line is the target.")  # fmt: skip
     with right:
-        _extremes(table, with_final(norm, final))
+        _extremes(table, norm != "final" if final is None else final)
     if norm != "final":
         shifts = st_target_shifts(*subject.key, subject.pos, subject.target, final)
         altair_figure(
@@ -99,7 +105,7 @@ def one_prompt(subject: Subject, layer: int | None, norm: str, final: bool | Non
         )
 
     def tables() -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
-        now, meta = state(), replace(subject.question, distractor=None).meta
+        now, meta = state(), {**subject.meta, "distractor": None}
         shown = {"norm": now.norms.norm, "layer": "" if now.layer is None else str(now.layer), "lens": now.norms.lens}
         return meta | shown, {"shift": table}
 
@@ -139,6 +145,8 @@ def _extremes(table: pd.DataFrame, final: bool) -> None:
 
 def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | None) -> None:
     """The paper's section 5.2 and appendix E on a set of prompts: Figures 7, 21, 22, Tables 1 to 6, and the test."""
+    if not_recorded(subject, "Over a set of prompts"):
+        return
     from visit.analyses.norm_sets import SHIFT_RUN, shift_job
     from visit.analyses.norm_tables import filter_in_plain_words, filter_verdict, tables_of
     from visit.runs.answers import run_key

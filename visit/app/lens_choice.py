@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from visit.app.cache import PLAIN, Seen, st_fit_seconds, st_lens, st_model
+from visit.app.cache import PLAIN, Seen, lens_under, st_fit_seconds, st_lens, st_model
 from visit.app.follow import look_again
 from visit.app.prompt_sets import SHARED, on_model, stop_run, waits_for
+from visit.app.recorded import is_recorded, recorded_lens
 from visit.app.state import listed, segments, session, state
 from visit.app.widgets import plain
 from visit.errors import VisitError
@@ -39,6 +40,8 @@ AGREES = 0.3  # of the positions: where fewer have the final top word already, a
 # ---- what is chosen --------------------------------------------------------------------------------------------------
 def seen(*models: str) -> tuple[Seen, ...]:
     """How each side's states are read, as the switch says: all through their models' fitted lenses, or all plainly."""
+    if is_recorded(models[0]):  # through which lens it was read is no choice any more
+        return tuple(PLAIN if recorded_lens(name) is None else ("recorded", False) for name in models)
     found = [st_lens(name) for name in models]
     wanted = state().reads
     fitted = wanted == "fitted" or (
@@ -57,12 +60,17 @@ def reads_little(lens: Lens) -> bool:
 
 def switch(models: tuple[str, ...]) -> None:
     """`Lens: plain | fitted`."""
+    if is_recorded(models[0]):
+        st.caption("Read as it was recorded: another lens needs the model.")
+        return
     st.segmented_control("Lens", required=True, help=explain("fitted lens"),
                          **segments("reads", LENSES, chosen=_lens_shown(models)))  # fmt: skip
 
 
 def in_list(models: tuple[str, ...]) -> None:
     """The same as a list, among the controls of a graph."""
+    if is_recorded(models[0]):
+        return
     st.selectbox("Lens", help=explain("fitted lens"), **listed("reads", LENSES, _lens_shown(models), "_graph"))
 
 
@@ -72,7 +80,7 @@ def _lens_shown(models: tuple[str, ...]) -> str:
 
 def heading(name: str, key: str) -> str:
     """`fitted on 8,000 tokens that the model wrote`, for a heading; empty for the plain lens."""
-    lens = st_lens(name).lens if key else None
+    lens = lens_under(name, key) if key else None
     return "" if lens is None else plain(lens.name)
 
 
@@ -83,6 +91,8 @@ def told(model: str, table: pd.DataFrame | None = None, aside: Any = None) -> No
     `table`: the plain lens map of the pass on screen, which tells it before there is a lens; `aside`: where stands
     what asks for nothing, beside the switch; None: here.
     """
+    if is_recorded(model):
+        return
     found = st_lens(model)
     if found.lens is not None:
         (aside or st).caption(_of_report(found.lens, state().reads == "fitted" or seen(model)[0] != PLAIN))

@@ -13,8 +13,8 @@ from visit.app.figure_list import altair_figure, collect_figure
 from visit.app.lens_choice import seen, switch, told
 from visit.app.lens_trust import why_believe
 from visit.app.marks import marked
-from visit.app.prompt_bar import Subject
-from visit.app.state import change, segments, state
+from visit.app.state import change, segments, session, state
+from visit.app.subject import Subject
 from visit.app.widgets import FOLDED_CONTROLS, READING_AID, component, folded, pager, plain, section, unfolding
 from visit.text.glossary import explain
 from visit.text.visible import as_word, visible
@@ -60,7 +60,9 @@ def lens_map(subject: Subject) -> None:
 
     def take_cell() -> None:
         chosen = st.session_state["lens_map"]["cell"]
-        if isinstance(chosen, dict):
+        if isinstance(chosen, dict) and subject.recorded is not None and int(chosen["pos"]) != subject.pos:
+            session().notes = [f"This was recorded at position {subject.pos}; another one needs the model."]
+        elif isinstance(chosen, dict):
             change(pos=subject.in_address(int(chosen["pos"])), detail=f"{max(0, int(chosen['depth']) - 1)}w",
                    node=str(chosen["state"]))  # fmt: skip
 
@@ -76,7 +78,7 @@ def lens_map(subject: Subject) -> None:
         _specific(subject, key)
     with reading:
         st.caption(_map_caption(plain(word), lens, bool(found["folds"])))
-    if lens is not None:
+    if lens is not None and subject.recorded is None:
         _nearness(lens)
         why_believe(name, lens, key)
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import streamlit as st
 
-from visit.app.state import session
+from visit.app.state import session, show_problem
 from visit.app.widgets import component
+from visit.errors import NotRecorded
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,27 @@ def named_part(name: str) -> Any:
     """A container around one part of a page, which the guide and lessons find by its name. It changes no layout.
 
     `name`: an identifier such as "graph", unique within its page; in the browser the class is `st-key-part_graph`.
+    What a recording lacks is said in its part, and the others go on.
     """
-    return st.container(key=f"part_{name}")
+    return NamedPart(st.container(key=f"part_{name}"))
+
+
+@dataclass(frozen=True)
+class NamedPart:
+    """A part's container, entered with `with`."""
+
+    place: Any
+
+    def __enter__(self) -> Any:
+        return self.place.__enter__()
+
+    def __exit__(self, kind: Any, problem: BaseException | None, trace: Any) -> bool:
+        if isinstance(problem, NotRecorded):
+            show_problem(problem)
+            self.place.__exit__(None, None, None)
+            return True
+        self.place.__exit__(kind, problem, trace)
+        return False
 
 
 def shows(name: str) -> bool:

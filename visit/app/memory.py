@@ -14,8 +14,8 @@ from visit.app.figure_list import altair_figure
 from visit.app.graph_panel import picture_file
 from visit.app.grid import as_table, grid
 from visit.app.live import say
-from visit.app.prompt_bar import Subject
 from visit.app.state import CONTROLS, change, choice, is_opened, segments, session, set_opened, state
+from visit.app.subject import Subject
 from visit.app.widgets import (
     beside,
     downloads,
@@ -187,8 +187,6 @@ def _source_rows(chosen: Chosen) -> pd.DataFrame:
 
 def drill_down(chosen: Chosen) -> None:
     """One row per past position: what was attended, what is remembered there, and what it moves."""
-    from visit.models.attention import first_visible
-
     subject = chosen.subject
     st.header(f"{chosen.name} at position {subject.pos} ({plain(subject.token)})",
                  anchor=False, help=explain("value") + " " + explain("pattern"))  # fmt: skip
@@ -196,7 +194,7 @@ def drill_down(chosen: Chosen) -> None:
         st.selectbox("Order", width=230, **choice("order"))
         st.selectbox("First position", width=230, help="In most heads the first position is an attention sink: looked "
                      "at when there is nothing to fetch, with a short memory value.", **choice("sink"))  # fmt: skip
-        if subject.model.family.ln1 is not None:  # a gain to fold in
+        if subject.model.family.ln1 is not None and subject.recorded is None:  # a gain to fold in
             st.selectbox("Keys and queries read", width=260, help="A key and a query pair with the normed stream. "
                          "Folding in the gain of the norm reads them in the space of the stream itself.",
                          **choice("gain"))  # fmt: skip
@@ -217,7 +215,7 @@ def drill_down(chosen: Chosen) -> None:
     _, table = st_head(*subject.about, chosen.layer, chosen.head, read)
     _source_table(chosen, table.loc[[*shown.index, len(table) - 1]])
     error, share = summary["relative_miss"], float(shown["share"].sum())
-    first = first_visible(subject.model, chosen.layer, subject.pos)
+    first = _first_seen(chosen)
     near = f" This layer sees no position before {first}: the pattern there is 0." if first else ""
     st.caption(
         f"One row per position up to this one.{near} {chosen.name} writes the sum of these memory values, each "
@@ -225,6 +223,15 @@ def drill_down(chosen: Chosen) -> None:
         f"sum misses: {error:.0e} of the head's length. Words: what each vector reads with the logit lens. Choose a "
         "row for that token's life below."
     )
+
+
+def _first_seen(chosen: Chosen) -> int:
+    """The first position that the layer sees from here."""
+    if chosen.subject.recorded is not None:  # its table has the positions that the head saw
+        return int(_source_rows(chosen)["source_pos"].min())
+    from visit.models.attention import first_visible
+
+    return first_visible(chosen.subject.model, chosen.layer, chosen.subject.pos)
 
 
 def _source_table(chosen: Chosen, table: pd.DataFrame) -> None:
@@ -325,7 +332,7 @@ def _both_patterns(chosen: Chosen) -> None:
         whole, small = st.columns(2, gap="medium")
     with whole:
         seen = pager("pattern", subject.key, count, subject.pos, SOURCES)
-        rows = acts.pattern[chosen.layer, chosen.head, seen.start : seen.stop, seen.start : seen.stop].float().tolist()
+        rows = acts.pattern[chosen.layer, chosen.head, seen.start : seen.stop, seen.start : seen.stop].tolist()
         tokens = subject.named[seen.start : seen.stop]
         found = figures.pattern_grid(rows, tokens, seen.start, subject.pos, (chosen.node, subject.key))
         grid("pattern", found, lambda query: change(pos=subject.in_address(query), node=""))
@@ -334,7 +341,7 @@ def _both_patterns(chosen: Chosen) -> None:
         as_table("pattern", found)
     with small:
         seen = pager("multiples", subject.key, count, subject.pos, SMALL)
-        rows = acts.pattern[chosen.layer, :, seen.start : seen.stop, seen.start : seen.stop].float().tolist()
+        rows = acts.pattern[chosen.layer, :, seen.start : seen.stop, seen.start : seen.stop].tolist()
         altair_figure(
             figures.pattern_multiples(rows, subject.named[seen.start : seen.stop], seen.start, chosen.head),
             width="content", alt="The patterns of all heads of the layer",
@@ -452,9 +459,12 @@ def files(chosen: Chosen) -> None:
     subject, about = chosen.subject, (*chosen.subject.about, chosen.layer, chosen.head)
 
     def tables() -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+        summary, rows = st_head(*about, tuple(range(subject.pos + 1)))
+        if subject.recorded is not None:
+            return subject.meta, {"memory": rows, "heads": st_heads(*subject.about, words=True),
+                                  "figures": st_alignment(*subject.key, subject.pos)}  # fmt: skip
         from visit.analyses.attention_memory import head_meta
 
-        summary, rows = st_head(*about, tuple(range(subject.pos + 1)))
         source = _chosen_source(chosen)
         pos = subject.pos if subject.pos >= source else None
         meta = subject.question.meta | head_meta(subject.model, summary)

@@ -11,9 +11,10 @@ import streamlit as st
 from visit.app.cache import st_active, st_index_seconds
 from visit.app.figure_list import altair_figure
 from visit.app.follow import look_again
-from visit.app.prompt_bar import Subject
+from visit.app.opened import not_recorded
 from visit.app.prompt_sets import SHARED, choose_set, on_model, short_name, start_run, stop_run, watched
 from visit.app.state import change, choice, field, listed, segments, session, state, take
+from visit.app.subject import Subject
 from visit.app.widgets import beside, downloads, on_point, on_row, plain, sentences, unfolding, words_cell
 from visit.errors import VisitError
 from visit.figures import neurons as figures
@@ -73,7 +74,7 @@ def active(subject: Subject) -> None:
     )
 
     def tables() -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
-        return subject.question.meta, {"neurons": table}
+        return subject.meta, {"neurons": table}
 
     downloads("neurons", tables)
 
@@ -126,6 +127,8 @@ def take_neuron(node: Any) -> None:
 
 def word_search(subject: Subject, waits: bool) -> None:
     """Every neuron of the model whose words hold a word. `waits`: what it needs is asked for further up already."""
+    if not_recorded(subject, "Search all neurons by word"):
+        return
     from visit.lenses.weights import search_weights
 
     st.header("Search all neurons by word", anchor=False)
@@ -191,13 +194,15 @@ def card(subject: Subject, prompts: PromptSet | None, found: tuple[Any, Any] | N
 
     Its rows are read here and now where not every neuron is read yet.
     """
-    from visit.analyses.neurons import neuron_card
-    from visit.lenses.weights import found_index
-
     chosen = chosen_neuron(subject)
+    if chosen is not None and not_recorded(subject, f"Neuron L{chosen[0]} N{chosen[1]}"):
+        return
     if chosen is None:
         st.caption("Choose a neuron in a table or figure of this page: its card stands here.")
         return
+    from visit.analyses.neurons import neuron_card
+    from visit.lenses.weights import found_index
+
     if session().card != chosen:  # chosen further down, the card is out of sight
         st.toast(f"The card of L{chosen[0]} N{chosen[1]} stands under the most active neurons.")
         session().card = chosen
@@ -353,6 +358,8 @@ def _token_means(means: pd.DataFrame) -> None:
 # ---- the neuron page over a set of prompts ---------------------------------------------------------------------------
 def prompts(subject: Subject) -> PromptSet | None:
     """The set that the rest of the page is about; None while there is nothing usable to run."""
+    if not_recorded(subject, "Over a set of prompts"):
+        return None
     st.header("Over a set of prompts", anchor=False)
     return choose_set(subject.model)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from visit.app.known import known_dialog
+from visit.app.opened import open_dialog_recording
 from visit.app.sidebar import label
 from visit.app.state import close_dialog, session, state, take
 from visit.models.catalog import LISTED, MINI, is_hosted
@@ -30,6 +31,8 @@ def asked_dialog() -> None:
     """
     if session().dialog == "known":
         known_dialog()
+    elif session().dialog == "recording":
+        open_dialog_recording()
     elif session().dialog == "cite":
         _cite()
     elif session().dialog == "own model":

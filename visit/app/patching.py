@@ -20,9 +20,9 @@ from visit.app import edit_list
 from visit.app.cache import st_measuring, st_patch, st_patch_seconds
 from visit.app.grid import as_table, grid
 from visit.app.measuring import UNASKED, measured
-from visit.app.prompt_bar import Subject
 from visit.app.prompt_sets import on_model, watched
 from visit.app.state import change, segments, session, set_opened, shown_errors, state
+from visit.app.subject import Subject
 from visit.app.widgets import READING_AID, downloads, folded, pager, plain, sentences, unfolding
 from visit.errors import VisitError
 from visit.runs.worker import WORKER

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from weakref import ReferenceType, ref
 
 import streamlit as st
 
-from visit.app.cache import About, PassKey, Prompt, st_capture, st_model, st_model_watched
+from visit.app.cache import Prompt, st_capture, st_model_watched, while_kept
+from visit.app.lens_choice import seen
 from visit.app.live import say
 from visit.app.marks import named_part
+from visit.app.opened import opened_recording, recorded_bar, save_menu
 from visit.app.shipped import data_rows
 from visit.app.sidebar import downloading, give_back, show_ledger
 from visit.app.state import (
@@ -26,6 +26,7 @@ from visit.app.state import (
     state,
     value_of,
 )
+from visit.app.subject import Subject
 from visit.app.tokens import start_note, token_box
 from visit.app.widgets import enter_runs, plain
 from visit.errors import VisitError
@@ -37,67 +38,7 @@ from visit.text.visible import visible
 
 if TYPE_CHECKING:
     from visit.activations.record import Activations
-    from visit.exact.question import Question
     from visit.models.model import Model
-
-
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """What a page is about: a model, a captured pass, a position, and the words it is asked about.
-
-    `key`: the pass: the model, and what was typed. A subject does not hold them: callbacks keep it as long as their
-    session lives, and thirty sessions must keep neither thirty passes nor a model that has left the memory.
-    """
-
-    key: PassKey
-    pos: int
-    target: int
-    distractor: int | None
-    _model: ReferenceType[Model]
-    _acts: ReferenceType[Activations]
-
-    @property
-    def model(self) -> Model:
-        """As it was when the page was drawn, while it is in memory."""
-        return self._model() or st_model(self.key[0])
-
-    @property
-    def acts(self) -> Activations:
-        """As the model."""
-        return self._acts() or st_capture(*self.key)
-
-    @property
-    def about(self) -> About:
-        """What a cached analysis needs to know: model, prompt, position, target, distractor."""
-        return *self.key, self.pos, self.target, self.distractor
-
-    @property
-    def question(self) -> Question:
-        """The same, as an analysis takes it."""
-        from visit.exact.question import Question
-
-        return Question(self.model, self.acts, self.pos, self.target, self.distractor)
-
-    @property
-    def word(self) -> str:
-        """The target as it is shown."""
-        return visible(self.model.vocabulary[self.target])
-
-    @property
-    def named(self) -> list[str]:
-        """The prompt's tokens as a reader names them: `東 1/2` for a part of a character."""
-        from visit.models.tokens import spelled_tokens
-
-        return spelled_tokens(self.model.tokenizer, self.acts.token_ids, self.acts.tokens)
-
-    @property
-    def token(self) -> str:
-        """The token at the position, as it is shown."""
-        return visible(self.named[self.pos])
-
-    def in_address(self, pos: int) -> int:
-        """A position as the address holds it: the last one as −1."""
-        return -1 if pos == len(self.acts.token_ids) - 1 else pos
 
 
 def prompt_bar(guide: Callable[[Subject], None] | None = None) -> Subject:
@@ -107,6 +48,8 @@ def prompt_bar(guide: Callable[[Subject], None] | None = None) -> Subject:
     anything of it is drawn, and may point at parts of the page (visit.app.marks); what it shows stands below the bar.
     """
     show_notes()
+    if (recording := opened_recording()) is not None:
+        return recorded_bar(recording)
     enter_runs()
     with named_part("prompt"), st.container(key="prompt_line", horizontal=True, vertical_alignment="top", gap="small"):
         st.text_area("Prompt", height="content", label_visibility="collapsed", placeholder="A text; Enter runs it",
@@ -126,6 +69,7 @@ def prompt_bar(guide: Callable[[Subject], None] | None = None) -> Subject:
     with tokens:
         token_box(subject)
     _what_example_shows()
+    save_menu(subject, None, seen(model.name)[0][0])
     return subject
 
 
@@ -249,18 +193,18 @@ def asked_words(model: Model, acts: Activations, pos: int, side: str = "", notes
         distractor = None
     typed = acts.prompt if acts.chat is None else acts.chat.typed
     session().looked["revision"] = model.revision if re.fullmatch("[0-9a-f]{40}", model.revision) else ""  # of the hub
-    subject = Subject((model.name, typed), pos, target, distractor, ref(model), ref(acts))
+    key = model.name, typed
+    subject = Subject(key, pos, target, distractor, *while_kept(key, model, acts))
     say(_in_short(subject, side))
     return subject
 
 
 def _in_short(subject: Subject, side: str) -> str:
     """“Tokyo” 99.5 %; position 7 (of)"""
-    logits = subject.acts.logits
-    assert logits is not None
-    chance = float(logits[subject.pos].float().softmax(-1)[subject.target])
     name = "B: " if side else ""
-    return f"{name}“{subject.word.removeprefix('·')}” {percent(chance)}, position {subject.pos} ({subject.token})"
+    return (
+        f"{name}“{subject.word.removeprefix('·')}” {percent(subject.chance)}, position {subject.pos} ({subject.token})"
+    )
 
 
 def _predicted(acts: Activations, pos: int) -> int:

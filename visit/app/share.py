@@ -51,6 +51,7 @@ def actions() -> None:
                       kwargs={"projector": False})  # fmt: skip
             return
         offer()
+        session().save_place = st.container(width="content", key="save_place")
         _share_menu()
         if session().page in HEADINGS:
             _code_menu()

@@ -225,6 +225,8 @@ def sidebar() -> None:
             if state().model == MINI:
                 st.button("What it knows", key="known", type="tertiary", on_click=open_dialog, args=("known",))
             st.button("Bring my model", key="own model", type="tertiary", on_click=open_dialog, args=("own model",))
+            st.button("Open a recording", key="open recording", type="tertiary", on_click=open_dialog,
+                      args=("recording",))  # fmt: skip
         session().ledger = st.empty()
         st.toggle("Whole words only", help=explain("whole words"), **field("whole"))
         if state().whole:

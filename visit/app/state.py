@@ -19,7 +19,7 @@ from uuid import uuid4
 
 import streamlit as st
 
-from visit.errors import VisitError, told_panics
+from visit.errors import NotRecorded, VisitError, told_panics
 from visit.lessons.room import Tries
 from visit.models.catalog import MINI, check_hosted, first_model
 from visit.text.markdown import escaped
@@ -392,10 +392,13 @@ class Heads:
 class State:
     """What pages share, and what each page shows for itself."""
 
-    model: ModelName = control(MINI, forgets=("pos", "layers", *LOOKED_AT))
+    model: ModelName = control(MINI, forgets=("pos", "layers", "recording", *LOOKED_AT))
     prompt: PromptText = control(DEFAULT_PROMPT, forgets=("pos", "target", "distractor", *LOOKED_AT))
     chat: bool = control(False, forgets=("pos", "pos_b", *LOOKED_AT))
     system: PromptText = control("", forgets=("pos", "pos_b", *LOOKED_AT))
+    recording: Annotated[str, _of_form(r"[a-z0-9][a-z0-9-]{0,39}", "it is no name of a recording")] = control(
+        "", forgets=("pos", "target", "distractor", "layers", "edits", *LOOKED_AT)
+    )  # in place of a model
     pos: Position = -1
     target: str = ""
     distractor: str = ""
@@ -599,6 +602,7 @@ class Session:
     doctor: bool = False  # its dialog is to be opened
     dialog: str = ""  # "known", "own model", "cite" or "figures": which is open
     ledger: Any = None  # the place of it in the sidebar
+    save_place: Any = None  # the place of *Save this run* in the head of the page
     levels: dict[int, str] = dataclasses.field(default_factory=dict)  # of the blocks in the drawing
     look: dict[tuple[str, str], str] = dataclasses.field(default_factory=dict)  # two prompts → what to look for
     windows: dict[str, Any] = dataclasses.field(default_factory=dict)  # pager → what it is of
@@ -817,4 +821,12 @@ def shown_errors() -> Iterator[None]:
         with told_panics("What this page needs"):
             yield
     except VisitError as problem:
+        show_problem(problem)
+
+
+def show_problem(problem: VisitError) -> None:
+    """What a user is told of a mistake; of what a recording lacks, that it was not recorded."""
+    if isinstance(problem, NotRecorded):
+        st.info(f"Not recorded. {escaped(str(problem))}", icon=":material/inventory_2:")
+    else:
         st.error(escaped(str(problem)), icon=":material/error:")

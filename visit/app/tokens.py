@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -15,7 +15,7 @@ from visit.text.numbers import percent
 from visit.text.visible import as_word, visible
 
 if TYPE_CHECKING:
-    from visit.app.prompt_bar import Subject
+    from visit.app.subject import Subject
 
 Chip = tuple[str, str, str, bool]  # as shown; "", "start" or "control"; what else is known; a line ends after it
 Next = tuple[str, float, str, str]  # a word that may come next, its probability and as text; "", "target", "against"
@@ -29,7 +29,9 @@ def token_box(subject: Subject) -> None:
     def chosen_of(name: str, among: int, then: Callable[[int], None]) -> Callable[[], None]:
         def call() -> None:
             chosen = st.session_state["tokens"][name]
-            if isinstance(chosen, int | float) and 0 <= int(chosen) < among:
+            if subject.recorded is not None:
+                session().notes = [f"This was recorded at position {subject.pos}; another one needs the model."]
+            elif isinstance(chosen, int | float) and 0 <= int(chosen) < among:
                 then(int(chosen))
 
         return call
@@ -56,6 +58,13 @@ def _chips(subject: Subject) -> list[Chip]:
     """One of several tokens that spell a character says which and what part of it it is."""
     from visit.models.tokens import character_parts, special_ids
 
+    if (run := subject.recorded) is not None:
+        kinds = ["start" if i < run.starts else "control" if i in run.special else "" for i in range(len(run.tokens))]
+        about = {"start": ": put in front by the tokenizer", "control": ": a control token", "": ""}
+        return [
+            (visible(name), kind, about[kind], not kind and token.endswith("\n"))
+            for name, kind, token in zip(run.named, kinds, run.tokens, strict=True)
+        ]
     acts, tokenizer = subject.acts, subject.model.tokenizer
     spelled, special = character_parts(tokenizer, acts.token_ids), special_ids(tokenizer)
     starts = _starts(subject)
@@ -78,6 +87,9 @@ def _starts(subject: Subject) -> int:
     """How many tokens the tokenizer put in front."""
     from visit.models.tokens import start_tokens
 
+    if subject.recorded is not None:
+        return subject.recorded.starts
+
     starts = start_tokens(subject.model.tokenizer)
     return len(starts) if starts and subject.acts.token_ids[: len(starts)] == starts else 0
 
@@ -87,7 +99,7 @@ def start_note(subject: Subject) -> str:
     acts = subject.acts
     if not _starts(subject) or len(acts.token_ids) == 1 or acts.pattern is None:
         return ""
-    rest = float(acts.pattern[:, :, 1:, 0].float().mean())
+    rest = float(acts.pattern[:, :, 1:, 0].mean())
     return (
         f"The tokenizer puts {plain(visible(acts.tokens[0]))} in front. It is kept: it is the attention sink, on which "
         f"heads with nothing to fetch rest. Here {percent(rest)} of all attention lies on it."
@@ -96,6 +108,8 @@ def start_note(subject: Subject) -> str:
 
 def _following(subject: Subject) -> tuple[list[Next], list[str]]:
     """(what is shown, the words that can be made the target): the ten best guesses, and the words asked about."""
+    if subject.recorded is not None:
+        return _recorded_following(subject, subject.recorded), []
     from visit.analyses.overview import predictions
 
     model = subject.model
@@ -112,3 +126,17 @@ def _following(subject: Subject) -> tuple[list[Next], list[str]]:
         probs = subject.acts.logits[subject.pos].to(model.wide).softmax(-1)[asked].tolist()
         shown += [(as_word(model.vocabulary[i]), p, percent(p), roles[i]) for i, p in zip(asked, probs, strict=True)]
     return shown, words
+
+
+def _recorded_following(subject: Subject, run: Any) -> list[Next]:
+    """The same of a recording, at the position that was recorded."""
+    rows = run.result("predictions")
+    rows = rows[rows["pos"] == subject.pos]
+    roles = {subject.distractor: "against", subject.target: "target"}
+    shown = [(as_word(word), float(prob), percent(float(prob)), roles.get(i, ""))
+             for word, prob, i in zip(rows["token"], rows["prob"], rows["id"].tolist(), strict=True)]  # fmt: skip
+    for role, token in (("target", subject.target), ("distractor", subject.distractor)):
+        if token is not None and token not in set(rows["id"].tolist()):
+            prob = float(rows[f"{role}_prob"].iloc[0])
+            shown.append((as_word(subject.model.vocabulary[token]), prob, percent(prob), roles[token]))
+    return shown

@@ -11,9 +11,9 @@ import streamlit as st
 
 from visit.app.cache import kept
 from visit.app.grid import grid
-from visit.app.prompt_bar import Subject
 from visit.app.prompt_sets import on_model, watched
 from visit.app.state import CONTROLS, change, field, session, state
+from visit.app.subject import Subject
 from visit.app.widgets import (
     FOLDED_CONTROLS,
     READING_AID,

@@ -17,8 +17,10 @@ from visit.app.cache import (
     st_opened,
 )  # fmt: skip
 from visit.app.graph_panel import opened_blocks, show
-from visit.app.prompt_bar import Subject, as_typed
+from visit.app.opened import not_recorded
+from visit.app.prompt_bar import as_typed
 from visit.app.state import choice, field, is_opened, session, shown_errors, source_prompt, state
+from visit.app.subject import Subject
 from visit.app.widgets import beside, downloads, plain, section, unfolding
 from visit.text.glossary import explain
 from visit.text.node_id import NodeId, part_name
@@ -29,6 +31,8 @@ from visit.text.visible import as_word, visible
 # ---- the list of changes ---------------------------------------------------------------------------------------------
 def changes(subject: Subject) -> None:
     """What becomes of the prediction with the changes, first of all; then their list, the words, the flows."""
+    if not_recorded(subject, "What is changed"):
+        return
     listed = edit_list.current()
     found, refused = None, {}
     verdict = st.container()

@@ -30,7 +30,7 @@ import pandas as pd
 
 from visit.analyses.graph_difference import Comparison, comparison_of
 from visit.analyses.token_alignment import Pair, Pairing
-from visit.errors import VisitError, check_kind
+from visit.errors import NotRecorded, VisitError, check_kind
 from visit.files.recorded_values import (
     StoredValues,
     check_numbers,
@@ -83,10 +83,6 @@ _TABLE_COLUMNS = {
     "edges": "source target kind weight norm coefficient contribution",
     "ledger": "identity name layer max_abs_error max_rel_error tolerance! holds",
 }  # fmt: skip
-
-
-class NotRecorded(VisitError):
-    """What a page asks for is not in this recording."""
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,11 @@ import visit
 from visit.analyses import attention_memory, divergence, graph_difference, heads, neurons, norms, overlap, overview
 from visit.analyses.token_alignment import pair
 from visit.drawing.pair import difference_picture
+from visit.errors import NotRecorded
 from visit.exact.ledger import model_ledger
 from visit.files.flow_page import flow_svg
 from visit.files.recorded_values import StoredValues, WrittenValues, from_plain, read_table, to_plain, write_table
-from visit.files.recording import PATTERN_STEP, NotRecorded, load_recording
+from visit.files.recording import PATTERN_STEP, load_recording
 from visit.models.tokens import Message
 from visit.narrate.comparison import contrast_parts
 from visit.narrate.flow import gathered, story_of

@@ -1,0 +1,208 @@
+"""Recordings in the app: opened without the model and without torch, saved from a page, checked with the model."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import visit
+from visit.app import opened as opened_module
+from visit.app.recorded import open_recording, recording_named
+from visit.errors import VisitError
+
+ROOT = Path(__file__).parents[2]
+TEXT, OTHER = "The capital of Japan is the city of", "The capital of France is the city of"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    """One prompt with what was measured, and two of which few heads are recorded whole."""
+    folder, model = tmp_path_factory.mktemp("recordings"), visit.load_model("visit-mini")
+    found = {name: folder / f"{name}.visit" for name in ("one", "two")}
+    visit.save_recording(found["one"], model, TEXT, effects=True)
+    visit.save_recording(found["two"], model, TEXT, compare=OTHER, memory=3)
+    return found
+
+
+def start(page: str, **params: str) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=90).switch_page(f"pages/{page}.py")
+    for name, value in params.items():
+        app.query_params[name] = value
+    return app.run()
+
+
+def components(app: AppTest) -> dict[str, dict]:
+    return {c.proto.component_name: json.loads(c.proto.json or "{}") for c in app.get("bidi_component")}
+
+
+def said(app: AppTest) -> str:
+    return " ".join(e.value for e in [*app.markdown, *app.caption, *app.info])
+
+
+WITHOUT_TORCH = """
+import json, sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "transformers", "tokenizers", "huggingface_hub"):
+            raise ImportError(f"{name} is not there")
+sys.meta_path.insert(0, Blocked())
+from streamlit.testing.v1 import AppTest
+from visit.app.recorded import open_recording
+found = []
+for name in ("one", "two"):
+    recording = open_recording(open(f"{sys.argv[2]}/{name}.visit", "rb").read())
+    for page, opened in json.loads(sys.argv[3]).items():
+        app = AppTest.from_file(sys.argv[1], default_timeout=90).switch_page(f"pages/{page}.py")
+        app.query_params["recording"], app.query_params["opened"] = recording, opened
+        app.run()
+        drawn = [c.proto.component_name for c in app.get("bidi_component")]
+        found.append([name, page, [e.value for e in [*app.exception, *app.error]], drawn,
+                      [i.value for i in app.info], len(app.main.children)])
+assert "torch" not in sys.modules
+print(json.dumps(found))
+"""
+PAGES = {
+    "flow": "map-table", "memory": "heads-list,pattern,life,paper-figures,head-picture", "layernorm": "norm-figure7",
+    "neurons": "", "whatif": "roles", "compare": "flows,answers,apart-map-table", "study": "", "home": "", "learn": "",
+    "glossary": "", "trace": "", "heads": "",
+}  # fmt: skip
+DRAWN = {"flow": "visit_flow", "memory": "visit_grid", "layernorm": "visit_story", "neurons": "visit_story"}
+
+
+def test_every_page_works_from_a_recording_where_there_is_no_torch(files):
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, str(ROOT / "streamlit_app.py"), str(files["one"].parent),
+         json.dumps(PAGES)], capture_output=True, text=True, cwd=ROOT, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    for name, page, wrong, drawn, told, height in json.loads(done.stdout.splitlines()[-1]):
+        assert not wrong, (name, page, wrong)
+        assert height, (name, page, "a blank page")
+        assert page not in DRAWN or DRAWN[page] in drawn, (name, page, drawn)
+        if (name, page) in (("one", "compare"), ("one", "study"), ("two", "study"), ("two", "whatif")):
+            assert any("Not recorded" in text for text in told), (name, page)
+        if (name, page) == ("two", "compare"):
+            assert drawn.count("visit_flow") == 2 and "visit_story" in drawn
+
+
+def test_a_recorded_page_shows_what_the_live_page_shows(files):
+    """The same reading, the same map, the same drawing."""
+    recording = open_recording(files["one"].read_bytes())
+    live, recorded = start("flow", detail="4w"), start("flow", detail="4w", recording=recording)
+    for app in (live, recorded):
+        for _ in range(60):
+            if not any("hourglass" in caption.value for caption in app.caption):
+                break
+            time.sleep(0.3)
+            app.run()
+    a, b = components(live), components(recorded)
+    cells = [[[(c["w"], c["c"], c["v"]) for c in row["cells"]] for row in data["visit_lens_map"]["rows"]]
+             for data in (a, b)]  # fmt: skip
+    assert cells[0] == cells[1]
+    assert a["visit_tokens"]["following"] == b["visit_tokens"]["following"]
+    stories = [[c.proto.json for c in app.get("bidi_component") if c.proto.component_name == "visit_story"]
+               for app in (live, recorded)]  # fmt: skip
+    assert stories[0] == stories[1] and len(stories[0]) == 3
+    nodes = [{n["id"]: (n["w"], n["f"][:2]) for n in data["visit_flow"]["nodes"]} for data in (a, b)]
+    assert nodes[0].keys() == nodes[1].keys()
+    assert all(nodes[0][node][0] == nodes[1][node][0] for node in nodes[0])
+    assert "recorded" in str(recorded.main) and "recorded" not in said(live)
+
+
+@pytest.mark.parametrize("page", ["flow", "compare", "memory", "whatif", "layernorm", "neurons"])
+def test_no_control_of_a_recorded_page_breaks_it(page, files):
+    import random
+
+    from links import turn
+
+    recording, dice = open_recording(files["two"].read_bytes()), random.Random(page)
+    app, done = start(page, recording=recording, opened=PAGES[page]), []
+    for _ in range(12):
+        done.append(turn(app, dice))
+        app.run()
+        assert not app.exception and not app.error, done
+
+
+def test_a_head_that_was_not_recorded_whole_is_told_and_the_rest_stands(files):
+    recording = open_recording(files["two"].read_bytes())
+    run = recording_named(recording).runs[0]
+    whole = {key for key in run.results if key.startswith("memory ")}
+    head = next(f"L{n}.head{j}" for n in range(8) for j in range(8) if f"memory L{n}.head{j}" not in whole)
+    app = start("memory", recording=recording, head=head, opened="pattern")
+    assert not app.exception and not app.error
+    assert "Of this head only what stands in the map of all heads is recorded" in said(app)
+    assert len([c for c in app.get("bidi_component") if c.proto.component_name == "visit_grid"]) == 2
+
+
+def test_what_is_open_is_told_and_can_be_closed(files):
+    recording = open_recording(files["one"].read_bytes())
+    app = start("flow", recording=recording)
+    assert r"visit\-mini" in said(app) and [b.label for b in app.button if b.key == "recording_close"] == ["Close"]
+    assert all(area.disabled for area in app.main.text_area) and not [b for b in app.button if b.key == "guide_me"]
+    app.button(key="recording_live").click().run()
+    assert not app.exception and "recording" not in app.query_params and app.text_area(key="w_prompt").value == TEXT
+    app = start("flow", recording=recording)
+    app.button(key="recording_close").click().run()
+    assert "recording" not in app.query_params and app.text_area(key="w_prompt")
+
+
+def test_a_link_to_a_recording_that_is_not_here_says_so_and_shows_the_model():
+    app = start("flow", recording="0123456789abcdef0123456789abcdef")
+    assert not app.exception and not app.error and "not open on this server" in said(app)
+    assert "visit_flow" in components(app)
+
+
+def test_a_file_that_is_no_recording_is_refused(files):
+    whole = files["one"].read_bytes()
+    for content in (b"", b"PK\x03\x04", whole[:-40], whole[:200] + b"x" + whole[201:]):
+        with pytest.raises(VisitError, match="recording"):
+            open_recording(content)
+
+
+def test_save_this_run_makes_the_file_that_the_library_makes(monkeypatch):
+    kept: list[bytes] = []
+    button = opened_module.st.download_button
+
+    def watched(label, data=None, *rest, **named):
+        kept.extend([data] if named.get("key") == "save_file" else [])
+        return button(label, data, *rest, **named)
+
+    monkeypatch.setattr(opened_module.st, "download_button", watched)
+    app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=90).switch_page("pages/flow.py")
+    app.session_state["save_run"] = True
+    app.run()
+    app.button(key="save_record").click().run()
+    for _ in range(100):
+        if kept or app.exception:
+            break
+        time.sleep(0.3)
+        app.run()
+    assert not app.exception and kept
+    found, out = visit.load_recording(kept[-1]), io.BytesIO()
+    visit.save_recording(out, visit.load_model("visit-mini"), TEXT)
+    again = visit.load_recording(out.getvalue())
+    assert list(found.runs[0].results) == list(again.runs[0].results)
+    assert found.runs[0].result("heads").equals(again.runs[0].result("heads"))
+
+
+def test_a_recording_is_checked_with_the_model_that_is_at_hand(files):
+    recording = open_recording(files["one"].read_bytes())
+    app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=90).switch_page("pages/flow.py")
+    app.query_params["recording"], app.session_state["recording_check"] = recording, True
+    app.run()
+    app.button(key="recording_replay").click().run()
+    for _ in range(100):
+        if app.success or app.error:
+            break
+        time.sleep(0.3)
+        app.run()
+    assert not app.exception and not app.error
+    assert re.search(r"The \d+ nodes are the model's", app.success[0].value)

@@ -1,0 +1,325 @@
+"""Recordings on a page: *Open a recording*, the line that says what is open, *Check* it, and *Save this run*."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from visit.app.cache import kept, lens_under, st_ledger, st_ledger_lines, st_model, st_pass, while_kept
+from visit.app.follow import look_again
+from visit.app.live import say
+from visit.app.marks import named_part
+from visit.app.measuring import Measuring
+from visit.app.recorded import open_recording, recorded_name, recording_named, run_named
+from visit.app.state import change, close_dialog, session, state, take
+from visit.app.subject import Subject
+from visit.app.tokens import token_box
+from visit.app.widgets import folded, plain
+from visit.errors import NotRecorded, VisitError
+from visit.models import wheels
+from visit.models.catalog import LISTED, MINI, display_name, is_hosted, title
+from visit.text.glossary import explain
+from visit.text.markdown import escaped
+from visit.text.numbers import percent, size_text
+from visit.text.visible import visible
+
+if TYPE_CHECKING:
+    from visit import Recording
+
+UPLOAD_MB, HOSTED_MB = 64, 16  # of a file that is opened
+NEEDS_MODEL = "This is a recording: what it does not hold needs the model."
+RECORDED_PAGES = ("flow", "compare", "memory", "whatif", "layernorm", "neurons")
+
+
+# ---- which is open ---------------------------------------------------------------------------------------------------
+def opened_recording() -> Recording | None:
+    """The recording of the address; one that is not here is said, and the model is shown instead."""
+    if not state().recording:
+        return None
+    try:
+        return recording_named(state().recording)
+    except VisitError as problem:
+        st.info(escaped(str(problem)), icon=":material/inventory_2:")
+        return None
+
+
+def recorded_subject(side: str = "a") -> Subject:
+    """What a page is about, from the open recording."""
+    name = recorded_name(state().recording, side)
+    (model, acts), run = st_pass(name, ""), run_named(name)[1]
+    typed = acts.prompt if acts.chat is None else acts.chat.typed
+    return Subject((name, typed), run.pos, run.target, run.distractor, *while_kept((name, typed), model, acts))
+
+
+def recorded_bar(recording: Recording) -> Subject:
+    """In the prompt bar's place: what is open, its text and tokens, and what comes next; nothing of it can be typed."""
+    recorded_line(recording)
+    if session().page not in RECORDED_PAGES:
+        raise only_the_model()
+    subject = recorded_subject()
+    with named_part("prompt"), st.container(key="prompt_line", horizontal=True, vertical_alignment="top", gap="small"):
+        st.text_area("Prompt", recording.runs[0].prompt, height="content", label_visibility="collapsed", disabled=True,
+                     key="recorded_prompt", help=NEEDS_MODEL)  # fmt: skip
+        with st.container(key="prompt_tokens"):
+            token_box(subject)
+    rival = None if subject.distractor is None else plain(visible(subject.model.vocabulary[subject.distractor]))
+    against = "" if rival is None else f" against “{rival}”"
+    st.caption(
+        f"Recorded at position {subject.pos} ({plain(subject.token)}), asked about “{plain(subject.word)}”{against}. "
+        "Another position, word or text needs the model."
+    )
+    say(f"“{subject.word}” {percent(subject.chance)}, position {subject.pos} ({subject.token})")
+    _recorded_ledger(recording)
+    return subject
+
+
+def recorded_line(recording: Recording) -> None:
+    """One line above a page: that this is recorded, of which model and revision, when, on which machine."""
+    meta, name = recording.meta, recording.model.name
+    revision = str(recording.model.revision or "")
+    with st.container(key="recorded_line", horizontal=True, vertical_alignment="center", gap="small"):
+        st.badge("recorded", icon=":material/inventory_2:", color="orange")
+        st.markdown(
+            f"**{plain(name)}**{f' {plain(revision[:19])}' if revision else ''}, {plain(str(meta['made'])[:10])}",
+            width="content", help=plain(f"Recorded {meta['made']} on {meta['machine']}."),
+        )  # fmt: skip
+        with folded("About it", "info", "recording_about"):
+            _about_recording(recording)
+        live = live_name(name)
+        if live:
+            _check_menu(recording, live)
+            st.button("Run the model", icon=":material/play_arrow:", key="recording_live", type="tertiary",
+                      on_click=_go_live, args=(live,), help="The same text, live: all can be changed.")  # fmt: skip
+        st.button("Close", icon=":material/close:", key="recording_close", type="tertiary", on_click=change,
+                  kwargs={"recording": ""}, help="Back to the model.")  # fmt: skip
+
+
+def _about_recording(recording: Recording) -> None:
+    meta = recording.meta
+    versions = ", ".join(f"{package} {number}" for package, number in meta["versions"].items())
+    lens = "the plain lens" if meta["lens"] is None else str(meta["lens"]["name"])
+    rows = {
+        "Model": recording.model.name, "Revision": recording.model.revision or "–", "Type": recording.model.dtype,
+        "Recorded": meta["made"], "Machine": meta["machine"], "By": versions, "Read through": lens,
+    }  # fmt: skip
+    st.markdown("  \n".join(f"**{name}** {plain(str(text))}" for name, text in rows.items()))
+    if meta["note"]:
+        st.caption(plain(visible(meta["note"])))
+    st.caption("What stands on the pages was computed then, by that model. Nothing is computed now.")
+
+
+def _recorded_ledger(recording: Recording) -> None:
+    """In the sidebar: how exactly the machine that recorded it read the model."""
+    model, name = recording.model, recorded_name(state().recording)
+    table = st_ledger(name)
+    holds = bool(table["holds"].all())
+    place = session().ledger
+    with place.container() if place is not None else nullcontext():
+        st.caption(f"{model.family.name} · {model.n_layers} blocks × {model.n_heads} heads · {model.d_vocab:,} words")
+        with st.expander("Numbers checked" if holds else "Numbers NOT exact", icon=":material/verified:"):
+            st.caption(f"On the machine that recorded. {explain('ledger')}")
+            st.caption(st_ledger_lines(name))
+
+
+def live_name(recorded: str) -> str:
+    """The model at hand that goes by a recorded name; empty where there is none."""
+    for name, one in LISTED.items():
+        if display_name(name) == recorded and (name == MINI or (one.wheel and wheels.find(name) is not None)):
+            return name
+    return ""
+
+
+def _go_live(name: str) -> None:
+    """The recorded text, position and words, with the model."""
+    recording = recording_named(state().recording)
+    values: dict[str, Any] = {"recording": "", "model": name}
+    for run, side in zip(recording.runs, ("", "_b"), strict=False):
+        words = [run.words[run.target], "" if run.distractor is None else run.words[run.distractor]]
+        pos = -1 if run.pos == len(run.tokens) - 1 else run.pos
+        text = run.prompt if run.message is None else run.message.text
+        values |= {f"{n}{side}": v for n, v in zip(("prompt", "pos", "target", "distractor"), (text, pos, *words),
+                                                   strict=True)}  # fmt: skip
+    change(**values)
+
+
+def only_the_model() -> VisitError:
+    """What is said on a page of which nothing is recorded."""
+    return NotRecorded(
+        "This page runs the model many times, and a recording is of one run: close it, or run the model."
+    )
+
+
+def not_recorded(subject: Subject, title: str) -> bool:
+    """Say in a part's place that it is not recorded; True where the page is of a recording."""
+    if subject.recorded is None:
+        return False
+    st.header(title, anchor=False)
+    st.info(f"Not recorded. {NEEDS_MODEL}", icon=":material/inventory_2:")
+    return True
+
+
+# ---- open a recording ------------------------------------------------------------------------------------------------
+@st.dialog("Open a recording", width="medium", icon=":material/inventory_2:", on_dismiss=close_dialog)
+def open_dialog_recording() -> None:
+    """A file that *Save this run* or `python -m visit record` has written, or one that is shipped."""
+    from visit.files.recording import shipped_recordings
+
+    st.markdown("All numbers of a run, without its model: saved by *Save this run*, or by `python -m visit record`.")
+    most = HOSTED_MB if is_hosted() else UPLOAD_MB
+    file = st.file_uploader(f"Drop a file here: .visit, {most} MB at most", ["visit"], key="recording_file",
+                            max_upload_size=most)  # fmt: skip
+    if file is not None:
+        try:
+            name = open_recording(file.getvalue())
+        except VisitError as problem:
+            st.error(f"{plain(visible(file.name[:80]))}: {escaped(str(problem))}", icon=":material/error:")
+        else:
+            _opened_here(name)
+            st.rerun()
+    if shipped := shipped_recordings():
+        st.caption("Or one that comes with VISIT:")
+        for asked, path in shipped.items():
+            text = asked.prompt + (f" … {asked.prompt_b}" if asked.prompt_b else "")
+            if st.button(f"{plain(title(asked.model))}: {plain(text)} …", key=f"recording {path.stem}",
+                         type="tertiary"):  # fmt: skip
+                _opened_here(path.stem)
+                st.rerun()
+
+
+def _opened_here(name: str) -> None:
+    close_dialog()
+    take(recording=name)
+    if session().page not in RECORDED_PAGES:
+        session().goto = "pages/flow.py"
+
+
+# ---- check a recording -----------------------------------------------------------------------------------------------
+@kept(weighs=1 << 18)
+def st_checking(recording: str, model: str) -> Measuring:
+    return Measuring()
+
+
+def _check_menu(recording: Recording, live: str) -> None:
+    """Replay some nodes with the model, and say by how much they differ."""
+    box = st.popover("Check this recording", icon=":material/fact_check:", type="tertiary", key="recording_check",
+                     on_change="rerun")  # fmt: skip
+    if not box.open:
+        return
+    one = st_checking(recording.hash, live)
+    with box:
+        st.caption(f"Replays 20 nodes, drawn at random, with {plain(display_name(live))}, and compares them.")
+        if not one.begun.locked():
+            st.button("Replay", key="recording_replay", type="primary", on_click=one.ask,
+                      args=(lambda: recording.check(st_model(live)),))  # fmt: skip
+        elif not one.ended.is_set():
+            look_again(0.7, _watch, one, "Replaying…")
+        elif one.problem is not None:
+            st.error(escaped(str(one.problem)), icon=":material/error:")
+        else:
+            _checked_told(one.found)
+
+
+def _checked_told(table: Any) -> None:
+    off = table[~table["holds"]]
+    if off.empty:
+        st.success(
+            f"The {len(table)} nodes are the model's: the largest difference is {table['difference'].max():.1e}.",
+            icon=":material/verified:",
+        )
+    else:
+        first = off.iloc[0]
+        numbers = f"recorded {first['recorded']}, replayed {first['replayed']}"
+        st.error(
+            f"{len(off)} of {len(table)} nodes are not what the model computes, first {plain(str(first['node']))} "
+            f"({numbers}). The file was edited, or other weights made it.",
+            icon=":material/warning:",
+        )
+    st.dataframe(table, hide_index=True, height=220)
+
+
+def _watch(one: Measuring, text: str) -> None:
+    if one.ended.is_set():
+        st.rerun()
+    st.caption(f":material/hourglass_top: {text}")
+
+
+# ---- save this run ---------------------------------------------------------------------------------------------------
+@dataclass(eq=False)
+class Saving:
+    """A recording that is made beside the page: how far it is, and its bytes when it is there."""
+
+    work: Measuring = field(default_factory=Measuring)
+    share: float = 0.0
+    doing: str = "begins"
+
+    def told(self, share: float, what: str) -> None:
+        self.share, self.doing = share, what
+
+
+@kept(weighs=4 << 20)
+def st_saving(a: Any, b: Any, lens: str, keep: Any, with_effects: bool) -> Saving:
+    return Saving()
+
+
+def save_menu(subject: Subject, other: Subject | None = None, lens: str = "") -> None:
+    """*Save this run*, in the head of the page: what is on screen as a file that opens without the model."""
+    place = session().save_place
+    if place is None:
+        return
+    with place:
+        box = st.popover("Save this run", icon=":material/inventory_2:", type="tertiary", key="save_run",
+                         on_change="rerun")  # fmt: skip
+        if box.open:
+            with box:
+                _save(subject, other, lens)
+
+
+def _save(subject: Subject, other: Subject | None, lens: str) -> None:
+    st.caption(
+        "One file with the numbers of every page for this text and position, and the model's name and revision. It "
+        "opens without the model: Open a recording, in the sidebar."
+    )
+    effects = st.checkbox("With what each head does when it is taken out", key="save_effects")
+    one = st_saving(subject.about, (other or subject).about, lens, subject is not other and other is not None, effects)
+    if not one.work.begun.locked():
+        make = partial(_recorded_bytes, one, subject.about, other.about if other else None, lens, effects)
+        st.button("Record it", key="save_record", type="primary", on_click=one.work.ask, args=(make,))
+    elif not one.work.ended.is_set():
+        look_again(0.7, _watch_saving, one)
+    elif one.work.problem is not None:
+        st.error(escaped(str(one.work.problem)), icon=":material/error:")
+    else:
+        name = "".join(c if c.isalnum() else "-" for c in subject.acts.prompt[:30].lower()).strip("-") or "run"
+        st.download_button(f"Download, {size_text(len(one.work.found))}", one.work.found, f"{name}.visit",
+                           icon=":material/download:", type="primary", on_click="ignore", key="save_file")  # fmt: skip
+
+
+def _watch_saving(one: Saving) -> None:
+    if one.work.ended.is_set():
+        st.rerun()
+    st.progress(min(1.0, one.share), f"Recording: {one.doing}…")
+
+
+def _recorded_bytes(one: Saving, a: Any, b: Any, lens: str, effects: bool) -> bytes:
+    """The file, made from the keys of what is on screen."""
+    from visit import save_recording
+    from visit.models.chat import chat_prompt
+    from visit.models.tokens import Message
+
+    model, out = st_model(a[0]), io.BytesIO()
+
+    def run_text(prompt: Any) -> Any:
+        return chat_prompt(model, prompt.text, prompt.system) if isinstance(prompt, Message) else prompt
+
+    second: dict[str, Any] = {} if b is None else {
+        "compare": run_text(b[1]), "pos_b": b[2], "target_b": b[3], "distractor_b": b[4]}  # fmt: skip
+    told: Callable[[float, str], object] = one.told
+    save_recording(out, model, run_text(a[1]), pos=a[2], target=a[3], distractor=a[4], lens=lens_under(a[0], lens),
+                   effects=effects, told=told, **second)  # fmt: skip
+    return out.getvalue()
