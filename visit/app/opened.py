@@ -148,6 +148,13 @@ def _go_live(name: str) -> None:
     change(**values)
 
 
+def check_live() -> None:
+    """On a page of which nothing can be recorded: say so while a recording is open. Raises `NotRecorded`."""
+    if (recording := opened_recording()) is not None:
+        recorded_line(recording)
+        raise only_the_model()
+
+
 def only_the_model() -> VisitError:
     """What is said on a page of which nothing is recorded."""
     return NotRecorded(

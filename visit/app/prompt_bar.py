@@ -12,7 +12,7 @@ from visit.app.cache import Prompt, st_capture, st_model_watched, while_kept
 from visit.app.lens_choice import seen
 from visit.app.live import say
 from visit.app.marks import named_part
-from visit.app.opened import opened_recording, recorded_bar, save_menu
+from visit.app.opened import check_live, opened_recording, recorded_bar, save_menu
 from visit.app.shipped import data_rows
 from visit.app.sidebar import downloading, give_back, show_ledger
 from visit.app.state import (
@@ -214,6 +214,7 @@ def _predicted(acts: Activations, pos: int) -> int:
 
 def shown_model(side: str = "", name: str = "") -> Model:
     """The model of the address, loaded behind a status. One that cannot be used is said; the last good one stays."""
+    check_live()
     loaded, control = session().shown_models, f"model{side}"
     wanted = value_of(state(), control) or state().model
     _show_problem(control)

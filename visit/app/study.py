@@ -13,7 +13,7 @@ from visit.app.cache import kept
 from visit.app.figure_list import altair_figure
 from visit.app.follow import look_again
 from visit.app.marks import named_part
-from visit.app.opened import only_the_model, opened_recording, recorded_line
+from visit.app.opened import check_live
 from visit.app.prompt_bar import show_notes, shown_model
 from visit.app.prompt_sets import choose_set, on_model, part_of, start_run, watched
 from visit.app.shared import kept_set, model_shelf
@@ -42,9 +42,7 @@ LOOK_EVERY = 5.0  # seconds between two looks at an opened figure
 
 def page(guide: Callable[[str, int, int, bool], None]) -> None:
     """The whole page below its title. `guide`: is told model, prompts, figures, and whether there is a run."""
-    if (recording := opened_recording()) is not None:
-        recorded_line(recording)
-        raise only_the_model()
+    check_live()
     from visit.lenses.linear import fitted_lens
     from visit.studies.study import studied, study_key
 
