@@ -146,7 +146,7 @@ def test_what_is_open_is_told_and_can_be_closed(files):
     recording = open_recording(files["one"].read_bytes())
     app = start("flow", recording=recording)
     assert r"visit\-mini" in said(app) and [b.label for b in app.button if b.key == "recording_close"] == ["Close"]
-    assert all(area.disabled for area in app.main.text_area) and not [b for b in app.button if b.key == "guide_me"]
+    assert app.text_input(key="recorded_prompt").disabled and not [b for b in app.button if b.key == "guide_me"]
     app.button(key="recording_live").click().run()
     assert not app.exception and "recording" not in app.query_params and app.text_area(key="w_prompt").value == TEXT
     app = start("flow", recording=recording)

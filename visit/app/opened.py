@@ -64,8 +64,8 @@ def recorded_bar(recording: Recording) -> Subject:
         raise only_the_model()
     subject = recorded_subject()
     with named_part("prompt"), st.container(key="prompt_line", horizontal=True, vertical_alignment="top", gap="small"):
-        st.text_area("Prompt", recording.runs[0].prompt, height="content", label_visibility="collapsed", disabled=True,
-                     key="recorded_prompt", help=NEEDS_MODEL)  # fmt: skip
+        st.text_input("Prompt", visible(recording.runs[0].prompt), label_visibility="collapsed", disabled=True,
+                      key="recorded_prompt", help=NEEDS_MODEL)  # fmt: skip
         with st.container(key="prompt_tokens"):
             token_box(subject)
     rival = None if subject.distractor is None else plain(visible(subject.model.vocabulary[subject.distractor]))

@@ -47,7 +47,7 @@ def choose() -> None:
 
 def lead_to_real() -> None:
     """While the embedded model is shown: one quiet line that leads to a real one."""
-    if state().model != MINI or session().pending:
+    if state().model != MINI or session().pending or state().recording:
         return
     size = "" if is_here(REAL) else f", {size_text(LISTED[REAL].download)}"
     with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
