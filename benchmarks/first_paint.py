@@ -19,7 +19,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 from browser import browser, server  # noqa: E402
 
 PAGES = {
-    "": "start page", **{name: name for name in ("flow", "compare", "whatif", "memory", "layernorm", "neurons", "study",
+    "": "start page", **{name: name for name in ("flow", "compare", "whatif", "trace", "memory", "layernorm", "neurons", "study",
                                                  "glossary")},
 }  # fmt: skip
 DONE = '[data-testid="stApp"][data-test-script-state="notRunning"]'

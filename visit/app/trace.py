@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from visit.app.cache import kept
+from visit.app.figure_list import collect_figure
 from visit.app.grid import grid
 from visit.app.prompt_sets import on_model, watched
 from visit.app.state import CONTROLS, change, field, session, state
@@ -37,7 +38,7 @@ MOST_SAMPLES = 1000
 TRACED_UNASKED = 5.0  # seconds: what takes no longer is traced unasked
 TRACE_PATIENCE = 4.0  # seconds that a page waits for such a trace before it is drawn without it
 MOST_SECONDS = 600  # of a trace on a server for many
-CHIPS, COLUMNS = 48, 32  # positions shown at a time: as chips of the subject, in the maps
+CHIPS, COLUMNS = 24, 32  # positions shown at a time: as chips of the subject, in the maps
 BESIDE = 14  # positions up to which the three maps have room beside each other
 TRACE_RUN = "trace 1"  # of the key of runs: raised with every change of what one computes
 
@@ -196,7 +197,8 @@ def _offer_trace(asked: AskedTrace, seconds: float, key: Any, make: Any) -> None
 
     model = asked.subject.model
     cells = len(restored_runs(model.n_layers, asked.window)) * (asked.subject.pos + 1 - asked.where[0])
-    st.markdown(f"{cells:,} states and windows are put back one by one, in {asked.samples:,} samples of the noise: "
+    many = f"{asked.samples:,} samples" if asked.samples > 1 else "1 sample"
+    st.markdown(f"{cells:,} states and windows are put back one by one, in {many} of the noise: "
                 f"about **{duration(seconds)}** on this machine. The maps show after the first sample.")  # fmt: skip
     if is_hosted() and seconds > MOST_SECONDS:
         st.info(f"This app is hosted for many: a run may take {duration(MOST_SECONDS)}. Take fewer samples or a later "
@@ -222,10 +224,10 @@ def trace_told(asked: AskedTrace, table: pd.DataFrame) -> None:
     for note in about["notes"]:
         st.info(plain(note), icon=":material/info:")
     done, wanted = about["samples"], about["samples_asked"]
+    samples = f"{f'{done:,} of ' if done < wanted else ''}{wanted:,} sample{'s' if wanted > 1 else ''}"
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="trace_numbers"):
-        st.caption(f"{f'{done:,} of ' if done < wanted else ''}{wanted:,} samples of noise {about['noise']:g} × "
-                   f"{about['sd']:.3g}, seed {about['seed']}, windows of {about['window']} blocks.",
-                   width="content")  # fmt: skip
+        st.caption(f"{samples} of noise {about['noise']:g} × {about['sd']:.3g}, seed {about['seed']}, windows of "
+                   f"{about['window']} block{'s' if about['window'] > 1 else ''}.", width="content")  # fmt: skip
         with folded("Are these numbers right?", "verified", "trace_ledger"):
             _trace_checks(about["ledger"])
 
@@ -262,6 +264,7 @@ def maps(asked: AskedTrace, table: pd.DataFrame) -> None:
     left_out = "" if shown[0] == 0 else " Nothing changes before the subject: those tokens are left out."
     said = "Blocks upwards, tokens to the right, * is made unreadable. Fill: how much of what was lost comes back."
     st.caption(said + left_out)
+    collect_figure("The three maps side by side", lambda: trace_file(table, "svg").decode(), lambda: table)
     _chosen_cell(asked, table)
     with unfolding("trace-table", "The same as a table", ":material/table:") as opened:
         if opened:
