@@ -109,31 +109,55 @@ def grid_svg(grid: Grid, theme: str = "light") -> str:
     """The grid as an SVG file of its own, in plain attributes: for a paper, a slide, or an editor of drawings."""
     page = page_colours(theme)
     longest = max((text_width(str(text), _CELL_PX) for text in grid.cells["text"]), default=0.0)
-    wide, high = (24.0, 20.0) if grid.square else (max(44.0, longest + 10), 22.0)
+    lines = [name.split("\n") for name in grid.columns]
+    two = max(map(len, lines), default=1) > 1
+    named = max(text_width(line, _CELL_PX) for both in lines for line in both) + 8 if two else 0.0
+    wide, high = (24.0, 20.0) if grid.square else (max(44.0, longest + 10, min(88.0, named)), 22.0)
     side = max(text_width(name, _CELL_PX) for name in [*grid.rows, grid.corner]) + 14
-    names = [fit(name, 88 if grid.square else wide, _CELL_PX) for name in grid.columns]
-    top = max(text_width(name, _CELL_PX) for name in names) + 8 if grid.square else 22.0
-    right, below = side + wide * len(names) + 6, top + high * len(grid.rows) + 6
+    names = [[fit(line, 88 if grid.square else wide, _CELL_PX) for line in both] for both in lines]
+    top = max(text_width(both[0], _CELL_PX) for both in names) + 8 if grid.square else 36.0 if two else 22.0
+    key, key_width = _scale_key(grid, side, top + high * len(grid.rows) + 8, theme)
+    right, below = side + wide * len(names) + 6, top + high * len(grid.rows) + (34 if key else 6)
+    right = max(right, side + key_width)
     parts = [f'<rect width="100%" height="100%" fill="{page["page"]}"/>']
     parts.append(_cell_text(side - 8, top - 7, grid.corner, page["quiet"], "end"))
-    for n, name in enumerate(names):
-        x, bold = side + wide * (n + 0.5), n == grid.column
+    for n, both in enumerate(names):
+        x, bold, name = side + wide * (n + 0.5), n == grid.column, both[0]
         if grid.square:
             turned = f' transform="rotate(-90 {x + 4:g} {top - 6:g})"'
             parts.append(_cell_text(x + 4, top - 6, name, page["ink"], "start", bold, turned))
         else:
-            parts.append(_cell_text(x, top - 6, name, page["ink"], "middle", bold))
+            first = top - 6 - 14 * two
+            parts += [_cell_text(x, first + 14 * m, line, page["ink"], "middle", bold) for m, line in enumerate(both)]
     for n, name in enumerate(grid.rows):
         parts.append(_cell_text(side - 8, top + high * (n + 0.5) + 4, name, page["ink"], "end", n == grid.row))
     for cell in grid.cells.to_dict("records"):
         x, y = side + wide * int(cell["column"]), top + high * int(cell["row"])
         parts += _cell_box(cell, x, y, wide, high, theme)
+    parts += key
     size = f'width="{right:g}" height="{below:g}" viewBox="0 0 {right:g} {below:g}"'
     font = 'font-family="Helvetica, Arial, sans-serif"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font}>{"".join(parts)}</svg>'
 
 
 _CELL_PX = 12.0  # of the words in a grid that stands alone
+
+
+def _scale_key(grid: Grid, x: float, y: float, theme: str) -> tuple[list[str], float]:
+    """What fills and marks mean, in a row, and how wide it is."""
+    found, start = [], x
+    for step, words in grid.scale:
+        fill, ink = ramp(theme, step[0])[int(step[1:])]
+        wide = max(44.0, text_width(words, _CELL_PX) + 16)
+        found += [f'<rect x="{x:g}" y="{y:g}" width="{wide:g}" height="20" fill="{fill}"/>',
+                  _cell_text(x + wide / 2, y + 14, words, ink, "middle")]  # fmt: skip
+        x += wide
+    if grid.mark:
+        ink = page_colours(theme)["ink"]
+        found += [f'<circle cx="{x + 18:g}" cy="{y + 10:g}" r="2.5" fill="{ink}"/>',
+                  _cell_text(x + 26, y + 14, grid.mark, ink, "start")]  # fmt: skip
+        x += 32 + text_width(grid.mark, _CELL_PX)
+    return found, x - start
 
 
 def _cell_box(cell: dict[Any, Any], x: float, y: float, wide: float, high: float, theme: str) -> list[str]:
@@ -144,7 +168,8 @@ def _cell_box(cell: dict[Any, Any], x: float, y: float, wide: float, high: float
     place = f'x="{x + 1:g}" y="{y + 1:g}" width="{wide - 2:g}" height="{high - 2:g}"'
     box = f'<rect {place} rx="3" fill="{fill}"{edge}/>'
     words = [_cell_text(x + wide / 2, y + high / 2 + 4, str(cell["text"]), word, "middle")] if cell["text"] else []
-    return [box, *words]
+    dot = [f'<circle cx="{x + wide - 6:g}" cy="{y + 6:g}" r="2.5" fill="{word}"/>'] if cell.get("marked") else []
+    return [box, *words, *dot]
 
 
 def _cell_text(x: float, y: float, words: str, colour: str, anchor: str, bold: bool = False, more: str = "") -> str:

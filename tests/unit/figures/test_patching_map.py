@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 import pytest
 
-from visit.figures.grids import SHADES, grid_data, grid_table
+from visit.figures.grids import SHADES, grid_data, grid_svg, grid_table
 from visit.figures.patching import patch_chart, patch_grid
 from visit.files.chart_file import chart_file
 
@@ -96,6 +98,15 @@ def test_one_scale_for_every_map_with_as_a_in_the_middle_and_as_b_at_its_end():
 def test_the_table_says_the_same():
     shown = grid_table(patch_grid(sums()))
     assert len(shown) == 9 and list(shown["effect"])[:3] == ["+0.000", "+0.020", "+1.050"]
+
+
+def test_the_drawing_of_the_grid_has_both_tokens_the_scale_and_the_dots():
+    drawn = grid_svg(patch_grid(sums(exact=False, verified=((0, 1), (1, 1)))))
+    assert ">·Japan</text>" in drawn and ">← ·France</text>" in drawn and "\n" not in drawn
+    assert ">1 as B</text>" in drawn and drawn.count("<circle") == 3 and "all others are estimates" in drawn
+    width = float(drawn.split('width="')[1].split('"')[0])
+    assert all(float(x) < width for x in re.findall(r'<rect x="([\d.]+)', drawn))
+    assert "<circle" not in grid_svg(patch_grid(sums()))
 
 
 @pytest.mark.parametrize("table", [sums(exact=False, verified=((0, 1),)), of_heads(None)], ids=["sums", "heads"])
