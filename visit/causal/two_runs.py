@@ -87,8 +87,8 @@ def two_runs(
         )
     states = torch.stack([needed(record, "resid_post")[-1, -1] for record in (a, b)]).to(model.wide)
     with torch.no_grad():
-        logits = torch.cat([part for _, part in lens_logits(model, states)])
-        answers = logits.argmax(-1).tolist()
+        asked = target is None or distractor is None  # else nothing is unembedded: of a short pass the largest product
+        answers = torch.cat([x.argmax(-1) for _, x in lens_logits(model, states)]).tolist() if asked else []
         words = [
             answers[1] if target is None else model.token_id(target),
             answers[0] if distractor is None else model.token_id(distractor, "distractor"),

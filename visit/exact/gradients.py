@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -88,6 +89,10 @@ def gradients(
         output[..., at, :] += zeros[key]
         return output
 
+    def read(_module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        seen["x"] = args[0]
+        return args[0][..., :0, :], *args[1:]  # the unembedding is the largest product of a short pass: of no position
+
     places = {"attn_out": family.post_attn or family.w_o, "mlp_out": family.post_mlp or family.w_out}
     last = model.unembedding if model.project_out is None else model.module(str(family.project_out))
     large = _graph_bytes(model, length) > GRAPH_BYTES
@@ -102,10 +107,10 @@ def gradients(
                 lambda _m, args: (added(("entered", 0), args[0]), *args[1:])
             )
             stack.callback(hook.remove)
-        stack.callback(last.register_forward_pre_hook(lambda _m, args: seen.update(x=args[0])).remove)
+        stack.callback(last.register_forward_pre_hook(read).remove)
         if large:
             stack.enter_context(_recomputed(model))
-        # only what stands from `pos` on is unembedded; nothing but its input is used
+        # only what stands from `pos` on comes to the unembedding; nothing but its input is used
         model.hf(torch.tensor([acts.token_ids], device=model.device), use_cache=False, logits_to_keep=length - pos)
         number = seen["x"].reshape(-1, model.d_model)[pos - length].to(model.wide) @ word.to(seen["x"].device)
         found = torch.autograd.grad(number, list(zeros.values()))
