@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import visit
-from visit.app.head_sets import shown_in
+from visit.app.set_question import shown_in
 from visit.causal.head_sets import HeadRun, asked_lines, head_key
 from visit.runs.answers import fitting
 from visit.runs.prompts import read_prompts, shipped_set

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,48 +10,28 @@ import pandas as pd
 import streamlit as st
 
 from visit.app.cache import kept
-from visit.app.edit_list import Listed
 from visit.app.grid import as_table, grid
 from visit.app.live import say
 from visit.app.marks import named_part
 from visit.app.prompt_bar import show_notes, shown_model
 from visit.app.prompt_sets import choose_set, on_model, part_of, readable, short_name, start_run, watched
+from visit.app.set_question import SetQuestion, follow_goto, look_in_prompt, shown_in
 from visit.app.sidebar import show_ledger
-from visit.app.state import CONTROLS, change, choice, field, listed, segments, session, state, value_of
+from visit.app.state import CONTROLS, change, choice, field, listed, segments, state, value_of
 from visit.app.widgets import READING_AID, beside, downloads, folded, on_row, plain, section, sentences
 from visit.models.catalog import LISTED, is_hosted, title
-from visit.runs.prompts import NOTES_SHOWN, PromptSet, Row, shipped, shipped_set
+from visit.runs.prompts import NOTES_SHOWN, PromptSet, shipped, shipped_set
 from visit.text.glossary import explain
 from visit.text.node_id import part_name
 from visit.text.numbers import duration
 from visit.text.visible import visible
 
 if TYPE_CHECKING:
-    from visit.causal.head_sets import Asked, HeadSums
+    from visit.causal.head_sets import Asked
     from visit.models.model import Model
 
 QUESTION_SECONDS = 600.0  # that a question may take on a hosted app, as it is forecast
 CHOICES = 100  # prompts of the list in which one is chosen to look at a part
-
-
-@dataclass(frozen=True, eq=False)
-class SetQuestion:
-    """What is asked of which model, and what was found so far: `sums` None before there is a result."""
-
-    model: Model
-    asked: Asked
-    kind: Any
-    how: Any
-    key: Any
-    sums: HeadSums | None = None
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """`visit.head_question` of the lines that are done."""
-        from visit.causal.head_sets import set_table
-
-        assert self.sums is not None
-        return set_table(self.model, self.asked, self.sums, self.how)
 
 
 def question() -> SetQuestion | None:
@@ -294,31 +273,11 @@ def _part_card(one: SetQuestion, table: pd.DataFrame) -> None:
                           format_func=lambda n: visible(str(lines[n].row.prompt)))  # fmt: skip
         with st.container(horizontal=True):
             if "head" in row and row["head"] == row["head"] and not pd.isna(row["head"]):
-                st.button("What does it recall there?", icon=":material/psychology_alt:", on_click=_look_in_prompt,
+                st.button("What does it recall there?", icon=":material/psychology_alt:", on_click=look_in_prompt,
                           args=(lines[at or 0], "memory", {"head": row["node"]}))  # fmt: skip
-            st.button("What if it were not there?", icon=":material/content_cut:", on_click=_look_in_prompt,
+            st.button("What if it were not there?", icon=":material/content_cut:", on_click=look_in_prompt,
                       args=(lines[at or 0], "whatif", shown_in(lines[at or 0].row, row["node"], one.how)))  # fmt: skip
-    _gone()
-
-
-def shown_in(row: Row, node: str, how: str) -> dict[str, Any]:
-    """The change as What if takes it: a mean over a set is not one of its changes, there the part is taken out."""
-    taken = Listed(node, "from" if how == "from" else "zero", at=str(-1 if row.pos is None else row.pos))
-    return {"edits": taken.text, **({"prompt_b": row.abc} if how == "from" else {})}
-
-
-def _look_in_prompt(line: Any, page: str, values: dict[str, Any]) -> None:
-    row = line.row
-    change(prompt=row.prompt, target=row.target or "", distractor=row.distractor or "", chat=False,
-           pos=-1 if row.pos is None else row.pos, **values)  # fmt: skip
-    session().goto = f"pages/{page}.py"
-
-
-def _gone() -> None:
-    """Go where a button of this page has asked for."""
-    if session().goto:
-        goto, session().goto = session().goto, ""
-        st.switch_page(goto)
+    follow_goto()
 
 
 # ---- a second set, or a second model ---------------------------------------------------------------------------------

@@ -389,6 +389,25 @@ class Heads:
 
 
 @dataclass(frozen=True)
+class Paths:
+    """Path patching over the set of the page of heads: where paths end, which input receives, at which position."""
+
+    ends: Literal["logits", "movers", "own"] = control(
+        "logits", "the logits", "the movers found above", "heads of your own"
+    )
+    receiving: Annotated[
+        str,
+        _of_form(
+            r"(L\d{1,4}\.(kv_)?head\d{1,4}(\s*,\s*|$)){0,40}",
+            "it is no list of heads; they look like L23.head0,L23.head1",
+        ),
+    ] = ""
+    into: Literal["q", "k", "v"] = control("q", "queries", "keys", "values")
+    path_at: str = ""  # a column of the set that names the position; empty: the one looked at
+    path_to: str = ""  # which receiver is shown
+
+
+@dataclass(frozen=True)
 class State:
     """What pages share, and what each page shows for itself."""
 
@@ -432,6 +451,7 @@ class State:
     whatif: WhatIf = WhatIf()
     trace: Trace = Trace()
     heads_page: Heads = Heads()
+    paths: Paths = Paths()
 
 
 @dataclass(frozen=True)

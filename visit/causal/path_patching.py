@@ -16,6 +16,7 @@ contribution minus the head's own.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -31,11 +32,13 @@ from visit.activations.forward import capture_many
 from visit.activations.record import Activations
 from visit.causal.block import add_sublayers, attention_output, block_norm, projected, run_block
 from visit.causal.path_lines import PathLine, Receiver, path_lines, receivers_of
+from visit.causal.thresholds import ADDS, COSTS
 from visit.causal.triangle import BATCH_BYTES, run_bytes
 from visit.exact.decompose import attribution, needed, post_scale
 from visit.lenses.logit import final_norm
 from visit.models.model import Model
 from visit.models.provenance import provenance
+from visit.runs.answers import model_run_key
 from visit.runs.job import finish
 from visit.runs.moments import Moments, moments_of, no_moments
 from visit.runs.sums import SumsJob, each
@@ -126,6 +129,24 @@ def _path_table(model: Model, sums: PathSums, receivers: Sequence[Receiver], kin
         "receivers": {one.name: [f"L{layer}.head{head}" for layer, head in one.heads] for one in receivers},
     }  # fmt: skip
     return table
+
+
+def path_key(model: Model, lines: Sequence[PathLine], receivers: Sequence[Receiver], kind: PathKind) -> tuple[Any, ...]:
+    """What makes two runs equal: the model, every line as it is run, who receives, and what."""
+    same = hashlib.sha256(repr([(one.ids, one.partner, one.target, one.distractor, one.pos) for one in lines]).encode())
+    return model_run_key(PATH_RUN, model, same.hexdigest()[:32], tuple(receivers), kind)
+
+
+def inhibitors_of(heads: pd.DataFrame, sent: pd.DataFrame) -> pd.DataFrame:
+    """The heads that add next to nothing and move the movers' queries against the repeated word, the strongest first.
+
+    `heads`: `visit.head_question` of heads; `sent`: `visit.paths` to the movers' queries, whose first receiver counts.
+    A row a head: `sender`, `contribution`, `effect`. Thresholds: `causal.thresholds`.
+    """
+    first = sent[sent["receiver"] == sent["receiver"].iloc[0]]
+    found = first.merge(heads[["node", "contribution"]], left_on="sender", right_on="node")
+    found = found[(found["contribution"].abs() < ADDS) & (found["effect"] < -COSTS)].sort_values("effect")
+    return found[["sender", "contribution", "effect"]].reset_index(drop=True)
 
 
 # ---- one line --------------------------------------------------------------------------------------------------------

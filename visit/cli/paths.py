@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from visit.cli.options import TABLES, check_out, drew, model_options, out_options, wrote
@@ -50,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
     """Give one head at a time its value from a partner prompt, hold all other heads, and see what it says to whom."""
     from visit.causal.path_lines import path_lines, receivers_of
     from visit.causal.path_patching import paths
+    from visit.files.path_picture import path_picture
     from visit.files.tables import to_text
     from visit.models.load import load_model
     from visit.narrate.paths import path_story
@@ -74,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
             print(f"\r{done} of {total} prompts", end="\n" if done == total else "", file=sys.stderr)
 
     table = paths(model, options.prompts, options.abc, receivers, options.kind, sender, receiver, progress)
-    if drew(options, lambda kind: _path_file(table, kind)) or wrote(options, table.attrs, {"paths": table}):
+    if drew(options, partial(path_picture, table)) or wrote(options, table.attrs, {"paths": table}):
         return 0
     for note in table.attrs["notes"]:
         print(f"left out: {note}")
@@ -90,16 +91,3 @@ def run(options: argparse.Namespace) -> int:
 
 def _given_place(given: str) -> int | str:
     return int(given) if given.lstrip("-").isdecimal() else given
-
-
-def _path_file(table: Any, kind: str) -> bytes:
-    """The map of the first receiver: all heads together, where several receive."""
-    from visit.figures.path_patching import paths_chart
-    from visit.files.chart_file import chart_file
-    from visit.narrate.paths import path_story, through_words
-
-    receiver = table["receiver"].iloc[0]
-    story, title = path_story(table), f"What every head sends to the answer {through_words(table, receiver)}"
-    about = f"Path patching on {Path(table.attrs['model']).name}, {table.attrs['prompts']:,} prompts; logits, "
-    about += "negative where the head speaks for the target"
-    return chart_file(paths_chart(table, receiver, [title, about]), kind, story, title, table.attrs)

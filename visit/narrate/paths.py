@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from visit.causal.path_lines import ALL_AT_ONCE, LOGITS
+from visit.causal.thresholds import ADDS, COSTS
 from visit.text.node_id import part_name
 from visit.text.numbers import band, short, signed
+from visit.text.visible import Sentence
 
 INPUTS = {"q": ("query", "queries"), "k": ("key", "keys"), "v": ("value", "values")}
 NAMED_SENDERS = 3
@@ -15,26 +19,45 @@ SMALL_PATH = 0.05  # logits: paths below are told as none
 
 
 def path_story(table: pd.DataFrame, receiver: str | None = None) -> str:
-    """What a table of `visit.paths` says of one receiver (None: its first), in a sentence or two, with bands."""
+    """What a table of `visit.paths` says of one receiver (None: its first), in a sentence, with bands."""
+    return "".join(text for text, _ in path_pieces(table, receiver))
+
+
+def path_pieces(table: pd.DataFrame, receiver: str | None = None) -> Sentence:
+    """The same in pieces, each head with its id."""
     receiver = table["receiver"].iloc[0] if receiver is None else receiver
     rows = table[table["receiver"] == receiver]
     rows = rows.loc[rows["effect"].abs().sort_values(ascending=False, kind="stable").index].to_dict("records")
-    through = through_words(table, receiver)
-    lines = table.attrs["prompts"]
-    over = f"of {short(table.attrs['difference'])}, {'on average over' if lines > 1 else 'in'} {lines:,} prompt"
-    over += "s" if lines > 1 else ""
-    largest = rows[0]
+    through, lines, largest = through_words(table, receiver), table.attrs["prompts"], rows[0]
+    over = f"logits of {short(table.attrs['difference'])}, "
+    over += f"on average over {lines:,} prompts" if lines > 1 else "in 1 prompt"
+    first = (part_name(largest["sender"]), largest["sender"])
     if abs(largest["effect"]) < SMALL_PATH:
-        return (
-            f"No head reaches the answer {through}: the largest of {len(rows):,} is "
-            f"{part_name(largest['sender'])}, {_with_band(largest)} logits {over}."
-        )
-    first = f"{part_name(largest['sender'])} reaches the answer {through}: {_with_band(largest)} logits {over}"
+        lead = f"No head reaches the answer {through}: the largest of {len(rows):,} is "
+        return [(lead, None), first, (f", {effect_with_band(largest)} {over}.", None)]
+    found: Sentence = [first, (f" reaches the answer {through}: {effect_with_band(largest)} {over}", None)]
     named = [row for row in rows[1:NAMED_SENDERS] if abs(row["effect"]) >= SMALL_PATH]
-    then = "".join(f", {part_name(row['sender'])} {_with_band(row)}" for row in named)
+    for n, row in enumerate(named):
+        found += [(", " if n else "; then ", None), (part_name(row["sender"]), row["sender"])]
+        found.append((f" {effect_with_band(row)}", None))
     left = rows[1 + len(named) :]
     rest = f"; the other {len(left):,} heads stay within ±{short(abs(left[0]['effect']))}" if left else ""
-    return f"{first}{f'; then{then[1:]}' if then else ''}{rest}."
+    return [*found, (f"{rest}.", None)]
+
+
+def inhibitor_story(found: pd.DataFrame) -> Sentence:
+    """Which heads are inhibitors by `path_patching.inhibitors_of`, each with its two numbers."""
+    if found.empty:
+        return [(
+            f"No head is an inhibitor by the criteria: it adds less than {ADDS:g} either way, and through the movers’ "
+            f"queries it moves the answer by more than {COSTS:g} logits against the repeated word.", None
+        )]  # fmt: skip
+    pieces: Sentence = [(f"Inhibitor{'s' if len(found) > 1 else ''}, by both criteria: ", None)]
+    for n, row in enumerate(found.to_dict("records")):
+        adds, moves = signed(row["contribution"]), signed(row["effect"])
+        told = f" ({adds}, {moves})" if n else f" (adds {adds} itself, through the movers’ queries {moves})"
+        pieces += [(", " if n else "", None), (part_name(row["sender"]), row["sender"]), (told, None)]
+    return [*pieces, (".", None)]
 
 
 def through_words(table: pd.DataFrame, receiver: str) -> str:
@@ -60,6 +83,7 @@ def heads_together(names: list[str]) -> str:
     return told[0] if len(told) == 1 else f"{', '.join(told[:-1])} and {told[-1]}"
 
 
-def _with_band(row: dict[str, float]) -> str:
+def effect_with_band(row: dict[str, Any]) -> str:
+    """`−0.91 [−1.4, −0.43]`; the number alone where one prompt leaves no band."""
     known = row["low"] == row["low"]
     return f"{signed(row['effect'])} {band(row['low'], row['high'])}" if known else signed(row["effect"])

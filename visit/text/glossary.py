@@ -49,6 +49,8 @@ GLOSSARY: dict[str, str] = {
     "activation patching": "One value of prompt B is put where prompt A has its own, and everything after it is "
     "computed anew. How far does the answer go from A’s (0) to B’s (1)? Near 1: this value alone carries B’s answer. "
     "Single effects need not add up to 1.",
+    "path patching": "What a head says to one later place alone: it gets its value from a partner text, every other "
+    "head is held, and what then arrives at that place is put into the run (Wang et al. 2022).",
     "attribution patching": "The estimate of all patches at once: how much B’s value differs from A’s, times what one "
     "backward pass says of it. It misses what is saturated, so the largest are then measured, and marked.",
     "band": "Where a mean would lie with many more such prompts: of a hundred such bands about 95 hold the true mean. "
@@ -165,8 +167,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Causes": (
         "contribution", "influence", "effect", "band", "partner", "edit", "activation patching",
-        "attribution patching", "causal trace",
-        "kl",
+        "attribution patching", "path patching", "causal trace", "kl",
     ),
     "Checks": ("ledger", "faithfulness", "rest"),
     "On the screen": ("lens map", "parting map", "keep", "keep by", "layers"),
