@@ -211,7 +211,7 @@ def _path_findings(asked: SetQuestion, one: PathQuestion, table: pd.DataFrame) -
     title = f"What every head sends to the answer {through_words(table, to)}"
     grid("path_map", paths_grid(table, to, title, state().graph.node, (one.key, to)), _choose_sender)
     _path_card(asked, table, to)
-    _path_table(table, to)
+    _senders_table(table, to)
 
 
 def _choose_sender(node: str) -> None:
@@ -246,7 +246,7 @@ def _path_card(asked: SetQuestion, table: pd.DataFrame, to: str) -> None:
     follow_goto()
 
 
-def _path_table(table: pd.DataFrame, to: str) -> None:
+def _senders_table(table: pd.DataFrame, to: str) -> None:
     """Every sender, the largest first; and all receivers as files."""
     rows = table[table["receiver"] == to]
     order = rows.reindex(rows["effect"].abs().sort_values(ascending=False, kind="stable").index)
