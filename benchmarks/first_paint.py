@@ -19,9 +19,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 from browser import browser, server  # noqa: E402
 
 PAGES = {
-    "": "start page", **{name: name for name in ("flow", "compare", "whatif", "trace", "memory", "layernorm", "neurons", "study",
-                                                 "glossary")},
-}  # fmt: skip
+    "": "start page",
+    **{name: name for name in ("flow", "compare", "whatif", "trace", "memory", "layernorm", "neurons", "study")},
+    "glossary": "glossary",
+}
 DONE = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 EMPTY = 'import streamlit as st\nst.title("Empty")\n'
 

@@ -26,6 +26,7 @@ def test_sources_of_a_mean(source):
         *(lambda n=n: visit.effects(MODEL, ACTS, nodes=n) for n in (None, 3, [3], [None])),
         *(lambda n=n: visit.continuation(MODEL, [5, 9], tokens=n) for n in (1.5, "3", None, -1, True)),
         *(lambda lens=lens: visit.lens_map(MODEL, ACTS, lens=lens) for lens in ("fitted", 3, object())),
+        *(lambda s=s: visit.trace(MODEL, [5, 9, 7], s) for s in (None, 1.5, [None], ["x"], object())),
         *(lambda k=k: visit.lens_map(MODEL, ACTS, k=k) for k in (0, -1, 1.5, "3", None)),
         *(lambda p=p: visit.load_lens(p) for p in (3, None, b"x", [1])),
         *(lambda w=w: visit.roles(MODEL, ACTS, words=w) for w in (3, [3.5])),

@@ -59,6 +59,7 @@ from visit.models.attention import soft_cap
 from visit.models.model import Model
 from visit.runs.job import finish
 from visit.runs.moments import moments_of
+from visit.text.notebooks import drawn_table
 from visit.text.numbers import percent
 from visit.text.visible import visible
 
@@ -181,13 +182,12 @@ class TraceJob:
                     cell = (corrupted, 0.0, 0.0, 0.0) if p < first else _averaged(probs[s, layer, p - first], noisy)
                     rows.append((site, layer, p, acts.tokens[p], *cell, *ends))
         names = ["site", "layer", "pos", "token", "prob", "effect", "low", "high", "first", "last"]
-        table = pd.DataFrame(rows, columns=names)
         clean = float(needed(acts, "logits")[self.question.pos].double().softmax(-1)[self.question.target])
-        table.attrs = {
+        about = {
             **self.meta, "samples": count, "clean": clean, "corrupted": corrupted, "ledger": self._ledger(),
             "notes": _trace_notes(self.question, clean, corrupted),
         }  # fmt: skip
-        return table
+        return drawn_table(pd.DataFrame(rows, columns=names), "trace", about)
 
     def state(self) -> dict[str, np.ndarray]:
         """What has run."""

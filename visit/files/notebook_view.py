@@ -22,8 +22,10 @@ from visit.figures.effects import effects_grid
 from visit.figures.grids import Grid, grid_data, grid_style
 from visit.figures.heads import memory_grid
 from visit.figures.lens_rows import rows_of
+from visit.figures.tracing import STEP_Y
 from visit.files.flow_page import difference_file, flow_html, script_json
 from visit.files.page import fill_template
+from visit.files.trace_picture import trace_file
 from visit.models.catalog import title
 from visit.text.visible import as_word, visible
 
@@ -35,21 +37,26 @@ _GRAPH_PX, _ABOVE_PX, _ROW_PX, _BELOW_PX = (
     70,
 )  # px of a frame: a graph; a map's title and names, a row, what lies below
 
+_AROUND_TRACE_PX = 520  # px of the title, the tokens, the scale and what the maps are of
+
 
 def view_of(kind: str, result: Any) -> str:
     """A result of `visit` as a notebook's HTML.
 
-    `kind`: "graph", "comparison", "lens_map", "effects" (of heads) or "head_memory".
+    `kind`: "graph", "comparison", "lens_map", "effects" (of heads), "head_memory" or "trace".
     """
     makers: dict[str, Callable[[Any], str]] = {
         "graph": partial(flow_html, room=DRAWN_BYTES),
         "comparison": lambda found: difference_file(found, "html", room=DRAWN_BYTES).decode(),
         "lens_map": lens_map_page, "effects": effects_page, "head_memory": head_memory_page,
+        "trace": lambda found: trace_file(found, "html").decode(),
     }  # fmt: skip
     rows = {"lens_map": "depth", "effects": "layer", "head_memory": "source_pos"}
     height = _GRAPH_PX
     if kind in rows:
         height = _ABOVE_PX + _ROW_PX * result[rows[kind]].nunique() + (_BELOW_PX if kind == "lens_map" else 0)
+    if kind == "trace":
+        height = _AROUND_TRACE_PX + STEP_Y * result["layer"].nunique()
     page = makers[kind](result).replace("&", "&amp;").replace('"', "&quot;")  # all that an attribute in quotes needs
     return (
         f'<iframe srcdoc="{page}" sandbox="allow-scripts" title="VISIT: {kind.replace("_", " ")}" '

@@ -12,7 +12,7 @@ import pytest
 import visit
 
 JAPAN = "The capital of Japan is the city of"
-KINDS = ("graph", "comparison", "effects", "lens_map", "head_memory")
+KINDS = ("graph", "comparison", "effects", "lens_map", "head_memory", "trace")
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def shown(mini):
     return {
         "graph": graph, "comparison": visit.compare(graph, visit.build_flow_graph(mini, b, layers=[4])),
         "effects": visit.effects(mini, a), "lens_map": visit.lens_map(mini, a),
-        "head_memory": visit.head_memory(mini, a, 4, 1),
+        "head_memory": visit.head_memory(mini, a, 4, 1), "trace": visit.trace(mini, JAPAN, "Japan", samples=1),
     }  # fmt: skip
 
 
