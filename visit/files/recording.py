@@ -198,14 +198,14 @@ def _graph_read(of: Results, key: str, layout: Any) -> FlowGraph:
 def _graph_meta(of: Results, meta: Any) -> dict[str, Any]:
     """What a graph is of, with the parts that drawings and pages rely on."""
     layers, target = meta["layers"], meta["target"]
-    check_whole("position", meta["position"], 0, of.limits["tokens"] - 1)
+    check_whole("position", meta["position"], 0, min(of.limits["tokens"], len(meta["tokens"])) - 1)
     check_whole("vocabulary", meta["d_vocab"], 1, of.limits["d_vocab"])
     for layer in layers:
         check_whole("layer", layer, 0, of.limits["n_layers"] - 1)
     for name, kind in _GRAPH_META.items():
         if name in meta and not is_like(meta[name], kind):
             raise broken_file(f"its graph has a {name} that is none")
-    if sorted(set(layers)) != layers or not layers or len(meta["tokens"]) != of.limits["tokens"]:
+    if sorted(set(layers)) != layers or not layers or len(meta["tokens"]) != len(meta["token_ids"]):
         raise broken_file("its graph is of other layers or tokens than it says")
     if target is None or not {"keep", "shares", "ledger", "windows"} <= set(meta):
         raise broken_file("its graph does not say what was kept")
@@ -361,11 +361,11 @@ class Recording:
                     found |= {f"{start}{n}": table for n, table in results.result(name).tables.items()}
         return found
 
-    def check(self, model: Any, k: int = 20, seed: int = 0) -> pd.DataFrame:
+    def check(self, model: Any, k: int = 20, seed: int = 0, lens: Any = None) -> pd.DataFrame:
         """Replay k random nodes with the model, as `visit.check_recording`."""
         from visit.files.recording_check import check_recording
 
-        return check_recording(self, model, k, seed)
+        return check_recording(self, model, k, seed, lens)
 
 
 def load_recording(source: str | os.PathLike[str] | bytes) -> Recording:

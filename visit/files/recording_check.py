@@ -27,7 +27,9 @@ _TIED = 0.01  # of a probability: two words that are nearer than this may change
 _SAME = ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_head", "d_mlp", "d_vocab")
 
 
-def check_recording(recording: Recording, model: Model, k: int = 20, seed: int = 0) -> pd.DataFrame:
+def check_recording(
+    recording: Recording, model: Model, k: int = 20, seed: int = 0, lens: Lens | None = None
+) -> pd.DataFrame:  # fmt: skip
     """Compute k random nodes of a recording's graphs once more with the model at hand, and compare.
 
     A row a node: `run` (0 or 1), `node`, `number` (the one that differs most: prob, norm, contribution, entropy,
@@ -35,13 +37,13 @@ def check_recording(recording: Recording, model: Model, k: int = 20, seed: int =
     `tolerance` (the ledger's, the larger of the two machines'), `holds`. A node that the model does not have here, or
     whose top word is another one by more than a rounding, does not hold. `.attrs`: `model`, `same_model` (name,
     revision and type are those of the recording), `largest` (difference), `holds` (all). Which `seed` is taken nobody
-    can know who edits a file.
+    can know who edits a file. `lens`: the one that it was read through, if any (None: the one fitted here).
     Raises `VisitError` for a model of another shape, and for a run that was edited from another pass. Source: ours.
     """
     check_positive("k", k)
     check_kind("The recording", recording, Recording, "what visit.load_recording returns")
     _check_same_shape(recording, model)
-    lens = _lens_here(recording, model)
+    lens = _same_lens(recording, model, lens)
     rows = []
     for n, run in enumerate(recording.runs):
         nodes = [node for node in run.graph.by_id.values() if node.kind != "rest" and node.layer is not None]
@@ -71,17 +73,17 @@ def _check_same_shape(recording: Recording, model: Model) -> None:
         raise VisitError("This recording is of an edited run; only runs without edits are checked. Record it anew.")
 
 
-def _lens_here(recording: Recording, model: Model) -> Lens | None:
-    """The lens fitted to the model here, where the recording was read through one."""
+def _same_lens(recording: Recording, model: Model, lens: Lens | None) -> Lens | None:
+    """The lens that a recording was read through: as given, or as fitted to the model here; None for the plain one."""
     from visit.lenses.linear import fitted_lens
 
     if recording.meta.get("lens") is None:
         return None
-    lens = fitted_lens(model)
+    lens = lens or fitted_lens(model)
     if lens is None or lens.about != recording.meta["lens"]:
         raise VisitError(
             "This recording was read through a fitted lens that is not on this machine, so its words cannot be "
-            "checked. Record it with the plain lens to have it checked everywhere."
+            "checked. Give the lens (lens=), or record with the plain one to have it checked everywhere."
         )
     return lens
 

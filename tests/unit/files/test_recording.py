@@ -280,3 +280,27 @@ def test_a_chat_message_is_recorded_as_it_was_typed():
     finally:
         model.tokenizer.chat_template = None
     assert load_recording(out.getvalue()).runs[0].message == Message("Hello", "Be brief")
+
+
+def test_a_run_through_a_fitted_lens_comes_back_with_its_words(mini, acts):
+    lens, out = visit.fit_lens(mini, tokens=600), io.BytesIO()
+    visit.save_recording(out, mini, JAPAN, lens=lens, carry_parts=True, memory=1)
+    found, run = load_recording(out.getvalue()), load_recording(out.getvalue()).runs[0]
+    live = visit.build_flow_graph(mini, acts, lens=lens, carry_parts=True)
+    assert visit.draw(found.graph, "everything") == visit.draw(live, "everything")
+    same(run.result("lens_map fitted"), visit.lens_map(mini, acts, lens=lens))
+    same(run.result("lens_map"), visit.lens_map(mini, acts))
+    assert run.result("facts").fitted and found.meta["lens"] == lens.about
+    assert found.check(mini, 10, lens=lens).attrs["holds"]
+
+
+@pytest.mark.parametrize(("prompt", "other"), [
+    (JAPAN, "The capital of the country of Japan is the city of"), ("The", "A"), (JAPAN, JAPAN),
+])  # fmt: skip
+def test_prompts_of_any_lengths_are_recorded_together(mini, prompt, other):
+    out, shares = io.BytesIO(), []
+    visit.save_recording(out, mini, prompt, other, layers=[4], memory=1, told=lambda share, what: shares.append(share))
+    found = load_recording(out.getvalue())
+    use_all(found)
+    assert [len(run.graph.meta["tokens"]) for run in found.runs] == [len(run.tokens) for run in found.runs]
+    assert shares == sorted(shares) and (shares[0], shares[-1]) == (0, 1)

@@ -222,7 +222,7 @@ LIES = {
     "a text that is none": (_at("texts", 0, value={"a": 1}), "text is no text of at most"),
     "nested deep": (_nested, "nested"),
     "a graph of layers that are not": (_at(*NODES, "meta", "layers", value=[0, 99]), "layer is no whole number"),
-    "a graph of half of its tokens": (_at(*NODES, "meta", "tokens", value=["x"]), "other layers or tokens"),
+    "a graph of half of its tokens": (_at(*NODES, "meta", "tokens", value=["x"]), "position is no whole|other layers"),
     "rows that do not add up": (lambda c, a: c["runs"][0]["results"]["memory"]["rows"].pop(), "do not add up"),
     "a word without a text": (_at("runs", 0, "words", value=[]), "has no text"),
     "a value of code": (_at("meta", "note", value={"$": "object", "of": ["os.system"]}), "unknown kind"),
