@@ -13,6 +13,7 @@ from visit.app import patching
 from visit.app.state import DEFAULT_PROMPT, DEFAULT_PROMPT_B
 from visit.causal.patching import PatchingJob
 from visit.runs.worker import WORKER
+from visit.text.numbers import ratio
 
 NAMES = {
     "prompt": "When Mary and John went to the store, John gave a drink to", "target": " Mary", "distractor": " John",
@@ -75,18 +76,17 @@ def test_every_site_is_a_map_with_a_sentence(patch, said):
     assert not app.exception and not app.error and parts(app, said) and map_of(app)
 
 
-def test_of_a_long_prompt_the_map_begins_where_the_two_differ_and_shows_so_many_tokens_at_a_time():
-    before = "Mary went to the store and John went to the city. " * 2
-    app = start(prompt=f"{before}{DEFAULT_PROMPT}", prompt_b=f"{before}{DEFAULT_PROMPT_B}")
+def test_of_a_long_prompt_the_positions_that_move_most_are_shown_and_the_rest_is_bounded():
+    longer = DEFAULT_PROMPT.replace("city", "city and the " * 12 + "city")
+    app = start(prompt=longer, prompt_b=longer.replace("Japan", "France"), edits="L1.resid_pre~from@0")
     assert not app.exception
     columns = json.loads(map_of(app))["columns"]
-    assert columns[0] == "·Japan\n← ·France" and len(columns) == 5
-    longer = f"{DEFAULT_PROMPT.replace('city', 'city and the ' * 12 + 'city')}"
-    app = start(prompt=longer, prompt_b=longer.replace("Japan", "France"))
-    assert not app.exception and len(json.loads(map_of(app))["columns"]) == patching.COLUMNS
-    (slider,) = [s for s in app.slider if s.key == "patched_first"]
-    slider.set_value(0).run()
-    assert json.loads(map_of(app))["columns"][0] == "·Japan\n← ·France"
+    assert len(columns) == patching.COLUMNS and columns[0] == "The", "the patch that is looked at stands there, too"
+    assert "·Japan\n← ·France" in columns and columns[-1] == "·of"
+    table = visit.patch(visit.load_model("visit-mini"), longer, longer.replace("Japan", "France"))
+    most = table["effect"].abs().groupby(table["pos"]).max().drop([0, table["pos"].max()]).nlargest(100)
+    assert f"20 of {len(most) + 2} positions are shown" in told(app)
+    assert f"at the others it moves by {ratio(float(most.iloc[18]))} of the way at most" in told(app)
 
 
 def test_the_quick_map_marks_what_it_measured_and_tells_nothing_else():
@@ -175,7 +175,11 @@ def test_a_large_map_is_a_run_with_its_time_said_first_and_can_be_stopped_on_its
         patch.setattr(PatchingJob, "update", stopped)
         WORKER.submit(key, make).wait(60)
     app.run()
-    assert not app.exception and "Stopped after" in told(app) and "measured; all others are estimates" in map_of(app)
+    assert (
+        not app.exception
+        and " patches; the figures are of these" in told(app)
+        and "measured; all others are estimates" in map_of(app)
+    )
     assert 0 < map_of(app).count('"m": 1') < len(make().items)
     run = WORKER.submit(key, make)
     run.wait(60)

@@ -23,12 +23,12 @@ from visit.app.measuring import UNASKED, measured
 from visit.app.prompt_sets import on_model, watched
 from visit.app.state import change, segments, session, set_opened, shown_errors, state
 from visit.app.subject import Subject
-from visit.app.widgets import READING_AID, downloads, folded, pager, plain, sentences, unfolding
+from visit.app.widgets import READING_AID, downloads, folded, plain, sentences, unfolding
 from visit.errors import VisitError
 from visit.runs.worker import WORKER
 from visit.text.glossary import explain
 from visit.text.markdown import escaped
-from visit.text.numbers import duration, percent
+from visit.text.numbers import duration, percent, ratio
 from visit.text.visible import as_word
 
 VERIFIED = 10  # of the largest estimates, that the quick map measures
@@ -113,10 +113,10 @@ def _patches(two: Sides, changed_run: Callable[[], None]) -> None:
     with said:
         sentences(patch_story(table), "patch_story", partial(_put_in, two))
     st.caption(f"{plain(scale_story(table.attrs))} Other answers: *Target*, under *More* beside the prompts.")
-    shown = _shown_columns(two, table)
+    shown, left_out = _shown_columns(two, table)
     found = patch_grid(shown, _shown_patch(two), (two.a.key, two.b.key, state().compare.patch))
     grid("patch_map", found, partial(_put_in, two))
-    for note in table.attrs["notes"]:
+    for note in [*([left_out] if left_out else []), *table.attrs["notes"]]:
         st.caption(plain(note))
     if two.align:
         st.caption(
@@ -127,21 +127,25 @@ def _patches(two: Sides, changed_run: Callable[[], None]) -> None:
             st.caption(_HOW_TO_READ)
             st.caption(explain("attribution patching"))
         downloads("patch", lambda: (table.attrs, {"patch": table}), partial(_picture, table))
-    as_table("patch_map", found)
+    as_table("patch_map", patch_grid(table))
     _patched_run(two, found, changed_run)
 
 
-def _shown_columns(two: Sides, table: Any) -> Any:
-    """The map's rows as far as they are shown: of many positions those from the first difference on, so many at a
-    time, around the patch that is looked at."""
-    positions = sorted(int(pos) for pos in table["pos"].dropna().unique())
-    if len(positions) <= COLUMNS:
-        return table
-    differ = [pos for pos in positions if pos >= table.attrs["first_difference"]]
+def _shown_columns(two: Sides, table: Any) -> tuple[Any, str]:
+    """(the map's rows as far as they are shown, which positions are left out): of many positions those that move most,
+    the last one, and that of the patch that is looked at."""
+    most = table.assign(size=table["effect"].abs()).groupby("pos")["size"].max().sort_values(ascending=False)
+    if len(most) <= COLUMNS:
+        return table, ""
     place = _shown_patch(two).rpartition("@")[2]
-    here = differ.index(int(place)) if place.isdecimal() and int(place) in differ else len(differ) - 1
-    window = pager("patched", (two.a.key, two.b.key), len(differ), here, COLUMNS)
-    return table[table["pos"].isin([differ[n] for n in window])]
+    first = [int(pos) for pos in (place, two.a.pos) if str(pos).isdecimal()]
+    kept = list(dict.fromkeys([*first, *most.index]))[:COLUMNS]
+    rest = most.drop(kept)
+    told = (
+        f"{COLUMNS} of {len(most)} positions are shown, those where a patch moves the answer most; at the others it "
+        f"moves by {ratio(float(rest.max()))} of the way at most. The table and the files have all."
+    )
+    return table[table["pos"].isin(kept)], told
 
 
 _HOW_TO_READ = (

@@ -139,6 +139,10 @@ class PatchingJob:
         largest = set(sorted(size, key=lambda cell: -size[cell])[:verify])
         self.items = [cell for cell in self.items if cell in largest]
 
+    def doing(self, done: int) -> str:
+        """Where a run of it is, in words."""
+        return f"{done:,} of {len(self.items):,} patches"
+
     @torch.no_grad()
     def update(self, items: Sequence[Cell]) -> None:
         """Patch the next places."""

@@ -36,7 +36,8 @@ def patch_grid(table: pd.DataFrame, chosen: str = "", of: Any = None) -> Grid:
     site = table.attrs["site"]
     cells = _patch_cells(table, site)
     cells["framed"] = cells["id"] == chosen
-    mark = "measured; all others are estimates" if cells["marked"].any() else ""
+    known = table["exact"].astype(bool) | (table["changed"] == 0)
+    mark = "" if known.all() else "measured; all others are estimates"
     scale = tuple((f"{'n' if v < 0 else 'p'}{round(SHADES * abs(v))}", words) for v, words in _ENDS)
     label = f"How far B’s value of {SITES[site]} moves the answer from A’s to B’s"
     if site == "heads":
