@@ -166,9 +166,13 @@ def _recorded_two(recording: Any) -> Two:
         pairing = st_pairing(two[0].key, two[1].key, "")
         token_pairs(
             pairing, (two[0].acts.tokens, two[1].acts.tokens), (_control_tokens(two[0]), _control_tokens(two[1])),
-            (two[0].pos, two[1].pos), False, lambda side, pos: None, lambda a, b: None, lambda: None,
+            (two[0].pos, two[1].pos), False, _told_recorded, _told_recorded, lambda: None,
         )  # fmt: skip
     return Two(*two, pairing, "")
+
+
+def _told_recorded(*_asked: Any) -> None:
+    session().notes = ["These two were recorded at these positions, aligned like this; another choice needs the model."]
 
 
 def _asked(more: Any, passes: list[tuple[Any, Any]]) -> list[Subject]:

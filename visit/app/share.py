@@ -91,6 +91,10 @@ def _code_menu() -> None:
     with st.popover("Code", icon=":material/code:", type="tertiary", key="code", on_change="rerun") as menu:
         if menu.open:
             page, now = session().page, state()
+            if now.recording:
+                st.markdown("**In Python, without the model**")
+                st.code(_OF_RECORDING, language="python", wrap_lines=True)
+                return
             found = recipe(page, now, Looked(**session().looked))
             assert found is not None
             st.markdown("**On the command line**")
@@ -106,6 +110,12 @@ def _code_menu() -> None:
                 )  # fmt: skip
 
 
+_OF_RECORDING = """import visit
+
+recording = visit.load_recording("run.visit")  # the file that is open here
+run = recording.runs[0]
+print(list(run.results))
+print(run.result("heads").head())"""
 _THIS_COMPUTER = (
     "This address is of this computer alone. Others reach it under its name or number in the network, with the same "
     "port: open it there, and share that."
