@@ -177,7 +177,7 @@ def open_dialog_recording() -> None:
     """A file that *Save this run* or `python -m visit record` has written, or one that is shipped."""
     from visit.files.recording import shipped_recordings
 
-    st.markdown("All numbers of a run, without its model: saved by *Save this run*, or by `python -m visit record`.")
+    st.markdown("All numbers of a run, without its model: saved by *Save run*, or by `python -m visit record`.")
     most = HOSTED_MB if is_hosted() else UPLOAD_MB
     file = st.file_uploader(f"Drop a file here: .visit, {most} MB at most", ["visit"], key="recording_file",
                             max_upload_size=most)  # fmt: skip
@@ -280,7 +280,7 @@ def save_menu(subject: Subject, other: Subject | None = None, lens: str = "") ->
     if place is None:
         return
     with place:
-        box = st.popover("Save this run", icon=":material/inventory_2:", type="tertiary", key="save_run",
+        box = st.popover("Save run", icon=":material/inventory_2:", type="tertiary", key="save_run",
                          on_change="rerun")  # fmt: skip
         if box.open:
             with box:
