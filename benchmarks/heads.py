@@ -43,13 +43,14 @@ def main() -> None:
     asked = asked_lines(model, PromptSet("twelve tokens", tuple(many)), options.how)
     expected = question_seconds(model, asked, options.nodes, options.how)
     job = HeadRun(model, asked, options.nodes, options.how)
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     for _ in steps(job):
         pass
-    seconds = time.perf_counter() - started
+    seconds, used = time.perf_counter() - started, time.process_time() - used
     count = len(asked.lines)
     print(f"{count} prompts of {TOKENS} tokens, {options.nodes} of {model.name}, {options.how}: {seconds:.1f} s")
     print(f"for 100: {100 * seconds / count:.1f} s (wanted {WANTED:.0f}); forecast {expected:.1f} s")
+    print(f"for 100, of one processor: {100 * used / count:.1f} s (what a busy machine leaves out)")
     if options.nodes == "heads" and options.how == "zero":
         started = time.perf_counter()
         for line in asked.lines[:SINGLE]:

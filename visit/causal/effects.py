@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
@@ -31,7 +32,7 @@ from visit.exact.decompose import needed, post_scale
 from visit.exact.gradients import gradients_of
 from visit.exact.influence import block_influence
 from visit.exact.question import Question, ask
-from visit.lenses.logit import lens_logits
+from visit.lenses.logit import final_norm, lens_logits
 from visit.models.attention import soft_cap
 from visit.models.model import Model
 from visit.text.node_id import NodeId
@@ -116,6 +117,26 @@ def effects(
     notes = list(dict.fromkeys(change.note for change in todo if change.note))
     about = {**question.meta, "how": how, "at": at, "before": before, "notes": notes}
     return drawn_table(table, "effects" if isinstance(nodes, str) and nodes == "heads" else "", about)
+
+
+@torch.no_grad()
+def answer_effects(
+    question: Question, names: Sequence[str], how: EffectHow, source: Any
+) -> tuple[Float[np.ndarray, "number part"], dict[str, Any]]:
+    """Contribution, influence and change of the answer alone for each part, and `before`: as `effects` at "last" says.
+
+    The answer is target − distractor, or the target's centred logit. Of each changed run it takes one product, not one
+    for every word: what a question over a set asks of a hundred prompts.
+    """
+    model, t = question.model, question.pos
+    todo = written_changes(question, names, how, "last", source)
+    states = changed_states(model, question.acts, todo, t, t)
+    base = next(logits for _, logits in lens_logits(model, states[:1]))
+    before = {name: column[0].item() for name, column in _answers(question, base, base).items() if name != "kl_bits"}
+    answers = final_norm(model, states).cpu().double() @ question.word.cpu().double()  # small changes of large sums
+    direct = _added(question, todo)
+    change = (answers[1:] - answers[0]).numpy()
+    return np.stack([direct["contribution"], direct["influence"], change]), before
 
 
 # ---- which parts, and what stands in their place ---------------------------------------------------------------------

@@ -2,9 +2,9 @@
 
 1. Every line becomes a `Line`: token ids, position, target and distractor; what cannot be asked is noted with its line
    (`asked_lines`).
-2. Each line gets its map of effects (`visit.effects`, at its looked-at position): contribution and influence of each
-   part, and what the answer is without it. For neurons a first round over all lines finds the 100 of the model with the
-   largest mean influence, and a second one measures these.
+2. Each line gets its map of effects (as `visit.effects` at its looked-at position, of the answer alone): contribution
+   and influence of each part, and what the answer is without it. For neurons a first round over all lines finds the
+   100 of the model with the largest mean influence, and a second one measures these.
 3. Kept are moments (`visit.runs.moments`), whose parts merge to the whole, and of heads where they look and what they
    read there; a line is never needed again.
 4. The table has the means with their bands, and of heads a role by measured criteria.
@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 from visit.activations.forward import capture
 from visit.activations.record import Activations
 from visit.cache import Arrays
-from visit.causal.effects import TOP_NEURONS, EffectHow, effects
+from visit.causal.effects import TOP_NEURONS, EffectHow, answer_effects
 from visit.causal.roles import ranks_both_ways
 from visit.causal.thresholds import ADDS, ATTENDS, COSTS, READS
 from visit.errors import VisitError, check_choice
@@ -44,7 +44,7 @@ from visit.text.node_id import NodeId
 
 SetParts = Literal["heads", "neurons", "layers"]
 SET_MEASURES = ("contribution", "influence", "effect")
-HEAD_RUN = "heads 1"
+HEAD_RUN = "heads 2"
 FEWEST_MEAN = 5  # prompts that a mean of one position takes (`visit.activations.means`)
 SHOWN_LINES = 8  # that a note names
 
@@ -281,18 +281,15 @@ class HeadRun:
         model = self.model
         acts = capture(model, line.ids)
         source = {"zero": None, "mean": self._prompts, "from": line.partner}[self.how]
-        names = set_parts(model, self.sums)
-        table = effects(model, acts, names, line.pos, line.target, line.distractor, self.how, "last", source)
-        column = "d_difference" if self.sums.answer == "difference" else "d_logit"
-        numbers = table[["contribution", "influence", column]].to_numpy(float).T
-        before = table.attrs["before"]
+        question = ask(model, acts, line.pos, line.target, line.distractor)
+        numbers, before = answer_effects(question, set_parts(model, self.sums), self.how, source)
         own = [before[self.sums.answer], before["prob"], float(before["rank"] == 1), numbers[0].sum()]
         none = no_lines(model, self.kind, self.sums.answer)
         if not (np.isfinite(numbers).all() and np.isfinite(own).all()):
             return replace(none, broken=(line.row.line,))
         looks = none.looks
         if self.kind == "heads":
-            looks = head_looks(model, acts, line.pos, (table.attrs["target"]["id"], line.distractor))
+            looks = head_looks(model, acts, line.pos, (question.target, line.distractor))
         moments = {"parts": moments_of([numbers]), "answer": moments_of([own])}
         return replace(none, moments=moments, looks=looks, chosen=self.sums.chosen)
 
