@@ -14,6 +14,7 @@ import pandas as pd
 from visit.figures.grids import SHADES, Grid
 from visit.figures.heads import layers_and_heads
 from visit.figures.maps import HUE, INK, ROW, heat_map
+from visit.narrate.paths import SMALL_PATH
 from visit.text.node_id import part_name
 from visit.text.numbers import band, number, signed
 
@@ -26,7 +27,7 @@ def paths_grid(table: pd.DataFrame, receiver: str, title: str, chosen: str = "",
     """The effects of all senders on one receiver; a click gives the sender's id. `table`: `visit.paths`."""
     rows = table[table["receiver"] == receiver].reset_index(drop=True)
     effect, one = rows["effect"].astype(float), bool(rows["low"].isna().all())
-    top = max(float(effect.abs().max()), 1e-12)
+    top = max(float(effect.abs().max()), SMALL_PATH)  # nothing must not look like much
     sure_of = (rows["low"] > 0) | (rows["high"] < 0) | rows["low"].isna()
     full = (effect.abs() / top).clip(0, 1) ** 0.5  # one outlier must not make all others white
     numbers = [f"{v:+.2f}".replace("-", "−") if abs(v) >= 0.005 else "" for v in effect]

@@ -34,14 +34,15 @@ def path_pieces(table: pd.DataFrame, receiver: str | None = None) -> Sentence:
     first = (part_name(largest["sender"]), largest["sender"])
     if abs(largest["effect"]) < SMALL_PATH:
         lead = f"No head reaches the answer {through}: the largest of {len(rows):,} is "
-        return [(lead, None), first, (f", {effect_with_band(largest)} {over}.", None)]
+        return [(lead, None), first, (f", {signed(largest['effect'])} {over}.", None)]
     found: Sentence = [first, (f" reaches the answer {through}: {effect_with_band(largest)} {over}", None)]
     named = [row for row in rows[1:NAMED_SENDERS] if abs(row["effect"]) >= SMALL_PATH]
     for n, row in enumerate(named):
         found += [(", " if n else "; then ", None), (part_name(row["sender"]), row["sender"])]
         found.append((f" {effect_with_band(row)}", None))
     left = rows[1 + len(named) :]
-    rest = f"; the other {len(left):,} heads stay within ±{short(abs(left[0]['effect']))}" if left else ""
+    others = "the other head stays" if len(left) == 1 else f"the other {len(left):,} heads stay"
+    rest = f"; {others} within ±{short(abs(left[0]['effect']))}" if left else ""
     return [*found, (f"{rest}.", None)]
 
 
