@@ -37,7 +37,7 @@ _GRAPH_PX, _ABOVE_PX, _ROW_PX, _BELOW_PX = (
     70,
 )  # px of a frame: a graph; a map's title and names, a row, what lies below
 
-_AROUND_TRACE_PX = 520  # px of the title, the tokens, the scale and what the maps are of
+_AROUND_TRACE_PX = 300  # px of the title, the tokens, the scale and what the maps are of
 
 
 def view_of(kind: str, result: Any) -> str:
