@@ -129,7 +129,7 @@ def _seconds(model: Model, acts: Activations, t: int, count: int) -> tuple[float
     layer, runs = model.n_layers // 2, max(1, COST_TOKENS // count)
     x = needed(acts, "resid_pre")[layer, t + 1 - count : t + 1].to(model.wide).expand(runs, -1, -1).contiguous()
     block = _shorter_of_two(lambda: run_block(model, acts, layer, x, t + 1 - count, lambda _seam, value: value))
-    states = x[:, -1].expand(8, -1) if len(x) < 8 else x[:8, -1]
+    states = x[:1, -1].expand(8, -1)
     return block / (runs * count), _shorter_of_two(lambda: list(lens_logits(model, states))) / len(states)
 
 

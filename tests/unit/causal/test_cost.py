@@ -59,3 +59,12 @@ def test_the_seconds_of_patches_are_those_of_blocks_from_their_own_and_from_wher
     )  # fmt: skip
     assert patching_seconds(job) == sum(works)
     assert patching_seconds(job, 2) == 3 * layers * len(PROMPT) + sum(sorted(works)[-2:])
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 9, 15, 33, 60])
+def test_prompts_of_any_length_have_a_forecast(tokens):
+    """A block is timed on about 64 tokens: many short runs, some, or one."""
+    model = models.small("llama", torch.float32)
+    acts = capture(model, (PROMPT * 9)[:tokens])
+    for at in ("last", "all"):
+        assert effects_cost(model, acts, "heads", at).seconds > 0
