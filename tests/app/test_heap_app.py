@@ -67,3 +67,37 @@ def test_threads_of_a_started_server_share_their_heaps(tmp_path: Path) -> None:
     out = tmp_path / "heaps.xml"
     subprocess.run([sys.executable, "-c", ARENAS.replace("OUT", str(out))], cwd=ROOT, check=True, timeout=120)
     assert out.read_text().count("<heap nr=") <= 8
+
+
+BUFFERS = """
+import threading
+from pathlib import Path
+import psutil
+from streamlit.testing.v1 import AppTest
+
+assert not AppTest.from_file("streamlit_app.py", default_timeout=60).run().exception
+import torch
+
+left, right, over = torch.ones(240, 576), torch.ones(20_000, 576), threading.Event()
+product = left @ right.T
+
+def multiply(done):
+    torch.mm(left, right.T, out=product)
+    done.set()
+    over.wait()
+
+before = psutil.Process().memory_info().rss
+for _ in range(12):
+    done = threading.Event()
+    threading.Thread(target=multiply, args=(done,), daemon=True).start()
+    done.wait()
+Path("OUT").write_text(str((psutil.Process().memory_info().rss - before) / 12))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measured on Linux")
+def test_a_visitor_who_waits_keeps_no_buffers_of_products(tmp_path: Path) -> None:
+    """MKL keeps 10 MB for every thread that has multiplied and lives on, unless it is told before its first product."""
+    out = tmp_path / "bytes"
+    subprocess.run([sys.executable, "-c", BUFFERS.replace("OUT", str(out))], cwd=ROOT, check=True, timeout=120)
+    assert float(out.read_text()) < 3e6
