@@ -304,3 +304,10 @@ def test_prompts_of_any_lengths_are_recorded_together(mini, prompt, other):
     use_all(found)
     assert [len(run.graph.meta["tokens"]) for run in found.runs] == [len(run.tokens) for run in found.runs]
     assert shares == sorted(shares) and (shares[0], shares[-1]) == (0, 1)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+def test_a_recording_is_checked_with_a_model_of_another_type(recording, dtype):
+    """As between a GPU and a laptop: what differs by no more than the coarser of both rounds holds, and it is said."""
+    found = recording.check(visit.load_model("visit-mini", dtype=dtype), 60)
+    assert found.attrs["holds"] and not found.attrs["same_model"], found[~found["holds"]]
