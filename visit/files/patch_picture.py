@@ -9,7 +9,9 @@ from visit.figures.patching import SITES, patch_chart
 from visit.files.chart_file import chart_file
 from visit.models.catalog import title
 from visit.narrate.patching import scale_story
-from visit.text.visible import visible
+from visit.text.visible import fit, visible
+
+TITLE_PX = 480  # of each prompt above a map: a long one must not make the picture wide
 
 
 def patch_file(table: pd.DataFrame, kind: str) -> bytes:
@@ -21,7 +23,8 @@ def patch_file(table: pd.DataFrame, kind: str) -> bytes:
     if (about["site"], about["at"]) == ("heads", "each"):
         raise VisitError('Heads at each position have three axes: a picture needs at="last" or at="all"; got "each".')
     lines = [
-        f"{visible(about['prompt'])}  ←  {visible(about['prompt_b'])}",
+        f"A: {fit(visible(about['prompt']), TITLE_PX)}",
+        f"B: {fit(visible(about['prompt_b']), TITLE_PX)}",
         f"B’s value of {SITES[about['site']]} into A, in {visible(title(about['model']))}: how far the answer moves",
         scale_story(about),
     ]

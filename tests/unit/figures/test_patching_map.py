@@ -7,9 +7,11 @@ import re
 import pandas as pd
 import pytest
 
+from visit.errors import VisitError
 from visit.figures.grids import SHADES, grid_data, grid_svg, grid_table
 from visit.figures.patching import patch_chart, patch_grid
 from visit.files.chart_file import chart_file
+from visit.files.patch_picture import patch_file
 
 TOKENS = [("The", "The"), (" Japan", " France"), (" not", None), (" is", " is")]
 EFFECTS = [[0.0, 1.0, None, 0.0], [0.0, 0.97, None, -0.21], [0.0, 0.02, None, 1.05]]  # layer, pos
@@ -121,3 +123,20 @@ def test_it_is_a_drawing_a_picture_and_a_page(table):
     assert b"currentColor" not in made["svg"]
     words = made["svg"].decode()
     assert "0.84" in words if table.attrs["site"] == "heads" else ("·Japan" in words and "← ·France" in words)
+
+
+def test_a_long_prompt_makes_no_wide_picture():
+    table = sums()
+    words = {"token": " x", "id": 0}
+    about = {"m_a": -2.0, "m_b": 2.0, "target": words, "distractor": words, "model": "visit-mini"}
+    table.attrs |= {**about, "prompt": "A very long text " * 60, "prompt_b": "Another <b>"}
+    drawn = patch_file(table, "svg").decode()
+    assert float(drawn.split('width="')[1].split('"')[0]) < 700
+    assert "Another &lt;b&gt;" in drawn and "In A" in drawn
+
+
+def test_heads_at_each_position_are_no_map():
+    table = of_heads(None)
+    table.attrs["at"] = "each"
+    with pytest.raises(VisitError, match="three axes"):
+        patch_file(table, "svg")
