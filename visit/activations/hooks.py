@@ -7,7 +7,7 @@ transformers. One rule serves every family: `z` is the input of W_O, `neurons` t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -34,7 +34,7 @@ class Recorder:
         # logits that nobody asked for are not computed: they are the largest part of all. Without a final norm the last
         # state is read, and edited, where the unembedding gets it
         whole = "logits" in self.parts or model.ln_final is None
-        with torch.no_grad():
+        with torch.no_grad(), nullcontext() if whole else _nothing_unembedded(model):
             logits = model.hf(ids, use_cache=False, logits_to_keep=0 if whole else 1).logits
         if "logits" in self.parts:
             self.buffers["logits"] = self._at_kept(logits.to(model.device))
@@ -168,6 +168,16 @@ class Recorder:
             if same is not None:
                 found["ln2_out"] = same
         return {name: part for name, part in found.items() if name in self.wanted}
+
+
+@contextmanager
+def _nothing_unembedded(model: Model) -> Iterator[None]:
+    """The unembedding gets no position: of a short pass it is the largest product, also for the last one alone."""
+    handle = model.unembedding.register_forward_pre_hook(lambda _module, args: (args[0][..., :0, :], *args[1:]))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @contextmanager
