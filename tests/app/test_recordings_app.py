@@ -87,7 +87,9 @@ def test_every_page_works_from_a_recording_where_there_is_no_torch(files):
         assert not wrong, (name, page, wrong)
         assert height, (name, page, "a blank page")
         assert page not in DRAWN or DRAWN[page] in drawn, (name, page, drawn)
-        if (name, page) in (("one", "compare"), ("one", "study"), ("two", "study"), ("two", "whatif")):
+        if (name, page) == ("one", "compare"):
+            assert any("holds one prompt" in text for text in told)
+        if (name, page) in (("one", "study"), ("two", "study"), ("two", "whatif")):
             assert any("Not recorded" in text for text in told), (name, page)
         if (name, page) == ("two", "compare"):
             assert drawn.count("visit_flow") == 2 and "visit_story" in drawn
@@ -206,3 +208,16 @@ def test_a_recording_is_checked_with_the_model_that_is_at_hand(files):
         app.run()
     assert not app.exception and not app.error
     assert re.search(r"The \d+ nodes are the model's", app.success[0].value)
+
+
+def test_two_recordings_stand_beside_each_other_and_a_sentence_says_why(files):
+    one = open_recording(files["one"].read_bytes())
+    app = start("compare", recording=one, recording_b="opening")
+    assert not app.exception and not app.error and "Two recordings of visit" in said(app)
+    assert len([c for c in app.get("bidi_component") if c.proto.component_name == "visit_flow"]) == 2
+    app = start("compare", recording=one, recording_b="opening-smollm2")
+    assert not app.exception and not app.error
+    assert "recordings of two models" in said(app) and "nothing is subtracted" in said(app)
+    assert len([c for c in app.get("bidi_component") if c.proto.component_name == "visit_flow"]) == 2
+    app.button(key="recording_b_close").click().run()
+    assert "holds one prompt" in said(app) and "recording_b" not in app.query_params

@@ -128,10 +128,15 @@ class Two:
 # ---- the two prompts -------------------------------------------------------------------------------------------------
 
 
-def two_prompts() -> Two:
-    """Both prompts, pairs to try and what is rarely needed, folded; then the aligned tokens."""
+def two_prompts() -> Two | None:
+    """Both prompts, pairs to try and what is rarely needed, folded; then the aligned tokens.
+
+    None where two recordings are laid beside each other, or one waits for another (visit.app.two_recordings).
+    """
     show_notes()
     if (recording := opened_recording()) is not None:
+        if len(recording.runs) == 1 or state().compare.recording_b:
+            return None
         return _recorded_two(recording)
     enter_runs()
     with named_part("prompts"):
@@ -155,7 +160,7 @@ def two_prompts() -> Two:
 
 
 def _recorded_two(recording: Any) -> Two:
-    """Both prompts of a recording, aligned as they were. Raises `NotRecorded` where it holds one."""
+    """Both prompts of a recording, aligned as they were."""
     recorded_line(recording)
     two = recorded_subject("a"), recorded_subject("b")
     with named_part("prompts"):

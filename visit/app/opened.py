@@ -178,17 +178,9 @@ def open_dialog_recording() -> None:
     from visit.files.recording import shipped_recordings
 
     st.markdown("All numbers of a run, without its model: saved by *Save run*, or by `python -m visit record`.")
-    most = HOSTED_MB if is_hosted() else UPLOAD_MB
-    file = st.file_uploader(f"Drop a file here: .visit, {most} MB at most", ["visit"], key="recording_file",
-                            max_upload_size=most)  # fmt: skip
-    if file is not None:
-        try:
-            name = open_recording(file.getvalue())
-        except VisitError as problem:
-            st.error(f"{plain(visible(file.name[:80]))}: {escaped(str(problem))}", icon=":material/error:")
-        else:
-            _opened_here(name)
-            st.rerun()
+    if (name := upload_recording("recording_file")) is not None:
+        _opened_here(name)
+        st.rerun()
     if shipped := shipped_recordings():
         st.caption("Or one that comes with VISIT:")
         for asked, path in shipped.items():
@@ -197,6 +189,19 @@ def open_dialog_recording() -> None:
                          type="tertiary"):  # fmt: skip
                 _opened_here(path.stem)
                 st.rerun()
+
+
+def upload_recording(key: str) -> str | None:
+    """The name of a recording that is dropped here; what is wrong with a file is said."""
+    most = HOSTED_MB if is_hosted() else UPLOAD_MB
+    file = st.file_uploader(f"Drop a file here: .visit, {most} MB at most", ["visit"], key=key, max_upload_size=most)
+    if file is None:
+        return None
+    try:
+        return open_recording(file.getvalue())
+    except VisitError as problem:
+        st.error(f"{plain(visible(file.name[:80]))}: {escaped(str(problem))}", icon=":material/error:")
+        return None
 
 
 def _opened_here(name: str) -> None:

@@ -39,6 +39,7 @@ DEFAULT_PROMPT_B = "The capital of France is the city of"
 _NODE_ID = r"(L\d{1,4}(-\d{1,4})?(\.[a-z_]{1,20}\d{0,6}){1,2}(\.rest|\.gate|\.up)?b?|ln_final|logits)"
 _CHANGE = r"(zero|mean|from|(scale|add)-?\d{1,3}(\.\d{1,3})?)@(all|-?\d{1,6})"  # how, and at which position
 _PART_NAME = r"[a-z][a-z0-9_-]{0,29}"  # of a page, opened by choice
+_RECORDING = r"[a-z0-9][a-z0-9-]{0,39}"  # that is shipped, or the first letters of a file's sum
 _RANGES = r"\d{1,4}(-\d{1,4})?(\s*,\s*\d{1,4}(-\d{1,4})?)*"
 
 
@@ -235,6 +236,7 @@ class Compare:
 
     prompt_b: PromptText = control("", forgets=("pos_b", "target_b", "distractor_b", *LOOKED_AT))
     model_b: Annotated[str, _other_model] = control("", forgets=("pos_b", "layers", *LOOKED_AT))
+    recording_b: Annotated[str, _of_form(_RECORDING, "it is no name of a recording")] = ""  # beside the open one
     pos_b: Position = -1
     target_b: str = ""
     distractor_b: str = ""
@@ -415,7 +417,7 @@ class State:
     prompt: PromptText = control(DEFAULT_PROMPT, forgets=("pos", "target", "distractor", *LOOKED_AT))
     chat: bool = control(False, forgets=("pos", "pos_b", *LOOKED_AT))
     system: PromptText = control("", forgets=("pos", "pos_b", *LOOKED_AT))
-    recording: Annotated[str, _of_form(r"[a-z0-9][a-z0-9-]{0,39}", "it is no name of a recording")] = control(
+    recording: Annotated[str, _of_form(_RECORDING, "it is no name of a recording")] = control(
         "", forgets=("pos", "target", "distractor", "layers", "edits", *LOOKED_AT)
     )  # in place of a model
     pos: Position = -1
