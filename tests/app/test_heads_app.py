@@ -105,7 +105,7 @@ def test_a_second_set_lies_beside_and_what_differs_is_listed():
     assert not app.exception and label(app, "Measure") == ["Measure"]
     app = measured(app, "names")
     assert not app.exception and not app.error and "What differs" in text(app)
-    assert any("effect_low" in d.value for d in app.dataframe)
+    assert len([d for d in app.dataframe if "contribution_band" in d.value]) == 2  # of the set, and of the difference
 
 
 SEVERAL = "prompt,target,distractor\nThe capital of Japan is, Tokyoooo, Paris\nThe capital of France is, Paris, Rome\n"

@@ -139,6 +139,8 @@ def test_heads_over_a_set_as_command_and_as_code():
     table = next(iter(told(found.command).values()))
     same(heads, table, ["contribution", "effect"])
     assert not shown("heads", {"heads_set": "own"}).steps
+    kept = shown("heads", {"heads_set": "facts", "lines": "16", "answered": "1", "asks": "layers"})
+    assert not kept.command and kept.missing and ran(kept)["heads"].attrs["before"]["top"] == 1
 
 
 def test_the_opened_patch_is_a_step_of_two_prompts():

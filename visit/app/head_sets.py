@@ -227,15 +227,8 @@ def _set_table(table: pd.DataFrame) -> None:
     """Every part, the largest effect first; a click on a heading sorts."""
     order = table.reindex(table["effect"].abs().sort_values(ascending=False, kind="stable").index)
     chosen = on_row("set_table", order["node"].tolist(), _select)
-    shown = order.assign(name=[part_name(node) for node in order["node"]])
-    names = ["name", *(["role"] if "role" in table else [])]
+    shown, names, config = _with_band_columns(order)
     column = st.column_config.NumberColumn
-    config: dict[str, Any] = {"name": "Part"}
-    for name, label in (("effect", "Effect"), ("contribution", "Adds directly"), ("influence", "Influence")):
-        names += [name, f"{name}_band"]
-        ends = zip(shown[f"{name}_low"], shown[f"{name}_high"], strict=True)
-        shown[f"{name}_band"] = ["" if a != a else f"{a:+.2f} … {b:+.2f}" for a, b in ends]
-        config |= {name: column(label, format="%+.3f", help=explain(name)), f"{name}_band": "95 % band"}
     if "role" in table:
         names += ["attends_target", "attends_distractor", "copies", "suppresses"]
         shown[["copies", "suppresses"]] *= 100
@@ -246,9 +239,23 @@ def _set_table(table: pd.DataFrame) -> None:
             "suppresses": column("… its negative", format="%.0f %%"),
             "role": st.column_config.TextColumn("Role", width=120),
         }  # fmt: skip
+        names.insert(1, "role")
     shown = shown[names]
     shown.attrs = {}
     st.dataframe(shown, hide_index=True, height=380, placeholder="–", column_config=config, **chosen)
+
+
+def _with_band_columns(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str], dict[str, Any]]:
+    """(the table with a name and each band as one cell, the columns that are shown, what they are called)."""
+    shown = table.assign(name=[part_name(node) for node in table["node"]])
+    names, config = ["name"], {"name": "Part"}
+    for name, label in (("effect", "Effect"), ("contribution", "Adds directly"), ("influence", "Influence")):
+        names += [name, f"{name}_band"]
+        ends = zip(shown[f"{name}_low"], shown[f"{name}_high"], strict=True)
+        shown[f"{name}_band"] = ["" if a != a else f"{a:+.2f} … {b:+.2f}" for a, b in ends]
+        number: Any = st.column_config.NumberColumn(label, format="%+.3f", help=explain(name))
+        config |= {name: number, f"{name}_band": "95 % band"}
+    return shown, names, config
 
 
 # ---- one part --------------------------------------------------------------------------------------------------------
@@ -339,6 +346,6 @@ def _differences(one: SetQuestion, other: SetQuestion, named: list[str]) -> None
     assert one.sums is not None and other.sums is not None
     table = set_difference(one.model, one.sums, other.sums)
     st.markdown(f"**What differs**: {named[1]} minus {named[0]}; the largest difference that is sure first.")
-    shown = table.assign(name=[part_name(n) for n in table["node"]])
-    st.dataframe(shown.drop(columns=["node", "layer"]).set_index("name"), height=380, placeholder="–")
+    shown, names, config = _with_band_columns(table)
+    st.dataframe(shown[names], hide_index=True, height=380, placeholder="–", column_config=config)
     downloads("heads-difference", lambda: ({"a": one.table.attrs, "b": other.table.attrs}, {"difference": table}))

@@ -352,14 +352,21 @@ def _heads_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
                   first_token=asked.first_token)  # fmt: skip
     command = _command("heads", *_of_model(now, looked), ("prompts", asked.heads_set), ("limit", few or ""),
                        *((name.replace("_", "-"), value) for name, value in own.items()))  # fmt: skip
-    prompts = f"prompts = named_prompts({asked.heads_set!r}, model.name)" + (f".spread({few})" if few else "")
-    return command, [
+    lines = [
+        "from visit.runs.prompts import named_prompts",
+        f"prompts = named_prompts({asked.heads_set!r}, model.name)",
+    ]
+    if now.answered:
+        lines += ["from visit.runs.answers import answered", "prompts = answered(model, prompts).kept"]
+        few = 0 if asked.lines == "all" else int(asked.lines)
+    lines += [f"prompts = prompts.spread({few})"] if few else []
+    missing = "The command line asks all prompts of a set; here it is those that are answered correctly."
+    return ("" if now.answered else command), [
         _load_step(now, looked),
-        Lines("The prompts, with targets, distractors and partners.",
-              ("from visit.runs.prompts import named_prompts", prompts)),
+        Lines("The prompts, with targets, distractors and partners.", tuple(lines)),
         Lines("Every part: what it adds, what its influence foresees, what is lost without it, with 95 % bands.",
               (f"heads = {_call('visit.head_question', 'model', 'prompts', **_reprs(own))}",), ("heads",)),
-    ], ""  # fmt: skip
+    ], missing if now.answered else ""  # fmt: skip
 
 
 def _patch_step(now: State) -> Lines:
