@@ -23,7 +23,9 @@ def prompts(tmp_path):
 
 
 @pytest.fixture
-def command(capsys, prompts):
+def command(capsys, prompts, tmp_path, monkeypatch):
+    monkeypatch.setenv("VISIT_CACHE", str(tmp_path))
+
     def run(*arguments):
         status = main(["paths", "--prompts", str(prompts), *arguments])
         out = capsys.readouterr()
@@ -65,6 +67,26 @@ def test_the_cost_is_said_without_doing_it(command, monkeypatch):
     monkeypatch.setattr("visit.causal.path_patching.line_effects", lambda *_: pytest.fail("it was done"))
     status, out, _ = command("--cost")
     assert status == 0 and out.startswith("2 prompts: about 1 s")
+
+
+def test_a_stopped_run_goes_on_from_the_last_prompt_that_was_done(command, monkeypatch):
+    from visit.causal import path_patching
+
+    whole, real, done = command("--json")[1], path_patching.line_effects, []
+
+    def once(*asked):
+        if done:
+            raise KeyboardInterrupt
+        done.append(1)
+        return real(*asked)
+
+    monkeypatch.setattr(path_patching, "line_effects", once)
+    status, _, err = command("--json", "--receivers", "L3.head1")
+    assert status == 130 and "goes on from the last prompt" in err
+    done.clear()  # one more is left
+    status, out, _ = command("--json", "--receivers", "L3.head1")
+    assert status == 0 and json.loads(out)["meta"]["prompts"] == 2
+    assert command("--json")[1] == whole  # of what is done nothing is run again
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import signal
+from contextlib import closing
 from functools import partial
 from typing import Any
 
 from visit.cli.options import TABLES, check_out, drew, model_options, out_options, wrote
+from visit.cli.telling import Teller, stoppable, told
 
 PATH_FILES = (*TABLES, ".html", ".svg", ".png")
 PATHS_PRINTED, PATHS_EACH = 12, 3  # senders listed of the first receiver, and of each of the others
@@ -49,7 +51,6 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Give one head at a time its value from a partner prompt, hold all other heads, and see what it says to whom."""
     from visit.causal.path_lines import path_lines, receivers_of
-    from visit.causal.path_patching import paths
     from visit.files.path_picture import path_picture
     from visit.files.tables import to_text
     from visit.models.load import load_model
@@ -70,11 +71,12 @@ def run(options: argparse.Namespace) -> int:
         print(f"{len(lines):,} prompts: about {duration(paths_seconds(model, lines, to))}.")
         return 0
 
-    def progress(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            print(f"\r{done} of {total} prompts", end="\n" if done == total else "", file=sys.stderr)
-
-    table = paths(model, options.prompts, options.abc, receivers, options.kind, sender, receiver, progress)
+    with told() as teller, stoppable() as signals:
+        try:
+            table = _run_paths(options, model, receivers, (sender, receiver), teller)
+        except KeyboardInterrupt:
+            teller.end(f"stopped at: {teller.text}. The same command goes on from the last prompt that was done.")
+            return 128 + (signals[0] if signals else signal.SIGINT)
     if drew(options, partial(path_picture, table)) or wrote(options, table.attrs, {"paths": table}):
         return 0
     for note in table.attrs["notes"]:
@@ -87,6 +89,28 @@ def run(options: argparse.Namespace) -> int:
         columns = ["sender", "effect", "low", "high"] + ["direct"] * (receiver == "logits")
         print(f"\n{path_story(table, receiver)}\n\n{to_text(order, columns)}")
     return 0
+
+
+def _run_paths(
+    options: argparse.Namespace, model: Any, names: list[str], places: tuple[int | str, int | str], teller: Teller
+) -> Any:
+    """The table of `visit.paths`; the file that the app writes, too, holds what an earlier run has done."""
+    from visit.cache import cache_folder
+    from visit.causal.path_lines import path_lines, receivers_of
+    from visit.causal.path_patching import path_job, path_key
+    from visit.runs.job import RunFile, drive
+
+    to = receivers_of(model, names, options.kind)
+    lines, notes = path_lines(model, options.prompts, options.abc, to, *places)
+    file = RunFile(cache_folder() / "runs", path_key(model, lines, to, options.kind))
+    with closing(drive(partial(path_job, model, lines, to, options.kind), file)) as going:
+        job, _ = next(going)
+        for _, now in going:
+            teller.say(f"{now.done:,} of {now.total:,} prompts")
+    table = job.snapshot()
+    sender, receiver = places
+    table.attrs |= {"sender_pos": sender, "receiver_pos": receiver, "notes": [str(note) for note in notes]}
+    return table
 
 
 def _given_place(given: str) -> int | str:
