@@ -4,7 +4,7 @@ from visit import app as ui
 from visit.app import every_part, guide_steps, whatif
 
 ui.ensure_entrypoint("pages/whatif.py")
-ui.heading("What if", "What would the model say without this head, this neuron, this word? Measured, not read.")
+ui.heading("What if", "What would the model say without this head, this word? Measured, not read.")
 subject = ui.prompt_bar(guide_steps.on_whatif)
 if ui.shows("changes"):
     with ui.part("changes"):
