@@ -60,7 +60,7 @@ def test_nothing_is_measured_before_it_is_opened(monkeypatch):
 def test_a_small_model_is_measured_whole_and_its_course_is_told():
     app = start()
     assert not app.exception and not app.error
-    assert parts(app, "carries the whole answer up to block") and '"mark": ""' in map_of(app)
+    assert parts(app, "nearly the whole answer up to block") and '"mark": ""' in map_of(app)
     assert "In A “·Tokyo” leads “·Paris” by" in told(app) and "Positions 0 to 2 hold the same" in told(app)
     table = visit.patch(visit.load_model("visit-mini"), DEFAULT_PROMPT, DEFAULT_PROMPT_B)
     measured = table[(table["layer"] == 4) & (table["pos"] == 3)].iloc[0]
@@ -93,7 +93,7 @@ def test_the_quick_map_marks_what_it_measured_and_tells_nothing_else():
     app = start(patching="quick")
     assert not app.exception and not app.error
     assert "measured; all others are estimates" in map_of(app) and map_of(app).count('"m": 1') == 10
-    assert parts(app, "Of the 10 measured") and not parts(app, "carries the whole answer")
+    assert parts(app, "Of the 10 measured") and not parts(app, "carries nearly the whole answer")
 
 
 def test_a_patch_in_the_address_is_framed_run_and_drawn():
@@ -115,7 +115,7 @@ def test_the_patch_can_be_looked_at_on_what_if_and_the_map_is_one_click_back():
     app = start("whatif", edits="L2.resid_pre~from@3", opened="patch")
     assert not app.exception and "L2 stream in" in told(app)
     app.button(key="edits_patch").click().run()
-    assert not app.exception and parts(app, "carries the whole answer") and map_of(app).count('"f": 1') == 1
+    assert not app.exception and parts(app, "carries nearly the whole answer") and map_of(app).count('"f": 1') == 1
 
 
 def test_two_answers_that_are_one_word_can_be_told_apart():
@@ -155,7 +155,7 @@ def test_a_map_that_takes_little_begins_by_itself_behind_all_other_runs(asked):
     assert run.background
     run.wait(60)
     app.run()
-    assert not app.exception and parts(app, "carries the whole answer up to block") and '"mark": ""' in map_of(app)
+    assert not app.exception and parts(app, "nearly the whole answer up to block") and '"mark": ""' in map_of(app)
 
 
 def test_a_large_map_is_a_run_with_its_time_said_first_and_can_be_stopped_on_its_way(monkeypatch, asked):
@@ -184,6 +184,6 @@ def test_a_large_map_is_a_run_with_its_time_said_first_and_can_be_stopped_on_its
     run = WORKER.submit(key, make)
     run.wait(60)
     app.run()
-    assert not app.exception and parts(app, "carries the whole answer up to block") and '"mark": ""' in map_of(app)
+    assert not app.exception and parts(app, "nearly the whole answer up to block") and '"mark": ""' in map_of(app)
     whole = visit.patch(visit.load_model("visit-mini"), "The capital of Kenya is the city of", DEFAULT_PROMPT_B)
     assert run.result["effect"].tolist() == pytest.approx(whole["effect"].tolist(), abs=1e-5)

@@ -13,7 +13,7 @@ from visit.app.state import DEFAULT_PROMPT_B
 @pytest.fixture(scope="module")
 def page(page):
     page.goto(f"{page.address}/compare?opened=patch&prompt_b={DEFAULT_PROMPT_B}")
-    page.get_by_text("carries the whole answer").wait_for(timeout=120_000)  # all is measured, at once or in a run
+    page.get_by_text("nearly the whole answer").wait_for(timeout=120_000)  # all is measured, at once or in a run
     idle(page)
     return page
 

@@ -38,7 +38,10 @@ def test_it_says_who_reaches_the_answer_and_lists_the_largest(command):
     status, out, err = command()
     assert status == 0 and err == ""
     assert "left out: line 4: no partner" in out
-    assert " reaches the answer past all other heads: " in out and "on average over 2 prompts" in out
+    assert (
+        " the answer past all other heads: with its partner’s value there the answer changes by " in out
+        and "on average over 2 prompts" in out
+    )
     assert "direct" in out
 
 

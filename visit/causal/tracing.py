@@ -207,7 +207,7 @@ class TraceJob:
         )
 
     def _ledger(self) -> dict[str, Any]:
-        allowed = tolerance(self.question.model, 2)
+        allowed = tolerance(self.question.model, 9)  # attention is computed again
         checks = [
             {"name": name, "max_rel_error": error, "tolerance": allowed, "holds": bool(error <= allowed)}
             for name, error in zip(CHECKS, self.errors.tolist(), strict=True)

@@ -76,7 +76,7 @@ def _made_up(table: pd.DataFrame) -> Sentence | None:
     if lost > ADDS and bool(sure(table, "effect")[row.name]):
         then = f"the answer even rises ({with_band(row, 'effect')}): others more than make up for it"
     elif abs(lost) <= ADDS or not bool(sure(table, "effect")[row.name]):
-        then = "nothing is lost: others make up for it"
+        then = f"no loss is measured ({with_band(row, 'effect')}): others make up for it"
     else:
         then = f"little is lost ({with_band(row, 'effect')}): others make up for it"
     text = f" adds {with_band(row, 'contribution')} logits directly, and {_WITHOUT[table.attrs['how']]} {then}."

@@ -1,8 +1,8 @@
 """A map of patches in sentences: where B's value moves the answer from A's to B's. Pure functions of `visit.patch`.
 
 The course of the answer through the stream, where every cell is measured, by these rules:
-1. The carrier is the position whose value before the first block moves the answer most. It carries the whole answer up
-   to the last block before which every effect so far is at least 0.9 (most of it: 0.5, where it never is 0.9).
+1. The carrier is the position whose value before the first block moves the answer most. It carries nearly the whole
+   answer up to the last block before which every effect so far is at least 0.9 (most of it: 0.5, where none is 0.9).
 2. The last position carries it from the first block on before which this and every later effect is at least 0.5.
 3. Between the two, the middle block's effects at both places are told; any third place that once reaches 0.5 is named.
 Of sums and heads the largest effects are named, for B's answer and away from it, as far as they reach 0.1.
@@ -67,7 +67,7 @@ def _course(table: pd.DataFrame) -> list[Sentence]:
         ]]  # fmt: skip
     level = WHOLE if start >= WHOLE else MOST
     until = _leading_run(effects[carrier], level)
-    share = "the whole answer" if level == WHOLE else "most of the answer"
+    share = "nearly the whole answer" if level == WHOLE else "most of the answer"
     told: Sentence = [
         (f"{_value_from_b(table, carrier)} carries {share} up to block {until}: put in before any of these blocks, it "
          f"moves at least {ratio(level)} of the way", None),

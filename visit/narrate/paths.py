@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil, floor, log10
 from typing import Any
 
 import pandas as pd
@@ -35,15 +36,29 @@ def path_pieces(table: pd.DataFrame, receiver: str | None = None) -> Sentence:
     if abs(largest["effect"]) < SMALL_PATH:
         lead = f"No head reaches the answer {through}: the largest of {len(rows):,} is "
         return [(lead, None), first, (f", {signed(largest['effect'])} {over}.", None)]
-    found: Sentence = [first, (f" reaches the answer {through}: {effect_with_band(largest)} {over}", None)]
-    named = [row for row in rows[1:NAMED_SENDERS] if abs(row["effect"]) >= SMALL_PATH]
+    unsure = largest["low"] <= 0 <= largest["high"]
+    reaches = "may reach" if unsure else "reaches"
+    taken = f"with its partner’s value there the answer changes by {effect_with_band(largest)} {over}"
+    found: Sentence = [first, (f" {reaches} the answer {through}: {taken}", None)]
+    if unsure:
+        found.append((" (a band that holds 0)", None))
+    named = [
+        row for row in rows[1:NAMED_SENDERS]
+        if abs(row["effect"]) >= SMALL_PATH and not row["low"] <= 0 <= row["high"]
+    ]  # fmt: skip
     for n, row in enumerate(named):
         found += [(", " if n else "; then ", None), (part_name(row["sender"]), row["sender"])]
         found.append((f" {effect_with_band(row)}", None))
-    left = rows[1 + len(named) :]
+    left = [row for row in rows[1:] if row not in named]
     others = "the other head stays" if len(left) == 1 else f"the other {len(left):,} heads stay"
-    rest = f"; {others} within ±{short(abs(left[0]['effect']))}" if left else ""
+    rest = f"; {others} within ±{_rounded_up(abs(left[0]['effect']))}" if left else ""
     return [*found, (f"{rest}.", None)]
+
+
+def _rounded_up(value: float) -> str:
+    """A bound that no number behind it exceeds: two digits, the last one rounded up."""
+    step = 10.0 ** (floor(log10(value)) - 1) if value > 0 else 1.0
+    return short(ceil(value / step - 1e-9) * step)
 
 
 def inhibitor_story(found: pd.DataFrame) -> Sentence:

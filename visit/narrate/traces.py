@@ -43,7 +43,7 @@ def _in_the_stream(stream: pd.DataFrame, subject: list[int], end: int, lost: flo
     back = here.index[here["effect"] >= HALF * lost].tolist()
     if back:
         told = f"Put back at {place} alone, the state after {_blocks(back)} brings at least half of that back"
-        told += f" (most after block {most['layer']}: {percent(most['prob'])})" if len(back) > 1 else ""
+        told += f" (most after block {most['layer']}, to {percent(most['prob'])})" if len(back) > 1 else ""
     else:
         told = f"No single state of it brings half of that back: the most, {percent(most['prob'])}, is that at {place} "
         told += f"after block {most['layer']}"

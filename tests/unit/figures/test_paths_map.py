@@ -42,11 +42,24 @@ def test_nothing_does_not_look_like_much():
 def test_a_sentence_names_the_largest_with_bands_and_bounds_the_rest():
     pieces = path_pieces(table([-1.0, 0.5, -0.3, 0.02]))
     assert "".join(text for text, _ in pieces) == (
-        "L0 H0 reaches the answer through the queries of L9 H0, H1 and H7: −1.0 [−1.1, −0.90] logits of 5.0, on "
-        "average over 16 prompts; then L0 H1 +0.50 [0.40, 0.60], L1 H0 −0.30 [−0.40, −0.20]; the other head stays "
-        "within ±0.02."
+        "L0 H0 reaches the answer through the queries of L9 H0, H1 and H7: with its partner’s value there the answer "
+        "changes by −1.0 [−1.1, −0.90] logits of 5.0, on average over 16 prompts; then L0 H1 +0.50 [0.40, 0.60], L1 H0 "
+        "−0.30 [−0.40, −0.20]; the other head stays within ±0.02."
     )
     assert [node for _, node in pieces if node] == ["L0.head0", "L0.head1", "L1.head0"]
+
+
+def test_what_may_be_nothing_is_not_told_as_a_path():
+    said = path_story(table([-1.0, 0.5, -0.3, 0.02], half=0.6))
+    assert said.startswith("L0 H0 reaches the answer")
+    assert "L0 H1" not in said and said.endswith("the other 3 heads stay within ±0.50.")
+    unsure = path_story(table([-1.0, 0.5, -0.3, 0.02], half=1.5))
+    assert unsure.startswith("L0 H0 may reach the answer") and "(a band that holds 0)" in unsure
+
+
+def test_the_bound_of_the_rest_is_never_below_one_of_them():
+    said = path_story(table([-2.0, -1.431, 1.0, -0.9], half=2.5))
+    assert said.endswith("the other 3 heads stay within ±1.5.")
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ def test_the_four_findings_are_told_with_their_numbers_and_can_be_clicked():
     assert said(found) == [
         "Over 16 prompts the answer falls most without L23 H3 (−2.4 [−2.4, −2.3] logits); directly it adds +2.2.",
         "The answer rises most without L24 H4 (+0.92 [0.87, 0.97] logits); directly it takes 1.2.",
-        "L23 H0 adds +1.1 [1.1, 1.2] logits directly, and without it nothing is lost: others make up for it.",
+        "L23 H0 adds +1.1 [1.1, 1.2] logits directly, and without it no loss is measured (−0.04 [−0.09, 0.01]): "
+        "others make up for it.",
         "L20 H0 adds nothing directly, and without it the answer falls (−1.8 [−1.8, −1.7]): it steers others that do.",
         "The answer is target − distractor: +5.0 logits [4.0, 6.0] as it is, and the target is the most probable word "
         "in 75 % of them.",
@@ -69,7 +70,7 @@ def test_what_stands_in_the_place_is_named():
     assert "falls most with the mean in place of L23 H3" in said(table(*SMOLLM2, how="mean"))[0]
     told = said(table(*SMOLLM2, how="from", answer="logit"))
     assert "falls most with the partner's values of L23 H3" in told[0]
-    assert "with the partner's instead nothing is lost" in told[2]
+    assert "with the partner's instead no loss is measured" in told[2]
     assert told[-1].startswith("The answer is the target's logit above the mean of all words: +5.0")
 
 

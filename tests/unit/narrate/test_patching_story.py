@@ -46,8 +46,9 @@ NOTHING = [0.0] * 6
 def test_the_course_of_the_answer_is_told_from_the_carrier_to_the_last_position():
     told = text(stream(NOTHING, [1, 1, 0.97, 0.6, 0.04, 0.01], NOTHING, [0, 0, 0.1, 0.38, 0.69, 0.8]))
     assert told == (
-        "B’s “·France” put where A has “·Japan” (position 1) carries the whole answer up to block 2: put in before any "
-        "of these blocks, it moves at least 90 % of the way. Before block 3 it is on its way: 60 % there, 38 % at the "
+        "B’s “·France” put where A has “·Japan” (position 1) carries nearly the whole answer up to block 2: put in "
+        "before any of these blocks, it moves at least 90 % of the way. Before block 3 it is on its way: 60 % there, "
+        "38 % at the "
         "last position, “·of” (position 3). From block 4 on the last position, “·of” (position 3), carries it: 69 % "
         "before block 4, 80 % before block 5."
     )
@@ -65,7 +66,7 @@ def test_every_number_leads_to_the_cell_that_it_was_measured_in():
     ("carrier", "last", "said"),
     [
         ([0.89, 0.89, 0.5, 0.49, 0, 0], [0, 0, 0, 0, 0, 0.9], "carries most of the answer up to block 2"),
-        ([0.9, 0.89, 0.9, 0, 0, 0], [0, 0, 0, 0, 0, 0.9], "carries the whole answer up to block 0"),
+        ([0.9, 0.89, 0.9, 0, 0, 0], [0, 0, 0, 0, 0, 0.9], "carries nearly the whole answer up to block 0"),
         ([1, 1, 1, 1, 1, 0.2], [0, 0, 0, 0, 0, 0.49], "never carries half of it before a block"),
         ([1, 1, 1, 0, 0, 0], [0, 0, 0.6, 0.4, 0.5, 0.7], "From block 4 on the last position"),
         ([0.49, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0.6, 0.7], "No single position carries the answer from the start"),
@@ -80,7 +81,7 @@ def test_a_place_on_the_way_is_named_and_a_prompt_that_differs_at_its_end_has_no
     told = text(stream(NOTHING, carrier, way, [0, 0, 0, 0.3, 0.8, 0.9]))
     assert told.endswith("On its way it also stands at “·city” (position 2): 70 % before block 3.")
     at_end = text(stream(NOTHING, NOTHING, NOTHING, [1.0] * 6))
-    assert at_end.startswith("B’s value at “·of” (position 3) carries the whole answer up to block 5")
+    assert at_end.startswith("B’s value at “·of” (position 3) carries nearly the whole answer up to block 5")
     assert "From block" not in at_end
 
 
