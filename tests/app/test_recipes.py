@@ -143,6 +143,42 @@ def test_heads_over_a_set_as_command_and_as_code():
     assert not kept.command and kept.missing and ran(kept)["heads"].attrs["before"]["top"] == 1
 
 
+IOI = {"heads_set": "ioi", "lines": "16", "asks": "layers"}
+
+
+def test_paths_as_second_command_and_as_last_step():
+    assert "visit.paths" not in shown("heads", IOI).script, "nobody has run them"
+    own = {"ends": "own", "receiving": "L4.head1,L4.head7", "into": "v", "path_at": "distractor"}
+    for found in (shown("heads", IOI, paths=True), shown("heads", IOI | own)):
+        heads, paths = found.command.split("\n")
+        assert "--limit 16" in heads and " paths " in paths
+        table, printed = ran(found)["paths"], told(paths)["paths"]
+        assert table.attrs["prompts"] == 16
+        same(table, printed, ["effect", "low", "high"])
+        assert list(table["receiver"]) == list(printed["receiver"])
+    assert (table.attrs["kind"], table.attrs["sender_pos"]) == ("v", "distractor")
+    assert "visit.paths" not in shown("heads", {"heads_set": "facts"}, paths=True).script, "it has no partners"
+
+
+def test_the_movers_of_paths_are_those_of_the_table_of_heads():
+    from visit.app.head_paths import _movers_of
+
+    found = shown("heads", {"heads_set": "ioi", "lines": "16", "ends": "movers"})
+    assert "\n" not in found.command, "the command line cannot name them before they are measured"
+    heads = pd.DataFrame(
+        {
+            "node": ["L2.head1", "L0.head3", "L2.head0", "L1.head4"],
+            "role": ["mover", "mover", "mover", ""],
+            "layer": [2, 0, 2, 1],
+            "head": [1, 3, 0, 4],
+            "contribution": [1.0, 9.0, 2.0, 7.0],
+        }
+    )
+    names = {"heads": heads}
+    exec("\n".join(found.steps[-1].lines[:-1]), names)
+    assert names["movers"] == _movers_of(heads) == ["L2.head0", "L2.head1"]
+
+
 def test_the_opened_patch_is_a_step_of_two_prompts():
     found = shown("compare", {"prompt_b": "The capital of France is the city of", "opened": "patch",
                               "patch": "heads_all", "target_b": " Paris", "target": " Tokyo"})  # fmt: skip

@@ -15,7 +15,7 @@ from visit.app.grid import grid
 from visit.app.live import say
 from visit.app.prompt_sets import on_model, start_run, watched
 from visit.app.set_question import SetQuestion, follow_goto, look_in_prompt, shown_in
-from visit.app.state import change, choice, field, listed, segments, state
+from visit.app.state import change, choice, field, listed, segments, session, state
 from visit.app.widgets import READING_AID, downloads, folded, on_row, plain, section, sentences
 from visit.errors import VisitError
 from visit.models.catalog import is_hosted
@@ -71,6 +71,7 @@ def paths_part(asked: SetQuestion | None) -> None:
         return
     if one is not None:
         table = _path_run(one)
+        session().looked["paths"] = table is not None
         if table is not None:
             _path_findings(asked, one, table)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from visit.app.edit_list import Listed, parse_list
-from visit.app.state import State, amount
+from visit.app.state import Paths, State, amount
 from visit.models.catalog import LISTED, MINI
 from visit.runs.prompts import shipped_set
 
@@ -32,7 +32,7 @@ HEADINGS = {  # page → the heading of its notebook
 @dataclass(frozen=True)
 class Looked:
     """What a page looks at where its address leaves it open. `fitted`: states are read through the fitted lens;
-    `revision`: of a hub model, what was loaded."""
+    `revision`: of a hub model, what was loaded; `paths`: paths between heads were run."""
 
     layer: int | None = None
     head: int | None = None
@@ -40,6 +40,7 @@ class Looked:
     subject: tuple[int, ...] = ()
     fitted: bool = False
     revision: str = ""
+    paths: bool = False
 
 
 @dataclass(frozen=True)
@@ -346,7 +347,8 @@ def _heads_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
     asked = now.heads_page
     if asked.heads_set == "own":
         return "", [], _OWN_SET
-    have = len(shipped_set(asked.heads_set, now.model).rows)
+    rows = shipped_set(asked.heads_set, now.model).rows
+    have = len(rows)
     few = 0 if asked.lines == "all" or int(asked.lines) >= have else int(asked.lines)
     own = _unlike({"nodes": "heads", "how": "zero", "first_token": False}, nodes=asked.asks, how=asked.instead,
                   first_token=asked.first_token)  # fmt: skip
@@ -361,12 +363,45 @@ def _heads_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
         few = 0 if asked.lines == "all" else int(asked.lines)
     lines += [f"prompts = prompts.spread({few})"] if few else []
     missing = "The command line asks all prompts of a set; here it is those that are answered correctly."
-    return ("" if now.answered else command), [
+    steps = [
         _load_step(now, looked),
         Lines("The prompts, with targets, distractors and partners.", tuple(lines)),
         Lines("Every part: what it adds, what its influence foresees, what is lost without it, with 95 % bands.",
               (f"heads = {_call('visit.head_question', 'model', 'prompts', **_reprs(own))}",), ("heads",)),
-    ], missing if now.answered else ""  # fmt: skip
+    ]  # fmt: skip
+    if (looked.paths or now.paths != Paths()) and any(row.abc for row in rows):
+        options, more = _paths_step(now)
+        steps += more
+        if options is not None:
+            command += "\n" + _command("paths", *_of_model(now, looked), ("prompts", asked.heads_set),
+                                       ("limit", few or ""), *options)  # fmt: skip
+    return ("" if now.answered else command), steps, missing if now.answered else ""
+
+
+_MOVERS = (
+    'movers = heads[(heads["role"] == "mover") & (heads["layer"] > 0)]',
+    'movers = movers.nlargest(12, "contribution").sort_values(["layer", "head"])["node"].tolist()',
+)
+
+
+def _paths_step(now: State) -> tuple[list[tuple[str, Any]] | None, list[Lines]]:
+    """Paths over the prompts of the step before: options of the command (None: it cannot say them), and the step."""
+    asked = now.paths
+    own = [name.strip() for name in asked.receiving.split(",") if name.strip()]
+    if (asked.ends == "own" and not own) or (asked.ends == "movers" and now.heads_page.asks != "heads"):
+        return None, []
+    named: dict[str, str] = {}
+    if asked.ends != "logits":
+        named = {"receivers": "movers" if asked.ends == "movers" else repr(own), "kind": repr(asked.into)}
+        if asked.path_at:
+            named |= {"sender_pos": repr(asked.path_at), "receiver_pos": repr(asked.path_at)}
+    place = asked.path_at if asked.ends == "own" else ""
+    options = [("receivers", ",".join(own)), ("kind", asked.into), ("sender-pos", place)] if asked.ends == "own" else [
+        ("receivers", "logits")]  # fmt: skip
+    table = f"paths = {_call('visit.paths', 'model', 'prompts', **named)}"
+    why = "What every head says to that place alone: its value from the partner, all other heads held."
+    lines = (*_MOVERS, table) if asked.ends == "movers" else (table,)
+    return None if asked.ends == "movers" else options, [Lines(why, lines, ("paths",))]
 
 
 def _patch_step(now: State) -> Lines:

@@ -10,6 +10,7 @@ from typing import Any
 
 from visit.cli.options import TABLES, check_out, drew, model_options, out_options, wrote
 from visit.cli.telling import Teller, stoppable, told
+from visit.errors import check_positive
 
 PATH_FILES = (*TABLES, ".html", ".svg", ".png")
 PATHS_PRINTED, PATHS_EACH = 12, 3  # senders listed of the first receiver, and of each of the others
@@ -26,6 +27,7 @@ def add(commands: Any) -> None:
         "--prompts", required=True, metavar="FILE",
         help="prompts with target and distractor: .csv, .jsonl, or a shipped set; a column pos names the position",
     )  # fmt: skip
+    command.add_argument("--limit", type=int, metavar="N", help="only N prompts, evenly spread over the file")
     command.add_argument(
         "--abc",
         metavar="FILE|COLUMN",
@@ -55,8 +57,11 @@ def run(options: argparse.Namespace) -> int:
     from visit.files.tables import to_text
     from visit.models.load import load_model
     from visit.narrate.paths import path_story
+    from visit.runs.prompts import named_prompts
 
+    check_positive("--limit", options.limit)
     check_out(options.out, PATH_FILES)
+    options.prompts = named_prompts(options.prompts, options.model).spread(options.limit)
     model = load_model(options.model, options.revision, options.dtype)
     receivers = [name.strip() for name in options.receivers.split(",")]
     sender, receiver = (
