@@ -9,7 +9,7 @@ from visit.app.opened import open_dialog_recording
 from visit.app.sidebar import label
 from visit.app.state import close_dialog, session, state, take
 from visit.models.catalog import LISTED, MINI, is_hosted
-from visit.text.citation import bibtex
+from visit.text.citation import METHODS, bibtex
 
 HOW = (
     "- **From the model hub**: its id, such as `openai-community/gpt2`. You see its size before the download.\n"
@@ -48,6 +48,9 @@ def _cite() -> None:
         "carry both."
     )
     st.code(bibtex(), language=None, wrap_lines=True)
+    for used, entry in METHODS.items():
+        st.markdown(f"If you use **{used}**, name its source, too:")
+        st.code(entry, language=None, wrap_lines=True)
 
 
 @st.dialog("Bring my model", icon=":material/deployed_code:", on_dismiss=close_dialog)
