@@ -19,7 +19,7 @@ else:
         if ui.shows("apart"):
             with ui.part("apart"):
                 compare.parting(two)
-        if ui.shows("patch") and two.recorded is None:
+        if ui.shows("patch"):
             with ui.part("patch"):
                 patching.patch_b_into_a(patching.Sides(two.a, two.b, two.align), partial(whatif.with_changes, two.a))
         if ui.shows("answers"):

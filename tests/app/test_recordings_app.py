@@ -92,6 +92,7 @@ def test_every_page_works_from_a_recording_where_there_is_no_torch(files):
         if (name, page) in (("one", "study"), ("two", "study"), ("two", "whatif")):
             assert any("Not recorded" in text for text in told), (name, page)
         if (name, page) == ("two", "compare"):
+            assert any("Not recorded" in text for text in told), "Patch B into A"
             assert drawn.count("visit_flow") == 2 and "visit_story" in drawn
 
 
@@ -193,6 +194,25 @@ def test_save_this_run_makes_the_file_that_the_library_makes(monkeypatch):
     again = visit.load_recording(out.getvalue())
     assert list(found.runs[0].results) == list(again.runs[0].results)
     assert found.runs[0].result("heads").equals(again.runs[0].result("heads"))
+
+
+def _save_dialog(page: str) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=90).switch_page(f"pages/{page}.py")
+    app.query_params["prompt_b"] = OTHER
+    app.session_state["save_run"] = True
+    return app.run()
+
+
+def test_save_run_says_what_is_kept_and_what_is_not():
+    for page, kept in (("flow", "this position"), ("compare", "both texts")):
+        text = said(_save_dialog(page))
+        assert f"**Kept**, of {kept}" in text and "**Not kept**: patches, traces" in text, page
+        assert ("a second text" in text) == (page == "flow")
+
+
+def test_save_run_is_not_offered_where_nothing_is_kept():
+    app = _save_dialog("trace")
+    assert not app.exception and "**Kept**" not in said(app) and not [b for b in app.button if b.key == "save_record"]
 
 
 def test_a_recording_is_checked_with_the_model_that_is_at_hand(files):

@@ -177,7 +177,7 @@ def open_dialog_recording() -> None:
     """A file that *Save this run* or `python -m visit record` has written, or one that is shipped."""
     from visit.files.recording import shipped_recordings
 
-    st.markdown("All numbers of a run, without its model: saved by *Save run*, or by `python -m visit record`.")
+    st.markdown("The numbers of a run, without its model: saved by *Save run*, or by `python -m visit record`.")
     if (name := upload_recording("recording_file")) is not None:
         _opened_here(name)
         st.rerun()
@@ -282,7 +282,7 @@ def st_saving(a: Any, b: Any, lens: str, keep: Any, with_effects: bool) -> Savin
 def save_menu(subject: Subject, other: Subject | None = None, lens: str = "") -> None:
     """*Save this run*, in the head of the page: what is on screen as a file that opens without the model."""
     place = session().save_place
-    if place is None:
+    if place is None or session().page not in RECORDED_PAGES:  # of a trace, nothing is kept
         return
     with place:
         box = st.popover("Save run", icon=":material/inventory_2:", type="tertiary", key="save_run",
@@ -293,10 +293,8 @@ def save_menu(subject: Subject, other: Subject | None = None, lens: str = "") ->
 
 
 def _save(subject: Subject, other: Subject | None, lens: str) -> None:
-    st.caption(
-        "One file with the numbers of every page for this text and position, and the model's name and revision. It "
-        "opens without the model: Open a recording, in the sidebar."
-    )
+    st.caption("One file that opens without the model: Open a recording, in the sidebar.")
+    st.markdown(what_is_kept(other is not None, session().page == "compare"))
     effects = st.checkbox("With what each head does when it is taken out", key="save_effects")
     one = st_saving(subject.about, (other or subject).about, lens, subject is not other and other is not None, effects)
     if not one.work.begun.locked():
@@ -310,6 +308,21 @@ def _save(subject: Subject, other: Subject | None, lens: str) -> None:
         name = "".join(c if c.isalnum() else "-" for c in subject.acts.prompt[:30].lower()).strip("-") or "run"
         st.download_button(f"Download, {size_text(len(one.work.found))}", one.work.found, f"{name}.visit",
                            icon=":material/download:", type="primary", on_click="ignore", key="save_file")  # fmt: skip
+
+
+def what_is_kept(two: bool, on_compare: bool) -> str:
+    """What a file that is saved here will hold, and what not."""
+    of = "both texts, at their positions" if two else "A alone, at its position" if on_compare else "this position"
+    compared = ", Compare’s reading and graphs" if two else ""
+    pair = "" if two else (
+        ", B and what differs (one file compares two different texts of one model, with the alignment uncorrected)"
+        if on_compare else ", a second text (save on Compare for two)"
+    )  # fmt: skip
+    return (
+        f"**Kept**, of {of}: the flow graph and its reading{compared}, attention memory, layer norm, the most active "
+        "neurons, the model’s name and revision; effects of heads where chosen below.\n\n"
+        f"**Not kept**: patches, traces, results over sets of prompts, changes of What if{pair}. They need the model."
+    )
 
 
 def _watch_saving(one: Saving) -> None:

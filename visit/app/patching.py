@@ -20,6 +20,7 @@ from visit.app import edit_list
 from visit.app.cache import st_measuring, st_patch, st_patch_seconds
 from visit.app.grid import as_table, grid
 from visit.app.measuring import UNASKED, measured
+from visit.app.opened import not_recorded
 from visit.app.prompt_sets import on_model, watched
 from visit.app.state import change, segments, session, set_opened, shown_errors, state
 from visit.app.subject import Subject
@@ -51,6 +52,8 @@ def patch_b_into_a(two: Sides, changed_run: Callable[[], None]) -> None:
 
     `changed_run`: draws what becomes of A with the list of changes, and its graph.
     """
+    if not_recorded(two.a, "Patch B into A"):
+        return
     label = "Patch B into A: where does B’s value carry B’s answer?"
     with unfolding("patch", label, ":material/content_paste_go:") as opened:
         if opened:
