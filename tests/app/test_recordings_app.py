@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -149,7 +150,7 @@ def test_what_is_open_is_told_and_can_be_closed(files):
     recording = open_recording(files["one"].read_bytes())
     app = start("flow", recording=recording)
     assert r"visit\-mini" in said(app) and [b.label for b in app.button if b.key == "recording_close"] == ["Close"]
-    assert app.text_input(key="recorded_prompt").disabled and not [b for b in app.button if b.key == "guide_me"]
+    assert app.main.text_input[0].disabled and not [b for b in app.button if b.key == "guide_me"]
     app.button(key="recording_live").click().run()
     assert not app.exception and "recording" not in app.query_params and app.text_area(key="w_prompt").value == TEXT
     app = start("flow", recording=recording)
@@ -213,6 +214,25 @@ def test_save_run_says_what_is_kept_and_what_is_not():
 def test_save_run_is_not_offered_where_nothing_is_kept():
     app = _save_dialog("trace")
     assert not app.exception and "**Kept**" not in said(app) and not [b for b in app.button if b.key == "save_record"]
+
+
+def test_the_sidebar_names_the_model_of_the_recording_and_not_the_one_before():
+    app = start("flow", recording="opening-smollm2")
+    assert not [box for box in app.sidebar.selectbox if box.label == "Model"]
+    assert "SmolLM2" in app.sidebar.text_input[0].value
+    app.button(key="recording_close").click().run()
+    assert not app.exception and app.sidebar.selectbox[0].value == "visit-mini"
+    assert [box for box in app.sidebar.selectbox if box.label == "Model"]
+
+
+@pytest.mark.parametrize(("name", "page"), [("one", "flow"), ("two", "compare")])
+def test_a_recording_opens_where_it_shows_most(name, page, files, monkeypatch):
+    went = SimpleNamespace(page="home", goto="")
+    monkeypatch.setattr(opened_module, "session", lambda: went)
+    for call in ("close_dialog", "take"):
+        monkeypatch.setattr(opened_module, call, lambda **_: None)
+    opened_module._opened_here(open_recording(files[name].read_bytes()))
+    assert went.goto == f"pages/{page}.py"
 
 
 def test_a_recording_is_checked_with_the_model_that_is_at_hand(files):

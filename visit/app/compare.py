@@ -167,7 +167,7 @@ def _recorded_two(recording: Any) -> Two:
         with st.container(key="prompt_line", horizontal=True, vertical_alignment="bottom", gap="small"):
             for run, name in zip(recording.runs, "AB", strict=True):
                 st.text_input(f"Prompt {name}", visible(run.prompt), disabled=True, help=NEEDS_MODEL,
-                              key=f"recorded_prompt_{name}")  # fmt: skip
+                              key=f"recorded_prompt {name} {state().recording}")  # fmt: skip
         pairing = st_pairing(two[0].key, two[1].key, "")
         token_pairs(
             pairing, (two[0].acts.tokens, two[1].acts.tokens), (_control_tokens(two[0]), _control_tokens(two[1])),

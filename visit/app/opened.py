@@ -65,7 +65,7 @@ def recorded_bar(recording: Recording) -> Subject:
     subject = recorded_subject()
     with named_part("prompt"), st.container(key="prompt_line", horizontal=True, vertical_alignment="top", gap="small"):
         st.text_input("Prompt", visible(recording.runs[0].prompt), label_visibility="collapsed", disabled=True,
-                      key="recorded_prompt", help=NEEDS_MODEL)  # fmt: skip
+                      key=f"recorded_prompt {state().recording}", help=NEEDS_MODEL)  # fmt: skip
         with st.container(key="prompt_tokens"):
             token_box(subject)
     rival = None if subject.distractor is None else plain(visible(subject.model.vocabulary[subject.distractor]))
@@ -207,7 +207,9 @@ def upload_recording(key: str) -> str | None:
 def _opened_here(name: str) -> None:
     close_dialog()
     take(recording=name)
-    if session().page not in RECORDED_PAGES:
+    if len(recording_named(name).runs) > 1:
+        session().goto = "pages/compare.py"
+    elif session().page not in RECORDED_PAGES:
         session().goto = "pages/flow.py"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -219,10 +220,15 @@ def _bytes(download: Download) -> str:
 def sidebar() -> None:
     """Model and ledger. Needs no torch: the ledger fills in when the page has loaded the model."""
     with st.sidebar:
-        choose()
-        lead_to_real()
+        recorded = _recorded_model()
+        if recorded:
+            st.text_input("Model", f"{recorded} (recorded)", disabled=True, key=f"recorded_model {recorded}",
+                          help="Of the open recording. Close it, above the page, to choose a model.")  # fmt: skip
+        else:
+            choose()
+            lead_to_real()
         with st.container(horizontal=True, gap="small"):
-            if state().model == MINI:
+            if state().model == MINI and not recorded:
                 st.button("What it knows", key="known", type="tertiary", on_click=open_dialog, args=("known",))
             st.button("Bring my model", key="own model", type="tertiary", on_click=open_dialog, args=("own model",))
             st.button("Open a recording", key="open recording", type="tertiary", on_click=open_dialog,
@@ -232,6 +238,15 @@ def sidebar() -> None:
         if state().whole:
             st.caption("Lists of top words leave out pieces, signs and bytes. The numbers are the same.")
         st.button("Cite", key="cite", type="tertiary", on_click=open_dialog, args=("cite",))
+
+
+def _recorded_model() -> str:
+    """Of which model the open recording is; empty where none is open."""
+    from visit.app.recorded import recording_named
+
+    with suppress(VisitError):  # the page says it
+        return recording_named(state().recording).model.name if state().recording else ""
+    return ""
 
 
 def show_ledger(model: Model) -> None:
