@@ -121,9 +121,24 @@ def test_a_position_beyond_the_prompt_is_said_and_the_last_is_shown():
     assert "0 to" in as_read(app.info[0].value) and tokens(app)["chosen"] == 7
 
 
+@pytest.mark.parametrize("name", ["target", "distractor"])
+def test_a_word_that_is_a_token_without_its_space_is_warned_of_and_can_have_it(name):
+    app = start(**{name: "Paris"})  # a token of its own, as at the start of a text
+    (said,) = [w.value for w in app.warning]
+    assert f"The {name} “Paris” has no space before it" in as_read(said) and "·Paris" in said
+    assert any("·Paris" in c.value for c in app.caption)
+    app.button(key=f"with_space_{name}").click().run()
+    assert not app.warning and not app.exception
+    assert getattr(app.session_state["visit"].state, name) == " Paris"
+
+
+@pytest.mark.parametrize("prompt", ["The capital of Japan is the city of ", "The capital of Japan is the city of\n"])
+def test_a_word_behind_white_space_may_have_none(prompt):
+    app = start(prompt=prompt, target="Paris")
+    assert not app.warning and not app.exception
+
+
 def test_a_target_without_its_space_is_read_with_it():
-    app = start(target="Paris")  # a token of its own, as at the start of a text
-    assert not app.warning and any("·Paris" in c.value for c in app.caption)
     words = models.tokenizer()
     known = set(words.get_vocab())
     inside = next(w[1:] for w in sorted(known) if w.startswith("Ġ") and len(w) > 4 and w[1:] not in known)

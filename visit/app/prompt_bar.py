@@ -184,8 +184,8 @@ def asked_words(model: Model, acts: Activations, pos: int, side: str = "", notes
     `notes`: where it is said that a word cannot be used; None: beside its field.
     """
     places = st.columns(2)
-    target = _word_field(model, places[0], notes or places[0], f"target{side}", "its prediction")
-    distractor = _word_field(model, places[1], notes or places[1], f"distractor{side}", "none")
+    target = _word_field((model, acts, pos), places[0], notes or places[0], f"target{side}", "its prediction")
+    distractor = _word_field((model, acts, pos), places[1], notes or places[1], f"distractor{side}", "none")
     if target is None:
         target = _predicted(acts, pos)
     if target == distractor:
@@ -296,26 +296,61 @@ def position(acts: Activations, side: str = "") -> int:
     return pos
 
 
-def _word_field(model: Model, place: Any, notes: Any, name: str, empty: str) -> int | None:
+def _word_field(asked: tuple[Model, Activations, int], place: Any, notes: Any, name: str, empty: str) -> int | None:
     """A target or distractor field. A word that is not one token is refused in `notes`; the rest goes on."""
-    what = name.removesuffix("_b")
+    what, text = name.removesuffix("_b"), value_of(state(), name)
     place.text_input(what.capitalize(), placeholder=empty, help=explain(what), max_chars=200, **field(name))
-    token, refused, how = read_word(model, value_of(state(), name), what)
+    token, refused, how = read_word(asked[0], text, what)
     if refused:
         notes.warning(f"{escaped(refused)} Shown instead: {empty}.", icon=":material/edit:")
     if how:
         place.caption(how)
+    if token is not None:
+        _without_space(asked, token, notes, name)
     return token
+
+
+OWN_SHARE = 0.01  # of the answer: a word without its space that has it is what the model writes here
+
+
+def _without_space(asked: tuple[Model, Activations, int], token: int, notes: Any, name: str) -> None:
+    """A word typed without its space, where one with it is meant, as far as can be told: said, with the way to it.
+
+    Behind white space, in a chat, and where the model itself writes it so, a word has no space.
+    """
+    (model, acts, pos), text = asked, value_of(state(), name)
+    spaced = _with_space(model, text)
+    if spaced in (None, token) or not text[0].isalpha() or acts.chat is not None or acts.tokens[pos][-1:].isspace():
+        return
+    assert acts.logits is not None
+    chances = acts.logits[pos].softmax(-1)
+    with_it, without = float(chances[spaced]), float(chances[token])
+    if without > with_it and without >= OWN_SHARE:
+        return
+    inside, alone = plain(visible(" " + text)), plain(visible(text))
+    notes.warning(
+        f"The {name.removesuffix('_b')} “{alone}” has no space before it, so it is another token than “{inside}”. "
+        f"Here the model gives “{inside}” {percent(with_it)} and “{alone}” {percent(without)}.",
+        icon=":material/space_bar:",
+    )
+    notes.button(f"Use “{inside}”", key=f"with_space_{name}", on_click=change, kwargs={name: " " + text})
+
+
+def _with_space(model: Model, text: str) -> int | None:
+    """The token of a word inside a text; None where it is typed with its space, or is not one token."""
+    if text.startswith(" "):
+        return None
+    try:
+        return model.token_id(" " + text)
+    except VisitError:
+        return None
 
 
 def read_word(model: Model, text: str, what: str) -> tuple[int | None, str, str]:
     """(token, why it cannot be used, how it is read) of a word that was typed as target or distractor."""
     if not text:
         return None, "", ""
-    try:
-        spaced = model.token_id(" " + text)
-    except VisitError:
-        spaced = None
+    spaced = _with_space(model, text)
     inside, alone = plain(visible(" " + text)), plain(visible(text))
     with_space = f"Read as “{inside}”: inside a text a word's token begins with a space."
     try:
@@ -324,6 +359,6 @@ def read_word(model: Model, text: str, what: str) -> tuple[int | None, str, str]
         return spaced, str(problem) if spaced is None else "", "" if spaced is None else with_space
     if model.vocabulary[token] == " " + text:
         return token, "", with_space
-    if not text.startswith(" ") and spaced not in (None, token):
+    if spaced not in (None, token):
         return token, "", f"“{alone}” as at the start of a text; inside one its token is “{inside}”."
     return token, "", ""
