@@ -16,7 +16,7 @@ with ui.part("set"):
     found = False if prompts is None else neurons.statistics(subject, prompts)
     known = None if isinstance(found, bool) else found
     if known is not None:
-        neurons.figure9(subject, *known)
+        neurons.figure9(subject, prompts, *known)
 with card:
     neurons.card(subject, prompts, known)
 if ui.shows("search"):

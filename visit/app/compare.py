@@ -445,7 +445,7 @@ def parting(two: Two) -> None:
         )  # fmt: skip
         set_opened("flows", True)
 
-    grid("apart_map", found, take_cell)
+    grid("apart_map", found, take_cell, lambda: table)
     named = (
         []
         if two.recorded is not None

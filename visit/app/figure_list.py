@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from visit.app.cache import st_model
 from visit.app.state import FIGURES_DIALOG, close_dialog, session, state
 from visit.text.markdown import escaped
 from visit.text.visible import visible
@@ -24,25 +25,45 @@ from visit.text.visible import visible
 if TYPE_CHECKING:
     import pandas as pd
 
+    from visit.models.model import Model
+    from visit.runs.prompts import PromptSet
+
 
 @dataclass(frozen=True)
 class PageFigure:
-    """`name`: of its files; `shows`: its caption; `svg`: makes the drawing; `table`: makes its numbers."""
+    """`name`: of its files; `shows`: its caption; `svg`: makes the drawing; `table`: makes its numbers.
+
+    `about`: what it is of, where that is not the page's prompt.
+    """
 
     name: str
     shows: str
     svg: Callable[[], str]
     table: Callable[[], pd.DataFrame] | None = None
+    about: dict[str, Any] | None = None
 
 
-def collect_figure(shows: str, svg: Callable[[], str], table: Callable[[], pd.DataFrame] | None = None) -> None:
-    """Put a figure on the list of this run of the page, where somebody asks for files."""
+def collect_figure(
+    shows: str, svg: Callable[[], str], table: Callable[[], pd.DataFrame] | None = None,
+    about: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Put a figure on the list of this run of the page, where somebody asks for files.
+
+    `about`: what it is of (of a set: `about_set`, or its table's `attrs`); None: the page's prompt.
+    """
     if session().dialog == FIGURES_DIALOG:
         name = re.sub(r"[^a-z0-9]+", "-", shows.lower()).strip("-")[:48].rstrip("-") or "figure"
-        session().figures.append(PageFigure(name, shows, svg, table))
+        session().figures.append(PageFigure(name, shows, svg, table, about))
 
 
-def collect_chart(chart: Any, shows: str) -> None:
+def about_set(model: Model, prompts: PromptSet, count: int) -> dict[str, Any]:
+    """What a figure over a set is of, as files of sets say it. `count`: prompts that were run."""
+    from visit.models.provenance import provenance
+
+    return {**provenance(model), "prompt_set": {"name": prompts.name, "hash": prompts.hash}, "prompts": count}
+
+
+def collect_chart(chart: Any, shows: str, about: dict[str, Any] | None = None) -> None:
     """Put an Altair chart, or the specification of one, on the list."""
 
     def svg() -> str:
@@ -56,12 +77,12 @@ def collect_chart(chart: Any, shows: str) -> None:
 
         return chart_table(chart)
 
-    collect_figure(shows, svg, table)
+    collect_figure(shows, svg, table, about)
 
 
-def altair_figure(chart: Any, alt: str, **named: Any) -> Any:
+def altair_figure(chart: Any, alt: str, about: dict[str, Any] | None = None, **named: Any) -> Any:
     """Draw an Altair chart on the page, and put it on the list. `alt`: what it shows, in words."""
-    collect_chart(chart, alt)
+    collect_chart(chart, alt, about)
     return st.altair_chart(chart, alt=alt, **named)
 
 
@@ -84,8 +105,8 @@ def _figures(found: list[PageFigure]) -> None:
     scale = right.selectbox(
         "PNG: pixels a unit", (1, 2, 4), index=1, format_func=lambda n: f"{n} ×", key="figure_scale"
     )
-    about, mm = _page_meta(), WIDTHS[width]
-    files = partial(_figure_files, mm=mm, scale=scale, meta=about)
+    mm = WIDTHS[width]
+    files = partial(_figure_files, mm=mm, scale=scale, meta=_page_meta())
     for n, figure in enumerate(found):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(escaped(figure.shows), width="stretch")
@@ -101,16 +122,45 @@ def _figures(found: list[PageFigure]) -> None:
 
 
 def _page_meta() -> dict[str, Any]:
-    """What the page's figures are of."""
-    from visit.models.provenance import versions
+    """What the page's figures are of, where they do not say it themselves; on Compare of both prompts."""
+    from visit.models.provenance import provenance, versions
 
-    now = state()
-    return {"model": now.model, "revision": session().looked.get("revision") or None, "prompt": now.prompt,
-            "page": session().page, "versions": versions()}  # fmt: skip
+    now, page = state(), session().page
+    made = {"model": now.model, "versions": versions()} if now.recording else provenance(st_model(now.model))
+    found = {**made, "page": page, "prompt": now.prompt, "target": now.target, "distractor": now.distractor}
+    if page == "compare":
+        two = now.compare
+        found |= {"prompt_b": two.prompt_b or now.prompt, "model_b": two.model_b or now.model,
+                  "target_b": two.target_b, "distractor_b": two.distractor_b}  # fmt: skip
+        if two.model_b and not now.recording:
+            found["revision_b"] = st_model(two.model_b).revision
+    return {name: value for name, value in found.items() if value not in ("", None)}
+
+
+def _figure_meta(figure: PageFigure, page: dict[str, Any]) -> dict[str, Any]:
+    return page if figure.about is None else {"page": page.get("page"), **figure.about}
 
 
 def _figure_caption(figure: PageFigure, meta: dict[str, Any]) -> str:
-    return f"{figure.shows}. “{visible(meta['prompt'])}”"
+    """What is shown, and of what: a prompt, two of them, or a set."""
+    if own := meta.get("prompt_set"):
+        count = meta["prompts"]
+        how = f", in its place: {_PUT_IN_PLACE.get(meta['how'], meta['how'])}" if "how" in meta else ""
+        return f"{figure.shows}. Set “{visible(own['name'])}”, {count:,} prompt{'s' if count != 1 else ''}{how}"
+    asked = [_quoted_prompt(meta[name]) for name in ("prompt", "prompt_b") if name in meta]
+    if len(asked) < 2:
+        return f"{figure.shows}. {asked[0]}" if asked else figure.shows
+    models = [f" ({meta[name]})" if meta["model"] != meta["model_b"] else "" for name in ("model", "model_b")]
+    return f"{figure.shows}. A: {asked[0]}{models[0]}; B: {asked[1]}{models[1]}"
+
+
+_PUT_IN_PLACE = {"zero": "nothing", "mean": "its mean over the set", "from": "its value in the partner"}
+_CAPTION_CHARACTERS = 400  # of a prompt in a caption; the file's metadata have all of it
+
+
+def _quoted_prompt(prompt: str) -> str:
+    text = visible(prompt)
+    return f"“{text}”" if len(text) <= _CAPTION_CHARACTERS else f"“{text[:_CAPTION_CHARACTERS]}…”"
 
 
 def _figure_files(
@@ -121,6 +171,7 @@ def _figure_files(
     from visit.files.tables import to_csv, to_json
 
     made: dict[str, bytes] = {}
+    meta = _figure_meta(figure, meta)
     drawn = [kind for kind in kinds if kind in FIGURE_KINDS]
     svg = figure_svg(figure.svg(), _figure_caption(figure, meta), meta, mm) if drawn else ""
     for kind in drawn:

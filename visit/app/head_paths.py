@@ -210,9 +210,16 @@ def _path_findings(asked: SetQuestion, one: PathQuestion, table: pd.DataFrame) -
         if receiver.name == to and ".kv_head" in to:
             st.caption(f"{part_name(to)} is shared: what changes in it acts on {len(receiver.heads)} heads.")
     title = f"What every head sends to the answer {through_words(table, to)}"
-    grid("path_map", paths_grid(table, to, title, state().graph.node, (one.key, to)), _choose_sender)
+    found = paths_grid(table, to, title, state().graph.node, (one.key, to))
+    grid("path_map", found, _choose_sender, lambda: table[table["receiver"] == to], _of_paths(asked, table))
     _path_card(asked, table, to)
-    _senders_table(table, to)
+    _senders_table(table, to, _of_paths(asked, table))
+
+
+def _of_paths(asked: SetQuestion, table: pd.DataFrame) -> dict[str, Any]:
+    """What the paths are of: the run knows its lines, but not the set that they are from."""
+    chosen = asked.asked.promptset
+    return {**table.attrs, "prompt_set": {"name": chosen.name, "hash": chosen.hash}}
 
 
 def _choose_sender(node: str) -> None:
@@ -247,7 +254,7 @@ def _path_card(asked: SetQuestion, table: pd.DataFrame, to: str) -> None:
     follow_goto()
 
 
-def _senders_table(table: pd.DataFrame, to: str) -> None:
+def _senders_table(table: pd.DataFrame, to: str, about: dict[str, Any]) -> None:
     """Every sender, the largest first; and all receivers as files."""
     rows = table[table["receiver"] == to]
     order = rows.reindex(rows["effect"].abs().sort_values(ascending=False, kind="stable").index)
@@ -265,4 +272,4 @@ def _senders_table(table: pd.DataFrame, to: str) -> None:
         "direct": column("Past every MLP", format="%+.3f", help="Norms held: the partner’s contribution less its own."),
     }  # fmt: skip
     st.dataframe(shown, hide_index=True, height=320, placeholder="–", column_config=config, **chosen)
-    downloads("paths", lambda: (table.attrs, {"paths": table}), partial(_path_picture, table, to))
+    downloads("paths", lambda: (about, {"paths": table}), partial(_path_picture, table, to))

@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from visit.app.cache import kept
+from visit.app.figure_list import altair_figure
 from visit.app.grid import as_table, grid
 from visit.app.live import say
 from visit.app.marks import named_part
@@ -166,7 +167,8 @@ def _findings(one: SetQuestion) -> None:
     else:
         from visit.figures.head_sets import set_bands
 
-        st.altair_chart(set_bands(table), width="stretch", alt="The neurons with the largest effects, with their bands")
+        altair_figure(set_bands(table), "The neurons with the largest effects, with their bands", table.attrs,
+                      width="stretch")  # fmt: skip
     _part_card(one, table)
     _set_table(table)
 
@@ -187,7 +189,7 @@ def _set_map(
     from visit.figures.head_sets import set_grid
 
     found = set_grid(table, measure, top, state().graph.node, one.key)
-    grid(key, found, _select)
+    grid(key, found, _select, lambda: table, table.attrs)
     if listed_below:
         as_table(key, found)
 

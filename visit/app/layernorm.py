@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from visit.app.cache import st_target_shifts, st_token_shift
-from visit.app.figure_list import altair_figure
+from visit.app.figure_list import about_set, altair_figure
 from visit.app.opened import not_recorded
 from visit.app.prompt_sets import choose_set, on_model, watched
 from visit.app.state import CONTROLS, change, listed, segments, session, state
@@ -176,14 +176,15 @@ def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | N
     st.markdown(f"**{word}** with the paper, in which a norm filters function words. "
                 f"{plain(filter_in_plain_words(tables['test']))}")  # fmt: skip
     st.caption(plain(verdict))
+    about = {**about_set(model, chosen, sums.count), "norm": norm, "mean": mean}
     with beside("classes"):
         left, right = st.columns(2, gap="large")
     with left:
         altair_figure(figures.class_distributions(tables["classes"]), width="stretch",
-                      alt="The change of function and content words per layer")  # fmt: skip
+                      alt="The change of function and content words per layer", about=about)  # fmt: skip
     with right:
         altair_figure(figures.interval_chart(tables["test"]), width="stretch",
-                      alt="Function words minus content words, with 95 % intervals")  # fmt: skip
+                      alt="Function words minus content words, with 95 % intervals", about=about)  # fmt: skip
     st.caption(f"{sums.count:,} prompts, last token. Left: how much probability words of either kind gain or lose "
                "(bar: the "
                "middle half; ◆: the mean). Right: the mean of function words minus that of content words, with a 95 % "
@@ -195,13 +196,13 @@ def many_prompts(subject: Subject, layer: int | None, norm: str, final: bool | N
     figure7 = "Figure 7: every word's id against the change of its probability"
     with unfolding("norm-figure7", figure7) as opened:
         if opened:
-            _figure7(tables)
+            _figure7(tables, about)
     if "layers" in tables:
         name = {"ln1": "Figure 21", "ln2": "Figure 22"}.get(norm, "As Figures 21 and 22, for this norm")
         with unfolding("norm-layers", f"{name}: the words that change most, layer by layer") as opened:
             if opened:
                 with st.container(height=430, border=False):
-                    altair_figure(figures.layer_panels(tables["layers"]), width="content", alt="Words over layers")
+                    altair_figure(figures.layer_panels(tables["layers"]), "Words over layers", about, width="content")
                 st.caption("The words that change most, before the norm, after it, and the difference, in every layer.")
     with unfolding("norm-tables", "Tables 1 to 6: top words, and the words that lose most") as opened:
         if opened:
@@ -245,10 +246,10 @@ def _word_list() -> None:
     st.text_area("Function words, separated by spaces", key=key, height=220, on_change=take)
 
 
-def _figure7(tables: dict[str, pd.DataFrame]) -> None:
+def _figure7(tables: dict[str, pd.DataFrame], about: dict[str, Any]) -> None:
     chart = figures.shift_scatter(tables["shift"], tables["control"])
     with st.container(height=430, border=False):  # scrolls where it is narrow
-        altair_figure(chart, width="content", alt="Token id against the change of its probability")
+        altair_figure(chart, "Token id against the change of its probability", about, width="content")
     st.caption("Every dot is a word: its id against how much its probability changes through the norm. Right: as "
                "many random "
                "vectors with the same mean and standard deviation per dimension.")  # fmt: skip

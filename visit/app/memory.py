@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -103,7 +104,7 @@ def overview(chosen: Chosen) -> None:
     worded = listed or measure not in _NEEDS_NO_WORDS
     table = st_heads(*subject.about, words=worded, influence=listed)
     named = CONTROLS["measure"].choices[measure]
-    grid("heads", figures.heads_grid(table, measure, named, chosen.node, subject.about), take_head)
+    grid("heads", figures.heads_grid(table, measure, named, chosen.node, subject.about), take_head, lambda: table)
     about = _ABOUT[measure].format(target=plain(subject.word))
     st.caption(f"{about} A dot marks the three longest heads of a layer; click a head to open it below.")
     with unfolding("heads-list", "All heads as a list: top words, main source, role hints") as opened:
@@ -335,7 +336,8 @@ def _both_patterns(chosen: Chosen) -> None:
         rows = acts.pattern[chosen.layer, chosen.head, seen.start : seen.stop, seen.start : seen.stop].tolist()
         tokens = subject.named[seen.start : seen.stop]
         found = figures.pattern_grid(rows, tokens, seen.start, subject.pos, (chosen.node, subject.key))
-        grid("pattern", found, lambda query: change(pos=subject.in_address(query), node=""))
+        grid("pattern", found, lambda query: change(pos=subject.in_address(query), node=""),
+             partial(figures.pattern_table, rows, tokens, seen.start))  # fmt: skip
         st.caption("Each row is a position that looks, each column one that is looked at; gold: how much. Every row "
                    "adds up to 1. Click a row to look from there.")  # fmt: skip
         as_table("pattern", found)
@@ -381,7 +383,7 @@ def _life(chosen: Chosen, source: int) -> None:
         by = "source_prob" if colour == "own" else "intersection_head"
     table = st_life(*subject.key, None if by == "source_prob" else subject.pos, source, subject.target)
     found = figures.life_grid(table, token, chosen.node, by, (subject.key, source))
-    grid("life", found, lambda node: change(head=node, node=""))
+    grid("life", found, lambda node: change(head=node, node=""), lambda: table)
     st.caption(_life_caption(table, by, plain(visible(token)), subject.model.d_vocab))
     as_table("life", found)
 

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from visit.app.cache import st_active, st_index_seconds
-from visit.app.figure_list import altair_figure
+from visit.app.figure_list import about_set, altair_figure
 from visit.app.follow import look_again
 from visit.app.opened import not_recorded
 from visit.app.prompt_sets import SHARED, choose_set, on_model, short_name, start_run, stop_run, watched
@@ -221,7 +221,7 @@ def card(subject: Subject, prompts: PromptSet | None, found: tuple[Any, Any] | N
         left, right = st.columns(2, gap="large")
     if "histogram" in made["tables"]:
         with left:
-            _over_set(made)
+            _over_set(made, about_set(subject.model, prompts, made["prompts"]) if prompts is not None else None)
     with right if "histogram" in made["tables"] else left:
         _similar(made["tables"]["similar"])
     dims = ", ".join(str(d) for d in made["outlier_dims"][:12])
@@ -251,7 +251,7 @@ def _own_words(words: pd.DataFrame, all_read: bool) -> None:
     })  # fmt: skip
 
 
-def _over_set(made: dict[str, Any]) -> None:
+def _over_set(made: dict[str, Any], about: dict[str, Any] | None) -> None:
     st.markdown("**The prompts that activate it most at their last token**")
     rows = made["tables"]["examples"]
     st.dataframe(
@@ -262,7 +262,7 @@ def _over_set(made: dict[str, Any]) -> None:
         },
     )  # fmt: skip
     chart = figures.activation_histogram(made["tables"]["histogram"], made["mean"])
-    altair_figure(chart, width="stretch", alt="Activations over the set")
+    altair_figure(chart, "Activations over the set", about, width="stretch")
 
 
 def _similar(near: pd.DataFrame) -> None:
@@ -405,7 +405,7 @@ def statistics(subject: Subject, chosen: PromptSet) -> tuple[Any, Any] | bool:
     altair_figure(
         figures.norm_entropy(stats, None, state().neurons.neuron, threshold), width="stretch",
         **on_point("figure8", "neuron", lambda point: take_neuron(point["node"])),
-        alt="Norm against entropy of every neuron",
+        alt="Norm against entropy of every neuron", about=about_set(model, chosen, sums.prompts),
     )  # fmt: skip
     st.caption(
         f"Figure 8, {sums.prompts:,} prompts: every dot is a neuron, the length of what it writes against how spread "
@@ -445,14 +445,15 @@ def _card_summary(summary: pd.DataFrame) -> None:
 _MEDIAN = "The median percentile of those that are always active, among the neurons of their layer,"
 
 
-def figure9(subject: Subject, stats: Any, sums: Any) -> None:
+def figure9(subject: Subject, prompts: PromptSet, stats: Any, sums: Any) -> None:
     """The weights of a layer's most frequent neurons, dimension by dimension."""
     from visit.analyses.neurons import weight_profile
 
     layer = chosen_layer(subject)
     profile = weight_profile(subject.model, stats, sums, layer)
     with st.container(height=96 * profile["series"].nunique() + 90, border=False):  # scrolls where it is narrow
-        altair_figure(figures.weight_lines(profile), width="content", alt="Weights per dimension")
+        about = about_set(subject.model, prompts, sums.prompts)
+        altair_figure(figures.weight_lines(profile), "Weights per dimension", about, width="content")
     st.caption(
         f"Figure 9, layer {layer}: what neurons write, dimension by dimension; dots are weights beyond three standard "
         "deviations of their own vector, upright grey lines, if any, the stream's rogue dimensions."

@@ -12,7 +12,7 @@ import streamlit as st
 
 from visit.app.guide import offer
 from visit.app.recipes import HEADINGS, Looked, notebook, recipe
-from visit.app.state import FIGURES_DIALOG, address_params, change, open_dialog, session, state
+from visit.app.state import FIGURES_DIALOG, address_params, change, open_dialog, session, state, value_of
 from visit.app.widgets import component, plain
 from visit.models.catalog import display_name
 from visit.text.visible import visible
@@ -102,7 +102,9 @@ def _code_menu() -> None:
             if found.steps:
                 st.markdown("**In Python**")
                 st.code(found.script, language="python", wrap_lines=True)
-                title = f"{plain(display_name(now.model))} on “{plain(visible(now.prompt))}”"
+                of = {"heads": now.heads_page.heads_set, "study": value_of(now, "set")}.get(page)
+                asked = f"on “{plain(visible(now.prompt))}”" if of is None else f"over the set “{plain(of)}”"
+                title = f"{plain(display_name(now.model))} {asked}"
                 st.download_button(
                     "Notebook", json.dumps(notebook(found, title, link()), ensure_ascii=False, indent=1),
                     f"visit-{page}.ipynb", "application/x-ipynb+json", on_click="ignore", icon=":material/download:",

@@ -93,7 +93,8 @@ def _unbroken(text: str) -> str:
 def _figure(study: Study, figure: str, other: Study | None, drawn: Any) -> None:
     caption, table = caption_of(figure), study.tables[figure]
     st.header(f"{caption.name}. {caption.title}", anchor=caption.anchor)
-    _charts(_drawn(study, figure, other, drawn), figure)
+    over = {} if other is None else {"over": {"label": report.study_label(other.meta), **other.meta}}
+    _charts(_drawn(study, figure, other, drawn), figure, {**study.meta, **over})
     if figure.startswith("tables"):
         height: Any = "content" if len(table) <= 12 else 420
         st.dataframe(_spelt(table.head(SHOWN_ROWS)), hide_index=True, placeholder="–", height=height)
@@ -129,10 +130,10 @@ def _specs(study: Study, figure: str, other: Study | None) -> Drawn:
     return [(panel.title, chart_spec(panel.chart), panel.fixed) for panel in found]
 
 
-def _charts(found: Drawn, figure: str) -> None:
+def _charts(found: Drawn, figure: str, about: dict[str, Any]) -> None:
     """Two or three beside each other; those of a width of their own scroll where it is narrow."""
     for title, spec, _ in found:
-        collect_chart(spec, f"{caption_of(figure).name}: {title or caption_of(figure).title}")
+        collect_chart(spec, f"{caption_of(figure).name}: {title or caption_of(figure).title}", about)
     count = 3 if len(found) > 3 and len(found) % 3 == 0 else 2
     for start in range(0, len(found), count):
         row = found[start : start + count]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -241,6 +242,10 @@ def _trace_checks(ledger: dict[str, Any]) -> None:
         st.caption(f"{mark} {plain(one['name'])}: {one['max_rel_error']:.0e} (allowed {one['tolerance']:.0e})")
 
 
+def _cells_of(table: pd.DataFrame, site: str) -> pd.DataFrame:
+    return table[table["site"] == site]
+
+
 def maps(asked: AskedTrace, table: pd.DataFrame) -> None:
     """The three maps, the cell that is looked at, and all cells as a table."""
     from visit.figures.tracing import site_title, trace_grid
@@ -260,7 +265,8 @@ def maps(asked: AskedTrace, table: pd.DataFrame) -> None:
             with place:
                 st.markdown(f"**{site_title(site, about['window'])}**")
                 of = asked.subject.about, asked.where
-                grid(f"trace_{site}", trace_grid(table, site, shown, state().trace.cell, of), _look_at_cell)
+                found = trace_grid(table, site, shown, state().trace.cell, of)
+                grid(f"trace_{site}", found, _look_at_cell, partial(_cells_of, table, site))
     left_out = "" if shown[0] == 0 else " Nothing changes before the subject: those tokens are left out."
     said = "Blocks upwards, tokens to the right, * is made unreadable. Fill: how much of what was lost comes back."
     st.caption(said + left_out)

@@ -115,6 +115,15 @@ def pattern_grid(pattern: Any, tokens: list[str], first: int, pos: int, of: Any 
                 "looks ↓ at →", row, square=True, of=of)  # fmt: skip
 
 
+def pattern_table(pattern: Any, tokens: list[str], first: int) -> pd.DataFrame:
+    """The numbers of `pattern_grid`, a row a cell: `query`, `query_token`, `source`, `source_token`, `attention`."""
+    return pd.DataFrame([
+        {"query": first + i, "query_token": tokens[i], "source": first + j, "source_token": tokens[j],
+         "attention": float(pattern[i][j])}
+        for i in range(len(tokens)) for j in range(i + 1)
+    ])  # fmt: skip
+
+
 def pattern_multiples(pattern: Any, tokens: list[str], first: int, chosen: int, columns: int = 4) -> Any:
     """The patterns of all heads of a layer as small maps; a click selects `head` under "multiple"."""
     import altair as alt

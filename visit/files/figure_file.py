@@ -1,7 +1,8 @@
 """A figure as a file for a paper, a slide or an editor: any drawing in SVG, with what it shows and what made it.
 
 The drawing keeps its layout; a width in print scales it, and `smallest_words` says how small its words become. A
-caption of two lines stands below it; the model, its revision and type, and how to cite it stand in the file's metadata.
+caption stands below it, in as many lines as it takes; the model, its revision and type, and how to cite it stand in the
+file's metadata.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from visit.errors import VisitError, check_choice
 from visit.files.png import png
 from visit.models.catalog import portable
 from visit.text.citation import bibtex
-from visit.text.visible import fit, visible
+from visit.text.visible import text_width, visible
 
 WIDTHS = {"as drawn": None, "one column (84 mm)": 84, "two columns (174 mm)": 174, "a slide (254 mm)": 254}  # mm
 FIGURE_KINDS = ("svg", "pdf", "png")
@@ -47,13 +48,15 @@ def figure_svg(svg: str, caption: str, meta: dict[str, Any], width_mm: float | N
     made = [str(about[name]) for name in ("model", "revision", "dtype") if about.get(name)]
     made += [f"{name} {number}" for name, number in (about.get("versions") or {}).items()]
     ink = page_colours("light")
-    lines = [caption] if _GRAPH_CLASS in head[0] else [caption, " · ".join(made)]  # a graph's legend says what made it
+    lines = [(line, "ink") for line in _caption_lines(visible(caption), wide - 12)]
+    if _GRAPH_CLASS not in head[0]:  # a graph's legend says what made it
+        lines += [(line, "quiet") for line in _caption_lines(visible(" · ".join(made)), wide - 12)]
     below = 8 + 17 * len(lines)
     texts = "".join(
         f'<text x="{left + 6:g}" y="{top + high + 17 * (n + 1):g}" font-size="{_CAPTION_PX:g}" '
-        f'font-family="Helvetica, Arial, sans-serif" fill="{ink["quiet" if n else "ink"]}">'
-        f"{escape(fit(visible(line), wide - 12, _CAPTION_PX))}</text>"
-        for n, line in enumerate(lines)
+        f'font-family="Helvetica, Arial, sans-serif" fill="{ink[colour]}">'
+        f"{escape(line)}</text>"
+        for n, (line, colour) in enumerate(lines)
     )
     scale = 1.0 if width_mm is None else width_mm * _PX_A_MM / wide
     placed = f' x="{left:g}" y="{top:g}" width="{wide:g}" height="{high:g}">'
@@ -65,6 +68,22 @@ def figure_svg(svg: str, caption: str, meta: dict[str, Any], width_mm: float | N
         f'<metadata>{known}</metadata><rect x="{left:g}" y="{top:g}" width="100%" height="100%" fill="{ink["page"]}"/>'
         f"{inner}{svg[head.end() :]}{texts}</svg>"
     )
+
+
+def _caption_lines(text: str, room: float) -> list[str]:
+    """A text as lines of at most `room` pixels, broken at its spaces, and inside a word where one is longer."""
+    lines = [""]
+    for word in text.split(" "):
+        joined = f"{lines[-1]} {word}" if lines[-1] else word
+        if text_width(joined, _CAPTION_PX) <= room:
+            lines[-1] = joined
+            continue
+        lines += [""] * bool(lines[-1])
+        for character in word:
+            if lines[-1] and text_width(lines[-1] + character, _CAPTION_PX) > room:
+                lines.append("")
+            lines[-1] += character
+    return lines
 
 
 def figure_bytes(svg: str, kind: str, scale: int = 2) -> bytes:

@@ -14,6 +14,7 @@ from visit.drawing.draw import default_detail
 from visit.figures.grids import Grid, grid_svg
 from visit.files.figure_file import FIGURE_KINDS, WIDTHS, figure_bytes, figure_svg, smallest_words
 from visit.text.citation import bibtex
+from visit.text.visible import text_width
 
 META = {"model": "visit-mini", "revision": "r1", "versions": {"visit": "1"}, "prompt": "<b>&"}
 SVG = "{http://www.w3.org/2000/svg}"
@@ -55,6 +56,21 @@ def test_a_figure_has_its_caption_its_provenance_and_a_width_in_print():
     left, top, wide, high = map(float, inner.get("viewBox").split())
     outer = list(map(float, root.get("viewBox").split()))
     assert outer[:3] == [left, top, wide] and outer[3] > high
+
+
+def test_a_caption_is_broken_into_lines_and_nothing_of_it_is_cut():
+    long = "Every part over the set, and " + "unbroken" * 30 + ": a caption of several lines <i> & more of it"
+    made = [tree.fromstring(figure_svg(grid_svg(a_grid()), caption, META)) for caption in ("short", long)]
+    lines = [root.findall(f"{SVG}text") for root in made]
+    room = float(made[1].get("viewBox").split()[2]) - 12
+    told = [text.text for text in lines[1]]
+    assert "".join(told).replace(" ", "").startswith(long.replace(" ", "")), "all of it"
+    assert all(text_width(line, 12.0) <= room for line in told)
+    heights = [float(root.get("height")) for root in made]
+    assert heights[1] - heights[0] == pytest.approx(17 * (len(lines[1]) - len(lines[0])), abs=0.02), (
+        "none below the edge"
+    )
+    assert max(float(text.get("y")) for text in lines[1]) < float(made[1].get("viewBox").split()[3])
 
 
 def test_the_smallest_words_are_told_in_points_at_a_width():
