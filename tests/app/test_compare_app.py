@@ -185,3 +185,17 @@ def test_one_sided_distractors_are_said():
     app = start(distractor=" Kyoto")
     assert not app.exception
     assert [c for c in app.get("bidi_component") if "Only A has a distractor" in c.proto.json]
+
+
+@pytest.mark.parametrize(
+    ("key", "words"), [("scale_same", (" Tokyo", " Kyoto")), ("scale_swapped", (" Kyoto", " Tokyo"))]
+)
+@pytest.mark.parametrize("side", ["", "_b"])
+def test_the_other_side_can_be_asked_about_the_same_two_words(key, words, side):
+    app = start(opened="", **{f"target{side}": " Tokyo", f"distractor{side}": " Kyoto"})
+    app.button(key=key).click().run()
+    assert not app.exception and not app.warning
+    other, now = "" if side else "_b", url(app)
+    assert (now[f"target{other}"], now[f"distractor{other}"]) == words
+    assert not [c for c in app.get("bidi_component") if "has a distractor" in c.proto.json]
+    assert key not in [button.key for button in app.button]

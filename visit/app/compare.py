@@ -335,6 +335,28 @@ def both_answers(two: Two) -> None:
     with st.spinner("Comparing every state and every head of the two runs…"):
         found = told_apart(two)
     sentences([sentence for sentence in found.values() if sentence], "contrast", select_node)
+    if found.get("scales"):
+        _same_scale(two)
+
+
+def _same_scale(two: Two) -> None:
+    """Where one side alone has a distractor: its two words for the other side, too, as they are or swapped."""
+    if two.recorded is not None:
+        return
+    here, there, name, side = (two.a, two.b, "B", "_b") if two.a.distractor is not None else (two.b, two.a, "A", "")
+    assert here.distractor is not None
+    words = [here.model.vocabulary[token] for token in (here.target, here.distractor)]
+    for word in words:
+        try:
+            there.model.token_id(word)
+        except VisitError:
+            return
+    with st.container(horizontal=True):
+        for label, (target, distractor), key in (("the same two words", words, "same"),
+                                                 ("them swapped", words[::-1], "swapped")):  # fmt: skip
+            shown = f"“{plain(visible(target))}” over “{plain(visible(distractor))}”"
+            st.button(f"Ask {name} about {label}", key=f"scale_{key}", help=f"{shown}: then both sides have one scale.",
+                      on_click=change, kwargs={f"target{side}": target, f"distractor{side}": distractor})  # fmt: skip
 
 
 def told_apart(two: Two) -> dict[str, Any]:
