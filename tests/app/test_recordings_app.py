@@ -197,9 +197,9 @@ def test_save_this_run_makes_the_file_that_the_library_makes(monkeypatch):
     assert found.runs[0].result("heads").equals(again.runs[0].result("heads"))
 
 
-def _save_dialog(page: str) -> AppTest:
+def _save_dialog(page: str, prompt: str = TEXT) -> AppTest:
     app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=90).switch_page(f"pages/{page}.py")
-    app.query_params["prompt_b"] = OTHER
+    app.query_params["prompt"], app.query_params["prompt_b"] = prompt, OTHER
     app.session_state["save_run"] = True
     return app.run()
 
@@ -209,6 +209,27 @@ def test_save_run_says_what_is_kept_and_what_is_not():
         text = said(_save_dialog(page))
         assert f"**Kept**, of {kept}" in text and "**Not kept**: patches, traces" in text, page
         assert ("a second text" in text) == (page == "flow")
+
+
+def test_save_run_says_how_long_it_takes_and_can_be_stopped_between_heads():
+    assert re.search(r"It takes about \d+ s on this machine", said(_save_dialog("flow", "The capital of Italy is")))
+    one, told = opened_module.Saving(), []
+    watch = one.told
+
+    def until_heads(share: float, what: str) -> None:
+        told.append((share, what))
+        if [name for _, name in told].count("the heads") == 3:
+            one.halt()
+        watch(share, what)
+
+    one.told = until_heads  # type: ignore[method-assign]
+    acts = visit.capture(visit.load_model("visit-mini"), TEXT)
+    about = ("visit-mini", TEXT, len(acts.tokens) - 1, int(acts.logits[-1].argmax()), None)
+    with pytest.raises(VisitError, match="Stopped"):
+        opened_module._recorded_bytes(one, about, None, "", False)
+    assert told[-1][1] == "the heads" and [share for share, _ in told] == sorted(share for share, _ in told)
+    one.again()
+    assert not one.stop and not one.work.begun.locked()
 
 
 def test_save_run_is_not_offered_where_nothing_is_kept():

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from visit.app.cache import kept, lens_under, st_ledger, st_ledger_lines, st_model, st_pass, while_kept
+from visit.app.cache import (
+    kept,
+    lens_under,
+    st_effects_seconds,
+    st_ledger,
+    st_ledger_lines,
+    st_model,
+    st_pass,
+    while_kept,
+)
 from visit.app.follow import look_again
 from visit.app.live import say
 from visit.app.marks import named_part
@@ -26,7 +35,7 @@ from visit.models import wheels
 from visit.models.catalog import LISTED, MINI, display_name, is_hosted, title
 from visit.text.glossary import explain
 from visit.text.markdown import escaped
-from visit.text.numbers import percent, size_text
+from visit.text.numbers import duration, percent, size_text
 from visit.text.visible import visible
 
 if TYPE_CHECKING:
@@ -271,9 +280,20 @@ class Saving:
     work: Measuring = field(default_factory=Measuring)
     share: float = 0.0
     doing: str = "begins"
+    stop: bool = False
 
     def told(self, share: float, what: str) -> None:
         self.share, self.doing = share, what
+        if self.stop:
+            raise VisitError("Stopped; nothing is kept of it.")
+
+    def halt(self) -> None:
+        """End after the step at hand."""
+        self.stop = True
+
+    def again(self) -> None:
+        """As if it had not begun."""
+        self.work, self.share, self.doing, self.stop = Measuring(), 0.0, "begins", False
 
 
 @kept(weighs=4 << 20)
@@ -300,12 +320,16 @@ def _save(subject: Subject, other: Subject | None, lens: str) -> None:
     effects = st.checkbox("With what each head does when it is taken out", key="save_effects")
     one = st_saving(subject.about, (other or subject).about, lens, subject is not other and other is not None, effects)
     if not one.work.begun.locked():
+        with st.spinner("How long will it take?"):
+            takes = _saving_seconds(subject, other, effects)
+        st.caption(f"It takes about {duration(takes)} on this machine, beside the page; it can be stopped.")
         make = partial(_recorded_bytes, one, subject.about, other.about if other else None, lens, effects)
         st.button("Record it", key="save_record", type="primary", on_click=one.work.ask, args=(make,))
     elif not one.work.ended.is_set():
         look_again(0.7, _watch_saving, one)
     elif one.work.problem is not None:
-        st.error(escaped(str(one.work.problem)), icon=":material/error:")
+        (st.info if one.stop else st.error)(escaped(str(one.work.problem)), icon=":material/info:")
+        st.button("Begin again", key="save_again", on_click=one.again)
     else:
         name = "".join(c if c.isalnum() else "-" for c in subject.acts.prompt[:30].lower()).strip("-") or "run"
         st.download_button(f"Download, {size_text(len(one.work.found))}", one.work.found, f"{name}.visit",
@@ -331,6 +355,22 @@ def _watch_saving(one: Saving) -> None:
     if one.work.ended.is_set():
         st.rerun()
     st.progress(min(1.0, one.share), f"Recording: {one.doing}…")
+    st.button("Stops after this step…" if one.stop else "Stop", key="save_stop", icon=":material/stop:",
+              disabled=one.stop, on_click=one.halt)  # fmt: skip
+
+
+def _saving_seconds(subject: Subject, other: Subject | None, effects: bool) -> float:
+    """About how long it takes here: of every side, and of both graphs once more where they are compared."""
+    sides = [subject, *([other] if other else [])]
+    seconds = sum(st_recording_seconds(*side.key, side.pos, side.target) for side in sides)
+    return seconds + sum(st_effects_seconds(*side.key, side.pos) for side in sides if effects)
+
+
+@kept(weighs=1 << 10)
+def st_recording_seconds(name: str, prompt: Any, pos: int, target: int) -> float:
+    from visit.files.recording_cost import recording_seconds
+
+    return recording_seconds(*st_pass(name, prompt), pos, target)
 
 
 def _recorded_bytes(one: Saving, a: Any, b: Any, lens: str, effects: bool) -> bytes:

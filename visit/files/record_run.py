@@ -23,6 +23,7 @@ from visit.analyses.graph_difference import Comparison, compare, single_parts
 from visit.errors import check_kind, check_positive
 from visit.files.recorded_values import WrittenValues, to_plain, write_table
 from visit.files.recording import PATTERN_STEP, RecordedModel
+from visit.files.recording_cost import LIVES, MEMORY_HEADS, NEURONS, WORDS_OF_A_VECTOR
 from visit.files.recording_file import RECORDING_VERSION, packed_recording, write_recording
 from visit.graph.flowgraph import FlowGraph
 from visit.graph.prune import Keep
@@ -35,11 +36,7 @@ if TYPE_CHECKING:
     from visit.models.model import Model
 
 ToldShare = Callable[[float, str], object]
-MEMORY_HEADS = 64  # whose memory is recorded, by the size of their contribution
-LIVES = 512  # heads of a model: with more, what a token is remembered as in all of them is left out
 HEAD_GRAPHS = 4
-WORDS_OF_A_VECTOR = 5  # of memory tables: pages show four
-NEURONS = 30  # of a layer, as the page lists
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ def save_recording(
     `visit.build_flow_graph`. `edits`: interventions of all prompts' passes, as of `visit.capture`. `effects`: also take
     every head out once (`visit.effects`), which takes as many runs. `memory`: of how many heads the memory table is
     kept, those with the largest |contribution| first. `note`: a sentence for whoever opens it, as a licence. `told`: is
-    told from time to time which share is done, and what is next.
+    told from time to time which share is done, and what is next; what it raises ends the recording.
     What is recorded, and how it is read again: `visit.files.recording`. Raises `VisitError` as the analyses do, and
     where the file cannot be written: one that was there stays as it was. Source: ours.
     """
@@ -254,14 +251,15 @@ def _write_run(pen: _Pen, question: Question, graph: FlowGraph, asked: _RecordOp
     """All results of one pass but its graph, which stands already."""
     steps: list[tuple[str, Callable[[], None]]] = [
         ("the stream", partial(_write_stream, pen, question, asked)),
-        ("the heads", partial(_write_heads, pen, question, asked)),
+        ("the heads", lambda: _write_heads(pen, question, asked, step)),
         ("the norms", partial(_write_norms, pen, question)),
         ("the neurons", partial(_write_neurons, pen, question)),
     ]
     if asked.effects:
         steps.append(("what each head does", partial(_write_effects, pen, question)))
     for n, (what, write) in enumerate(steps):
-        told((n + 1) / (len(steps) + 1), what)
+        step = partial(_told_part, told, (n + 1) / (len(steps) + 1), 1 / (len(steps) + 1))
+        step(0.0, what)
         write()
 
 
@@ -297,7 +295,7 @@ def _write_stream(pen: _Pen, question: Question, asked: _RecordOptions) -> None:
     pen.out.arrays[f"{pen.owner}/pattern"] = np.rint(lower.clip(0, 1) / PATTERN_STEP).astype(np.uint16).reshape(-1)
 
 
-def _write_heads(pen: _Pen, question: Question, asked: _RecordOptions) -> None:
+def _write_heads(pen: _Pen, question: Question, asked: _RecordOptions, told: ToldShare) -> None:
     """All heads, the memory of the largest, what tokens are remembered as, and whose words are whose."""
     from visit.analyses.attention_memory import head_memory, head_summary, value_life
     from visit.analyses.heads import head_map
@@ -309,10 +307,12 @@ def _write_heads(pen: _Pen, question: Question, asked: _RecordOptions) -> None:
     pen.table("heads", heads)
     order = heads.loc[heads["contribution"].abs().sort_values(ascending=False, kind="stable").index]
     places = list(zip(order["node"], order["layer"], order["head"], strict=True))[: asked.memory]
-    pen.stack(
-        "memory", {node: head_memory(model, acts, n, j, *about, k=WORDS_OF_A_VECTOR) for node, n, j in places},
-        [head_summary(model, acts, n, j, *about) for _, n, j in places],
-    )  # fmt: skip
+    memories, summaries = {}, []
+    for at, (node, n, j) in enumerate(places):
+        told(at / len(places), "the heads")
+        memories[node] = head_memory(model, acts, n, j, *about, k=WORDS_OF_A_VECTOR)
+        summaries.append(head_summary(model, acts, n, j, *about))
+    pen.stack("memory", memories, summaries)
     strongest = order.loc[order["contribution"].sort_values(ascending=False, kind="stable").index[:HEAD_GRAPHS]]
     for node, n, j in zip(strongest["node"], strongest["layer"], strongest["head"], strict=True):
         pen.graph(f"head graph {node}", head_graph(model, acts, n, j, *about))
