@@ -63,8 +63,10 @@ def about_set(model: Model, prompts: PromptSet, count: int) -> dict[str, Any]:
     return {**provenance(model), "prompt_set": {"name": prompts.name, "hash": prompts.hash}, "prompts": count}
 
 
-def collect_chart(chart: Any, shows: str, about: dict[str, Any] | None = None) -> None:
-    """Put an Altair chart, or the specification of one, on the list."""
+def collect_chart(
+    chart: Any, shows: str, about: dict[str, Any] | None = None, numbers: Callable[[], pd.DataFrame] | None = None
+) -> None:
+    """Put an Altair chart, or the specification of one, on the list. `numbers`: its table; None: what it draws."""
 
     def svg() -> str:
         from visit.figures.svg import chart_svg
@@ -77,7 +79,7 @@ def collect_chart(chart: Any, shows: str, about: dict[str, Any] | None = None) -
 
         return chart_table(chart)
 
-    collect_figure(shows, svg, table, about)
+    collect_figure(shows, svg, numbers or table, about)
 
 
 def altair_figure(chart: Any, alt: str, about: dict[str, Any] | None = None, **named: Any) -> Any:

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from visit.app.cache import kept
-from visit.app.figure_list import altair_figure
+from visit.app.figure_list import collect_chart
 from visit.app.grid import as_table, grid
 from visit.app.live import say
 from visit.app.marks import named_part
@@ -167,8 +167,9 @@ def _findings(one: SetQuestion) -> None:
     else:
         from visit.figures.head_sets import set_bands
 
-        altair_figure(set_bands(table), "The neurons with the largest effects, with their bands", table.attrs,
-                      width="stretch")  # fmt: skip
+        chart, shows = set_bands(table), "The neurons with the largest effects, with their bands"
+        collect_chart(chart, shows, table.attrs, lambda: table)
+        st.altair_chart(chart, width="stretch", alt=shows)
     _part_card(one, table)
     _set_table(table)
 
