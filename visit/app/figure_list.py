@@ -129,7 +129,9 @@ def _page_meta() -> dict[str, Any]:
 
     now, page = state(), session().page
     made = {"model": now.model, "versions": versions()} if now.recording else provenance(st_model(now.model))
-    found = {**made, "page": page, "prompt": now.prompt, "target": now.target, "distractor": now.distractor}
+    found = {**made, "page": page}
+    if page not in ("heads", "study"):  # which are of sets alone
+        found |= {"prompt": now.prompt, "target": now.target, "distractor": now.distractor}
     if page == "compare":
         two = now.compare
         found |= {"prompt_b": two.prompt_b or now.prompt, "model_b": two.model_b or now.model,
