@@ -127,6 +127,8 @@ def test_a_word_that_is_a_token_without_its_space_is_warned_of_and_can_have_it(n
     (said,) = [w.value for w in app.warning]
     assert f"The {name} “Paris” has no space before it" in as_read(said) and "·Paris" in said
     assert any("·Paris" in c.value for c in app.caption)
+    folded = app.get("popover")
+    assert folded and not any(one.warning for one in folded), "nobody sees it in a folded one"
     app.button(key=f"with_space_{name}").click().run()
     assert not app.warning and not app.exception
     assert getattr(app.session_state["visit"].state, name) == " Paris"

@@ -62,8 +62,9 @@ def prompt_bar(guide: Callable[[Subject], None] | None = None) -> Subject:
     show_ledger(model)
     pos = position(acts)
     _chat_notes((model, acts))
+    notes = st.container()  # on the page: in a folded popover nobody sees them
     with more:
-        subject = _more(model, acts, pos, st.container())
+        subject = _more(model, acts, pos, notes)
     if guide is not None:
         guide(subject)
     with tokens:
