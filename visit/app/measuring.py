@@ -4,11 +4,14 @@
 2. Else a look is taken again and again (`follow`) at its place: the first begins the measurement when it is cheap, and
    offers a button with its time when it is not; a later one has the page drawn anew when it has ended.
 3. It gives way to pages: it begins in a quiet moment, if there is one, and on a thread of low priority.
-4. What nobody looks at any more when its turn comes is not measured, but for what a visitor has asked for by a button.
+4. When the program ends, the one at hand is waited for: a thread that is cut off inside a matrix product takes the
+   process down with an abort.
+5. What nobody looks at any more when its turn comes is not measured, but for what a visitor has asked for by a button.
 """
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 import sys
@@ -32,6 +35,7 @@ ONE_AT_A_TIME = threading.Lock()  # measurements wait for each other: what is dr
 WAITS_FOR_QUIET = 20.0  # seconds that a measurement waits for a moment in which nobody computes for a page
 UNASKED = 5.0  # seconds: what takes longer is measured when somebody asks
 LOOK_EVERY = 0.6  # seconds
+ENDS_WITHIN = 10.0  # seconds that the end of the program waits for a measurement
 LEFT = 4.0  # seconds without a look, after which nobody looks at it: a page in the background looks once a second
 
 
@@ -72,10 +76,23 @@ class Measuring:
             self.ended.set()
 
         if self.begun.acquire(blocking=False):
-            threading.Thread(target=run, daemon=True, name="measuring").start()
+            threading.Thread(target=run, daemon=True, name=_MEASURING).start()
 
     def _is_watched(self) -> bool:
-        return time.monotonic() - self.looked < LEFT
+        return not _ending.is_set() and time.monotonic() - self.looked < LEFT
+
+
+_MEASURING = "measuring"  # how its threads are called
+_ending = threading.Event()  # nothing begins any more
+
+
+@atexit.register
+def _wait_for_measurements() -> None:
+    _ending.set()
+    until = time.monotonic() + ENDS_WITHIN
+    for thread in threading.enumerate():
+        if thread.name == _MEASURING:
+            thread.join(max(0.0, until - time.monotonic()))
 
 
 def _give_way() -> None:
