@@ -24,7 +24,7 @@ from typing import Any
 ARENAS = 2
 EVERY = 3.0  # seconds
 _M_ARENA_MAX = -8  # of malloc.h
-_turn = threading.Lock()
+_trim_turn = threading.Lock()
 _last = 0.0  # when it was given back
 
 
@@ -51,10 +51,10 @@ def trim_heap() -> None:
     """Give free pages back, unless that has just been done: it costs some hundredths of a second."""
     global _last
     library = glibc()
-    if library is None or time.monotonic() - _last < EVERY or not _turn.acquire(blocking=False):
+    if library is None or time.monotonic() - _last < EVERY or not _trim_turn.acquire(blocking=False):
         return
     try:
         library.malloc_trim(0)
         _last = time.monotonic()
     finally:
-        _turn.release()
+        _trim_turn.release()

@@ -79,16 +79,16 @@ class Measuring:
             threading.Thread(target=run, daemon=True, name=_MEASURING).start()
 
     def _is_watched(self) -> bool:
-        return not _ending.is_set() and time.monotonic() - self.looked < LEFT
+        return not _measuring_ends.is_set() and time.monotonic() - self.looked < LEFT
 
 
 _MEASURING = "measuring"  # how its threads are called
-_ending = threading.Event()  # nothing begins any more
+_measuring_ends = threading.Event()  # nothing begins any more
 
 
 @atexit.register
 def _wait_for_measurements() -> None:
-    _ending.set()
+    _measuring_ends.set()
     until = time.monotonic() + ENDS_WITHIN
     for thread in threading.enumerate():
         if thread.name == _MEASURING:

@@ -21,20 +21,20 @@ def norm_story(table: pd.DataFrame, where: str) -> list[Sentence]:
     before, after = int(target["before_rank"]), int(target["after_rank"])
     way = "stays at" if before == after else "rises from" if after < before else "falls from"
     ranks = f"rank {before:,}" if before == after else f"rank {before:,} to {after:,}"
-    first = f"Through {where} {quoted(target['token'])} {way} {ranks} ({_both_sides(target)})."
+    first = f"Through {where} {quoted(target['token'])} {way} {ranks} ({_before_and_after(target)})."
     tops = table.loc[table["before_rank"].idxmin()], table.loc[table["after_rank"].idxmin()]
     if tops[0]["id"] == tops[1]["id"]:
-        top = f"{quoted(tops[0]['token'])} stays on top ({_both_sides(tops[0])})."
+        top = f"{quoted(tops[0]['token'])} stays on top ({_before_and_after(tops[0])})."
     else:
         top = f"On top {quoted(tops[0]['token'])} gives way to {quoted(tops[1]['token'])}."
     loses, gains = table.loc[table["delta"].idxmin()], table.loc[table["delta"].idxmax()]
-    parts = [f"{quoted(row['token'])} {verb} most ({_both_sides(row)})" for row, verb, sign in
+    parts = [f"{quoted(row['token'])} {verb} most ({_before_and_after(row)})" for row, verb, sign in
              ((loses, "loses", -1), (gains, "gains", 1)) if sign * row["delta"] > 0]  # fmt: skip
     moved = f"Of all words {', '.join(parts)}." if parts else "No word's probability changes."
     return [[(first, None)], [(f"{top} {moved}", None)]]
 
 
-def _both_sides(row: pd.Series) -> str:
+def _before_and_after(row: pd.Series) -> str:
     return f"{percent(float(row['before_prob']))} → {percent(float(row['after_prob']))}"
 
 
