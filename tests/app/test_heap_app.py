@@ -95,6 +95,7 @@ Path("OUT").write_text(str((psutil.Process().memory_info().rss - before) / 12))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measured on Linux")
 def test_a_visitor_who_waits_keeps_no_buffers_of_products(tmp_path: Path) -> None:
     """MKL keeps 10 MB for every thread that has multiplied and lives on, unless it is told before its first product."""

@@ -11,7 +11,7 @@ import visit
 from visit.app.known import WORLD
 from visit.app.shipped import data_rows
 from visit.app.state import Session
-from visit.text.citation import bibtex
+from visit.text.citation import METHODS, bibtex
 
 ROOT = Path(__file__).parents[2]
 KINDS = data_rows("kinds.csv", True)
@@ -95,4 +95,4 @@ def test_cite_shows_both_entries_on_any_page():
     app = opened("glossary").run()
     app.button(key="cite").click().run()
     assert not app.exception
-    assert [block.value for block in app.code] == [bibtex().strip()]
+    assert [block.value for block in app.code] == [bibtex().strip(), *METHODS.values()]

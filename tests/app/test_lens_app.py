@@ -112,6 +112,7 @@ def test_a_model_whose_plain_lens_reads_little_opens_with_its_fitted_lens(fitted
 
 
 # ---- the fit ---------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_the_embedded_model_fits_its_lens_by_itself_and_is_read_plainly_meanwhile(folder):
     app = start()
     assert not app.exception and "As the plain lens reads it" in said(app)
@@ -123,6 +124,7 @@ def test_the_embedded_model_fits_its_lens_by_itself_and_is_read_plainly_meanwhil
     assert "so it is what opens" in captions(app)
 
 
+@pytest.mark.slow
 def test_a_fit_is_offered_with_its_time_stopped_resumed_and_kept(folder, monkeypatch):
     monkeypatch.setattr("visit.app.lens_choice.MINI", "another")
     monkeypatch.setattr("visit.app.lens_choice.AGREES", 0.99)

@@ -10,6 +10,7 @@ import pytest
 from links import VIEWS, run_sets, walk
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", VIEWS)
 def test_a_view_that_controls_have_made_is_its_link(page, tmp_path, monkeypatch):
     monkeypatch.setenv("VISIT_CACHE", str(tmp_path))

@@ -6,6 +6,7 @@ import asyncio
 import time
 from pathlib import Path
 
+import pytest
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +34,7 @@ if "streamlit" in sys.orig_argv:
 """
 
 
+@pytest.mark.slow
 def test_a_visitor_who_waits_for_a_turn_reads_how_many_are_before(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import sessions

@@ -8,8 +8,6 @@ import json
 import shlex
 from dataclasses import replace
 
-import nbclient
-import nbformat
 import pandas as pd
 import pytest
 
@@ -227,7 +225,10 @@ def test_chat_and_a_hub_revision_are_told():
     assert "--lens fitted" in found.command
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_from_top_to_bottom_and_draws_the_page():
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
     found = shown("flow", {"layers": "4"})
     made = nbformat.from_dict(notebook(found, "visit-mini", "http://localhost/flow?layers=4"))
     nbformat.validate(made)

@@ -171,6 +171,7 @@ def test_a_file_that_is_no_recording_is_refused(files):
             open_recording(content)
 
 
+@pytest.mark.slow
 def test_save_this_run_makes_the_file_that_the_library_makes(monkeypatch):
     kept: list[bytes] = []
     button = opened_module.st.download_button

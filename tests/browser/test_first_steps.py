@@ -34,6 +34,7 @@ def until(page, condition: str, *names: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_cold_server_answers_a_deep_link_with_its_page(page):
     """The fault it guards against shows on a server's first request only."""
     with browser.server() as address:
@@ -136,6 +137,7 @@ def test_hostile_text_is_shown_and_never_run(address, page):
     assert page.locator("img[src=x]").count() == 0
 
 
+@pytest.mark.slow
 def test_hosted_loads_no_path_from_a_link(page):
     with browser.server(VISIT_HOSTED="1") as address:
         page.goto(f"{address}/flow?model=/etc&prompt=The+capital+of")

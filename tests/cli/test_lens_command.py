@@ -17,6 +17,7 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("VISIT_CACHE", str(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_lens_is_fitted_once_and_read_through_by_name_and_by_file(tmp_path, capsys):
     assert main(["lens", "map", "--prompt", PROMPT, "--lens", "fitted"]) == 2
     assert "python -m visit lens fit --model visit-mini" in capsys.readouterr().err

@@ -103,6 +103,7 @@ def test_a_folder_holds_the_report_and_every_figure_and_another_study_lies_over_
     assert status == 2 and "cannot be read" in err
 
 
+@pytest.mark.slow
 def test_a_study_reads_through_the_lens_that_is_asked_for(capsys, tmp_path, monkeypatch):
     from visit.__main__ import main
 

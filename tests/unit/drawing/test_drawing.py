@@ -428,6 +428,7 @@ def test_a_page_holds_the_drawings_that_python_would_have_sent():
     assert len({entry["id"] for entry in data["entries"]}) == len(data["entries"]) == len(graph.nodes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layers", "most"), [((9,), 1_000_000), (tuple(range(12)), 3_000_000)])
 def test_a_page_leaves_out_drawings_before_it_grows_too_large(layers, most):
     graph = make_graph(layers=layers, heads=25, neurons=48, attn_neurons=48, values=4)

@@ -264,6 +264,7 @@ def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 PATHS = _paths(json.loads(parts(tiny)[0]))
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.sampled_from(PATHS), JUNK)
 def test_whatever_stands_in_the_content_it_is_used_or_refused(path, junk):
@@ -274,6 +275,7 @@ def test_whatever_stands_in_the_content_it_is_used_or_refused(path, junk):
         assert len(str(error)) < 500
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.sampled_from(sorted(parts(tiny)[1])), st.data())
 def test_whatever_the_numbers_are_they_are_used_or_refused(name, data):
@@ -290,6 +292,7 @@ GRAPH_PATHS = [path for path in PATHS if path[:4] == ("runs", 0, "results", "gra
 GRAPH_NUMBERS = [name for name in parts(tiny)[1] if name.startswith("a/graph/")]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_whatever_a_graph_says_it_is_drawn_or_refused(data):

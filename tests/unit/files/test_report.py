@@ -60,6 +60,7 @@ class Seen(HTMLParser):
 # ---- the page --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_page_needs_neither_network_nor_scripts(page, study, tmp_path):
     files = {path.name for path in report.write(study, tmp_path / "new" / "folder")}
     whole = (tmp_path / "new" / "folder" / "report.html").read_text()

@@ -231,6 +231,7 @@ def test_threads_build_once_and_an_interrupted_reading_keeps_nothing(monkeypatch
     assert len(calls) == 1 and len(found) == 8 and all(f is found[0] for f in found)
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_do_no_harm(folder):
     code = (
         "import json, visit; from visit.lenses.weights import compute;"

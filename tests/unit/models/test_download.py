@@ -37,6 +37,7 @@ def test_a_download_fetches_what_is_needed_and_the_model_loads_from_the_cache(se
     assert torch.equal(capture(model, ids).logits, capture(models.small("llama", torch.float32), ids).logits)
 
 
+@pytest.mark.slow
 def test_a_stopped_download_keeps_its_whole_files_and_goes_on(served, downloads, hub_cache):
     with served(pause=0.1) as double:
         download = downloads.start(NAME)

@@ -57,6 +57,7 @@ def equal(a, b):
 # ---- stopped, and gone on with -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("stage", ["read", "_read_rows"])
 def test_a_command_that_is_stopped_goes_on_to_equal_numbers(number, stage, groups, tmp_path, monkeypatch, capsys):
