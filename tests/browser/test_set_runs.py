@@ -14,20 +14,20 @@ def opened(page, where: str) -> None:
 
 def test_a_set_through_the_norms_and_its_run_is_found_again(page):
     opened(page, "layernorm?set=plain")
-    page.get_by_role("button", name="Run").click()
+    page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_text("with the paper, in which a norm filters function words").wait_for(timeout=60_000)
     page.get_by_text("70 prompts, last token").wait_for(timeout=60_000)
     opened(page, "neurons")
     opened(page, "layernorm?set=plain")
     page.get_by_text("70 prompts, last token").wait_for(timeout=60_000)
-    assert page.get_by_role("button", name="Run").count() == 0 and page.errors == []
+    assert page.get_by_role("button", name="Run", exact=True).count() == 0 and page.errors == []
 
 
 def test_only_answered_prompts_through_the_neurons(page):
     opened(page, "neurons?set=plain&answered=1&neuron=L7.mlp_value377")
     page.get_by_text("of 70 prompts are answered correctly").wait_for(timeout=60_000)
     page.get_by_text("of 70 answered)").wait_for(timeout=60_000)
-    page.get_by_role("button", name="Run").click()
+    page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_text("always active, but none meets").first.wait_for(timeout=60_000)
     page.get_by_text("Among its layer's most active on").wait_for(timeout=60_000)
     assert page.errors == []
@@ -57,7 +57,7 @@ def test_pasted_prompts_run_and_bad_rows_are_listed(page):
     field.fill("The cat sat on\n\n" + "word " * 600 + "\nThe dog ran to")
     field.press("Control+Enter")
     page.get_by_text("rows are left out").wait_for(timeout=30_000)
-    page.get_by_role("button", name="Run").click()
+    page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_text("2 prompts, last token").wait_for(timeout=60_000)
     assert page.errors == []
 
@@ -97,9 +97,9 @@ def test_a_result_is_there_without_a_click_after_the_server_was_started_again(pa
     for first in (True, False):
         with server(VISIT_CACHE=str(tmp_path)) as tab.address:
             opened(tab, "layernorm?set=plain")
-            assert tab.get_by_role("button", name="Run").count() == first
+            assert tab.get_by_role("button", name="Run", exact=True).count() == first
             if first:
-                tab.get_by_role("button", name="Run").click()
+                tab.get_by_role("button", name="Run", exact=True).click()
             tab.get_by_text("70 prompts, last token").wait_for(timeout=60_000)
     tab.close()
 
@@ -112,12 +112,12 @@ def test_a_stop_is_for_everybody_who_watches_and_everybody_can_resume(page, tmp_
     for tab in (page, other):
         opened(tab, "layernorm?set=own")
         tab.locator("input[type=file]").set_input_files(file)
-    page.get_by_role("button", name="Run").click(timeout=60_000)
+    page.get_by_role("button", name="Run", exact=True).click(timeout=60_000)
     for tab in (page, other):  # the other finds the run of the same prompts by itself, or by its button
         going = tab.get_by_role("button", name="Stop, and keep")
-        going.or_(tab.get_by_role("button", name="Run")).first.wait_for(timeout=60_000)
+        going.or_(tab.get_by_role("button", name="Run", exact=True)).first.wait_for(timeout=60_000)
         if not going.count():
-            tab.get_by_role("button", name="Run").click()
+            tab.get_by_role("button", name="Run", exact=True).click()
         going.wait_for(timeout=60_000)
     page.get_by_role("button", name="Stop, and keep").click()
     for tab in (page, other):
