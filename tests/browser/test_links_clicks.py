@@ -1,4 +1,4 @@
-"""Random views, opened by their link in a fresh browser, are the same pictures: fifty, with those of AppTest's hands.
+"""Random views, opened by their link in a fresh browser, are the same pictures (with tests/app/test_links.py, fifty).
 
 The pictures are compared as what is drawn (elements, classes, texts), not as pixels.
 """
@@ -11,9 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from browser import idle
-from links import VIEWS, run_sets, walk
 
-WALKS = 5  # of Python's hands through each of the seven pages
 OPENED = {
     "flow": "",
     "compare": "?prompt_b=The+capital+of+Poland+is+the+city+of&opened=flows",
@@ -113,11 +111,3 @@ def first_difference(here: dict, there: dict, part: str) -> tuple[str, str]:
     one, other = str(here[part]), str(there[part])
     at = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
     return one[max(0, at - 80) : at + 200], other[max(0, at - 80) : at + 200]
-
-
-@pytest.mark.parametrize("page", VIEWS)
-def test_more_views_that_controls_have_made_are_their_links(page, tmp_path, monkeypatch):
-    monkeypatch.setenv("VISIT_CACHE", str(tmp_path))
-    run_sets(page)
-    for seed in range(1, 1 + WALKS):
-        walk(page, seed)
