@@ -19,7 +19,7 @@ def test_another_target_of_states_that_were_read_is_the_map_read_anew(name, monk
     model = models.exact(name)
     acts = capture(model, IDS)
     known = stream_readings(model, acts, AT)
-    targets = {int(known.top_ids[4, 0]), int(known.top_ids[7, READ_ON - 1]), int(known.bottom_ids[2, 0]), 77}
+    targets = {int(known.top_ids[4, 0]), int(known.top_ids[-1, READ_ON - 1]), int(known.bottom_ids[2, 0]), 77}
     anew = {target: lens_map(model, acts, target, AT) for target in targets}
     monkeypatch.setattr(overview, "read", None)
     for target, full in anew.items():
