@@ -7,8 +7,8 @@ state leaves it open: a layer, a head, the lens. It needs no model, so that a pa
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from visit.app.edit_list import Listed, parse_list
@@ -60,7 +60,6 @@ class Recipe:
     command: str
     steps: tuple[Lines, ...]
     missing: str = ""
-    notes: tuple[str, ...] = field(default=())
 
     @property
     def script(self) -> str:
@@ -501,8 +500,3 @@ def notebook(recipe: Recipe, title: str, address: str) -> dict[str, Any]:
         cell("code", "\n".join([*step.lines, *step.shows]))
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
-
-
-def listed_lines(steps: Sequence[Lines]) -> int:
-    """How many lines of Python a recipe has."""
-    return sum(len(step.lines) + len(step.shows) for step in steps)
