@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 import visit
 from visit.app import figure_list
-from visit.app.state import Session
+from visit.app.sessions import Session
 from visit.causal.head_sets import HeadRun, asked_lines, head_key
 from visit.runs.answers import fitting
 from visit.runs.prompts import shipped_set

@@ -13,7 +13,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as some
 from streamlit.testing.v1 import AppTest
 
-from visit.app.state import CONTROLS, FIELD_CHARACTERS, PROMPT_CHARACTERS, parse, to_params
+from visit.app.address import parse, to_params
+from visit.app.link_values import FIELD_CHARACTERS, PROMPT_CHARACTERS
+from visit.app.state import CONTROLS
 from visit.graph.build import parse_layers
 from visit.text.markdown import escaped, plain
 

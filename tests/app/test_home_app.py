@@ -12,8 +12,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import visit
+from visit.app.address import parse
 from visit.app.home import DOORS, ELEMENTS, EXAMPLE, HEAD, LINKS, QUESTIONS, Link, carries_state, example_svg, home_html
-from visit.app.state import CONTROLS, DEFAULT_PROMPT, DEFAULT_PROMPT_B, parse
+from visit.app.state import CONTROLS, DEFAULT_PROMPT, DEFAULT_PROMPT_B
 from visit.text.numbers import percent
 
 ROOT = Path(__file__).parents[2]

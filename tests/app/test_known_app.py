@@ -9,8 +9,8 @@ from streamlit.testing.v1 import AppTest
 
 import visit
 from visit.app.known import WORLD
+from visit.app.sessions import Session
 from visit.app.shipped import data_rows
-from visit.app.state import Session
 from visit.text.citation import METHODS, bibtex
 
 ROOT = Path(__file__).parents[2]

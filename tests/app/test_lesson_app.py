@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from visit.app import lesson as lessons
-from visit.app.state import parse
+from visit.app.address import parse
 from visit.lessons.lesson import address_of
 from visit.lessons.results import read_result, write_result
 from visit.lessons.shipped import shipped_lesson, shipped_lessons, shipped_text

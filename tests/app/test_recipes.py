@@ -13,8 +13,9 @@ import pytest
 
 import visit
 from visit.__main__ import main
+from visit.app.address import parse
 from visit.app.recipes import HEADINGS, Looked, notebook, recipe
-from visit.app.state import State, parse
+from visit.app.state import State
 
 NAMES = "When Mary and John went to the store, John gave a drink to"
 

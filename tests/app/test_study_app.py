@@ -8,7 +8,8 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from visit.app.state import State, parse, to_params
+from visit.app.address import parse, to_params
+from visit.app.state import State
 from visit.lenses import weights
 from visit.runs.worker import WORKER
 

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 import visit
 from visit.app import trace as page
-from visit.app.state import parse, to_params
+from visit.app.address import parse, to_params
 from visit.narrate.traces import trace_story
 
 JAPAN = "The capital of Japan is the city of"

@@ -14,8 +14,8 @@ from streamlit.testing.v1 import AppTest
 
 import visit
 from visit.app import edit_list, every_part, graph_panel
+from visit.app.address import parse, to_params
 from visit.app.edit_list import Listed, forced, parse_list, possible
-from visit.app.state import parse, to_params
 from visit.errors import VisitError
 from visit.narrate.flow import story
 from visit.text.numbers import percent

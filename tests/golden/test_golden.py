@@ -18,7 +18,8 @@ import torch
 
 import visit
 from visit.__main__ import main
-from visit.app.state import CONTROLS, parse, to_params, value_of, written
+from visit.app.address import parse, to_params, written
+from visit.app.state import CONTROLS, value_of
 
 HERE = Path(__file__).parent
 FAMILIES = ("llama", "neox", "gemma3")

@@ -7,10 +7,11 @@ from visit.app.lesson import begin_lesson
 from visit.app.marks import named_part as part
 from visit.app.marks import shows
 from visit.app.own_model import asked_dialog
+from visit.app.problems import shown_errors
 from visit.app.prompt_bar import prompt_bar
+from visit.app.sessions import ensure_entrypoint, open_page, session
 from visit.app.share import heading
 from visit.app.sidebar import sidebar
-from visit.app.state import ensure_entrypoint, open_page, session, shown_errors
 from visit.app.subject import Subject
 from visit.app.widgets import ICON, PAGE_STYLE, unfolding
 

@@ -25,30 +25,19 @@ from visit.app.cache import (
     st_parting,
     st_single_parts,
 )
+from visit.app.fields import field, listed, segments
 from visit.app.figure_list import collect_figure
 from visit.app.grid import as_table, grid
 from visit.app.lens_choice import followed, heading, seen, switch, told
 from visit.app.marks import named_part
 from visit.app.opened import NEEDS_MODEL, opened_recording, recorded_line, recorded_subject, save_menu
+from visit.app.problems import shown_errors
 from visit.app.prompt_bar import asked_words, chat_line, position, run, show_notes
 from visit.app.recorded import is_recorded, run_named
+from visit.app.sessions import change, defaults, session, set_opened, state, write_url
 from visit.app.shipped import data_rows
 from visit.app.sidebar import need_numbers, show_ledger
-from visit.app.state import (
-    DRAWN,
-    change,
-    defaults,
-    field,
-    levels,
-    listed,
-    segments,
-    session,
-    set_opened,
-    shown_errors,
-    state,
-    value_of,
-    write_url,
-)
+from visit.app.state import DRAWN, value_of
 from visit.app.subject import Subject
 from visit.app.widgets import (
     FOLDED_CONTROLS,
@@ -579,7 +568,7 @@ def _found(
 ) -> tuple[Any, dict[int, Any], Callable[[], Any]]:  # fmt: skip
     """The comparison with the kept, hidden and selected nodes of both sides, its levels, and how to get all of it."""
     default = st_opened(layers, a, b)
-    shown = levels(state().graph.detail, list(default), default)
+    shown = graphs.levels(state().graph.detail, list(default), default)
     drawn = tuple(default)
 
     def build(node: str, whole: bool = False) -> Any:

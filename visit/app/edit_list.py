@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from visit.app.state import change, session, shown_position, state
+from visit.app.sessions import change, session, shown_position, state
 from visit.app.widgets import plain
 from visit.errors import VisitError
 from visit.text.node_id import part_name

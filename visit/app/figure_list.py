@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from visit.app.cache import st_model
-from visit.app.state import FIGURES_DIALOG, close_dialog, session, state
+from visit.app.sessions import FIGURES_DIALOG, close_dialog, session, state
 from visit.text.markdown import escaped
 from visit.text.visible import visible
 

@@ -29,8 +29,9 @@ from visit.app.graph_panel import picture_file
 from visit.app.lens_choice import followed, seen
 from visit.app.marks import marked, named_part, shows
 from visit.app.measuring import measured
+from visit.app.problems import shown_errors
 from visit.app.recorded import is_recorded
-from visit.app.state import levels, session, shown_errors, state, write_url
+from visit.app.sessions import session, state, write_url
 from visit.app.subject import Subject
 from visit.app.widgets import READING_AID, beside, downloads, folded, plain, section, sentences
 from visit.text.glossary import explain
@@ -124,7 +125,7 @@ def _graph(name: str, prompt: Prompt, pos: int, target: int, distractor: int | N
         meant = tuple(node for node in marked("graph").nodes if is_pin(model, node, drawn, pos))
         keep = replace(keep, pin=(*pins, *meant))
         with st.spinner("Reading the words of the flow…"):
-            shown = graphs.with_meant(levels(state().graph.detail, drawn, st_opened(layers, about)), meant)
+            shown = graphs.with_meant(graphs.levels(state().graph.detail, drawn, st_opened(layers, about)), meant)
             built, shown, exists = _with_selected(about, layers, keep, shown, read)
         now = state().graph
         if not exists:

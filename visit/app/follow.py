@@ -16,7 +16,7 @@ from typing import Any
 import streamlit as st
 
 from visit.app.live import announce
-from visit.app.state import session
+from visit.app.sessions import session
 
 UNSURE = 0.5  # seconds after the end of a page in which a look may have cut off what the browser gets of it
 

@@ -12,27 +12,17 @@ import streamlit as st
 from visit.app import widgets
 from visit.app.cache import PLAIN, Layers
 from visit.app.edit_list import take_out
+from visit.app.fields import choice, field
 from visit.app.lens_choice import in_list, seen
+from visit.app.link_values import amount
 from visit.app.recorded import is_recorded
-from visit.app.state import (
-    CONTROLS,
-    amount,
-    change,
-    choice,
-    field,
-    is_opened,
-    level_text,
-    session,
-    set_opened,
-    shown_position,
-    state,
-    value_of,
-)
+from visit.app.sessions import change, is_opened, session, set_opened, shown_position, state
+from visit.app.state import CONTROLS, value_of
 from visit.errors import NotRecorded, VisitError
 from visit.text.glossary import explain
 from visit.text.markdown import escaped
 
-_DETAILS = ("states", "words", "everything")
+_DETAILS = ("states", "words", "everything")  # of a block; in a link each by its first letter
 _SHOWN_FOLDED = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")  # what a folded block shows of itself
 
 
@@ -124,6 +114,25 @@ def with_meant(shown: dict[int, Any], meant: Sequence[str]) -> dict[int, Any]:
     blocks = {block_of(node) for node in meant}
     folded = dict.fromkeys(shown, "states") if meant and not state().graph.detail else shown
     return {n: "words" if n in blocks and folded[n] == "states" else level for n, level in folded.items()}
+
+
+def levels(text: str, layers: Sequence[int], default: Mapping[int, str]) -> dict[int, Any]:
+    """The level of detail of every layer: a word for all, `3w,5e` for some (the others folded), empty the default."""
+    if not text:
+        return dict(default)
+    if text in _DETAILS:
+        return dict.fromkeys(layers, text)
+    named = {detail[0]: detail for detail in _DETAILS}
+    opened = {int(part[:-1]): named[part[-1]] for part in text.split(",")}
+    return {layer: opened.get(layer, "states") for layer in layers}
+
+
+def level_text(found: Mapping[int, str]) -> str:
+    """The shortest text that `levels` reads back as `found`."""
+    kinds = set(found.values())
+    if len(kinds) == 1:
+        return kinds.pop()
+    return ",".join(f"{layer}{level[0]}" for layer, level in sorted(found.items()) if level != "states")
 
 
 def opened_blocks(shown: Mapping[int, str]) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 import streamlit as st
 
 from visit.app.marks import Mark, point_at
-from visit.app.state import change, session, state
+from visit.app.sessions import change, session, state
 from visit.app.widgets import sentences
 
 LAST_STEP = 5

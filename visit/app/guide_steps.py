@@ -22,7 +22,7 @@ from visit.app.guide import LAST_STEP, Way, show_strip
 from visit.app.lens_choice import seen
 from visit.app.marks import Mark
 from visit.app.measuring import measured
-from visit.app.state import state
+from visit.app.sessions import state
 
 if TYPE_CHECKING:
     from visit.app.subject import Subject

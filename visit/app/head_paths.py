@@ -11,11 +11,12 @@ import pandas as pd
 import streamlit as st
 
 from visit.app.cache import kept
+from visit.app.fields import choice, field, listed, segments
 from visit.app.grid import grid
 from visit.app.live import say
 from visit.app.prompt_sets import on_model, start_run, watched
+from visit.app.sessions import change, session, state
 from visit.app.set_question import SetQuestion, follow_goto, look_in_prompt, shown_in
-from visit.app.state import change, choice, field, listed, segments, session, state
 from visit.app.widgets import READING_AID, downloads, folded, on_row, plain, section, sentences
 from visit.errors import VisitError
 from visit.models.catalog import is_hosted

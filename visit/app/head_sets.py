@@ -10,15 +10,17 @@ import pandas as pd
 import streamlit as st
 
 from visit.app.cache import kept
+from visit.app.fields import choice, field, listed, segments
 from visit.app.figure_list import collect_chart
 from visit.app.grid import as_table, grid
 from visit.app.live import say
 from visit.app.marks import named_part
 from visit.app.prompt_bar import show_notes, shown_model
 from visit.app.prompt_sets import choose_set, on_model, part_of, readable, short_name, start_run, watched
+from visit.app.sessions import change, state
 from visit.app.set_question import SetQuestion, follow_goto, look_in_prompt, shown_in
 from visit.app.sidebar import show_ledger
-from visit.app.state import CONTROLS, change, choice, field, listed, segments, state, value_of
+from visit.app.state import CONTROLS, value_of
 from visit.app.widgets import READING_AID, beside, downloads, folded, on_row, plain, section, sentences
 from visit.models.catalog import LISTED, is_hosted, title
 from visit.runs.prompts import NOTES_SHOWN, PromptSet, shipped, shipped_set

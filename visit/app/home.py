@@ -13,8 +13,10 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
+from visit.app.address import PACKED, parse
+from visit.app.sessions import open_dialog, session
 from visit.app.share import actions
-from visit.app.state import CONTROLS, DEFAULT_PROMPT, DEFAULT_PROMPT_B, PACKED, open_dialog, parse, session
+from visit.app.state import CONTROLS, DEFAULT_PROMPT, DEFAULT_PROMPT_B
 from visit.app.widgets import ICON, component
 from visit.models.catalog import first_model
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from visit.app.sessions import change, close_dialog, defaults, session
 from visit.app.shipped import data_rows
-from visit.app.state import DRAWN, change, close_dialog, defaults, session
+from visit.app.state import DRAWN
 from visit.app.widgets import plain
 from visit.models.catalog import MINI
 

@@ -9,10 +9,12 @@ import pandas as pd
 import streamlit as st
 
 from visit.app.cache import st_target_shifts, st_token_shift
+from visit.app.fields import listed, segments
 from visit.app.figure_list import about_set, altair_figure
 from visit.app.opened import not_recorded
 from visit.app.prompt_sets import choose_set, on_model, watched
-from visit.app.state import CONTROLS, change, listed, segments, session, state
+from visit.app.sessions import change, session, state
+from visit.app.state import CONTROLS
 from visit.app.subject import Subject
 from visit.app.widgets import beside, downloads, on_point, plain, sentences, unfolding
 from visit.figures import norms as figures

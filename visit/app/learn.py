@@ -9,6 +9,7 @@ from functools import partial
 
 import streamlit as st
 
+from visit.app.address import parse
 from visit.app.lesson import (
     asked,
     at_hand,
@@ -23,8 +24,8 @@ from visit.app.lesson import (
     with_class,
 )
 from visit.app.room import join_panel, lesson_in, may_open, membership
+from visit.app.sessions import session, state
 from visit.app.share import heading
-from visit.app.state import parse, session, state
 from visit.app.widgets import plain
 from visit.errors import VisitError
 from visit.lessons.lesson import MOST_CHARACTERS, Lesson, LessonError, address_of

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from visit.app.cache import PLAIN, Seen, lens_under, st_fit_seconds, st_lens, st_model
+from visit.app.fields import listed, segments
 from visit.app.follow import look_again
 from visit.app.prompt_sets import SHARED, on_model, stop_run, waits_for
 from visit.app.recorded import is_recorded, recorded_lens
-from visit.app.state import listed, segments, session, state
+from visit.app.sessions import session, state
 from visit.app.widgets import plain
 from visit.errors import VisitError
 from visit.models.catalog import MINI, is_hosted, memory_at_hand, title

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from visit.app.cache import lens_under, st_lens_map, st_map_rows
+from visit.app.fields import segments
 from visit.app.figure_list import altair_figure, collect_figure
 from visit.app.lens_choice import seen, switch, told
 from visit.app.lens_trust import why_believe
 from visit.app.marks import marked
-from visit.app.state import change, segments, session, state
+from visit.app.sessions import change, session, state
 from visit.app.subject import Subject
 from visit.app.widgets import FOLDED_CONTROLS, READING_AID, component, folded, pager, plain, section, unfolding
 from visit.text.glossary import explain

@@ -10,7 +10,7 @@ import streamlit as st
 from visit.app.cache import lens_under, st_model
 from visit.app.follow import look_again
 from visit.app.prompt_sets import SHARED, on_model, stop_run, waits_for
-from visit.app.state import session
+from visit.app.sessions import session
 from visit.app.widgets import downloads, plain, unfolding
 from visit.errors import VisitError
 from visit.models.catalog import is_hosted

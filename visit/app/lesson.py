@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from visit.app.address import parse
 from visit.app.cache import kept, lens_under, st_pass
 from visit.app.lens_choice import seen
 from visit.app.marks import Mark, point_at
 from visit.app.room import class_strip, lesson_in, may_open, membership
 from visit.app.room import record as tell_room
+from visit.app.sessions import change, session, state
 from visit.app.sidebar import is_here
-from visit.app.state import change, parse, session, state
 from visit.app.widgets import plain
 from visit.errors import VisitError
 from visit.lessons.lesson import Exercise, Lesson, LessonStep, address_of, parse_lesson

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from visit.app.state import session
+from visit.app.sessions import session
 from visit.app.widgets import component
 
 

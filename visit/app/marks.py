@@ -15,7 +15,8 @@ from typing import Any
 
 import streamlit as st
 
-from visit.app.state import session, show_problem
+from visit.app.problems import show_problem
+from visit.app.sessions import session
 from visit.app.widgets import component
 from visit.errors import NotRecorded
 

@@ -11,11 +11,13 @@ import streamlit as st
 
 from visit.app import graph_panel as graphs
 from visit.app.cache import st_alignment, st_head, st_head_graph, st_heads, st_life
+from visit.app.fields import choice, segments
 from visit.app.figure_list import altair_figure
 from visit.app.graph_panel import picture_file
 from visit.app.grid import as_table, grid
 from visit.app.live import say
-from visit.app.state import CONTROLS, change, choice, is_opened, segments, session, set_opened, state
+from visit.app.sessions import change, is_opened, session, set_opened, state
+from visit.app.state import CONTROLS
 from visit.app.subject import Subject
 from visit.app.widgets import (
     beside,

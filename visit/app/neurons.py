@@ -9,11 +9,12 @@ import pandas as pd
 import streamlit as st
 
 from visit.app.cache import st_active, st_index_seconds
+from visit.app.fields import choice, field, listed, segments
 from visit.app.figure_list import about_set, altair_figure
 from visit.app.follow import look_again
 from visit.app.opened import not_recorded
 from visit.app.prompt_sets import SHARED, choose_set, on_model, short_name, start_run, stop_run, watched
-from visit.app.state import change, choice, field, listed, segments, session, state, take
+from visit.app.sessions import change, session, state, take
 from visit.app.subject import Subject
 from visit.app.widgets import beside, downloads, on_point, on_row, plain, sentences, unfolding, words_cell
 from visit.errors import VisitError

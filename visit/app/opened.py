@@ -26,7 +26,7 @@ from visit.app.live import say
 from visit.app.marks import named_part
 from visit.app.measuring import Measuring
 from visit.app.recorded import open_recording, recorded_name, recording_named, run_named
-from visit.app.state import change, close_dialog, session, state, take
+from visit.app.sessions import change, close_dialog, session, state, take
 from visit.app.subject import Subject
 from visit.app.tokens import token_box
 from visit.app.widgets import folded, plain

@@ -6,8 +6,8 @@ import streamlit as st
 
 from visit.app.known import known_dialog
 from visit.app.opened import open_dialog_recording
+from visit.app.sessions import close_dialog, session, state, take
 from visit.app.sidebar import label
-from visit.app.state import close_dialog, session, state, take
 from visit.models.catalog import LISTED, MINI, is_hosted
 from visit.text.citation import METHODS, bibtex
 

@@ -18,11 +18,13 @@ import streamlit as st
 
 from visit.app import edit_list
 from visit.app.cache import st_measuring, st_patch, st_patch_seconds
+from visit.app.fields import segments
 from visit.app.grid import as_table, grid
 from visit.app.measuring import UNASKED, measured
 from visit.app.opened import not_recorded
+from visit.app.problems import shown_errors
 from visit.app.prompt_sets import on_model, watched
-from visit.app.state import change, segments, session, set_opened, shown_errors, state
+from visit.app.sessions import change, session, set_opened, state
 from visit.app.subject import Subject
 from visit.app.widgets import READING_AID, downloads, folded, plain, sentences, unfolding
 from visit.errors import VisitError

@@ -9,23 +9,16 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from visit.app.cache import Prompt, st_capture, st_model_watched, while_kept
+from visit.app.fields import field
 from visit.app.lens_choice import seen
+from visit.app.link_values import PROMPT_CHARACTERS
 from visit.app.live import say
 from visit.app.marks import named_part
 from visit.app.opened import check_live, opened_recording, recorded_bar, save_menu
+from visit.app.sessions import change, defaults, session, state
 from visit.app.shipped import data_rows
 from visit.app.sidebar import downloading, give_back, show_ledger
-from visit.app.state import (
-    DEFAULT_PROMPT,
-    DRAWN,
-    PROMPT_CHARACTERS,
-    change,
-    defaults,
-    field,
-    session,
-    state,
-    value_of,
-)
+from visit.app.state import DEFAULT_PROMPT, DRAWN, value_of
 from visit.app.subject import Subject
 from visit.app.tokens import start_note, token_box
 from visit.app.widgets import enter_runs, plain

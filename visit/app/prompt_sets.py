@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from visit.app.fields import field, segments
 from visit.app.follow import look_again
+from visit.app.sessions import session, state
 from visit.app.shared import kept_set, model_shelf
-from visit.app.state import field, segments, session, state, value_of
+from visit.app.state import value_of
 from visit.app.widgets import beside, plain, unfolding
 from visit.errors import VisitError
 from visit.models.catalog import is_hosted

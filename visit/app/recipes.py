@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from visit.app.edit_list import Listed, parse_list
-from visit.app.state import Paths, State, amount
+from visit.app.link_values import amount
+from visit.app.state import Paths, State
 from visit.models.catalog import LISTED, MINI
 from visit.runs.prompts import shipped_set
 

@@ -1,6 +1,6 @@
 """A class in one room, as its members see it: joining, what the teacher opens and reveals, leaving.
 
-A member's place (`visit.app.state.Seat`: code and token) stands in the address: a reload, a closed laptop and a lost
+A member's place (`visit.app.address.Seat`: code and token) stands in the address: a reload, a closed laptop and a lost
 connection all come back to it, without a cookie and with nothing stored on a school's computer. It stands beside the
 state of the page, so *Share* never gives it away.
 
@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from visit.app.address import Seat
 from visit.app.follow import look_again
-from visit.app.state import Seat, session, shown_errors
+from visit.app.problems import shown_errors
+from visit.app.sessions import session
 from visit.app.widgets import plain
 from visit.errors import VisitError
 from visit.lessons.nicknames import NICKNAME_LENGTH

@@ -10,11 +10,13 @@ from urllib.parse import urlsplit, urlunsplit
 import streamlit as st
 
 from visit.app import room_results
+from visit.app.address import Seat
 from visit.app.follow import look_again
 from visit.app.lesson import keep_own
+from visit.app.problems import shown_errors
 from visit.app.room import ROOMS, STYLE, WAIT_SECONDS, attempt, bars_html, find_room, lesson_in, sit, tell_problem
+from visit.app.sessions import session, state
 from visit.app.share import is_local, qr_code
-from visit.app.state import Seat, session, shown_errors, state
 from visit.app.widgets import plain
 from visit.errors import VisitError
 from visit.lessons.room import IDLE_SECONDS, MAX_MEMBERS, Room, View

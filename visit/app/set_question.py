@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from visit.app.edit_list import Listed
-from visit.app.state import change, session
+from visit.app.sessions import change, session
 from visit.runs.prompts import Row
 
 if TYPE_CHECKING:

@@ -10,9 +10,11 @@ from urllib.parse import urlencode, urlparse
 
 import streamlit as st
 
+from visit.app.address import address_params
 from visit.app.guide import offer
 from visit.app.recipes import HEADINGS, Looked, notebook, recipe
-from visit.app.state import FIGURES_DIALOG, address_params, change, open_dialog, session, state, value_of
+from visit.app.sessions import FIGURES_DIALOG, change, open_dialog, session, state
+from visit.app.state import value_of
 from visit.app.widgets import component, plain
 from visit.models.catalog import display_name
 from visit.text.visible import visible

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from visit.app.cache import st_examination, st_ledger, st_ledger_lines
+from visit.app.fields import field, listed
 from visit.app.follow import look_again
 from visit.app.preload import preload
-from visit.app.state import change, field, listed, open_dialog, session, state, take, value_of, write_url
+from visit.app.sessions import change, open_dialog, session, state, take, write_url
+from visit.app.state import value_of
 from visit.errors import VisitError
 from visit.models import wheels
 from visit.models.catalog import LISTED, MINI, REAL, is_hosted, least, memory_at_hand, need, title

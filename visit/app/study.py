@@ -10,15 +10,17 @@ import streamlit as st
 
 from visit.app import study_results
 from visit.app.cache import kept
+from visit.app.fields import choice, field, listed
 from visit.app.figure_list import altair_figure
 from visit.app.follow import look_again
 from visit.app.marks import named_part
 from visit.app.opened import check_live
 from visit.app.prompt_bar import show_notes, shown_model
 from visit.app.prompt_sets import choose_set, on_model, part_of, start_run, watched
+from visit.app.sessions import change, session, state
 from visit.app.shared import kept_set, model_shelf
 from visit.app.sidebar import show_ledger
-from visit.app.state import CONTROLS, change, choice, field, listed, session, state, value_of
+from visit.app.state import CONTROLS, value_of
 from visit.app.widgets import unfolding
 from visit.errors import VisitError
 from visit.figures import study as figures

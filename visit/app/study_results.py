@@ -12,8 +12,9 @@ import pandas as pd
 import streamlit as st
 
 from visit.app.cache import kept
+from visit.app.fields import listed
 from visit.app.figure_list import collect_chart
-from visit.app.state import listed, state
+from visit.app.sessions import state
 from visit.app.widgets import beside, plain
 from visit.cache import Store
 from visit.errors import VisitError

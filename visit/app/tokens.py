@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from visit.app.marks import marked
-from visit.app.state import change, session
+from visit.app.sessions import change, session
 from visit.app.widgets import component, plain
 from visit.text.numbers import percent
 from visit.text.visible import as_word, visible

@@ -11,10 +11,12 @@ import pandas as pd
 import streamlit as st
 
 from visit.app.cache import kept
+from visit.app.fields import field
 from visit.app.figure_list import collect_figure
 from visit.app.grid import grid
 from visit.app.prompt_sets import on_model, watched
-from visit.app.state import CONTROLS, change, field, session, state
+from visit.app.sessions import change, session, state
+from visit.app.state import CONTROLS
 from visit.app.subject import Subject
 from visit.app.widgets import (
     FOLDED_CONTROLS,

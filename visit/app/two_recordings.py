@@ -10,7 +10,7 @@ from visit.app import graph_panel as graphs
 from visit.app.cache import st_graph, st_opened, st_story
 from visit.app.opened import recorded_line, upload_recording
 from visit.app.recorded import recorded_name, recording_named, run_named
-from visit.app.state import change, levels, state
+from visit.app.sessions import change, state
 from visit.app.widgets import beside, plain, sentences
 from visit.errors import VisitError
 from visit.text.markdown import escaped
@@ -71,6 +71,6 @@ def _recorded_side(side: str, key: str) -> None:
     about = name, run.prompt, run.pos, run.target, run.distractor
     st.markdown(f"**{side}** {plain(recording.model.name)}: {plain(visible(run.prompt[:200]))}")
     sentences(st_story(*about), f"story_{side}", lambda node: None)
-    shown = levels("", run.graph.meta["layers"], st_opened(None, about))
+    shown = graphs.levels("", run.graph.meta["layers"], st_opened(None, about))
     graph = st_graph(*about, None, None, (), influence=False)  # type: ignore[arg-type]
     graphs.show(flow_data(graph, shown, color_by=state().graph.color), f"flow_{side.lower()}")

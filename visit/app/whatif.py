@@ -16,10 +16,12 @@ from visit.app.cache import (
     st_edited_flows,
     st_opened,
 )  # fmt: skip
+from visit.app.fields import choice, field
 from visit.app.graph_panel import opened_blocks, show
 from visit.app.opened import not_recorded
+from visit.app.problems import shown_errors
 from visit.app.prompt_bar import as_typed
-from visit.app.state import choice, field, is_opened, session, shown_errors, source_prompt, state
+from visit.app.sessions import is_opened, session, source_prompt, state
 from visit.app.subject import Subject
 from visit.app.widgets import beside, downloads, plain, section, unfolding
 from visit.text.glossary import explain

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from visit.app.state import begin_at, begins_at, is_opened, session, set_opened, state, write_url
+from visit.app.sessions import begin_at, begins_at, is_opened, session, set_opened, state, write_url
 from visit.text.glossary import anchor_of, explain, name_of, terms_in
 from visit.text.markdown import plain as plain
 from visit.text.visible import visible, word_list

@@ -6,7 +6,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from visit.app import follow
-from visit.app.state import Session
+from visit.app.sessions import Session
 
 
 def page() -> None:

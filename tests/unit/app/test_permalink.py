@@ -10,20 +10,10 @@ from urllib.parse import urlencode
 import pytest
 
 from visit import VisitError
-from visit.app.state import (
-    CONTROLS,
-    NOTES_TOLD,
-    PACKED,
-    State,
-    address_params,
-    amount,
-    level_text,
-    levels,
-    parse,
-    to_params,
-    value_of,
-    with_values,
-)
+from visit.app.address import NOTES_TOLD, PACKED, address_params, parse, to_params
+from visit.app.graph_panel import level_text, levels
+from visit.app.link_values import amount
+from visit.app.state import CONTROLS, State, value_of, with_values
 from visit.text.packed import packed
 
 
@@ -162,7 +152,7 @@ def test_a_link_from_when_drawings_always_stood_on_compare_still_shows_them():
     def page() -> None:
         import streamlit as st
 
-        from visit.app.state import open_page, state
+        from visit.app.sessions import open_page, state
 
         open_page("flow" if "model" in st.query_params else "compare")
         st.text(state().opened)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from visit.app.state import Seat, seat_of, to_params
+from visit.app.address import Seat, seat_of, to_params
 
 ME, KEY = "a" * 16, "k" * 24
 

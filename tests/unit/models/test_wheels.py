@@ -17,7 +17,7 @@ import torch
 
 from visit import VisitError, capture, load_model
 from visit.__main__ import main
-from visit.app.state import parse
+from visit.app.address import parse
 from visit.models import wheels
 from visit.models.catalog import LISTED, REAL, ListedModel, check_hosted
 from visit.models.hub import Downloads
