@@ -185,11 +185,11 @@ def test_a_link_note_shows_the_form_that_it_asks_for():
 @pytest.mark.parametrize(
     ("distractor", "effect", "after", "told"),
     [
-        (None, 0.87, 0.89, "falls by 0.87, the probability goes from 86 % to 89 %, for its rivals lose more"),
-        (None, -0.74, 0.80, "rises by 0.74, the probability goes from 86 % to 80 %, for its rivals win more"),
-        (None, 2.33, 0.10, "the logit, above the mean, falls by 2.33, the probability goes from 86 % to 10 %"),
-        (None, -0.01, 0.8601, "the logit, above the mean, rises by 0.01, the probability stays 86 %"),
-        (5, 0.87, 0.89, "the difference of the two logits falls by 0.87, the probability goes from 86 % to 89 %"),
+        (None, -0.87, 0.89, "falls by 0.87, the probability goes from 86 % to 89 %, for its rivals lose more"),
+        (None, 0.74, 0.80, "rises by 0.74, the probability goes from 86 % to 80 %, for its rivals win more"),
+        (None, -2.33, 0.10, "the logit, above the mean, falls by 2.33, the probability goes from 86 % to 10 %"),
+        (None, 0.01, 0.8601, "the logit, above the mean, rises by 0.01, the probability stays 86 %"),
+        (5, -0.87, 0.89, "the difference of the two logits falls by 0.87, the probability goes from 86 % to 89 %"),
     ],
 )
 def test_a_lost_logit_and_a_won_probability_are_no_contradiction(distractor, effect, after, told):

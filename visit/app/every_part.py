@@ -79,8 +79,9 @@ def _how_to_read(subject: Subject) -> None:
     from visit.causal.agreement import AGREEMENT_KINDS
 
     st.caption(
-        f"Each cell of the map is one head, in logits of “{plain(subject.word)}”: blue-green speaks for it, vermilion "
-        "against it. A click takes the part out, above."
+        f"Each cell of the map is one head, in logits of “{plain(subject.word)}”. **Effect**: what the answer does "
+        "without it; below 0 it falls. **Influence** and **contribution**: above 0 the head speaks for the answer. "
+        "Blue-green speaks for it, vermilion against it, in all three. A click takes the part out, above."
     )
     judged = "target − distractor" if subject.distractor is not None else "the odds of the word against all others"
     kinds = "  \n".join(f"**{name}**: {about}" for name, about in AGREEMENT_KINDS.items())
@@ -110,14 +111,14 @@ def _moved(subject: Subject, part: pd.Series, before: dict[str, Any]) -> str:
 
     "the logit, above the mean, falls by 0.87, the probability goes from 86 % to 89 %, for its rivals lose more"
     """
-    lost, old, new = float(part["effect"]), float(before["prob"]), float(part["prob"])
+    change, old, new = float(part["effect"]), float(before["prob"]), float(part["prob"])
     what = "the logit, above the mean," if subject.distractor is None else "the difference of the two logits"
-    moves, after = "falls" if lost > 0 else "rises", percent(new)
-    told = f"{what} {moves} by {abs(lost):.2f}, the probability "
+    moves, after = "falls" if change < 0 else "rises", percent(new)
+    told = f"{what} {moves} by {abs(change):.2f}, the probability "
     told += f"stays {after}" if after == percent(old) else f"goes from {percent(old)} to {after}"
-    if subject.distractor is not None or lost * (new - old) <= 0 or after == percent(old):
+    if subject.distractor is not None or change * (new - old) >= 0 or after == percent(old):
         return told
-    return f"{told}, for its rivals {'lose' if lost > 0 else 'win'} more"
+    return f"{told}, for its rivals {'lose' if change < 0 else 'win'} more"
 
 
 def _heads_map(subject: Subject, table: pd.DataFrame, measure: str) -> None:
@@ -141,7 +142,7 @@ def _scatter(subject: Subject, table: pd.DataFrame) -> None:
     altair_figure(
         disagreement(table), width="stretch",
         **on_point("effects_scatter", "part", lambda point: _take_out(subject, point["node"])),
-        alt="What every part adds directly against what is lost without it",
+        alt="What every part adds directly against how the answer changes without it",
     )  # fmt: skip
 
 
@@ -157,7 +158,7 @@ def _table(subject: Subject, table: pd.DataFrame) -> None:
             "name": "Part",
             "contribution": column("Adds directly", format="%+.3f", help=explain("contribution")),
             "influence": column("Influence", format="%+.3f", help=explain("influence")),
-            "effect": column("Lost without it", format="%+.3f", help=explain("effect")),
+            "effect": column("Effect", format="%+.3f", help=explain("effect")),
             "prob": column("P without it", format="percent", help=explain("probability")),
             "kind": st.column_config.TextColumn("So", help="By the rules below."),
         },

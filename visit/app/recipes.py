@@ -22,7 +22,7 @@ HEADINGS = {  # page → the heading of its notebook
     "compare": "What changes inside the model when the text changes?",
     "whatif": "What would the model say without this part?",
     "trace": "Which states bring the answer back after its subject was made unreadable?",
-    "heads": "Over a set of prompts: what does every part add, and what is lost without it?",
+    "heads": "Over a set of prompts: what does every part add, and what does the answer do without it?",
     "memory": "What does this head look at, and what does it fetch from there?",
     "layernorm": "What does this norm do to the words?",
     "neurons": "Which neurons are active here, and which words do they write?",
@@ -297,7 +297,9 @@ def _whatif_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
     which = "The most influential neurons" if "nodes" in more else "Every head"
     effects = _call("visit.effects", "model", "acts", **_reprs(more), **asked)
     steps.append(
-        Lines(f"{which} taken out, one by one: what is lost without it.", (f"effects = {effects}",), ("effects",))
+        Lines(
+            f"{which} taken out, one by one: what the answer does without it.", (f"effects = {effects}",), ("effects",)
+        )
     )
     if not on:
         return _command("effects", *_of_model(now, looked), *_of_prompt(now), *more.items()), steps, ""
@@ -366,7 +368,7 @@ def _heads_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
     steps = [
         _load_step(now, looked),
         Lines("The prompts, with targets, distractors and partners.", tuple(lines)),
-        Lines("Every part: what it adds, what its influence foresees, what is lost without it, with 95 % bands.",
+        Lines("Every part: what it adds, what its influence foresees, its effect when taken out, with 95 % bands.",
               (f"heads = {_call('visit.head_question', 'model', 'prompts', **_reprs(own))}",), ("heads",)),
     ]  # fmt: skip
     if (looked.paths or now.paths != Paths()) and any(row.abc for row in rows):

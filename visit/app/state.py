@@ -209,7 +209,7 @@ class Studies:
 
 @dataclass(frozen=True)
 class WhatIf:
-    """What is changed in the pass, and the map of what every part's removal costs."""
+    """What is changed in the pass, and the map of what the answer does without every part."""
 
     edits: Annotated[
         str,
@@ -222,7 +222,7 @@ class WhatIf:
         "heads", "all heads", "the 100 most influential neurons", "the 100 most influential memory values"
     )
     show: Literal["effect", "influence", "contribution"] = control(
-        "effect", "effect: lost without it", "influence: foreseen", "contribution: added directly"
+        "effect", "effect: the answer without it", "influence: foreseen", "contribution: added directly"
     )
     replaced: Literal["zero", "mean"] = control("zero", "by zero", "by its mean over this prompt")
     where: Literal["last", "all"] = control("last", "at this position", "at every position")

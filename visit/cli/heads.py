@@ -20,7 +20,9 @@ ROWS_PRINTED = 20
 def add(commands: Any) -> None:
     """The command's options."""
     heads = commands.add_parser(
-        "heads", help="over a set of prompts: what every head adds, and what its removal costs", description=run.__doc__
+        "heads",
+        help="over a set of prompts: what every head adds, and what the answer does without it",
+        description=run.__doc__,
     )
     heads.set_defaults(run=run)
     model_options(heads)
@@ -51,8 +53,8 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Ask a question over a set: for every head, the mean of what it adds to target − distractor, and what is lost
-    without it, with 95 % bands.
+    """Ask a question over a set: for every head, the mean of what it adds to target − distractor, and what the
+    answer does without it, with 95 % bands.
 
     A run that is stopped (Ctrl-C, kill) keeps what is done; the same command goes on from there.
     """

@@ -49,7 +49,11 @@ def add(commands: Any) -> None:
     record.add_argument("--layers", help="as 3, 3-5 or 0,3,7-9 (default: all)")
     lens_option(record)
     keep_options(record)
-    record.add_argument("--effects", action="store_true", help="also take every head out once, and record what is lost")
+    record.add_argument(
+        "--effects",
+        action="store_true",
+        help="also take every head out once, and record what the answer does without it",
+    )
     record.add_argument("--memory", type=int, default=64, metavar="N", help="heads whose memory is kept (default 64)")
     record.add_argument("--note", default="", help="a sentence for whoever opens it, as a licence")
     record.add_argument("--nodes", type=int, default=20, metavar="K", help="with --check: how many nodes (default 20)")

@@ -1,12 +1,17 @@
-"""What parts add, what their removal costs, and how the two disagree: a grid, and Altair charts."""
+"""What parts add, what the answer does without them, and how the two disagree: a grid, and Altair charts.
+
+An effect is a change of the answer: below 0 it falls. Colours mean the same in all maps, blue-green speaks for the
+target, so of an effect blue-green is a fall.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from visit.figures.grids import Grid
+from visit.figures.grids import Grid, for_and_against
 from visit.figures.heads import layers_and_heads
 from visit.figures.maps import HUE, OUTLINE
 from visit.text.numbers import number, percent
@@ -17,43 +22,51 @@ PART_KINDS = {  # of `visit.causal.agreement`, with the colour of their points
 }  # fmt: skip
 _SHAPES = ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross"]  # of the kinds, in their order
 NAMED = 8  # points with their name: those where contribution and effect disagree most
+WITHOUT_IT = "the answer without it, logits"  # what an effect is called wherever it is shown
 _EFFECT_TIPS = {
     "name": "part", "contribution": "adds directly, logits", "influence": "influence, logits",
-    "effect": "lost without it, logits", "after": "probability without it", "kind": "so",
+    "effect": WITHOUT_IT, "after": "probability without it", "kind": "so",
 }  # fmt: skip
 
 
 def effects_grid(table: pd.DataFrame, measure: str, title: str, chosen: str, of: Any = None) -> Grid:
     """Layers × heads, coloured by "effect", "influence" or "contribution", called `title`; a click gives the node's id.
 
-    For the target blue-green, against it vermilion. `table`: `visit.narrate.causes.disagreement`'s rows.
+    For the target blue-green, against it vermilion. `table`: of `causal.agreement.beside_effect`.
     """
     value = table[measure].astype(float)
+    top = max(float(value.abs().max()), 1e-12)
+    favours = -value if measure == "effect" else value
     cells = _points(table).assign(
-        id=table["node"], framed=table["node"] == chosen, hue=["n" if v < 0 else "p" for v in value],
-        strength=(value.abs() / max(float(value.abs().max()), 1e-12)).clip(0, 1),
+        id=table["node"], framed=table["node"] == chosen, hue=["n" if v < 0 else "p" for v in favours],
+        strength=(value.abs() / top).clip(0, 1),
         text=[f"{v:+.2f}" if abs(v) >= 0.005 else "0" for v in value],
     )  # fmt: skip
-    return layers_and_heads(cells, table, {**_EFFECT_TIPS, "name": ""}, f"{title} of every head of every layer", of)
+    found = layers_and_heads(cells, table, {**_EFFECT_TIPS, "name": ""}, f"{title} of every head of every layer", of)
+    return replace(found, scale=for_and_against(top, measure == "effect"))
 
 
 def disagreement(table: pd.DataFrame) -> Any:
-    """What every part adds directly (x) against what is lost without it (y); on the line both agree.
+    """What every part adds directly (x) against how the answer changes without it (y). On the line, which falls,
+    the answer loses what the part adds.
 
     The parts that disagree most bear their names. A click selects `node` under "part".
     """
     import altair as alt
 
     cells = _points(table).assign(x=table["contribution"].astype(float), y=table["effect"].astype(float))
-    low, high = float(cells[["x", "y"]].min().min()), float(cells[["x", "y"]].max().max())
+    low, high = (float(getattr(cells["x"], side)()) for side in ("min", "max"))
+    low, high = min(low, -float(cells["y"].max())), max(high, -float(cells["y"].min()))
     room = 0.05 * (high - low or 1)
     far = _outermost(cells, room)
     cells["label"] = [name if i in far else "" for i, name in zip(cells.index, cells["name"], strict=True)]
-    line = pd.DataFrame({"x": [low, high], "y": [low, high]})
-    scale = alt.Scale(domain=[low - room, high + room], nice=False)
+    line = pd.DataFrame({"x": [low, high], "y": [-low, -high]})
+    x_scale, y_scale = (
+        alt.Scale(domain=ends, nice=False) for ends in ([low - room, high + room], [-high - room, -low + room])
+    )
     base = alt.Chart(cells).encode(
-        x=alt.X("x:Q", scale=scale, title="adds directly (contribution, logits)"),
-        y=alt.Y("y:Q", scale=scale, title="lost without it (effect, logits)"),
+        x=alt.X("x:Q", scale=x_scale, title="adds directly (contribution, logits)"),
+        y=alt.Y("y:Q", scale=y_scale, title="the answer without it (effect, logits)"),
         tooltip=[alt.Tooltip(f"{name}:N", title=title) for name, title in _EFFECT_TIPS.items()],
     )
     pick = alt.selection_point(name="part", fields=["node"], on="click", empty=False)
@@ -71,7 +84,7 @@ def disagreement(table: pd.DataFrame) -> Any:
 def _outermost(cells: pd.DataFrame, room: float) -> list[int]:
     """The parts to be named: those farthest from the line, and of names that would lie on each other the first."""
     named: list[int] = []
-    for i in (cells["y"] - cells["x"]).abs().sort_values(ascending=False, kind="stable").index:
+    for i in (cells["y"] + cells["x"]).abs().sort_values(ascending=False, kind="stable").index:
         x, y = cells.loc[i, "x"], cells.loc[i, "y"]
         if all(abs(y - cells.loc[j, "y"]) > room or abs(x - cells.loc[j, "x"]) > 5 * room for j in named):
             named.append(i)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from visit.drawing.style import page_colours
+from visit.text.numbers import signed
 from visit.text.visible import fit, text_width
 
 Hue = Literal["p", "n", "a", "d"]  # for the target (or: much), against it, the pattern, what differs
@@ -48,6 +49,19 @@ class Grid:
     scale: tuple[tuple[str, str], ...] = ()
     mark: str = ""
     of: Any = field(default=None)  # what it is a map of: the arrow keys' place is kept while it stays
+
+
+def for_and_against(top: float, change: bool) -> tuple[tuple[str, str], ...]:
+    """What the two full colours of a map mean, of which `top` is the largest number. `change`: of the answer without a
+    part, which speaks for the target where the answer falls."""
+    ends = ((-1, " against the target"), (0, ""), (1, " for the target"))
+    return tuple(
+        (
+            f"{'n' if end < 0 else 'p'}{SHADES * abs(end)}",
+            f"{signed((-end if change else end) * top) if end else 0}{words}",
+        )
+        for end, words in ends
+    )
 
 
 def grid_data(grid: Grid) -> dict[str, Any]:

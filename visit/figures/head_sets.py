@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from visit.figures.effects import WITHOUT_IT
 from visit.figures.grids import SHADES, Grid
 from visit.figures.heads import layers_and_heads
 from visit.figures.maps import HUE, INK, MAP_CELL, ROW, heat_map
@@ -23,7 +24,7 @@ VERMILION = "#c24a08"  # as in grids
 FAINTNESS = 0.18  # of its strength is left of a cell whose band contains 0
 BANDS_SHOWN = 20  # parts of the chart of bands
 _SET_HINTS = {"name": "", "contribution": "adds directly, logits", "influence": "influence, logits",
-         "effect": "the answer without it, logits", "looks": "attends to target, distractor",
+         "effect": WITHOUT_IT, "looks": "attends to target, distractor",
          "role": "role"}  # fmt: skip
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pandas as pd
 
-from visit.figures.grids import SHADES, Grid
+from visit.figures.grids import Grid, for_and_against
 from visit.figures.heads import layers_and_heads
 from visit.figures.maps import HUE, INK, ROW, heat_map
 from visit.narrate.paths import SMALL_PATH
 from visit.text.node_id import part_name
-from visit.text.numbers import band, number, signed
+from visit.text.numbers import band, number
 
 TOWARDS_AWAY = [HUE, "#c24a08"]  # blue-green and vermilion, as in grids
 FAINT_PATH = 0.18  # of its strength is left of a cell whose band contains 0
@@ -41,12 +41,7 @@ def paths_grid(table: pd.DataFrame, receiver: str, title: str, chosen: str = "",
     })  # fmt: skip
     left_out = ["band"] * one + ["direct"] * bool(rows["direct"].isna().all())
     said = {name: words for name, words in _PATH_SAYS.items() if name not in left_out}
-    ends = ((-1.0, " against the target"), (0.0, ""), (1.0, " for the target"))
-    scale = tuple(
-        (f"{'n' if end < 0 else 'p'}{round(SHADES * abs(end))}", f"{signed(-end * top) if end else '0'}{words}")
-        for end, words in ends
-    )
-    return replace(layers_and_heads(cells, rows, said, title, of), scale=scale)
+    return replace(layers_and_heads(cells, rows, said, title, of), scale=for_and_against(top, True))
 
 
 def paths_chart(table: pd.DataFrame, receiver: str, title: list[str]) -> Any:

@@ -78,10 +78,11 @@ def lens_map_page(table: pd.DataFrame) -> str:
 
 
 def effects_page(table: pd.DataFrame) -> str:
-    """What is lost without each head."""
-    grid = effects_grid(beside_effect(table), "effect", "Lost without it, logits", "")
+    """What the answer does without each head."""
+    grid = effects_grid(beside_effect(table), "effect", "The answer without it, logits", "")
     return _grid_page(
-        grid, f"What is lost of {as_word(table.attrs['target']['token'])} without each head of {_of(table)}"
+        grid,
+        f"What {as_word(table.attrs['target']['token'])} does without each head of {_of(table)}; below 0: it falls",
     )
 
 

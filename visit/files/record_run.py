@@ -347,7 +347,7 @@ def _write_neurons(pen: _Pen, question: Question) -> None:
 
 
 def _write_effects(pen: _Pen, question: Question) -> None:
-    """What is lost without each head, and what a reader is told of it."""
+    """What the answer does without each head, and what a reader is told of it."""
     from visit.causal.effects import effects
     from visit.causal.named_heads import named_heads
     from visit.narrate.causes import cause_story

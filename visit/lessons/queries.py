@@ -1,8 +1,8 @@
 """The answers of a lesson's queries on the learner's own run, by token id, node id, position or number.
 
 Everything is taken from analyses that the pages show: contributions as the graph draws them, the lens that the map is
-read through, and what is lost without a part as it was measured (`visit.causal`), the part taken out at the position
-looked at. So a checked answer is what stands on screen.
+read through, and what the answer does without a part as it was measured (`visit.causal`), the part taken out at the
+position looked at. So a checked answer is what stands on screen.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _found_by(run: LearnerRun, query: Query) -> str | int | float:
         case "contribution":
             return float(question.attribution.of(vector_of(run, _node(run, query))))
         case "effect":
-            return _lost(*_without_part(run, _node(run, query)))
+            return _effect(*_without_part(run, _node(run, query)))
         case "norm":
             return float(vector_of(run, _node(run, query)).norm())
         case "norm after":
@@ -235,7 +235,7 @@ def _most(run: LearnerRun, what: str, among: str, nth: int) -> str:
         if among == "neurons":
             raise VisitError("Effects are measured of heads, mlps and attentions; for all neurons it takes too long.")
         table = run.effects("heads" if among == "heads" else tuple(names))
-        numbers = [_lost(row, table.attrs["before"]) for row in table.to_dict("records")]
+        numbers = [-_effect(row, table.attrs["before"]) for row in table.to_dict("records")]
         names = table["node"].tolist()
     else:
         numbers = _numbers_of_set(run, what, among)
@@ -343,10 +343,11 @@ def _without_part(run: LearnerRun, name: str) -> tuple[dict[str, Any], dict[str,
     return row, known.attrs["before"]
 
 
-def _lost(row: dict[str, Any], before: dict[str, Any]) -> float:
-    """What is lost without a part, as the page What if shows it: logits of the target, or of target − distractor."""
+def _effect(row: dict[str, Any], before: dict[str, Any]) -> float:
+    """How the answer changes without a part, as the page What if shows it: logits of the target, or of target −
+    distractor; below 0 it falls."""
     compared = before["difference"] == before["difference"]
-    return -float(row["d_difference" if compared else "d_logit"])
+    return float(row["d_difference" if compared else "d_logit"])
 
 
 # ---- in words --------------------------------------------------------------------------------------------------------
@@ -400,7 +401,7 @@ def said(run: LearnerRun, found: RunAnswer, about: str) -> str:
         case "without":
             return percent(float(_without_part(run, node)[0]["prob"]))
         case "effect":
-            return f"{signed(_lost(*_without_part(run, node)))} logits"
+            return f"{signed(_effect(*_without_part(run, node)))} logits"
     return str(NodeId.parse(node).layer)  # type: ignore[union-attr]
 
 

@@ -108,7 +108,7 @@ def removed(told: Facts, effects: pd.DataFrame | None, without: pd.DataFrame | N
     if most != head["node"] and changes[most] < min(-COSTS, changes[head["node"]]):
         other = effects[effects["node"] == most].iloc[0]
         said += [
-            (" Most is lost without ", None),
+            (" The answer falls most without ", None),
             (part_name(most), most),
             (f" ({_before_after(before, other)}).", None),
         ]
@@ -186,7 +186,7 @@ def whatif_steps(
         before = effects.attrs["before"]
         changes = [changed_by(row, before) for row in effects.to_dict("records")]
         row = effects.iloc[changes.index(min(changes))]
-        most = [[("Most is lost without ", None), (part_name(row["node"]), row["node"]),
+        most = [[("The answer falls most without ", None), (part_name(row["node"]), row["node"]),
                  (f": {_before_after(before, row)}. It adds {signed(row['contribution'])} itself.", None)]]  # fmt: skip
         own = removed(told, effects, None)
     if head is None or int(head["source_pos"]) == len(told.tokens) - 1:
@@ -290,5 +290,5 @@ def study_steps(model: str, prompts: int, figures: int, ran: bool) -> list[Guide
                                                "meanwhile.", None)]]),
         GuideStep("What is found?", [[(ready, None)]]),
         GuideStep("What does it not say?", [[("An average over prompts is no cause: for one text see which head it "
-                                              "is, and what is lost without it.", None)]]),
+                                              "is, and what the answer does without it.", None)]]),
     ]  # fmt: skip

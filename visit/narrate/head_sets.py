@@ -1,4 +1,4 @@
-"""One's own question over a set in sentences: what is lost most, what is made up for, what steers. Pure functions."""
+"""One's own question over a set in sentences: what the answer falls most without, what is made up for, what steers."""
 
 from __future__ import annotations
 

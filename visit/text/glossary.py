@@ -43,7 +43,8 @@ GLOSSARY: dict[str, str] = {
     "blocks make of it, and through the final norm. One backward pass gives it for all parts. It foresees what taking "
     "a part out does; only the effect measures it.",
     "effect": "What really happens when a part is taken out, or replaced: the rest of the model answers anew, and the "
-    "target's logit is compared. Shown as what is lost without the part, so that it has the sign of a contribution.",
+    "target's logit is compared. Shown as a change: below 0 the answer falls, so the part speaks for the target; its "
+    "colour is then that of a positive contribution.",
     "edit": "A change of one part of the pass: taken out, scaled, replaced by its mean or by what it is in the other "
     "prompt. The model then runs again with it, so that what follows is measured. Changes act together.",
     "activation patching": "One value of prompt B is put where prompt A has its own, and everything after it is "

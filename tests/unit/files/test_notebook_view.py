@@ -52,11 +52,11 @@ def test_each_result_is_a_page_that_fetches_nothing(shown, kind):
 def test_a_cell_of_the_map_of_effects_is_what_the_table_says(shown):
     table = shown["effects"]
     data = data_of(page_of(table))
-    lost = {row.node: -row.d_logit for row in table.itertuples()}
+    effect = {row.node: row.d_logit for row in table.itertuples()}
     cells = [cell for row in data["rows"] for cell in row["cells"]]
-    assert len(cells) == len(lost)
+    assert len(cells) == len(effect)
     for cell in cells:
-        written = "0" if abs(lost[cell["id"]]) < 0.005 else f"{lost[cell['id']]:+.2f}"
+        written = "0" if abs(effect[cell["id"]]) < 0.005 else f"{effect[cell['id']]:+.2f}"
         assert cell["w"] == written
 
 
