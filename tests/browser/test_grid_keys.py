@@ -128,3 +128,22 @@ def test_on_a_phone_the_lens_map_is_a_list_of_blocks_of_one_token(chromium, addr
         timeout=30_000,
     )
     context.close()
+
+
+def test_a_lens_map_that_is_scrolled_says_how_many_tokens_lie_before(page):
+    page.set_viewport_size({"width": 1440, "height": 1000})
+    page.goto(f"{page.address}/flow?prompt=When Mary and John went to the store, John gave a drink to")
+    sheet = page.locator(".lensmap .sheet")
+    sheet.locator("thead .chosen").wait_for(timeout=60_000)
+    idle(page)
+    inside = "(e) => { const a = e.getBoundingClientRect(), b = e.closest('.sheet').getBoundingClientRect(); "
+    inside += "return a.left >= b.left - 1 && a.right <= b.right + 1; }"
+    assert sheet.locator("thead .chosen").evaluate(inside)
+    assert sheet.locator("tbody th").first.evaluate(inside)  # names of rows stay where the map is scrolled
+    assert "left" in sheet.get_attribute("class")
+    more = sheet.locator(".corner button")
+    assert int(more.inner_text().split()[1]) >= 3
+    more.click()
+    page.wait_for_function("e => e.scrollLeft === 0", arg=sheet.element_handle())
+    sheet.locator(".corner").get_by_text("after").wait_for()
+    assert "left" not in sheet.get_attribute("class") and "right" in sheet.get_attribute("class")

@@ -59,7 +59,7 @@ def test_a_prediction_comes_before_the_answer(lesson):
     type_answer(lesson, "step1_1", "tokyo")
     lesson.locator(".st-key-part_map").wait_for(timeout=60_000)
     assert lesson.locator(".nodes .n").count() == 0  # the graph is asked about later
-    assert "99.5 %" in panel(lesson).inner_text()
+    assert "99.5\u00a0%" in panel(lesson).inner_text()
     press(lesson, "Next")
 
 
@@ -96,7 +96,7 @@ def test_a_position_is_answered_by_a_click_on_a_token(lesson):
     field = lesson.locator(".st-key-ask_step4_1").get_by_role("textbox")
     lesson.wait_for_function("e => e.value === '3'", arg=field.element_handle(), timeout=30_000)
     press(lesson, "Check")
-    assert "96 % of its attention" in panel(lesson).inner_text()
+    assert "96\u00a0% of its attention" in panel(lesson).inner_text()
     press(lesson, "Next")
 
 

@@ -1,4 +1,4 @@
-"""On a phone and on half a screen nothing is wider than the page, and no button's words are cut."""
+"""On a phone and on half a screen no page is too wide, no button is cut, and no line begins with "%"."""
 
 from __future__ import annotations
 
@@ -26,6 +26,27 @@ CUT = """() => [...document.querySelectorAll("[data-testid=stMain] :is(button, a
     && getComputedStyle(e).overflowX !== "visible" && e.textContent.trim())
   .map((e) => e.textContent)"""
 
+# a number on one line and its "%" on the next, in what components draw, too
+PARTED = """() => {
+  const found = [], range = document.createRange();
+  const look = (root) => {
+    const texts = document.createTreeWalker(root, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT);
+    for (let one = texts.nextNode(); one; one = texts.nextNode()) {
+      if (one.shadowRoot) look(one.shadowRoot);
+      for (const match of (one.nodeType === 3 ? one.data : "").matchAll(/\\d\\s%/g)) {
+        const top = [0, 2].map((at) => {
+          range.setStart(one, match.index + at);
+          range.setEnd(one, match.index + at + 1);
+          return range.getBoundingClientRect().top;
+        });
+        if (Math.abs(top[0] - top[1]) > 4) found.push(one.data.slice(0, 80));
+      }
+    }
+  };
+  look(document.body);
+  return found;
+}"""
+
 
 @pytest.fixture(scope="module", params=[390, 800])
 def screen(request, chromium):
@@ -43,6 +64,8 @@ def test_the_check_sees_what_is_wrong(screen):
     wide = screen.evaluate(TOO_WIDE)
     assert wide[0].startswith("scrolls to 12") and "DIV" in wide[1] and len(wide) == 2
     assert screen.evaluate(CUT) == ["All that this button says"]
+    screen.set_content("<p style='width:4ch'>9999 %</p><p style='width:4ch'>9999&nbsp;%</p>")
+    assert screen.evaluate(PARTED) == ["9999 %"]
 
 
 def test_no_page_is_wider_than_the_screen(chromium, address, screen):
@@ -55,6 +78,7 @@ def test_no_page_is_wider_than_the_screen(chromium, address, screen):
         idle(screen)
         idle(screen)  # what is measured beside the page, too
         found = screen.evaluate(TOO_WIDE) + [f"cut: {words}" for words in screen.evaluate(CUT)]
+        found += [f"parted: {words}" for words in screen.evaluate(PARTED)]
         if found:
             wrong[path] = found
     assert not wrong, "\n".join(f"{path}: {found}" for path, found in wrong.items())

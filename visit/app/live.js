@@ -1,3 +1,12 @@
+// A number and its "%" stay on one line: a break before the sign reads as a mistake on a phone. Here and not in the text,
+// which is the same on a command line, where a hard space would be in the way of a search.
+const hold = (node) => {
+  const texts = document.createTreeWalker(node, NodeFilter.SHOW_TEXT);
+  for (let one = texts.currentNode; one; one = texts.nextNode())
+    if (one.nodeType === Node.TEXT_NODE && /\d %/.test(one.data) && !one.parentElement?.closest("textarea, #visit-live"))
+      one.data = one.data.replace(/(\d) %/g, "$1\u00a0%");
+};
+
 // The line outlives every rerun and every page: only then is a change of it spoken. What stands there first is not.
 export default function ({ data }) {
   let line = document.getElementById("visit-live");
@@ -7,6 +16,10 @@ export default function ({ data }) {
     line.setAttribute("role", "status"); // polite
     line.style.cssText = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap";
     document.body.append(line);
+    hold(document.body);
+    new MutationObserver((changes) => changes.forEach((one) => (one.type === "childList"
+      ? one.addedNodes.forEach(hold) : hold(one.target))))
+      .observe(document.body, { childList: true, characterData: true, subtree: true });
   }
   if (line.textContent !== data.text) line.textContent = data.text;
 }

@@ -266,14 +266,14 @@ def _columns(target: str) -> dict[str, Any]:
     """Titles, formats and explanations of the drill-down's columns."""
     number, text = st.column_config.NumberColumn, st.column_config.TextColumn
     bar = st.column_config.ProgressColumn
-    length = "The length of what this position adds to the head."
+    length = "Attention × ‖v W_O‖: the length of what this position adds to the head."
     negated = "The head pushes the target away, so the negated value is read, too."
     own = "The source token's rank in its own memory value."
     return {
         "source": text("From", pinned=True),
         "pattern": bar("Attention", format="%.2f", min_value=0.0, max_value=1.0, help=explain("pattern")),
-        "norm": number("‖v W_O‖", format="%.3g", help=explain("norm")),
-        "moved": number("Attention × ‖v W_O‖", format="%.3g", help=length),
+        "norm": number("Length", format="%.3g", help="Of its memory value, ‖v W_O‖. " + explain("norm")),
+        "moved": number("Attention × length", format="%.3g", help=length),
         "share": number(
             "Share", format="percent", help="Of the lengths of all rows; in the last row, of the head's length."
         ),

@@ -63,7 +63,8 @@ def active(subject: Subject) -> None:
         kind: Any = st.segmented_control(
             "Kind", required=True, wrap=True, help=explain("attn_neuron"), **segments("kind")
         )
-        st.selectbox("Order", width=260, **choice("nsort"))
+        about = "The largest first, whatever the sign. Length: that of the row that the neuron writes, ‖row‖."
+        st.selectbox("Order", width=260, help=about, **choice("nsort"))
     table = st_active(*subject.about, layer, kind, state().neurons.nsort, MOST_ACTIVE)
     with answer:
         sentences(neuron_story(table, subject.word, kind), "neuron_story", take_neuron)
@@ -100,7 +101,8 @@ def _active_table(table: pd.DataFrame, kind: str, target: str) -> None:
         column_config={
             "name": text("Neuron", pinned=True),
             "coefficient": number("Coefficient", format="%+.3f", help=explain("coefficient")),
-            "row_norm": number("‖row‖", format="%.3g"), "norm": number("|coefficient| × ‖row‖", format="%.3g"),
+            "row_norm": number("Row's length", format="%.3g", help="‖row‖: of what it writes at coefficient 1."),
+            "norm": number("Coefficient × length", format="%.3g", help="|coefficient| × ‖row‖: how much it writes."),
             "share": number("Share", format="percent"),
             "contribution": number("Contribution", format="%+.4f", help=explain("contribution")),
             "influence": number("Influence", format="%+.4f", help=explain("influence")),
@@ -391,7 +393,8 @@ def statistics(subject: Subject, chosen: PromptSet) -> tuple[Any, Any] | bool:
     if index is None or sums is None or not sums.prompts:
         return index is None
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        measure: Any = st.segmented_control("Activity", required=True, wrap=True, **segments("activity"))
+        about = "How active a neuron is: |activation|, or |activation| × ‖row‖, the length of what it adds."
+        measure: Any = st.segmented_control("Activity", required=True, wrap=True, help=about, **segments("activity"))
         st.slider("Always active: among the most active on more than", 50, 100, format="%d %%", width=360,
                   **field("always"))  # fmt: skip
     threshold = state().neurons.always / 100

@@ -214,13 +214,13 @@ def _recorded_result(analysis: str, asked: Mapping[str, Any]) -> Any:
 
 _LACKS = {
     "st_head": "Of this head only what stands in the map of all heads is recorded. The memory of the heads with the "
-    "largest |contribution| is; choose one of them.",
+    "largest contributions, whatever the sign, is; choose one of them.",
     "st_head_graph": "Of this head no drawing is recorded; of the heads that push hardest there is one.",
     "st_life": "What this token is remembered as in every head was not recorded.",
     "st_token_shift": "The norms are recorded with the lens as everywhere; without the final norm they need the model.",
     "st_target_shifts": "The norms are recorded with the lens as everywhere; without the final norm, the model is "
     "needed.",
-    "st_active": "Of every layer's neurons the 30 with the largest |coefficient| × ‖row‖ are recorded; another order, "
+    "st_active": "Of every layer's neurons the 30 with the largest coefficient × length are recorded; another order, "
     "and rows of W_O, need the model.",
     "st_effects": "What every head does when it is taken out at this position is recorded at most; other parts and "
     "means need the model.",

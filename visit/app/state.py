@@ -175,10 +175,10 @@ class Neurons:
     ] = ""
     kind: Literal["mlp", "attention"] = control("mlp", "MLP neurons", "rows of W_O")
     nsort: Literal["norm", "contribution", "influence", "coefficient"] = control(
-        "norm", "by |coefficient| × ‖row‖", "by |contribution|", "by |influence|", "by |coefficient|"
+        "norm", "by coefficient × length", "by contribution", "by influence", "by coefficient"
     )
     activity: Literal["activation", "weighted"] = control(
-        "activation", "|activation| (the paper)", "|activation| × ‖row‖ (the authors' code)"
+        "activation", "by activation (the paper)", "by activation × length (the authors' code)"
     )
     nshare: Literal["1", "2.44", "5", "10"] = control("2.44", "1 %", "2.44 %", "5 %", "10 %")
     always: Annotated[int, whole_within(50, 100)] = 85  # percent of the prompts

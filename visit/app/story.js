@@ -6,7 +6,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const make = (tag, name, text) => {
     const element = document.createElement(tag);
     element.className = name;
-    element.textContent = text;
+    element.textContent = text.replace(/(\d) %/g, '$1\u00a0%'); // no line begins with "%": see live.js
     return element;
   };
   notes.replaceChildren(...Object.entries(data.notes).map(([term, { note }]) => {

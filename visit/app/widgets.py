@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
@@ -97,6 +98,7 @@ def component(name: str, html: str, colours: str = "", shared: str = "") -> Any:
     """A component of ours, made once. `colours`: style sheets that are computed; `shared`: a script put before its."""
     css = _component_file(f"{name}.css")
     scripts = [_component_file(f"{one}.js") for one in (shared, name) if one]
+    html = re.sub(r"(?<=\d) %", "&nbsp;%", html)  # no line begins with "%": see live.js
     return st.components.v2.component(f"visit_{name}", html=html, css=css + colours or None, js="\n".join(scripts))
 
 

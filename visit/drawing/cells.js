@@ -14,9 +14,10 @@ function theme(root, probe) {
   root.classList.toggle("light", !root.classList.contains("dark"));
 }
 
-/** An edge beyond which a map goes on fades. */
+/** An edge beyond which a map goes on fades; at the left, where the names of the rows stay, they cast a shadow. */
 function edges(frame) {
   const { scrollLeft, scrollTop, scrollWidth, scrollHeight, clientWidth, clientHeight, classList } = frame;
+  classList.toggle("left", scrollLeft > 4);
   classList.toggle("right", scrollLeft < scrollWidth - clientWidth - 4);
   classList.toggle("below", scrollTop < scrollHeight - clientHeight - 4);
 }

@@ -8,11 +8,12 @@ export default function ({ data, parentElement, setTriggerValue }) {
     view = { open: new Set(), sent: [], frame: make("div", "sheet"), notes: make("div", "fine"), probe: make("i", "probe") };
     mounted.set(root, view);
     root.replaceChildren(view.frame, view.notes, view.probe);
-    view.frame.addEventListener("scroll", () => edges(view.frame), { passive: true });
+    view.frame.addEventListener("scroll", () => { edges(view.frame); earlier(view); }, { passive: true });
     new ResizeObserver(() => {
       const narrow = root.clientWidth > 0 && root.clientWidth < NARROW;
       if (narrow !== view.narrow) { view.narrow = narrow; draw(view); }
       edges(view.frame);
+      earlier(view);
     }).observe(root);
     view.probe.addEventListener("transitionend", () => theme(root, view.probe));
     view.frame.addEventListener("keydown", (event) => walk(event, lines(view)));
@@ -96,6 +97,22 @@ function draw(view) {
   if (kept) kept.focus({ preventScroll: true }); // a rerun must not take the cursor away
   notes(view);
   edges(view.frame);
+  earlier(view);
+}
+
+/** How many tokens lie to the left, out of sight: said above the names of the rows, and a click goes there. */
+function earlier(view) {
+  const { frame } = view, corner = frame.querySelector("thead .corner");
+  if (!corner || view.narrow) return;
+  const edge = frame.scrollLeft + corner.offsetWidth;
+  const heads = [...frame.querySelectorAll("thead tr:first-child th:not(.corner)")];
+  const hidden = heads.filter((head) => head.offsetLeft + head.offsetWidth / 2 < edge).length;
+  if (corner.textContent === (hidden ? `◂ ${hidden} more` : "after")) return;
+  corner.replaceChildren(hidden ? make("button", "", `◂ ${hidden} more`) : "after");
+  if (!hidden) return;
+  corner.firstChild.tabIndex = -1; // the arrow keys go there, too
+  corner.firstChild.title = "Earlier tokens";
+  corner.firstChild.onclick = () => { frame.scrollLeft = 0; };
 }
 
 /** The name of the one column, between what leads to its neighbours. */

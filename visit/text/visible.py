@@ -20,7 +20,7 @@ QUIET_KINDS = ("space", "byte")  # kinds that are drawn in grey
 _BYTES = re.compile(
     r" ?(\\x[0-9a-f]{2})+"
 )  # as `visit.models.tokens.token_strings` writes bytes that are no whole character
-_CONTROL_SIGNS = {"\n": "⏎", "\t": "⇥", "\r": "␍", "\x7f": "␡"}
+_CONTROL_SIGNS = {"\n": "⏎", "\t": "⇥"}  # the control pictures of Unicode are boxes where no font has them
 _JOINERS = "\u200c\u200d"  # real letters of Persian, Indic scripts and emoji when they stand between two others
 
 # widths in thousandths of an em of Helvetica, Arial and Liberation Sans, which agree with each other
@@ -55,9 +55,9 @@ def visible(token: str | bytes) -> str:
     """Spell a token so that every character of it can be seen, on one line.
 
     Outer spaces become `·`, those of a token that is white space alone `␣` (`␣×8` from four on), a line break `⏎`, a
-    tab `⇥`, other control characters their control picture, bytes that are no UTF-8 (given as bytes or as Python's
-    surrogate escapes) `\\xe9`, direction marks and other characters without a shape `\\u202e`. An empty token is `∅`.
-    Letters of every script are left alone.
+    tab `⇥`, other control characters `\\x0d`, bytes that are no UTF-8 (given as bytes or as Python's surrogate escapes)
+    `\\xe9`, direction marks and other characters without a shape `\\u202e`. An empty token is `∅`. Letters of every
+    script are left alone.
 
     The result holds no character that XML forbids; it is not escaped.
     """
@@ -70,7 +70,7 @@ def _visible(text: str) -> str:
     if not text:
         return EMPTY
     if not text.strip(_WHITE):
-        signs = ["␣" if c == " " else _CONTROL_SIGNS.get(c, chr(0x2400 + ord(c))) for c in text]
+        signs = ["␣" if c == " " else _spell(c, 0) for c in text]
         runs = [(sign, len(list(run))) for sign, run in groupby(signs)]
         return "".join(sign * count if count < 4 else f"{sign}×{count}" for sign, count in runs)
     head = len(text) - len(text.lstrip(" "))
@@ -90,8 +90,6 @@ def _spell(text: str, i: int) -> str:
     code = ord(character)
     if character in _CONTROL_SIGNS:
         return _CONTROL_SIGNS[character]
-    if code < 0x20:
-        return chr(0x2400 + code)
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"
     if character in _JOINERS and 0 < i < len(text) - 1:
@@ -140,7 +138,9 @@ def explained(tokens: Iterable[str]) -> list[tuple[str, str]]:
     """(sign, meaning) of the signs of `as_word` that occur in these tokens, for a line of legend."""
     seen = "".join({as_word(t) for t in tokens if word_kind(t) in ("space", "piece")})
     found = [(sign, meaning) for sign, meaning in _SIGNS.items() if sign in seen]
-    return found + [("\\x…", "a byte of a character")] * any(word_kind(t) == "byte" for t in tokens)
+    bytes_ = ["a byte of a character"] * any(word_kind(t) == "byte" for t in tokens)
+    control = ["a control character"] * ("\\x" in seen)
+    return found + [("\\x…", " or ".join(bytes_ + control))] * bool(bytes_ + control)
 
 
 _SIGNS = {"␣": "a space", "⏎": "a line break", "⇥": "a tab", "…": "in front: goes on with a word"}

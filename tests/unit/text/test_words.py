@@ -28,10 +28,10 @@ from visit.text.visible import as_word, explained, fit, text_width, visible, wor
         ("\n", "⏎"),
         ("\n\n", "⏎⏎"),
         ("a\tb", "a⇥b"),
-        ("\r", "␍"),
-        ("\x00", "␀"),
-        ("\x1b[0m", "␛[0m"),
-        ("\x7f", "␡"),
+        ("\r", "\\x0d"),
+        ("\x00", "\\x00"),
+        ("\x1b[0m", "\\x1b[0m"),
+        ("\x7f", "\\x7f"),
         ("\x85", "\\x85"),
         ("", "∅"),
         (b"\xe9", "\\xe9"),
@@ -125,3 +125,12 @@ def test_a_list_of_whole_words_leaves_out_the_others_and_keeps_the_order():
 def test_only_signs_that_occur_are_explained():
     assert explained([" the", "Paris", "…"]) == []
     assert [sign for sign, _ in explained([" the", " ", "ation", "\\xe6"])] == ["␣", "…", "\\x…"]
+    assert explained(["\r", " the"]) == [("\\x…", "a control character")]
+    assert explained(["\r", "\\xe6"]) == [("\\x…", "a byte of a character or a control character")]
+
+
+def test_no_control_character_is_a_sign_that_common_fonts_lack():
+    for code in (*range(0x20), *range(0x7F, 0xA0)):
+        for token in (chr(code), f"a{chr(code)}b", f" {chr(code)}"):
+            drawn = set(visible(token)) - set("␣⏎⇥·")
+            assert (drawn and drawn <= {chr(c) for c in range(0x21, 0x7F)}) or token.strip(" ab") in "\n\t", token
