@@ -1,55 +1,27 @@
-"""The offline promise: no page asks another host than its own server for anything."""
+"""The offline promise: nothing that an address, a file or our own code says leads to another host.
+
+That no page asks one as it opens is looked at in test_every_page.py.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlencode, urlparse
+from urllib.parse import urlencode
 
 import pytest
-from browser import ROOT, idle
+from browser import ROOT, foreign_requests, idle
 
 PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py"))
-OWN = ("data", "blob", "about")  # what has no host
 
 
 @pytest.fixture(scope="module")
 def watched(chromium, address):
-    """A tab, and in `asked` every request of it to another host: what for, from which page."""
+    """A tab, and in `asked` every request of it to another host."""
     context = chromium.new_context(viewport={"width": 1440, "height": 1000})
     found = context.new_page()
-    found.asked = []
-    host = urlparse(address).netloc
-
-    def note(request) -> None:
-        url = urlparse(request.url)
-        if url.scheme not in OWN and url.netloc != host:
-            found.asked.append(f"{request.resource_type} {request.url} (on {urlparse(found.url).path})")
-
-    found.on("request", note)
+    found.asked = foreign_requests(found, address)
     yield found
     context.close()
-
-
-def test_the_watch_sees_a_request_to_another_host(watched, address):
-    """Of an icon in the tab too: it is what Streamlit's own icons were."""
-    watched.goto(f"{address}/_stcore/health")
-    watched.evaluate("() => { const i = new Image(); i.src = 'http://elsewhere.invalid/icon.svg' }")
-    watched.wait_for_timeout(300)
-    assert [asked.split()[1] for asked in watched.asked] == ["http://elsewhere.invalid/icon.svg"]
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_asks_nobody_else(watched, address, name):
-    watched.asked.clear()
-    watched.goto(f"{address}/{name}")
-    watched.wait_for_selector("[data-testid=stMainBlockContainer] h1", timeout=60_000)
-    idle(watched)
-    for unfold in watched.locator("[data-testid=stExpander] summary").all()[:6]:
-        unfold.click()
-    idle(watched)
-    icon = watched.evaluate("() => document.querySelector(\"link[rel='shortcut icon']\").href")
-    assert icon.startswith("data:image/svg+xml")
-    assert watched.asked == []
 
 
 def test_no_script_or_style_sheet_of_ours_names_another_host():

@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlparse
 
 import pytest
 
@@ -81,6 +82,20 @@ def idle(page) -> None:
     page.wait_for_timeout(500)
     page.wait_for_function("() => !document.querySelector('[data-testid=stStatusWidget]')", timeout=60_000)
     page.wait_for_timeout(400)
+
+
+def foreign_requests(page, address: str) -> list[str]:
+    """A list that grows with every request of the page to another host: what for, and from which page."""
+    asked: list[str] = []
+    host = urlparse(address).netloc
+
+    def note(request) -> None:
+        url = urlparse(request.url)
+        if url.scheme not in ("data", "blob", "about") and url.netloc != host:
+            asked.append(f"{request.resource_type} {request.url} (on {urlparse(page.url).path})")
+
+    page.on("request", note)
+    return asked
 
 
 def navigation(chromium, address: str) -> list[str]:
