@@ -14,8 +14,10 @@ import pytest
 import visit
 from visit.__main__ import main
 from visit.app.address import parse
-from visit.app.recipes import HEADINGS, Looked, notebook, recipe
+from visit.app.page_files import notebook_cells
+from visit.app.recipes import HEADINGS, Looked, recipe
 from visit.app.state import State
+from visit.files.notebook_file import notebook_file
 
 NAMES = "When Mary and John went to the store, John gave a drink to"
 
@@ -231,7 +233,7 @@ def test_the_notebook_runs_from_top_to_bottom_and_draws_the_page():
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     pytest.importorskip("ipykernel")
     found = shown("flow", {"layers": "4"})
-    made = nbformat.from_dict(notebook(found, "visit-mini", "http://localhost/flow?layers=4"))
+    made = nbformat.from_dict(notebook_file("visit-mini", notebook_cells(found, [], {}), {}))
     nbformat.validate(made)
     done = nbclient.NotebookClient(made, timeout=240, kernel_name="python3").execute()
     drawn = [out["data"] for cell in done.cells if cell.cell_type == "code" for out in cell.outputs if "data" in out]

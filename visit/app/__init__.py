@@ -1,12 +1,12 @@
 """The app's side of VISIT: the only code of the package that imports Streamlit."""
 
-from visit.app.figure_list import figures_dialog
 from visit.app.follow import begin_page, end_page
 from visit.app.home import carries_state
 from visit.app.lesson import begin_lesson
 from visit.app.marks import named_part as part
 from visit.app.marks import shows
 from visit.app.own_model import asked_dialog
+from visit.app.page_files import figures_dialog
 from visit.app.problems import shown_errors
 from visit.app.prompt_bar import prompt_bar
 from visit.app.sessions import ensure_entrypoint, open_page, session

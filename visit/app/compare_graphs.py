@@ -83,9 +83,9 @@ def _compared(a: About, b: About, align: str, layers: Layers, keep: Any, read: t
 
     for side in ("a", "b"):
         collect_figure(f"The flow graph of {side.upper()}, its opened blocks", partial(_side_svg, whole, side, shown),
-                       partial(_side_nodes, whole, side))  # fmt: skip
+                       partial(_side_nodes, whole, side), code="found")  # fmt: skip
     collect_figure("What differs between the two runs, B − A", lambda: picture("svg").decode(),
-                   lambda: whole().tables["changes"])  # fmt: skip
+                   lambda: whole().tables["changes"], code="found")  # fmt: skip
     downloads("compare", lambda: (whole().meta, whole().tables), picture)
 
 

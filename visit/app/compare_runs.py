@@ -155,7 +155,7 @@ def parting(two: Two) -> None:
         )  # fmt: skip
         set_opened("flows", True)
 
-    grid("apart_map", found, take_cell, lambda: table)
+    grid("apart_map", found, take_cell, lambda: table, code="found")
     named = (
         []
         if two.recorded is not None

@@ -126,7 +126,7 @@ def _heads_map(subject: Subject, table: pd.DataFrame, measure: str) -> None:
 
     title = CONTROLS["show"].choices[measure]
     found = effects_grid(table, measure, title, state().graph.node, subject.about)
-    grid("effects_map", found, partial(_take_out, subject), lambda: table)
+    grid("effects_map", found, partial(_take_out, subject), lambda: table, code="effects")
 
 
 def _take_out(subject: Subject, node: str) -> None:

@@ -25,11 +25,11 @@ def _ramps() -> str:
 
 def grid(
     key: str, found: Grid, take: Callable[[Any], None], table: Callable[[], pd.DataFrame] | None = None,
-    about: dict[str, Any] | None = None,
+    about: dict[str, Any] | None = None, code: str = "",
 ) -> None:  # fmt: skip
     """Draw a grid; `take` gets the id of the cell that is clicked, or chosen with Enter.
 
-    `table`: the numbers behind it, for its files; None: its words. `about`: as `collect_figure` takes it.
+    `table`: the numbers behind it, for its files; None: its words. `about`, `code`: as `collect_figure` takes them.
     """
 
     def taken() -> None:
@@ -37,7 +37,7 @@ def grid(
         if any(chosen == one for one in found.cells["id"]):
             take(chosen)
 
-    collect_figure(found.label, partial(grid_svg, found), table or partial(grid_table, found), about)
+    collect_figure(found.label, partial(grid_svg, found), table or partial(grid_table, found), about, code)
     component("grid", "<div class='grid light'></div>", _ramps(), shared="cells")(
         key=key, data=grid_data(found), on_cell_change=taken
     )

@@ -212,7 +212,8 @@ def _path_findings(asked: SetQuestion, one: PathQuestion, table: pd.DataFrame) -
             st.caption(f"{part_name(to)} is shared: what changes in it acts on {len(receiver.heads)} heads.")
     title = f"What every head sends to the answer {through_words(table, to)}"
     found = paths_grid(table, to, title, state().graph.node, (one.key, to))
-    grid("path_map", found, _choose_sender, lambda: table[table["receiver"] == to], _of_paths(asked, table))
+    grid("path_map", found, _choose_sender, lambda: table[table["receiver"] == to], _of_paths(asked, table),
+         "paths")  # fmt: skip
     _path_card(asked, table, to)
     _senders_table(table, to, _of_paths(asked, table))
 

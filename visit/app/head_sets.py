@@ -170,7 +170,7 @@ def _findings(one: SetQuestion) -> None:
         from visit.figures.head_sets import set_bands
 
         chart, shows = set_bands(table), "The neurons with the largest effects, with their bands"
-        collect_chart(chart, shows, table.attrs, lambda: table)
+        collect_chart(chart, shows, table.attrs, lambda: table, "heads")
         st.altair_chart(chart, width="stretch", alt=shows)
     _part_card(one, table)
     _set_table(table)
@@ -192,7 +192,7 @@ def _set_map(
     from visit.figures.head_sets import set_grid
 
     found = set_grid(table, measure, top, state().graph.node, one.key)
-    grid(key, found, _select, lambda: table, table.attrs)
+    grid(key, found, _select, lambda: table, table.attrs, "heads")
     if listed_below:
         as_table(key, found)
 

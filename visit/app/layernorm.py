@@ -89,7 +89,8 @@ def one_prompt(subject: Subject, layer: int | None, norm: str, final: bool | Non
     with beside("norm"):
         left, right = st.columns(2, gap="large")
     with left:
-        altair_figure(figures.rank_lines(table), width="stretch", alt="Top words before and after the norm")
+        altair_figure(figures.rank_lines(table), "Top words before and after the norm", None, "shift", lambda: table,
+                      width="stretch")  # fmt: skip
         st.caption("The ten most probable words before and after the norm. A line leads each word to its rank on "
                    "the other "
                    "side; blue-green rises in rank, vermilion falls, the thick line is the target.")  # fmt: skip

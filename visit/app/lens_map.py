@@ -73,7 +73,7 @@ def lens_map(subject: Subject) -> None:
     )  # fmt: skip
     whole = partial(st_lens_map, *subject.key, subject.target, tuple(shown), key, True)
     shows = f"What the stream reads after every block; fill: probability of {word}"
-    collect_figure(shows, partial(_map_svg, whole, word), whole)
+    collect_figure(shows, partial(_map_svg, whole, word), whole, code="lens_map")
     _as_table(whole, word)
     if lens is not None:
         _specific(subject, key)

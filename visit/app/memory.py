@@ -12,7 +12,7 @@ import streamlit as st
 from visit.app import graph_panel as graphs
 from visit.app.cache import st_alignment, st_head, st_head_graph, st_heads, st_life
 from visit.app.fields import choice, segments
-from visit.app.figure_list import altair_figure
+from visit.app.figure_list import altair_figure, collect_figure
 from visit.app.graph_panel import picture_file
 from visit.app.grid import as_table, grid
 from visit.app.live import say
@@ -217,6 +217,7 @@ def drill_down(chosen: Chosen) -> None:
     read = tuple(sorted(int(p) for p in shown["source_pos"]))
     _, table = st_head(*subject.about, chosen.layer, chosen.head, read)
     _source_table(chosen, table.loc[[*shown.index, len(table) - 1]])
+    collect_figure(f"What {chosen.name} recalls from every position", None, lambda: table, code="memory")
     error, share = summary["relative_miss"], float(shown["share"].sum())
     first = _first_seen(chosen)
     near = f" This layer sees no position before {first}: the pattern there is 0." if first else ""
@@ -304,12 +305,14 @@ def picture(chosen: Chosen) -> None:
 
 
 def _head_picture(chosen: Chosen) -> None:
-    from visit.drawing.draw import flow_data
+    from visit.drawing.draw import draw, flow_data
 
     subject = chosen.subject
     graph = st_head_graph(*subject.about, chosen.layer, chosen.head)
     node = state().graph.node if state().graph.node in graph.by_id else None
     graphs.show(flow_data(graph, "everything", parts="attention", selected=node), "flow_memory")
+    collect_figure(f"{chosen.name}: query, keys, memory values, output",
+                   lambda: draw(graph, "everything", parts="attention"), lambda: graph.nodes)  # fmt: skip
     st.caption(
         "From left to right: what the head's query looks for, the keys it finds, the memory values they stand for, and "
         "their sum. Gold: the pattern. Everything else that attention adds stands in “rest”."

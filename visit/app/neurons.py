@@ -10,7 +10,7 @@ import streamlit as st
 
 from visit.app.cache import st_active, st_index_seconds
 from visit.app.fields import choice, field, listed, segments
-from visit.app.figure_list import about_set, altair_figure
+from visit.app.figure_list import about_set, altair_figure, collect_figure
 from visit.app.follow import look_again
 from visit.app.opened import not_recorded
 from visit.app.prompt_sets import SHARED, choose_set, on_model, short_name, start_run, stop_run, watched
@@ -69,6 +69,7 @@ def active(subject: Subject) -> None:
     with answer:
         sentences(neuron_story(table, subject.word, kind), "neuron_story", take_neuron)
     _active_table(table, kind, subject.word)
+    collect_figure(f"The most active neurons of layer {layer}", None, lambda: table, code="neurons")
     st.caption(
         f"The {MOST_ACTIVE} most active of layer {layer}. Words: what the neuron writes with this coefficient's sign, "
         "and the direction it answers to. The last rows are all other neurons together and the bias: with them the "

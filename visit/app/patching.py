@@ -120,7 +120,7 @@ def _patches(two: Sides, changed_run: Callable[[], None]) -> None:
     st.caption(f"{plain(scale_story(table.attrs))} Other answers: *Target*, under *More* beside the prompts.")
     shown, left_out = _shown_columns(two, table)
     found = patch_grid(shown, _shown_patch(two), (two.a.key, two.b.key, state().compare.patch))
-    grid("patch_map", found, partial(_put_in, two), lambda: shown)
+    grid("patch_map", found, partial(_put_in, two), lambda: shown, code="patched")
     for note in [*([left_out] if left_out else []), *table.attrs["notes"]]:
         st.caption(plain(note))
     if two.align:

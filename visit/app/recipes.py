@@ -484,22 +484,3 @@ def _study_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
     ]  # fmt: skip
     missing = f"The command line takes the first prompts of a set; here {few} are spread over it." if few else ""
     return ("" if few else command), steps, missing
-
-
-def notebook(recipe: Recipe, title: str, address: str) -> dict[str, Any]:
-    """The recipe as a Jupyter notebook (format 4.5): prose, code, and the drawings when it is run."""
-    cells: list[dict[str, Any]] = []
-
-    def cell(kind: str, text: str) -> None:
-        extra: dict[str, Any] = {} if kind == "markdown" else {"execution_count": None, "outputs": []}
-        cells.append({"cell_type": kind, "id": f"c{len(cells)}", "metadata": {}, "source": text, **extra})
-
-    about = f"# {recipe.question}\n\n{title}"
-    if recipe.command:
-        about += f"\n\nOn the command line:\n\n```sh\n{recipe.command}\n```"
-    cell("markdown", about + (f"\n\n[The page it was made from]({address})" if address else ""))
-    for step in recipe.steps:
-        cell("markdown", step.why)
-        cell("code", "\n".join([*step.lines, *step.shows]))
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}

@@ -15,7 +15,7 @@ from visit.app.state import CONTROLS, DEFAULT_PROMPT_B, State, value_of, with_va
 from visit.lessons.room import Tries
 from visit.models.catalog import first_model
 
-FIGURES_DIALOG = "figures"  # its name in `Session.dialog`
+FIGURES_DIALOG, NOTEBOOK_DIALOG = FILE_DIALOGS = "figures", "notebook"  # their names in `Session.dialog`
 MOST_OPENED = 20  # parts of a page that an address names
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlencode, urlparse
@@ -12,12 +11,9 @@ import streamlit as st
 
 from visit.app.address import address_params
 from visit.app.guide import offer
-from visit.app.recipes import HEADINGS, Looked, notebook, recipe
-from visit.app.sessions import FIGURES_DIALOG, change, open_dialog, session, state
-from visit.app.state import value_of
-from visit.app.widgets import component, plain
-from visit.models.catalog import display_name
-from visit.text.visible import visible
+from visit.app.recipes import HEADINGS, Looked, recipe
+from visit.app.sessions import FIGURES_DIALOG, NOTEBOOK_DIALOG, change, open_dialog, session, state
+from visit.app.widgets import component
 
 QR_CHARACTERS = 600  # of a link: a code of more has squares too small for a telephone across a room
 _PROJECTOR = Path(__file__).with_name("projector.css")
@@ -104,14 +100,16 @@ def _code_menu() -> None:
             if found.steps:
                 st.markdown("**In Python**")
                 st.code(found.script, language="python", wrap_lines=True)
-                of = {"heads": now.heads_page.heads_set, "study": value_of(now, "set")}.get(page)
-                asked = f"on “{plain(visible(now.prompt))}”" if of is None else f"over the set “{plain(of)}”"
-                title = f"{plain(display_name(now.model))} {asked}"
-                st.download_button(
-                    "Notebook", json.dumps(notebook(found, title, link()), ensure_ascii=False, indent=1),
-                    f"visit-{page}.ipynb", "application/x-ipynb+json", on_click="ignore", icon=":material/download:",
-                    key="code_notebook", help="The same lines, and what they are for. Run it for the drawings.",
-                )  # fmt: skip
+                st.button("Notebook", icon=":material/menu_book:", key="notebook", on_click=_ask_notebook,
+                          help="The same lines, with the figures and numbers of this page.")  # fmt: skip
+    if st.session_state.get("notebook"):  # it was pressed
+        st.rerun()  # the whole page, which gathers what it draws
+
+
+def _ask_notebook() -> None:
+    """The dialog in the popover's place."""
+    st.session_state["code"] = False
+    open_dialog(NOTEBOOK_DIALOG)
 
 
 _OF_RECORDING = """import visit

@@ -134,7 +134,9 @@ def _specs(study: Study, figure: str, other: Study | None) -> Drawn:
 def _charts(found: Drawn, figure: str, about: dict[str, Any]) -> None:
     """Two or three beside each other; those of a width of their own scroll where it is narrow."""
     for title, spec, _ in found:
-        collect_chart(spec, f"{caption_of(figure).name}: {title or caption_of(figure).title}", about)
+        collect_chart(
+            spec, f"{caption_of(figure).name}: {title or caption_of(figure).title}", about, code="study.verdicts"
+        )
     count = 3 if len(found) > 3 and len(found) % 3 == 0 else 2
     for start in range(0, len(found), count):
         row = found[start : start + count]

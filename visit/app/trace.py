@@ -268,11 +268,12 @@ def maps(asked: AskedTrace, table: pd.DataFrame) -> None:
                 st.markdown(f"**{site_title(site, about['window'])}**")
                 of = asked.subject.about, asked.where
                 found = trace_grid(table, site, shown, state().trace.cell, of)
-                grid(f"trace_{site}", found, _look_at_cell, partial(_cells_of, table, site))
+                grid(f"trace_{site}", found, _look_at_cell, partial(_cells_of, table, site), code="trace")
     left_out = "" if shown[0] == 0 else " Nothing changes before the subject: those tokens are left out."
     said = "Blocks upwards, tokens to the right, * is made unreadable. Fill: how much of what was lost comes back."
     st.caption(said + left_out)
-    collect_figure("The three maps side by side", lambda: trace_file(table, "svg").decode(), lambda: table)
+    collect_figure("The three maps side by side", lambda: trace_file(table, "svg").decode(), lambda: table,
+                   code="trace")  # fmt: skip
     _chosen_cell(asked, table)
     with unfolding("trace-table", "The same as a table", ":material/table:") as opened:
         if opened:

@@ -17,6 +17,7 @@ from visit.app.cache import (
     st_opened,
 )  # fmt: skip
 from visit.app.fields import choice, field
+from visit.app.figure_list import collect_figure
 from visit.app.graph_panel import opened_blocks, show
 from visit.app.opened import not_recorded
 from visit.app.problems import shown_errors
@@ -237,10 +238,18 @@ def _both_flows(subject: Subject) -> None:
                 levels = {**dict.fromkeys(levels, "states"), **changed}  # the eye meets what was changed
             found = st_edited_flows(*subject.about, now.whatif.edits, _source(subject), opened_blocks(levels))
         show(difference_data(found, levels, selected=now.graph.node or None, **now.graph.look), "flow_edited")
+        drawn = partial(_edited_svg, found, levels, now.graph.look)
+        collect_figure("The flow with the changes and without them", drawn, lambda: found.tables["changes"])
         st.caption(
             "A: without the changes, B: with them; open are the blocks that were changed. A click on a node shows "
             "what it reads, and its numbers, in both."
         )
+
+
+def _edited_svg(found: Any, levels: dict[int, Any], look: dict[str, Any]) -> str:
+    from visit.files.flow_page import difference_file
+
+    return difference_file(found, "svg", levels, **look).decode()
 
 
 def _checked(found: Any, refused: dict[int, str]) -> None:
@@ -254,6 +263,7 @@ def _checked(found: Any, refused: dict[int, str]) -> None:
             st.caption(f"The changes altered {changed:,} of the {numbers:,} numbers that they were written to.")
     listed = edit_list.current()
     left_out = {listed[n].text: why for n, why in refused.items()}
+    collect_figure("The answer before these changes and after them", None, lambda: found.table, code="changed.table")
     downloads("whatif", lambda: ({**found.meta, "left_out": left_out}, {"prediction": found.table,
                                                                         "words": found.words}))  # fmt: skip
 
