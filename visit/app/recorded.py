@@ -7,23 +7,29 @@ sum. To the analyses of `visit.app.cache` it is a model called `recording NAME a
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import streamlit as st
 
 from visit.cache import Store
 from visit.errors import NotRecorded, VisitError
+from visit.models.catalog import is_hosted
+from visit.text.numbers import size_text
 
 if TYPE_CHECKING:
     from visit import Recording
     from visit.models.families import Family
 
 OPENED_BYTES = 192 << 20  # of the recordings that a server holds open, for all its visitors together
+HOSTED_UNPACKED = 48 << 20  # bytes that one unpacks to, on a hosted app, and its pattern at most
+HOSTED_PATTERN = 128 << 20
+WEIGHS = 6  # times what it unpacks to: what is decoded of it, as far as pages do
 NAME_LETTERS = 32  # letters of a file's sum that name it
 _SHIPPED = Path(__file__).parents[1] / "data" / "recordings"
 _PREFIX = "recording "
@@ -36,14 +42,33 @@ def _opened() -> Store:
 
 
 def open_recording(content: bytes) -> str:
-    """Read a file and hold it for whoever has its name. Raises `VisitError` for what is no recording."""
+    """Read a file and hold it for whoever has its name. Raises `VisitError` for what is no recording, and on a hosted
+    app for what would take too much of the memory that all share."""
     from visit import load_recording
+    from visit.files.recording_file import unpacked_size
 
-    found = load_recording(content)
+    if is_hosted() and (size := unpacked_size(content)) > HOSTED_UNPACKED:
+        raise VisitError(
+            f"This recording unpacks to {size_text(size)}, and this hosted app opens at most "
+            f"{size_text(HOSTED_UNPACKED)}. Record fewer parts or a shorter prompt, or run VISIT on your own machine."
+        )
+    with _reading:
+        found = load_recording(content)
+    if is_hosted() and found.largest_pattern > HOSTED_PATTERN:
+        raise VisitError(
+            f"The attention patterns of this recording take {size_text(found.largest_pattern)}, and this hosted app "
+            f"opens at most {size_text(HOSTED_PATTERN)}. Record a shorter prompt, or run VISIT on your own machine."
+        )
     name = found.hash[:NAME_LETTERS]
-    stored = sum(array.nbytes for array in found.runs[0].results.stored.arrays.values())
-    _opened().put(name, found, 4 * stored + 8 * len(content))  # with what is decoded of it, as far as pages do
+    _hold(name, found)
     return name
+
+
+def _hold(name: str, found: Recording) -> None:
+    _opened().put(name, found, WEIGHS * found.size + len(found.runs) * found.largest_pattern)
+
+
+_reading = threading.Lock()  # what one file takes while it is read is bounded; that of thirty at once would not be
 
 
 def recording_named(name: str) -> Recording:
@@ -58,7 +83,7 @@ def recording_named(name: str) -> Recording:
                 "The recording of this link is not open on this server. Open its file again: the view is the same."
             )
         found = load_recording(file)
-        _opened().put(name, found, 8 * file.stat().st_size)
+        _hold(name, found)
     made: Recording = found
     return made
 
@@ -129,23 +154,32 @@ class OpenedModel:
     tokenizer: None = None
 
 
-@lru_cache(8)
+_as_models: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()  # a recording that is closed leaves nothing
+_as_passes: WeakKeyDictionary[Any, RecordedPass] = WeakKeyDictionary()
+
+
 def recorded_model(name: str) -> Any:
     """A recording as a model; none that could compute."""
     recording, _ = run_named(name)
-    model = recording.model
-    words: dict[int, str] = {}
-    for run in recording.runs:
-        words |= run.words
-    sizes = {n: getattr(model, n) for n in ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "d_vocab")}
-    return OpenedModel(name, model.name, model.family, RecordedWords(words), model.dtype, model.quantization, **sizes)
+    known = _as_models.setdefault(recording, {})
+    if name not in known:
+        model = recording.model
+        words: dict[int, str] = {}
+        for run in recording.runs:
+            words |= run.words
+        sizes = {n: getattr(model, n) for n in ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "d_vocab")}
+        known[name] = OpenedModel(
+            name, model.name, model.family, RecordedWords(words), model.dtype, model.quantization, **sizes
+        )
+    return known[name]
 
 
-@lru_cache(4)
 def recorded_pass(name: str) -> RecordedPass:
     _, run = run_named(name)
-    chat = None if run.message is None else SimpleNamespace(typed=run.message, added_system=None)
-    return RecordedPass(run.prompt, run.token_ids, run.tokens, chat, run.pattern)
+    if run not in _as_passes:
+        chat = None if run.message is None else SimpleNamespace(typed=run.message, added_system=None)
+        _as_passes[run] = RecordedPass(run.prompt, run.token_ids, run.tokens, chat, run.pattern)
+    return _as_passes[run]
 
 
 def recorded_lens(name: str) -> Any:

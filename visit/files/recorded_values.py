@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from visit.files.recording_file import broken_file
 _COLUMN_TYPES = ("float64", "int64", "Int64", "bool", "str", "object")
 _LISTS_OF = {"texts": str, "numbers": float}
 _DEEP = 12  # levels of what stands as JSON
+_TOLD_CHARACTERS = 8 << 20  # of one column's texts together: a long one may be named in every cell
 _ROUNDED_UP = 1e-5  # a sum of rounded probabilities may pass 1 by this much
 
 
@@ -60,8 +62,14 @@ class StoredValues:
         at = self.array(name, "iu", length)
         if len(at) and not (at.min() >= 0 and at.max() <= len(self.texts)):
             raise broken_file(f"{name[:80]!r} names a text that is not there")
-        known: list[str | None] = [None, *self.texts]
-        return [known[i] for i in at.tolist()]
+        found = [self._known[i] for i in at.tolist()]
+        if sum(len(text) for text in found if text is not None) > _TOLD_CHARACTERS:
+            raise broken_file(f"{name[:80]!r} holds longer texts than a recording has")
+        return found
+
+    @cached_property
+    def _known(self) -> list[str | None]:
+        return [None, *self.texts]
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ from visit.files.recorded_values import (
     read_table,
     told_as_broken,
 )
-from visit.files.recording_file import LARGEST_FILE, broken_file, unpacked_recording
+from visit.files.recording_file import LARGEST_FILE, broken_file, unpacked_recording, unpacked_size
 from visit.graph.flowgraph import FlowGraph
 from visit.models.families import FAMILIES, Family
 from visit.models.tokens import Message
@@ -52,7 +52,9 @@ SHIPPED, INDEX = Path(__file__).parent.parent / "data" / "recordings", "index.js
 PATTERN_STEP = 1 / 65535  # a recorded pattern is right to half of it
 MOST_NODES, MOST_EDGES = 60_000, 200_000
 MOST_TOKENS = 20_000
-LONGEST_TEXT = 200_000
+LONGEST_TEXT = 200_000  # of a prompt, or a note
+LONGEST_WORD = 2_000  # of a token, a name, a cell of a table: some stand a thousand times on a page
+MOST_BLOCKS = 1_000  # of a model, and heads of a block: pages list them
 _EDGE_KINDS = ("add", "residual", "multiply", "norm")
 
 # what pages read of a table; "!": a number is there in every row
@@ -154,7 +156,7 @@ class Results:
                 layout = self.layouts[name]
                 table = self.table(f"{self.owner}/{name}", layout["table"], name)
                 rows = [check_whole("number of rows", n, 0, len(table)) for n in layout["rows"]]
-                of = [check_text("name", one, LONGEST_TEXT) for one in layout["of"]]
+                of = [check_text("name", one, LONGEST_WORD) for one in layout["of"]]
                 if sum(rows) != len(table) or len(rows) != len(of):
                     raise broken_file(f"the rows of {name!r} do not add up")
                 self.made[name] = table
@@ -291,8 +293,13 @@ class RecordedRun:
         limits, n = self.results.limits, len(self.token_ids)
         shape = limits["n_layers"], limits["n_heads"]
         flat = self.results.stored.array(f"{self.results.owner}/pattern", "u", shape[0] * shape[1] * n * (n + 1) // 2)
+        if flat.dtype != np.uint16:
+            raise broken_file("its pattern is not kept in steps")
+        flat = flat.reshape(*shape, -1)
         pattern = np.zeros((*shape, n, n), np.float32)
-        pattern[..., *np.tril_indices(n)] = flat.reshape(*shape, -1).astype(np.float32) * np.float32(PATTERN_STEP)
+        for query in range(n):  # the indices of all would take more memory than the pattern
+            start = query * (query + 1) // 2
+            pattern[..., query, : query + 1] = flat[..., start : start + query + 1] * np.float32(PATTERN_STEP)
         return pattern
 
 
@@ -313,7 +320,7 @@ class Recording:
 
     `meta`: model, revision, dtype, versions, when (`made`), on which machine, through which lens, what was kept;
     `model`: its dimensions; `runs`: the recorded passes; `pair`: what is of both, None with one prompt; `hash`: the
-    SHA-256 sum of the file.
+    SHA-256 sum of the file; `size`: the bytes that it unpacks to.
     """
 
     meta: dict[str, Any]
@@ -321,7 +328,14 @@ class Recording:
     runs: tuple[RecordedRun, ...]
     pair: RecordedPair | None
     hash: str
+    size: int
     machine: Results = field(repr=False)  # what is of the model, on the machine that recorded
+
+    @property
+    def largest_pattern(self) -> int:
+        """Bytes of the larger of its patterns, as it is read."""
+        tokens = max(len(run.token_ids) for run in self.runs)
+        return 4 * self.model.n_layers * self.model.n_heads * tokens**2
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -389,11 +403,11 @@ def load_recording(source: str | os.PathLike[str] | bytes) -> Recording:
             ) from error
     content, arrays = unpacked_recording(data)
     with told_as_broken():
-        return _whole_recording(content, arrays, hashlib.sha256(data).hexdigest())
+        return _whole_recording(content, arrays, hashlib.sha256(data).hexdigest(), unpacked_size(data))
 
 
-def _whole_recording(content: dict[str, Any], arrays: dict[str, Any], digest: str) -> Recording:
-    texts = [check_text("text", text, LONGEST_TEXT) for text in content["texts"]]
+def _whole_recording(content: dict[str, Any], arrays: dict[str, Any], digest: str, size: int) -> Recording:
+    texts = [check_text("text", text, LONGEST_WORD) for text in content["texts"]]
     stored, model = StoredValues(texts, arrays), _model_read(content["model"])
     sizes = {"n_layers": model.n_layers, "n_heads": model.n_heads, "d_vocab": model.d_vocab}
     if len(content["runs"]) not in (1, 2) or (content["pair"] is None) != (len(content["runs"]) == 1):
@@ -403,7 +417,7 @@ def _whole_recording(content: dict[str, Any], arrays: dict[str, Any], digest: st
     pair = content["pair"]
     return Recording(
         _meta_of(from_plain(content["meta"])), model, runs,
-        None if pair is None else RecordedPair(Results(_layouts(pair["results"]), "pair", stored, most)), digest,
+        None if pair is None else RecordedPair(Results(_layouts(pair["results"]), "pair", stored, most)), digest, size,
         Results(_layouts(content["machine"]), "machine", stored, most),
     )  # fmt: skip
 
@@ -411,12 +425,12 @@ def _whole_recording(content: dict[str, Any], arrays: dict[str, Any], digest: st
 def _meta_of(meta: Any) -> dict[str, Any]:
     """What was recorded, with the parts that are shown."""
     for name in ("model", "dtype", "made", "machine", "note"):
-        check_text(name, meta[name], LONGEST_TEXT)
+        check_text(name, meta[name], LONGEST_TEXT if name == "note" else LONGEST_WORD)
     for name in ("lens", "versions", "keep", "ledger"):
         kind = _GRAPH_META[name]
         if not is_like(meta[name], (kind, None) if name == "lens" else kind):
             raise broken_file(f"it has a {name} that is none")
-    check_text("version of VISIT", meta["versions"]["visit"], LONGEST_TEXT)
+    check_text("version of VISIT", meta["versions"]["visit"], LONGEST_WORD)
     return dict(meta)
 
 
@@ -430,9 +444,10 @@ def _model_read(given: Any) -> RecordedModel:
     family = next((row for row in FAMILIES if row.name == given["family"]), None)
     if family is None:
         raise broken_file(f"its model is of the unknown family {str(given['family'])[:40]!r}")
-    numbers = {name: check_whole(name, given[name], 1, 1 << 24) for name in
-               ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_head", "d_mlp", "d_vocab")}  # fmt: skip
-    texts = {name: None if given[name] is None else check_text(name, given[name], 1000)
+    numbers = {name: check_whole(name, given[name], 1, most) for most, names in
+               ((MOST_BLOCKS, ("n_layers", "n_heads", "n_kv_heads")),
+                (1 << 24, ("d_model", "d_head", "d_mlp", "d_vocab"))) for name in names}  # fmt: skip
+    texts = {name: None if given[name] is None else check_text(name, given[name], LONGEST_WORD)
              for name in ("name", "loads", "revision", "dtype", "quantization")}  # fmt: skip
     return RecordedModel(family=family, **texts, **numbers)  # type: ignore[arg-type]
 
@@ -440,12 +455,12 @@ def _model_read(given: Any) -> RecordedModel:
 def _run_read(given: Any, name: str, stored: StoredValues, sizes: dict[str, int]) -> RecordedRun:
     ids = [check_whole("token", i, 0, sizes["d_vocab"] - 1) for i in given["token_ids"]]
     check_whole("number of tokens", len(ids), 1, MOST_TOKENS)
-    tokens, named = ([check_text("token", t, LONGEST_TEXT) for t in given[part]] for part in ("tokens", "named"))
+    tokens, named = ([check_text("token", t, LONGEST_WORD) for t in given[part]] for part in ("tokens", "named"))
     if not len(ids) == len(tokens) == len(named):
         raise broken_file("its tokens have no ids, or its ids no tokens")
     word = {role: None if given[role] is None else check_whole(role, given[role], 0, sizes["d_vocab"] - 1)
             for role in ("target", "distractor")}  # fmt: skip
-    words = {check_whole("id", i, 0, sizes["d_vocab"] - 1): check_text("word", w, LONGEST_TEXT)
+    words = {check_whole("id", i, 0, sizes["d_vocab"] - 1): check_text("word", w, LONGEST_WORD)
              for i, w in given["words"]}  # fmt: skip
     if not {*ids, *word.values()} <= {*words, None} or word["target"] is None:
         raise broken_file("a word that it is about has no text")

@@ -8,7 +8,8 @@ How a file is opened, in four steps; whatever is wrong is a `VisitError`, and no
 1. Its size, and the names, number, sizes and kind of its members are judged by the zip's own list.
 2. `recording.json` says which format it is. A newer version is told as that, not as damage.
 3. The others are unpacked, never beyond what was announced, and their lengths and sums are compared.
-4. Both are parsed; types of numbers that a recording does not write are refused.
+4. Both are parsed, unless they have more parts than a recording has: of 26 MB of brackets Python makes lists of
+   700. Types of numbers that a recording does not write are refused.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ MOST_PACKED = 500  # times: what unpacks to more is made to fill a memory
 _FREE = 1 << 20  # bytes that may be packed as closely as they like
 _TYPES = ("float32", "float64", "int16", "int32", "int64", "uint8", "uint16")
 _DEEPEST = 64  # levels of JSON
+MOST_PARTS = 1 << 20  # of JSON; the recording of SmolLM2's opening has 31,000
+_LONGEST_HEADER = 4 << 20  # bytes in which the numbers' names and lengths stand; that one has 35,000
 
 
 def broken_file(why: str) -> VisitError:
@@ -78,6 +81,8 @@ def packed_recording(content: dict[str, Any], arrays: Arrays) -> bytes:
                     f"This run is too large for a recording: {name} has {len(data) >> 20} MB of "
                     f"{LARGEST_MEMBER[name] >> 20}. Keep fewer parts, record fewer heads, or shorten the prompt."
                 )
+            if name.endswith(".json") and _parts_of(data) > MOST_PARTS:
+                raise VisitError("This run is too large for a recording. Keep fewer parts, or shorten the prompt.")
             # with a date of its own the same run would be another file each time
             entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
@@ -103,6 +108,15 @@ def unpacked_recording(data: bytes) -> tuple[dict[str, Any], Arrays]:
         if len(members[name]) != size or hashlib.sha256(members[name]).hexdigest() != digest:
             raise broken_file(f"{name} is not what was saved: it was damaged or edited")
     return _json_object(members["content.json"], "content.json"), _arrays_of(members["numbers.safetensors"])
+
+
+def unpacked_size(data: bytes) -> int:
+    """The bytes that a recording unpacks to, by what its own list says: more than that is never unpacked."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise broken_file("it is no zip file as VISIT writes it, or not all of one") from error
 
 
 def _judged_members(entries: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
@@ -148,7 +162,14 @@ def _judged_head(head: dict[str, Any]) -> dict[str, tuple[int, str]]:
     return found
 
 
+def _parts_of(data: bytes) -> int:
+    """About how many values a JSON text has, at most: by the signs between which they stand."""
+    return sum(map(data.count, (b",", b":", b"[", b"{")))
+
+
 def _json_object(data: bytes, name: str) -> dict[str, Any]:
+    if _parts_of(data) > MOST_PARTS:
+        raise broken_file(f"{name} has more than {MOST_PARTS:,} parts")
     try:
         found = json.loads(data.decode("utf-8"), parse_constant=_no_json)
     except (ValueError, RecursionError) as error:
@@ -171,6 +192,8 @@ def _no_json(name: str) -> Any:
 def _arrays_of(data: bytes) -> Arrays:
     from safetensors.numpy import load
 
+    if int.from_bytes(data[:8], "little") > _LONGEST_HEADER:
+        raise broken_file("the header of numbers.safetensors names more of them than a recording has")
     try:
         arrays = load(data)
     except Exception as error:  # its library judges the header, and has many names for what is wrong with one

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import struct
+import tracemalloc
 import zipfile
 from typing import Any
 
@@ -21,8 +22,8 @@ import visit
 from visit.errors import VisitError
 from visit.files import recording_file
 from visit.files.flow_page import flow_html
-from visit.files.recorded_values import WrittenValues, to_plain, write_table
-from visit.files.recording import load_recording
+from visit.files.recorded_values import StoredValues, WrittenValues, to_plain, write_table
+from visit.files.recording import RecordedRun, Results, load_recording
 
 FEW = settings(max_examples=40, deadline=None)
 
@@ -225,6 +226,12 @@ LIES = {
     "a graph of half of its tokens": (_at(*NODES, "meta", "tokens", value=["x"]), "position is no whole|other layers"),
     "rows that do not add up": (lambda c, a: c["runs"][0]["results"]["memory"]["rows"].pop(), "do not add up"),
     "a word without a text": (_at("runs", 0, "words", value=[]), "has no text"),
+    "long texts": (_at("texts", 5, value="x" * 2001), "no text of at most 2,000 characters"),
+    "a long text in every cell": (lambda c, a: a.update({
+        "a/graph/nodes/tokens": np.full(len(a["a/graph/nodes/tokens"]), c["texts"].index("x" * 2000) + 1, np.int32)})
+        if c["texts"].append("x" * 2000) is None else None, "longer texts than a recording has"),
+    "millions of blocks": (_at("model", "n_layers", value=1 << 24), "its n_layers is no whole number from 1 to 1,000"),
+    "millions of heads": (_at("model", "n_heads", value=1001), "its n_heads is no whole number from 1 to 1,000"),
     "a value of code": (_at("meta", "note", value={"$": "object", "of": ["os.system"]}), "unknown kind"),
 }  # fmt: skip
 
@@ -244,6 +251,44 @@ def test_a_lying_header_of_the_numbers_is_refused():
     for data in (b"", b"\xff" * 8, struct.pack("<Q", 2**60) + b"{}"):
         with pytest.raises(VisitError, match="header of numbers"):
             recording_file._arrays_of(data)
+
+
+def test_of_a_million_small_parts_no_object_is_made(monkeypatch):
+    """Lists of two letters have 64 bytes each in memory: of 26 MB of them 0.7 GB were made. None is written, either."""
+    monkeypatch.setattr(recording_file.json, "loads", None)
+    with pytest.raises(VisitError, match="more than 1,048,576 parts"):
+        recording_file._json_object(b'{"x":[' + b"[]," * 600_000 + b"[]]}", "content.json")
+    with pytest.raises(VisitError, match="too large for a recording"):
+        recording_file.packed_recording({"x": [[]] * 600_000}, {})
+
+
+def test_a_header_of_a_hundred_thousand_numbers_is_refused_unread():
+    """Each is an object in memory, of a few letters in the file."""
+    one = {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}
+    head = json.dumps({f"x{n}": one for n in range(100_000)}).encode()
+    with pytest.raises(VisitError, match="header of numbers"):
+        recording_file._arrays_of(struct.pack("<Q", len(head)) + head)
+
+
+def test_texts_are_found_by_their_places_in_one_list():
+    """A table of a thousand columns would make the list of all texts anew for each."""
+    stored = StoredValues(["a"] * 1000, {"x": np.ones(3, np.uint8)})
+    assert stored.told("x") == ["a"] * 3
+    assert stored._known is stored._known
+
+
+def test_the_pattern_of_a_long_prompt_takes_little_more_than_itself():
+    """Of 3,000 tokens and one head: 34 MB, where the places of all its numbers would be 72 more."""
+    tokens = 3000
+    flat = np.full(tokens * (tokens + 1) // 2, 65535, np.uint16)
+    results = Results({}, "a", StoredValues([], {"a/pattern": flat}), {"n_layers": 1, "n_heads": 1})
+    run = RecordedRun("x", None, (0,) * tokens, (), (), 0, 0, None, 0, frozenset(), {}, results)
+    tracemalloc.start()
+    pattern = run.pattern
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1.2 * pattern.nbytes
+    assert np.array_equal(pattern[0, 0], np.tril(np.ones((tokens, tokens), np.float32)))
 
 
 JUNK = st.one_of(
