@@ -43,7 +43,7 @@ ui.begin_page()
 ui.sidebar()
 ui.asked_dialog()
 now.entered = True  # pages look for it: see ui.ensure_entrypoint
-with ui.shown_errors():
+with ui.shown_errors(), ui.told_as_damage(now.state.recording):
     ui.begin_lesson(page.url_path)
     page.run()
 ui.end_page()

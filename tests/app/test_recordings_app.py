@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import re
@@ -10,12 +11,14 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from weakref import ref
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import visit
 from visit.app import opened as opened_module
+from visit.app import recorded as recorded_module
 from visit.app.recorded import open_recording, recording_named
 from visit.errors import VisitError
 
@@ -283,3 +286,47 @@ def test_two_recordings_stand_beside_each_other_and_a_sentence_says_why(files):
     assert len([c for c in app.get("bidi_component") if c.proto.component_name == "visit_flow"]) == 2
     app.button(key="recording_b_close").click().run()
     assert "holds one prompt" in said(app) and "recording_b" not in app.query_params
+
+
+PICTURE = "![t](http://elsewhere.invalid/t.png) <img src=x>"
+
+
+def test_texts_of_a_recording_are_neither_markdown_nor_a_traceback(files, caplog):
+    """Somebody has written another text in the place of every word of its tables: names of identities, of figures."""
+    from visit.files.recording_file import packed_recording, unpacked_recording
+    from visit.text.node_id import NodeId
+
+    content, arrays = unpacked_recording(files["two"].read_bytes())
+    texts = content["texts"]
+    kinds = {"add", "residual", "multiply", "norm", *(node.kind for node in map(NodeId.parse, texts) if node)}
+    content["texts"] = [t if t in kinds or NodeId.parse(t) else f"{PICTURE} {n}" for n, t in enumerate(texts)]
+    name = open_recording(packed_recording(content, arrays))
+    app = start("memory", recording=name, opened="paper-figures")
+    assert not app.exception and "do not fit together" in app.error[0].value
+    assert not [text for text in said(app).split("\n") if re.search(r"(?<!\\)!\[|(?<!\\)<img", text)]
+    assert [record.levelname for record in caplog.records if record.name == "visit"] == ["WARNING"]
+
+
+def test_a_hosted_app_opens_what_its_memory_has_room_for(files, monkeypatch):
+    monkeypatch.setenv("VISIT_HOSTED", "1")
+    data = files["one"].read_bytes()
+    for bound, why in (("HOSTED_UNPACKED", "unpacks to"), ("HOSTED_PATTERN", "attention patterns")):
+        with monkeypatch.context() as small:
+            small.setattr(recorded_module, bound, 1000)
+            with pytest.raises(VisitError, match=why):
+                open_recording(data)
+    assert open_recording(data)
+
+
+def test_a_recording_that_left_the_store_leaves_nothing_behind(files):
+    """Its words and patterns, as a model and a pass, were kept for the last eight, beside the bound."""
+    name = open_recording(files["two"].read_bytes())
+    for side in "ab":
+        made = recorded_module.recorded_name(name, side)
+        recorded_module.recorded_model(made)
+        assert recorded_module.recorded_pass(made) is recorded_module.recorded_pass(made)
+    opened, held = ref(recording_named(name)), recorded_module._opened().bytes
+    assert held > 6 * opened().size
+    recorded_module._opened().clear()
+    gc.collect()
+    assert opened() is None

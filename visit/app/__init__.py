@@ -9,6 +9,7 @@ from visit.app.own_model import asked_dialog
 from visit.app.page_files import figures_dialog
 from visit.app.problems import shown_errors
 from visit.app.prompt_bar import prompt_bar
+from visit.app.recorded import told_as_damage
 from visit.app.sessions import ensure_entrypoint, open_page, session
 from visit.app.share import heading
 from visit.app.sidebar import sidebar
@@ -34,5 +35,6 @@ __all__ = [
     "shown_errors",
     "shows",
     "sidebar",
+    "told_as_damage",
     "unfolding",
 ]  # fmt: skip

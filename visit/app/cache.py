@@ -153,7 +153,7 @@ def st_ledger_lines(name: str) -> str:
     )
     marks = {True: ":material/check:", False: ":material/close:"}
     return "\n\n".join(
-        f"{marks[bool(row['holds'])]} {row['name']}: {row['error']:.0e} (allowed {row['allowed']:.0e})"
+        f"{marks[bool(row['holds'])]} {plain(str(row['name']))}: {row['error']:.0e} (allowed {row['allowed']:.0e})"
         for row in errors.to_dict("records")
     )
 

@@ -7,8 +7,11 @@ sum. To the analyses of `visit.app.cache` it is a model called `recording NAME a
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -86,6 +89,25 @@ def recording_named(name: str) -> Recording:
         _hold(name, found)
     made: Recording = found
     return made
+
+
+@contextmanager
+def told_as_damage(name: str) -> Iterator[None]:
+    """While the recording `name` is open: what nobody thought of is told as damage of its file.
+
+    Its texts and numbers are what somebody wrote, and a page looks things up by them. Of a shipped one it would be a
+    mistake of the program's, which stays one.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, AssertionError) as error:
+        if not name or (_SHIPPED / f"{name}.visit").is_file():
+            raise
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        logging.getLogger("visit").warning("a recording does not fit its page: %s at %s", type(error).__name__, place)
+        raise VisitError(
+            "This page cannot be drawn: the parts of this recording do not fit together. Record the run again."
+        ) from error
 
 
 # ---- as a model and its pass -----------------------------------------------------------------------------------------
