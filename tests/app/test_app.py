@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 import visit
 from visit.app import flow
-from visit.app.cache import st_whole_graph
+from visit.app.cached_flow import st_whole_graph
 from visit.app.state import DEFAULT_PROMPT
 from visit.files.tables import to_json
 

@@ -10,7 +10,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import visit
-from visit.app.cache import st_fit_seconds, st_model, st_whole_graph
+from visit.app.cache import st_model
+from visit.app.cached_flow import st_whole_graph
+from visit.app.lens_choice import st_fit_seconds
 from visit.graph.prune import Keep
 from visit.lenses import linear
 from visit.lenses.linear import find_lens, lens_path

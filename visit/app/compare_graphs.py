@@ -10,7 +10,9 @@ from typing import Any
 import streamlit as st
 
 from visit.app import graph_panel as graphs
-from visit.app.cache import About, Layers, Seen, st_compare, st_graph, st_model, st_opened, st_pairing
+from visit.app.cache import About, Seen, st_model
+from visit.app.cached_flow import Layers, st_graph, st_opened
+from visit.app.cached_pairs import st_compare, st_pairing
 from visit.app.fields import segments
 from visit.app.figure_list import collect_figure
 from visit.app.lens_choice import followed

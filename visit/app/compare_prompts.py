@@ -7,7 +7,9 @@ from typing import Any
 
 import streamlit as st
 
-from visit.app.cache import st_heads, st_ledger, st_pairing
+from visit.app.cache import st_ledger
+from visit.app.cached_heads import st_heads
+from visit.app.cached_pairs import st_pairing
 from visit.app.fields import field, listed
 from visit.app.marks import named_part
 from visit.app.opened import NEEDS_MODEL, opened_recording, recorded_line, recorded_subject, save_menu

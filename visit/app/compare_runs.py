@@ -7,7 +7,8 @@ from typing import Any
 import streamlit as st
 
 from visit.app import graph_panel as graphs
-from visit.app.cache import st_compare, st_opened, st_parting, st_single_parts
+from visit.app.cached_flow import st_opened
+from visit.app.cached_pairs import st_compare, st_parting, st_single_parts
 from visit.app.fields import listed
 from visit.app.grid import as_table, grid
 from visit.app.lens_choice import heading, switch, told

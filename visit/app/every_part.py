@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from visit.app.cache import st_effects, st_effects_seconds, st_measuring, st_roles
+from visit.app.cached_effects import st_effects, st_effects_seconds, st_roles
 from visit.app.edit_list import take_out
 from visit.app.fields import choice, segments
 from visit.app.figure_list import altair_figure
 from visit.app.grid import grid
-from visit.app.measuring import UNASKED, measured
+from visit.app.measuring import UNASKED, measured, st_measuring
 from visit.app.prompt_sets import on_model, watched
 from visit.app.sessions import state
 from visit.app.state import CONTROLS

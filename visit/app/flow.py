@@ -10,25 +10,15 @@ import streamlit as st
 
 from visit.app import graph_panel as graphs
 from visit.app import known
-from visit.app.cache import (
-    About,
-    Layers,
-    Prompt,
-    Seen,
-    st_effects_seconds,
-    st_graph,
-    st_measuring,
-    st_model,
-    st_opened,
-    st_story,
-    st_whole_graph,
-)  # fmt: skip
-from visit.app.cache import causes as compute_causes
+from visit.app.cache import About, Prompt, Seen, st_model
+from visit.app.cached_effects import causes as compute_causes
+from visit.app.cached_effects import st_effects_seconds
+from visit.app.cached_flow import Layers, st_graph, st_opened, st_story, st_whole_graph
 from visit.app.figure_list import collect_figure
 from visit.app.graph_panel import picture_file
 from visit.app.lens_choice import followed, seen
 from visit.app.marks import marked, named_part, shows
-from visit.app.measuring import measured
+from visit.app.measuring import measured, st_measuring
 from visit.app.problems import shown_errors
 from visit.app.recorded import is_recorded
 from visit.app.sessions import session, state, write_url

@@ -10,7 +10,8 @@ from typing import Any
 import streamlit as st
 
 from visit.app import widgets
-from visit.app.cache import PLAIN, Layers
+from visit.app.cache import PLAIN
+from visit.app.cached_flow import Layers
 from visit.app.edit_list import take_out
 from visit.app.fields import choice, field
 from visit.app.lens_choice import in_list, seen

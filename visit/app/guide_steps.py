@@ -7,21 +7,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from visit.app import graph_panel as graphs
-from visit.app.cache import (
-    Prompt,
-    causes,
-    st_ablation,
-    st_active,
-    st_effects_seconds,
-    st_facts,
-    st_measuring,
-    st_token_shift,
-)
+from visit.app.cache import Prompt
+from visit.app.cached_effects import causes, st_ablation, st_effects_seconds
+from visit.app.cached_flow import st_facts
+from visit.app.cached_heads import st_active, st_token_shift
 from visit.app.edit_list import Listed
 from visit.app.guide import LAST_STEP, Way, show_strip
 from visit.app.lens_choice import seen
 from visit.app.marks import Mark
-from visit.app.measuring import measured
+from visit.app.measuring import measured, st_measuring
 from visit.app.sessions import state
 
 if TYPE_CHECKING:

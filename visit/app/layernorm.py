@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from visit.app.cache import st_target_shifts, st_token_shift
+from visit.app.cached_heads import st_target_shifts, st_token_shift
 from visit.app.fields import listed, segments
 from visit.app.figure_list import about_set, altair_figure
 from visit.app.opened import not_recorded

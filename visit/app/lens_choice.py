@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from visit.app.cache import PLAIN, Seen, lens_under, st_fit_seconds, st_lens, st_model
+from visit.app.cache import PLAIN, Seen, kept, lens_under, st_lens, st_model
 from visit.app.fields import listed, segments
 from visit.app.follow import look_again
 from visit.app.prompt_sets import SHARED, on_model, stop_run, waits_for
@@ -189,6 +189,14 @@ def _fit_or_bar(name: str, run: Run | None) -> None:
         left = duration(st_fit_seconds(name) * (1 - run.progress.share))
         st.caption(f"The fit of a lens was stopped; what is written is kept. About {left} more.")
         _offer_fit(name, "Resume", "play_arrow")
+
+
+@kept()
+def st_fit_seconds(name: str) -> float:
+    """How long fitting a lens will take."""
+    from visit.lenses.fit_linear import forecast_seconds
+
+    return forecast_seconds(st_model(name))
 
 
 def _offer_fit(name: str, label: str, icon: str) -> None:

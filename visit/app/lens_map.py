@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from visit.app.cache import lens_under, st_lens_map, st_map_rows
+from visit.app.cache import lens_under
+from visit.app.cached_flow import st_lens_map, st_map_rows
 from visit.app.fields import segments
 from visit.app.figure_list import altair_figure, collect_figure
 from visit.app.lens_choice import seen, switch, told

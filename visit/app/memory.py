@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from visit.app import graph_panel as graphs
-from visit.app.cache import st_alignment, st_head, st_head_graph, st_heads, st_life
+from visit.app.cached_heads import st_alignment, st_head, st_head_graph, st_heads, st_life
 from visit.app.fields import choice, segments
 from visit.app.figure_list import altair_figure, collect_figure
 from visit.app.graph_panel import picture_file

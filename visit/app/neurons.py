@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from visit.app.cache import st_active, st_index_seconds
+from visit.app.cache import kept, st_model
+from visit.app.cached_heads import st_active
 from visit.app.fields import choice, field, listed, segments
 from visit.app.figure_list import about_set, altair_figure, collect_figure
 from visit.app.follow import look_again
@@ -510,6 +511,14 @@ def every_neuron(model: Model, why: str) -> Any:
         offer(f"Stopped after {done * ROWS_PER_ITEM:,} of {rows:,} rows, which are kept. {why} when all are read: "
               f"about {duration(seconds)} more.", "Resume")  # fmt: skip
     return None
+
+
+@kept()
+def st_index_seconds(name: str) -> float:
+    """How long reading every neuron as words will take."""
+    from visit.lenses.weights import forecast_seconds
+
+    return forecast_seconds(st_model(name))
 
 
 def _watch_rows(key: Any, name: str, rows: int) -> None:

@@ -11,16 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from visit.app.cache import (
-    kept,
-    lens_under,
-    st_effects_seconds,
-    st_ledger,
-    st_ledger_lines,
-    st_model,
-    st_pass,
-    while_kept,
-)
+from visit.app.cache import kept, lens_under, st_ledger, st_ledger_lines, st_model, st_pass, while_kept
+from visit.app.cached_effects import st_effects_seconds
 from visit.app.follow import look_again
 from visit.app.live import say
 from visit.app.marks import named_part

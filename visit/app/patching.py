@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import streamlit as st
 
 from visit.app import edit_list
-from visit.app.cache import st_measuring, st_patch, st_patch_seconds
+from visit.app.cached_pairs import st_patch, st_patch_seconds
 from visit.app.fields import segments
 from visit.app.grid import as_table, grid
-from visit.app.measuring import UNASKED, measured
+from visit.app.measuring import UNASKED, measured, st_measuring
 from visit.app.opened import not_recorded
 from visit.app.problems import shown_errors
 from visit.app.prompt_sets import on_model, watched

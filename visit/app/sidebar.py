@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from visit.app.cache import st_examination, st_ledger, st_ledger_lines
+from visit.app.cache import kept, st_ledger, st_ledger_lines, st_model
 from visit.app.fields import field, listed
 from visit.app.follow import look_again
 from visit.app.preload import preload
@@ -291,6 +291,13 @@ def need_numbers(model: Model) -> None:
             f"The ledger fails: {model.name!r} computes values that are no numbers (NaN), so there is nothing to draw. "
             "Press “Examine this model” in the sidebar: it names the weights to blame. Or choose another model."
         )
+
+
+@kept()
+def st_examination(name: str) -> Any:
+    from visit.analyses.doctor import examine
+
+    return examine(st_model(name))
 
 
 @st.dialog("This model, examined", width="large", icon=":material/stethoscope:")

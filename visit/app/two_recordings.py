@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from visit.app import graph_panel as graphs
-from visit.app.cache import st_graph, st_opened, st_story
+from visit.app.cached_flow import st_graph, st_opened, st_story
 from visit.app.opened import recorded_line, upload_recording
 from visit.app.recorded import recorded_name, recording_named, run_named
 from visit.app.sessions import change, state

@@ -9,13 +9,9 @@ import pandas as pd
 import streamlit as st
 
 from visit.app import edit_list
-from visit.app.cache import (
-    Prompt,
-    st_ablation,
-    st_continuation,
-    st_edited_flows,
-    st_opened,
-)  # fmt: skip
+from visit.app.cache import Prompt
+from visit.app.cached_effects import st_ablation, st_continuation, st_edited_flows
+from visit.app.cached_flow import st_opened
 from visit.app.fields import choice, field
 from visit.app.figure_list import collect_figure
 from visit.app.graph_panel import opened_blocks, show

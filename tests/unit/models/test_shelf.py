@@ -134,7 +134,8 @@ def test_a_folder_whose_weights_change_is_read_again_and_one_that_is_gone_stays(
 
 
 def test_pages_show_the_new_weights_of_a_folder(folder):
-    from visit.app.cache import st_capture, st_graph, st_ledger, st_lens_map, st_story
+    from visit.app.cache import st_capture, st_ledger
+    from visit.app.cached_flow import st_graph, st_lens_map, st_story
     from visit.graph.prune import Keep
 
     name, prompt = str(folder), "The capital of Japan is"
