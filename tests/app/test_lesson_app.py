@@ -119,6 +119,39 @@ def test_the_learners_own_text_is_checked_instead():
     assert any("Paris" in one.value for one in app.success)
 
 
+def test_a_link_to_a_step_without_its_text_opens_the_lessons():
+    app = start("whatif", lesson="4-names", step="4")
+    whole = address_of(shipped_lesson("4-names"), shipped_lesson("4-names").steps[3])
+    shown = app.session_state["visit"].state
+    assert shown == parse({**whole, "lesson": "4-names", "step": "4"})[0]
+    assert "Checked on your own text" not in said(app) and not app.exception
+    app = start("whatif", lesson="4-names", step="4", edits="L4.head1~zero@-1")
+    shown = app.session_state["visit"].state
+    assert (shown.prompt, shown.whatif.edits) == (whole["prompt"], "L4.head1~zero@-1")
+    app = start("whatif", lesson="4-names", step="4", prompt="The capital of France is the city of")
+    assert "Checked on your own text" in said(app)
+
+
+def test_a_free_answer_that_was_not_kept_is_kept_by_next():
+    lesson = shipped_lesson("3-recall")
+    number, key = next((n, q.key) for n, s in enumerate(lesson.steps, 1) for q in s.questions if q.kind == "free")
+    app = start(lesson.steps[number - 1].page, lesson="3-recall", step=str(number))
+    for question in lesson.steps[number - 1].questions:
+        if question.kind == "free":
+            break
+        while not _done(app, question.key):
+            app.button(key=f"hint_{question.key}").click().run()
+    next(f for f in app.text_area if f.key.endswith(f"_{key}")).set_value("Heads look back.")  # and at once Next
+    onward(app)
+    (mine,) = app.session_state["visit"].progress.values()
+    assert mine.answers[key].given == "Heads look back." and mine.answers[key].tries == 1
+    onward(app, "lesson_back")
+    field = next(f for f in app.text_area if f.key.endswith(f"_{key}"))
+    assert field.value == "Heads look back."
+    onward(app)
+    assert mine.answers[key].tries == 1, "what was kept is not given twice"
+
+
 @pytest.mark.parametrize("name", shipped_lessons())
 def test_a_whole_lesson_is_walked_to_its_result_file(name):
     lesson = shipped_lesson(name)

@@ -193,8 +193,12 @@ def step_at(lesson: Lesson, number: int) -> LessonStep | None:
 
 
 def go_to(lesson: Lesson, number: int) -> None:
-    """Open a step: its page in its state, with the learner's own text where the step has none of its own."""
+    """Open a step: its page in its state, with the learner's own text where the step has none of its own.
+
+    From callbacks. A free answer that was written and not kept is kept.
+    """
     now = session()
+    _keep_drafts(lesson)
     number = min(max(0, number), last_step(lesson))
     step, kept_prompt = step_at(lesson, number), own_prompt(lesson)
     place = {"lesson": lesson.name, "step": str(number)}
@@ -208,6 +212,26 @@ def go_to(lesson: Lesson, number: int) -> None:
     now.goto = f"pages/{'learn' if step is None else step.page}.py"
     for name in [k for k in st.session_state if str(k).startswith("w_")]:
         del st.session_state[name]
+
+
+def _keep_drafts(lesson: Lesson) -> None:
+    here, number = state(), state().step
+    if here.lesson != lesson.name:
+        return
+    step, given = step_at(lesson, number), progress(lesson).answers
+    when = "before" if number == 0 else "after"
+    asked_here = lesson.twice if step is None else step.questions
+    for question in asked_here:
+        key = question.key if step is not None else question.key.replace("before", when)
+        name = f"answer_{lesson.edition}_{key}"
+        text = str(st.session_state.get(name) or "").strip()
+        if question.kind != "free" or not text or (key in given and given[key].given == text):
+            continue
+        try:
+            run = None if step is None else learner_run(lesson, step)
+        except VisitError:  # the text on the page cannot be run; what was written does not depend on it
+            run = None
+        _take_answer(lesson, number, question, key, run, name, step is not None)
 
 
 def own_prompt(lesson: Lesson) -> str:
@@ -228,6 +252,7 @@ def begin_lesson(page: str) -> None:
     """Call once a run, before the page: draws the panel where a lesson runs, and says what the page holds back."""
     now = session()
     now.held, now.held_told = frozenset(), False
+    linked, now.linked = now.linked, None
     if not state().lesson:
         return
     lesson = lesson_named(state().lesson)
@@ -238,6 +263,8 @@ def begin_lesson(page: str) -> None:
         )  # fmt: skip
         return
     step = step_at(lesson, state().step)
+    if step is not None and linked is not None and "prompt" not in linked:
+        _complete_link(lesson, step, linked)
     if step is None or page == "learn":
         return
     done = progress(lesson)
@@ -255,6 +282,17 @@ def begin_lesson(page: str) -> None:
         else:
             st.markdown(f"Step {state().step}, “{plain(step.title)}”, is on another page.")
         _onward(lesson, step, here)
+
+
+def _complete_link(lesson: Lesson, step: LessonStep, asked: dict[str, str]) -> None:
+    """Where a link to a step leaves out the text, it means the lesson's, and with nothing else the step as it opens."""
+    now, whole = session(), address_of(lesson, step)
+    if asked.keys() - {"lesson", "step"}:
+        whole = {name: whole[name] for name in ("model", "prompt", "target", "distractor") if name in whole}
+    opened, notes = parse({**whole, **asked})
+    if opened != now.state:
+        now.state, now.notes = opened, notes
+        st.rerun()  # the sidebar was drawn before
 
 
 # a part that tells what others tell, too: while one of these is held back, so is it
@@ -423,23 +461,24 @@ def _control(
         )  # fmt: skip
         return
     _take_click(lesson, question, key, name)
+    if question.kind == "free":  # in no form, which would hold back what is written until it is sent: Next keeps it
+        st.text_area("Your answer", key=name, max_chars=1000, height=90, label_visibility="collapsed",
+                     placeholder="In your own words")  # fmt: skip
+        st.button("Keep", key=f"check_{key}", on_click=take)
+        return
     with st.form(f"form_{name}", border=False):
         if question.kind == "order":
             order = _shuffled(question)
             st.multiselect(
                 "In order, the first one first", order, key=name, format_func=lambda n: question.options[n].text
             )
-        elif question.kind == "free":
-            st.text_area("Your answer", key=name, max_chars=1000, height=90, label_visibility="collapsed",
-                         placeholder="In your own words")  # fmt: skip
         else:
             places = {"node": "Click it, or write L2 H5", "position": "Click a word above, or write it",
                       "token": "A word", "number": "A number"}  # fmt: skip
             st.text_input("Your answer", key=name, max_chars=200, placeholder=places[question.kind],
                           label_visibility="collapsed", autocomplete="off")  # fmt: skip
         with st.container(horizontal=True, gap="small"):
-            st.form_submit_button("Keep" if question.kind == "free" or not told else "Check", key=f"check_{key}",
-                                  on_click=take)  # fmt: skip
+            st.form_submit_button("Check" if told else "Keep", key=f"check_{key}", on_click=take)
 
 
 def _option(lesson: Lesson, question: Exercise, n: int, run: LearnerRun | None) -> str:

@@ -59,20 +59,13 @@ def tell_problem() -> None:
 
 def find_room() -> Room | None:
     """The room that the address names; None without one. `VisitError` when there is none of this code."""
-    code = session().seat.room
-    return ROOMS.find(code, session().tries) if code else None
+    seat = session().seat
+    return ROOMS.find(seat.room, session().tries, seat.key) if seat.room else None
 
 
 def membership() -> Room | None:
     """The room in which this visitor is a member, and None otherwise."""
-    seat = session().seat
-    if not seat.me:
-        return None
-    try:
-        room = find_room()
-    except VisitError:
-        return None
-    return room if room is not None and room.knows(seat.me) else None
+    return ROOMS.of_member(session().seat.room, session().seat.me)
 
 
 @lru_cache(maxsize=64)

@@ -288,7 +288,7 @@ def _files_and_end(room: Room, key: str) -> None:
 
 
 def _csv(room: Room, key: str) -> str:
-    return answers_csv(answers_table(room.look(key), room.steps))
+    return answers_csv(answers_table(room.look(key), room.steps, lesson_in(room.lesson)))
 
 
 def _lock(room: Room, key: str) -> None:

@@ -26,6 +26,7 @@ class Session:
     state: State = dataclasses.field(default_factory=State)
     notes: list[str] = dataclasses.field(default_factory=list)  # what a link asked for and could not have
     address: dict[str, str] | None = None  # as it was last written
+    linked: dict[str, str] | None = None  # what a link said that was opened just now, until a lesson has looked at it
     seat: Seat = dataclasses.field(default_factory=Seat)
     way: str = ""  # the name of this visitor's progress in lessons, once there is some
     tries: Tries = dataclasses.field(default_factory=Tries)  # codes of rooms that there are not
@@ -117,6 +118,7 @@ def open_page(page: str) -> None:
     if fresh:
         now.state, now.notes = parse(params)
         asked, now.windows = query(params)[0], {}
+        now.linked = {name: text for name, text in asked.items() if name in CONTROLS}
         if page == "compare" and "opened" not in asked and asked.keys() & {"view", "node"}:
             now.state = replace(now.state, opened="flows")  # links from when the drawings always stood there
         if not any(name in CONTROLS for name in asked):

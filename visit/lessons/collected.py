@@ -17,6 +17,8 @@ from typing import Any
 
 from visit.errors import VisitError
 from visit.lessons.results import Given, Result, RunPrint, read_result
+from visit.lessons.shipped import shipped_lesson, shipped_lessons
+from visit.lessons.tally import answer_text, questions_at
 
 MOST_FILES = 200
 
@@ -70,7 +72,8 @@ def collected_rows(found: Collected) -> list[dict[str, Any]]:
             run = runs.get(one.run)
             rows.append({
                 "file": file, "nickname": result.nickname, "lesson": result.lesson, "edition": result.edition,
-                "question": one.question, "answer": one.given, "verdict": _judged(one), "tries": one.tries,
+                "question": one.question, "answer": one.given,
+                "answer_in_words": _in_words(result, one), "verdict": _judged(one), "tries": one.tries,
                 "hints": one.hints, "seconds": round(one.seconds, 1), "time": _time(result, one),
                 "model": run.model if run else "", "revision": run.revision if run else "",
                 "run": run_print(run) if run else "",
@@ -130,6 +133,16 @@ def _run_differs(run: RunPrint | None, usual: RunPrint | None) -> str:
     if run.model != usual.model:
         return f"another model ({run.model[:60]})"
     return "another revision of the model" if run.revision != usual.revision else "another prompt"
+
+
+def _in_words(result: Result, one: Given) -> str:
+    """An answer as it is read; a choice as the text of its option, where the lesson is one that VISIT brings."""
+    if result.lesson in shipped_lessons() and shipped_lesson(result.lesson).edition == result.edition:
+        lesson = shipped_lesson(result.lesson)
+        asked = {key: q for step in range(len(lesson.steps) + 2) for key, q in questions_at(lesson, step)}
+        if one.question in asked and one.given:
+            return answer_text(asked[one.question], one.given)
+    return one.given
 
 
 def _judged(one: Given) -> str:

@@ -11,7 +11,8 @@
 5. A closed room is gone, with all that was in it. One where nothing happens for IDLE_SECONDS closes itself at the next
    look of anybody at any room.
 
-All bounds are below. A guessed code lets somebody join; it shows no names, and tries are bounded (`Tries`).
+All bounds are below. A guessed code lets somebody join; it shows no names, and tries are bounded: of one session
+(`Tries`), and of all together by waiting (`Rooms.find`), so that sessions without end do not help.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ IDLE_SECONDS = 6 * 3600.0
 LETTERS = "BCDFGHJKMNPRSTVWXZ"  # no vowel, so no words; none that looks like another or like a figure
 CODE_LENGTH = 4
 WRONG_CODES, WRONG_SECONDS = 8, 600.0  # tries of one session in so long
+# Of all sessions of a server together so many are free in that time: a class that mistypes. After them whoever asks for
+# a room she is not in takes her turn, one each PACE seconds, and waits at most LONGEST_WAIT: nobody is refused for it.
+WRONG_OF_ALL, PACE, LONGEST_WAIT = 100, 0.5, 15.0
 VERDICTS = ("right", "wrong", "unchecked")
 QUESTION = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
@@ -357,9 +361,11 @@ class Room:
 class Rooms:
     """The rooms of one process."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self._clock, self._lock = clock, threading.Lock()
+    def __init__(self, clock: Callable[[], float] = time.time, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._clock, self._sleep, self._lock = clock, sleep, threading.Lock()
         self._rooms: dict[str, Room] = {}
+        self._wrong: deque[float] = deque(maxlen=WRONG_OF_ALL)
+        self._turn = 0.0  # the last that was given
 
     def open(self, title: str, steps: Sequence[str], lesson: str, code: str = "") -> tuple[Room, str]:
         """A new room and its key. `code`: the one that it had before, which it gets again where that is free."""
@@ -375,21 +381,44 @@ class Rooms:
             room = self._rooms[code] = Room(code, title, steps, lesson, self._clock)
         return room, room.new_key()
 
-    def find(self, code: str, tries: Tries) -> Room:
-        """The room of this code, however it is written. Counts what is asked for in vain."""
+    def find(self, code: str, tries: Tries, key: str = "") -> Room:
+        """The room of this code, however it is written. Counts what is asked for in vain.
+
+        `key`: of the teacher, who never waits for her turn.
+        """
         tries.check()
         code = code.strip().upper() if len(code) < 100 else ""
         with self._lock:
             self._sweep()
             room = self._rooms.get(code)
+        if room is None or not room.rules(key):
+            self._wait_for_turn()  # before a right answer, too: else its speed would tell which code is right
         if room is None:
             tries.failed()
+            self._wrong.append(self._clock())
             raise VisitError(
                 f"There is no room {code!r} here, or no longer. " if is_code(code) else
                 f"A code is {CODE_LENGTH} letters, without vowels, such as {LETTERS[:CODE_LENGTH]}. "
                 "Look at it again, or ask your teacher."
             )  # fmt: skip
         return room
+
+    def of_member(self, code: str, token: str) -> Room | None:
+        """The room of this code in which this token is somebody's; None, without a word why not."""
+        with self._lock:
+            self._sweep()
+            room = self._rooms.get(code)
+        return room if room is not None and room.knows(token) else None
+
+    def _wait_for_turn(self) -> None:
+        """Nothing, unless too many codes were tried in vain on this server of late."""
+        with self._lock:
+            now = self._clock()
+            if len(self._wrong) < WRONG_OF_ALL or self._wrong[0] < now - WRONG_SECONDS:
+                return
+            self._turn = min(max(now, self._turn + PACE), now + LONGEST_WAIT)
+            wait = self._turn - now
+        self._sleep(wait)
 
     def count(self) -> int:
         """How many are open."""

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from visit.errors import VisitError
 from visit.lessons.nicknames import nickname
@@ -36,6 +36,10 @@ from visit.lessons.room import (
     Rooms,
     View,
 )
+from visit.lessons.tally import answer_text, questions_at
+
+if TYPE_CHECKING:
+    from visit.lessons.lesson import Lesson
 
 ROOM_FORMAT, ROOM_VERSION = "visit-room", 1
 FILE_BYTES = 16 << 20  # a room with all answers that it takes has less, whatever they say
@@ -80,8 +84,12 @@ def open_saved(rooms: Rooms, data: bytes) -> tuple[Room, str]:
 
 
 # ---- the table -------------------------------------------------------------------------------------------------------
-def answers_table(view: View, steps: tuple[str, ...]) -> list[dict[str, Any]]:
-    """One row per answer, oldest first: who, where, the how-manieth, what, whether right, hints, when (UTC)."""
+def answers_table(view: View, steps: tuple[str, ...], lesson: Lesson | None = None) -> list[dict[str, Any]]:
+    """One row per answer, oldest first: who, where, the how-manieth, what, whether right, hints, when (UTC).
+
+    `answer_in_words`: the text of the option that a choice gives by its number, where its `lesson` is known.
+    """
+    asked = {} if lesson is None else {key: q for step in range(len(steps)) for key, q in questions_at(lesson, step)}
     names = {m.number: m.name for m in view.members}
     tries: Counter[tuple[int, int, str]] = Counter()
     rows = []
@@ -90,6 +98,7 @@ def answers_table(view: View, steps: tuple[str, ...]) -> list[dict[str, Any]]:
         rows.append({
             "member": a.member, "nickname": names.get(a.member, ""), "step": a.step, "step_name": steps[a.step],
             "question": a.question, "attempt": tries[a.member, a.step, a.question], "answer": a.value,
+            "answer_in_words": answer_text(asked[a.question], a.value) if a.question in asked else a.value,
             "verdict": a.verdict, "hints": a.hints,
             "time": datetime.fromtimestamp(a.time, UTC).isoformat(timespec="seconds"),
         })  # fmt: skip

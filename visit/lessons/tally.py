@@ -77,7 +77,7 @@ def _right(question: Exercise, one: Tally) -> bool | None:
 def answer_text(question: Exercise, value: str) -> str:
     """An answer as it is read: options by their texts, a head as L4 H1, everything else with what it holds visible."""
     if question.kind in ("choice", "order"):
-        numbers = [int(n) for n in value.split(",") if n.strip().isdecimal()]
+        numbers = [int(n) for n in value.split(",") if n.strip().isdecimal() and len(n) < 9]
         return " → ".join(question.options[n].text if n < len(question.options) else "?" for n in numbers) or "–"
     if question.kind == "node":
         return part_name(value)

@@ -35,7 +35,7 @@ def test_thirty_files_are_one_table_and_a_row_each():
     assert len(rows) == 120 and len(summary) == 30 and not found.refused
     assert rows[1] == {
         "file": "0.json", "nickname": "S0", "lesson": "3-recall", "edition": "e1", "question": "step1.1",
-        "answer": " Tokyo", "verdict": "right", "tries": 2, "hints": 1, "seconds": 61.5,
+        "answer": " Tokyo", "answer_in_words": " Tokyo", "verdict": "right", "tries": 2, "hints": 1, "seconds": 61.5,
         "time": "2026-11-27T10:01:01+00:00", "model": "visit-mini", "revision": "abc", "run": run_print(RUN),
         "differs": "",
     }  # fmt: skip

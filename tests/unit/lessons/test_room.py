@@ -71,6 +71,28 @@ def test_tries_of_a_session_are_bounded_and_come_back(rooms, opened, clock):
     assert rooms.find(opened[0].code, tries) is opened[0]
 
 
+def test_codes_tried_in_vain_by_many_sessions_make_all_wait_and_refuse_nobody(clock):
+    waits: list[float] = []
+    rooms = Rooms(clock, waits.append)
+    room, key = rooms.open("A head recalls", STEPS, "recall")
+    wrong = next(c * 4 for c in LETTERS if c * 4 != room.code)
+    me = room.join("Ann")
+    for _ in range(rooms_module.WRONG_OF_ALL):
+        refusal(rooms.find, wrong, Tries(clock))  # each from a session of its own
+    assert not waits, "a class that mistypes waits for nothing"
+    for _ in range(40):
+        refusal(rooms.find, wrong, Tries(clock))
+    gaps = {round(b - a, 6) for a, b in pairwise(waits[:20])}
+    assert waits[0] <= rooms_module.PACE and gaps == {rooms_module.PACE}, "one after the other"
+    assert max(waits) == rooms_module.LONGEST_WAIT
+    assert rooms.find(room.code, Tries(clock)) is room and waits[-1] > 10, "a right code takes its turn as a wrong one"
+    assert rooms.find(room.code, Tries(clock), key) is room and rooms.of_member(room.code, me) is room
+    assert rooms.of_member(wrong, me) is rooms.of_member(room.code, "x") is None
+    assert len(waits) == 41, "who is in it, and who rules it, never waits"
+    clock.now += rooms_module.WRONG_SECONDS + 1
+    assert rooms.find(room.code, Tries(clock)) is room and len(waits) == 41
+
+
 def test_only_the_key_rules_and_it_does_so_in_every_browser(opened, rooms):
     room, key = opened
     token = room.join("Ann")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from visit.errors import VisitError
 from visit.lessons.room import ANSWER_BYTES, MAX_MEMBERS, MAX_ROOMS, MEMBER_ANSWERS, MEMBER_BYTES, Rooms
 from visit.lessons.room_file import FILE_BYTES, answers_csv, answers_table, open_saved, save_room
+from visit.lessons.shipped import shipped_lesson, shipped_text
+from visit.lessons.tally import answer_text, room_steps
 
 STEPS = ("Before", "Step")
 
@@ -80,6 +83,19 @@ def test_the_table_has_a_row_per_answer_and_no_cell_is_a_formula():
     read = list(csv.DictReader(io.StringIO(answers_csv(rows))))
     assert read[2]["nickname"] == "'=cmd()" and read[2]["answer"] == "'-1+1" and read[0]["answer"] == "L4.head1"
     assert read[0]["hints"] == "1" and answers_csv([]) == ""
+
+
+def test_the_table_says_a_choice_in_words_beside_its_number():
+    lesson = shipped_lesson("3-recall")
+    room, key = Rooms().open(lesson.title, room_steps(lesson), shipped_text("3-recall"))
+    me = room.join("Ann")
+    asked = lesson.twice[0]
+    room.answer(me, 0, asked.key, "1", "wrong")
+    room.answer(me, 1, "step1.1", " Tokyo", "right")
+    rows = answers_table(room.look(key), room.steps, lesson)
+    assert (rows[0]["answer"], rows[0]["answer_in_words"]) == ("1", asked.options[1].text)
+    assert (rows[1]["answer"], rows[1]["answer_in_words"]) == (" Tokyo", "·Tokyo")
+    assert answer_text(replace(asked, kind="order"), "9" * 8000 + ",0") == asked.options[0].text  # a hostile file
 
 
 @given(st.text(max_size=20))
