@@ -8,6 +8,7 @@ A has no such source token, its name in graph B with a `b` at its end.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import nan
@@ -31,6 +32,7 @@ _SHAPE = {
     "n_layers": "as many layers", "n_heads": "as many heads", "d_head": "heads of one width",
     "d_mlp": "as many neurons", "gated": "MLPs of one kind (gated or not)", "layers": "the same layers shown",
 }  # fmt: skip
+SAID = 10  # words of a memory value, from either end, that it is taken to say
 _COMPARED = ("prob", "rank", "entropy", "norm", "coefficient", "contribution")
 _SIDED = ("source_pos", "source_token", "word", "tokens", "probs", "bottom_tokens", "bottom_probs", *_COMPARED)
 _PARTS = ("head", "value", "mlp_value", "attn_out", "mlp_out", "attn_bias", "mlp_bias", "resid_pre")
@@ -187,7 +189,8 @@ def single_parts(a: Question, b: Question, pairing: Pairing) -> pd.DataFrame:
 
     Columns: `id`, `component`, `kind`, `layer`, `head`, `contribution_a`, `contribution_b`, `difference` (B − A,
     logits), `position` (the memory value that gives most of a head's push, per side `source_pos_`, `source_token_`,
-    `source_id_`), and `word_` of that value, read for the head alone that pushes hardest in A.
+    `source_id_`), and what that value says, asked for the head alone that pushes hardest in A: `word_`, and `negated_`,
+    whether its negative reads it (`said_by`).
     """
     from visit.analyses.overview import movers
 
@@ -202,8 +205,8 @@ def single_parts(a: Question, b: Question, pairing: Pairing) -> pd.DataFrame:
         table[f"source_id_{side}"] = [common_id(i, side, pairing) for i in own]  # type: ignore[arg-type]
     first = table["contribution_a"].idxmax()
     for side, asked in (("a", a), ("b", b)):
-        table[f"word_{side}"] = None
-        table.loc[first, f"word_{side}"] = _recalled(asked, table.loc[first], side)
+        table[f"word_{side}"], table[f"negated_{side}"] = None, False
+        table.loc[first, [f"word_{side}", f"negated_{side}"]] = _recalled(asked, table.loc[first], side)
     table = pd.concat([table.rename_axis("id").reset_index(), _moved_neurons(a, b)], ignore_index=True)
     table["component"] = [
         f"L{layer} H{head}" if kind == "head" else f"L{layer} N{i.partition('mlp_value')[2]}"
@@ -212,8 +215,8 @@ def single_parts(a: Question, b: Question, pairing: Pairing) -> pd.DataFrame:
     return table.assign(difference=table["contribution_b"] - table["contribution_a"])
 
 
-def _recalled(asked: Question, head: pd.Series, side: str) -> str:
-    """The top word of the memory value that gives most of a head's push."""
+def _recalled(asked: Question, head: pd.Series, side: str) -> tuple[str, bool]:
+    """What the memory value that gives most of a head's push reads, and whether its negative does (`said_by`)."""
     import torch
 
     from visit.exact.decompose import memory_values
@@ -222,7 +225,17 @@ def _recalled(asked: Question, head: pd.Series, side: str) -> str:
     j, source = int(head["head"]), int(head[f"source_pos_{side}"])
     sources = torch.full((asked.model.n_heads, 1), source, device=asked.model.device)
     value = memory_values(asked.model, asked.acts, int(head["layer"]), sources, asked.acts.index(asked.pos))[j]
-    return asked.model.vocabulary[int(read(asked.model, value, k=1).top_ids[0, 0])]
+    found, words = read(asked.model, value, k=SAID), asked.model.vocabulary
+    other = None if asked.distractor is None else words[asked.distractor]
+    tops, bottoms = ([words[i] for i in ids[0].tolist()] for ids in (found.top_ids, found.bottom_ids))
+    return said_by(tops, bottoms, words[asked.target], other)
+
+
+def said_by(tops: Sequence[str], bottoms: Sequence[str], target: str, distractor: str | None) -> tuple[str, bool]:
+    """(what a memory value says for the target, whether its negative says it): a head that pushes a distractor down
+    holds it negated, among what its value reads last, and does not hold the target."""
+    negated = distractor is not None and distractor in bottoms[:SAID] and target not in tops[:SAID]
+    return (bottoms if negated else tops)[0], negated
 
 
 def _moved_neurons(a: Question, b: Question) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from visit.analyses.graph_difference import Comparison
+from visit.analyses.graph_difference import Comparison, said_by
 from visit.analyses.parting import PARTED, first_parting
 from visit.analyses.token_alignment import describe
 from visit.narrate.lens import which_lens
@@ -153,8 +153,7 @@ def _strongest(found: Comparison, singles: pd.DataFrame | None) -> Sentence:
         return []
     sentence: Sentence = [
         (f"Towards {quoted(found.meta['target']['token'])} in A, ", None), (name, head["id"]),
-        (f" pushes hardest ({signed(head['contribution_a'])}): it recalls ", None),
-        (quoted(a["word_a"]), a["id"]), (f" from {quoted(a['source_token_a'])}", None),
+        (f" pushes hardest ({signed(head['contribution_a'])}): ", None), *_taken_there(a, "a"),
     ]  # fmt: skip
     if b is None:
         return [*sentence, (".", None)]
@@ -163,8 +162,7 @@ def _strongest(found: Comparison, singles: pd.DataFrame | None) -> Sentence:
     same = found.meta["target"]["id"] == found.meta["b"]["target"]["id"]
     towards = "" if same else f" towards {quoted(found.meta['b']['target']['token'])}"
     sentence += [
-        ("; in B it recalls ", None), (quoted(b["word_b"]), b["id"]),
-        (f" from {quoted(b['source_token_b'])} ({signed(head['contribution_b'])}{towards})", None),
+        ("; in B ", None), *_taken_there(b, "b"), (f" ({signed(head['contribution_b'])}{towards})", None),
     ]  # fmt: skip
     best = heads.loc[heads["contribution_b"].idxmax()]
     if best["id"] != head["id"] and best["contribution_b"] > 0:
@@ -173,17 +171,28 @@ def _strongest(found: Comparison, singles: pd.DataFrame | None) -> Sentence:
     return [*sentence, (".", None)]
 
 
+def _taken_there(source: dict[str, Any], side: str) -> Sentence:
+    """ "it recalls “·Tokyo” from “·Japan”"; of a head that pushes the distractor down, what it holds negated."""
+    token, word = quoted(source[f"source_token_{side}"]), (quoted(source[f"word_{side}"]), source["id"])
+    if source[f"negated_{side}"]:
+        return [(f"it suppresses: the negative of its memory value from {token} reads ", None), word]
+    return [("it recalls ", None), word, (f" from {token}", None)]
+
+
 def _source(found: Comparison, head: pd.Series, side: str) -> Any:
     """The memory value that gives most to the head's push on one side, of the shown ones where it is not known yet."""
     if f"source_id_{side}" in head:
-        names = (f"word_{side}", f"source_token_{side}")
+        names = (f"word_{side}", f"negated_{side}", f"source_token_{side}")
         return {"id": head[f"source_id_{side}"], **{name: head[name] for name in names}}
     values = found.nodes[(found.nodes["kind"] == "value") & (found.nodes["layer"] == head["layer"])]
     values = values[(values["head"] == head["head"]) & values[f"contribution_{side}"].notna()]
     if values.empty:
         return None
     pushed = values[f"contribution_{side}"] * (1 if head[f"contribution_{side}"] >= 0 else -1)
-    return values.loc[pushed.idxmax()]
+    value, about = values.loc[pushed.idxmax()].to_dict(), found.meta if side == "a" else found.meta["b"]
+    other = None if about["distractor"] is None else about["distractor"]["token"]
+    said = said_by(value[f"tokens_{side}"], value[f"bottom_tokens_{side}"], about["target"]["token"], other)
+    return {**value, f"word_{side}": said[0], f"negated_{side}": said[1]}
 
 
 def _largest(found: Comparison, singles: pd.DataFrame | None) -> Sentence:

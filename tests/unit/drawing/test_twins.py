@@ -11,12 +11,12 @@ import pytest
 
 import visit
 from visit.analyses.divergence import part
-from visit.analyses.graph_difference import Comparison, compare, own_id, single_parts
+from visit.analyses.graph_difference import Comparison, compare, own_id, said_by, single_parts
 from visit.drawing.pair import both_data, common_detail, difference_data, difference_graph
 from visit.exact.question import Question
 from visit.files.flow_page import difference_file
 from visit.graph.build import build_folded_graph
-from visit.narrate.comparison import contrast
+from visit.narrate.comparison import contrast, contrast_parts
 
 JAPAN = "The capital of Japan is the city of"
 NOT = "The capital of Japan is not the city of"
@@ -154,6 +154,33 @@ def test_a_comparison_of_folded_graphs_says_the_same_from_all_single_parts():
     assert len(folded.nodes) < 0.3 * len(one.nodes)
     first, second = (["".join(t for t, _ in s) for s in c] for c in (contrast(one), contrast(folded, None, parts)))
     assert second[:-1] == first[:-1] and second[-1].startswith("Of single heads and neurons, ")
+
+
+@pytest.mark.parametrize(
+    ("tops", "bottoms", "distractor", "expected"),
+    [
+        ((" Mary", " Ann"), (" the", " a"), " John", (" Mary", False)),  # a mover
+        ((" the", " a"), (" John", " Jack"), " John", (" John", True)),  # a suppressor of the repeated name
+        ((" the", " a"), (" Johnny", " John"), " John", (" Johnny", True)),
+        ((" Mary", " a"), (" John", " Jack"), " John", (" Mary", False)),  # it says both: what it recalls is told
+        ((" the", " a"), (" John", " Jack"), None, (" the", False)),  # without a distractor nothing is pushed down
+    ],
+)
+def test_what_a_memory_value_says_is_what_its_push_comes_from(tops, bottoms, distractor, expected):
+    assert said_by(tops, bottoms, " Mary", distractor) == expected
+
+
+def test_the_sentence_of_a_suppressor_reads_the_negative_of_its_memory_value():
+    """It recalled “the” from “John” before: the value was read without its sign."""
+    one = found(JAPAN, FRANCE)
+    records = [visit.capture(mini(), text) for text in (JAPAN, FRANCE)]
+    asked = [Question(mini(), acts, acts.index(-1), int(acts.logits[-1].argmax())) for acts in records]
+    parts = single_parts(*asked, one.pairing)
+    assert not parts["negated_a"].fillna(False).any()
+    first = parts["contribution_a"].where(parts["kind"] == "head").idxmax()
+    parts.loc[first, ["word_a", "negated_a"]] = " Kyoto", True
+    told = "".join(text for text, _ in contrast_parts(one, None, parts)["strongest"])
+    assert "it suppresses: the negative of its memory value from “·Japan” reads “·Kyoto”; in B it recalls " in told
 
 
 def test_a_folded_comparison_has_the_whole_ones_rows():
