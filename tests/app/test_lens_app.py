@@ -10,6 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import visit
+from visit.app import lens_map
 from visit.app.cache import st_model
 from visit.app.cached_flow import st_whole_graph
 from visit.app.lens_choice import st_fit_seconds
@@ -199,7 +200,16 @@ def test_the_forecast_says_seconds():
 
 
 # ---- with a fitted lens ----------------------------------------------------------------------------------------------
-def test_the_map_tells_what_is_specific_and_draws_how_near_the_lens_comes(fitted):
+def lens_map_figures(monkeypatch) -> dict:
+    """What the chart of how near the lens comes is of, as its files say it."""
+    found: list = []
+    monkeypatch.setattr(lens_map, "altair_figure", lambda _, about, **__: found.append(about))
+    start(reads="fitted", opened="nearness")
+    assert found and found[0]["model"] == "visit-mini" and found[0]["tokens"] == mini_lens().meta["tokens"]
+    return found[0]
+
+
+def test_the_map_tells_what_is_specific_and_draws_how_near_the_lens_comes(fitted, monkeypatch):
     app = start(reads="fitted")
     text = " ".join(m.value for m in app.markdown)
     assert "As the fitted lens reads it" in text and "specific to this prompt" in text
@@ -207,6 +217,7 @@ def test_the_map_tells_what_is_specific_and_draws_how_near_the_lens_comes(fitted
     rows = data(app, "visit_lens_map")
     assert any(sign == "grey" for sign, _ in rows["words"])
     assert any("over any text" in cell["t"] for row in rows["rows"] for cell in row["cells"])
+    assert "prompt" not in lens_map_figures(monkeypatch), "it is of text that the model wrote"
     plain = data(start(), "visit_lens_map")
     assert not any("over any text" in cell["t"] for row in plain["rows"] for cell in row["cells"])
 

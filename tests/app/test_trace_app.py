@@ -57,14 +57,18 @@ def test_the_embedded_model_is_traced_at_once_and_told_in_the_library_s_words(dr
     assert "All four checks hold" in texts(app) and "2 samples of noise 3" in texts(app)
     cells = drawn["trace_resid"][0]
     assert cells.columns[3] == "* ·Japan" and len(cells.cells) == 8 * 8
+    shades = {f"{hue}{round(20 * size)}" for hue, size in zip(cells.cells["hue"], cells.cells["strength"], strict=True)}
+    lowered = any(step.startswith("n") for step in shades)
+    assert any(step.startswith("n") for step, _ in cells.scale) == lowered, "every colour on screen is in the legend"
 
 
 def test_words_are_made_unreadable_by_a_click_or_by_their_text(drawn):
     app = start(samples="1")
     (chips,) = app.button_group
-    assert chips.value == [3]
+    assert chips.value == [3] and "a guess" in chips.label
     chips.set_value([3, 4]).run()
     assert app.query_params["subject"] == "@3,4" and drawn["trace_resid"][0].columns[4] == "* ·is"
+    assert "guess" not in app.button_group[0].label
     app.text_input(key="w_subject").set_value("capital").run()
     assert app.query_params["subject"] == "capital" and app.button_group[0].value == [1]
     app.button_group[0].set_value([]).run()  # none: the guess again

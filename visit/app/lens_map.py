@@ -162,7 +162,8 @@ def _nearness(lens: Lens) -> None:
     with unfolding("nearness", label, ":material/show_chart:") as opened:
         if not opened:
             return
-        altair_figure(report_lines(lens.report, lens.readable_from), width="stretch",
+        # of the text that the model wrote for it, and of no prompt
+        altair_figure(report_lines(lens.report, lens.readable_from), width="stretch", about=lens.meta,
                         alt="Bits between what each lens reads and the model's prediction, per block")  # fmt: skip
         st.caption(
             "How far what is read lies from the model's final prediction (Kullback–Leibler divergence, 0 bits where "

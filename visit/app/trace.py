@@ -68,7 +68,7 @@ def chosen_trace(subject: Subject) -> AskedTrace | None:
     """The chips of the subject and the numbers; None where nothing can be traced, which is said."""
     from visit.causal.trace_plan import check_settings, check_subject, guessed_subject
 
-    guess = guessed_subject(subject.model, subject.acts, subject.pos)
+    guess = guessed_subject(subject.question)
     with st.container(key="part_subject"):
         if not guess:
             st.info("A trace needs a word before the position looked at: it is what is made unreadable. Type a longer "
@@ -121,9 +121,10 @@ def _subject_chips(subject: Subject, where: tuple[int, ...]) -> None:
         found = sorted(inside | {p for p in where if p not in shown})
         change(subject="@" + ",".join(map(str, found)) if found else "", cell="")
 
+    label = f"Made unreadable ({'' if state().trace.subject else 'a guess; '}click words to change it)"
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="subject_line"):
         st.pills(
-            "Made unreadable (click words to change it)", list(shown), selection_mode="multi", key=key,
+            label, list(shown), selection_mode="multi", key=key,
             default=[p for p in where if p in shown], format_func=lambda p: plain(names[p]), on_change=taken, wrap=True,
             help=explain("causal trace"),
         )  # fmt: skip
@@ -270,7 +271,8 @@ def maps(asked: AskedTrace, table: pd.DataFrame) -> None:
                 found = trace_grid(table, site, shown, state().trace.cell, of)
                 grid(f"trace_{site}", found, _look_at_cell, partial(_cells_of, table, site), code="trace")
     left_out = "" if shown[0] == 0 else " Nothing changes before the subject: those tokens are left out."
-    said = "Blocks upwards, tokens to the right, * is made unreadable. Fill: how much of what was lost comes back."
+    said = "Blocks upwards, tokens to the right, * is made unreadable. Fill: how much of what was lost comes back; "
+    said += "vermilion: less of the answer than with nothing put back."
     st.caption(said + left_out)
     collect_figure("The three maps side by side", lambda: trace_file(table, "svg").decode(), lambda: table,
                    code="trace")  # fmt: skip

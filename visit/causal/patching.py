@@ -196,7 +196,7 @@ class PatchingJob:
             **runs.question.meta, **other, "m_a": runs.m_a, "m_b": runs.m_b, "site": self.site, "at": self.at,
             "method": "exact" if self.whole else "attribution", "patched": len(self.moved),
             "alignment": [list(pair) for pair in sorted(runs.partners.items())],
-            "first_difference": runs.first, "notes": runs.notes,
+            "first_difference": runs.first, "notes": runs.notes(self.at == "each"),
         }  # fmt: skip
 
     def state(self) -> dict[str, np.ndarray]:

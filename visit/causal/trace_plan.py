@@ -80,31 +80,51 @@ def _tokens_listed(tokens: Iterable[str]) -> str:
     return ", ".join(shown[:40]) + (", …" if len(shown) > 40 else "")
 
 
-def guessed_subject(model: Model, acts: Activations, pos: int) -> tuple[int, ...]:
-    """The likely subject before position `pos`: a guess to start from, none in a prompt of one token.
+def guessed_subject(question: Question) -> tuple[int, ...]:
+    """The likely subject before the position looked at: a guess to start from, none in a prompt of one token.
 
     1. Tokens are put together to words: one that has letters and no space in front goes on with the word before it.
-    2. The longest run of names, words with a capital that are no function words; among equals the first.
-    3. Else the longest run of content words, else the first word. Source: ours.
+    2. Where the answer itself stands there (a name that is to be said again), it is that word, its last place.
+    3. Else the longest run of names: words with a capital that are no function words. A capital that only begins a
+       sentence counts where there is no other name, and not where the word also stands there without it.
+    4. Else the longest run of content words, else the first word. Of equal runs the last: it is what the end asks for
+       in "the opposite of left is right, and the opposite of loud is". Source: ours.
     """
-    listed, control = function_words(), special_ids(model.tokenizer)
-    first = len(start_tokens(model.tokenizer))
-    seen = [p for p in range(pos) if acts.token_ids[p] not in control and (p >= first or pos <= first)]
+    words = _words_before(question)
+    tokens, listed = question.acts.tokens, function_words()
+    spelled = ["".join(tokens[p] for p in word).strip() for word in words]
+    content = [text[:1].isalpha() and not is_function_word(text, listed) for text in spelled]
+    answer = question.model.vocabulary[question.target].strip()
+    again = [text == answer and good for text, good in zip(spelled, content, strict=True)]
+    names = [good and text[:1].isupper() for good, text in zip(content, spelled, strict=True)]
+    begins = [p[0] == words[0][0] or tokens[p[0] - 1].strip()[-1:] in (*".!?:", "") for p in words]
+    sure = [
+        name and not (first and text.lower() in spelled)
+        for name, first, text in zip(names, begins, spelled, strict=True)
+    ]
+    alone = [first and not any(sure[n + 1 : n + 2]) for n, first in enumerate(begins)]
+    inside = [name and not one for name, one in zip(sure, alone, strict=True)]
+    for kind in (again, inside, sure, content):
+        if runs := _runs(kind):
+            start, stop = max(reversed(runs), key=lambda run: run[1] - run[0])
+            return tuple(p for word in words[start:stop] for p in word)
+    return tuple(words[0]) if words else ()
+
+
+def _words_before(question: Question) -> list[list[int]]:
+    """The positions of every word before the one looked at, but for control tokens."""
+    model, acts, pos = question.model, question.acts, question.pos
+    control, first = special_ids(model.tokenizer), len(start_tokens(model.tokenizer))
     words: list[list[int]] = []
-    for p in seen:
+    for p in range(pos):
+        if acts.token_ids[p] in control or p < first < pos:
+            continue
         token = acts.tokens[p]
         if words and words[-1][-1] == p - 1 and token[:1].isalnum() and acts.tokens[p - 1][-1:].isalnum():
             words[-1].append(p)
         else:
             words.append([p])
-    spelled = ["".join(acts.tokens[p] for p in word).strip() for word in words]
-    content = [text[:1].isalpha() and not is_function_word(text, listed) for text in spelled]
-    names = [good and text[:1].isupper() for good, text in zip(content, spelled, strict=True)]
-    for kind in (names, content):
-        if runs := _runs(kind):
-            start, stop = max(runs, key=lambda run: run[1] - run[0])
-            return tuple(p for word in words[start:stop] for p in word)
-    return tuple(words[0]) if words else ()
+    return words
 
 
 def _runs(marks: list[bool]) -> list[tuple[int, int]]:

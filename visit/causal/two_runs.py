@@ -50,12 +50,11 @@ class TwoRuns:
         """Positions of A that hold other numbers than B's, and have a partner there."""
         return [i for i in sorted(self.partners) if i >= self.first]
 
-    @property
-    def notes(self) -> list[str]:
-        """What is not patched, and why, in sentences."""
+    def notes(self, by_position: bool) -> list[str]:
+        """What is not patched, and why, in sentences. `by_position`: of a map that has a cell for every position."""
         tokens = self.question.acts.tokens
         notes = []
-        if self.first:
+        if self.first and by_position:
             where = "The first position holds" if self.first == 1 else f"Positions 0 to {self.first - 1} hold"
             notes.append(
                 f"{where} the same tokens in both prompts, and so the same numbers: a patch there changes nothing."

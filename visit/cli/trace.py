@@ -91,7 +91,7 @@ def _subject(options: argparse.Namespace, question: Any) -> Any:
 
     given = options.subject
     if given is None:
-        guessed = guessed_subject(question.model, question.acts, question.pos)
+        guessed = guessed_subject(question)
         if not guessed:
             raise VisitError("A trace needs a subject before the position looked at; the prompt has one token only.")
         text = visible("".join(question.acts.tokens[p] for p in guessed))

@@ -20,6 +20,7 @@ WORSE = "#c24a08"  # vermilion, as in grids
 SUBJECT_SIGN = "* "  # before the name of a token that is made unreadable
 STEP_X, STEP_Y = 30, 15  # px of a cell of the chart
 _BACK_STEPS = ((0.0, "0 %"), (0.25, "25 %"), (0.5, "50 %"), (0.75, "75 %"), (1.0, "100 % back"))
+TAKES_AWAY = "even less"  # than with nothing put back
 _TRACE_SAYS = {
     "place": "", "told": "", "share": "of what was lost comes back", "band": "95 % band",
 }  # fmt: skip
@@ -42,12 +43,19 @@ def trace_grid(table: pd.DataFrame, site: str, shown: range, chosen: str = "", o
     cells["framed"] = cells["id"] == chosen
     cells["row"] = [layers.index(n) for n in rows["layer"]]
     cells["column"] = [shown.index(p) for p in rows["pos"]]
-    scale = tuple((f"p{round(SHADES * share)}", words) for share, words in _BACK_STEPS) if site == "resid" else ()
+    scale = _trace_scale(table) if site == "resid" else ()
     label = f"{site_title(site, about['window'])}, put back at one position: how much of the answer comes back"
     here = about["position"]
     column = shown.index(here) if here in shown else None
     names = [str(n) for n in layers], trace_columns(table, shown)
     return Grid(label, cells, *names, _TRACE_SAYS, "block", column=column, square=True, scale=scale, of=of)
+
+
+def _trace_scale(table: pd.DataFrame) -> tuple[tuple[str, str], ...]:
+    """What fills mean in all three maps; vermilion only where a cell has it."""
+    steps = tuple((f"p{round(SHADES * share)}", words) for share, words in _BACK_STEPS)
+    worse = (_trace_cells(table, table.attrs)["hue"] == "n").any()
+    return ((f"n{SHADES // 2}", TAKES_AWAY), *steps) if worse else steps
 
 
 def trace_columns(table: pd.DataFrame, shown: range) -> list[str]:
@@ -130,7 +138,7 @@ def _share_scale(color: Any) -> Any:
     """The scale as a row of filled cells."""
     import altair as alt
 
-    words = ["takes away", *(name for _, name in _BACK_STEPS)]
+    words = [TAKES_AWAY, *(name for _, name in _BACK_STEPS)]
     cells = pd.DataFrame({"text": words, "hue": ["n", *["p"] * len(_BACK_STEPS)],
                           "strength": [0.5, *(share for share, _ in _BACK_STEPS)], "line": ""})  # fmt: skip
     x, y = alt.X("text:N", sort=words, axis=None), alt.Y("line:N", axis=None)

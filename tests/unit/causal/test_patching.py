@@ -50,6 +50,7 @@ def test_a_row_is_a_place(mini, site, at, rows):
     table = patch(mini, FRANCE, JAPAN, site, at, "attribution")
     assert len(table) == rows and table["head"].notna().all() == (site == "heads")
     assert table.attrs["at"] == (at or ("all" if site == "heads" else "each"))
+    assert any(note.startswith("Positions") for note in table.attrs["notes"]) == (table.attrs["at"] == "each")
     assert table["pos"].isna().all() == (table.attrs["at"] == "all")
 
 
@@ -130,7 +131,7 @@ def test_a_rotation_that_grows_with_the_prompt_makes_every_position_differ():
     model = models.exact("llama-longrope")
     short, long = list(range(20, 27)), [*range(20, 24), 90, *range(24, 30)]
     runs = two_runs(model, short, long, 7, 9)
-    assert runs.first == 0 and not any("the same numbers" in note for note in runs.notes)
+    assert runs.first == 0 and not any("the same numbers" in note for note in runs.notes(True))
 
 
 WRONG = [
