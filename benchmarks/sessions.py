@@ -49,7 +49,7 @@ def server(environment: Mapping[str, str]) -> Iterator[tuple[int, psutil.Process
         yield port, psutil.Process(run.pid)
     finally:
         run.terminate()
-        run.wait(20)
+        run.wait(60)
 
 
 class Session:

@@ -7,9 +7,24 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a process per core: one thread each, 
 
 import pytest
 from hub_double import hub_cache, hub_folder, served
+from models import MATRIX
 from wheel_double import gguf_wheel, slow_pip, wheel
 
 __all__ = ["gguf_wheel", "hub_cache", "hub_folder", "served", "slow_pip", "smollm2", "wheel"]
+
+
+def pytest_collection_modifyitems(config, items):
+    """VISIT_MATRIX=rest runs what the test command leaves out: tests on the other architectures, and no test again."""
+    if os.environ.get("VISIT_MATRIX") == "rest":
+        again = [item for item in items if not on_names(item)]
+        config.hook.pytest_deselected(items=again)
+        items[:] = [item for item in items if item not in set(again)]
+
+
+def on_names(item) -> bool:
+    """Whether a test runs on every architecture: one is a parameter of it, or it goes through their NAMES itself."""
+    given = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return "NAMES" in item.function.__code__.co_names or any(value in MATRIX["rest"] for value in map(str, given))
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ def test_both_graphs_scroll_and_zoom_together(page):
 def test_a_click_selects_on_both_sides_and_a_row_of_changes_does_too(page):
     frames = page.locator(".frame")
     frames.nth(1).locator(".nodes .n", has_text="H7").last.click()
-    page.locator(".inspector:visible h3").nth(1).wait_for(timeout=20_000)
+    page.locator(".inspector:visible h3").nth(1).wait_for(timeout=60_000)
     idle(page)
     titles = page.locator(".inspector:visible h3").all_inner_texts()
     assert len(titles) == 2 and titles[0] == titles[1] and titles[0].startswith("Head L")

@@ -25,7 +25,7 @@ def test_code_leads_to_the_notebook_and_escape_closes_a_dialog_after_a_download(
     for _ in range(2):
         page.evaluate("document.activeElement.blur()")  # as where a button that makes a file is disabled
         page.keyboard.press("Escape")
-        page.get_by_role("dialog").wait_for(state="detached", timeout=5_000)
+        page.get_by_role("dialog").wait_for(state="detached", timeout=60_000)
         page.get_by_role("button", name="Figures").click()
         page.get_by_role("dialog").wait_for(timeout=30_000)
         idle(page)

@@ -20,7 +20,7 @@ def test_a_click_on_the_map_opens_a_head(page):
     page.get_by_text("L4 H1 at position 7").first.wait_for(timeout=60_000)
     idle(page)
     page.get_by_role("grid").first.get_by_role("gridcell", name="L4 H7").click()
-    page.get_by_text("L4 H7 at position 7").first.wait_for(timeout=20_000)
+    page.get_by_text("L4 H7 at position 7").first.wait_for(timeout=60_000)
     assert page.errors == []
 
 

@@ -30,7 +30,7 @@ def test_a_class_goes_through_a_step_together(chromium, address):
     teacher.goto(f"{address}/room")
     teacher.get_by_role("button", name="Open the room").click(timeout=60_000)
     teacher.get_by_text("QR code and link").wait_for(timeout=60_000)
-    teacher.locator(".room-qr img:visible").wait_for(timeout=20_000)
+    teacher.locator(".room-qr img:visible").wait_for(timeout=60_000)
     assert teacher.locator(".room-qr img:visible").evaluate("image => image.naturalWidth") > 50
     code = re.search(r"room=([A-Z]{4})&key=", teacher.url)[1]
 
@@ -38,7 +38,7 @@ def test_a_class_goes_through_a_step_together(chromium, address):
     bob = joined(chromium, address, code, "")
     option = ann.get_by_role("radiogroup").first.get_by_role("radio").nth(1)
     option.check(force=True)
-    teacher.get_by_text("1 of 2 have answered").first.wait_for(timeout=20_000)
+    teacher.get_by_text("1 of 2 have answered").first.wait_for(timeout=60_000)
     assert teacher.get_by_text("✓").count() == 0
 
     ann.reload()  # she is the same member, and her answer is there
@@ -48,14 +48,14 @@ def test_a_class_goes_through_a_step_together(chromium, address):
     assert ann.get_by_role("button", name="Go on to").count() == 0, "nothing was opened yet"
 
     teacher.get_by_role("button", name="Reveal the answers").click()
-    bob.get_by_text("What the class answered").first.wait_for(timeout=20_000)
+    bob.get_by_text("What the class answered").first.wait_for(timeout=60_000)
     assert bob.locator(".bars .label.right").count() >= 1
     teacher.get_by_role("button", name="Open step 1 for all").click()
     for student in (ann, bob):
-        student.get_by_role("button", name="Go on to").click(timeout=20_000)
+        student.get_by_role("button", name="Go on to").click(timeout=60_000)
         student.locator(".st-key-lesson_panel").wait_for(timeout=60_000)
         assert f"room={code}" in student.url and "me=" in student.url
-    teacher.get_by_text("2 in the room").wait_for(timeout=20_000)
+    teacher.get_by_text("2 in the room").wait_for(timeout=60_000)
 
     teacher.get_by_text("Members: where they are").click()
     idle(teacher)
@@ -63,19 +63,19 @@ def test_a_class_goes_through_a_step_together(chromium, address):
     teacher.get_by_role("combobox", name="Remove a member").fill("Guest 2")
     teacher.get_by_role("option", name="Guest 2").click()
     teacher.get_by_role("button", name="Remove", exact=True).click()
-    bob.get_by_text("You are no longer in this room").wait_for(timeout=20_000)
-    teacher.get_by_text("1 in the room").wait_for(timeout=20_000)
+    bob.get_by_text("You are no longer in this room").wait_for(timeout=60_000)
+    teacher.get_by_text("1 in the room").wait_for(timeout=60_000)
 
     key_page = tab(chromium, address)  # the key in a second browser
     key_page.goto(teacher.url)
     key_page.get_by_role("button", name="Open step 2 for all").click(timeout=60_000)
-    teacher.get_by_role("button", name="Open step 3 for all").wait_for(timeout=20_000)
+    teacher.get_by_role("button", name="Open step 3 for all").wait_for(timeout=60_000)
     with teacher.expect_download(timeout=30_000) as found:
         teacher.get_by_role("button", name="Answers (CSV)").click()
     assert "before.1" in found.value.path().read_text()
     teacher.get_by_role("button", name="Close the room").click()
     teacher.get_by_role("button", name="Close and delete").click()
-    ann.get_by_text("The room is closed").wait_for(timeout=20_000)
+    ann.get_by_text("The room is closed").wait_for(timeout=60_000)
     assert [page.errors for page in (teacher, ann, bob, key_page)] == [[], [], [], []]
     for page in (teacher, ann, bob, key_page):
         page.context.close()

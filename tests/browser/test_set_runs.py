@@ -38,7 +38,7 @@ def test_every_set_says_how_much_of_it_the_model_answers(page):
     for label in ("facts (243 of 244 answered)", "repeats (", "names ("):
         page.get_by_role("radio", name=label).wait_for(timeout=60_000)
     page.get_by_role("radio", name="names (").click()
-    page.wait_for_function("() => location.search.includes('set=names')", timeout=20_000)
+    page.wait_for_function("() => location.search.includes('set=names')", timeout=60_000)
     assert page.errors == []
 
 
@@ -46,8 +46,8 @@ def test_a_set_that_does_not_come_with_the_model_gives_way_with_a_note(page):
     opened(page, "layernorm?set=world")
     page.get_by_text("“world” does not come with visit-mini; facts is taken").wait_for(timeout=60_000)
     page.get_by_role("radio", name="plain (").click()
-    page.wait_for_function("() => location.search.includes('set=plain')", timeout=20_000)
-    page.get_by_text("does not come with").wait_for(state="detached", timeout=20_000)
+    page.wait_for_function("() => location.search.includes('set=plain')", timeout=60_000)
+    page.get_by_text("does not come with").wait_for(state="detached", timeout=60_000)
     assert page.errors == []
 
 
@@ -67,13 +67,13 @@ def test_clicks_on_the_charts_choose_a_layer_and_a_neuron(page):
     charts = page.locator("[data-testid=stVegaLiteChart]")
     box = charts.nth(1).bounding_box()
     charts.nth(1).click(position={"x": 60 + (box["width"] - 80) * 5.5 / 8, "y": box["height"] * 0.45})
-    page.get_by_text("ln1, layer 5").wait_for(timeout=20_000)
+    page.get_by_text("ln1, layer 5").wait_for(timeout=60_000)
     assert "layer=5" in page.url
     opened(page, "neurons?set=plain&answered=1")
     page.get_by_text("always active, but none meets").first.wait_for(timeout=60_000)
     rows = page.locator("[data-testid=stDataFrame]").first
     rows.click(position={"x": 20, "y": 55})
-    page.get_by_text("Neuron L7 N").first.wait_for(timeout=20_000)
+    page.get_by_text("Neuron L7 N").first.wait_for(timeout=60_000)
     assert "neuron=L7.mlp_value" in page.url and page.errors == []
 
 
@@ -88,7 +88,7 @@ def test_every_token_of_the_set_and_a_row_leads_to_its_prompt(page):
     contexts = next(t for t in tables.all() if t.bounding_box()["y"] > before)
     contexts.scroll_into_view_if_needed()
     contexts.click(position={"x": 20, "y": 55})
-    page.wait_for_function("() => location.search.includes('prompt=')", timeout=20_000)
+    page.wait_for_function("() => location.search.includes('prompt=')", timeout=60_000)
     assert "pos=" in page.url and "set=plain" in page.url and page.errors == []
 
 

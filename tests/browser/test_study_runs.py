@@ -28,7 +28,7 @@ def run(page, query: str) -> None:
 def test_a_run_shows_figures_with_verdicts_and_is_found_again(page):
     run(page, SMALL)
     for name in ("Fig. 2b. Heads read", "Fig. 14. When", "Fig. 16. Memory", "Fig. 21. Words", "Table 6. Words"):
-        page.get_by_role("heading", name=name).wait_for(timeout=20_000)
+        page.get_by_role("heading", name=name).wait_for(timeout=60_000)
     assert page.get_by_text("Through W_O heads share words").count() == 1
     assert page.get_by_text("The paper:").count() >= 5
     assert page.locator("[data-testid=stVegaLiteChart]").count() >= 6
@@ -102,5 +102,5 @@ def test_pasted_prompts_without_targets_run(page):
     page.get_by_role("heading", name="Fig. 2b. Heads read").wait_for(timeout=90_000)
     page.get_by_role("button", name="Report").wait_for(timeout=60_000)
     assert page.get_by_role("heading", name="Fig. 13.").count() == 0
-    page.get_by_text("Not shown: Fig. 13").wait_for(timeout=20_000)
+    page.get_by_text("Not shown: Fig. 13").wait_for(timeout=60_000)
     assert page.errors == []

@@ -20,7 +20,7 @@ def test_a_cell_is_chosen_by_click_and_by_key_and_leads_to_the_flow(page):
     grid.wait_for(timeout=60_000)
     idle(page)
     grid.get_by_role("gridcell", name="Attention of blocks 3 to 5 (around 4) at “·of” (position 7)").click()
-    page.get_by_text("put back alone").wait_for(timeout=20_000)
+    page.get_by_text("put back alone").wait_for(timeout=60_000)
     idle(page)
     assert "cell=attn_out.4.7" in page.url
     page.keyboard.press("ArrowUp")

@@ -20,11 +20,11 @@ def opened(page) -> list[str]:
 
 def test_a_click_opens_a_part_and_the_address_says_so(page):
     page.get_by_text("The pattern of L4 H1", exact=False).first.click()
-    page.get_by_text("Every row adds up to 1", exact=False).wait_for(timeout=20_000)
+    page.get_by_text("Every row adds up to 1", exact=False).wait_for(timeout=60_000)
     idle(page)
     assert page.url.endswith("opened=pattern") and len(opened(page)) == 1
     page.get_by_text("The life of a memory value", exact=False).first.click()
-    page.get_by_label("Source token").wait_for(timeout=20_000)
+    page.get_by_label("Source token").wait_for(timeout=60_000)
     idle(page)
     assert page.url.endswith("opened=pattern%2Clife") and len(opened(page)) == 2
 

@@ -22,6 +22,7 @@ SITES = [
     "L1.head1.link6.renormalised", "L1.kv_head0.key6", "L1.kv_head0.value6", "embed", "embed.pos6",
 ]  # fmt: skip
 everywhere = pytest.mark.parametrize("name", models.NAMES)
+at_length = pytest.mark.parametrize("name", models.at_length(models.NAMES))
 
 
 def edit(site, how, source=None, pos="all", factor=None):
@@ -42,7 +43,7 @@ def bound_of(model):
 
 
 # ---- what changes nothing --------------------------------------------------------------------------------------------
-@everywhere
+@at_length
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_a_parts_own_values_change_nothing_bit_for_bit(name, dtype):
     model = models.small(name, dtype)
@@ -189,7 +190,7 @@ def test_a_link_taken_out_is_its_memory_value_taken_out_unless_the_others_make_u
     assert torch.equal(only.pattern[0], before.pattern[0]), "position 0 sees nothing else"
 
 
-@everywhere
+@at_length
 def test_the_ledger_holds_on_the_record_of_every_edited_run(name):
     model = models.small(name)
     for site in SITES:
@@ -218,7 +219,7 @@ def test_a_window_is_not_looked_past(name):
             capture(model, PROMPT, edits=[Edit(f"L{layer}.head0.value1", pos=last)])
 
 
-@everywhere
+@at_length
 def test_an_edit_says_how_many_numbers_it_changed(name):
     model = models.small(name)
     before = capture(model, PROMPT)
@@ -243,7 +244,7 @@ def test_an_edit_says_how_many_numbers_it_changed(name):
     assert one.edits[0].changed == (int((one.z[1] != before.z[1]).sum()), model.d_head)
 
 
-@pytest.mark.parametrize("name", models.KINDS)
+@pytest.mark.parametrize("name", models.at_length(models.KINDS))
 def test_the_graph_of_an_edited_run_adds_up_but_where_it_was_edited(name):
     model = models.small(name)
     clean = build_flow_graph(model, capture(model, PROMPT))

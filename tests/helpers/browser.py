@@ -34,6 +34,14 @@ def need_browser() -> None:
     pytest.skip(f"browser test: {why}")
 
 
+def answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/_stcore/health", timeout=5):
+            return True
+    except OSError:
+        return False
+
+
 @contextlib.contextmanager
 def server(script: Path = ROOT / "streamlit_app.py", **env: str) -> Iterator[str]:
     """A fresh Streamlit process on a free port of the loopback interface; yields its address."""
@@ -48,14 +56,14 @@ def server(script: Path = ROOT / "streamlit_app.py", **env: str) -> Iterator[str
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(300):
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/_stcore/health", timeout=2):
-                break
+        until = time.monotonic() + 120
+        while not answers(address):
+            assert process.poll() is None and time.monotonic() < until, "the server did not start"
             time.sleep(0.1)
         yield address
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 @contextlib.contextmanager

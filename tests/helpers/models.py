@@ -7,6 +7,7 @@ import os
 from functools import cache
 from typing import Any
 
+import pytest
 import torch
 import transformers as hf
 from torch.overrides import TorchFunctionMode
@@ -118,6 +119,12 @@ KINDS = ["gpt2", "llama", "neox", "falcon-7b", "opt-projected", "gemma3", "olmo2
 MATRIX = {"full": list(CONFIGS), "rest": [name for name in CONFIGS if name not in KINDS]}
 NAMES = MATRIX.get(os.environ.get("VISIT_MATRIX", ""), KINDS)
 ORACLES = [n for n in CONFIGS if n.split("-")[0] == "gpt2" or n in ("llama", "llama-biased-tied")]
+
+
+def at_length(names: list[str]) -> list[Any]:
+    """Parameters of a test that takes hundreds of passes of each: half of KINDS is left to the slow lane."""
+    first = ("gpt2", "llama", "neox", "gemma3")
+    return [n if n in first or n not in KINDS else pytest.param(n, marks=pytest.mark.slow) for n in names]
 
 
 def tokenizer() -> PreTrainedTokenizerFast:

@@ -1,6 +1,6 @@
 """A trained model, read from its 4-bit file: exact against plain formulas, and showing the values measured on it.
 
-`VISIT_REAL=required python -m pytest -n 0 tests/real` runs these tests (as .ci/run does), after `python -m visit models
+`VISIT_REAL=required python -m pytest -n 2 tests/real` runs these tests (as .ci/run does), after `python -m visit models
 fetch smollm2`.
 """
 

@@ -46,6 +46,11 @@ def page(study):
     return report.html(study)
 
 
+@pytest.fixture(scope="module")
+def files(study):
+    return report.figure_files(study)
+
+
 class Seen(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -121,8 +126,7 @@ def test_a_second_study_is_laid_over(study, model):
 # ---- the files -------------------------------------------------------------------------------------------------------
 
 
-def test_every_figure_comes_back_from_its_csv_and_json(study):
-    files = report.figure_files(study)
+def test_every_figure_comes_back_from_its_csv_and_json(study, files):
     for figure, table in study.tables.items():
         back = pd.read_csv(io.BytesIO(files[f"figure-{figure}.csv"]), keep_default_na=False, na_values=[""])
         assert list(back.columns) == list(table.columns) and len(back) == len(table)
@@ -136,8 +140,7 @@ def test_every_figure_comes_back_from_its_csv_and_json(study):
         ]  # fmt: skip
 
 
-def test_a_saved_study_is_read_back(study):
-    files = report.figure_files(study)
+def test_a_saved_study_is_read_back(study, files):
     back = read_study(files["study.json"])
     assert set(back.tables) == set(without_words(study).tables) and back.verdicts == {}
     for figure, table in back.tables.items():
@@ -148,8 +151,8 @@ def test_a_saved_study_is_read_back(study):
     assert "stroke-dasharray" in report.html(replace(study, tables={"5": study.tables["5"]}), one)
 
 
-def spoilt(study, **changes):
-    whole = json.loads(report.figure_files(study)["figure-5.json"])
+def spoilt(files, **changes):
+    whole = json.loads(files["figure-5.json"])
     whole["tables"]["5"][0] |= changes
     return json.dumps(whole).encode()
 
@@ -159,17 +162,17 @@ def spoilt(study, **changes):
     [{"mean": "0.5"}, {"mean": None}, {"mean": 3.0}, {"layer": -1}, {"layer": 1.5}, {"layer": 10**9}, {"series": ["x"]},
      {"series": "x" * 1000}, {"rank": True}, {"prompts": None}, {"high": float("nan")}],
 )  # fmt: skip
-def test_a_file_with_a_wrong_number_is_refused(study, changes):
+def test_a_file_with_a_wrong_number_is_refused(files, changes):
     with pytest.raises(VisitError, match="no saved study"):
-        read_study(spoilt(study, **changes))
+        read_study(spoilt(files, **changes))
 
 
 @pytest.mark.parametrize("figure", ["2b", "3", "5", "13", "14", EARLY, "16", "17"])
 @pytest.mark.parametrize(
     "changes", [{}, {"rank": None, "head": None}, {"series": HOSTILE}, {"group": "x"}, {"rank": 99}]
 )
-def test_what_a_file_says_can_be_laid_over_whatever_it_says(study, figure, changes):
-    whole = json.loads(report.figure_files(study)[f"figure-{figure}.json"])
+def test_what_a_file_says_can_be_laid_over_whatever_it_says(study, files, figure, changes):
+    whole = json.loads(files[f"figure-{figure}.json"])
     whole["tables"][figure] = [row | changes for row in whole["tables"][figure]] if changes else []
     other = read_study(json.dumps(whole).encode())
     for panel in panels(report.study_run(study, figure), figure, report.study_run(other, figure)):
