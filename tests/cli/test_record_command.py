@@ -45,7 +45,12 @@ def test_a_recording_says_what_it_holds(capsys, file):
 
 def test_a_check_holds_or_says_that_it_does_not(capsys, file):
     status, out, err = ran(capsys, "--check", file, "--nodes", 6, "--seed", 1)
-    assert (status, err) == (0, "") and "6 nodes computed again with visit-mini: " in out and "All hold." in out
+    assert (
+        (status, err) == (0, "")
+        and "6 nodes, 6 edges, " in out
+        and " tables and the reading computed again with visit-mini: " in out
+        and "All hold." in out
+    )
 
     def edit(content, arrays):
         arrays["a/graph/nodes/norm"] = arrays["a/graph/nodes/norm"] * 2

@@ -228,7 +228,8 @@ def _check_menu(recording: Recording, live: str) -> None:
         return
     one = st_checking(recording.hash, live)
     with box:
-        st.caption(f"Replays 20 nodes, drawn at random, with {plain(display_name(live))}, and compares them.")
+        st.caption(f"Computes 20 nodes, 20 edges and some tables again with {plain(display_name(live))}, drawn at random, "
+                   "and compares their numbers.")  # fmt: skip
         if not one.begun.locked():
             st.button("Replay", key="recording_replay", type="primary", on_click=one.ask,
                       args=(lambda: recording.check(st_model(live)),))  # fmt: skip
@@ -241,17 +242,19 @@ def _check_menu(recording: Recording, live: str) -> None:
 
 
 def _checked_told(table: Any) -> None:
+    from visit.files.recording_check import parts_checked
+
     off = table[~table["holds"]]
     if off.empty:
         st.success(
-            f"The {len(table)} nodes are the model's: the largest difference is {table['difference'].max():.1e}.",
+            f"{parts_checked(table)} are the model’s: the largest difference is {table['difference'].max():.1e}.",
             icon=":material/verified:",
         )
     else:
         first = off.iloc[0]
-        numbers = f"recorded {first['recorded']}, replayed {first['replayed']}"
+        numbers = plain(f"recorded {first['recorded']}, replayed {first['replayed']}")
         st.error(
-            f"{len(off)} of {len(table)} nodes are not what the model computes, first {plain(str(first['node']))} "
+            f"{len(off)} of {len(table)} parts are not what the model computes, first {plain(str(first['node']))} "
             f"({numbers}). The file was edited, or other weights made it.",
             icon=":material/warning:",
         )

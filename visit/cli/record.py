@@ -37,7 +37,7 @@ def add(commands: Any) -> None:
     what = record.add_mutually_exclusive_group(required=True)
     what.add_argument("--prompt", action=Once, help="the text to run and record")
     what.add_argument("--show", type=Path, metavar="FILE", help="what a recording holds; with --out its graph")
-    what.add_argument("--check", type=Path, metavar="FILE", help="compute some of its nodes again with --model")
+    what.add_argument("--check", type=Path, metavar="FILE", help="compute parts of it again with --model")
     model_options(record)
     record.set_defaults(model=None)
     chat_options(record)
@@ -56,7 +56,9 @@ def add(commands: Any) -> None:
     )
     record.add_argument("--memory", type=int, default=64, metavar="N", help="heads whose memory is kept (default 64)")
     record.add_argument("--note", default="", help="a sentence for whoever opens it, as a licence")
-    record.add_argument("--nodes", type=int, default=20, metavar="K", help="with --check: how many nodes (default 20)")
+    record.add_argument(
+        "--nodes", type=int, default=20, metavar="K", help="with --check: nodes, and edges (default 20)"
+    )
     record.add_argument("--seed", type=int, default=0, help="with --check: which ones (default 0)")
     draw_options(record)
     record.add_argument(
@@ -146,6 +148,7 @@ def _table_list(recording: Any) -> Any:
 def _replay(options: argparse.Namespace) -> int:
     """Compute some nodes again; exit status 1 where they differ by more than the ledger allows."""
     from visit.files.recording import load_recording
+    from visit.files.recording_check import parts_checked
     from visit.files.tables import to_text
     from visit.models.load import load_model
 
@@ -162,7 +165,7 @@ def _replay(options: argparse.Namespace) -> int:
     told = found.attrs
     other = "" if told["same_model"] else " (another revision or type than was recorded)"
     print(
-        f"{len(found)} nodes computed again with {told['model']}{other}: they differ by {number(told['largest'])} at "
-        f"most, of the largest number of their kind. {'All hold.' if told['holds'] else 'Some do NOT hold.'}"
+        f"{parts_checked(found)} computed again with {told['model']}{other}: they differ by {number(told['largest'])} "
+        f"at most, of the largest number of their kind. {'All hold.' if told['holds'] else 'Some do NOT hold.'}"
     )
     return 0 if told["holds"] else 1

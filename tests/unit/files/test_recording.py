@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,6 +21,8 @@ from visit.analyses.token_alignment import pair
 from visit.drawing.pair import difference_picture
 from visit.errors import NotRecorded
 from visit.exact.ledger import model_ledger
+from visit.exact.question import ask
+from visit.files import recording_tables
 from visit.files.flow_page import flow_svg
 from visit.files.recorded_values import StoredValues, WrittenValues, from_plain, read_table, to_plain, write_table
 from visit.files.recording import PATTERN_STEP, load_recording
@@ -207,7 +210,9 @@ def test_what_stands_as_json_comes_back_as_it_was():
 # ---- replayed --------------------------------------------------------------------------------------------------------
 def test_a_recording_of_this_model_holds(recording, mini):
     found = recording.check(mini, k=30, seed=3)
-    assert len(found) == 30 and found.attrs["holds"] and found.attrs["same_model"] and found.attrs["largest"] < 1e-5
+    counts = found["kind"].value_counts()
+    assert (counts["node"], counts["edge"], counts["reading"]) == (30, 30, 2) and counts["table"] > 10
+    assert found.attrs["holds"] and found.attrs["same_model"] and found.attrs["largest"] < 1e-5
     assert set(found["run"]) == {0, 1}
     assert set(recording.check(mini, 8, seed=1)["node"]) != set(recording.check(mini, 8, seed=2)["node"])
 
@@ -228,6 +233,58 @@ def test_an_edited_number_is_told_by_the_replay(mini):
     found = load_recording(tampered(edit)).check(mini, 20)
     assert not found.attrs["holds"] and (found.loc[~found["holds"], "run"] == 0).all()
     assert set(found.loc[~found["holds"], "number"]) == {"norm"}
+
+
+TABLES = {
+    "predictions": "target_prob", "heads": "contribution", "lens_map": "prob", "norm ln1 3": "after_prob",
+    "norm layers": "before_prob", "memory L4.head1": "pattern", "neurons 2": "coefficient", "life 1": "norm",
+    "effects": "d_logit",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "column"), TABLES.items())
+def test_an_edited_number_of_a_table_and_a_lost_part_of_it_are_told(key, column, recording, mini):
+    run = recording.runs[0]
+    question = ask(mini, visit.capture(mini, run.token_ids), run.pos, run.target, run.distractor)
+    then, now = recording_tables._recorded(run, key), recording_tables._again(question, key, None, run)
+    assert recording_tables._compared(key, then, now, 1e-4)["holds"]
+    edited = then.copy()
+    edited.loc[1, column] += 0.01
+    told = recording_tables._compared(key, edited, now, 1e-4)
+    assert (told["number"], told["holds"]) == (column, False)
+    lost = recording_tables._compared(key, then, now.iloc[: len(now) // 2], 1e-4)
+    assert (lost["number"], lost["holds"]) == ("rows", False)
+
+
+def test_edited_edges_and_probabilities_are_told(mini):
+    def edit(content, arrays):
+        arrays["a/graph/edges/contribution"] = arrays["a/graph/edges/contribution"] * 1.1
+        arrays["b/predictions/prob"] = arrays["b/predictions/prob"] * 0.9
+
+    found = load_recording(tampered(edit)).check(mini, 20)
+    told = found[~found["holds"]]
+    assert set(zip(told["run"], told["kind"], strict=True)) == {(0, "edge"), (1, "table")}
+    assert list(told.loc[told["run"] == 1, "node"]) == ["predictions"]
+
+
+def test_an_edited_sentence_is_told(mini):
+    def edit(content, arrays):
+        story = content["runs"][0]["results"]["story"]["value"]
+        text = json.dumps(story)
+        content["runs"][0]["results"]["story"]["value"] = json.loads(text.replace("largest push", "smallest push"))
+        assert "largest push" in text
+
+    told = load_recording(tampered(edit)).check(mini, 2)
+    assert list(told.loc[~told["holds"], "node"]) == ["story"]
+
+
+def test_one_huge_number_does_not_hide_the_others(mini):
+    def edit(content, arrays):
+        norms = arrays["a/graph/nodes/norm"] * 1.02
+        norms[0] = 1e12
+        arrays["a/graph/nodes/norm"] = norms
+
+    assert (~load_recording(tampered(edit)).check(mini, 20)["holds"]).sum() > 5
 
 
 def test_an_edited_word_is_told_by_the_replay(mini):
