@@ -6,6 +6,7 @@ import gc
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ import visit
 from visit.app import opened as opened_module
 from visit.app import recorded as recorded_module
 from visit.app.recorded import open_recording, recording_named
+from visit.app.shared import model_shelf
 from visit.errors import VisitError
 
 ROOT = Path(__file__).parents[2]
@@ -330,3 +332,22 @@ def test_a_recording_that_left_the_store_leaves_nothing_behind(files):
     recorded_module._opened().clear()
     gc.collect()
     assert opened() is None
+
+
+def test_a_recording_of_a_folder_is_checked_with_that_folder_if_it_is_open_and_the_same(tmp_path):
+    own = tmp_path / "of-mine"
+    shutil.copytree(ROOT / "visit" / "data" / "visit-mini", own)
+    out, model = io.BytesIO(), visit.load_model(str(own))
+    visit.save_recording(out, model, TEXT, layers=[4], memory=1)
+    recording = open_recording(out.getvalue())
+    assert recording_named(recording).model.loads is None
+    labels = {}
+    for asked, opened in (("not open", False), ("open", True)):
+        if opened:
+            model_shelf().get(str(own))
+        app = start("flow", recording=recording, model=str(own))
+        assert not app.exception
+        labels[asked] = [button.label for button in app.button]
+    assert "Run the model" in labels["open"] and "Run the model" not in labels["not open"]
+    app = start("flow", recording=recording, model="visit-mini")
+    assert "Run the model" not in [button.label for button in app.button], "another name"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from visit.app.marks import named_part
 from visit.app.measuring import Measuring
 from visit.app.recorded import open_recording, recorded_name, recording_named, run_named
 from visit.app.sessions import change, close_dialog, session, state, take
+from visit.app.shared import model_shelf
 from visit.app.subject import Subject
 from visit.app.tokens import token_box
 from visit.app.widgets import folded, plain
@@ -92,7 +94,7 @@ def recorded_line(recording: Recording) -> None:
         )  # fmt: skip
         with folded("About it", "info", "recording_about"):
             _about_recording(recording)
-        live = live_name(name)
+        live = live_name(recording)
         if live:
             _check_menu(recording, live)
             st.button("Run the model", icon=":material/play_arrow:", key="recording_live", type="tertiary",
@@ -113,6 +115,10 @@ def _about_recording(recording: Recording) -> None:
     if meta["note"]:
         st.caption(plain(visible(meta["note"])))
     st.caption("What stands on the pages was computed then, by that model. Nothing is computed now.")
+    if not live_name(recording):
+        st.caption(
+            "To check it, or to run its text: open that model in the sidebar, in the same revision, then this file."
+        )
 
 
 def _recorded_ledger(recording: Recording) -> None:
@@ -128,18 +134,27 @@ def _recorded_ledger(recording: Recording) -> None:
             st.caption(st_ledger_lines(name))
 
 
-def live_name(recorded: str) -> str:
-    """The model at hand that goes by a recorded name; empty where there is none."""
+def live_name(recording: Recording) -> str:
+    """The model at hand that made a recording; empty where there is none.
+
+    A listed one by its name; another where it is the visitor's own, in memory, and has the recorded revision.
+    """
+    recorded, now = recording.model.name, state().model
     for name, one in LISTED.items():
         if display_name(name) == recorded and (name == MINI or (one.wheel and wheels.find(name) is not None)):
             return name
-    return ""
+    if now in LISTED or display_name(now) != recorded or "torch" not in sys.modules:  # then no model is in memory
+        return ""
+    own = model_shelf().find(now)
+    return now if own is not None and own.revision == recording.model.revision else ""
 
 
 def _go_live(name: str) -> None:
     """The recorded text, position and words, with the model."""
     recording = recording_named(state().recording)
-    values: dict[str, Any] = {"recording": "", "model": name}
+    typed = recording.runs[0].message
+    values: dict[str, Any] = {"recording": "", "model": name, "chat": typed is not None,
+                              "system": (typed and typed.system) or ""}  # fmt: skip
     for run, side in zip(recording.runs, ("", "_b"), strict=False):
         words = [run.words[run.target], "" if run.distractor is None else run.words[run.distractor]]
         pos = -1 if run.pos == len(run.tokens) - 1 else run.pos
@@ -228,8 +243,8 @@ def _check_menu(recording: Recording, live: str) -> None:
         return
     one = st_checking(recording.hash, live)
     with box:
-        st.caption(f"Computes 20 nodes, 20 edges and some tables again with {plain(display_name(live))}, drawn at random, "
-                   "and compares their numbers.")  # fmt: skip
+        st.caption(f"Computes 20 nodes, 20 edges and some tables again with {plain(display_name(live))}, drawn at "
+                   "random, and compares their numbers.")  # fmt: skip
         if not one.begun.locked():
             st.button("Replay", key="recording_replay", type="primary", on_click=one.ask,
                       args=(lambda: recording.check(st_model(live)),))  # fmt: skip
@@ -242,12 +257,10 @@ def _check_menu(recording: Recording, live: str) -> None:
 
 
 def _checked_told(table: Any) -> None:
-    from visit.files.recording_check import parts_checked
-
     off = table[~table["holds"]]
     if off.empty:
         st.success(
-            f"{parts_checked(table)} are the model’s: the largest difference is {table['difference'].max():.1e}.",
+            f"{table.attrs['checked']} are the model’s: the largest difference is {table['difference'].max():.1e}.",
             icon=":material/verified:",
         )
     else:

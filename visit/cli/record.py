@@ -148,7 +148,6 @@ def _table_list(recording: Any) -> Any:
 def _replay(options: argparse.Namespace) -> int:
     """Compute some nodes again; exit status 1 where they differ by more than the ledger allows."""
     from visit.files.recording import load_recording
-    from visit.files.recording_check import parts_checked
     from visit.files.tables import to_text
     from visit.models.load import load_model
 
@@ -165,7 +164,7 @@ def _replay(options: argparse.Namespace) -> int:
     told = found.attrs
     other = "" if told["same_model"] else " (another revision or type than was recorded)"
     print(
-        f"{parts_checked(found)} computed again with {told['model']}{other}: they differ by {number(told['largest'])} "
+        f"{told['checked']} computed again with {told['model']}{other}: they differ by {number(told['largest'])} "
         f"at most, of the largest number of their kind. {'All hold.' if told['holds'] else 'Some do NOT hold.'}"
     )
     return 0 if told["holds"] else 1

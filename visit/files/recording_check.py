@@ -45,9 +45,10 @@ def check_recording(
     in the graph that is built again; in a table over 1 at least), `tolerance` (the ledger's, the larger of the two
     machines'), `holds`. A node that the model does not have here, or whose top word is another one by more than a
     rounding, does not hold. Of tables those of one prompt are computed again, not what compares two.
-    `.attrs`: `model`, `same_model` (name,
-    revision and type are those of the recording), `largest` (difference), `holds` (all). Which `seed` is taken nobody
-    can know who edits a file. `lens`: the one that it was read through, if any (None: the one fitted here).
+    `.attrs`: `model`,
+    `same_model` (name, revision and type are those of the recording), `largest` (difference), `holds` (all), `checked`
+    (what, in words). Which `seed` is taken nobody can know who edits a file. `lens`: the one that it was read through,
+    if any (None: the one fitted here).
     Raises `VisitError` for a model of another shape, and for a run that was edited from another pass. Source: ours.
     """
     check_positive("k", k)
@@ -68,7 +69,7 @@ def check_recording(
         acts = capture(model, run.token_ids)
         again = _built_again(recording, run, model, lens, chosen, acts)
         allowed = max(run.graph.meta["ledger"]["tolerance"], again.meta["ledger"]["tolerance"])
-        largest = {name: _largest(again.by_id.values(), name) for name in _REPLAYED}
+        largest = {name: _largest_again(again.by_id.values(), name) for name in _REPLAYED}
         found = [_node_compared(node, again.by_id.get(node.id), largest, allowed) for node in chosen]
         found += _edges_compared(run.graph, again, len(chosen), seed + n, allowed)
         question = ask(model, acts, run.pos, run.target, run.distractor)
@@ -78,11 +79,12 @@ def check_recording(
     table.attrs = {
         "model": model.name, "same_model": now == then,
         "largest": float(table["difference"].max()), "holds": bool(table["holds"].all()),
+        "checked": _parts_checked(table),
     }  # fmt: skip
     return table
 
 
-def parts_checked(table: pd.DataFrame) -> str:
+def _parts_checked(table: pd.DataFrame) -> str:
     """What was computed again, in words: "20 nodes, 20 edges, 7 tables and the reading"."""
     counts = table["kind"].value_counts()
     parts = [f"{counts[kind]} {kind}s" for kind in ("node", "edge", "table") if kind in counts]
@@ -135,7 +137,7 @@ def _built_again(
     )  # fmt: skip
 
 
-def _largest(parts: Iterable[Any], name: str) -> float:
+def _largest_again(parts: Iterable[Any], name: str) -> float:
     """Of the graph that was built again: whoever edits a file could make one number huge, and hide the others by it."""
     return max((abs(getattr(one, name) or 0.0) for one in parts), default=0.0) or 1.0
 
@@ -145,7 +147,7 @@ def _edges_compared(graph: FlowGraph, again: FlowGraph, count: int, seed: int, a
     known = {(edge.source, edge.target): edge for edge in again.links}
     ends = {node.id for node in again.by_id.values() if node.kind != "rest"}
     edges = [edge for edge in graph.links if edge.source in ends and edge.target in ends]
-    largest = {name: _largest(again.links, name) for name in _OF_EDGES}
+    largest = {name: _largest_again(again.links, name) for name in _OF_EDGES}
     rows = []
     for edge in random.Random(seed).sample(edges, min(count, len(edges))):
         twin = known.get((edge.source, edge.target))

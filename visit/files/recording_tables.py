@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from visit.files.recording import RecordedRun
     from visit.lenses.linear import Lens
 
-TABLES = 6  # of a prompt, that are computed again, beside its predictions
+TABLES_CHECKED = 6  # of a prompt, that are computed again, beside its predictions
 _ROWS = {
     "predictions": ("pos", "id"), "lens_map": ("depth", "pos"), "heads": ("node",), "memory": ("source_pos",),
     "life": ("layer", "head"), "norm": ("id",), "norm layers": ("node", "norm"), "neurons": ("node",),
@@ -40,9 +40,13 @@ def tables_compared(
     `told_alike`: the model is the recorded one, in its type, so that it tells the same story.
     """
     keys = [key for key in run.results if kind_of(key) in _ROWS and key != "predictions"]
-    chosen = ["predictions", *random.Random(seed).sample(keys, min(TABLES, len(keys)))]
+    chosen = ["predictions", *random.Random(seed).sample(keys, min(TABLES_CHECKED, len(keys)))]
     rows = [
-        {"kind": "table", "node": key, **_compared(key, _recorded(run, key), _again(question, key, lens, run), allowed)}
+        {
+            "kind": "table",
+            "node": key,
+            **table_difference(key, recorded_table(run, key), table_again(question, key, lens, run), allowed),
+        }
         for key in chosen
     ]
     return [*rows, _story_compared(run, question, lens)] if told_alike else rows
@@ -53,13 +57,13 @@ def kind_of(key: str) -> str:
     return key if key == "norm layers" else key.split(" ")[0]
 
 
-def _recorded(run: RecordedRun, key: str) -> pd.DataFrame:
+def recorded_table(run: RecordedRun, key: str) -> pd.DataFrame:
     found = run.result(key)
     table: pd.DataFrame = found[1] if isinstance(found, tuple) else found
     return table
 
 
-def _again(question: Question, key: str, lens: Lens | None, run: RecordedRun) -> pd.DataFrame:
+def table_again(question: Question, key: str, lens: Lens | None, run: RecordedRun) -> pd.DataFrame:
     """The table of a key, by the function that the recording was made with."""
     from visit.analyses.attention_memory import head_memory, value_life
     from visit.analyses.heads import head_map
@@ -107,7 +111,7 @@ def _predictions_again(question: Question, table: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def _compared(key: str, recorded: pd.DataFrame, again: pd.DataFrame, allowed: float) -> dict[str, Any]:
+def table_difference(key: str, recorded: pd.DataFrame, again: pd.DataFrame, allowed: float) -> dict[str, Any]:
     """The number of a table that differs most, over the largest of its column (1 at least)."""
     by = list(_ROWS[kind_of(key)])
     one, two = (table.dropna(subset=by).drop_duplicates(by).set_index(by) for table in (recorded, again))
@@ -117,7 +121,7 @@ def _compared(key: str, recorded: pd.DataFrame, again: pd.DataFrame, allowed: fl
         return {**missing, "tolerance": allowed, "holds": False}
     worst: dict[str, Any] = {"number": "", "recorded": None, "replayed": None, "difference": 0.0}
     for name in one.columns.intersection(two.columns):
-        then, now = (_numbers(table.loc[both, name]) for table in (one, two))
+        then, now = (_fractions(table.loc[both, name]) for table in (one, two))
         if then is None or now is None or not len(then) or name.startswith("intersection"):
             continue
         apart = np.where(np.isnan(then) & np.isnan(now), 0.0, np.abs(then - now))
@@ -129,7 +133,7 @@ def _compared(key: str, recorded: pd.DataFrame, again: pd.DataFrame, allowed: fl
     return {**worst, "tolerance": allowed, "holds": worst["difference"] <= allowed}
 
 
-def _numbers(column: pd.Series) -> np.ndarray | None:
+def _fractions(column: pd.Series) -> np.ndarray | None:
     """A column's numbers, of lists of probabilities the first ones; None for one that has no fractions."""
     if column.dtype == object and column.name in ("probs", "key_probs", "query_probs"):
         return np.array(

@@ -246,13 +246,13 @@ TABLES = {
 def test_an_edited_number_of_a_table_and_a_lost_part_of_it_are_told(key, column, recording, mini):
     run = recording.runs[0]
     question = ask(mini, visit.capture(mini, run.token_ids), run.pos, run.target, run.distractor)
-    then, now = recording_tables._recorded(run, key), recording_tables._again(question, key, None, run)
-    assert recording_tables._compared(key, then, now, 1e-4)["holds"]
+    then, now = recording_tables.recorded_table(run, key), recording_tables.table_again(question, key, None, run)
+    assert recording_tables.table_difference(key, then, now, 1e-4)["holds"]
     edited = then.copy()
     edited.loc[1, column] += 0.01
-    told = recording_tables._compared(key, edited, now, 1e-4)
+    told = recording_tables.table_difference(key, edited, now, 1e-4)
     assert (told["number"], told["holds"]) == (column, False)
-    lost = recording_tables._compared(key, then, now.iloc[: len(now) // 2], 1e-4)
+    lost = recording_tables.table_difference(key, then, now.iloc[: len(now) // 2], 1e-4)
     assert (lost["number"], lost["holds"]) == ("rows", False)
 
 
