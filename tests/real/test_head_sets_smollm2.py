@@ -18,8 +18,8 @@ MEASURED = {
     "L19.head2": (-0.01, -0.54, -0.63),
 }  # fmt: skip
 ROLES = {
-    "L23.head3": "suppressor", "L24.head4": "negative mover", "L20.head0": "steers others",
-    "L19.head2": "steers others", "L23.head0": "mover", "L23.head1": "mover",
+    "L23.head3": "suppressor", "L24.head4": "negative mover", "L20.head0": "inhibitor",
+    "L19.head2": "inhibitor", "L23.head0": "mover", "L23.head1": "mover",
 }  # fmt: skip
 
 

@@ -45,6 +45,7 @@ def test_paths_to_the_logits_are_strongest_from_the_heads_that_add_most(smollm2,
 def test_the_inhibitor_is_found_by_its_path_to_the_movers_of_one_prompt(smollm2, lines):
     row = lines.iloc[2]
     table = visit.roles(smollm2, visit.capture(smollm2, row["prompt"]), abc=row["abc"])
-    inhibitors = table[table["role"] == "inhibitor"]
+    by_effect = set(visit.roles(smollm2, visit.capture(smollm2, row["prompt"]))["criterion"])
+    inhibitors = table[(table["role"] == "inhibitor") & ~table["criterion"].isin(by_effect)]
     assert inhibitors["node"].tolist() == ["L20.head0", "L20.head0"]
     assert inhibitors["number"].iloc[1] < -2 and "L23 H0" in inhibitors["criterion"].iloc[1]

@@ -152,7 +152,7 @@ def test_heads_have_the_roles_that_were_measured(smollm2):
     for node, role, word in (
         ("L23.head0", "mover", " Mary"), ("L23.head1", "mover", " Mary"), ("L23.head7", "mover", " Mary"),
         ("L24.head4", "suppressor", " Mary"), ("L23.head3", "suppressor", " John"),
-        ("L20.head0", "steers others", " John"), ("L19.head2", "steers others", " John"),
+        ("L20.head0", "inhibitor", " John"), ("L19.head2", "inhibitor", " John"),
     ):  # fmt: skip
         assert (node, role, word) in named
 

@@ -181,12 +181,13 @@ def _roles(subject: Subject) -> None:
         table = st_roles(*subject.key, subject.pos)
         worded = table[table["word"].notna()]
         if worded.empty:
-            st.caption("No head meets the criteria of a mover, a suppressor or one that steers others here.")
+            st.caption("No head meets the criteria of a mover, a suppressor or an inhibitor here.")
         else:
             st.table(_who(worded), border="horizontal")
         st.caption(
             "Every head listed meets all criteria of its role, each with the number that was measured; the thresholds "
-            "stand beside them. Whether one that steers others does so through the movers' queries is not tested here."
+            "stand beside them. An inhibitor is told by its effect here; whether it acts through the movers' queries, "
+            "*Paths* on *Heads over a set* tests."
         )
         with st.popover("All criteria, and roles of patterns"):
             st.dataframe(table.assign(node=[part_name(n) for n in table["node"]]), hide_index=True)

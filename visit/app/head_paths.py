@@ -102,7 +102,14 @@ def _path_question(asked: SetQuestion) -> PathQuestion | None:
         return None
     kind, where = (now.into, now.path_at or -1) if now.ends != "logits" else ("q", -1)
     lines, notes, receivers, key = st_path_lines(
-        asked.model.name, asked.asked.promptset.identity, tuple(names), kind, where, asked.model, asked.asked.promptset
+        asked.model.name,
+        asked.asked.promptset.identity,
+        tuple(names),
+        kind,
+        where,
+        state().heads_page.first_token,
+        asked.model,
+        asked.asked.promptset,
     )
     if notes:
         with st.expander(f"{len(notes)} lines have no path; {len(lines):,} are run", icon=":material/warning:"):
@@ -141,13 +148,20 @@ def _movers_of(table: pd.DataFrame) -> list[str]:
 
 @kept(spinner="Reading the set…")
 def st_path_lines(
-    name: str, identity: str, names: tuple[str, ...], kind: Any, at: Any, _model: Model, _prompts: PromptSet
+    name: str,
+    identity: str,
+    names: tuple[str, ...],
+    kind: Any,
+    at: Any,
+    first_token: bool,
+    _model: Model,
+    _prompts: PromptSet,
 ) -> Any:
     from visit.causal.path_lines import path_lines, receivers_of
     from visit.causal.path_patching import path_key
 
     receivers = receivers_of(_model, names, kind)
-    lines, notes = path_lines(_model, _prompts, None, receivers, at, at)
+    lines, notes = path_lines(_model, _prompts, None, receivers, at, at, first_token)
     return lines, notes[len(_prompts.notes) :], receivers, path_key(_model, lines, receivers, kind)
 
 

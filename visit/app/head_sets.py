@@ -222,9 +222,9 @@ def _reading_of_sets(table: pd.DataFrame) -> None:
             "Roles, each by criteria: **mover**: attends to the target more than 0.2, its memory value reads the word "
             "it attends to in more than half of the cases, and it adds more than 0.1. **Negative mover**: the negative "
             "of the value reads it, and the head takes more than 0.1. **Suppressor**: attends to the distractor, the "
-            "negative reads it, and it adds more than 0.1. **Steers others**: attends to the distractor, adds less "
-            "than 0.1, and without it the answer falls by more than 0.3. Only the last is judged by an effect; by "
-            "which way it steers, paths tell."
+            "negative reads it, and it adds more than 0.1. **Inhibitor**: attends to the distractor, adds less than "
+            "0.1, and without it the answer falls by more than 0.3. Only the last is judged by an effect; whether it "
+            "acts through the movers’ queries, *Paths* below tests."
         )
 
 

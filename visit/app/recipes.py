@@ -392,14 +392,18 @@ def _paths_step(now: State) -> tuple[list[tuple[str, Any]] | None, list[Lines]]:
     own = [name.strip() for name in asked.receiving.split(",") if name.strip()]
     if (asked.ends == "own" and not own) or (asked.ends == "movers" and now.heads_page.asks != "heads"):
         return None, []
+    first = now.heads_page.first_token
     named: dict[str, str] = {}
     if asked.ends != "logits":
         named = {"receivers": "movers" if asked.ends == "movers" else repr(own), "kind": repr(asked.into)}
         if asked.path_at:
             named |= {"sender_pos": repr(asked.path_at), "receiver_pos": repr(asked.path_at)}
+    named |= {"first_token": "True"} if first else {}
     place = asked.path_at if asked.ends == "own" else ""
-    options = [("receivers", ",".join(own)), ("kind", asked.into), ("sender-pos", place)] if asked.ends == "own" else [
-        ("receivers", "logits")]  # fmt: skip
+    options: list[tuple[str, Any]] = [("receivers", "logits")]
+    if asked.ends == "own":
+        options = [("receivers", ",".join(own)), ("kind", asked.into), ("sender-pos", place)]
+    options += [("first-token", True)] if first else []
     table = f"paths = {_call('visit.paths', 'model', 'prompts', **named)}"
     why = "What every head says to that place alone: its value from the partner, all other heads held."
     lines = (*_MOVERS, table) if asked.ends == "movers" else (table,)

@@ -26,6 +26,7 @@ from visit.activations.forward import capture
 from visit.activations.record import Activations
 from visit.cache import Arrays
 from visit.causal.effects import TOP_NEURONS, EffectHow, answer_effects
+from visit.causal.path_lines import pieces_of, word_id
 from visit.causal.roles import ranks_both_ways
 from visit.causal.thresholds import ADDS, ATTENDS, COSTS, READS
 from visit.errors import VisitError, check_choice
@@ -139,12 +140,9 @@ def _asked_word(model: Model, text: str, name: str, first_token: bool, line: int
     try:
         return model.token_id(text, name)
     except VisitError:
-        ids = model.tokenizer.encode(text, add_special_tokens=False) if isinstance(text, str) else []
-        if len(ids) > 1:
+        if len(pieces_of(model, text)) > 1:
             several.append(line)
-        if not ids or not first_token:
-            raise
-        return int(ids[0])
+        return word_id(model, text, name, first_token)
 
 
 def _oddities(lines: Sequence[Line], how: EffectHow, cut: Sequence[int]) -> list[str]:
@@ -466,8 +464,8 @@ def set_role(row: dict[str, Any]) -> str | None:
     "mover": attends to the target more than 0.2 on average, reads the word it attends to in more than half of the
     cases, adds more than 0.1. "negative mover": the same attention, the negative of its value reads the word, takes
     more than 0.1. "suppressor": attends to the distractor, the negative reads it, adds more than 0.1 (for it pushes the
-    distractor down). "steers others": attends to the distractor, adds less than 0.1 either way, and the answer falls by
-    more than 0.3 without it; whether it does so through movers' queries is a question for path patching. Thresholds
+    distractor down). "inhibitor": attends to the distractor, adds less than 0.1 either way, and the answer falls by
+    more than 0.3 without it; whether it acts through movers' queries is a question for path patching. Thresholds
     ours (`causal.thresholds`).
     """
     adds, often = row["contribution"], 0.5
@@ -478,4 +476,4 @@ def set_role(row: dict[str, Any]) -> str | None:
     if row["attends_distractor"] > ATTENDS and row["suppresses"] > often and adds > ADDS:
         return "suppressor"
     steers = row["attends_distractor"] > ATTENDS and math.fabs(adds) < ADDS and row["effect"] < -COSTS
-    return "steers others" if steers else None
+    return "inhibitor" if steers else None

@@ -134,6 +134,7 @@ def path_lines(
     receivers: Sequence[Receiver] = (Receiver(LOGITS),),
     sender_pos: int | str = -1,
     receiver_pos: int | str = -1,
+    first_token: bool = False,
 ) -> tuple[list[PathLine], list[Note]]:
     """Every line that can be run, and notes about the others. See `visit.paths`.
 
@@ -145,7 +146,7 @@ def path_lines(
     lines: list[PathLine] = []
     for row, partner in zip(rows, partners, strict=True):
         try:
-            line = _checked_line(model, row, partner, sender_pos, receiver_pos)
+            line = _checked_line(model, row, partner, sender_pos, receiver_pos, first_token)
             if at_end and line.pos != len(line.ids) - 1:
                 raise VisitError(
                     f"the logits are read at position {len(line.ids) - 1}, and with all other heads frozen nothing "
@@ -178,14 +179,14 @@ def _partners(rows: list[dict[str, Any]], notes: list[Note], abc: Any, model_nam
 
 
 def _checked_line(
-    model: Model, row: dict[str, Any], partner: Any, sender_pos: int | str, receiver_pos: int | str
+    model: Model, row: dict[str, Any], partner: Any, sender_pos: int | str, receiver_pos: int | str, first_token: bool
 ) -> PathLine:
     for column in ("target", "distractor"):
         if row.get(column) is None:
             raise VisitError(f"no {column}: path patching follows target − distractor")
     if partner is None:
         raise VisitError("no partner: give a column abc, or a second table, whose runs the sender's values come from")
-    target, distractor = (model.token_id(row[column], column) for column in ("target", "distractor"))
+    target, distractor = (word_id(model, row[column], column, first_token) for column in ("target", "distractor"))
     if target == distractor:
         raise VisitError(f"target and distractor must differ; both are {model.vocabulary[target]!r}")
     ids, other = tokenize(model, row["prompt"]), tokenize(model, partner)
@@ -201,6 +202,22 @@ def _checked_line(
         )
     text = row["prompt"] if isinstance(row["prompt"], str) else " ".join(map(str, ids))
     return PathLine(text, ids, other, target, distractor, sender)
+
+
+def word_id(model: Model, word: Any, name: str, first_token: bool) -> int:
+    """The token of a target or distractor, called `name`. Of a word of several tokens the first, where `first_token`
+    says so; else a `VisitError`."""
+    try:
+        return model.token_id(word, name)
+    except VisitError:
+        if not first_token or not (ids := pieces_of(model, word)):
+            raise
+        return ids[0]
+
+
+def pieces_of(model: Model, word: Any) -> list[int]:
+    """The tokens of a word that may have several; none of what is no text."""
+    return list(model.tokenizer.encode(word, add_special_tokens=False)) if isinstance(word, str) else []
 
 
 def _index(pos: int, length: int) -> int:

@@ -56,6 +56,7 @@ def paths(
     kind: PathKind = "q",
     sender_pos: int | str = -1,
     receiver_pos: int | str = -1,
+    first_token: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """What every head sends to the receivers alone: the mean change of target − distractor over a set of prompts.
@@ -66,7 +67,8 @@ def paths(
     whose `kind` ("q", "k", "v") is replaced: "L9.head6", of that head alone, or a shared "L9.kv_head2". Of several
     heads each is a receiver, and "together" all at once. `sender_pos`, `receiver_pos`: a position (−1 is the one looked
     at), or a column with a position or a word per line (its last place; "distractor": the repeated name). Both must be
-    the same one: with all other heads frozen nothing passes between positions. `progress(done, total)` in lines.
+    the same one: with all other heads frozen nothing passes between positions. `first_token`: take the first token of
+    a target or distractor that has several; else its line is left out. `progress(done, total)` in lines.
 
     A row a receiver and sender that stands before it: `sender`, `receiver`, `effect` (logits), `low`, `high` (95 %
     band over lines, Student's), `layer`, `head` (of the sender), `direct` (of paths to the logits: past no MLP, norms
@@ -76,7 +78,7 @@ def paths(
     Source: Wang et al. 2022, App. B; causes section 13.
     """
     to = receivers_of(model, receivers, kind)
-    lines, notes = path_lines(model, prompts, abc, to, sender_pos, receiver_pos)
+    lines, notes = path_lines(model, prompts, abc, to, sender_pos, receiver_pos, first_token)
     found = finish(path_job(model, lines, to, kind), progress)
     found.attrs |= {"sender_pos": sender_pos, "receiver_pos": receiver_pos, "notes": [str(note) for note in notes]}
     return found

@@ -4,10 +4,9 @@ Roles of one position and of words of the prompt (Wang et al. 2022, App. A, made
 
 - *mover*: attends to a word, recalls it there (its memory value reads the word) and adds to it;
 - *suppressor*: attends to a word, the negative of its memory value reads it, and it takes from the word;
-- *steers others*: attends to a word that is repeated and adds nothing for the prediction against it, yet taking the
-  head out costs: what an inhibitor looks like from outside;
-- *inhibitor*, where a partner prompt is at hand: adds nothing, and with its value in the partner the movers' queries
-  become others, so that the prediction falls against the repeated word (path patching).
+- *inhibitor*, by its effect: attends to a word that is repeated and adds nothing for the prediction against it, yet
+  without the head the prediction falls against it; by its path, where a partner prompt is at hand: adds nothing, and
+  with its value in the partner the movers' queries become others, so that the prediction falls against that word.
 
 Roles of a head's pattern over the whole prompt, in the words of `analyses.heads`: previous token, same token, first
 position (a sink), induction. A head may have several roles.
@@ -54,10 +53,10 @@ def roles(
     """The roles of all heads at `pos`, a row per head, role and criterion.
 
     `words`: tokens of the prompt whose movers and suppressors are looked for; None: all of its content words. `abc`: a
-    partner prompt of as many tokens with other names; with it inhibitors are looked for, too. Columns: `node`, `role`
-    ("mover", "suppressor", "steers others", "inhibitor", "previous token", "same token", "first position",
-    "induction"), `criterion` (a sentence part, as "attends to “ Mary” more than"), `number` (what was measured),
-    `threshold` (what it had to pass), `word` (missing for roles of the pattern). Every criterion listed holds. Raises
+    partner prompt of as many tokens with other names; with it inhibitors are looked for by their paths, too. Columns:
+    `node`, `role` ("mover", "suppressor", "inhibitor", "previous token", "same token", "first position", "induction"),
+    `criterion` (a sentence part, as "attends to “ Mary” more than"), `number` (what was measured), `threshold` (what it
+    had to pass), `word` (missing for roles of the pattern). Every criterion listed holds. Raises
     `VisitError` for a word that is not in the prompt. Source: causes section 13; thresholds ours.
     """
     check_pass(model, acts)
@@ -161,7 +160,7 @@ def _steering(model: Model, acts: Activations, t: int, places: dict[int, list[in
         for row in table.itertuples():
             if row.contribution < ADDS and row.d_difference < -COSTS:
                 token, attention = model.vocabulary[word], float(attended[row.layer, row.head])
-                role = "steers others"
+                role = "inhibitor"
                 yield row.node, role, f"attends to the repeated {other} more than", attention, ATTENDS, token
                 yield row.node, role, f"adds to {name} over {other} less than", row.contribution, ADDS, token
                 yield row.node, role, f"without it {name} over {other} moves below", row.d_difference, -COSTS, token

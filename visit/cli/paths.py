@@ -46,6 +46,9 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--receiver-pos", metavar="N|COLUMN", help="of what receives (default: the sender's, the only one reached)"
     )
+    command.add_argument(
+        "--first-token", action="store_true", help="of a target or distractor of several tokens take the first one"
+    )
     command.add_argument("--cost", action="store_true", help="say what it will take, and do nothing")
     out_options(command, PATH_FILES)
 
@@ -72,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
         from visit.text.numbers import duration
 
         to = receivers_of(model, receivers, options.kind)
-        lines, _ = path_lines(model, options.prompts, options.abc, to, sender, receiver)
+        lines, _ = path_lines(model, options.prompts, options.abc, to, sender, receiver, options.first_token)
         print(f"{len(lines):,} prompts: about {duration(paths_seconds(model, lines, to))}.")
         return 0
 
@@ -106,7 +109,7 @@ def _run_paths(
     from visit.runs.job import RunFile, drive
 
     to = receivers_of(model, names, options.kind)
-    lines, notes = path_lines(model, options.prompts, options.abc, to, *places)
+    lines, notes = path_lines(model, options.prompts, options.abc, to, *places, options.first_token)
     file = RunFile(cache_folder() / "runs", path_key(model, lines, to, options.kind))
     with closing(drive(partial(path_job, model, lines, to, options.kind), file)) as going:
         job, _ = next(going)

@@ -65,10 +65,12 @@ def inhibitor_story(found: pd.DataFrame) -> Sentence:
     """Which heads are inhibitors by `path_patching.inhibitors_of`, each with its two numbers."""
     if found.empty:
         return [(
-            f"No head is an inhibitor by the criteria: it adds less than {ADDS:g} either way, and through the movers’ "
+            f"No head is an inhibitor by its paths: it adds less than {ADDS:g} either way, and through the movers’ "
             f"queries it moves the answer by more than {COSTS:g} logits against the repeated word.", None
         )]  # fmt: skip
-    pieces: Sentence = [(f"Inhibitor{'s' if len(found) > 1 else ''}, by both criteria: ", None)]
+    pieces: Sentence = [
+        (f"Inhibitor{'s' if len(found) > 1 else ''} by their path{'s' if len(found) > 1 else ''}: ", None)
+    ]
     for n, row in enumerate(found.to_dict("records")):
         adds, moves = signed(row["contribution"]), signed(row["effect"])
         told = f" ({adds}, {moves})" if n else f" (adds {adds} itself, through the movers’ queries {moves})"

@@ -72,7 +72,7 @@ def test_a_head_that_steers_adds_nothing_and_costs(mini, acts, table):
     everything = effects(mini, acts, target=prediction, distractor=john)
     looks = acts.pattern[:, :, -1][:, :, places].sum(-1).flatten() > 0.2
     steers = everything[looks.numpy() & (everything["contribution"] < 0.1) & (everything["d_difference"] < -0.3)]
-    listed = table[(table["role"] == "steers others") & (table["word"] == " John")]
+    listed = table[(table["role"] == "inhibitor") & (table["word"] == " John")]
     assert set(listed["node"]) == set(steers["node"])
 
 
@@ -96,7 +96,7 @@ def test_windows_and_positions_of_any_family_are_no_obstacle():
         acts = capture(model, [5, 17, 3, 99, 41, 17, 8, 200])
         for pos in (0, 1, -1):
             assert set(roles(model, acts, pos=pos)["role"]) <= {
-                "mover", "suppressor", "steers others", "previous token", "same token", "first position", "induction"
+                "mover", "suppressor", "inhibitor", "previous token", "same token", "first position", "induction"
             }  # fmt: skip
 
 
@@ -111,11 +111,11 @@ PARTNER = "When Paul and Sarah went to the store, David gave a drink to"
 
 
 def test_an_inhibitor_adds_nothing_and_moves_the_queries_of_the_movers(mini, acts, table):
-    """Each number is that of path patching to those movers together, and without a partner there are none."""
+    """Each number is that of path patching to those movers together; without a partner effects alone tell them."""
     found = roles(mini, acts, abc=PARTNER)
-    assert not (table["role"] == "inhibitor").any()
-    assert found[found["role"] != "inhibitor"].reset_index(drop=True).equals(table)
-    rows = found[found["role"] == "inhibitor"]
+    known = table["criterion"].tolist()
+    assert found[found["criterion"].isin(known)].reset_index(drop=True).equals(table)
+    rows = found[(found["role"] == "inhibitor") & ~found["criterion"].isin(known)]
     movers = table[(table["role"] == "mover") & (table["word"] == " Mary")]["node"].unique()
     line = [{"prompt": NAMES, "target": " Mary", "distractor": " John", "abc": PARTNER}]
     sent = paths(mini, line, None, list(movers), "q")

@@ -245,7 +245,7 @@ def test_roles_follow_their_criteria():
     assert set_role({**row, "copies": 0.0, "suppresses": 0.9, "contribution": -1.0}) == "negative mover"
     away = {**row, "attends_target": 0.0, "attends_distractor": 0.6, "copies": 0.0}
     assert set_role({**away, "suppresses": 1.0}) == "suppressor"
-    assert set_role({**away, "contribution": 0.01, "effect": -0.5}) == "steers others"
+    assert set_role({**away, "contribution": 0.01, "effect": -0.5}) == "inhibitor"
     assert set_role({**away, "contribution": 0.01, "effect": -0.2}) is None
 
 

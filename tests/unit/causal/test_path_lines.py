@@ -123,6 +123,21 @@ def test_what_a_line_lacks_is_said_with_its_line_and_the_others_run(mini, change
         path_lines(mini, rows[:1])
 
 
+def test_of_a_word_of_several_tokens_the_first_one_is_taken_where_that_is_asked_for(mini):
+    """As every other question over a set offers it; without it the line is left out, and says so."""
+    rows = TABLE.to_dict("records")
+    rows[0] |= {"target": " Maryland"}
+    first = mini.tokenizer.encode(" Maryland", add_special_tokens=False)
+    assert len(first) > 1
+    lines, notes = path_lines(mini, rows)
+    assert len(lines) == 2 and "one token" in str(notes[0])
+    lines, notes = path_lines(mini, rows, first_token=True)
+    assert len(lines) == 3 and not notes and lines[0].target == first[0]
+    known = [{**row, "target": mini.vocabulary[line.target]} for row, line in zip(rows, lines, strict=True)]
+    asked = paths(mini, rows, first_token=True)["effect"]
+    assert asked.tolist() == pytest.approx(paths(mini, known)["effect"].tolist())
+
+
 def test_lines_of_other_lengths_stand_side_by_side_in_one_set(mini):
     lines, notes = path_lines(mini, TABLE)
     assert len({len(line.ids) for line in lines}) > 1 and not notes
