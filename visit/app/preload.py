@@ -18,6 +18,7 @@ import streamlit as st
 
 from visit.app.heap import bound_heap
 from visit.app.shared import model_shelf
+from visit.app.uploads import bound_uploads
 from visit.errors import VisitError, told_panics
 from visit.models.catalog import LISTED
 
@@ -55,8 +56,9 @@ def _fetch_and_load(name: str) -> None:
 
 @st.cache_resource(show_spinner=False)
 def preload() -> Preload:
-    """The one preload of this server, begun by the first who asks. The heap is bounded before all else."""
+    """The one preload of this server, begun by the first who asks. Heap and uploads are bounded before all else."""
     bound_heap()
+    bound_uploads()
     names = os.environ.get("VISIT_PRELOAD", "").replace(",", " ").split()
     one = Preload(names)
     threading.Thread(target=one.run, daemon=True, name="preload").start()
