@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
+from types import SimpleNamespace
+from weakref import ref
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import visit
+from visit.app import cache
 from visit.app import trace as page
 from visit.app.address import parse, to_params
 from visit.narrate.traces import trace_story
@@ -138,3 +142,38 @@ def test_its_files_hold_the_table_and_say_what_they_are_of(monkeypatch):
     meta, tables = made["t"]
     assert meta["subject"]["tokens"] == [" Japan"] and len(tables["trace"]) == 3 * 8 * 8 and json.dumps(meta)
     assert b"* \xc2\xb7Japan" in made["p"]("svg")
+
+
+def test_a_trace_that_nobody_asked_for_takes_the_place_of_nothing_that_was(monkeypatch):
+    """On a hosted app a visitor's new run replaces the one before; opening this page is no wish for another."""
+    asked = []
+    going = SimpleNamespace(asked_by={"me"})
+    lane = SimpleNamespace(runs=lambda: [going], submit=lambda key, make, **named: asked.append(named))
+    monkeypatch.setattr(page, "WORKER", lane)
+    monkeypatch.setattr(page, "is_hosted", lambda: True)
+    monkeypatch.setattr(page, "session", lambda: SimpleNamespace(visitor="me"))
+    page._begin_trace("key", None, unasked=True)
+    page._begin_trace("key", None)
+    going.asked_by = {"somebody else"}
+    page._begin_trace("key", None, unasked=True)
+    assert asked == [{"background": True}, {"visitor": "me"}, {"visitor": "me"}]
+
+
+def test_a_trace_that_waits_holds_no_pass(monkeypatch):
+    """A pass of a long text is hundreds of megabytes, and sixty runs may wait."""
+    from visit.app.cache import st_pass, while_kept
+    from visit.app.subject import Subject
+
+    monkeypatch.setattr(page, "watched", lambda name, key, make, **_: made.append(make))
+    monkeypatch.setattr(page, "st_trace_seconds", lambda *_: 100.0)
+    made: list = []
+    key = ("visit-mini", "A text of which no other test makes a pass, for Japan")
+    model, acts = st_pass(*key)
+    subject = Subject(key, 3, 5, None, *while_kept(key, model, acts))
+    page.traced(page.AskedTrace(subject, (1,), 2, 3.0, 0, None))
+    held = ref(acts)
+    del acts
+    cache._passes().clear()
+    gc.collect()
+    assert held() is None
+    assert made[0]().question.acts.token_ids == subject.acts.token_ids

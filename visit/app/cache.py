@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 from weakref import ref
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from visit.app.heap import trim_heap
 from visit.app.recorded import is_recorded, recorded_answer, recorded_lens, recorded_model, recorded_pass
@@ -83,6 +84,8 @@ def _passes() -> Store:
 
 
 def _waiting(before: int) -> Any:
+    if get_script_run_ctx(suppress_warning=True) is None:  # a run of the worker makes its pass again
+        return nullcontext()
     return st.spinner(f"Many ask at once: {before} before you.")
 
 

@@ -228,12 +228,12 @@ def _comes_back(subject: Subject) -> None:
         "All but the most important heads and neurons are replaced by their mean over this prompt, at this position. "
         "How much of the answer comes back?", help=explain("faithfulness"),
     )  # fmt: skip
-    acts, pos, target, distractor = subject.acts, subject.pos, subject.target, subject.distractor
-    asked = (*acts.token_ids,), pos, target, distractor
+    pos, target, distractor = subject.pos, subject.target, subject.distractor
+    asked = (*subject.acts.token_ids,), pos, target, distractor
     key = model_run_key("faithfulness 1", subject.model, *asked)
 
     def job(model: Any) -> FaithfulnessJob:
-        return FaithfulnessJob.of(Question(model, acts, pos, target, distractor), ORDERS, None, "last", 0)
+        return FaithfulnessJob.of(Question(model, subject.acts, pos, target, distractor), ORDERS, None, "last", 0)
 
     run = watched("faithfulness", key, on_model(subject.model, job), "Measure it")
     if run is None or run.result is None or run.state != "done":

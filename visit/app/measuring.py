@@ -7,6 +7,8 @@
 4. When the program ends, the one at hand is waited for: a thread that is cut off inside a matrix product takes the
    process down with an abort.
 5. What nobody looks at any more when its turn comes is not measured, but for what a visitor has asked for by a button.
+6. On a hosted app a visitor has asked for one thing at a time, for a while and of no more than HOSTED_MEASURED seconds:
+   all others wait for their turn meanwhile.
 """
 
 from __future__ import annotations
@@ -27,8 +29,10 @@ import streamlit as st
 
 from visit.app.cache import Prompt, kept, turns
 from visit.app.follow import look_again
+from visit.app.sessions import session
 from visit.app.widgets import plain
 from visit.errors import told_panics
+from visit.models.catalog import is_hosted
 from visit.text.numbers import duration
 
 ONE_AT_A_TIME = threading.Lock()  # measurements wait for each other: what is drawn for others needs the processor, too
@@ -37,6 +41,9 @@ UNASKED = 5.0  # seconds: what takes longer is measured when somebody asks
 LOOK_EVERY = 0.6  # seconds
 ENDS_WITHIN = 10.0  # seconds that the end of the program waits for a measurement
 LEFT = 4.0  # seconds without a look, after which nobody looks at it: a page in the background looks once a second
+HOSTED_MEASURED = 180.0  # seconds that a measurement may take on a hosted app, as it is forecast
+HOSTED_WISH = 60.0  # seconds for which a wish by a button holds there without a look
+_wishes: dict[str, Measuring] = {}  # visitor of a hosted app → what they have asked for last, while it has not ended
 
 
 @dataclass(eq=False)
@@ -52,6 +59,15 @@ class Measuring:
     def ask(self, make: Callable[[], Any]) -> None:
         """Start it, unless somebody has, and measure it whether somebody looks or not."""
         self.looked = math.inf
+        if is_hosted():
+            now, visitor = time.monotonic(), session().visitor
+            self.looked = now + HOSTED_WISH
+            for who, other in list(_wishes.items()):
+                if other.ended.is_set():
+                    _wishes.pop(who, None)
+                elif who == visitor and other is not self:
+                    other.looked = min(other.looked, now)
+            _wishes[visitor] = self
         self.begin(make)
 
     def look(self) -> None:
@@ -62,8 +78,12 @@ class Measuring:
         """Start it, unless somebody has. What nobody looks at when its turn comes can be begun again later."""
 
         def run() -> None:
+            while not ONE_AT_A_TIME.acquire(timeout=LEFT):  # a class that goes on leaves no threads that wait
+                if not self._is_watched():
+                    self.begun.release()
+                    return
             try:
-                with ONE_AT_A_TIME, told_panics("The model's library"):
+                with told_panics("The model's library"):
                     _give_way()
                     turns().quiet(WAITS_FOR_QUIET if self._is_watched() else 0)
                     if not self._is_watched():
@@ -73,6 +93,8 @@ class Measuring:
                         self.found = make()
             except Exception as problem:  # it is shown where the result would stand
                 self.problem = problem
+            finally:
+                ONE_AT_A_TIME.release()
             self.ended.set()
 
         if self.begun.acquire(blocking=False):
@@ -121,12 +143,25 @@ def measured(one: Measuring, make: Callable[[], Any], seconds: Callable[[], floa
     return one.found
 
 
+def too_long_here(seconds: float) -> bool:
+    """Whether a measurement would keep a hosted app's other visitors waiting for too long; then it is said."""
+    if not is_hosted() or seconds <= HOSTED_MEASURED:
+        return False
+    st.caption(
+        f":material/group: This takes about {duration(seconds)}, and this app is hosted for many: at most "
+        f"{duration(HOSTED_MEASURED)} are measured here. Take a shorter text, or run VISIT on your own machine."
+    )
+    return True
+
+
 def _look_at_measuring(one: Measuring, make: Callable[[], Any], seconds: Callable[[], float], what: str) -> None:
     one.look()
     if one.ended.is_set():
         st.rerun()
     if not one.begun.locked():
         takes = seconds()
+        if too_long_here(takes):
+            return
         if takes > UNASKED:
             st.button(f"Measure {what} (about {duration(takes)})", icon=":material/content_cut:",
                       key=f"measure {what}", on_click=partial(one.ask, make))  # fmt: skip

@@ -17,7 +17,7 @@ from visit.app.cached_effects import st_effects_seconds
 from visit.app.follow import look_again
 from visit.app.live import say
 from visit.app.marks import named_part
-from visit.app.measuring import Measuring
+from visit.app.measuring import Measuring, too_long_here
 from visit.app.recorded import open_recording, recorded_name, recording_named, run_named
 from visit.app.sessions import change, close_dialog, session, state, take
 from visit.app.shared import model_shelf
@@ -330,6 +330,8 @@ def _save(subject: Subject, other: Subject | None, lens: str) -> None:
     if not one.work.begun.locked():
         with st.spinner("How long will it take?"):
             takes = _saving_seconds(subject, other, effects)
+        if too_long_here(takes):
+            return
         st.caption(f"It takes about {duration(takes)} on this machine, beside the page; it can be stopped.")
         make = partial(_recorded_bytes, one, subject.about, other.about if other else None, lens, effects)
         st.button("Record it", key="save_record", type="primary", on_click=one.work.ask, args=(make,))

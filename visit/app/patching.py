@@ -28,6 +28,7 @@ from visit.app.sessions import change, session, set_opened, state
 from visit.app.subject import Subject
 from visit.app.widgets import READING_AID, downloads, folded, plain, sentences, unfolding
 from visit.errors import VisitError
+from visit.models.catalog import is_hosted
 from visit.runs.worker import WORKER
 from visit.text.glossary import explain
 from visit.text.markdown import escaped
@@ -36,6 +37,7 @@ from visit.text.visible import as_word
 
 VERIFIED = 10  # of the largest estimates, that the quick map measures
 ALL_UNASKED = 1e11  # weights × patches, up to which all are measured where nobody has chosen
+HOSTED_PATCHES = 600.0  # seconds that measuring all may take on a hosted app, as it is forecast
 WITH_THE_PAGE = 1.0  # seconds that an exact map may take without a run of its own
 COLUMNS = 20  # positions that are on screen at once
 SUGGESTED, CANDIDATES = 4, 30  # other answers offered where both sides give the same, of B's most probable words
@@ -217,14 +219,14 @@ def _exact_run(two: Sides, site: str, at: str, seconds: float) -> Any:
     from visit.causal.two_runs import two_runs
     from visit.runs.answers import model_run_key
 
-    a, b, words = two.a.acts, two.b.acts, (two.b.target, two.a.target)
+    a, b, words = two.a, two.b, (two.b.target, two.a.target)
 
-    def job(model: Any) -> PatchingJob:
-        made = PatchingJob.of(two_runs(model, a, b, *words), site, at)  # type: ignore[arg-type]
+    def job(model: Any) -> PatchingJob:  # it waits without its passes: they are made again where they have gone
+        made = PatchingJob.of(two_runs(model, a.acts, b.acts, *words), site, at)  # type: ignore[arg-type]
         made.estimates = attributed(made.runs, made.site)
         return made
 
-    key = model_run_key("patching 1", two.a.model, a.token_ids, b.token_ids, *words, site, at)
+    key = model_run_key("patching 1", two.a.model, a.acts.token_ids, b.acts.token_ids, *words, site, at)
     make = on_model(two.a.model, job)
 
     def begin() -> None:
@@ -232,6 +234,12 @@ def _exact_run(two: Sides, site: str, at: str, seconds: float) -> Any:
             WORKER.submit(key, make, background=True)
             st.rerun()
 
+    if is_hosted() and seconds > HOSTED_PATCHES and WORKER.find(key) is None:
+        st.info(
+            f"This app is hosted for many: a run may take {duration(HOSTED_PATCHES)}. The largest are measured below; "
+            "for all take shorter prompts, or run VISIT on your own machine.", icon=":material/group:",
+        )  # fmt: skip
+        return None
     unasked = begin if state().compare.patching == "auto" else None
     run = watched("patching", key, make, f"Measure all (about {duration(seconds)})", unasked)
     return None if run is None else run.result

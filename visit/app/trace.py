@@ -172,17 +172,17 @@ def traced(asked: AskedTrace) -> pd.DataFrame | None:
     from visit.runs.answers import model_run_key
 
     about, where = asked.subject, asked.where
-    acts, pos, target = about.acts, about.pos, about.target
-    key = model_run_key(TRACE_RUN, about.model, (*acts.token_ids,), pos, target, where, *asked.settings)
+    pos, target, settings = about.pos, about.target, asked.settings
+    key = model_run_key(TRACE_RUN, about.model, (*about.acts.token_ids,), pos, target, where, *settings)
 
-    def job(model: Any) -> TraceJob:
-        return TraceJob.of(Question(model, acts, pos, target), where, *asked.settings)
+    def job(model: Any) -> TraceJob:  # it waits without its pass: that is made again where it has gone
+        return TraceJob.of(Question(model, about.acts, pos, target), where, *settings)
 
     make = on_model(about.model, job)
     seconds = st_trace_seconds(*about.about, where, asked.samples, asked.window, about.question)
     if WORKER.find(key) is None and seconds <= TRACED_UNASKED:
         with suppress(VisitError), st.spinner("Putting one state back at a time…"):  # a failed run is told below
-            _begin_trace(key, make).wait(TRACE_PATIENCE)
+            _begin_trace(key, make, unasked=True).wait(TRACE_PATIENCE)
     going, one = WORKER.find(key), pos + 1 - where[0]
     samples = 0 if going is None else max(0, going.progress.done - 1) // one  # that are whole; before them, the checks
     follow = 1 + one * (samples + 1)
@@ -191,8 +191,12 @@ def traced(asked: AskedTrace) -> pd.DataFrame | None:
     return None if table is None or table.attrs["samples"] == 0 else table
 
 
-def _begin_trace(key: Any, make: Any) -> Any:
-    return WORKER.submit(key, make, visitor=session().visitor if is_hosted() else None)
+def _begin_trace(key: Any, make: Any, unasked: bool = False) -> Any:
+    """`unasked`: it takes the place of nothing that this visitor has asked for, and waits behind it."""
+    visitor = session().visitor if is_hosted() else None
+    if unasked and any(visitor in run.asked_by for run in WORKER.runs()):
+        return WORKER.submit(key, make, background=True)
+    return WORKER.submit(key, make, visitor=visitor)
 
 
 def _offer_trace(asked: AskedTrace, seconds: float, key: Any, make: Any) -> None:

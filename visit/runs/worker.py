@@ -4,7 +4,8 @@ A run takes its items batch by batch; between two batches the model is free for 
 run, others wait in a queue. What a run has done so far can be read, is kept when it is cancelled, and is written to a
 file now and then, so that a run that was cut off goes on from there. The file of a whole run stays, in a folder with a
 bound, and answers equal requests after the program was started again. A run that stands back, because nobody has asked
-for it or nobody has looked at it for a minute, makes room for every other between two batches.
+for it or nobody has looked at it for a minute, makes room for every other between two batches; no number of such runs
+keeps out one that somebody waits for.
 
 A server for many gives the visitor's name with each request: one has one run in a lane, and a new one takes its place.
 
@@ -32,6 +33,7 @@ from visit.errors import VisitError
 from visit.runs.job import CHECKPOINT_SECONDS, Job, Progress, RunFile, drive, how_far
 
 MAX_WAITING = 60  # runs in the queue
+MAX_STANDING_BACK = 40  # beside them, those that nobody watches: of more, what came first is given up
 WATCHED = 60.0  # seconds after a look in which somebody counts as one who waits
 NICE = 10  # of a lane that stands back: at 5 it read no faster, and a page took 1.4 times as long beside it, not 1.1
 RESULT_BYTES = 256 << 20  # of ended runs' results, the least recently asked for going first
@@ -170,13 +172,16 @@ class Worker:
                     run.asked_by.add(visitor)
                 run.look(visitor or "")
                 return run
-            if len(self._queue) >= MAX_WAITING:
+            if sum(not one.stands_back for one in self._queue) >= MAX_WAITING:
                 raise VisitError(f"{MAX_WAITING} runs are waiting already. Come back when some of them are done.")
             run = Run(key, make, self, background)
             if visitor is not None:
                 run.asked_by.add(visitor)
                 run.look(visitor)
             self._queue.append(run)
+            unwatched = sorted((one for one in self._queue if one.stands_back), key=lambda one: not one.background)
+            for other in unwatched[:-MAX_STANDING_BACK]:  # first those that nobody has asked for
+                self.drop(other)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="visit-worker", daemon=True)
                 self._thread.start()

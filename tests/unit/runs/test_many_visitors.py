@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from visit.app import prompt_sets
+from visit.errors import VisitError
 from visit.models.pool import Shelf
 from visit.runs import worker as lane
 from visit.runs.worker import Worker
@@ -92,6 +93,23 @@ def test_a_run_that_goes_on_is_replaced_too_but_not_while_somebody_else_waits_fo
     held.release(100)
     assert two.wait(PATIENCE) == three.wait(PATIENCE) == watched.wait(PATIENCE) == 6
     assert shared.state in ("cancelled", "done")
+
+
+def test_runs_that_nobody_watches_keep_nobody_out_and_the_first_of_many_are_given_up(worker, monkeypatch):
+    """A page begins some of itself, behind all others: a hundred links opened must not fill the queue for who asks."""
+    monkeypatch.setattr(lane, "MAX_WAITING", 3)
+    monkeypatch.setattr(lane, "MAX_STANDING_BACK", 5)
+    gate = threading.Semaphore(0)
+    first = worker.submit("first", lambda: Counting(gate), visitor="a")
+    until(lambda: first.state == "running")
+    unasked = [worker.submit(n, lambda: Counting(), background=True) for n in range(20)]
+    assert [run.alive for run in unasked] == [False] * 15 + [True] * 5
+    asked = [worker.submit(name, lambda: Counting(), visitor=name) for name in ("b", "c", "d")]
+    assert worker.runs()[:4] == [first, *asked]
+    with pytest.raises(VisitError, match="3 runs are waiting"):
+        worker.submit("e", lambda: Counting(), visitor="e")
+    gate.release(100)
+    assert [run.wait(PATIENCE) for run in asked] == [6] * 3
 
 
 def test_at_home_nobody_is_one_visitor(worker):
