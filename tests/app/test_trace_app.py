@@ -177,3 +177,9 @@ def test_a_trace_that_waits_holds_no_pass(monkeypatch):
     gc.collect()
     assert held() is None
     assert made[0]().question.acts.token_ids == subject.acts.token_ids
+
+
+def test_every_number_that_an_address_can_hold_is_one_that_its_field_can_show():
+    app = start(samples="999999", noise="999.999", noise_seed="999999", window="999999", cell="resid.9999.999999")
+    assert not app.exception and "samples must be from 1 to 1,000" in texts(app)
+    assert not start(samples="1", noise="0.001", window="1").exception

@@ -146,7 +146,7 @@ def _noise_numbers(most: int) -> None:
     st.number_input("Samples of the noise", 1, MOST_SAMPLES, step=1,
                     **field("samples", min(MOST_SAMPLES, now.samples)),
                     help="The maps are means over them; their 95 % band stands in the table.")  # fmt: skip
-    st.number_input("Noise, × the spread of the subject's embeddings", 0.001, 999.0, step=0.5, format="%g",
+    st.number_input("Noise, × the spread of the subject's embeddings", 0.001, 999.999, step=0.5, format="%g",
                     **field("noise"), help="3 as in the paper: what is under it cannot be read any more.")  # fmt: skip
     st.number_input("Seed", 0, 999_999, step=1, **field("noise_seed"), help="Equal seeds give equal maps.")
     st.number_input("Blocks of a window", 1, most, step=1, placeholder="a fifth of the model's, at least 3",
