@@ -41,7 +41,7 @@ def own_cache(tmp_path, monkeypatch):
 def drawn(monkeypatch):
     """The grids that a page draws, and what a click on one calls, by the grid's name."""
     found = {}
-    monkeypatch.setattr(page, "grid", lambda key, grid, take, *_: found.update({key: (grid, take)}))
+    monkeypatch.setattr(page, "grid", lambda key, grid, take, *_, **__: found.update({key: (grid, take)}))
     return found
 
 
