@@ -11,8 +11,6 @@ from typing import Any
 
 import pandas as pd
 
-from visit.analyses.neurons import regularization_findings, regularization_table
-from visit.analyses.norm_tables import filter_sentence, filter_verdict
 from visit.cache import cache_folder
 from visit.errors import VisitError
 from visit.lenses.linear import Lens, checked
@@ -26,10 +24,11 @@ from visit.studies.duration import CHARTS, study_forecast
 from visit.studies.plan import plan
 from visit.studies.record import Study, Verdict
 from visit.studies.run import STUDY_RUN, StudyRun
-from visit.studies.settings import Settings, read_through, settled
+from visit.studies.settings import ALIGNED, Settings, read_through, settled
 from visit.studies.sums import StudySums
 from visit.studies.tables import chance, norm_test, random_pairs, tables
-from visit.studies.verdicts import FEW_PROMPTS, verdicts
+from visit.studies.verdicts import verdicts
+from visit.studies.word_verdicts import word_verdicts
 
 
 def study(
@@ -162,31 +161,10 @@ def _thinned(model: Model, settings: Settings) -> list[str]:
 
 
 def _of_others(model: Model, sums: StudySums, made: dict[str, pd.DataFrame]) -> dict[str, list[Verdict]]:
-    """What the norm and neuron analyses themselves say of the paper's claims."""
-    found: dict[str, list[Verdict]] = {}
+    """What the figures of norms and neurons say of the paper's claims."""
+    others = {figure: table for figure, table in made.items() if figure not in ALIGNED}
+    test = None
     if "7" in made:
         test = sums.words.test if sums.words is not None else norm_test(model, sums)
-        assert test is not None
-        found["7"] = [_filters(test, sums.prompts)]
-    if "8" in made:
-        summary = regularization_table(made["8"])
-        late = summary.tail(max(1, len(summary) // 4))
-        few = sums.prompts < FEW_PROMPTS
-        have = None if few else bool((late["regularization"] > 0).all())
-        first, *rest = regularization_findings(summary, made["8"], sums.prompts)
-        first += f" {FEW_PROMPTS} prompts at least are needed to decide." if few else ""
-        found["8"] = [Verdict("Every late layer has a neuron that is nearly always among its most active", have, first)]
-        if rest:
-            reads = None if few else bool((late["function_neurons"].map(len) > 0).all())
-            found["8"].append(Verdict("In every late layer one of them reads as function words", reads, rest[0]))
-    return found
-
-
-def _filters(test: pd.DataFrame, prompts: int) -> Verdict:
-    """Whether ln1 filters function words. The interval is over words."""
-    holds = filter_verdict(test)
-    claim = "ln1 takes probability from function words and punctuation, more than from content words, in most layers"
-    sentence = filter_sentence(test)
-    if prompts < FEW_PROMPTS:
-        holds, sentence = None, f"{sentence} {FEW_PROMPTS} prompts at least are needed to decide."
-    return Verdict(claim, holds, sentence)
+    known = made if sums.words is None else {**sums.words.tables, **made}
+    return word_verdicts(model, others, sums.prompts, test, known.get("7"), sums.settings.seed)

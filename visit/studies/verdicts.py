@@ -97,12 +97,13 @@ def judged(claim: str, what: str, draws: list[Draws], prompts: int, above: float
     return Verdict(claim, holds, sentence + why, (numbers + note).removeprefix("; "))
 
 
-def _undecided(claim: str, why: str, numbers: str = "") -> Verdict:
+def undecided(claim: str, why: str, numbers: str = "") -> Verdict:
+    """A claim that these numbers cannot decide, with the reason."""
     return Verdict(claim, None, f"{claim}: undecided, {why}", numbers)
 
 
 def _few_layers(claim: str, layers: int) -> Verdict:
-    return _undecided(claim, f"{layers} {'layer is' if layers == 1 else 'layers are'} too few")
+    return undecided(claim, f"{layers} {'layer is' if layers == 1 else 'layers are'} too few")
 
 
 def _level(k: int, base: float | None, over: bool, value: float, holds: bool | None) -> str:
@@ -190,7 +191,7 @@ def _rises(found: Evidence, name: str, claim: str, floor: float | None = None) -
     if floor is None:
         draws = [spearman(curve, layers) for curve in curves]
     elif not float(curves[0][0].max()) > floor:
-        return _undecided(claim, f"no layer reads more than {short(floor)}, which is noise")
+        return undecided(claim, f"no layer reads more than {short(floor)}, which is noise")
     else:  # a curve that leaves the noise in the last two of thirty layers could not reach the limit
         curves = [np.maximum(curve, floor) for curve in curves]
         note += f"; below {short(floor)} layers count as equal, and ρ is a share of the largest that such ties allow"
@@ -256,7 +257,7 @@ def _figure_3(found: Evidence) -> list[Verdict]:
     claim = "The longest heads share more words with attn_out than the others do"
     heads, longest = found.meta["n_heads"], found.sums.block("3/attn_out").ranks
     if heads <= longest:
-        more = _undecided(claim, f"a layer has {heads} heads, and there are no others")
+        more = undecided(claim, f"a layer has {heads} heads, and there are no others")
     else:
         every, top = found.means(["2b/attn_out"]), found.means(["3/attn_out"])
         rest = [(heads * x - longest * y) / (heads - longest) for x, y in zip(every, top, strict=True)]
@@ -285,7 +286,7 @@ def _figure_13(found: Evidence) -> list[Verdict]:
     """Correct against incorrect ones: the distance to all prompts would shrink with the share of correct ones."""
     claim = "Prompts answered correctly and the others give almost the same curves"
     if not found.sums.incorrect:
-        return [_undecided(claim, "no prompt is answered wrongly")]
+        return [undecided(claim, "no prompt is answered wrongly")]
     names = [f"{figure}/{name}" for figure in ("2b", "3") for name in OTHERS]
     pairs = [(found.curves(name, 1), found.curves(name, 2)) for name in names]
     gaps = [np.mean([np.abs(a[i] - c[i]).mean(1) for a, c in pairs], axis=0) for i in range(len(pairs[0][0]))]
@@ -318,7 +319,7 @@ def _believed(found: Evidence, name: str, lens: str = "") -> list[Verdict]:
         means, claim = [curve[:, at].mean(1) for curve in (more, less)], _begun(lens, claim)
         if max(own[0] for own in means) <= floor:  # nan, where a group is empty, is judged below
             why = f"both lie below {short(floor)}, which is noise"
-            made.append(_undecided(claim, why, found.answers.removeprefix("; ")))
+            made.append(undecided(claim, why, found.answers.removeprefix("; ")))
         else:
             made.append(judged(claim, "by", [means[0] - means[1]], fewest, note=found.answers))
     return made
@@ -362,7 +363,7 @@ def _figure_16(found: Evidence) -> list[Verdict]:
     count = found.sums.cells["16/value"].count[0, 0]
     held = int((count >= FEW_PROMPTS).sum())  # ranks are in order: those that enough prompts have come first
     if held < 3:
-        falls = _undecided(claim, f"{held} ranks that {FEW_PROMPTS} prompts have are too few")
+        falls = undecided(claim, f"{held} ranks that {FEW_PROMPTS} prompts have are too few")
     else:
         ranks = [cells.mean(axis=(1, 2))[:, :held] for cells in found.cells("16/value")]
         draws = [spearman(x, list(range(held))) for x in ranks]
@@ -378,7 +379,7 @@ def _figure_17(found: Evidence) -> list[Verdict]:
     claim = "In nearly all heads the most attended value is the most alike"
     cells = found.cells("17/value")
     if cells[0].shape[-1] < 2:
-        return [_undecided(claim, "prompts of one token have one value")]
+        return [undecided(claim, "prompts of one token have one value")]
     shares = []
     for mean in cells:
         share = (mean[..., 0] > mean[..., 1:].max(axis=-1)).mean(axis=(1, 2))

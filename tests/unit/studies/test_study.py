@@ -27,10 +27,11 @@ from visit.studies.early import early
 from visit.studies.plan import GROUPS, CellBlock
 from visit.studies.run import StudyRun
 from visit.studies.settings import ALIGNED, EARLY, FIGURES, Settings, settled
-from visit.studies.study import _filters, studied, study_meta, study_of
+from visit.studies.study import studied, study_meta, study_of
 from visit.studies.sums import Cells, cells_of, no_prompts, weights
 from visit.studies.tables import chance, figure_table, random_pairs, tables
 from visit.studies.verdicts import interval, judged, spearman, verdicts
+from visit.studies.word_verdicts import filters_words
 
 K = 12
 TEXTS = (
@@ -645,7 +646,7 @@ def test_a_norm_filters_function_words_where_they_lose_not_where_they_gain_less(
         for i, delta in enumerate(deltas)
     ]  # fmt: skip
     names = ["layer", "norm", "kind", "id", "token", "before_prob", "delta"]
-    found = _filters(filter_test(pd.DataFrame(rows, columns=names).astype({"layer": "Int64"}), draws=200), prompts)
+    found = filters_words(filter_test(pd.DataFrame(rows, columns=names).astype({"layer": "Int64"}), draws=200), prompts)
     assert found.holds is expected
     assert ("needed to decide" in found.sentence) == (prompts < 5)
 
