@@ -201,7 +201,7 @@ def _before_paths(one: PathQuestion, run: Callable[[], None]) -> None:
         st.info(f"This app is hosted for many: a run may take {duration(PATH_SECONDS)}. Take fewer prompts or heads, "
                 "or run VISIT on your own machine.", icon=":material/group:")  # fmt: skip
         return
-    if st.button("Patch the paths", key="run paths", type="primary", icon=":material/play_arrow:"):
+    if st.button("Patch the paths", key="run paths", icon=":material/play_arrow:"):
         run()
 
 

@@ -62,6 +62,7 @@ _CARDS = """<style>
 .st-key-lesson_cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr));
   gap: 0.9rem; }
 .st-key-lesson_cards > * { height: 100%; }
+[class*="st-key-lesson_card_"] > :last-child { margin-top: auto; }
 </style>"""
 
 
@@ -82,12 +83,15 @@ def _begin_class(text: str) -> None:
 
 def _cards() -> None:
     st.html(_CARDS)
+    lessons = [shipped_lesson(name) for name in shipped_lessons()]
+    ahead = next((lesson for lesson in lessons if not progress(lesson).answers), None)
     with st.container(key="lesson_cards"):
-        for number, name in enumerate(shipped_lessons()):
-            _lesson_card(number, shipped_lesson(name))
+        for number, lesson in enumerate(lessons):
+            _lesson_card(number, lesson, lesson is ahead)
 
 
-def _lesson_card(number: int, lesson: Lesson) -> None:
+def _lesson_card(number: int, lesson: Lesson, ahead: bool) -> None:
+    """`ahead`: the first that was not begun, whose button is the one to press."""
     with st.container(border=True, key=f"lesson_card_{number}"):
         st.header(f"{lesson.name.partition('-')[0]} · {plain(lesson.title)}", anchor=False)
         st.markdown(markdown(lesson.about))
@@ -98,8 +102,8 @@ def _lesson_card(number: int, lesson: Lesson) -> None:
             st.caption(f":material/download: {missing}")
         begun = progress(lesson).answers
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.button("Begin again" if begun else "Begin", type="primary", key=f"begin_{lesson.name}",
-                      on_click=go_to, args=(lesson, 0))  # fmt: skip
+            st.button("Begin again" if begun else "Begin", type="primary" if ahead else "secondary",
+                      key=f"begin_{lesson.name}", on_click=go_to, args=(lesson, 0))  # fmt: skip
             st.download_button("Download", partial(shipped_text, lesson.name), f"{lesson.name}.md", "text/markdown",
                                key=f"file_{lesson.name}", type="tertiary", on_click="ignore",
                                help="The lesson as a text: the pattern for one of your own.")  # fmt: skip
@@ -113,7 +117,7 @@ def _open_file() -> None:
         "line. Hand it out as the file, or, while this server runs, as the link that stands in the address once it is "
         "open."
     )
-    dropped = st.file_uploader("A lesson file (.md)", type=["md", "txt"], key="lesson_file")
+    dropped = st.file_uploader("A lesson file (.md)", type=["md", "txt"], key="lesson_file", max_upload_size=1)
     with st.expander("Or paste its text"):
         st.text_area("The lesson's text", key="lesson_pasted", height=200, max_chars=MOST_CHARACTERS)
         st.button("Read it", key="lesson_read", on_click=_paste)

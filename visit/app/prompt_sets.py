@@ -17,7 +17,7 @@ from visit.app.follow import look_again
 from visit.app.sessions import session, state
 from visit.app.shared import kept_set, model_shelf
 from visit.app.state import value_of
-from visit.app.widgets import beside, plain, unfolding
+from visit.app.widgets import plain, unfolding
 from visit.errors import VisitError
 from visit.models.catalog import is_hosted
 from visit.runs.answers import ANSWERED_RUN, Answered, answering, fitting, run_key
@@ -43,17 +43,14 @@ def choose_set(model: Model, filtered: bool = True, control: str = "set") -> Pro
     wanted = value_of(state(), control)
     name = wanted if wanted in names else names[0]
     count = _count(model)
-    with beside("sets"):
-        left, right = st.columns([2, 1], gap="medium", vertical_alignment="bottom")
-    with left:
-        st.segmented_control("Prompt set", required=True, wrap=True,
-                             help="A set of prompts; every number below is about the last token of each. Answered: "
-                                  "the model's most probable next word is the one that the set expects.",
-                             **segments(control, names, _labels(model, count)))  # fmt: skip
+    st.segmented_control("Prompt set", required=True, wrap=True,
+                         help="A set of prompts; every number below is about the last token of each. Answered: "
+                              "the model's most probable next word is the one that the set expects.",
+                         **segments(control, names, _labels(model, count)))  # fmt: skip
     if filtered:
-        right.checkbox("Only prompts that the model answers correctly", help="As in the paper: needs a target for each "
-                                                                             "prompt.",
-                       **field("answered"))  # fmt: skip
+        st.checkbox("Only prompts that the model answers correctly", help="As in the paper: needs a target for each "
+                                                                          "prompt.",
+                    **field("answered"))  # fmt: skip
     if name != wanted:
         st.info(f"The set “{plain(wanted)}” does not come with {short_name(model)}; {name} is taken.",
                 icon=":material/link:")  # fmt: skip

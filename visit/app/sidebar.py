@@ -229,7 +229,7 @@ def sidebar() -> None:
         else:
             choose()
             lead_to_real()
-        with st.container(horizontal=True, gap="small"):
+        with st.container(horizontal=True, gap="small", key="sidebar_doors"):
             if state().model == MINI and not recorded:
                 st.button("What it knows", key="known", type="tertiary", on_click=open_dialog, args=("known",))
             st.button("Bring my model", key="own model", type="tertiary", on_click=open_dialog, args=("own model",))

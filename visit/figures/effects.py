@@ -70,7 +70,7 @@ def disagreement(table: pd.DataFrame) -> Any:
         tooltip=[alt.Tooltip(f"{name}:N", title=title) for name, title in _EFFECT_TIPS.items()],
     )
     pick = alt.selection_point(name="part", fields=["node"], on="click", empty=False)
-    legend = alt.Legend(title=None, orient="bottom", columns=3)  # six in a line are cut off at the edge
+    legend = alt.Legend(title=None, orient="bottom", columns=2)  # more in a line are cut off on a phone
     kinds = list(PART_KINDS)
     colour = alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=list(PART_KINDS.values())), legend=legend)
     shape = alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=_SHAPES), legend=legend)

@@ -703,7 +703,7 @@ def test_a_study_has_every_figure_and_says_what_it_is_of(tmp_path, monkeypatch):
     assert {f.split("-")[0] for f in found.tables} == set(FIGURES) and {f"tables-{n}" for n in range(1, 7)} < set(
         found.tables
     )
-    assert set(found.verdicts) == {*ALIGNED, "7", "8"} and seen[-1].share == 1
+    assert set(found.verdicts) == {*ALIGNED, "7", "8", "9", "21", "22", "23"} and seen[-1].share == 1
     meta = found.meta
     assert meta["prompts"] == 6 and (meta["correct"], meta["incorrect"]) == (3, 2) and meta["prompt_set"]["hash"]
     assert meta["baseline"]["intersection"] == K / model.d_vocab and meta["seconds"] > 0 < meta["seconds_expected"]
