@@ -147,7 +147,7 @@ def _pair_buttons(key: str) -> None:
     st.html(_LEFT)
     for label, row in data_rows("presets.csv", state().model == MINI).items():
         both = f"{plain(row['prompt'])} …  \n{plain(row['prompt_b'])} …"
-        st.button(f"**{plain(label)}**  \n{both}  \n{plain(row['look'])}", key=f"{key} {label}",
+        st.button(f":primary[**{plain(label)}**]  \n{both}  \n{plain(row['look'])}", key=f"{key} {label}",
                   on_click=_take_pair, args=(row,), type="tertiary", width="stretch")  # fmt: skip
 
 

@@ -113,8 +113,8 @@ def shown_words_lose(words: pd.DataFrame, function: set[int], norm: str, prompts
     own = words[words["id"].isin(function)]
     count, shown = own["id"].nunique(), words["id"].nunique()
     if count < FEW_WORDS:
-        few = f"{count or 'none'} of the {shown} words shown {'is a function word' if count < 2 else 'are function words'}"
-        return undecided(claim, few)
+        are = "is a function word" if count < 2 else "are function words"
+        return undecided(claim, f"{count or 'none'} of the {shown} words shown {are}")
     layers = own.groupby("layer")["delta"].mean()
     lose = f"they lose in {int((layers < 0).sum())} of {len(layers)} layers"
     per_word = 100 * own.groupby("id")["delta"].mean().to_numpy()

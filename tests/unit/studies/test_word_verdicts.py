@@ -32,13 +32,10 @@ def test_the_function_words_shown_lose_gain_or_cannot_be_told(function, prompts,
 
 
 def test_too_few_function_words_decide_nothing():
-    assert (
-        "2 of the 3 words shown are function words"
-        in shown_words_lose(words({0: [-1], 1: [-1], 2: [1]}), {0, 1}, "ln1", 9).sentence
-    )
-    assert (
-        "none of the 1 words shown is a function word" in shown_words_lose(words({0: [-1]}), set(), "ln1", 9).sentence
-    )
+    two = shown_words_lose(words({0: [-1], 1: [-1], 2: [1]}), {0, 1}, "ln1", 9)
+    assert two.holds is None and "2 of the 3 words shown are function words" in two.sentence
+    none = shown_words_lose(words({0: [-1]}), set(), "ln1", 9)
+    assert "none of the 1 words shown is a function word" in none.sentence
 
 
 def extremes(function: int, count: int = 50) -> pd.DataFrame:
