@@ -91,10 +91,11 @@ def _effects_seconds(name: str, tokens: int, seen: int, at: str, _of: tuple[Prom
 
 def causes(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None) -> Any:
     """(effects of all heads, what a story tells of those that it names), made anew: `st_measuring` keeps it."""
-    from visit.causal.effects import effects
+    from visit.causal.effects import told_effects
     from visit.causal.named_heads import named_heads
+    from visit.exact.question import Question
     from visit.narrate.causes import cause_story
 
     model, acts = st_pass(name, prompt)
-    table = effects(model, acts, "heads", pos, target, distractor)
+    table = told_effects(Question(model, acts, pos, target, distractor))
     return table, cause_story(named_heads(model, acts, table))

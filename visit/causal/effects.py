@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -104,19 +104,28 @@ def effects(
         todo = written_changes(question, names, how, at, source)
         table, before = _against_clean(question, changed_states(model, acts, todo, first, question.pos))
         direct = _added(question, todo)
-    places = [change.node for change in todo]
-    start = {
-        "node": names,
-        "layer": [node.layer for node in places],
-        "head": pd.array([node.head for node in places], dtype="Int64"),
-        "neuron": pd.array([node.neuron for node in places], dtype="Int64"),
-        **direct,
-    }
-    table = pd.concat([pd.DataFrame(start), table], axis=1)
+    table = pd.concat([_places(names, todo), pd.DataFrame(direct), table], axis=1)
     table["changed"] = [change.changed for change in todo]
     notes = list(dict.fromkeys(change.note for change in todo if change.note))
     about = {**question.meta, "how": how, "at": at, "before": before, "notes": notes}
     return drawn_table(table, "effects" if isinstance(nodes, str) and nodes == "heads" else "", about)
+
+
+@torch.no_grad()
+def told_effects(question: Question) -> pd.DataFrame:
+    """Of `effects` of all heads, taken out at the last position, what sentences tell, at half of the price.
+
+    Columns: `node`, `layer`, `head`, `contribution`, `prob`, `difference`, `d_difference`; `.attrs` as there, its
+    `before` with these. No backward pass, no divergence: what a page measures of every prompt that a class asks.
+    """
+    names = part_names(question.model, "heads", question.pos)
+    todo = written_changes(question, names, "zero", "last", None)
+    states = changed_states(question.model, question.acts, todo, question.pos, question.pos)
+    table, before = _against_clean(question, states, _told)
+    table = pd.concat([_places(names, todo)[["node", "layer", "head"]], table], axis=1)
+    table.insert(3, "contribution", _added(question, todo, ("contribution",))["contribution"])
+    table.attrs = {**question.meta, "how": "zero", "at": "last", "before": before, "notes": []}
+    return table
 
 
 @torch.no_grad()
@@ -192,6 +201,16 @@ def written_changes(question: Question, names: Sequence[str], how: EffectHow, at
     return found
 
 
+def _places(names: Sequence[str], todo: Sequence[Change]) -> pd.DataFrame:
+    places = [change.node for change in todo]
+    return pd.DataFrame({
+        "node": list(names),
+        "layer": [node.layer for node in places],
+        "head": pd.array([node.head for node in places], dtype="Int64"),
+        "neuron": pd.array([node.neuron for node in places], dtype="Int64"),
+    })  # fmt: skip
+
+
 # ---- the changed runs ------------------------------------------------------------------------------------------------
 def changed_states(
     model: Model, acts: Activations, todo: Sequence[Change], first: int, pos: int
@@ -214,35 +233,45 @@ def changed_states(
 
 
 # ---- what the prediction then is -------------------------------------------------------------------------------------
-def _against_clean(question: Question, states: Float[Tensor, "run d_model"]) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The columns of every changed run, and the same numbers of the unchanged one, which comes first."""
-    model = question.model
+def _against_clean(
+    question: Question, states: Float[Tensor, "run d_model"], answers: Callable[..., dict[str, Tensor]] | None = None
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The columns of every changed run, and the same numbers of the unchanged one, which comes first.
+
+    `answers`: which numbers; None: `_answers`.
+    """
+    model, answers = question.model, answers or _answers
     base = next(logits for _, logits in lens_logits(model, states[:1]))
-    before = {name: column[0].item() for name, column in _answers(question, base, base).items()}
+    before = {name: column[0].item() for name, column in answers(question, base, base).items()}
     parts = []
     for _, logits in lens_logits(model, states[1:]):
         tile = max(1, COMPARED_BYTES // (model.d_vocab * logits.element_size()))
-        parts += [_answers(question, own, base) for own in logits.split(tile)]
+        parts += [answers(question, own, base) for own in logits.split(tile)]
     table = pd.DataFrame({name: torch.cat([part[name] for part in parts]).tolist() for name in before})
-    table["d_logit"] = table["logit"] - before["logit"]
-    table["d_difference"] = table["difference"] - before["difference"]
-    table["kl_bits"] = table.pop("kl_bits")
+    for name in ("logit", "difference"):
+        if name in before:
+            table[f"d_{name}"] = table[name] - before[name]
+    if "kl_bits" in before:
+        table["kl_bits"] = table.pop("kl_bits")
     return table, {name: value for name, value in before.items() if name != "kl_bits"}
+
+
+def _told(question: Question, logits: Tensor, _base: Tensor) -> dict[str, Tensor]:
+    """The target's probability in runs, and its logit over the distractor's."""
+    w, capped = question.target, soft_cap(logits, question.model.logit_cap)
+    other = torch.full_like(logits[:, w], math.nan) if question.distractor is None else logits[:, question.distractor]
+    return {"prob": (capped[:, w] - capped.logsumexp(-1)).exp(), "difference": logits[:, w] - other}
 
 
 def _answers(question: Question, logits: Tensor, base: Float[Tensor, "one d_vocab"]) -> dict[str, Tensor]:
     """Target and prediction of runs, from their logits before the soft-cap; `base`: those of the clean run."""
-    cap, w = question.model.logit_cap, question.target
-    own = logits[:, w]
-    capped, clean = soft_cap(logits, cap), soft_cap(base, cap)
+    told, own, cap = _told(question, logits, base), logits[:, question.target], question.model.logit_cap
     return {
-        "prob": (capped[:, w] - capped.logsumexp(-1)).exp(),
+        "prob": told["prob"],
         "rank": 1 + (logits > own[:, None]).sum(-1),
         "logit": own - logits.mean(-1),
-        "difference": own - logits[:, question.distractor]
-        if question.distractor is not None
-        else torch.full_like(own, math.nan),
-        "kl_bits": divergence_bits(clean, capped),
+        "difference": told["difference"],
+        "kl_bits": divergence_bits(soft_cap(base, cap), soft_cap(logits, cap)),
     }
 
 
@@ -262,7 +291,9 @@ def divergence_bits(clean: Float[Tensor, "one d_vocab"], changed: Float[Tensor, 
 
 
 # ---- what the parts add directly, and what they weigh to first order -------------------------------------------------
-def _added(question: Question, todo: Sequence[Change]) -> dict[str, list[float]]:
+def _added(
+    question: Question, todo: Sequence[Change], columns: Sequence[str] = ("contribution", "influence")
+) -> dict[str, list[float]]:
     """`contribution` of each part as it is, and `influence` of what its change takes away, in logits.
 
     Both are ⟨what is written into the stream, a direction⟩, so that all parts of a block share one product.
@@ -274,8 +305,9 @@ def _added(question: Question, todo: Sequence[Change]) -> dict[str, list[float]]
         """Rows of a seam times the direction of contributions, and that of influence."""
         if (layer, seam) not in known:
             part = "attn" if seam in ("z", "attn_out") else "mlp"
-            along = gradients_of(question).into(f"{part}_out", layer)
-            both = torch.stack([question.attribution.direction, along], dim=1)
+            asked = [question.attribution.direction]
+            asked += [gradients_of(question).into(f"{part}_out", layer)] if "influence" in columns else []
+            both = torch.stack(asked, dim=1)
             if seam in ("z", "neurons"):
                 rows = model.W_O(layer).flatten(0, 1) if seam == "z" else model.W_out(layer)
                 both = (rows @ both) * post_scale(model, acts, layer, part, t)
@@ -285,9 +317,9 @@ def _added(question: Question, todo: Sequence[Change]) -> dict[str, list[float]]
     found = []
     for change in todo:
         both = directions(change.layer, change.seam)[change.columns]
-        found.append((float(change.amounts @ both[:, 0]), float(change.removed @ both[:, 1])))
-    contribution, influence = zip(*found, strict=True)
-    return {"contribution": list(contribution), "influence": list(influence)}
+        parts = (change.amounts, change.removed)[: both.shape[1]]
+        found.append([float(part @ both[:, n]) for n, part in enumerate(parts)])
+    return {name: list(numbers) for name, numbers in zip(columns, zip(*found, strict=True), strict=True)}
 
 
 def top_neurons(question: Question, count: int) -> list[str]:

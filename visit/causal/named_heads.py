@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from visit.activations.record import Activations
 from visit.causal.thresholds import ADDS, AS_MUCH, ATTENDS, MORE, READS, changed_by, steers
@@ -40,8 +41,17 @@ def named_heads(model: Model, acts: Activations, table: pd.DataFrame, count: int
     order = {"for": -heads["contribution"], "against": heads["contribution"], "steers": -heads["change"].abs()}
     chosen = [key[heads["side"] == side].sort_values(kind="stable").index[:count] for side, key in order.items()]
     found = pd.concat([heads.loc[own] for own in chosen], ignore_index=True)
+    rows = found.to_dict("records")
     with torch.no_grad():
-        about = [_about(model, acts, attrs, row) for row in found.to_dict("records")]
+        drawn = [_drawn_from(model, acts, attrs, row) for row in rows]
+        values = torch.stack([value for _, value in drawn]) if rows else torch.empty(0, model.d_model)
+        words = read_vectors(model, torch.cat([values, -values]), k=READS)[
+            "tokens"
+        ].tolist()  # few cost as many
+        about = [
+            _about(model, acts, attrs, row, source, words[n], words[len(rows) + n])
+            for n, (row, (source, _)) in enumerate(zip(rows, drawn, strict=True))
+        ]
     columns = ["target_part", "distractor_part", "source_pos", "source_token", "source_pattern", "recalls", "kind"]
     found = pd.concat([found, pd.DataFrame(about, columns=columns)], axis=1)
     found.attrs = attrs
@@ -54,23 +64,33 @@ def _side(contribution: float, change: float) -> str | None:
     return None if abs(contribution) < ADDS else "for" if contribution > 0 else "against"
 
 
-def _about(model: Model, acts: Activations, attrs: dict[str, Any], row: dict[str, Any]) -> tuple[Any, ...]:
-    """The columns of one head that the map does not have."""
+def _drawn_from(model: Model, acts: Activations, attrs: dict[str, Any], row: dict[str, Any]) -> tuple[int, Tensor]:
+    """The position whose memory value gives most of the head's push (of a head that steers: moves most), and it."""
+    t, layer, head = attrs["position"], int(row["layer"]), int(row["head"])
+    other: int | None = None if attrs["distractor"] is None else attrs["distractor"]["id"]
+    pattern = needed(acts, "pattern")[layer, head, t, : t + 1].to(model.wide)
+    if row["side"] == "steers":
+        source = int((pattern * value_norms(model, acts, layer, t)[head]).argmax())
+    else:
+        direction = attribution(model, acts, t, attrs["target"]["id"], other).direction
+        parts = pattern * value_parts(model, acts, layer, t, direction[:, None])[head, :, 0]
+        source = int((parts if row["contribution"] >= 0 else -parts).argmax())
+    sources = torch.full((model.n_heads, 1), source, device=model.device)
+    return source, memory_values(model, acts, layer, sources, t)[head, 0]
+
+
+def _about(
+    model: Model, acts: Activations, attrs: dict[str, Any], row: dict[str, Any], source: int, reads: list[str],
+    negated: list[str],
+) -> tuple[Any, ...]:  # fmt: skip
+    """The columns of one head that the map does not have. `reads`, `negated`: words of its memory value at `source`."""
     t, layer, head = attrs["position"], int(row["layer"]), int(row["head"])
     target: int = attrs["target"]["id"]
     other: int | None = None if attrs["distractor"] is None else attrs["distractor"]["id"]
     result = head_results(model, acts, layer, t)[head]
     target_part = float(attribution(model, acts, t, target).of(result))
     distractor_part = math.nan if other is None else -float(attribution(model, acts, t, other).of(result))
-    pattern = needed(acts, "pattern")[layer, head, t, : t + 1].to(model.wide)
-    if row["side"] == "steers":
-        source = int((pattern * value_norms(model, acts, layer, t)[head]).argmax())
-    else:
-        direction = attribution(model, acts, t, target, other).direction
-        parts = pattern * value_parts(model, acts, layer, t, direction[:, None])[head, :, 0]
-        source = int((parts if row["contribution"] >= 0 else -parts).argmax())
-    value = memory_values(model, acts, layer, torch.full((model.n_heads, 1), source, device=model.device), t)[head, 0]
-    reads, negated = read_vectors(model, torch.stack([value, -value]), k=READS)["tokens"]
+    pattern = needed(acts, "pattern")[layer, head, t]
     word, attention = acts.tokens[source], float(pattern[source])
     asked = acts.token_ids[source] in (target, other) and attention > ATTENDS
     kind = None

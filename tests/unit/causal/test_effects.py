@@ -8,11 +8,13 @@ import threading
 from dataclasses import replace
 
 import models
+import pandas as pd
 import pytest
 import torch
 
 from visit import Edit, Keep, VisitError, build_flow_graph, capture, effects, influence
-from visit.causal.effects import divergence_bits
+from visit.causal.effects import divergence_bits, told_effects
+from visit.exact.question import ask
 from visit.models.model import wrap
 
 PROMPT, OTHER = [5, 17, 3, 99, 41, 17, 8], [9, 2, 3, 50, 41, 20, 8]
@@ -43,6 +45,24 @@ def test_every_head_is_a_row_with_its_contribution_of_the_graph(model, acts):
     before = table.attrs["before"]
     assert table["d_logit"].tolist() == pytest.approx((table["logit"] - before["logit"]).tolist())
     assert before["prob"] == pytest.approx(float(acts.logits[-1].softmax(-1)[7]))
+
+
+@pytest.mark.parametrize("distractor", [None, 5])
+def test_what_sentences_tell_of_heads_is_the_map_of_effects_and_takes_no_backward_pass(
+    model, acts, distractor, monkeypatch
+):
+    whole = effects(model, acts, target=7, distractor=distractor)
+    monkeypatch.setattr("visit.causal.effects.gradients_of", None)
+    told = told_effects(ask(model, acts, -1, 7, distractor))
+    names = ["node", "layer", "head", "contribution", "prob", "difference", "d_difference"]
+    assert list(told) == names
+    pd.testing.assert_frame_equal(told, pd.DataFrame(whole)[names], check_exact=False, rtol=1e-12, atol=1e-12)
+    assert {name: told.attrs[name] for name in ("how", "at", "notes")} == {"how": "zero", "at": "last", "notes": []}
+    before = {name: whole.attrs["before"][name] for name in ("prob", "difference")}
+    assert told.attrs["before"] == pytest.approx(before, nan_ok=True)
+    assert {n: v for n, v in told.attrs.items() if n != "before"} == {
+        n: v for n, v in whole.attrs.items() if n != "before"
+    }
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3", "neox"])
