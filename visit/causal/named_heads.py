@@ -45,9 +45,7 @@ def named_heads(model: Model, acts: Activations, table: pd.DataFrame, count: int
     with torch.no_grad():
         drawn = [_drawn_from(model, acts, attrs, row) for row in rows]
         values = torch.stack([value for _, value in drawn]) if rows else torch.empty(0, model.d_model)
-        words = read_vectors(model, torch.cat([values, -values]), k=READS)[
-            "tokens"
-        ].tolist()  # few cost as many
+        words = read_vectors(model, torch.cat([values, -values]), k=READS)["tokens"].tolist()  # few cost as many
         about = [
             _about(model, acts, attrs, row, source, words[n], words[len(rows) + n])
             for n, (row, (source, _)) in enumerate(zip(rows, drawn, strict=True))
