@@ -24,6 +24,7 @@ from visit.text.notebooks import notebook_html
 
 if TYPE_CHECKING:  # a comparison is read and drawn without torch; what makes one imports it
     from visit.exact.question import Question
+    from visit.lenses.linear import Lens
     from visit.models.model import Model
 
 Side = Literal["a", "b"]
@@ -181,6 +182,18 @@ def comparison_of(
     counts = Counter(one.status for one in pairs.values())
     meta = {**a.meta, "b": b.meta, "counts": dict(counts.most_common()), "difference": "B − A"}
     return Comparison(a, b, pairing, pairs, _link_pairs(a, b, pairing), answers, meta)
+
+
+def told_sides(a: Question, b: Question, pairing: Pairing, through: tuple[Lens | None, Lens | None]) -> Comparison:
+    """A comparison without nodes and edges: what sentences tell beside `single_parts` needs no graph.
+
+    `through`: the fitted lens of either side, None for the plain one, named as a graph names it.
+    """
+    graphs = [
+        FlowGraph({}, [], {**asked.meta, **({} if lens is None else {"lens": lens.about})}, lens=lens)
+        for asked, lens in zip((a, b), through, strict=True)
+    ]
+    return comparison_of(graphs[0], graphs[1], pairing, {"a": set(), "b": set()}, target_ranks(a, b))
 
 
 def single_parts(a: Question, b: Question, pairing: Pairing) -> pd.DataFrame:

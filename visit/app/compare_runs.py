@@ -7,8 +7,7 @@ from typing import Any
 import streamlit as st
 
 from visit.app import graph_panel as graphs
-from visit.app.cached_flow import st_opened
-from visit.app.cached_pairs import st_compare, st_parting, st_single_parts
+from visit.app.cached_pairs import st_parting, st_single_parts, st_told_sides
 from visit.app.fields import listed
 from visit.app.grid import as_table, grid
 from visit.app.lens_choice import heading, switch, told
@@ -59,20 +58,18 @@ def _same_scale(two: Two) -> None:
 
 def told_apart(two: Two) -> dict[str, Any]:
     """What the two runs do differently, in sentences by what they tell; of two that are the same, or unlike, none."""
-    from visit.graph.prune import Keep
     from visit.narrate.comparison import contrast_parts
 
     if two.recorded is not None:
         return dict(two.recorded.pair.result("contrast"))
     if two.same or why_apart(two) is not None:
         return {}
-    about, read = (two.a.about, two.b.about), two.seen
-    opened = graphs.opened_blocks(st_opened(None, *about))
-    found = st_compare(*about, None, Keep(), Keep(), two.align, opened, read[0], read[1])
+    about, lenses = (two.a.about, two.b.about), [lens for lens, _ in two.seen]
+    found = st_told_sides(*about, two.align, *lenses)
     singles = st_single_parts(*about, two.align)
     count = len(two.pairing.pairs)
     pairs = range(count) if count <= READ_AT_ONCE else two.window()
-    apart = st_parting(*two.keys, pairs.start, pairs.stop, *(lens for lens, _ in read))
+    apart = st_parting(*two.keys, pairs.start, pairs.stop, *lenses)
     return contrast_parts(found, apart, singles)
 
 

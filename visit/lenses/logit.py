@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 64 << 20  # of logits held at once: a block fits into one product, and more gains nothing
 _STRETCH = 64  # words looked at together when the largest are searched
+FEW_ROWS = 8  # of which the product is made the other way round: with W_U first it takes a third of the time
 TILE_BYTES = 4 << 20  # of logits per reading step: what stays in the processor's cache is read only once
 
 
@@ -64,6 +65,9 @@ def unembed(model: Model, x: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_v
     x = x if model.project_out is None else x @ model.project_out
     weight = model.unembedding.weight.detach()
     if weight.dtype == x.dtype:
+        if len(x) <= FEW_ROWS:
+            out = (weight @ x.T).T.contiguous()
+            return out if model.b_U is None else out.add_(model.b_U)
         return functional.linear(x, weight, model.b_U)
     out = x.new_empty(len(x), len(weight))
     for start in range(0, len(weight), 8192):  # half-precision weights are widened a slice of words at a time

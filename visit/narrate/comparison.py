@@ -67,10 +67,10 @@ def _prompts(found: Comparison) -> Sentence:
 
 
 def _answers(found: Comparison) -> Sentence:
-    if "answers" not in found.tables:
+    if found.answers is None:
         return []
     rows = {}
-    for row in found.tables["answers"].to_dict("records"):
+    for row in found.answers.to_dict("records"):
         for whose in row["whose"].split(", "):
             rows[whose] = row
     a, b = rows["target of A"], rows["target of B"]

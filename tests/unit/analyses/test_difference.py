@@ -9,9 +9,12 @@ from transformers import AutoTokenizer
 
 import visit
 from visit import Keep, VisitError, build_flow_graph, capture, compare
-from visit.analyses.graph_difference import common_id, own_id
+from visit.analyses.divergence import part
+from visit.analyses.graph_difference import common_id, own_id, single_parts, told_sides
 from visit.analyses.token_alignment import Pair, Pairing, describe, pair, pair_tokens, parse_fixes, word_columns
+from visit.exact.question import ask
 from visit.models.catalog import MINI_FOLDER
+from visit.narrate.comparison import contrast_parts
 
 A = [5, 17, 3, 99, 41, 17, 8]
 B = [5, 3, 77, 41, 60, 17, 8]  # 17 deleted, 99 replaced, 60 inserted
@@ -244,6 +247,20 @@ def test_answers_are_the_models_own_on_both_sides():
             assert row[f"prob_{side}"] == pytest.approx(float(logits.softmax(-1)[token]), rel=1e-12)
             assert row[f"rank_{side}"] == 1 + int((logits > logits[token]).sum())
             assert row[f"logit_over_mean_{side}"] == pytest.approx(float(logits[token] - logits.mean()), rel=1e-9)
+
+
+@pytest.mark.parametrize("distractors", [(None, None), (5, None), (5, 9)])
+def test_sentences_of_two_passes_need_no_graph(distractors, monkeypatch):
+    model = models.exact("llama")
+    runs = [capture(model, prompt) for prompt in ([5, 17, 3, 99, 41], [5, 17, 8, 99, 41])]
+    asked = [ask(model, run, -1, None, other) for run, other in zip(runs, distractors, strict=True)]
+    pairing = pair(model, runs[0], model, runs[1])
+    graphs = [build_flow_graph(model, one.acts, distractor=one.distractor) for one in asked]
+    apart, singles = part(model, runs[0], model, runs[1], pairing), single_parts(*asked, pairing)
+    whole = contrast_parts(compare(*graphs, pairing), apart, singles)
+    monkeypatch.setattr("visit.graph.build.read", None)
+    assert contrast_parts(told_sides(*asked, pairing, (None, None)), apart, singles) == whole
+    assert whole["largest"] and whole["prompts"] and bool(whole["scales"]) == (distractors == (5, None))
 
 
 def test_changes_are_sorted_and_lead_to_their_nodes():

@@ -10,7 +10,7 @@ import torch
 
 from visit import VisitError, capture, intersection, read_vectors
 from visit.lenses import logit as lens
-from visit.lenses.logit import final_norm, read, top_of, unembed
+from visit.lenses.logit import FEW_ROWS, final_norm, read, top_of, unembed
 
 PROMPT = [5, 17, 3, 99, 41]
 
@@ -122,3 +122,15 @@ def test_the_largest_are_found_as_topk_finds_them(width, largest):
     values, places = top_of(logits, 5, largest)
     true = logits.topk(5, dim=-1, largest=largest)
     assert torch.equal(values, true.values) and torch.equal(places, true.indices)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "phi"])
+def test_few_rows_give_the_logits_of_many(name):
+    """A few are multiplied the other way round: with a bias of the unembedding (phi) and without."""
+    model = models.exact(name)
+    x = torch.randn(FEW_ROWS + 1, model.d_model, dtype=model.wide)
+    whole = unembed(model, x)
+    for count in (1, 2, FEW_ROWS):
+        few = unembed(model, x[:count])
+        assert few.is_contiguous()
+        torch.testing.assert_close(few, whole[:count], rtol=1e-12, atol=1e-12)
