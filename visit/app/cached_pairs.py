@@ -47,12 +47,12 @@ def st_told_sides(a: About, b: About, align: str, lens: str = "", lens_b: str = 
     """What the sentences need of two passes beside `st_single_parts` and `st_parting`: no graph."""
     from visit.analyses.graph_difference import told_sides
 
-    found = told_sides(_asked(a), _asked(b), st_pairing(a[:2], b[:2], align),
+    found = told_sides(_question_about(a), _question_about(b), st_pairing(a[:2], b[:2], align),
                        (lens_under(a[0], lens), lens_under(b[0], lens_b)))  # fmt: skip
     return replace(found, a=replace(found.a, lens=None), b=replace(found.b, lens=None))
 
 
-def _asked(side: About) -> Any:
+def _question_about(side: About) -> Any:
     from visit.exact.question import Question
 
     return Question(*st_pass(*side[:2]), side[2], side[3], side[4])
@@ -63,7 +63,7 @@ def st_single_parts(a: About, b: About, align: str) -> Any:
     """What heads and neurons of all blocks do on both sides, for the sentences."""
     from visit.analyses.graph_difference import single_parts
 
-    return single_parts(_asked(a), _asked(b), st_pairing(a[:2], b[:2], align))
+    return single_parts(_question_about(a), _question_about(b), st_pairing(a[:2], b[:2], align))
 
 
 @kept()

@@ -104,7 +104,7 @@ def effects(
         todo = written_changes(question, names, how, at, source)
         table, before = _against_clean(question, changed_states(model, acts, todo, first, question.pos))
         direct = _added(question, todo)
-    table = pd.concat([_places(names, todo), pd.DataFrame(direct), table], axis=1)
+    table = pd.concat([_where_changed(names, todo), pd.DataFrame(direct), table], axis=1)
     table["changed"] = [change.changed for change in todo]
     notes = list(dict.fromkeys(change.note for change in todo if change.note))
     about = {**question.meta, "how": how, "at": at, "before": before, "notes": notes}
@@ -121,8 +121,8 @@ def told_effects(question: Question) -> pd.DataFrame:
     names = part_names(question.model, "heads", question.pos)
     todo = written_changes(question, names, "zero", "last", None)
     states = changed_states(question.model, question.acts, todo, question.pos, question.pos)
-    table, before = _against_clean(question, states, _told)
-    table = pd.concat([_places(names, todo)[["node", "layer", "head"]], table], axis=1)
+    table, before = _against_clean(question, states, _told_of_runs)
+    table = pd.concat([_where_changed(names, todo)[["node", "layer", "head"]], table], axis=1)
     table.insert(3, "contribution", _added(question, todo, ("contribution",))["contribution"])
     table.attrs = {**question.meta, "how": "zero", "at": "last", "before": before, "notes": []}
     return table
@@ -201,7 +201,7 @@ def written_changes(question: Question, names: Sequence[str], how: EffectHow, at
     return found
 
 
-def _places(names: Sequence[str], todo: Sequence[Change]) -> pd.DataFrame:
+def _where_changed(names: Sequence[str], todo: Sequence[Change]) -> pd.DataFrame:
     places = [change.node for change in todo]
     return pd.DataFrame({
         "node": list(names),
@@ -256,7 +256,7 @@ def _against_clean(
     return table, {name: value for name, value in before.items() if name != "kl_bits"}
 
 
-def _told(question: Question, logits: Tensor, _base: Tensor) -> dict[str, Tensor]:
+def _told_of_runs(question: Question, logits: Tensor, _base: Tensor) -> dict[str, Tensor]:
     """The target's probability in runs, and its logit over the distractor's."""
     w, capped = question.target, soft_cap(logits, question.model.logit_cap)
     other = torch.full_like(logits[:, w], math.nan) if question.distractor is None else logits[:, question.distractor]
@@ -265,7 +265,7 @@ def _told(question: Question, logits: Tensor, _base: Tensor) -> dict[str, Tensor
 
 def _answers(question: Question, logits: Tensor, base: Float[Tensor, "one d_vocab"]) -> dict[str, Tensor]:
     """Target and prediction of runs, from their logits before the soft-cap; `base`: those of the clean run."""
-    told, own, cap = _told(question, logits, base), logits[:, question.target], question.model.logit_cap
+    told, own, cap = _told_of_runs(question, logits, base), logits[:, question.target], question.model.logit_cap
     return {
         "prob": told["prob"],
         "rank": 1 + (logits > own[:, None]).sum(-1),
