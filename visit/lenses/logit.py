@@ -65,13 +65,17 @@ def unembed(model: Model, x: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_v
     x = x if model.project_out is None else x @ model.project_out
     weight = model.unembedding.weight.detach()
     if weight.dtype == x.dtype:
-        if len(x) <= FEW_ROWS:
-            out = (weight @ x.T).T.contiguous()
-            return out if model.b_U is None else out.add_(model.b_U)
         return functional.linear(x, weight, model.b_U)
     out = x.new_empty(len(x), len(weight))
     for start in range(0, len(weight), 8192):  # half-precision weights are widened a slice of words at a time
         out[:, start : start + 8192] = x @ weight[start : start + 8192].to(x.dtype).T
+    return out if model.b_U is None else out.add_(model.b_U)
+
+
+def _unembed_few(model: Model, x: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_vocab"]:
+    """The same of a few rows, rounded in another order."""
+    x = x if model.project_out is None else x @ model.project_out
+    out = (model.unembedding.weight.detach() @ x.T).T.contiguous()
     return out if model.b_U is None else out.add_(model.b_U)
 
 
@@ -83,14 +87,21 @@ def logits_of(model: Model, x: Float[Tensor, "n d_model"], words: Int[Tensor, "n
     return out if model.b_U is None else out + model.b_U[words]
 
 
-def lens_logits(model: Model, x: Float[Tensor, "n d_model"]) -> Iterator[tuple[slice, Float[Tensor, "chunk d_vocab"]]]:
-    """Logits of the lens before any soft-cap, rows in chunks: (which rows, their logits)."""
+def lens_logits(
+    model: Model, x: Float[Tensor, "n d_model"], few: int = 0
+) -> Iterator[tuple[slice, Float[Tensor, "chunk d_vocab"]]]:
+    """Logits of the lens before any soft-cap, rows in chunks: (which rows, their logits).
+
+    `few`: so many rows or fewer are multiplied the quick way, which rounds in another order: where they are read, and
+    not subtracted from each other.
+    """
     x = x.to(model.wide)
     rows = max(1, CHUNK_BYTES // (model.d_vocab * x.element_size()))
     rows = -(-len(x) // max(1, -(-len(x) // rows)))  # equal chunks: a last chunk of a few rows wastes a whole pass
     for start in range(0, len(x), max(1, rows)):
         part = x[start : start + rows]
-        yield slice(start, start + len(part)), unembed(model, final_norm(model, part))
+        quick = len(part) <= few and model.unembedding.weight.dtype == x.dtype
+        yield slice(start, start + len(part)), (_unembed_few if quick else unembed)(model, final_norm(model, part))
 
 
 def read(
@@ -105,7 +116,7 @@ def read(
     with torch.no_grad():
         k = min(k, model.d_vocab)
         found: tuple[Tensor, ...] = ()
-        for rows, logits in lens_logits(model, x):
+        for rows, logits in lens_logits(model, x, FEW_ROWS):
             tile = max(1, TILE_BYTES // (model.d_vocab * logits.element_size()))
             for i in range(0, len(logits), tile):
                 words = target[rows][i : i + tile] if isinstance(target, Tensor) else target
