@@ -108,14 +108,46 @@ def test_a_second_set_lies_beside_and_what_differs_is_listed():
     assert len([d for d in app.dataframe if "contribution_band" in d.value]) == 2  # of the set, and of the difference
 
 
+def lines_of(app: AppTest):
+    """The table of lines, before there are results."""
+    return next(d.value for d in app.dataframe if "tokens" in d.value)
+
+
+def test_the_lines_are_seen_before_a_run_as_the_model_is_asked_them():
+    app = start(**FEW)
+    model, rows = visit.load_model("visit-mini"), shipped_set("ioi").spread(16).rows
+    table = lines_of(app)
+    assert not app.exception and label(app, "Measure") and len(table) == 5 and "wrong" not in table
+    for row, shown in zip(rows, table.to_dict("records"), strict=False):
+        ids = visit.capture(model, row.prompt).token_ids
+        assert shown["length"] == len(ids) and shown["tokens"].split("  ")[-1] == "·to"
+        assert shown["position"] == f"{len(ids) - 1} (·to)" and shown["line"] == row.line
+        assert (shown["target"], shown["distractor"]) == (f"·{row.target.strip()}", f"·{row.distractor.strip()}")
+    app = measured(app)
+    assert not any("tokens" in d.value for d in app.dataframe), "folded behind the results"
+    assert any(e.label.startswith("The lines: 16 prompts") for e in app.expander)
+
+
+def test_a_line_that_is_wrong_stands_in_the_table_wherever_it_is_in_the_file(own):
+    """A mixed set: other lengths, a position that is not there, no distractor, the same word twice."""
+    good = "The capital of Japan is the city of, Tokyo, Paris,\n"
+    wrong = ["Paris is in, France, Rome,9\n", "Rome is in, Italy,,\n", "Rome is in, Italy, Italy,\n"]
+    app = own("prompt,target,distractor,pos\n" + good * 7 + "".join(wrong) + "Rome is in, Italy, France,1\n")
+    table = lines_of(app)
+    assert not app.exception and table["line"].tolist() == [2, 3, 4, 5, 6, 9, 10, 11]
+    for reason, said in zip(table["wrong"][5:], ("no position 9", "no distractor", "same token"), strict=True):
+        assert said in reason
+    assert "3 to 8 tokens" in unescaped(text(app)) and "3 of 11 lines cannot be asked" in text(app)
+
+
 SEVERAL = "prompt,target,distractor\nThe capital of Japan is, Tokyoooo, Paris\nThe capital of France is, Paris, Rome\n"
 
 
 def test_lines_that_cannot_be_asked_are_listed_and_the_first_token_offered(own):
     app = own(SEVERAL)
-    assert not app.exception and any(
-        "line 2" in unescaped(c.value) and "exactly one token" in c.value for c in app.caption
-    )
+    table = lines_of(app)
+    assert not app.exception and "1 of 2 lines cannot be asked this" in text(app)
+    assert table["line"].tolist() == [2, 3] and "exactly one token" in table["wrong"][0] and not table["wrong"][1]
     assert any("first token of longer words (1 line)" in t.label for t in app.toggle)
     app = own(SEVERAL, first_token="1")
     assert "Line 2: a word of several tokens stands for its first one." in unescaped(text(app))

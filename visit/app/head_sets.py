@@ -18,7 +18,7 @@ from visit.app.marks import named_part
 from visit.app.prompt_bar import show_notes, shown_model
 from visit.app.prompt_sets import choose_set, on_model, part_of, readable, short_name, start_run, watched
 from visit.app.sessions import change, state
-from visit.app.set_question import SetQuestion, follow_goto, look_in_prompt, shown_in
+from visit.app.set_question import SetQuestion, follow_goto, lines_told, look_in_prompt, shown_in
 from visit.app.sidebar import show_ledger
 from visit.app.state import CONTROLS, value_of
 from visit.app.widgets import READING_AID, beside, downloads, folded, on_row, plain, section, sentences
@@ -50,9 +50,12 @@ def question() -> SetQuestion | None:
         chosen = choose_set(model, control="heads_set")
         if chosen is None:
             return None
-        one = _question_controls(model, chosen)
+        one, prompts = _question_controls(model, chosen)
+        lines = st.container()
     with named_part("run"):
         one = _question_run(one, "a")
+    with lines:
+        lines_told(one, prompts.rows)
     if one.sums is None:
         return one
     with named_part("found"):
@@ -63,7 +66,8 @@ def question() -> SetQuestion | None:
 
 
 # ---- what is asked ---------------------------------------------------------------------------------------------------
-def _question_controls(model: Model, chosen: PromptSet) -> SetQuestion:
+def _question_controls(model: Model, chosen: PromptSet) -> tuple[SetQuestion, PromptSet]:
+    """What is asked, and the lines that it is asked of, those left out too."""
     now = state().heads_page
     with st.container(horizontal=True, vertical_alignment="bottom"):
         counts = [c for c in CONTROLS["lines"].choices if c == "all" or int(c) < len(chosen.rows)]
@@ -80,8 +84,7 @@ def _question_controls(model: Model, chosen: PromptSet) -> SetQuestion:
         st.toggle(f"Take the first token of longer words ({many})", **field("first_token"),
                   help="A target or distractor of several tokens has no single logit. Its first token can stand for "
                        "it; else the line is left out.")  # fmt: skip
-    _lines_told(asked, len(prompts.notes))
-    return SetQuestion(model, asked, now.asks, now.instead, _key(model, asked, now.asks, now.instead))
+    return SetQuestion(model, asked, now.asks, now.instead, _key(model, asked, now.asks, now.instead)), prompts
 
 
 _IN_PLACE = (

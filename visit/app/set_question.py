@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,16 @@ import streamlit as st
 
 from visit.app.edit_list import Listed
 from visit.app.sessions import change, session
-from visit.runs.prompts import Row
+from visit.app.widgets import plain, unfolding
+from visit.runs.prompts import NOTES_SHOWN, Row
+from visit.text.visible import visible
 
 if TYPE_CHECKING:
     from visit.causal.head_sets import Asked, HeadSums
     from visit.models.model import Model
+
+
+FIRST_LINES = 5  # of a set, that are shown as the model is asked them
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +41,71 @@ class SetQuestion:
 
         assert self.sums is not None
         return set_table(self.model, self.asked, self.sums, self.how)
+
+
+def lines_told(one: SetQuestion, rows: Sequence[Row]) -> None:
+    """The lines as the model is asked them: open before there is a result, folded behind it. `rows`: of the set."""
+    for note in one.asked.notes:
+        st.caption(plain(note))
+    out = len(rows) - len(one.asked.lines)
+    if out:
+        st.warning(f"{out:,} of {len(rows):,} lines cannot be asked this; the table of lines says why.",
+                   icon=":material/warning:")  # fmt: skip
+    label = f"The lines: {len(one.asked.lines):,} prompts as the model is asked them"
+    if one.sums is None:
+        st.markdown(f"**{label}**")
+        _lines_table(one, rows)
+        return
+    with unfolding("lines", label, ":material/notes:") as opened:
+        if opened:
+            _lines_table(one, rows)
+
+
+def _lines_table(one: SetQuestion, rows: Sequence[Row]) -> None:
+    table = lines_shown(one.model, one.asked, rows, FIRST_LINES, NOTES_SHOWN)
+    if table["partner"].isna().all():
+        table = table.drop(columns="partner")
+    if not table["wrong"].any():
+        table = table.drop(columns="wrong")
+    wide = st.column_config.TextColumn
+    st.dataframe(
+        table, hide_index=True, placeholder="–", height="content" if len(table) <= FIRST_LINES else 320,
+        column_config={
+            "line": "Line", "tokens": wide("Its tokens", width="large"), "length": "Tokens", "target": "Target",
+            "distractor": "Distractor", "position": wide("Looked at", help="The position, from 0, and its token."),
+            "partner": "Tokens of its partner", "wrong": wide("What is wrong", width="large"),
+        },
+    )  # fmt: skip
+    if len(rows) > FIRST_LINES:
+        more = ", and those that cannot be asked" if "wrong" in table else ""
+        st.caption(f"The first {FIRST_LINES} of {len(rows):,} lines{more}.")
+
+
+def lines_shown(model: Model, asked: Asked, rows: Sequence[Row], first: int, most: int) -> pd.DataFrame:
+    """The first lines of a set as the model is asked them, and up to `most` of those that it cannot be asked.
+
+    Columns: `line`, `tokens` (a space is shown as ·, two of them stand between tokens), `length`, `position` (with its
+    token), `target`, `distractor`, `partner` (its length), `wrong` (what is wrong with the line; empty where nothing
+    is).
+    """
+    wrong = {note.line: note.reason for note in asked.promptset.notes}
+    can = {line.row.line: line for line in asked.lines}
+    bad = [row for row in rows if row.line in wrong and row.line not in can][:most]
+    found = []
+    for row in sorted({id(row): row for row in [*rows[:first], *bad]}.values(), key=lambda row: row.line):
+        line, shown = can.get(row.line), {"line": row.line, "tokens": visible(str(row.prompt)), "length": None}
+        words = {name: getattr(row, name) for name in ("target", "distractor")}
+        shown |= {name: "" if word is None else visible(str(word)) for name, word in words.items()}
+        shown |= {"position": "", "partner": None, "wrong": wrong.get(row.line, "")}
+        if line is not None:
+            ids = {"target": line.target, "distractor": line.distractor}
+            shown |= {name: visible(model.vocabulary[i]) for name, i in ids.items() if i is not None}
+            shown["tokens"] = "  ".join(visible(model.vocabulary[i]) for i in line.ids)
+            shown["length"] = len(line.ids)
+            shown["position"] = f"{line.pos} ({visible(model.vocabulary[line.ids[line.pos]])})"
+            shown["partner"] = None if line.partner is None else len(line.partner)
+        found.append(shown)
+    return pd.DataFrame(found)
 
 
 def shown_in(row: Row, node: str, how: str) -> dict[str, Any]:
