@@ -22,8 +22,9 @@ SINGLE = 5  # prompts measured one by one, for the ratio
 
 def main() -> None:
     import visit
-    from visit.causal.head_sets import HeadRun, asked_lines
+    from visit.causal.head_sets import HeadRun
     from visit.causal.set_cost import question_seconds
+    from visit.causal.set_lines import asked_lines
     from visit.runs.job import steps
     from visit.runs.prompts import PromptSet, Row, shipped_set
 

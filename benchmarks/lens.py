@@ -80,7 +80,7 @@ def sums(model: Any, job: Any) -> float:
     """Two products in float64 for every state and part of the rows."""
     import torch
 
-    from visit.lenses.fit_linear import PART
+    from visit.lenses.least_squares import PART
 
     count = sum(rows.stop - rows.start for rows in job.batches[:-1]) * (job.ids.shape[1] - 1)
     rows = torch.randn(PART, model.d_model, dtype=torch.float64, device=model.device)

@@ -14,9 +14,11 @@ from streamlit.testing.v1 import AppTest
 
 import visit
 from visit.app import page_files
-from visit.app.recipes import Looked, _printed, recipe
+from visit.app.recipe_lines import Looked, printed
+from visit.app.recipes import recipe
 from visit.app.sessions import FIGURES_DIALOG, NOTEBOOK_DIALOG, Session
-from visit.causal.head_sets import HeadRun, asked_lines, head_key
+from visit.causal.head_sets import HeadRun, head_key
+from visit.causal.set_lines import asked_lines
 from visit.files.notebook_file import table_output
 from visit.runs.answers import fitting
 from visit.runs.prompts import shipped_set
@@ -161,7 +163,7 @@ def test_a_notebook_holds_what_its_code_gives_before_it_is_run(page, address, dr
             pictures = [out["data"]["image/png"] for out in cell["outputs"] if "image/png" in out["data"]]
             assert len(pictures) == drawn[name], name
             assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
-            table = eval(_printed(name), names)
+            table = eval(printed(name), names)
             shown = [figure.table() for figure in given if figure.code == name]
             assert all(table_output(one) in cell["outputs"] for one in shown)
             same = [one[list(table)] for one in shown if set(table) <= set(one)]  # a page may have more columns

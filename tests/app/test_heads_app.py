@@ -10,7 +10,8 @@ from streamlit.testing.v1 import AppTest
 
 import visit
 from visit.app.set_question import shown_in
-from visit.causal.head_sets import HeadRun, asked_lines, head_key
+from visit.causal.head_sets import HeadRun, head_key
+from visit.causal.set_lines import asked_lines
 from visit.runs.answers import fitting
 from visit.runs.prompts import read_prompts, shipped_set
 from visit.runs.worker import WORKER

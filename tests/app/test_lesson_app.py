@@ -7,10 +7,10 @@ import json
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from visit.app import lesson as lessons
 from visit.app.address import parse
+from visit.app.lesson_question import markdown
 from visit.lessons.lesson import address_of
-from visit.lessons.results import read_result, write_result
+from visit.lessons.results import Result, read_result, write_result
 from visit.lessons.shipped import shipped_lesson, shipped_lessons, shipped_text
 
 
@@ -223,7 +223,7 @@ def test_a_lesson_of_ones_own_says_its_mistakes_by_line_and_runs():
 
 
 def test_what_a_lesson_says_is_no_link_no_picture_and_no_html():
-    told = lessons.markdown("![x](http://evil.example/x.png) <script> **bold** [a](b) $x$ :red[y]\n- item `code`")
+    told = markdown("![x](http://evil.example/x.png) <script> **bold** [a](b) $x$ :red[y]\n- item `code`")
     assert "\\!\\[x\\]" in told and "\\<script" in told and "**bold**" in told and "\n- item `code`" in told
 
 
@@ -246,5 +246,5 @@ def test_a_result_is_what_was_done():
     (mine,) = app.session_state["visit"].progress.values()
     given = mine.answers["step1.1"]
     assert (given.given, given.right, given.tries) == (" Tokyo", True, 2) and given.run == "run1"
-    result = lessons.Result("3-recall", "t", "e", "2026-11-27T10:00:00Z", 1.0, "", (given,), tuple(mine.runs.values()))
+    result = Result("3-recall", "t", "e", "2026-11-27T10:00:00Z", 1.0, "", (given,), tuple(mine.runs.values()))
     assert read_result(write_result(result)) == result

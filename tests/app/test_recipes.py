@@ -15,7 +15,8 @@ import visit
 from visit.__main__ import main
 from visit.app.address import parse
 from visit.app.page_files import notebook_cells
-from visit.app.recipes import HEADINGS, Looked, recipe
+from visit.app.recipe_lines import Looked
+from visit.app.recipes import HEADINGS, recipe
 from visit.app.state import State
 from visit.files.notebook_file import notebook_file
 
@@ -71,10 +72,10 @@ def test_the_flow_page_as_command_and_as_code():
 
 
 def test_the_graph_of_the_recipe_is_that_of_the_page():
-    from visit.app import recipes
+    from visit.app import recipe_lines
 
     state, _ = parse({"heads": "2", "values": "1", "layers": "4"})
-    keep = eval(recipes._keep_call(state), {"visit": visit})
+    keep = eval(recipe_lines.keep_call(state), {"visit": visit})
     assert keep == visit.Keep(heads=2, values=1)
 
 

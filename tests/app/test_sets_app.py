@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from visit.analyses.neuron_sets import neuron_job
-from visit.app import neurons as neurons_all
+from visit.app import every_neuron
 from visit.app.cache import st_model
 from visit.lenses import weights as static
 from visit.lenses.weights import StaticRun, rows_in_all
@@ -45,8 +45,8 @@ def test_one_prompt_before_and_after_a_norm(norm):
 
 
 def test_the_most_active_neurons_and_a_card(monkeypatch):
-    monkeypatch.setattr(neurons_all, "UNASKED", 1e9)  # however busy the machine is
-    monkeypatch.setattr(neurons_all, "PATIENCE", 60.0)
+    monkeypatch.setattr(every_neuron, "UNASKED", 1e9)  # however busy the machine is
+    monkeypatch.setattr(every_neuron, "PATIENCE", 60.0)
     app = start("neurons", layer="3", neuron="L3.mlp_value17", word="Paris")
     assert not app.exception and not app.error and not app.warning
     assert app.dataframe[0].value["name"].tolist()[-2:] == ["all others", "the bias"]
@@ -60,7 +60,7 @@ def every_neuron_of_the_mini() -> None:
 
     from visit.app import end_page
     from visit.app.cache import st_model
-    from visit.app.neurons import every_neuron
+    from visit.app.every_neuron import every_neuron
 
     index = every_neuron(st_model("visit-mini"), "They are shown")
     st.caption("nothing yet" if index is None else f"{len(index.norm)} rows")
@@ -79,7 +79,7 @@ def held(monkeypatch):
     assert SLOW.reset()  # forgets what another test has read
     static._BUILT.clear()
     monkeypatch.setattr(StaticRun, "update", slowly)
-    monkeypatch.setattr(neurons_all, "UNASKED", 0.0)
+    monkeypatch.setattr(every_neuron, "UNASKED", 0.0)
     monkeypatch.setattr(static, "ROWS_PER_ITEM", 16)
     yield gate
     gate.release(10**6)

@@ -16,7 +16,7 @@ import torch
 import visit
 from visit import VisitError
 from visit.cache import cache_folder
-from visit.lenses import fit_linear, linear, logit, trust
+from visit.lenses import fit_linear, least_squares, linear, logit, trust, written_rows
 from visit.runs.answers import answered
 from visit.runs.prompts import shipped_set
 
@@ -27,7 +27,7 @@ FACTS = [row["prompt"] for row in csv.DictReader(Path(__file__).with_name("facts
 
 @pytest.fixture(scope="module")
 def lens(smollm2):
-    code = "".join(inspect.getsource(module) for module in (fit_linear, linear, trust))
+    code = "".join(inspect.getsource(module) for module in (fit_linear, least_squares, linear, trust, written_rows))
     path = cache_folder() / "lenses" / f"tests-{hashlib.sha256(code.encode()).hexdigest()[:12]}.safetensors"
     try:
         return visit.load_lens(path).check(smollm2)

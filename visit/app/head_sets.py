@@ -30,7 +30,7 @@ from visit.text.numbers import duration
 from visit.text.visible import visible
 
 if TYPE_CHECKING:
-    from visit.causal.head_sets import Asked
+    from visit.causal.set_lines import Asked
     from visit.models.model import Model
 
 QUESTION_SECONDS = 600.0  # that a question may take on a hosted app, as it is forecast
@@ -101,7 +101,7 @@ def _key(model: Model, asked: Asked, kind: Any, how: Any) -> Any:
 
 @kept(spinner="Reading the set…")
 def st_asked(name: str, identity: str, how: Any, first_token: bool, _model: Model, _prompts: PromptSet) -> Asked:
-    from visit.causal.head_sets import asked_lines
+    from visit.causal.set_lines import asked_lines
 
     return asked_lines(_model, _prompts, how, -1, first_token)
 

@@ -10,28 +10,21 @@ from functools import partial
 import streamlit as st
 
 from visit.app.address import parse
-from visit.app.lesson import (
-    asked,
-    at_hand,
-    go_to,
-    keep_own,
-    last_step,
-    leave_lesson,
-    lesson_named,
-    markdown,
-    progress,
-    result,
-    with_class,
-)
+from visit.app.lesson import go_to, leave_lesson, with_class
+from visit.app.lesson_progress import keep_own, last_step, lesson_named, progress, result
+from visit.app.lesson_question import asked, markdown
 from visit.app.room import join_panel, lesson_in, may_open, membership
 from visit.app.sessions import session, state
 from visit.app.share import heading
+from visit.app.sidebar import is_here
 from visit.app.widgets import plain
 from visit.errors import VisitError
-from visit.lessons.lesson import MOST_CHARACTERS, Lesson, LessonError, address_of
+from visit.lessons.lesson import Lesson, LessonError, address_of
+from visit.lessons.lesson_file import MOST_CHARACTERS
 from visit.lessons.results import write_result
 from visit.lessons.shipped import shipped_lesson, shipped_lessons, shipped_text
-from visit.models.catalog import title
+from visit.models.catalog import LISTED, MINI, title
+from visit.text.numbers import size_text
 
 
 def learn_page() -> None:
@@ -98,7 +91,7 @@ def _lesson_card(number: int, lesson: Lesson, ahead: bool) -> None:
         if not lesson.twice:
             st.markdown("\n".join(f"- {markdown(goal)}" for goal in lesson.goals))
         st.caption(f"{lesson.minutes} minutes · {plain(title(lesson.model))}")
-        if missing := at_hand(lesson):
+        if missing := _at_hand(lesson):
             st.caption(f":material/download: {missing}")
         begun = progress(lesson).answers
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -155,13 +148,24 @@ def _paste() -> None:
     session().pasted = st.session_state["lesson_pasted"]
 
 
+def _at_hand(lesson: Lesson) -> str:
+    """What to do where the lesson's model is not on this machine; empty where it is."""
+    if lesson.model == MINI or is_here(lesson.model):
+        return ""
+    size = size_text(LISTED[lesson.model].download)
+    return (
+        f"This lesson uses {title(lesson.model)} ({size}), which is not on this machine yet: choose it in the sidebar "
+        f"and press Download, or run `python -m visit models fetch {lesson.model}` where the app is installed."
+    )
+
+
 # ---- before and after ------------------------------------------------------------------------------------------------
 def _lesson_begin(lesson: Lesson) -> None:
     heading(plain(lesson.title), f"{lesson.minutes} minutes with {plain(title(lesson.model))}.")
     st.markdown(markdown(lesson.about))
     if not lesson.twice:  # else they would give the answers away; they stand at the end
         st.markdown("You will see:\n\n" + "\n".join(f"- {markdown(goal)}" for goal in lesson.goals))
-    if missing := at_hand(lesson):
+    if missing := _at_hand(lesson):
         st.info(missing, icon=":material/download:")
     if lesson.twice:
         st.header("What do you think now?", anchor=False)
@@ -188,7 +192,7 @@ def _lesson_after(lesson: Lesson) -> None:
 def _ask_twice(lesson: Lesson, when: str) -> None:
     for question in lesson.twice:
         key = question.key.replace("before", when)
-        asked(lesson, state().step, question, key, None, told=False)
+        asked(lesson, question, key, None, told=False)
 
 
 def _lesson_end(lesson: Lesson) -> None:

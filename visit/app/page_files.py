@@ -17,7 +17,8 @@ import streamlit as st
 
 from visit.app.cache import st_model
 from visit.app.figure_list import PageFigure
-from visit.app.recipes import Looked, Recipe, recipe
+from visit.app.recipe_lines import Looked, Recipe
+from visit.app.recipes import recipe
 from visit.app.sessions import FIGURES_DIALOG, FILE_DIALOGS, close_dialog, session, state
 from visit.app.share import link
 from visit.app.state import value_of

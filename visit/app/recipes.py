@@ -6,15 +6,32 @@ state leaves it open: a layer, a head, the lens. It needs no model, so that a pa
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from visit.app.edit_list import Listed, parse_list
-from visit.app.link_values import amount
+from visit.app.recipe_lines import (
+    OWN_SET,
+    Lines,
+    Looked,
+    Recipe,
+    arguments,
+    call,
+    capture_line,
+    keep_call,
+    keep_words,
+    layer_list,
+    layers_asked,
+    lens_lines,
+    load_step,
+    model_words,
+    not_default,
+    prompt_words,
+    reprs,
+    shell_line,
+)
 from visit.app.state import Paths, State
-from visit.models.catalog import LISTED, MINI
+from visit.models.catalog import MINI
 from visit.runs.prompts import shipped_set
 
 HEADINGS = {  # page → the heading of its notebook
@@ -30,52 +47,6 @@ HEADINGS = {  # page → the heading of its notebook
 }
 
 
-@dataclass(frozen=True)
-class Looked:
-    """What a page looks at where its address leaves it open. `fitted`: states are read through the fitted lens;
-    `revision`: of a hub model, what was loaded; `paths`: paths between heads were run."""
-
-    layer: int | None = None
-    head: int | None = None
-    norm: str = "ln1"
-    subject: tuple[int, ...] = ()
-    fitted: bool = False
-    revision: str = ""
-    paths: bool = False
-
-
-@dataclass(frozen=True)
-class Lines:
-    """One cell of a notebook: what it is for, its lines, and the names of what it shows (the last one as a drawing)."""
-
-    why: str
-    lines: tuple[str, ...]
-    shows: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """`command`: one line for a shell, empty where the command line cannot say it (`missing`: why, a sentence)."""
-
-    question: str
-    command: str
-    steps: tuple[Lines, ...]
-    missing: str = ""
-
-    @property
-    def script(self) -> str:
-        """All steps as one script, which prints what a notebook shows."""
-        lines = []
-        for step in self.steps:
-            lines += [*step.lines, *(f"print({_printed(name)})" for name in step.shows)]
-        return "\n".join(lines) + "\n"
-
-
-def _printed(name: str) -> str:
-    """What a script prints of a result that a notebook draws."""
-    return {"graph": "graph.nodes", "found": "found.tables['changes']"}.get(name, name)
-
-
 def recipe(page: str, now: State, looked: Looked) -> Recipe | None:
     """The recipe of a page as it stands; None for a page that shows no numbers of a model."""
     makers: dict[str, Callable[[State, Looked], tuple[str, list[Lines], str]]] = {
@@ -89,151 +60,38 @@ def recipe(page: str, now: State, looked: Looked) -> Recipe | None:
     return Recipe(HEADINGS[page], command, tuple(steps), missing)
 
 
-# ---- what recipes share ----------------------------------------------------------------------------------------------
-def _command(name: str, *options: tuple[str, Any]) -> str:
-    """One line for a shell: options that are None, False or empty are left out."""
-    words = ["python", "-m", "visit", name]
-    for option, value in options:
-        if value is None or value is False or value == "":
-            continue
-        # a value that begins with a dash stands behind an equals sign
-        words += [f"--{option}"] if value is True else [f"--{option}={value}"] if str(value).startswith("-") else [
-            f"--{option}", str(value)
-        ]  # fmt: skip
-    return shlex.join(words)
-
-
-def _of_model(now: State, looked: Looked) -> list[tuple[str, Any]]:
-    revision = looked.revision if now.model not in LISTED or now.model == "" else ""
-    return [("model", None if now.model == MINI else now.model), ("revision", revision)]
-
-
-def _of_prompt(now: State) -> list[tuple[str, Any]]:
-    system = now.system if now.chat else ""
-    return [("prompt", now.prompt), ("chat", now.chat), ("system", system), ("pos", None if now.pos == -1 else now.pos),
-            ("target", now.target), ("distractor", now.distractor)]  # fmt: skip
-
-
-def _load_step(now: State, looked: Looked, name: str = "model", of: str = "") -> Lines:
-    of = of or now.model
-    revision = f", revision={looked.revision!r}" if looked.revision and of == now.model and of not in LISTED else ""
-    return Lines("The model.", ("import visit", "", f"{name} = visit.load_model({of!r}{revision})"))
-
-
-def _captured(now: State, prompt: str, name: str = "acts", model: str = "model", edits: str = "") -> str:
-    text = repr(prompt)
-    if now.chat:
-        text = f"visit.chat_prompt({model}, {text}{f', system={now.system!r}' if now.system else ''})"
-    return f"{name} = visit.capture({model}, {text}{edits})"
-
-
-def _arguments(now: State, side: str = "") -> dict[str, Any]:
-    """Position and words as arguments; what has its default is left out."""
-    values = {
-        "pos": now.compare.pos_b if side else now.pos,
-        "target": now.compare.target_b if side else now.target,
-        "distractor": now.compare.distractor_b if side else now.distractor,
-    }
-    return {name: value for name, value in values.items() if value not in ("", -1)}
-
-
-def _call(name: str, *first: str, **named: Any) -> str:
-    return f"{name}({', '.join([*first, *(f'{key}={value}' for key, value in named.items())])})"
-
-
-def _reprs(named: dict[str, Any]) -> dict[str, str]:
-    return {key: repr(value) for key, value in named.items()}
-
-
-def _unlike(defaults: dict[str, Any], **values: Any) -> dict[str, Any]:
-    """What differs from its default."""
-    return {name: value for name, value in values.items() if value != defaults[name]}
-
-
-_KEEP_FIELDS = {
-    "heads": ("heads", None),
-    "values": ("values", 2),
-    "rows": ("attn_neurons", 12),
-    "neurons": ("mlp_neurons", 12),
-}
-
-
-def _keep_call(now: State) -> str:
-    """`visit.Keep(…)` with what differs from its defaults; empty where nothing does."""
-    graph = now.graph
-    chosen = {name: amount(getattr(graph, field)) for field, (name, _) in _KEEP_FIELDS.items()}
-    named = {name: chosen[name] for name, default in _KEEP_FIELDS.values() if chosen[name] != default}
-    if graph.by != "norm":
-        named["by"] = graph.by
-    if graph.pins:
-        named["pin"] = graph.pins
-    return _call("visit.Keep", **_reprs(named)) if named else ""
-
-
-def _keep_options(now: State) -> list[tuple[str, Any]]:
-    graph, found = now.graph, []
-    for name, option in (("heads", "heads"), ("values", "values"), ("rows", "attn-neurons"), ("neurons", "neurons")):
-        value, default = amount(getattr(graph, name)), _KEEP_FIELDS[name][1]
-        if value != default:
-            text = "all" if value is None else ",".join(map(str, value)) if isinstance(value, tuple) else value
-            found.append((option, text))
-    return [*found, ("by", None if graph.by == "norm" else graph.by), *(("pin", pin) for pin in graph.pins)]
-
-
-def _layers(now: State) -> tuple[str, str]:
-    """The blocks asked for: as an option, and as an argument."""
-    text = now.graph.layers.strip()
-    if text.lower() in ("", "all"):
-        return "", ""
-    return ",".join(part.strip() for part in text.split(",")), repr(_layer_list(text))
-
-
-def _layer_list(ranges: str) -> list[int]:
-    """`"0,3-5"` as numbers."""
-    ends = [part.strip().split("-") for part in ranges.split(",")]
-    return [n for first, *last in ends for n in range(int(first), int(last[0] if last else first) + 1)]
-
-
-def _lens(looked: Looked) -> list[str]:
-    return ["from visit.lenses.linear import fitted_lens", "lens = fitted_lens(model)"] if looked.fitted else []
-
-
-_OWN_SET = "These prompts are your own: save them as a file, and name it behind --prompts."
-
-
-# ---- the pages -------------------------------------------------------------------------------------------------------
 def _flow_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
-    option, layers = _layers(now)
+    option, layers = layers_asked(now)
     lens = {"lens": "lens"} if looked.fitted else {}
     carry = {"carry_parts": "True"} if looked.fitted and now.graph.carried else {}
-    named = {**({"layers": layers} if layers else {}), **_reprs(_arguments(now)),
-             **({"keep": keep} if (keep := _keep_call(now)) else {}), **lens, **carry}  # fmt: skip
-    command = _command(
-        "graph", *_of_model(now, looked), *_of_prompt(now), ("layers", option), ("lens", "fitted" if lens else ""),
-        ("components", "fitted" if carry else ""), *_keep_options(now),
+    named = {**({"layers": layers} if layers else {}), **reprs(arguments(now)),
+             **({"keep": keep} if (keep := keep_call(now)) else {}), **lens, **carry}  # fmt: skip
+    command = shell_line(
+        "graph", *model_words(now, looked), *prompt_words(now), ("layers", option), ("lens", "fitted" if lens else ""),
+        ("components", "fitted" if carry else ""), *keep_words(now),
     )  # fmt: skip
     target = {"target": repr(now.target)} if now.target else {}
     steps = [
-        _load_step(now, looked),
-        Lines("One forward pass, every vector of it kept.", (_captured(now, now.prompt), *_lens(looked))),
+        load_step(now, looked),
+        Lines("One forward pass, every vector of it kept.", (capture_line(now, now.prompt), *lens_lines(looked))),
         Lines("What the stream reads after every block.",
-             (f"lens_map = {_call('visit.lens_map', 'model', 'acts', **target, **lens)}",), ("lens_map",)),
+             (f"lens_map = {call('visit.lens_map', 'model', 'acts', **target, **lens)}",), ("lens_map",)),
         Lines("The flow graph: every sum adds up, what is not drawn stands in nodes called rest.",
-             (f"graph = {_call('visit.build_flow_graph', 'model', 'acts', **named)}",), ("graph",)),
+             (f"graph = {call('visit.build_flow_graph', 'model', 'acts', **named)}",), ("graph",)),
     ]  # fmt: skip
     return command, steps, ""
 
 
 def _compare_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
-    both, option = now.compare, _layers(now)
+    both, option = now.compare, layers_asked(now)
     prompt_b, model_b = both.prompt_b or now.prompt, both.model_b or now.model
     two = model_b != now.model
     lens = {"lens": "lens"} if looked.fitted else {}
-    keep, layers = _keep_call(now), ({"layers": option[1]} if option[1] else {})
+    keep, layers = keep_call(now), ({"layers": option[1]} if option[1] else {})
     graphs = []
     for side, name, model in (("", "a", "model"), ("b", "b", "model_b" if two else "model")):
-        named = {**layers, **_reprs(_arguments(now, side)), **({"keep": "keep"} if keep else {}), **lens}
-        graphs.append(f"graph_{name} = {_call('visit.build_flow_graph', model, f'acts_{name}', **named)}")
+        named = {**layers, **reprs(arguments(now, side)), **({"keep": "keep"} if keep else {}), **lens}
+        graphs.append(f"graph_{name} = {call('visit.build_flow_graph', model, f'acts_{name}', **named)}")
     paired, asked = [], []
     if both.align:
         other = "model_b" if two else "model"
@@ -256,20 +114,21 @@ def _compare_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
             sides += [(name, a), (name, b)]
         elif a or b:
             missing = f"The command line takes a {name} for both prompts or for none; here one has its own."
-    command = _command(
+    command = shell_line(
         "compare", *sides, ("chat", now.chat), ("system", now.system if now.chat else ""), ("layers", option[0]),
-        ("align", both.align), ("lens", "fitted" if lens else ""), *_keep_options(now),
+        ("align", both.align), ("lens", "fitted" if lens else ""), *keep_words(now),
     )  # fmt: skip
-    loads = [*_load_step(now, looked).lines, *([f"model_b = visit.load_model({model_b!r})"] if two else [])]
+    loads = [*load_step(now, looked).lines, *([f"model_b = visit.load_model({model_b!r})"] if two else [])]
     steps = [
         Lines("The model." if not two else "The two models.", tuple(loads)),
         Lines("Two forward passes.", (
-            _captured(now, now.prompt, "acts_a"), _captured(now, prompt_b, "acts_b", "model_b" if two else "model"),
-            *_lens(looked),
+            capture_line(now, now.prompt, "acts_a"),
+            capture_line(now, prompt_b, "acts_b", "model_b" if two else "model"),
+            *lens_lines(looked),
         )),
         Lines("Their graphs, and what differs: B − A.", (
             *([f"keep = {keep}"] if keep else []), *graphs, *paired,
-            f"found = {_call('visit.compare', 'graph_a', 'graph_b', *asked)}",
+            f"found = {call('visit.compare', 'graph_a', 'graph_b', *asked)}",
         ), ("found",)),
     ]  # fmt: skip
     if "patch" in now.opened.split(","):
@@ -280,29 +139,29 @@ def _compare_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
 def _whatif_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
     on = [one for one in parse_list(now.whatif.edits) if one.on]
     source = now.compare.prompt_b or "The capital of France is the city of"
-    asked, needs = _reprs(_arguments(now)), any(one.how in ("from", "add") for one in on)
+    asked, needs = reprs(arguments(now)), any(one.how in ("from", "add") for one in on)
     made = [_edit(one) for one in on]
-    steps = [_load_step(now, looked), Lines("The pass as it is.", (_captured(now, now.prompt),))]
+    steps = [load_step(now, looked), Lines("The pass as it is.", (capture_line(now, now.prompt),))]
     if on:
-        lines = ([f"other = {_captured(now, source).removeprefix('acts = ')}"] if needs else []) + [
+        lines = ([f"other = {capture_line(now, source).removeprefix('acts = ')}"] if needs else []) + [
             "edits = [", *(f"    {one}," for one in made), "]",
-            f"changed = {_call('visit.ablate', 'model', 'acts', 'edits', **asked)}",
+            f"changed = {call('visit.ablate', 'model', 'acts', 'edits', **asked)}",
         ]  # fmt: skip
         steps.append(
             Lines("The same pass with these changes, and what becomes of the answer.", tuple(lines), ("changed.table",))
         )
     one_by_one = now.whatif
-    more = _unlike({"how": "zero", "at": "last", "nodes": "heads"}, how=one_by_one.replaced, at=one_by_one.where,
-                   nodes="neurons" if one_by_one.units == "neurons" else "heads")  # fmt: skip
+    more = not_default({"how": "zero", "at": "last", "nodes": "heads"}, how=one_by_one.replaced, at=one_by_one.where,
+                       nodes="neurons" if one_by_one.units == "neurons" else "heads")  # fmt: skip
     which = "The most influential neurons" if "nodes" in more else "Every head"
-    effects = _call("visit.effects", "model", "acts", **_reprs(more), **asked)
+    effects = call("visit.effects", "model", "acts", **reprs(more), **asked)
     steps.append(
         Lines(
             f"{which} taken out, one by one: what the answer does without it.", (f"effects = {effects}",), ("effects",)
         )
     )
     if not on:
-        return _command("effects", *_of_model(now, looked), *_of_prompt(now), *more.items()), steps, ""
+        return shell_line("effects", *model_words(now, looked), *prompt_words(now), *more.items()), steps, ""
     hows, places = {(one.how, one.factor) for one in on}, {one.at for one in on}
     last = {str(now.pos), "-1"} if now.pos == -1 else {str(now.pos)}
     if len(hows) > 1 or len(places) > 1 or not places <= {"all", *last}:
@@ -310,8 +169,8 @@ def _whatif_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
     how, factor = next(iter(hows))
     if how == "mean":
         return "", steps, "The command line takes the mean over a set of prompts; here it is that of this prompt."
-    command = _command(
-        "ablate", *_of_model(now, looked), *_of_prompt(now), *(("node", one.node) for one in on),
+    command = shell_line(
+        "ablate", *model_words(now, looked), *prompt_words(now), *(("node", one.node) for one in on),
         ("how", {"zero": "", "from": "resample"}.get(how, how)),
         ("factor", f"{factor:g}" if how in ("scale", "add") else ""),
         ("at", "" if places == {"all"} else "last"), ("with", source if needs else ""),
@@ -324,22 +183,22 @@ def _edit(one: Listed) -> str:
     source = {"from": "other", "add": "(other, acts)"}.get(one.how)
     named = {**({"source": source} if source else {}), **({} if one.at == "all" else {"pos": one.at}),
              **({"factor": f"{one.factor:g}"} if one.how in ("scale", "add") else {})}  # fmt: skip
-    return _call("visit.Edit", repr(one.node), repr(one.how), **named)
+    return call("visit.Edit", repr(one.node), repr(one.how), **named)
 
 
 def _trace_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
     asked = now.trace
     usual = {"samples": 10, "noise": 3.0, "seed": 0, "window": None}
-    own = _unlike(usual, samples=asked.samples, noise=asked.noise, seed=asked.noise_seed, window=asked.window)
+    own = not_default(usual, samples=asked.samples, noise=asked.noise, seed=asked.noise_seed, window=asked.window)
     target = {"target": now.target} if now.target else {}
     pos = {"pos": now.pos} if now.pos != -1 else {}
-    options = [one for one in _of_prompt(now) if one[0] != "distractor"]
-    command = _command("trace", *_of_model(now, looked), *options, ("subject", ",".join(map(str, looked.subject))),
-                       *own.items())  # fmt: skip
-    prompt = _captured(now, now.prompt, "prompt").replace("visit.capture(model, ", "", 1)[:-1]
-    table = _call("visit.trace", "model", "prompt", repr(list(looked.subject)), **_reprs({**target, **own, **pos}))
+    options = [one for one in prompt_words(now) if one[0] != "distractor"]
+    command = shell_line("trace", *model_words(now, looked), *options, ("subject", ",".join(map(str, looked.subject))),
+                         *own.items())  # fmt: skip
+    prompt = capture_line(now, now.prompt, "prompt").replace("visit.capture(model, ", "", 1)[:-1]
+    table = call("visit.trace", "model", "prompt", repr(list(looked.subject)), **reprs({**target, **own, **pos}))
     return command, [
-        _load_step(now, looked),
+        load_step(now, looked),
         Lines("Noise on the subject's embeddings, one state at a time put back: how much of the answer returns.",
               (prompt, f"trace = {table}"), ("trace",)),
     ], ""  # fmt: skip
@@ -348,14 +207,14 @@ def _trace_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
 def _heads_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
     asked = now.heads_page
     if asked.heads_set == "own":
-        return "", [], _OWN_SET
+        return "", [], OWN_SET
     rows = shipped_set(asked.heads_set, now.model).rows
     have = len(rows)
     few = 0 if asked.lines == "all" or int(asked.lines) >= have else int(asked.lines)
-    own = _unlike({"nodes": "heads", "how": "zero", "first_token": False}, nodes=asked.asks, how=asked.instead,
-                  first_token=asked.first_token)  # fmt: skip
-    command = _command("heads", *_of_model(now, looked), ("prompts", asked.heads_set), ("limit", few or ""),
-                       *((name.replace("_", "-"), value) for name, value in own.items()))  # fmt: skip
+    own = not_default({"nodes": "heads", "how": "zero", "first_token": False}, nodes=asked.asks, how=asked.instead,
+                      first_token=asked.first_token)  # fmt: skip
+    command = shell_line("heads", *model_words(now, looked), ("prompts", asked.heads_set), ("limit", few or ""),
+                         *((name.replace("_", "-"), value) for name, value in own.items()))  # fmt: skip
     lines = [
         "from visit.runs.prompts import named_prompts",
         f"prompts = named_prompts({asked.heads_set!r}, model.name)",
@@ -366,17 +225,17 @@ def _heads_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
     lines += [f"prompts = prompts.spread({few})"] if few else []
     missing = "The command line asks all prompts of a set; here it is those that are answered correctly."
     steps = [
-        _load_step(now, looked),
+        load_step(now, looked),
         Lines("The prompts, with targets, distractors and partners.", tuple(lines)),
         Lines("Every part: what it adds, what its influence foresees, its effect when taken out, with 95 % bands.",
-              (f"heads = {_call('visit.head_question', 'model', 'prompts', **_reprs(own))}",), ("heads",)),
+              (f"heads = {call('visit.head_question', 'model', 'prompts', **reprs(own))}",), ("heads",)),
     ]  # fmt: skip
     if (looked.paths or now.paths != Paths()) and any(row.abc for row in rows):
         options, more = _paths_step(now)
         steps += more
         if options is not None:
-            command += "\n" + _command("paths", *_of_model(now, looked), ("prompts", asked.heads_set),
-                                       ("limit", few or ""), *options)  # fmt: skip
+            command += "\n" + shell_line("paths", *model_words(now, looked), ("prompts", asked.heads_set),
+                                         ("limit", few or ""), *options)  # fmt: skip
     return ("" if now.answered else command), steps, missing if now.answered else ""
 
 
@@ -404,7 +263,7 @@ def _paths_step(now: State) -> tuple[list[tuple[str, Any]] | None, list[Lines]]:
     if asked.ends == "own":
         options = [("receivers", ",".join(own)), ("kind", asked.into), ("sender-pos", place)]
     options += [("first-token", True)] if first else []
-    table = f"paths = {_call('visit.paths', 'model', 'prompts', **named)}"
+    table = f"paths = {call('visit.paths', 'model', 'prompts', **named)}"
     why = "What every head says to that place alone: its value from the partner, all other heads held."
     lines = (*_MOVERS, table) if asked.ends == "movers" else (table,)
     return None if asked.ends == "movers" else options, [Lines(why, lines, ("paths",))]
@@ -415,19 +274,19 @@ def _patch_step(now: State) -> Lines:
     site, at = {"heads": ("heads", "last"), "heads_all": ("heads", "all")}.get(
         now.compare.patch, (now.compare.patch, None)
     )
-    asked = _reprs(_unlike({"at": None, "target": "", "distractor": ""}, at=at, target=now.compare.target_b,
-                           distractor=now.target))  # fmt: skip
-    table = _call("visit.patch", "model", "acts_a", "acts_b", repr(site), **asked)
+    asked = reprs(not_default({"at": None, "target": "", "distractor": ""}, at=at, target=now.compare.target_b,
+                              distractor=now.target))  # fmt: skip
+    table = call("visit.patch", "model", "acts_a", "acts_b", repr(site), **asked)
     return Lines("B's values put into A, place by place: 0 is as A, 1 as B.", (f"patched = {table}",), ("patched",))
 
 
 def _memory_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
-    command = _command(
-        "memory", *_of_model(now, looked), *_of_prompt(now), ("layer", looked.layer), ("head", looked.head)
+    command = shell_line(
+        "memory", *model_words(now, looked), *prompt_words(now), ("layer", looked.layer), ("head", looked.head)
     )
-    memory = _call("visit.head_memory", "model", "acts", str(looked.layer), str(looked.head), **_reprs(_arguments(now)))
+    memory = call("visit.head_memory", "model", "acts", str(looked.layer), str(looked.head), **reprs(arguments(now)))
     return command, [
-        _load_step(now, looked), Lines("One forward pass.", (_captured(now, now.prompt),)),
+        load_step(now, looked), Lines("One forward pass.", (capture_line(now, now.prompt),)),
         Lines(f"What L{looked.layer} H{looked.head} recalls: a row a position; the rows add up to the head.",
              (f"memory = {memory}",), ("memory",)),
     ], ""  # fmt: skip
@@ -435,30 +294,30 @@ def _memory_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
 
 def _layernorm_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
     plain = now.norms.lens == "without"
-    options = [one for one in _of_prompt(now) if one[0] != "distractor"]
-    command = _command("layernorm", *_of_model(now, looked), *options, ("layer", looked.layer),
-                       ("norm", looked.norm if looked.norm != "ln1" else ""), ("no-final-norm", plain))  # fmt: skip
-    asked = {name: value for name, value in _arguments(now).items() if name != "distractor"}
-    named = {**({"norm": repr(looked.norm)} if looked.norm != "ln1" else {}), **_reprs(asked),
+    options = [one for one in prompt_words(now) if one[0] != "distractor"]
+    command = shell_line("layernorm", *model_words(now, looked), *options, ("layer", looked.layer),
+                         ("norm", looked.norm if looked.norm != "ln1" else ""), ("no-final-norm", plain))  # fmt: skip
+    asked = {name: value for name, value in arguments(now).items() if name != "distractor"}
+    named = {**({"norm": repr(looked.norm)} if looked.norm != "ln1" else {}), **reprs(asked),
              **({"final_norm": "False"} if plain else {})}  # fmt: skip
     return command, [
-        _load_step(now, looked), Lines("One forward pass.", (_captured(now, now.prompt),)),
+        load_step(now, looked), Lines("One forward pass.", (capture_line(now, now.prompt),)),
         Lines("What the norm does to the words, step by step.",
-             (f"shift = {_call('visit.token_shift', 'model', 'acts', str(looked.layer), **named)}",), ("shift",)),
+             (f"shift = {call('visit.token_shift', 'model', 'acts', str(looked.layer), **named)}",), ("shift",)),
     ], ""  # fmt: skip
 
 
 def _neurons_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
     by = now.neurons.nsort
     missing = "" if now.neurons.kind == "mlp" else "The command line ranks MLP neurons; here rows of W_O are listed."
-    command = _command("neurons", *_of_model(now, looked), *_of_prompt(now), ("layer", looked.layer), ("top", 30),
-                       ("by", by if by != "norm" else ""))  # fmt: skip
+    command = shell_line("neurons", *model_words(now, looked), *prompt_words(now), ("layer", looked.layer), ("top", 30),
+                         ("by", by if by != "norm" else ""))  # fmt: skip
     kind = {} if now.neurons.kind == "mlp" else {"kind": repr(now.neurons.kind)}
-    named = {"top": "30", **({"by": repr(by)} if by != "norm" else {}), **_reprs(_arguments(now))}
-    active = _call("active_neurons", "model", "acts", str(looked.layer), **kind, **named)
+    named = {"top": "30", **({"by": repr(by)} if by != "norm" else {}), **reprs(arguments(now))}
+    active = call("active_neurons", "model", "acts", str(looked.layer), **kind, **named)
     lines = "from visit.analyses.neurons import active_neurons", f"neurons = {active}"
     return ("" if missing else command), [
-        _load_step(now, looked), Lines("One forward pass.", (_captured(now, now.prompt),)),
+        load_step(now, looked), Lines("One forward pass.", (capture_line(now, now.prompt),)),
         Lines("The most active neurons of this layer, and what they read and write.", lines, ("neurons",)),
     ], missing  # fmt: skip
 
@@ -466,25 +325,25 @@ def _neurons_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
 def _study_recipe(now: State, looked: Looked) -> tuple[str, list[Lines], str]:
     asked = now.studies
     if now.set == "own":
-        return "", [], _OWN_SET
+        return "", [], OWN_SET
     have = len(shipped_set(now.set, now.model).rows)
     few = 0 if asked.count == "all" or int(asked.count) >= have else int(asked.count)
     figures = tuple(filter(None, asked.figures.split(",")))
     names = {"values": "ranks", **{name: name for name in ("k", "sources", "correct", "second", "draws", "seed")}}
     usual = {"k": 50, "values": None, "sources": 3, "correct": "split", "second": "rbo", "draws": 1000, "seed": 0}
-    own = _unlike(usual, **{name: getattr(asked, field) for name, field in names.items()})
+    own = not_default(usual, **{name: getattr(asked, field) for name, field in names.items()})
     own |= {"figures": figures} if figures else {}
-    blocks = {"layers": _layer_list(asked.blocks)} if asked.blocks else {}
-    command = _command(
-        "study", *_of_model(now, looked), ("prompts", now.set), ("layers", asked.blocks),
+    blocks = {"layers": layer_list(asked.blocks)} if asked.blocks else {}
+    command = shell_line(
+        "study", *model_words(now, looked), ("prompts", now.set), ("layers", asked.blocks),
         *({**own, "figures": asked.figures}).items(), ("out", "study"),
     )  # fmt: skip
     prompts = f"prompts = named_prompts({now.set!r}, model.name)" + (f".spread({few})" if few else "")
     steps = [
-        _load_step(now, looked),
+        load_step(now, looked),
         Lines("The prompts.", ("from visit.runs.prompts import named_prompts", prompts)),
         Lines("The figures: this is long work.",
-             (f"study = {_call('visit.study', 'model', 'prompts', **_reprs(own | blocks))}",), ("study.verdicts",)),
+             (f"study = {call('visit.study', 'model', 'prompts', **reprs(own | blocks))}",), ("study.verdicts",)),
     ]  # fmt: skip
     missing = f"The command line takes the first prompts of a set; here {few} are spread over it." if few else ""
     return ("" if few else command), steps, missing

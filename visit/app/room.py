@@ -71,7 +71,7 @@ def membership() -> Room | None:
 @lru_cache(maxsize=64)
 def lesson_in(text: str) -> Lesson:
     """The lesson of a room."""
-    from visit.lessons.lesson import parse_lesson
+    from visit.lessons.lesson_file import parse_lesson
 
     return parse_lesson(text)
 

@@ -12,7 +12,7 @@ import streamlit as st
 from visit.app import room_results
 from visit.app.address import Seat
 from visit.app.follow import look_again
-from visit.app.lesson import keep_own
+from visit.app.lesson_progress import keep_own
 from visit.app.problems import shown_errors
 from visit.app.room import ROOMS, STYLE, WAIT_SECONDS, attempt, bars_html, find_room, lesson_in, sit, tell_problem
 from visit.app.sessions import session, state

@@ -57,7 +57,7 @@ class Session:
     held: frozenset[str] = frozenset()  # parts of the page that a lesson holds back, for visit.app.marks
     held_later: bool = False  # … only for a question that comes later
     held_told: bool = False  # … and it was said once
-    progress: dict[str, Any] = dataclasses.field(default_factory=dict)  # of visit.app.lesson: lesson → what was done
+    progress: dict[str, Any] = dataclasses.field(default_factory=dict)  # of visit.app.lesson_progress, by lesson
     clicked: dict[str, str] = dataclasses.field(default_factory=dict)  # … question → what was clicked for it last
     pasted: str = ""  # the text of a lesson
     picked: bool = False  # a node was chosen inside a fragment

@@ -16,7 +16,8 @@ from visit.runs.prompts import NOTES_SHOWN, Row
 from visit.text.visible import visible
 
 if TYPE_CHECKING:
-    from visit.causal.head_sets import Asked, HeadSums
+    from visit.causal.head_sets import HeadSums
+    from visit.causal.set_lines import Asked
     from visit.models.model import Model
 
 

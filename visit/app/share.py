@@ -11,7 +11,8 @@ import streamlit as st
 
 from visit.app.address import address_params
 from visit.app.guide import offer
-from visit.app.recipes import HEADINGS, Looked, recipe
+from visit.app.recipe_lines import Looked
+from visit.app.recipes import HEADINGS, recipe
 from visit.app.sessions import FIGURES_DIALOG, NOTEBOOK_DIALOG, change, open_dialog, session, state
 from visit.app.widgets import component
 

@@ -11,5 +11,6 @@ prompt's values into a run, place by place (`two_runs`), and says how far the an
 `roles` names what heads do (mover, suppressor, …) by measured criteria, each with its number and threshold.
 `faithfulness` asks how much of the answer the most important parts bring back alone. `ablate` takes a list of edits
 (`activations.edits`) for one run and compares it with the clean one, `edit_ledger` checks what must hold of them, and
-`continuation` lets the edited model write on.
+`continuation` lets the edited model write on. Over a set of prompts (`set_lines`: which of its lines can be asked)
+`head_sets` takes every part out of every line, and `path_patching` asks which head says something to whom.
 """

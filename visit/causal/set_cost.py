@@ -7,7 +7,8 @@ import time
 from visit.activations.forward import capture
 from visit.causal.cost import BACKWARD, effects_cost
 from visit.causal.effects import EffectHow
-from visit.causal.head_sets import Asked, SetParts, head_looks, no_lines, set_parts
+from visit.causal.head_sets import SetParts, head_looks, no_lines, set_parts
+from visit.causal.set_lines import Asked
 from visit.models.model import Model
 
 

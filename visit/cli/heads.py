@@ -58,7 +58,8 @@ def run(options: argparse.Namespace) -> int:
 
     A run that is stopped (Ctrl-C, kill) keeps what is done; the same command goes on from there.
     """
-    from visit.causal.head_sets import asked_lines, set_table
+    from visit.causal.head_sets import set_table
+    from visit.causal.set_lines import asked_lines
     from visit.models.load import load_model
     from visit.runs.prompts import named_prompts
 

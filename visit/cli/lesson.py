@@ -66,7 +66,7 @@ def run_handout(options: argparse.Namespace) -> int:
 def _opened_lesson(options: argparse.Namespace) -> tuple[Any, Callable[[Any], Any]]:
     """The lesson, and what gives each of its steps its run."""
     from visit.lessons.check import runs_of
-    from visit.lessons.lesson import parse_lesson
+    from visit.lessons.lesson_file import parse_lesson
     from visit.lessons.shipped import shipped_lessons, shipped_text
     from visit.models.load import load_model
 

@@ -14,13 +14,11 @@ Source: Din et al. 2023 (the linear shortcut); settings and their measurements: 
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.resources import files
 from itertools import pairwise
 from typing import Any
 
@@ -31,10 +29,11 @@ from torch import Tensor
 
 from visit.activations.hooks import Recorder
 from visit.errors import VisitError
-from visit.lenses.linear import Lens, all_sites, compact, keep_lens
+from visit.lenses.least_squares import RIDGE, Sums
+from visit.lenses.linear import Lens, all_sites, keep_lens
 from visit.lenses.logit import unembed
 from visit.lenses.trust import Agreement, held_states, spread
-from visit.models.attention import grows
+from visit.lenses.written_rows import drawn, end_ids, start_ids, training_texts, turning_lengths
 from visit.models.fingerprint import fingerprint
 from visit.models.model import Model
 from visit.models.provenance import provenance
@@ -42,14 +41,11 @@ from visit.models.tokens import start_tokens
 
 TOKENS = 8000  # to fit; a tenth more is held out
 LENGTH = 48  # positions of a row that the model writes
-RIDGE, LONG = 1e-5, 10.0  # λ; how many times its median a state may be long
 PER_WIDTH = 3  # fewer tokens than this times d_model make a lens worse
 ROWS = 192  # at once, where their keys, values and logits have room
 ROOM = 400 << 20  # bytes for keys and values, and for logits
 HELD = 48  # rows held out at least: with 18 the report of one visit-mini was off by 1.4 bits
 COMPARED = 64  # positions of the report at once
-PART = 512  # states that are added to the sums in one product, at least
-STRETCH = 256  # words whose probabilities are summed before one of them is drawn
 TIMED, SLOWER = 96, 1.5  # vectors of the forecast's product; how many times slower than it the fit's steps are
 REPORTED, WORK = (256, 2000), 1e12  # held-out positions that the report is of: as many as so many operations read
 _ENDS_AT_ONCE = 0.5  # share of end tokens in what a model writes above which it is no text
@@ -81,7 +77,7 @@ class LensFit:
                 f"A lens for {model.name} needs at least {least:,} tokens (3 × d_model); got {self.tokens:,}."
             )
         self.sites = tuple(all_sites(model))
-        self.text = None if text is None else _training_texts(text)
+        self.text = None if text is None else training_texts(text)
         self.ids = self._rows_of_text(least) if self.text is not None else self._starts()
         self._sums: Sums | None = None
         self._cache: Any = None
@@ -93,10 +89,10 @@ class LensFit:
     # ---- the plan ------------------------------------------------------------------------------------------------
     def _starts(self) -> np.ndarray:
         """Rows that hold a start token only: −1 is not written yet. The last rows are those held out."""
-        length = min(LENGTH, self.model.max_tokens, *_turning(self.model))
+        length = min(LENGTH, self.model.max_tokens, *turning_lengths(self.model))
         fit = -(-self.tokens // (length - 1))
         ids = np.full((fit + held_rows(fit), length), -1, np.int64)
-        ids[:, 0] = _start_ids(self.model, len(ids), np.random.default_rng(self.seed))
+        ids[:, 0] = start_ids(self.model, len(ids), np.random.default_rng(self.seed))
         return ids
 
     def _rows_of_text(self, least: int) -> np.ndarray:
@@ -246,7 +242,7 @@ class LensFit:
         chosen = drawn(logits, generator).numpy()
         if (chosen < 0).any():
             raise VisitError(f"{self.model.name} computes values that are no numbers; no lens can be fitted to it.")
-        ends, start = _end_ids(self.model), self.ids[self.batches[batch], 0]
+        ends, start = end_ids(self.model), self.ids[self.batches[batch], 0]
         before = self.ids[self.batches[batch], step - 1]
         if ends:
             again = np.isin(before, ends) & ~np.isin(before, start) if step > 1 else np.zeros(len(chosen), bool)
@@ -300,80 +296,6 @@ class LensFit:
         self._compared, self._agreement = None, Agreement(model, self._lens, states)
 
 
-class Sums:
-    """The streaming sums of every state, float64; rows wait until there are enough for one product."""
-
-    def __init__(self, model: Model, sites: int, shuffled: bool) -> None:
-        d, self.shuffled = model.d_model, shuffled
-        place = torch.device("cpu") if model.device.type == "mps" else model.device  # it has no float64
-        self.n = torch.zeros(sites, dtype=torch.float64, device=place)
-        self.x, self.y = (torch.zeros(sites, d, dtype=torch.float64, device=place) for _ in range(2))
-        self.products = torch.zeros(sites, d, 2 * d, dtype=torch.float64, device=place)  # X'X beside X'Y
-        self.longest: dict[int, Tensor] = {}  # of every state, and of y (−1): from the first rows
-        self._waiting: list[tuple[list[Tensor], Tensor]] = []
-        self._rows = 0
-
-    def add(self, x: list[Tensor], y: Tensor) -> None:
-        """`x`: `[pos, d_model]` of every state; `y`: of the last block's output at the same positions."""
-        self._waiting.append((x, y))
-        self._rows += len(y)
-        if self._rows >= PART:
-            self._flush()
-
-    def _flush(self) -> None:
-        """Add what waits, one state after the other: a row that is too long, in x or in y, is put to zero."""
-        if not self._rows:
-            return
-        d, waiting = self.x.shape[1], self._waiting
-        both = torch.empty(self._rows, 2 * d, dtype=torch.float64, device=self.n.device)
-        x, y = both[:, :d], both[:, d:]  # side by side: one product adds X'X and X'Y
-        self._waiting, self._rows = [], 0
-        y.copy_(torch.cat([goal for _, goal in waiting]))
-        known = self._short(y, -1)
-        y.masked_fill_(~known, 0)
-        if self.shuffled:
-            order = torch.randperm(len(y), generator=torch.Generator().manual_seed(len(y))).to(y.device)
-            y.copy_(y[order])
-            known = known[order]
-        for site in range(len(self.n)):
-            x.copy_(torch.cat([states[site] for states, _ in waiting]))
-            kept = known & self._short(x, site)
-            x.masked_fill_(~kept, 0)
-            self.n[site] += kept.sum()
-            self.x[site] += x.sum(0)
-            self.y[site] += kept[:, 0].double() @ y
-            self.products[site].addmm_(x.T, both)
-
-    def _short(self, rows: Tensor, place: int) -> Tensor:
-        """`[pos, 1]`: whether a row is at most `LONG` times as long as the median of the first ones."""
-        lengths = rows.norm(dim=-1, keepdim=True)
-        if place not in self.longest:
-            self.longest[place] = LONG * lengths.median()
-        return lengths <= self.longest[place]
-
-    def solve(self) -> tuple[Tensor, Tensor]:
-        """(A `[site, d_model, d_model]`, b `[site, d_model]`)."""
-        self._flush()
-        maps, biases = [], []
-        for site in range(len(self.n)):
-            n = self.n[site]
-            if n < 2:
-                raise VisitError("Too few states are left to fit a lens to: all but one are longer than ten medians.")
-            mean_x, mean_y = self.x[site] / n, self.y[site] / n
-            xx, xy = self.products[site].chunk(2, dim=1)
-            xx, xy = xx - n * torch.outer(mean_x, mean_x), xy - n * torch.outer(mean_x, mean_y)
-            xx.diagonal().add_(RIDGE * xx.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny))
-            found = torch.linalg.solve(xx, xy)
-            if not bool(found.isfinite().all()):
-                raise VisitError("The states of this model hold values that are no numbers; no lens can be fitted.")
-            # as it is kept, so that b belongs to the rounded A
-            kept = compact(found)
-            maps.append(kept)
-            biases.append((mean_y - mean_x @ kept.double()).float())
-        same = torch.float16 if all(m.dtype == torch.float16 for m in maps) else torch.float32
-        return torch.stack([m.to(same) for m in maps]), torch.stack(biases)
-
-
 def fit_lens(
     model: Model, tokens: int = TOKENS, text: str | Sequence[str] | None = None, seed: int = 0,
     progress: Callable[[float, str], None] | None = None, shuffled: bool = False,
@@ -420,63 +342,6 @@ def fit_bytes(model: Model) -> int:
     return len(tuple(all_sites(model))) * 2 * 8 * model.d_model**2 + 2 * ROOM
 
 
-def drawn(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """A word for every row of `[row, d_vocab]`, by its probability; −1 where these are no numbers.
-
-    One number a row, and its place among the sums: those of stretches of words, and then within one stretch. Running
-    sums over every word in float64 were 5 % of the writing on SmolLM2.
-    """
-    probs = logits.float().softmax(-1)
-    stretches = torch.stack([part.sum(-1) for part in probs.split(STRETCH, dim=-1)], dim=-1).cpu()
-    sums = stretches.cumsum(-1, dtype=torch.float64)
-    place = torch.rand(len(sums), 1, generator=generator, dtype=torch.float64) * sums[:, -1:]
-    stretch = torch.searchsorted(sums, place, right=True).clamp_(max=sums.shape[1] - 1)
-    words = (stretch * STRETCH + torch.arange(STRETCH)).clamp_(max=probs.shape[1] - 1)
-    within = probs.gather(1, words.to(probs.device)).cpu().cumsum(-1, dtype=torch.float64)
-    place -= sums.gather(1, stretch) - stretches.gather(1, stretch)
-    chosen = torch.searchsorted(within, place, right=True).clamp_(max=STRETCH - 1)
-    return words.gather(1, chosen)[:, 0].where(sums[:, -1].isfinite(), -1)
-
-
-# ---- where a text starts and ends ------------------------------------------------------------------------------------
-def _training_texts(text: str | Sequence[str]) -> tuple[str, ...]:
-    found = (text,) if isinstance(text, str) else tuple(text)
-    if not all(isinstance(part, str) for part in found) or not any(part.strip() for part in found):
-        raise VisitError("The text to fit a lens to is empty. Give some, or none for what the model writes itself.")
-    return found
-
-
-def _turning(model: Model) -> list[int]:
-    """The length past which a rotation that grows turns all positions otherwise: a cached step would mix the two."""
-    config = model.hf.config
-    parameters = getattr(config, "rope_parameters", None) or {}
-    each = [parameters, *(v for v in parameters.values() if isinstance(v, dict)), config.to_dict()]
-    found = [p.get("original_max_position_embeddings") for p in each]
-    return [int(length) for length in found if length and grows(model)]
-
-
-def _start_ids(model: Model, count: int, generator: np.random.Generator) -> np.ndarray:
-    """The start token of every row; where the model has none, the first words of the prompts that come with VISIT."""
-    named = [*start_tokens(model.tokenizer)[:1], model.tokenizer.bos_token_id, *_end_ids(model)]
-    known = [i for i in named if i is not None and 0 <= i < model.d_vocab]
-    if known:
-        return np.full(count, known[0], np.int64)
-    first = [model.tokenizer(prompt)["input_ids"][0] for prompt in _shipped_texts()]
-    return generator.choice(np.array(first, np.int64), count)
-
-
 def held_rows(rows: int) -> int:
     """How many rows are held out beside those to fit to: a tenth, and so many that no single text decides."""
     return max(HELD, -(-rows // 10))
-
-
-def _end_ids(model: Model) -> list[int]:
-    found = model.tokenizer.eos_token_id
-    return [] if found is None else [int(found)]
-
-
-def _shipped_texts() -> Iterator[str]:
-    folder = files("visit") / "data" / "visit-mini" / "prompts"
-    for file in sorted(folder.iterdir(), key=lambda f: f.name):
-        if file.name.endswith(".csv"):
-            yield from (row["prompt"] for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines()))

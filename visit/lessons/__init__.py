@@ -1,6 +1,7 @@
 """Lessons: text files that lead through the pages, and the checks of their answers against the learner's own run.
 
-`lesson` reads a file into frozen records, and says every mistake in it by its line (`shipped`: those that come along).
+`lesson` is what a lesson is, in frozen records; `lesson_file` reads one from its text, and says every mistake in it by
+its line (`shipped`: those that come along).
 `grammar` is the closed list of what a lesson may ask of a run, `queries` answers it by token id, node id, position or
 number, `words` says which placeholders its texts may hold. `check` compares what a learner answered, and tells every
 wrong answer what the chosen thing does instead. `results` writes down what was answered, and of which run.

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import visit
 from visit.errors import VisitError
-from visit.lessons.lesson import Lesson, parse_lesson
+from visit.lessons.lesson import Lesson
+from visit.lessons.lesson_file import parse_lesson
 
 FOLDER = Path(visit.__file__).parent / "data" / "lessons"
 

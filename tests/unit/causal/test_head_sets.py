@@ -12,7 +12,8 @@ import pytest
 import visit
 from visit import VisitError
 from visit.causal import head_sets
-from visit.causal.head_sets import HeadRun, as_set, asked_lines, no_lines, set_parts, set_role, set_table
+from visit.causal.head_sets import HeadRun, no_lines, set_parts, set_role, set_table
+from visit.causal.set_lines import as_set, asked_lines
 from visit.runs.job import finish
 from visit.runs.moments import student
 from visit.runs.prompts import PromptSet, Row, read_prompts

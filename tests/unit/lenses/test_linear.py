@@ -18,9 +18,11 @@ from visit import VisitError, capture, capture_many, fit_lens, lens_map, load_le
 from visit.analyses.divergence import part
 from visit.analyses.token_alignment import pair
 from visit.lenses import trust
-from visit.lenses.fit_linear import RIDGE, STRETCH, LensFit, drawn
+from visit.lenses.fit_linear import LensFit
+from visit.lenses.least_squares import RIDGE
 from visit.lenses.linear import fitted_lens, lens_path
 from visit.lenses.logit import final_norm, unembed
+from visit.lenses.written_rows import STRETCH, drawn
 from visit.runs.prompts import shipped_set
 
 FACTS = [row.prompt for row in shipped_set("facts").rows[::10]]
@@ -63,7 +65,7 @@ def straight(model, job):
 
 @pytest.mark.parametrize("name", models.NAMES)
 def test_the_maps_are_the_least_squares_of_what_the_model_wrote(name, monkeypatch):
-    monkeypatch.setattr("visit.lenses.fit_linear.compact", lambda maps: maps.to(torch.float32))
+    monkeypatch.setattr("visit.lenses.least_squares.compact", lambda maps: maps.to(torch.float32))
     model = models.small(name)
     job = LensFit(model, tokens=400)
     job.update(job.items)

@@ -6,7 +6,8 @@ import pytest
 
 from visit.errors import VisitError
 from visit.lessons.grammar import PHRASES, parse_query
-from visit.lessons.lesson import LessonError, address_of, parse_lesson
+from visit.lessons.lesson import LessonError, address_of
+from visit.lessons.lesson_file import parse_lesson
 
 GOOD = """---
 title: A small lesson

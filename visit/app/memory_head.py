@@ -1,8 +1,7 @@
-"""The memory page: the head looked at, and all heads as a map and as a list."""
+"""The memory page, one head: in sentences, source by source, as a picture, its pattern, and the life of a value."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,14 +10,13 @@ import streamlit as st
 
 from visit.app import graph_panel as graphs
 from visit.app.cached_heads import st_alignment, st_head, st_head_graph, st_heads, st_life
+from visit.app.chosen_head import Chosen, take_head
 from visit.app.fields import choice, segments
 from visit.app.figure_list import altair_figure, collect_figure
 from visit.app.graph_panel import picture_file
 from visit.app.grid import as_table, grid
 from visit.app.live import say
-from visit.app.sessions import change, is_opened, session, set_opened, state
-from visit.app.state import CONTROLS
-from visit.app.subject import Subject
+from visit.app.sessions import change, set_opened, state
 from visit.app.widgets import (
     beside,
     downloads,
@@ -36,137 +34,10 @@ from visit.text.glossary import explain
 from visit.text.numbers import percent, short
 from visit.text.visible import visible
 
-_NEEDS_NO_WORDS = ("contribution", "norm", "share")  # measures for which no head has to be read
 SOURCES = 40  # positions whose words are read and shown at once, and of a pattern; a longer prompt is paged
 SMALL = 24  # … in the small maps of all heads
 
 
-@dataclass(frozen=True, eq=False)
-class Chosen:
-    """The head looked at."""
-
-    subject: Subject
-    layer: int
-    head: int
-
-    @property
-    def node(self) -> str:
-        return f"L{self.layer}.head{self.head}"
-
-    @property
-    def name(self) -> str:
-        return f"L{self.layer} H{self.head}"
-
-
-def chosen_head(subject: Subject) -> Chosen:
-    """The head that the address names, else the one that pushes hardest towards the target."""
-    from visit.narrate.memory import strongest_head
-
-    model = subject.model
-    for text in (state().memory.head, state().graph.node):
-        numbers = _layer_and_head(text)
-        if numbers and numbers[0] < model.n_layers and numbers[1] < model.n_heads:
-            return _looked_at(subject, *numbers)
-    if state().memory.head:
-        last = f"L{model.n_layers - 1}.head{model.n_heads - 1}"
-        st.info(f"The link's head “{state().memory.head}” does not exist here (heads go up to {last}); "
-                "the strongest is shown.", icon=":material/link:")  # fmt: skip
-    numbers = _layer_and_head(strongest_head(st_heads(*subject.about)))
-    assert numbers
-    return _looked_at(subject, *numbers)
-
-
-def _looked_at(subject: Subject, layer: int, head: int) -> Chosen:
-    session().looked |= {"layer": layer, "head": head}
-    return Chosen(subject, layer, head)
-
-
-def _layer_and_head(node: str) -> tuple[int, int] | None:
-    """(layer, head) of an id such as L4.head1.value3."""
-    parts = node.split(".")
-    if len(parts) < 2 or not parts[1].startswith("head") or not parts[1][4:].isdigit():
-        return None
-    return int(parts[0][1:]), int(parts[1][4:])
-
-
-def take_head(node: str) -> None:
-    """Look at another head."""
-    change(head=node, node="", source=None)
-
-
-# ---- all heads -------------------------------------------------------------------------------------------------------
-
-
-def overview(chosen: Chosen) -> None:
-    """All heads as a map, and as a list."""
-    subject = chosen.subject
-    st.header("All heads", anchor=False, help=explain("head"))
-    measure: Any = st.segmented_control("Colour", required=True, wrap=True, **segments("measure"))
-    listed = is_opened("heads-list")
-    worded = listed or measure not in _NEEDS_NO_WORDS
-    table = st_heads(*subject.about, words=worded, influence=listed)
-    named = CONTROLS["measure"].choices[measure]
-    grid("heads", figures.heads_grid(table, measure, named, chosen.node, subject.about), take_head, lambda: table)
-    about = _ABOUT[measure].format(target=plain(subject.word))
-    st.caption(f"{about} A dot marks the three longest heads of a layer; click a head to open it below.")
-    with unfolding("heads-list", "All heads as a list: top words, main source, role hints") as opened:
-        if opened:
-            _head_list(table, measure)
-
-
-_ABOUT = {
-    "contribution": "Each cell is one head at the chosen position: how many logits it adds to “{target}” "
-    "(blue-green) or "
-    "takes from it (vermilion).",
-    "norm": "Each cell: the length of what the head writes into the stream. Long ones set the words of their layer.",
-    "share": "Each cell: the head's length as a share of all heads' lengths in its layer.",
-    "intersection_attn_out": "Each cell: the share of its fifty top words that the head has in common with what its "
-    "whole "
-    "attention adds.",
-    "intersection_block": "Each cell: the share of its fifty top words that the head has in common with its block's "
-    "output.",
-    "intersection_final": "Each cell: the share of its fifty top words that the head has in common with the last "
-    "state.",
-    "rank": "Each cell: the rank of “{target}” in what the head reads, 1 for the most probable.",
-}
-
-
-def _head_list(table: pd.DataFrame, measure: str) -> None:
-    rising = measure == "rank"
-    order = table.sort_values(measure, ascending=rising, key=lambda c: c if rising else c.abs(), kind="stable")
-    shown = pd.DataFrame({
-        "head": [f"L{n} H{j}" for n, j in zip(order["layer"], order["head"], strict=True)],
-        "contribution": order["contribution"], "influence": order["influence"], "norm": order["norm"],
-        "share": order["share"],
-        "rank": order["rank"], "words": [words_cell(w) for w in order["tokens"]],
-        "source": [f"{visible(t)} ({p}), pattern {a:.2f}" for t, p, a in
-                   zip(order["source_token"], order["source_pos"], order["source_pattern"], strict=True)],
-        "role": order["role"],
-    })  # fmt: skip
-    number = st.column_config.NumberColumn
-    st.dataframe(
-        shown, hide_index=True, height=380, placeholder="–", **on_row("head_list", order["node"].tolist(), take_head),
-        column_config={
-            "head": "Head", "contribution": number("Contribution", format="%+.3f", help=explain("contribution")),
-            "influence": number("Influence", format="%+.3f", help=explain("influence")),
-            "norm": number("Norm", format="%.3g", help=explain("norm")),
-            "share": number("Share", format="percent", help="Of the lengths of all heads in the layer."),
-            "rank": number("Rank", help=explain("rank")), "words": "Reads",
-            "source": st.column_config.TextColumn("Takes most from", help="The memory value that moves most: "
-                                                                          "pattern × norm."),
-            "role": st.column_config.TextColumn("Over the whole prompt", help=_ROLE_HINTS),
-        },
-    )  # fmt: skip
-
-
-_ROLE_HINTS = (
-    "Where the head looks, whatever the words, with the score it rests on: attention to the previous token, to an "
-    "earlier same token, to the first position, or to the token after an earlier same one (induction), averaged over "
-    "the queries that have such a token. Named from 40 % of the way between chance and 1, for at least 3 queries."
-)
-
-
-# ---- one head on the memory page -------------------------------------------------------------------------------------
 def head_in_sentences(chosen: Chosen) -> None:
     """What the head does at this position, in sentences."""
     from visit.narrate.memory import memory_story
@@ -418,44 +289,6 @@ def _chosen_source(chosen: Chosen) -> int:
         return source
     rows = _source_rows(chosen)
     return int(rows.loc[rows["moved"].idxmax(), "source_pos"])
-
-
-# ---- the paper's figures ---------------------------------------------------------------------------------------------
-
-
-def paper(chosen: Chosen) -> None:
-    """Figures 2, 3 and 5 of the paper for this prompt, for those who open them: they read every head twice."""
-    with unfolding("paper-figures", "The paper's Figures 2, 3 and 5 for this prompt: whose words are whose?") as opened:
-        if opened:
-            _paper_figures(chosen)
-
-
-def _paper_figures(chosen: Chosen) -> None:
-    from visit.narrate.memory import FINDINGS, figure_findings
-
-    subject = chosen.subject
-    scores = st_alignment(*subject.key, subject.pos)
-    said = figure_findings(scores)
-    chance = min(50, subject.model.d_vocab) / subject.model.d_vocab
-    with beside("figures"):
-        columns = st.columns(3, gap="medium")
-    for column, figure in zip(columns, (2, 3, 5), strict=True):
-        with column:
-            st.markdown(f"**{_PAPER_FIGURES[figure]}** (Fig. {figure})")
-            altair_figure(figures.alignment_chart(scores, figure, chance), width="stretch", alt=_PAPER_FIGURES[figure])
-            st.caption(f"{said[figure]} {FINDINGS[figure]}")
-    st.caption(
-        "I₅₀: the share of the fifty most probable words that two vectors have in common; dotted: two random "
-        "vectors. One "
-        "prompt is an example, no proof: the study averages over many."
-    )
-
-
-_PAPER_FIGURES = {
-    2: "All heads, with and without W_O",
-    3: "The three longest heads",
-    5: "Memory values with their head",
-}
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
