@@ -76,7 +76,7 @@ def read_blocks(model: Model, blocks: dict[str, Tensor], asked: Tensor, k: int) 
     columns: dict[str, list[Any]] = {}
     start = 0
     for name, block in blocks.items():
-        part = _readings_part(found, start, start + len(block))
+        part = Readings(**{f.name: getattr(found, f.name)[start : start + len(block)] for f in fields(found)})
         start += len(block)
         if not name:
             columns |= value_columns(model, part)
@@ -85,11 +85,6 @@ def read_blocks(model: Model, blocks: dict[str, Tensor], asked: Tensor, k: int) 
         times = len(asked) if len(block) == 1 else 1  # the query that all sources see
         columns |= {f"{name}tokens": both["tokens"] * times, f"{name}probs": both["probs"] * times}
     return columns
-
-
-def _readings_part(found: Readings, first: int, end: int) -> Readings:
-    parts: dict[str, Any] = {f.name: getattr(found, f.name)[first:end] for f in fields(found)}
-    return Readings(**parts)
 
 
 def value_columns(model: Model, found: Readings) -> dict[str, list[Any]]:

@@ -90,7 +90,7 @@ def _asked(more: Any, passes: list[tuple[Any, Any]]) -> list[Subject]:
     subjects: list[Subject] = []
     with more:
         for side, name, (model, acts) in zip(("", "_b"), "AB", passes, strict=True):
-            st.markdown(f"**{name}**{_size(model)}")
+            st.markdown(f"**{name}**{_model_and_size(model)}")
             copied = side and not state().compare.prompt_b and state().compare.pos_b == -1
             pos = subjects[0].pos if copied else position(acts, side)
             subjects.append(asked_words(model, acts, min(pos, len(acts.token_ids) - 1), side, notes))
@@ -101,13 +101,13 @@ def _asked(more: Any, passes: list[tuple[Any, Any]]) -> list[Subject]:
             "The alignment is then by token, or by character where the tokenizers differ.", **listed("model_b", names),
         )  # fmt: skip
         with st.container(horizontal=True):
-            st.button("Swap A and B", icon=":material/swap_horiz:", on_click=_swap)
+            st.button("Swap A and B", icon=":material/swap_horiz:", on_click=_swap_sides)
             st.button("Copy A to B", icon=":material/content_copy:", on_click=_copy)
         chat_line(*passes)
     return subjects
 
 
-def _size(model: Any) -> str:
+def _model_and_size(model: Any) -> str:
     """A model's name and size, where the two sides have two."""
     if state().compare.model_b in ("", state().model):
         return ""
@@ -191,7 +191,7 @@ def _control_tokens(subject: Subject) -> frozenset[int]:
     return frozenset(i for i, token in enumerate(subject.acts.token_ids) if token in special)
 
 
-def _swap() -> None:
+def _swap_sides() -> None:
     now = state()
     there = {name: value_of(now, f"{name}_b") for name in _SIDES}
     there["prompt"] = there["prompt"] or now.prompt  # empty: a copy

@@ -36,7 +36,6 @@ WEIGHS = 6  # times what it unpacks to: what is decoded of it, as far as pages d
 NAME_LETTERS = 32  # letters of a file's sum that name it
 _SHIPPED = Path(__file__).parents[1] / "data" / "recordings"
 _PREFIX = "recording "
-SIDES = {"": "a", "_b": "b"}
 
 
 @st.cache_resource(show_spinner=False)

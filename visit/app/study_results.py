@@ -55,7 +55,7 @@ def show_figures(run: Run, model: Model, prompts: PromptSet, over: tuple[Any, St
         st.markdown(f"Solid: **{plain(first)}**. Dashed: **{plain(second)}**, {plain(report.study_label(other.meta))}.")
     for figure in study.tables:
         _figure(study, figure, other, (run.key, study.meta["prompts"], name))
-    _elsewhere(study)
+    _elsewhere()
 
 
 def show_one(run: Run, model: Model, prompts: PromptSet, figure: str) -> None:
@@ -164,7 +164,7 @@ def _spelt(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{c: [visible(v) if isinstance(v, str) else v for v in table[c]] for c in texts})
 
 
-def _elsewhere(study: Study) -> None:
+def _elsewhere() -> None:
     """The pages that show the same analyses word by word and neuron by neuron."""
     st.header("More of the norms and neurons", anchor=False)
     left, right = st.columns(2)

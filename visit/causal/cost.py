@@ -6,8 +6,7 @@ pass for influence, three times a forward pass. Timed are one block and the read
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +23,7 @@ from visit.exact.decompose import needed
 from visit.exact.question import Question
 from visit.lenses.logit import CHUNK_BYTES, lens_logits
 from visit.models.model import Model
+from visit.runs.job import shorter_of_two
 from visit.text.node_id import NodeId
 from visit.text.numbers import duration, size_text
 
@@ -68,7 +68,8 @@ def effects_cost(
     seconds = block * (blocks + BACKWARD * model.n_layers * len(acts.token_ids)) + state * len(layers)
     held = min(len(layers) * run_bytes(model, t + 1 - count, t), max(BATCH_BYTES, run_bytes(model, t + 1 - count, t)))
     logits = min(CHUNK_BYTES, len(layers) * model.d_vocab * model.wide.itemsize)
-    widened = 0 if model.dtype == model.wide else _block_weights(model) * model.wide.itemsize
+    weights = sum(p.numel() for p in model.blocks[0].parameters())
+    widened = 0 if model.dtype == model.wide else weights * model.wide.itemsize
     return Cost(len(layers), seconds, held + 3 * logits + widened)
 
 
@@ -128,20 +129,6 @@ def _seconds(model: Model, acts: Activations, t: int, count: int) -> tuple[float
     """Per token of one block, and per state read through the vocabulary."""
     layer, runs = model.n_layers // 2, max(1, COST_TOKENS // count)
     x = needed(acts, "resid_pre")[layer, t + 1 - count : t + 1].to(model.wide).expand(runs, -1, -1).contiguous()
-    block = _shorter_of_two(lambda: run_block(model, acts, layer, x, t + 1 - count, lambda _seam, value: value))
+    block = shorter_of_two(lambda: run_block(model, acts, layer, x, t + 1 - count, lambda _seam, value: value))
     states = x[:1, -1].expand(8, -1)
-    return block / (runs * count), _shorter_of_two(lambda: list(lens_logits(model, states))) / len(states)
-
-
-def _shorter_of_two(call: Callable[[], object]) -> float:
-    """The shorter of two runs: the first one warms up."""
-    found = []
-    for _ in range(2):
-        started = time.perf_counter()
-        call()
-        found.append(time.perf_counter() - started)
-    return min(found)
-
-
-def _block_weights(model: Model) -> int:
-    return sum(p.numel() for p in model.blocks[0].parameters())
+    return block / (runs * count), shorter_of_two(lambda: list(lens_logits(model, states))) / len(states)

@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     tables = {"prediction": found.table, "words": found.words, "edits": found.edits, "ledger": found.ledger}
     if options.more:
         tables["continuation"] = continuation(model, acts.token_ids, options.more, found.edited.edits)
-    meta = found.meta | {"ledger": found.ledger_summary | {"tolerance": _allowed(found.ledger)}}
+    meta = found.meta | {"ledger": found.ledger_summary | {"tolerance": float(found.ledger["tolerance"].max())}}
     if not wrote(options, meta, tables):
         _print_sides(found, tables, meta)
     return 0
@@ -105,10 +105,6 @@ def _edit_source(options: argparse.Namespace, model: Any, acts: Any) -> Any:
         return None
     other = captured(options, model, options.other)
     return (other, acts) if options.how == "add" else other
-
-
-def _allowed(ledger: Any) -> float:
-    return float(ledger["tolerance"].max())
 
 
 def _print_sides(found: Any, tables: dict[str, Any], meta: dict[str, Any]) -> None:

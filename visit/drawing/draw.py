@@ -128,14 +128,9 @@ def _target(flow: FlowGraph) -> str | None:
 
 
 def _auto_style(palette: PaletteName) -> str:
-    dark = style("dark", palette, ".visit", ".visit")
-    rules = style("light", palette, ".visit", ".visit") + _drawing_rules()
+    dark, light = (style(theme, palette, ".visit", ".visit") for theme in ("dark", "light"))
+    rules = light + _asset("flow.css").split("/* drawing */")[1].split("/* end of drawing */")[0].strip()
     return f"<style>{rules}@media(prefers-color-scheme:dark){{{dark}}}</style>"
-
-
-def _drawing_rules() -> str:
-    """The part of flow.css that is about the drawing itself."""
-    return _asset("flow.css").split("/* drawing */")[1].split("/* end of drawing */")[0].strip()
 
 
 def flow_data(

@@ -193,7 +193,7 @@ def place(
     for layer, level in chosen.items():
         rows = Rows(flow, ids, layer, sort_by, order)
         group = rows.group
-        x = _enter(sheet, flow, group, layer, level, x)
+        x = _enter(sheet, flow, group, level, x)
         x = _folded(sheet, group, rows, layer, x) if level == "states" else _open(sheet, group, rows, layer, level, x)
     x = _end(sheet, flow, x)
     sheet.width = x + MARGIN
@@ -220,7 +220,7 @@ def _folded_state(sheet: Sheet, node: Node, x: float) -> None:
         sheet.bars.append(Bar(node.layer, x, sheet.fold_w, node.target_prob))
 
 
-def _enter(sheet: Sheet, flow: FlowGraph, group: dict[str, list[Node]], layer: int, level: Level, x: float) -> float:
+def _enter(sheet: Sheet, flow: FlowGraph, group: dict[str, list[Node]], level: Level, x: float) -> float:
     """The gap before a block, if there is one, and its first state; returns where the block begins."""
     for node in group.get("resid_pre", []):
         for edge in flow.into[node.id]:

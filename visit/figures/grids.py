@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
@@ -16,7 +16,7 @@ from visit.drawing.style import page_colours
 from visit.text.numbers import signed
 from visit.text.visible import fit, text_width
 
-Hue = Literal["p", "n", "a", "d"]  # for the target (or: much), against it, the pattern, what differs
+# hues: p for the target (or: much), n against it, a the pattern, d what differs
 SHADES = 20  # of a hue, from almost the page to the full colour
 _FULL_HUES = {
     "light": {"p": "#0b7a75", "n": "#c24a08", "a": "#c8901e", "d": "#6a4fb3"},

@@ -68,15 +68,11 @@ def _dots(stats: pd.DataFrame, chosen: str, threshold: float) -> pd.DataFrame:
         "always": table["always"], "chosen": table["chosen"],
         "name": [f"L{layer} N{n}" for layer, n in zip(table["layer"], table["neuron"], strict=True)],
         "often": [f"{percent(f)} of the prompts" for f in table["freq"]],
-        "words": [_top_words(row) for row in table["used_tokens"]],
+        "words": [", ".join(as_word(token) for token in row[:5]) for row in table["used_tokens"]],
         "sign": ["negative, so that it writes its row turned round" if m < 0 else "positive" for m in table["mean"]],
         "size": [f"{n:.3g}" for n in table["norm"]], "bits": [bits(e) for e in table["entropy"]],
         "mean": [number(m, True) for m in table["mean"]], "function": [percent(s) for s in table["function_share"]],
     })  # fmt: skip
-
-
-def _top_words(tokens: list[str]) -> str:
-    return ", ".join(as_word(token) for token in tokens[:5])
 
 
 def weight_lines(profile: pd.DataFrame) -> Any:

@@ -165,15 +165,18 @@ def _lines(
             1 if plan.color == "group" else 3 if len(names) == 3 and max(map(len, names)) < 19 and not plan.panel else 2
         )
         legend = alt.Legend(title=None, orient="top", columns=columns, labelLimit=190, symbolOpacity=1)
-    colour = alt.Color("line:N", legend=legend, scale=alt.Scale(domain=names, range=_range(len(names))))
+    colour = alt.Color(
+        "line:N", legend=legend, scale=alt.Scale(domain=names, range=[*SERIES, *[QUIET] * len(names)][: len(names)])
+    )
     shape = alt.Shape("line:N", legend=legend, scale=alt.Scale(domain=names))
     last = max(int(rows["layer"].max()), 1)
+    ticks = list(range(0, last + 1, max(1, -(-last // 12))))
     if measure == "rank":  # of 49,152 words: the places near the first are those that count
         scale = alt.Scale(type="log", domain=[1, max(top, 10)], nice=True)
     else:
         scale = alt.Scale(domain=[0, max(top, *(1.2 * (floor or 0) for floor in floors.values()), 1e-9)], nice=True)
     x = alt.X("layer:Q", scale=alt.Scale(domain=[0, last], nice=False, padding=6),
-              axis=alt.Axis(title="layer", grid=False, format="d", values=_ticks(last)))  # fmt: skip
+              axis=alt.Axis(title="layer", grid=False, format="d", values=ticks))  # fmt: skip
     y = alt.Y("mean:Q", scale=scale, axis=alt.Axis(title=AXIS_TITLES.get(measure, measure), tickCount=5))
     tips = [alt.Tooltip("line:N", title="line"), alt.Tooltip("dash:N", title="of"), alt.Tooltip("layer:Q"),
             alt.Tooltip("shown:N", title="mean"), alt.Tooltip("band:N", title="95 % band"),
@@ -192,15 +195,6 @@ def _lines(
         height=TALL if width == "container" else HEIGHT, width=width
     )
     return chart.properties(title=_heading(known)) if known else chart
-
-
-def _range(count: int) -> list[str]:
-    return [SERIES[i] if i < len(SERIES) else QUIET for i in range(count)]
-
-
-def _ticks(last: int) -> list[int]:
-    step = max(1, -(-last // 12))
-    return list(range(0, last + 1, step))
 
 
 def _floors(floors: dict[str, float], scale: Any) -> list[Any]:

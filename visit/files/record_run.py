@@ -117,9 +117,8 @@ def _recorded(
     for n, (question, name) in enumerate(zip(questions, "ab", strict=False)):
         pen = _Pen(out, name)
         told(n * part, "the flow graph")
-        graph = _graph_of(question, asked)
-        pen.graph("graph", graph)
-        _write_run(pen, question, graph, asked, partial(_told_part, told, n * part, part))
+        pen.graph("graph", _graph_of(question, asked))
+        _write_run(pen, question, asked, partial(_told_part, told, n * part, part))
         runs.append(_run_of(question) | {"results": pen.results})
     pair = None
     if len(questions) == 2:
@@ -247,7 +246,7 @@ class _Pen:
         }  # fmt: skip
 
 
-def _write_run(pen: _Pen, question: Question, graph: FlowGraph, asked: _RecordOptions, told: ToldShare) -> None:
+def _write_run(pen: _Pen, question: Question, asked: _RecordOptions, told: ToldShare) -> None:
     """All results of one pass but its graph, which stands already."""
     steps: list[tuple[str, Callable[[], None]]] = [
         ("the stream", partial(_write_stream, pen, question, asked)),
@@ -369,7 +368,7 @@ def _write_pair(pen: _Pen, questions: list[Question], asked: _RecordOptions) -> 
     pairing = pair(a.model, a.acts, b.model, b.acts)
     pen.results["pairing"] = {"kind": "pairing", "value": to_plain([[p.a, p.b, p.kind] for p in pairing.pairs])}
     found = compare(_graph_of(a, asked), _graph_of(b, asked), pairing)
-    pen.results["compare"] = {"kind": "compare", **_comparison_layout(pen, found, asked)}
+    pen.results["compare"] = {"kind": "compare", **_comparison_layout(pen, found)}
     singles = single_parts(a, b, pairing)
     pen.table("single parts", singles)
     apart = part(a.model, a.acts, b.model, b.acts, pairing, lenses=(asked.lens, asked.lens))
@@ -379,7 +378,7 @@ def _write_pair(pen: _Pen, questions: list[Question], asked: _RecordOptions) -> 
     return pen.results
 
 
-def _comparison_layout(pen: _Pen, found: Comparison, asked: _RecordOptions) -> dict[str, Any]:
+def _comparison_layout(pen: _Pen, found: Comparison) -> dict[str, Any]:
     """Both graphs with each other's nodes, and which of these came in from the other side."""
     status = {"a": "only B", "b": "only A"}
     assert found.answers is not None

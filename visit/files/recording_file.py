@@ -25,9 +25,9 @@ from typing import Any
 
 from visit.cache import Arrays, write_whole
 from visit.errors import VisitError
+from visit.text.strict_json import strict_json
 
 RECORDING_FORMAT, RECORDING_VERSION = "visit-recording", 1
-ENDING = ".visit"
 LARGEST_FILE = 64 << 20  # bytes
 LARGEST_MEMBER = {"recording.json": 1 << 14, "content.json": 32 << 20, "numbers.safetensors": 96 << 20}
 MOST_PACKED = 500  # times: what unpacks to more is made to fill a memory
@@ -171,7 +171,7 @@ def _json_object(data: bytes, name: str) -> dict[str, Any]:
     if _parts_of(data) > MOST_PARTS:
         raise broken_file(f"{name} has more than {MOST_PARTS:,} parts")
     try:
-        found = json.loads(data.decode("utf-8"), parse_constant=_no_json)
+        found = strict_json(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise broken_file(f"{name} is not strict JSON") from error
     if not isinstance(found, dict):
@@ -183,10 +183,6 @@ def _json_object(data: bytes, name: str) -> dict[str, Any]:
     if layer:
         raise broken_file(f"{name} is nested more than {_DEEPEST} deep")
     return found
-
-
-def _no_json(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _arrays_of(data: bytes) -> Arrays:

@@ -5,7 +5,6 @@ Only numbers per layer and a few words about them are taken; verdicts are not, a
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from functools import partial
@@ -16,6 +15,7 @@ import pandas as pd
 from visit.errors import VisitError
 from visit.studies.record import TABLE_COLUMNS, Study
 from visit.studies.settings import ALIGNED, EARLY, MAX_BYTES
+from visit.text.strict_json import strict_json
 
 MAX_FIGURE_ROWS = 200_000  # of one figure
 MAX_TEXT = 300  # characters of a name
@@ -39,7 +39,7 @@ def read_study(content: bytes) -> Study:
     if len(content) > MAX_BYTES:
         raise VisitError(_NOT.format(f"it is larger than {MAX_BYTES >> 20} MB"))
     try:
-        whole = json.loads(content.decode("utf-8"), parse_constant=_refuse)
+        whole = strict_json(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise VisitError(_NOT.format("it is not strict JSON")) from error
     if not isinstance(whole, dict) or not all(isinstance(whole.get(name), dict) for name in ("meta", "tables")):
@@ -48,10 +48,6 @@ def read_study(content: bytes) -> Study:
     if not found:
         raise VisitError(_NOT.format(f"it holds none of the figures {', '.join(ALIGNED)}"))
     return Study(tables=found, verdicts={}, meta=_meta(whole["meta"]))
-
-
-def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _meta(given: dict[str, Any]) -> dict[str, Any]:

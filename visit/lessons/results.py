@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from visit.errors import VisitError
+from visit.text.strict_json import strict_json
 from visit.text.visible import visible
 
 FORMAT, VERSION = "visit lesson result", 1
@@ -84,7 +85,7 @@ def read_result(data: bytes | str) -> Result:
         raise VisitError(f"A result file has at most {MOST_BYTES:,} bytes; this one has {len(data):,}.")
     try:
         text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
-        found = json.loads(text, parse_constant=_no_number)
+        found = strict_json(text)
     except (UnicodeDecodeError, ValueError, RecursionError) as problem:
         raise VisitError(
             "This is no result file: it is not JSON, or was cut short. Download it again at the end of the lesson."
@@ -160,7 +161,3 @@ def _bounded_list(found: dict[str, Any], name: str, most: int) -> Sequence[dict[
     if not isinstance(value, list) or len(value) > most or not all(isinstance(one, dict) for one in value):
         raise _broken(name, f"a list of at most {most}", value)
     return value
-
-
-def _no_number(text: str) -> Any:
-    raise ValueError(text)

@@ -223,7 +223,6 @@ def check_hosted(name: str) -> None:
 # ---- how much memory a model will need, known before any of it is loaded ---------------------------------------------
 ITEM_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 FORECAST_TOKENS = 64  # of the prompt that a forecast is about
-PROGRAM = 450 << 20  # Python, torch, transformers and Streamlit without a model: 0.43 GB were measured
 _READING = 3 * (64 << 20)  # a projection's logits, their softmax and the search for the largest (logit.CHUNK_BYTES)
 _RESERVE = 150 << 20  # what must stay free: a machine without any memory left stops everything on it
 

@@ -264,7 +264,7 @@ def _make(file: Path, folder: Path) -> Header:
             AutoTokenizer.from_pretrained(str(file.parent), **place).save_pretrained(str(folder))
         except Exception as error:
             raise VisitError(f"The tokenizer in {file.name!r} cannot be read: {first_line(error)}") from error
-        tensors = _named(file, reader, config, architecture, facts)
+        tensors = _named(file, reader, config, architecture)
     quantization, dtype = _quantization(reader)
     config.dtype = dtype
     config.save_pretrained(str(folder))
@@ -324,9 +324,9 @@ def _complete_config(file: Path, reader: Any, architecture: str, config: Any) ->
         )
 
 
-def _named(file: Path, reader: Any, config: Any, architecture: str, facts: dict[str, Any]) -> tuple[Stored, ...]:
+def _named(file: Path, reader: Any, config: Any, architecture: str) -> tuple[Stored, ...]:
     """The file's tensors with the weights that they are. One that has no place in the model is refused."""
-    weights = _weights_of(config, architecture, facts)
+    weights = _weights_of(config, architecture)
     lost = [tensor.name for tensor in reader.tensors if tensor.name not in weights]
     if lost:
         raise VisitError(
@@ -343,7 +343,7 @@ def _named(file: Path, reader: Any, config: Any, architecture: str, facts: dict[
     )  # fmt: skip
 
 
-def _weights_of(config: Any, architecture: str, facts: dict[str, Any]) -> dict[str, str]:
+def _weights_of(config: Any, architecture: str) -> dict[str, str]:
     """The name of a tensor in the file -> the name of the model's weight.
 
     The libraries' tables go from the model's names to the file's. Some models were written from their inner module,

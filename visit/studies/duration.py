@@ -9,9 +9,8 @@ some hundred vectors; the tables and charts go by ratios that were measured (`be
 from __future__ import annotations
 
 import math
-import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +21,7 @@ from visit.activations.forward import capture_many
 from visit.lenses.similarity import agreement, read_tops
 from visit.lenses.weights import forecast_seconds, found_index, rows_in_all
 from visit.models.model import Model, has_norm, tokenize
+from visit.runs.job import shorter_of_two
 from visit.runs.prompts import Row
 from visit.studies.measure import STUDY_PARTS
 from visit.studies.plan import has_places, has_resid_mid, plan, readings
@@ -61,25 +61,15 @@ def speed(model: Model) -> Speed:
         prompt = [i % model.d_vocab for i in range(min(TIMED_TOKENS, model.max_tokens))]
         with torch.no_grad():
             k = min(50, model.d_vocab)
-            vector = _timed(lambda: read_tops(model, x, k)) / TIMED
+            vector = shorter_of_two(lambda: read_tops(model, x, k)) / TIMED
             ids = read_tops(model, x, k).ids
-            pair = _timed(lambda: agreement(ids[:, None], ids[None, :8], ("intersection", "rbo"))) / (8 * TIMED)
-        token = _timed(lambda: list(capture_many(model, [prompt], STUDY_PARTS))) / len(prompt)
+            pair = shorter_of_two(lambda: agreement(ids[:, None], ids[None, :8], ("intersection", "rbo"))) / (8 * TIMED)
+        token = shorter_of_two(lambda: list(capture_many(model, [prompt], STUDY_PARTS))) / len(prompt)
         weight, numbers, total = np.ones((1000, 1)), np.ones((1, 1000)), np.zeros((1000, 1000))
-        cell = _timed(lambda: total + weight @ numbers) / 1000
+        cell = shorter_of_two(lambda: total + weight @ numbers) / 1000
         row = forecast_seconds(model) / rows_in_all(model)
         _SPEEDS[model] = Speed(vector, pair, token, cell, row)
     return _SPEEDS[model]
-
-
-def _timed(call: Callable[[], object]) -> float:
-    """The shorter of two runs: the first one warms up."""
-    found = []
-    for _ in range(2):
-        started = time.perf_counter()
-        call()
-        found.append(time.perf_counter() - started)
-    return min(found)
 
 
 def counts(model: Model, seen: Sequence[int], settings: Settings) -> dict[str, int]:
