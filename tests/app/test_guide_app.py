@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from visit.app.marks import Mark, _style
 
-PAGES = ["flow", "compare", "whatif", "memory", "layernorm", "neurons", "study"]
+PAGES = ["flow", "compare", "whatif", "memory", "layernorm", "neurons", "study", "trace"]
 
 
 def start(page: str, **params: str) -> AppTest:

@@ -145,6 +145,19 @@ def on_whatif(subject: Subject) -> None:
         show_strip(steps, marks, graphs.select, [*ways, ("See it in the flow", "flow", {"guide": 3})])
 
 
+def on_trace(subject: Subject, where: Sequence[int], table: Any) -> None:
+    """The five steps of the trace page; `where`: positions made unreadable, `table`: the trace so far, or None."""
+    from visit.narrate.guide import trace_steps
+
+    if is_on():
+        text = "".join(subject.acts.tokens[p] for p in where)
+        found = Mark("maps") if table is not None else Mark("reading")
+        marks = _PROMPT, (Mark("subject"),), (found,), (found,), (Mark("reading"),)
+        blurred = ";".join(_blurred(p).text for p in where)
+        ways: list[Way] = [("Blur the word yourself", "whatif", {"edits": blurred, "guide": 0}), _SEE_FLOW]
+        show_strip(trace_steps(_told_of(subject), text, table), marks, graphs.select, ways)
+
+
 def on_layernorm(subject: Subject, layer: int | None, norm: str, final: bool | None) -> None:
     """The five steps of the layer norm page."""
     from visit.narrate.guide import layer_norm_steps

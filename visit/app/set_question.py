@@ -66,8 +66,7 @@ def _lines_table(one: SetQuestion, rows: Sequence[Row]) -> None:
     table = lines_shown(one.model, one.asked, rows, FIRST_LINES, NOTES_SHOWN)
     if table["partner"].isna().all():
         table = table.drop(columns="partner")
-    if not table["wrong"].any():
-        table = table.drop(columns="wrong")
+    table = table.drop(columns=[name for name in ("target", "distractor", "wrong") if not table[name].any()])
     wide = st.column_config.TextColumn
     st.dataframe(
         table, hide_index=True, placeholder="–", height="content" if len(table) <= FIRST_LINES else 320,

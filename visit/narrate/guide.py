@@ -13,6 +13,7 @@ import pandas as pd
 from visit.causal.thresholds import ADDS, AS_MUCH, COSTS, MADE_UP, changed_by
 from visit.narrate.causes import effect_text
 from visit.narrate.flow import UNSURE, Facts, appearance, taken
+from visit.narrate.traces import trace_story
 from visit.text.node_id import part_name
 from visit.text.numbers import percent, short, signed
 from visit.text.visible import Sentence, as_word, quoted
@@ -291,4 +292,33 @@ def study_steps(model: str, prompts: int, figures: int, ran: bool) -> list[Guide
         GuideStep("What is found?", [[(ready, None)]]),
         GuideStep("What does it not say?", [[("An average over prompts is no cause: for one text see which head it "
                                               "is, and what the answer does without it.", None)]]),
+    ]  # fmt: skip
+
+
+def trace_steps(told: Facts, subject: str, table: pd.DataFrame | None) -> list[GuideStep]:
+    """The trace page: the word, what is made unreadable, where the stream brings the answer back, which windows do.
+
+    `subject`: the text that is made unreadable; `table`: `visit.trace`, None before there is a sample of the noise.
+    """
+    unmeasured = ["It is not traced yet: press the button below; the maps show after the first sample of the noise."]
+    fall, *back = unmeasured if table is None else trace_story(table)
+    where, windows = (back[n] if n < len(back) else fall for n in range(2))
+    return [
+        GuideStep("What does it predict?", [predicted(told)], "logits"),
+        GuideStep("What is made unreadable?", [
+            [(f"Noise on the embeddings of “{as_word(subject)}”: what stands there is no word any more. {fall}", None)],
+            [("Click the words that you think the answer hangs on to change it.", None)],
+        ]),
+        GuideStep("What brings it back?", [
+            [("Each cell of the first map is a run with the noise, and one state as it was without.", None)],
+            [(where, None)],
+        ]),
+        GuideStep("Attention or the MLPs?", [
+            [("A state holds all that came before it; a window holds what a few blocks add there.", None)],
+            [(windows, None)],
+        ]),
+        GuideStep("What does it not say?", [
+            [("A full cell is enough for the answer under this noise: the answer passes there. It is not shown to be "
+              "stored there, nor that nothing else would do. Another word, another noise, other numbers.", None)],
+        ]),
     ]  # fmt: skip

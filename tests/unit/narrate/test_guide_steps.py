@@ -7,12 +7,21 @@ import pytest
 import torch
 
 import visit
-from visit import Edit, ablate, capture, effects
+from visit import Edit, ablate, capture, effects, trace
 from visit.analyses.neurons import active_neurons
 from visit.analyses.norms import token_shift
 from visit.analyses.overview import lens_map, movers
 from visit.narrate.flow import gathered
-from visit.narrate.guide import guide_steps, head_verdict, layer_norm_steps, memory_steps, neuron_steps, whatif_steps
+from visit.narrate.guide import (
+    guide_steps,
+    head_verdict,
+    layer_norm_steps,
+    memory_steps,
+    neuron_steps,
+    trace_steps,
+    whatif_steps,
+)
+from visit.narrate.traces import trace_story
 from visit.text.numbers import percent, short, signed
 from visit.text.visible import as_word, quoted
 
@@ -141,6 +150,13 @@ def test_the_steps_of_other_pages_carry_the_numbers_of_their_tables(name, mini):
     assert "L0 H1" in text(steps[1].said)
     lowest = measured.loc[measured["prob"].idxmin()]
     assert steps[2].said[0][1][1] == lowest["node"] and percent(lowest["prob"]) in text(steps[2].said)
+    made = trace(model, acts.prompt if name == "visit-mini" else list(acts.token_ids), [3], target, samples=2)
+    steps = trace_steps(found, acts.tokens[3], made)
+    assert percent(made.attrs["corrupted"]) in text(steps[1].said) and len(steps) == 5
+    for step, sentence in zip(steps[1:], trace_story(made), strict=False):
+        assert sentence in text(step.said)
+    assert "not traced yet" in text(trace_steps(found, acts.tokens[3], None)[2].said)
+
     steps = whatif_steps(found, [])
     assert "measured" in text(steps[2].said) and "Nothing is changed" in text(steps[1].said)
 
