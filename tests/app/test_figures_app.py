@@ -62,7 +62,7 @@ def test_a_page_lists_its_figures_and_each_can_be_made(page, address, expected, 
     assert set(expected) <= set(names)
     meta = {"model": "visit-mini", "prompt": "p", "versions": {}}
     for figure in listed:
-        made = page_files._figure_files(figure, ("svg", "csv", "json"), None, 2, meta)
+        made = page_files._figure_files(figure, ("svg", "csv", "json"), None, None, 2, meta)
         assert figure.svg is None or made[f"{figure.name}.svg"].startswith(b"<svg")
         assert figure.table is None or len(made[f"{figure.name}.csv"].splitlines()) > 1
 
@@ -76,7 +76,7 @@ def test_nothing_is_listed_while_nobody_asks(listed):
 
 def the_files(figure, page: dict) -> tuple[dict, list[dict], str]:
     """(meta of its JSON, rows of its CSV, its drawing) of a figure."""
-    made = page_files._figure_files(figure, ("svg", "csv", "json"), None, 2, page)
+    made = page_files._figure_files(figure, ("svg", "csv", "json"), None, None, 2, page)
     rows = list(csv.DictReader(io.StringIO(made[f"{figure.name}.csv"].decode())))
     return json.loads(made[f"{figure.name}.json"])["meta"], rows, made[f"{figure.name}.svg"].decode()
 

@@ -83,20 +83,21 @@ def _compared(a: About, b: About, align: str, layers: Layers, keep: Any, read: t
 
         return difference_file(whole(), kind, shown, **now.look)
 
+    look = {**now.look, "color_by": now.color}
     for side in ("a", "b"):
-        collect_figure(f"The flow graph of {side.upper()}, its opened blocks", partial(_side_svg, whole, side, shown),
+        drawn = partial(_side_svg, whole, side, shown, look)
+        collect_figure(f"The flow graph of {side.upper()}, its opened blocks", drawn,
                        partial(_side_nodes, whole, side), code="found")  # fmt: skip
-    collect_figure("What differs between the two runs, B − A", lambda: picture("svg").decode(),
+    collect_figure("What differs between the two runs, B − A", lambda words: picture("svg").decode(),
                    lambda: whole().tables["changes"], code="found")  # fmt: skip
     downloads("compare", lambda: (whole().meta, whole().tables), picture)
 
 
-def _side_svg(whole: Callable[[], Any], side: Any, shown: dict[int, Any]) -> str:
+def _side_svg(whole: Callable[[], Any], side: Any, shown: dict[int, Any], look: dict[str, Any], words: float) -> str:
     from visit.drawing.draw import draw
     from visit.drawing.pair import side_graph
 
-    now = state().graph
-    return draw(side_graph(whole(), side), shown, crop=True, color_by=now.color, **now.look)
+    return draw(side_graph(whole(), side), shown, crop=True, words=words, **look)
 
 
 def _side_nodes(whole: Callable[[], Any], side: str) -> Any:

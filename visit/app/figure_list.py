@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PageFigure:
-    """`name`: of its files; `shows`: its caption; `svg`: makes the drawing; `table`: makes its numbers.
+    """`name`: of its files; `shows`: its caption; `svg`: makes the drawing, with words so many times larger than on the
+    page; `table`: makes its numbers.
 
     A table that has no drawing has `svg` None. `about`: what it is of, where that is not the page's prompt. `code`: the
     name in the page's code (`visit.app.recipes`) of what it shows.
@@ -32,14 +33,14 @@ class PageFigure:
 
     name: str
     shows: str
-    svg: Callable[[], str] | None
+    svg: Callable[[float], str] | None
     table: Callable[[], pd.DataFrame] | None = None
     about: dict[str, Any] | None = None
     code: str = ""
 
 
 def collect_figure(
-    shows: str, svg: Callable[[], str] | None, table: Callable[[], pd.DataFrame] | None = None,
+    shows: str, svg: Callable[[float], str] | None, table: Callable[[], pd.DataFrame] | None = None,
     about: dict[str, Any] | None = None, code: str = "",
 ) -> None:  # fmt: skip
     """Put a figure on the list of this run of the page, where somebody asks for files.
@@ -64,11 +65,11 @@ def collect_chart(
 ) -> None:  # fmt: skip
     """Put an Altair chart, or the specification of one, on the list. `numbers`: its table; None: what it draws."""
 
-    def svg() -> str:
+    def svg(words: float) -> str:
         from visit.figures.svg import chart_svg
         from visit.files.chart_file import chart_alone
 
-        return chart_alone(chart_svg(chart, shows))
+        return chart_alone(chart_svg(chart, shows, words))
 
     def table() -> pd.DataFrame:
         from visit.figures.svg import chart_table

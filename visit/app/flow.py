@@ -128,7 +128,8 @@ def _graph(name: str, prompt: Prompt, pos: int, target: int, distractor: int | N
             return st_whole_graph(*about, layers, keep, read, now.influence)
 
         collect_figure(f"The flow graph towards {as_word(model.vocabulary[target])}, its opened blocks",
-                lambda: draw(whole(), shown, crop=True, **look), lambda: whole().nodes, code="graph")  # fmt: skip
+                lambda words: draw(whole(), shown, crop=True, words=words, **look), lambda: whole().nodes,
+                code="graph")  # fmt: skip
         with line:
             with folded(*READING_AID):
                 st.caption(_graph_caption(built))

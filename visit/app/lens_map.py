@@ -91,13 +91,13 @@ def folds_of(sent: Any) -> str:
     return ",".join(str(int(one)) for one in first[:100] if isinstance(one, int | float) and 0 <= one < 10_000)
 
 
-def _map_svg(table: Callable[[], Any], word: str) -> str:
+def _map_svg(table: Callable[[], Any], word: str, words: float) -> str:
     from visit.figures.lens_map import reading_map
     from visit.figures.svg import chart_svg
     from visit.files.chart_file import chart_alone
 
     drawn = reading_map(table(), ["", "", f"Fill: probability of {word}. Grey: under 5 %."])
-    return chart_alone(chart_svg(drawn, "lens map"))
+    return chart_alone(chart_svg(drawn, "lens map", words))
 
 
 def _as_table(table: Callable[[], Any], word: str) -> None:

@@ -183,7 +183,8 @@ def _head_picture(chosen: Chosen) -> None:
     node = state().graph.node if state().graph.node in graph.by_id else None
     graphs.show(flow_data(graph, "everything", parts="attention", selected=node), "flow_memory")
     collect_figure(f"{chosen.name}: query, keys, memory values, output",
-                   lambda: draw(graph, "everything", parts="attention"), lambda: graph.nodes)  # fmt: skip
+                   lambda words: draw(graph, "everything", words=words, parts="attention"),
+                   lambda: graph.nodes)  # fmt: skip
     st.caption(
         "From left to right: what the head's query looks for, the keys it finds, the memory values they stand for, and "
         "their sum. Gold: the pattern. Everything else that attention adds stands in “rest”."

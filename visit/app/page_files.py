@@ -41,18 +41,19 @@ def figures_dialog() -> None:
 # ---- figures ---------------------------------------------------------------------------------------------------------
 @st.dialog("Figures of this page", width="large", icon=":material/image:", on_dismiss=close_dialog)
 def _figures(found: list[PageFigure]) -> None:
-    from visit.files.figure_file import WIDTHS
+    from visit.files.figure_file import WIDTHS, WORD_SIZES
 
     if not found:
         st.caption("No figure is open on this page.")
         return
-    left, right = st.columns(2)
+    left, middle, right = st.columns(3)
     width = left.selectbox("Width in print", list(WIDTHS), key="figure_width")
+    points = WORD_SIZES[middle.selectbox("Smallest words", list(WORD_SIZES), key="figure_words")]
     scale = right.selectbox(
         "PNG: pixels a unit", (1, 2, 4), index=1, format_func=lambda n: f"{n} ×", key="figure_scale"
     )
     mm = WIDTHS[width]
-    files = partial(_figure_files, mm=mm, scale=scale, meta=_page_meta())
+    files = partial(_figure_files, mm=mm, points=points, scale=scale, meta=_page_meta())
     for n, figure in enumerate(found):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(escaped(figure.shows), width="stretch")
@@ -61,8 +62,8 @@ def _figures(found: list[PageFigure]) -> None:
                     kind.upper(), partial(_one_file, files, figure, kind), f"visit-{figure.name}.{kind}",
                     on_click="ignore", key=f"figure_{n}_{kind}", type="tertiary",
                 )  # fmt: skip
-    if mm:
-        st.caption(_type_size(found, mm))
+    if mm or points:
+        st.caption(_type_size(found, mm, points))
     st.download_button("All of them (zip)", partial(_figures_zip, found, files), f"visit-{session().page}-figures.zip",
                        on_click="ignore", key="figure_zip", icon=":material/folder_zip:", type="primary")  # fmt: skip
     component("escape", "<i hidden></i>")(key="escape")
@@ -119,17 +120,18 @@ def _quoted_prompt(prompt: str) -> str:
 
 
 def _figure_files(
-    figure: PageFigure, kinds: tuple[str, ...], mm: float | None, scale: int, meta: dict[str, Any]
+    figure: PageFigure, kinds: tuple[str, ...], mm: float | None, points: float | None, scale: int,
+    meta: dict[str, Any],
 ) -> dict[str, bytes]:  # fmt: skip
     """The files of one figure, by their names."""
-    from visit.files.figure_file import FIGURE_KINDS, figure_bytes, figure_svg
+    from visit.files.figure_file import FIGURE_KINDS, drawn_with_words, figure_bytes, figure_svg
     from visit.files.tables import to_csv, to_json
 
     made: dict[str, bytes] = {}
     meta = _figure_meta(figure, meta)
     drawn = [kind for kind in kinds if kind in FIGURE_KINDS]
     if drawn and figure.svg is not None:
-        svg = figure_svg(figure.svg(), _figure_caption(figure, meta), meta, mm)
+        svg = figure_svg(drawn_with_words(figure.svg, points, mm), _figure_caption(figure, meta), meta, mm)
         made = {f"{figure.name}.{kind}": figure_bytes(svg, kind, scale) for kind in drawn}
     if figure.table is not None and {"csv", "json"} & set(kinds):
         table = figure.table()
@@ -151,13 +153,16 @@ def _figures_zip(found: list[PageFigure], files: Callable[..., dict[str, bytes]]
     return content.getvalue()
 
 
-def _type_size(found: list[PageFigure], mm: float) -> str:
-    from visit.files.figure_file import smallest_words
+def _type_size(found: list[PageFigure], mm: float | None, points: float | None) -> str:
+    from visit.files.figure_file import drawn_with_words, smallest_words
 
-    sizes = {figure.shows: smallest_words(figure.svg(), mm) for figure in found if figure.svg is not None}
+    drawn = [(figure.shows, figure.svg) for figure in found if figure.svg is not None]
+    sizes = {shows: smallest_words(drawn_with_words(svg, points, mm), mm) for shows, svg in drawn}
+    if not sizes:
+        return ""
     least = min(sizes, key=lambda name: sizes[name])
     size = f"{sizes[least]:.1f} pt"
-    return f"At this width the smallest words are {size} high ({escaped(least)}); journals ask for 6 or more."
+    return f"The smallest words are then {size} high ({escaped(least)}); journals ask for 6 or more."
 
 
 # ---- the page as a notebook ------------------------------------------------------------------------------------------
@@ -222,5 +227,5 @@ def _outputs(figure: PageFigure, page: dict[str, Any]) -> list[dict[str, Any]]:
     made = []
     if figure.svg is not None:
         caption = _figure_caption(figure, meta)
-        made.append(picture_output(figure_svg(figure.svg(), caption, meta), caption))
+        made.append(picture_output(figure_svg(figure.svg(1.0), caption, meta), caption))
     return made if figure.table is None else [*made, table_output(figure.table())]

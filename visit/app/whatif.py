@@ -242,7 +242,7 @@ def _both_flows(subject: Subject) -> None:
         )
 
 
-def _edited_svg(found: Any, levels: dict[int, Any], look: dict[str, Any]) -> str:
+def _edited_svg(found: Any, levels: dict[int, Any], look: dict[str, Any], words: float) -> str:
     from visit.files.flow_page import difference_file
 
     return difference_file(found, "svg", levels, **look).decode()

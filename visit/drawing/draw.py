@@ -58,21 +58,23 @@ class Look(TypedDict, total=False):
     beside: Sequence[FlowGraph]
 
 
-def compose(graph: FlowGraph, detail: Detail = "words", **look: Unpack[Look]) -> Picture:
-    """Lay out a graph and give every part its class."""
+def compose(graph: FlowGraph, detail: Detail = "words", words: float = 1.0, **look: Unpack[Look]) -> Picture:
+    """Lay out a graph and give every part its class. `words`: as of `draw`."""
     color_by, beside = look.get("color_by", "rank"), look.get("beside", ())
     if "influence" in (color_by, look.get("width_by"), look.get("sort_by")) and "influence" not in graph.meta:
         raise VisitError("This graph was built without influence; use build_flow_graph(…, influence=True).")
     sheet = place(
         graph, block_levels(graph, detail), look.get("parts", "both"), look.get("sort_by", "norm"), look.get("order")
     )
+    if words != 1.0:
+        sheet = sheet.narrowed(words)
     largest = max(_largest_part(one, color_by) for one in (graph, *beside))
     class_of = pill_class(color_by, graph.d_vocab, largest)
     measure = gauge(graph, look.get("width_by", "norm"), beside)
     looks = {p.id: class_of(p.node) for p in sheet.pills.values()}
     bands = route(graph, sheet, measure, class_of)
-    words = [p.node.word for p in sheet.pills.values() if p.word]
-    notes = legend(graph, measure, color_by, largest, words, bool(sheet.bars))
+    read = [p.node.word for p in sheet.pills.values() if p.word]
+    notes = legend(graph, measure, color_by, largest, read, bool(sheet.bars))
     return Picture(graph, sheet, bands, looks, notes, measure)
 
 
@@ -90,6 +92,7 @@ def draw(
     palette: PaletteName = "safe",
     selected: str | None = None,
     crop: bool = False,
+    words: float = 1.0,
     **look: Unpack[Look],
 ) -> str:
     """Draw a flow graph as the text of an SVG file, with its legend, its caption and its provenance.
@@ -98,16 +101,18 @@ def draw(
     theme: "light" and "dark" are drawn with plain attributes, for every program that reads SVG; "auto" follows the
     reader's system through a style sheet. palette: "safe" (colour-blind safe) or "paper" (green and red). selected: id
     of a node to be marked. crop: from the first opened block to the last, without
-    the folded ones around. `look`: `width_by`, `color_by`, `sort_by`, `parts`, `order`, as `Look` says.
+    the folded ones around. words: how many times larger they are against the width of the drawing: it is made narrower,
+    and words that lose their room are cut. `look`: `width_by`, `color_by`, `sort_by`, `parts`, `order`, as `Look` says.
 
     Raises ValueError for an unknown level, `VisitError` for influence that the graph was built without. Source: paper
     section 4 and Appendix A; the layout is ours.
     """
-    picture = compose(graph, detail, **look)
+    picture = compose(graph, detail, words, **look)
     ink = Ink(None if theme == "auto" else theme, palette)
-    opened = _open_blocks(picture.sheet) if crop else []
+    opened = _open_blocks(picture.sheet, _BEFORE_PX / words) if crop else []
     left = min((start for *_, start in opened), default=0.0)
-    width = max(max((right + _AFTER_PX for _, _, right, _ in opened), default=picture.sheet.width) - left, 640.0)
+    end = max((right + _AFTER_PX / words for _, _, right, _ in opened), default=picture.sheet.width)
+    width = max(end - left, 640.0 / words)
     body = drawing(picture.sheet, picture.bands, picture.looks, ink, _target(picture.graph))
     if selected in picture.sheet.pills:
         body += mark(picture.sheet.pills[selected], ink)
@@ -119,7 +124,7 @@ def draw(
     return document(body + notes, width, height, picture.graph.meta, picture.legend.caption, ink, css)
 
 
-_AFTER_PX = 60.0  # behind an opened block: the stream goes on
+_BEFORE_PX, _AFTER_PX = 230.0, 60.0  # around an opened block: the stream comes from somewhere and goes on
 
 
 def _target(flow: FlowGraph) -> str | None:
@@ -168,7 +173,7 @@ def drawing_data(picture: Picture) -> dict[str, Any]:
         "svg": frame(body, sheet.width, sheet.height),
         "junctions": len(sheet.junctions),
         "links": [_link(band, numbers) for band in picture.bands],
-        "open": _open_blocks(sheet),
+        "open": _open_blocks(sheet, _BEFORE_PX),
         "rise": _steepest_block(sheet),
     }
 
@@ -220,7 +225,7 @@ def _link(band: Band, numbers: dict[str, int]) -> list[Any]:
     return [numbers[band.source], numbers[band.target], band.kind[0], contribution, end]
 
 
-def _open_blocks(sheet: Sheet) -> list[list[float]]:
+def _open_blocks(sheet: Sheet, before: float) -> list[list[float]]:
     """[layer, left, right, start] of every block that is not folded: what the page centres on.
 
     `start`: where a frame begins that has no room for more: with the last whole pills before the block, so that none is
@@ -230,7 +235,7 @@ def _open_blocks(sheet: Sheet) -> list[list[float]]:
     return [
         [
             block.layer, block.x, block.right,
-            min((x for x in wholes if block.x - 230 <= x < block.x), default=block.x) - 12 if n else 0.0,
+            min((x for x in wholes if block.x - before <= x < block.x), default=block.x) - 12 if n else 0.0,
         ]
         for n, block in enumerate(sheet.blocks)
         if block.level != "states"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Literal
 
 from visit.graph.flowgraph import Edge, Node
@@ -42,6 +43,7 @@ class Pill:
     tag: str = ""
     pad: float = 7.0  # from the box to its texts
     quiet: bool = False  # the word is white space or bytes
+    whole_tag: str = ""  # before it was cut
 
     @property
     def right(self) -> float:
@@ -119,11 +121,60 @@ class Sheet:
     ) -> Pill:
         """Put a node in its place; the tag gives way when the word needs the room."""
         pad = pad or (8.0 if role == "state" else 7.0)
+        tag_asked = tag
         word, tag = _fitted_texts(node, role, w - 2 * pad, tag)
         placed = self.pills[node.id] = Pill(
-            node.id, node, role, x, y, w, h, word, tag, pad, word_kind(node.word) in QUIET_KINDS
+            node.id, node, role, x, y, w, h, word, tag, pad, word_kind(node.word) in QUIET_KINDS, tag_asked
         )
         return placed
+
+    def narrowed(self, times: float) -> Sheet:
+        """The same in that many times less width: its words are as large, and cut to the room that is left.
+
+        As wide in print as before, its words are that many times larger. What lies between pills gives way first.
+        """
+        at = _shorter([(pill.x, pill.right) for pill in self.pills.values()], self.width, times)
+        short = Sheet(fold_w=at(self.fold_w), width=at(self.width), height=self.height)
+        for pill in self.pills.values():
+            x, pad = at(pill.x), pill.pad / min(times, 2.0)
+            placed = short.pill(pill.node, pill.role, x, pill.y, at(pill.right) - x, pill.h, pill.whole_tag, pad)
+            if pill.tag and placed.word.endswith("…") and pill.role in ("pill", "state") and pill.node.kind != "head":
+                placed.word, placed.tag = fit(pill.word, placed.w - 2 * pad, WORD_SIZE), ""  # a word says more
+        columns = sorted({caption.x for caption in self.captions if caption.kind == "column"})
+        after = dict(pairwise([*columns, self.width]))
+        for one in self.captions:
+            room = at(after[one.x]) - at(one.x) - 4 if one.kind == "column" else float("inf")
+            room = short.fold_w - 4 if one.kind == "column" and one.y > NAME_Y else room  # beside a folded block
+            short.captions.append(replace(one, x=at(one.x), text=fit(one.text, room, TAG_SIZE)))
+        short.junctions = {n: replace(one, x=at(one.x), rail=at(one.rail)) for n, one in self.junctions.items()}
+        for block in self.blocks:
+            rails = {name: (at(leave), at(rail)) for name, (leave, rail) in block.rails.items()}
+            short.blocks.append(replace(block, x=at(block.x), right=at(block.right), rails=rails))
+        short.bars = [replace(one, x=at(one.x), w=at(one.x + one.w) - at(one.x)) for one in self.bars]
+        return short
+
+
+_LEAST_GAP = 0.35  # of what lies between pills
+
+
+def _shorter(pills: list[tuple[float, float]], width: float, times: float) -> Callable[[float], float]:
+    """Where each x of a drawing lies when it is that many times narrower: gaps shrink first, pills by the rest."""
+    covered: list[list[float]] = []
+    for left, right in sorted(pills):
+        if covered and left <= covered[-1][1]:
+            covered[-1][1] = max(covered[-1][1], right)
+        else:
+            covered.append([left, right])
+    boxes = sum(right - left for left, right in covered)
+    gaps = max(width - boxes, 1.0)
+    of_boxes = min(1.0, (width / times - _LEAST_GAP * gaps) / boxes) if boxes else 1.0
+    of_gaps = (width / times - of_boxes * boxes) / gaps
+
+    def at(x: float) -> float:
+        inside = sum(min(x, right) - left for left, right in covered if left < x)
+        return inside * of_boxes + (x - inside) * of_gaps
+
+    return at
 
 
 def _fitted_texts(node: Node, role: Role, room: float, tag: str) -> tuple[str, str]:

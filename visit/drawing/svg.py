@@ -34,6 +34,8 @@ FONT = "'Source Sans 3', 'Source Sans Pro', 'Helvetica Neue', Arial, 'Liberation
 PLAIN_FONT = (
     "Arial, Liberation Sans, Helvetica, Noto Sans, DejaVu Sans, sans-serif"  # some programs read the first only
 )
+# has the signs of white space: a program that looks for them itself may take a bold face for the whole text
+_WHITE_SIGNS, _SIGN_FONT, _SIGN_SIZE = set("␣⏎⇥"), f"DejaVu Sans, {PLAIN_FONT}", 12.5
 _ROUND = {"pill": 5.0, "state": 7.0, "rest": 7.5, "tag": 5.0, "bead": 6.0, "card": 7.0}
 
 
@@ -247,7 +249,9 @@ def draw_legend(legend: Legend, y: float, width: float, ink: Ink) -> tuple[str, 
     x, left = 14.0, 14.0
 
     def text(x: float, words: str, kind: str = "note") -> float:
-        parts.append(f"<text x='{_n(x)}' y='{_n(y + 13)}'{ink.text(kind)}>{escape(words)}</text>")
+        font = f' font-family="{_SIGN_FONT}"' if kind == "signs" and ink.plain and _WHITE_SIGNS & set(words) else ""
+        look = ink.text("note" if kind == "signs" else kind)
+        parts.append(f"<text x='{_n(x)}' y='{_n(y + 13)}'{font}{look}>{escape(words)}</text>")
         return x + text_width(words, TAG_SIZE)
 
     x = text(x, legend.fill_title) + 10
@@ -285,9 +289,10 @@ def draw_legend(legend: Legend, y: float, width: float, ink: Ink) -> tuple[str, 
     if x + text_width(legend.sources, TAG_SIZE) > width - 14:
         x, y = left, y + 24
     x = text(x, legend.sources) + 14
-    if x + text_width(legend.words, TAG_SIZE) > width - 14:
-        x, y = left, y + (24 if legend.words else 0)
-    text(x, fit(legend.words, width - 14 - x, TAG_SIZE))
+    for words in filter(None, legend.words.split(" · ")):
+        if x + text_width(words, _SIGN_SIZE) > width - 14 and x > left:
+            x, y = left, y + 20
+        x = text(x, fit(words, width - 14 - x, _SIGN_SIZE), "signs") + 18
     y += 30
     for i, line in enumerate([legend.caption, *legend.provenance]):
         kind = "note" if i else "column"

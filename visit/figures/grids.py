@@ -119,35 +119,46 @@ def grid_style(theme: str, scope: str) -> str:
     )  # fmt: skip
 
 
-def grid_svg(grid: Grid, theme: str = "light") -> str:
-    """The grid as an SVG file of its own, in plain attributes: for a paper, a slide, or an editor of drawings."""
+def grid_svg(grid: Grid, words: float = 1.0, theme: str = "light") -> str:
+    """The grid as an SVG file of its own, in plain attributes: for a paper, a slide, or an editor of drawings.
+
+    `words`: how many times larger they are, against cells without one.
+    """
+    px = _CELL_PX * words
     page = page_colours(theme)
-    longest = max((text_width(str(text), _CELL_PX) for text in grid.cells["text"]), default=0.0)
+    longest = max((text_width(str(text), px) for text in grid.cells["text"]), default=0.0)
     lines = [name.split("\n") for name in grid.columns]
     two = max(map(len, lines), default=1) > 1
-    named = max(text_width(line, _CELL_PX) for both in lines for line in both) + 8 if two else 0.0
-    wide, high = (24.0, 20.0) if grid.square else (max(44.0, longest + 10, min(88.0, named)), 22.0)
-    side = max(text_width(name, _CELL_PX) for name in [*grid.rows, grid.corner]) + 14
-    names = [[fit(line, 88 if grid.square else wide, _CELL_PX) for line in both] for both in lines]
-    top = max(text_width(both[0], _CELL_PX) for both in names) + 8 if grid.square else 36.0 if two else 22.0
-    key, key_width = _scale_key(grid, side, top + high * len(grid.rows) + 8, theme)
+    named = max(text_width(line, px) for both in lines for line in both) + 8 if two else 0.0
+    wide, high = (
+        (24.0, max(20.0, 15.0 * words))
+        if grid.square
+        else (max(44.0, longest + 10, min(88.0 * words, named)), 22.0 * words)
+    )
+    side = max(text_width(name, px) for name in [*grid.rows, grid.corner]) + 14
+    names = [[fit(line, 88 * words if grid.square else wide, px) for line in both] for both in lines]
+    top = max(text_width(both[0], px) for both in names) + 8 if grid.square else (36.0 if two else 22.0) * words
+    key, key_width = _scale_key(grid, side, top + high * len(grid.rows) + 8, theme, px)
     right, below = side + wide * len(names) + 6, top + high * len(grid.rows) + (34 if key else 6)
     right = max(right, side + key_width)
     parts = [f'<rect width="100%" height="100%" fill="{page["page"]}"/>']
-    parts.append(_cell_text(side - 8, top - 7, grid.corner, page["quiet"], "end"))
+    parts.append(_cell_text(side - 8, top - 7, grid.corner, page["quiet"], "end", px))
     for n, both in enumerate(names):
         x, bold, name = side + wide * (n + 0.5), n == grid.column, both[0]
         if grid.square:
             turned = f' transform="rotate(-90 {x + 4:g} {top - 6:g})"'
-            parts.append(_cell_text(x + 4, top - 6, name, page["ink"], "start", bold, turned))
+            parts.append(_cell_text(x + 4, top - 6, name, page["ink"], "start", px, bold, turned))
         else:
-            first = top - 6 - 14 * two
-            parts += [_cell_text(x, first + 14 * m, line, page["ink"], "middle", bold) for m, line in enumerate(both)]
+            first = top - 6 - 14 * words * two
+            parts += [
+                _cell_text(x, first + 14 * words * m, line, page["ink"], "middle", px, bold)
+                for m, line in enumerate(both)
+            ]
     for n, name in enumerate(grid.rows):
-        parts.append(_cell_text(side - 8, top + high * (n + 0.5) + 4, name, page["ink"], "end", n == grid.row))
+        parts.append(_cell_text(side - 8, top + high * (n + 0.5) + 4, name, page["ink"], "end", px, n == grid.row))
     for cell in grid.cells.to_dict("records"):
         x, y = side + wide * int(cell["column"]), top + high * int(cell["row"])
-        parts += _cell_box(cell, x, y, wide, high, theme)
+        parts += _cell_box(cell, x, y, wide, high, theme, px)
     parts += key
     size = f'width="{right:g}" height="{below:g}" viewBox="0 0 {right:g} {below:g}"'
     font = 'font-family="Helvetica, Arial, sans-serif"'
@@ -157,38 +168,40 @@ def grid_svg(grid: Grid, theme: str = "light") -> str:
 _CELL_PX = 12.0  # of the words in a grid that stands alone
 
 
-def _scale_key(grid: Grid, x: float, y: float, theme: str) -> tuple[list[str], float]:
+def _scale_key(grid: Grid, x: float, y: float, theme: str, px: float) -> tuple[list[str], float]:
     """What fills and marks mean, in a row, and how wide it is."""
     found, start = [], x
     for step, words in grid.scale:
         fill, ink = ramp(theme, step[0])[int(step[1:])]
-        wide = max(44.0, text_width(words, _CELL_PX) + 16)
+        wide = max(44.0, text_width(words, px) + 16)
         found += [f'<rect x="{x:g}" y="{y:g}" width="{wide:g}" height="20" fill="{fill}"/>',
-                  _cell_text(x + wide / 2, y + 14, words, ink, "middle")]  # fmt: skip
+                  _cell_text(x + wide / 2, y + 14, words, ink, "middle", px)]  # fmt: skip
         x += wide
     if grid.mark:
         ink = page_colours(theme)["ink"]
         found += [f'<circle cx="{x + 18:g}" cy="{y + 10:g}" r="2.5" fill="{ink}"/>',
-                  _cell_text(x + 26, y + 14, grid.mark, ink, "start")]  # fmt: skip
-        x += 32 + text_width(grid.mark, _CELL_PX)
+                  _cell_text(x + 26, y + 14, grid.mark, ink, "start", px)]  # fmt: skip
+        x += 32 + text_width(grid.mark, px)
     return found, x - start
 
 
-def _cell_box(cell: dict[Any, Any], x: float, y: float, wide: float, high: float, theme: str) -> list[str]:
+def _cell_box(cell: dict[Any, Any], x: float, y: float, wide: float, high: float, theme: str, px: float) -> list[str]:
     """A cell's box and its word; a cell without a strength is as pale as one of none."""
     strength = cell["strength"] if cell["strength"] == cell["strength"] else 0.0
     fill, word = ramp(theme, cell["hue"])[round(SHADES * min(1.0, max(0.0, strength)))]
     edge = f' stroke="{page_colours(theme)["ink"]}" stroke-width="2"' if cell.get("framed") else ""
     place = f'x="{x + 1:g}" y="{y + 1:g}" width="{wide - 2:g}" height="{high - 2:g}"'
     box = f'<rect {place} rx="3" fill="{fill}"{edge}/>'
-    words = [_cell_text(x + wide / 2, y + high / 2 + 4, str(cell["text"]), word, "middle")] if cell["text"] else []
+    words = [_cell_text(x + wide / 2, y + high / 2 + 4, str(cell["text"]), word, "middle", px)] if cell["text"] else []
     dot = [f'<circle cx="{x + wide - 6:g}" cy="{y + 6:g}" r="2.5" fill="{word}"/>'] if cell.get("marked") else []
     return [box, *words, *dot]
 
 
-def _cell_text(x: float, y: float, words: str, colour: str, anchor: str, bold: bool = False, more: str = "") -> str:
+def _cell_text(
+    x: float, y: float, words: str, colour: str, anchor: str, px: float, bold: bool = False, more: str = ""
+) -> str:  # fmt: skip
     weight = ' font-weight="700"' if bold else ""
     return (
-        f'<text x="{x:g}" y="{y:g}" fill="{colour}" font-size="{_CELL_PX:g}" text-anchor="{anchor}"{weight}{more}>'
+        f'<text x="{x:g}" y="{y:g}" fill="{colour}" font-size="{px:g}" text-anchor="{anchor}"{weight}{more}>'
         f"{escape(words)}</text>"
     )

@@ -59,19 +59,52 @@ def _holds_data(part: Any, names: set[str]) -> bool:
     return all(_holds_data(one, names) for key, one in part.items() if key not in ("datasets", "data"))
 
 
-def chart_svg(chart: Any, label: str) -> str:
+def chart_svg(chart: Any, label: str, words: float = 1.0) -> str:
     """The chart as one `<svg>` element with `label` for those who cannot see it; lengths to a tenth of a pixel.
 
-    Its background is transparent and its words have the colour of the page. Raises `VisitError` where the library
+    Its background is transparent and its words have the colour of the page. `words`: how many times larger they are;
+    rows grow with them, and what has a room of its own is cut to it. Raises `VisitError` where the library
     that draws it is missing.
     """
     try:
         import vl_convert
     except ImportError as error:
         raise VisitError("Reports need the package vl-convert-python: pip install vl-convert-python") from error
-    text = vl_convert.vegalite_to_svg(chart_spec(chart), vl_version=_VEGA_LITE, config=_CONFIG)
+    spec = chart_spec(chart) if words == 1.0 else _larger_words(chart_spec(chart), words)
+    config = _CONFIG if words == 1.0 else _larger_words(_merged(_CONFIG, _VEGA_SIZES), words)
+    text = vl_convert.vegalite_to_svg(spec, vl_version=_VEGA_LITE, config=config)
     text = _NUMBERS.sub(lambda found: found[1] + _LONG.sub(r"\1", found[2]), text)
     return text.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
+
+
+_VEGA_SIZES = {  # of Vega's words where a chart names none, px
+    "axis": {"labelFontSize": 10, "titleFontSize": 11}, "legend": {"labelFontSize": 10, "titleFontSize": 11},
+    "header": {"labelFontSize": 10, "titleFontSize": 11}, "title": {"fontSize": 13, "subtitleFontSize": 11},
+    "text": {"fontSize": 11},
+}  # fmt: skip
+
+
+def _merged(one: dict[str, Any], other: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return {**one, **{name: {**one.get(name, {}), **values} for name, values in other.items()}}
+
+
+def _larger_words(part: Any, times: float) -> Any:
+    """A specification, or a part of one, with every size of words that many times, and its rows higher."""
+    if isinstance(part, list):
+        return [_larger_words(one, times) for one in part]
+    if not isinstance(part, dict):
+        return part
+    found = {}
+    for key, value in part.items():
+        if key in ("data", "datasets"):
+            found[key] = value
+        elif key.lower().endswith("fontsize") and isinstance(value, int | float):
+            found[key] = value * times
+        elif key == "height" and isinstance(value, dict) and isinstance(value.get("step"), int | float):
+            found[key] = {**value, "step": value["step"] * max(1.0, 0.75 * times)}
+        else:
+            found[key] = _larger_words(value, times)
+    return found
 
 
 def chart_table(chart: Any) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from html import escape
 from typing import Any
 
@@ -21,7 +22,10 @@ from visit.text.citation import bibtex
 from visit.text.visible import text_width, visible
 
 WIDTHS = {"as drawn": None, "one column (84 mm)": 84, "two columns (174 mm)": 174, "a slide (254 mm)": 254}  # mm
+WORD_SIZES = {"as drawn": None, "5 pt or more": 5.0, "6 pt or more": 6.0, "8 pt or more": 8.0, "10 pt or more": 10.0}
+MOST_TIMES = 2.5  # larger than they are drawn: beyond, words are cut to their first letters
 FIGURE_KINDS = ("svg", "pdf", "png")
+_NEAR_POINTS = 0.05  # points
 _GRAPH_CLASS = "class='visit'"
 _POINTS = 72 / 96  # of a pixel
 _PX_A_MM = 96 / 25.4
@@ -100,9 +104,25 @@ def figure_bytes(svg: str, kind: str, scale: int = 2) -> bytes:
     return bytes(vl_convert.svg_to_pdf(svg))
 
 
-def smallest_words(svg: str, width_mm: float) -> float:
-    """The size of the smallest words of a drawing at a width in print, in points."""
+def smallest_words(svg: str, width_mm: float | None) -> float:
+    """The size of the smallest words of a drawing at a width in print, in points. `width_mm`: as of `figure_svg`."""
     box = _SIZE.search(svg)
     assert box is not None
     sizes = [float(found) for found in _FONT.findall(svg)]
-    return min(sizes, default=_CAPTION_PX) * _POINTS * width_mm * _PX_A_MM / float(box[3])
+    scale = 1.0 if width_mm is None else width_mm * _PX_A_MM / float(box[3])
+    return min(sizes, default=_CAPTION_PX) * _POINTS * scale
+
+
+def drawn_with_words(draw: Callable[[float], str], points: float | None, width_mm: float | None) -> str:
+    """A drawing whose smallest words have these points at a width in print, or as many as it can have.
+
+    `draw`: makes it with words that many times larger; most become narrower by that, so it is asked a few times.
+    """
+    times, svg = 1.0, draw(1.0)
+    for _ in range(4):
+        size = smallest_words(svg, width_mm)
+        if points is None or size > points - _NEAR_POINTS or times == MOST_TIMES:
+            break
+        times = min(MOST_TIMES, times * points / size)
+        svg = draw(times)
+    return svg

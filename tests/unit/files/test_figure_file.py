@@ -10,8 +10,12 @@ import pandas as pd
 import pytest
 
 import visit
-from visit.drawing.draw import default_detail
+from visit.drawing.draw import compose, default_detail, draw
 from visit.figures.grids import Grid, grid_svg
+from visit.figures.lens_map import reading_map
+from visit.figures.svg import chart_svg
+from visit.files import figure_file
+from visit.files.chart_file import chart_alone
 from visit.files.figure_file import FIGURE_KINDS, WIDTHS, figure_bytes, figure_svg, smallest_words
 from visit.text.citation import bibtex
 from visit.text.visible import text_width
@@ -113,3 +117,39 @@ def test_a_width_that_is_none_is_refused(width):
 def test_an_unknown_kind_is_refused():
     with pytest.raises(visit.VisitError, match="kind"):
         figure_bytes("<svg/>", "bmp")
+
+
+@pytest.mark.parametrize(("mm", "points"), [(84, 5.0), (174, 6.0)])
+def test_words_of_a_figure_are_as_large_in_print_as_is_asked(mm, points):
+    """A graph, a chart and a grid: none has smaller words than asked, and none is drawn in another width."""
+    model = visit.load_model("visit-mini")
+    acts = visit.capture(model, "The capital of Japan is the city of")
+    graph = visit.build_flow_graph(model, acts, layers=[3, 4, 5], target=" Tokyo")
+    folded = {3: "states", 4: "words", 5: "states"}
+    table = visit.lens_map(model, acts)
+    drawings = [
+        lambda words: draw(graph, folded, crop=True, words=words),
+        lambda words: chart_alone(chart_svg(reading_map(table, ["", "", ""]), "a map", words)),
+        lambda words: grid_svg(a_grid(), words),
+    ]
+    for drawing in drawings:
+        made = figure_file.drawn_with_words(drawing, points, mm)
+        assert smallest_words(made, mm) > points - 0.06
+        whole = tree.fromstring(figure_svg(made, "a map", META, mm))
+        assert float(whole.attrib["width"]) == pytest.approx(mm * 96 / 25.4, abs=0.02)
+    assert "·Tokyo" in figure_file.drawn_with_words(drawings[0], points, mm), "words are cut last"
+    as_drawn = drawings[0](1.0)
+    assert figure_file.drawn_with_words(drawings[0], None, mm) == as_drawn
+
+
+def test_a_narrowed_graph_has_the_same_parts_in_the_same_order():
+    model = visit.load_model("visit-mini")
+    graph = visit.build_flow_graph(model, visit.capture(model, "The capital of Japan"), layers=[4])
+    wide, narrow = (compose(graph, "everything", words).sheet for words in (1.0, 2.0))
+    assert narrow.width == pytest.approx(wide.width / 2)
+    assert list(wide.pills) == list(narrow.pills)
+    for one, other in zip(wide.pills.values(), narrow.pills.values(), strict=True):
+        assert (one.y, one.h) == (other.y, other.h) and other.w > 0
+        assert text_width(other.word, 12 * (1.08 if other.role == "state" else 1)) <= other.w
+    inside = sorted(wide.pills.values(), key=lambda pill: pill.x)
+    assert [p.id for p in sorted(narrow.pills.values(), key=lambda pill: pill.x)] == [p.id for p in inside]
