@@ -152,7 +152,11 @@ def test_a_free_answer_that_was_not_kept_is_kept_by_next():
     assert mine.answers[key].tries == 1, "what was kept is not given twice"
 
 
-@pytest.mark.parametrize("name", shipped_lessons())
+# a newcomer walks one; the slow lane the others
+WALKED = [n if n == "3-recall" else pytest.param(n, marks=pytest.mark.slow) for n in shipped_lessons()]
+
+
+@pytest.mark.parametrize("name", WALKED)
 def test_a_whole_lesson_is_walked_to_its_result_file(name):
     lesson = shipped_lesson(name)
     app = start("learn", lesson=name)

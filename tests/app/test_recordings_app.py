@@ -83,6 +83,7 @@ PAGES = {
 DRAWN = {"flow": "visit_flow", "memory": "visit_grid", "layernorm": "visit_story", "neurons": "visit_story"}
 
 
+@pytest.mark.slow
 def test_every_page_works_from_a_recording_where_there_is_no_torch(files):
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_TORCH, str(ROOT / "streamlit_app.py"), str(files["one"].parent),

@@ -171,6 +171,7 @@ def test_any_prompt_simply_works(capsys, prompt):
     assert status == 0 and "\x1b" not in out and "\x00" not in out
 
 
+@pytest.mark.slow
 def test_as_a_program_without_a_home_and_with_a_plain_terminal(tmp_path):
     """A read-only home folder and an ASCII terminal: the table still comes."""
     home = tmp_path / "home"
@@ -279,6 +280,7 @@ sys.meta_path.insert(0, Spy())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "given", "found"),
     [

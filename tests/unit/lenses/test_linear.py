@@ -81,6 +81,7 @@ def test_the_maps_are_the_least_squares_of_what_the_model_wrote(name, monkeypatc
 WORDS = " ".join(row.prompt + "." for row in shipped_set("facts").rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [None, WORDS], ids=["written", "given"])
 def test_a_fit_that_is_stopped_goes_on_to_the_same_words_and_maps(text):
     model = models.small("llama")
