@@ -142,7 +142,7 @@ def asked(monkeypatch, tmp_path):
     """What runs the page asks for, none of which is known or takes only a moment."""
     monkeypatch.setenv("VISIT_CACHE", str(tmp_path))
     monkeypatch.setattr(patching, "WITH_THE_PAGE", 0.0)
-    assert WORKER.reset()
+    assert WORKER.reset(120)
     found, watched = [], patching.watched
     monkeypatch.setattr(patching, "watched", lambda *a: found.append(a) or watched(*a))
     return found

@@ -76,14 +76,14 @@ def held(monkeypatch):
         assert gate.acquire(timeout=60)
         update(self, rows)
 
-    assert SLOW.reset()  # forgets what another test has read
+    assert SLOW.reset(120)  # forgets what another test has read
     static._BUILT.clear()
     monkeypatch.setattr(StaticRun, "update", slowly)
     monkeypatch.setattr(every_neuron, "UNASKED", 0.0)
     monkeypatch.setattr(static, "ROWS_PER_ITEM", 16)
     yield gate
     gate.release(10**6)
-    assert SLOW.reset()
+    assert SLOW.reset(120)
 
 
 def moved(run, beyond: int) -> None:
