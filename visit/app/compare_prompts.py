@@ -12,11 +12,21 @@ from visit.app.cached_heads import st_heads
 from visit.app.cached_pairs import st_pairing
 from visit.app.fields import field, listed
 from visit.app.marks import named_part
-from visit.app.opened import NEEDS_MODEL, opened_recording, recorded_line, recorded_subject, save_menu
+from visit.app.opened import (
+    NEEDS_MODEL,
+    opened_recording,
+    recorded_ledger,
+    recorded_line,
+    recorded_subject,
+    save_menu,
+)
+from visit.app.problems import comes_with_model
 from visit.app.prompt_bar import asked_words, chat_line, position, run, show_notes
+from visit.app.recorded import recording_named
 from visit.app.sessions import change, defaults, session, state
 from visit.app.shipped import data_rows
 from visit.app.sidebar import need_numbers, show_ledger
+from visit.app.stand_in import stand_in_subject, standing_in
 from visit.app.state import DRAWN, value_of
 from visit.app.subject import Subject
 from visit.app.two_sides import Two
@@ -51,6 +61,8 @@ def two_prompts() -> Two | None:
                          **field("prompt_b", state().compare.prompt_b or state().prompt))  # fmt: skip
             _pairs_to_try()
             more = st.popover("More", icon=":material/tune:", key="prompt_more")
+        if name := standing_in():
+            return _standing_two(name, more)
         passes = [run(side, f"Prompt {name}: ") for side, name in (("", "A"), ("_b", "B"))]
         two = _aligned(*_asked(more, passes))
         _what_pair_shows()
@@ -60,6 +72,21 @@ def two_prompts() -> Two | None:
             two.pairing, (two.a.acts.tokens, two.b.acts.tokens), (_control_tokens(two.a), _control_tokens(two.b)),
             (two.a.pos, two.b.pos), bool(two.align), partial(_pick, two), partial(_fix, two), lambda: change(align=""),
         )  # fmt: skip
+    return two
+
+
+def _standing_two(name: str, more: Any) -> Two:
+    """Both prompts of the recording that stands in for a model which is being loaded."""
+    a, b = stand_in_subject(name), stand_in_subject(name, "b")
+    recorded_ledger(recording_named(name), a.key[0])
+    st.empty(), st.empty(), st.container()  # the places of `run` and of notes: what stands below stays where it is
+    with more:
+        comes_with_model()
+    two = Two(a, b, st_pairing(a.key, b.key, ""), "")
+    _what_pair_shows()
+    save_menu(a, b)
+    token_pairs(two.pairing, (a.acts.tokens, b.acts.tokens), (_control_tokens(a), _control_tokens(b)), (a.pos, b.pos),
+                False, partial(_pick, two), partial(_fix, two), lambda: change(align=""))  # fmt: skip
     return two
 
 

@@ -20,8 +20,9 @@ from visit.app.lens_choice import followed, seen
 from visit.app.marks import marked, named_part, shows
 from visit.app.measuring import measured, st_measuring
 from visit.app.problems import shown_errors
-from visit.app.recorded import is_recorded
+from visit.app.recorded import is_recorded, stands_in
 from visit.app.sessions import session, state, write_url
+from visit.app.stand_in import stand_in_now
 from visit.app.subject import Subject
 from visit.app.widgets import READING_AID, beside, downloads, folded, plain, section, sentences
 from visit.text.glossary import explain
@@ -100,6 +101,8 @@ def _graph(name: str, prompt: Prompt, pos: int, target: int, distractor: int | N
     from visit.drawing.draw import draw, flow_data
     from visit.graph.prune import is_pin
 
+    if stands_in(name) and not stand_in_now():  # the model is there, or a control asks for what is not recorded
+        st.rerun()
     with shown_errors():
         about = (name, prompt, pos, target, distractor)
         line = section("flow", "The flow", explain("residual stream") + " " + explain("contribution"))

@@ -24,7 +24,7 @@ UNSURE = 0.5  # seconds after the end of a page in which a look may have cut off
 def begin_page() -> None:
     """Call where a run of the whole page begins."""
     now = session()
-    now.later, now.drawn, now.saying, now.marks, now.figures = [], None, [], [], []
+    now.later, now.drawn, now.saying, now.marks, now.figures, now.standing = [], None, [], [], [], None
 
 
 def look_again(every: float, draw: Callable[..., None], *args: Any) -> None:

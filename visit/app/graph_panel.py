@@ -16,7 +16,7 @@ from visit.app.edit_list import take_out
 from visit.app.fields import choice, field
 from visit.app.lens_choice import in_list, seen
 from visit.app.link_values import amount
-from visit.app.recorded import is_recorded
+from visit.app.recorded import is_recorded, stands_in
 from visit.app.sessions import change, is_opened, session, set_opened, shown_position, state
 from visit.app.state import CONTROLS, value_of
 from visit.errors import NotRecorded, VisitError
@@ -148,7 +148,7 @@ def controls(models: tuple[str, ...], line: Any = None) -> tuple[Any, Layers]:
     """
     from visit.graph.prune import Keep
 
-    if is_recorded(models[0]):
+    if is_recorded(models[0]) and not stands_in(models[0]):
         with line or st.container(horizontal=True), widgets.folded(*widgets.FOLDED_CONTROLS, key="graph_controls"):
             st.caption("The graph as it was recorded: other blocks, another pruning or lens need the model.")
             _drawing_controls()
@@ -197,11 +197,11 @@ def _amount_of(name: str) -> Any:
 
 def _chosen_blocks() -> Layers:
     """The blocks asked for; None = all, also where the field cannot be read, which is said."""
-    from visit.graph.build import parse_layers
-
     text = state().graph.layers.strip().lower()
     if text in ("", "all"):
         return None
+    from visit.graph.build import parse_layers
+
     try:
         return tuple(parse_layers(text))
     except VisitError as problem:

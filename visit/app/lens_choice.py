@@ -18,7 +18,7 @@ from visit.app.cache import PLAIN, Seen, kept, lens_under, st_lens, st_model
 from visit.app.fields import listed, segments
 from visit.app.follow import look_again
 from visit.app.prompt_sets import SHARED, on_model, stop_run, waits_for
-from visit.app.recorded import is_recorded, recorded_lens
+from visit.app.recorded import is_recorded, recorded_lens, stands_in
 from visit.app.sessions import session, state
 from visit.app.widgets import plain
 from visit.errors import VisitError
@@ -61,7 +61,7 @@ def reads_little(lens: Lens) -> bool:
 
 def switch(models: tuple[str, ...]) -> None:
     """`Lens: plain | fitted`."""
-    if is_recorded(models[0]):
+    if is_recorded(models[0]) and not stands_in(models[0]):
         st.caption("Read as it was recorded: another lens needs the model.")
         return
     st.segmented_control("Lens", required=True, help=explain("fitted lens"),
@@ -70,7 +70,7 @@ def switch(models: tuple[str, ...]) -> None:
 
 def in_list(models: tuple[str, ...]) -> None:
     """The same as a list, among the controls of a graph."""
-    if is_recorded(models[0]):
+    if is_recorded(models[0]) and not stands_in(models[0]):
         return
     st.selectbox("Lens", help=explain("fitted lens"), **listed("reads", LENSES, _lens_shown(models), "_graph"))
 

@@ -57,12 +57,14 @@ def lens_map(subject: Subject) -> None:
     found = st_map_rows(*subject.key, subject.target, tuple(shown), key, color, state().whole)
     data = found | {
         "chosen": subject.pos - shown.start, "node": state().graph.node, "meant": list(marked("map").nodes),
-        "of": repr((subject.key, tuple(shown), subject.target, key)), "unfolded": state().graph.unfolded,
+        "of": repr((state().model, acts.token_ids, tuple(shown), subject.target, key)),
+        "unfolded": state().graph.unfolded,
     }  # fmt: skip
 
     def take_cell() -> None:
         chosen = st.session_state["lens_map"]["cell"]
-        if isinstance(chosen, dict) and subject.recorded is not None and int(chosen["pos"]) != subject.pos:
+        fixed = subject.recorded is not None and not subject.stands_in
+        if isinstance(chosen, dict) and fixed and int(chosen["pos"]) != subject.pos:
             session().notes = [f"This was recorded at position {subject.pos}; another one needs the model."]
         elif isinstance(chosen, dict):
             change(pos=subject.in_address(int(chosen["pos"])), detail=f"{max(0, int(chosen['depth']) - 1)}w",

@@ -28,8 +28,10 @@ from visit.app.lesson_progress import (
 )
 from visit.app.lesson_question import asked, filled_in, markdown, take_answer
 from visit.app.marks import Mark, point_at
+from visit.app.problems import comes_with_model
 from visit.app.room import class_strip, may_open
 from visit.app.sessions import change, session, state
+from visit.app.stand_in import standing_in
 from visit.app.widgets import plain
 from visit.errors import VisitError
 from visit.lessons.lesson import Lesson, LessonStep, address_of
@@ -178,6 +180,9 @@ def _panel_head(lesson: Lesson) -> None:
 
 def _step(lesson: Lesson, step: LessonStep) -> None:
     st.header(markdown(step.title), anchor=False)
+    if standing_in():  # the question is asked of the learner's own run
+        comes_with_model()
+        return
     run = None
     try:
         run = learner_run(lesson, step)

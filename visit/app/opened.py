@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from visit.app.follow import look_again
 from visit.app.live import say
 from visit.app.marks import named_part
 from visit.app.measuring import Measuring, too_long_here
+from visit.app.problems import comes_with_model
 from visit.app.recorded import open_recording, recorded_name, recording_named, run_named
 from visit.app.sessions import change, close_dialog, session, state, take
 from visit.app.shared import model_shelf
@@ -78,7 +78,7 @@ def recorded_bar(recording: Recording) -> Subject:
         "Another position, word or text needs the model."
     )
     say(f"“{subject.word}” {percent(subject.chance)}, position {subject.pos} ({subject.token})")
-    _recorded_ledger(recording)
+    recorded_ledger(recording, recorded_name(state().recording))
     return subject
 
 
@@ -121,13 +121,13 @@ def _about_recording(recording: Recording) -> None:
         )
 
 
-def _recorded_ledger(recording: Recording) -> None:
+def recorded_ledger(recording: Recording, name: str) -> None:
     """In the sidebar: how exactly the machine that recorded it read the model."""
-    model, name = recording.model, recorded_name(state().recording)
+    model = recording.model
     table = st_ledger(name)
     holds = bool(table["holds"].all())
-    place = session().ledger
-    with place.container() if place is not None else nullcontext():
+    place = session().ledger = session().ledger.container()
+    with place:
         st.caption(f"{model.family.name} · {model.n_layers} blocks × {model.n_heads} heads · {model.d_vocab:,} words")
         with st.expander("Numbers checked" if holds else "Numbers NOT exact", icon=":material/verified:"):
             st.caption(f"On the machine that recorded. {explain('ledger')}")
@@ -183,6 +183,9 @@ def not_recorded(subject: Subject, title: str) -> bool:
     if subject.recorded is None:
         return False
     st.header(title, anchor=False)
+    if subject.stands_in:
+        comes_with_model()
+        return True
     st.info(f"Not recorded. {NEEDS_MODEL}", icon=":material/inventory_2:")
     return True
 
@@ -324,6 +327,9 @@ def save_menu(subject: Subject, other: Subject | None = None, lens: str = "") ->
 
 def _save(subject: Subject, other: Subject | None, lens: str) -> None:
     st.caption("One file that opens without the model: Open a recording, in the sidebar.")
+    if subject.stands_in:
+        comes_with_model()
+        return
     st.markdown(what_is_kept(other is not None, session().page == "compare"))
     effects = st.checkbox("With what each head does when it is taken out", key="save_effects")
     one = st_saving(subject.about, (other or subject).about, lens, subject is not other and other is not None, effects)

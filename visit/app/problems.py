@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import streamlit as st
 
+from visit.app.sessions import session
 from visit.errors import NotRecorded, VisitError, told_panics
 from visit.text.markdown import escaped
 
@@ -25,8 +26,15 @@ def shown_errors() -> Iterator[None]:
 
 
 def show_problem(problem: VisitError) -> None:
-    """What a user is told of a mistake; of what a recording lacks, that it was not recorded."""
-    if isinstance(problem, NotRecorded):
+    """What a user is told of a mistake; of what a recording lacks, that it is not recorded or comes with its model."""
+    if isinstance(problem, NotRecorded) and session().standing:
+        comes_with_model()
+    elif isinstance(problem, NotRecorded):
         st.info(f"Not recorded. {escaped(str(problem))}", icon=":material/inventory_2:")
     else:
         st.error(escaped(str(problem)), icon=":material/error:")
+
+
+def comes_with_model() -> None:
+    """In the place of what a recording lacks that stands in for a model: it is a matter of seconds."""
+    st.caption(":material/hourglass_top: This comes when the model is loaded.")

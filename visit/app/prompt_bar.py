@@ -14,10 +14,13 @@ from visit.app.lens_choice import seen
 from visit.app.link_values import PROMPT_CHARACTERS
 from visit.app.live import say
 from visit.app.marks import named_part
-from visit.app.opened import check_live, opened_recording, recorded_bar, save_menu
+from visit.app.opened import check_live, opened_recording, recorded_bar, recorded_ledger, save_menu
+from visit.app.problems import comes_with_model
+from visit.app.recorded import recording_named
 from visit.app.sessions import change, defaults, session, state
 from visit.app.shipped import data_rows
 from visit.app.sidebar import downloading, give_back, show_ledger
+from visit.app.stand_in import stand_in_subject, standing_in
 from visit.app.state import DEFAULT_PROMPT, DRAWN, value_of
 from visit.app.subject import Subject
 from visit.app.tokens import start_note, token_box
@@ -51,19 +54,33 @@ def prompt_bar(guide: Callable[[Subject], None] | None = None) -> Subject:
             _examples()
             more = st.popover("More", icon=":material/tune:", key="prompt_more")
         tokens = st.container(key="prompt_tokens")  # last: a long text's have the next line for themselves
-    model, acts = run()
-    show_ledger(model)
-    pos = position(acts)
-    _chat_notes((model, acts))
-    notes = st.container()  # on the page: in a folded popover nobody sees them
-    with more:
-        subject = _more(model, acts, pos, notes)
+    if name := standing_in():
+        subject = _standing(name, more)
+    else:
+        model, acts = run()
+        show_ledger(model)
+        pos = position(acts)
+        _chat_notes((model, acts))
+        notes = st.container()  # on the page: in a folded popover nobody sees them
+        with more:
+            subject = _more(model, acts, pos, notes)
     if guide is not None:
         guide(subject)
     with tokens:
         token_box(subject)
     _what_example_shows()
-    save_menu(subject, None, seen(model.name)[0][0])
+    save_menu(subject, None, seen(subject.model.name)[0][0])
+    return subject
+
+
+def _standing(name: str, more: Any) -> Subject:
+    """The same from the recording that stands in for a model which is being loaded."""
+    subject = stand_in_subject(name)
+    recorded_ledger(recording_named(name), subject.key[0])
+    st.empty(), st.container()  # the places of `run` and of notes: what stands below them stays where it is
+    with more:
+        comes_with_model()
+    say(_in_short(subject, ""))
     return subject
 
 

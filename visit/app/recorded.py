@@ -3,6 +3,7 @@
 A recording that is open goes by its name in the address: that of a shipped one, or the first letters of its file's
 sum. To the analyses of `visit.app.cache` it is a model called `recording NAME a` (or `b`, its second prompt): they ask
 `answer` instead of computing. What was not recorded is a `NotRecorded`, which the part of the page says in its place.
+One that stands in for a model that is being loaded (visit.app.stand_in) is called `stand-in NAME a`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ HOSTED_PATTERN = 128 << 20
 WEIGHS = 6  # times what it unpacks to: what is decoded of it, as far as pages do
 NAME_LETTERS = 32  # letters of a file's sum that name it
 _SHIPPED = Path(__file__).parents[1] / "data" / "recordings"
-_PREFIX = "recording "
+_PREFIX, _STANDS_IN = "recording ", "stand-in "
 
 
 @st.cache_resource(show_spinner=False)
@@ -143,8 +144,18 @@ def recorded_name(name: str, side: str = "a") -> str:
     return f"{_PREFIX}{name} {side}"
 
 
+def stand_in_name(name: str, side: str = "a") -> str:
+    """The same, where the recording stands in for its model."""
+    return f"{_STANDS_IN}{name} {side}"
+
+
 def is_recorded(name: str) -> bool:
-    return name.startswith(_PREFIX)
+    return name.startswith((_PREFIX, _STANDS_IN))
+
+
+def stands_in(name: str) -> bool:
+    """Whether a recording of this name stands in for its model."""
+    return name.startswith(_STANDS_IN)
 
 
 def run_named(name: str) -> tuple[Recording, Any]:

@@ -62,6 +62,8 @@ class Session:
     pasted: str = ""  # the text of a lesson
     picked: bool = False  # a node was chosen inside a fragment
     marks: list[Any] = dataclasses.field(default_factory=list)  # of visit.app.marks, of this run of the page
+    standing: str | None = None  # the recording that stands in for the model in this run; None: not looked up yet
+    stood: str = ""  # … and the one that did so last
 
 
 def session() -> Session:

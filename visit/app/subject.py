@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from visit.app.recorded import answered_at, is_recorded, run_named
+from visit.app.recorded import answered_at, is_recorded, run_named, stands_in
 from visit.text.visible import visible
 
 if TYPE_CHECKING:
@@ -44,6 +44,11 @@ class Subject:
     def recorded(self) -> Any:
         """The recorded pass, where this is one: model and pass are what the recording says of them."""
         return run_named(self.key[0])[1] if is_recorded(self.key[0]) else None
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether this is a recording in the place of a model that is being loaded: nothing is refused then."""
+        return stands_in(self.key[0])
 
     @property
     def about(self) -> tuple[str, Any, int, int, int | None]:

@@ -29,7 +29,7 @@ def token_box(subject: Subject) -> None:
     def chosen_of(name: str, among: int, then: Callable[[int], None]) -> Callable[[], None]:
         def call() -> None:
             chosen = st.session_state["tokens"][name]
-            if subject.recorded is not None:
+            if subject.recorded is not None and not subject.stands_in:
                 session().notes = [f"This was recorded at position {subject.pos}; another one needs the model."]
             elif isinstance(chosen, int | float) and 0 <= int(chosen) < among:
                 then(int(chosen))
@@ -109,7 +109,8 @@ def start_note(subject: Subject) -> str:
 def _following(subject: Subject) -> tuple[list[Next], list[str]]:
     """(what is shown, the words that can be made the target): the ten best guesses, and the words asked about."""
     if subject.recorded is not None:
-        return _recorded_following(subject, subject.recorded), []
+        shown = _recorded_following(subject)
+        return shown, _recorded_guesses(subject)["token"].tolist() if subject.stands_in else []
     from visit.analyses.overview import predictions
 
     model = subject.model
@@ -128,10 +129,9 @@ def _following(subject: Subject) -> tuple[list[Next], list[str]]:
     return shown, words
 
 
-def _recorded_following(subject: Subject, run: Any) -> list[Next]:
+def _recorded_following(subject: Subject) -> list[Next]:
     """The same of a recording, at the position that was recorded."""
-    rows = run.result("predictions")
-    rows = rows[rows["pos"] == subject.pos]
+    rows = _recorded_guesses(subject)
     roles = {subject.distractor: "against", subject.target: "target"}
     shown = [(as_word(word), float(prob), percent(float(prob)), roles.get(i, ""))
              for word, prob, i in zip(rows["token"], rows["prob"], rows["id"].tolist(), strict=True)]  # fmt: skip
@@ -140,3 +140,9 @@ def _recorded_following(subject: Subject, run: Any) -> list[Next]:
             prob = float(rows[f"{role}_prob"].iloc[0])
             shown.append((as_word(subject.model.vocabulary[token]), prob, percent(prob), roles[token]))
     return shown
+
+
+def _recorded_guesses(subject: Subject) -> Any:
+    """The best guesses at the position looked at, a row each."""
+    rows = subject.recorded.result("predictions")
+    return rows[rows["pos"] == subject.pos]

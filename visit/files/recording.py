@@ -48,7 +48,8 @@ from visit.models.tokens import Message
 from visit.narrate.flow import Facts
 from visit.text.node_id import NodeId
 
-SHIPPED, INDEX = Path(__file__).parent.parent / "data" / "recordings", "index.json"
+SHIPPED = Path(__file__).parent.parent / "data" / "recordings"
+INDEX, WEIGHT_SUMS = "index.json", "weights.json"  # which question each shipped one answers; sums of the models' files
 PATTERN_STEP = 1 / 65535  # a recorded pattern is right to half of it
 MOST_NODES, MOST_EDGES = 60_000, 200_000
 MOST_TOKENS = 20_000
@@ -280,6 +281,12 @@ class RecordedRun:
     def result(self, key: str) -> Any:
         """One result by its key (the module lists them). Raises `NotRecorded`."""
         return self.results.result(key)
+
+    def compared(self, again: FlowGraph) -> pd.DataFrame:
+        """All nodes of its graph that `again` has read, the same graph as it was built here: as `check_recording`."""
+        from visit.files.recording_check import nodes_compared
+
+        return nodes_compared(self.graph, again)
 
     @property
     def graph(self) -> FlowGraph:

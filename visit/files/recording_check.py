@@ -174,6 +174,19 @@ def _worse(worst: dict[str, Any], name: str, one: float | None, two: float | Non
     return {"number": name, "recorded": one, "replayed": two, "difference": apart}
 
 
+def nodes_compared(graph: FlowGraph, again: FlowGraph) -> pd.DataFrame:
+    """Every node of a recorded graph that the same graph has read that was built here, as `check_recording` compares.
+
+    `again`: it may be folded: what it did not read is left out, and what stands for the rest, which holds other parts
+    where rounding kept another one. Source: ours.
+    """
+    allowed = max(one.meta["ledger"]["tolerance"] for one in (graph, again))
+    largest = {name: _largest_again(again.by_id.values(), name) for name in _REPLAYED}
+    both = [(node, there) for node in graph.by_id.values() if (there := again.by_id.get(node.id)) is not None]
+    read = [(node, there) for node, there in both if node.kind != "rest" and there.tokens]
+    return pd.DataFrame([_node_compared(node, there, largest, allowed) for node, there in read])
+
+
 def _node_compared(node: Node, again: Node | None, largest: dict[str, float], allowed: float) -> dict[str, Any]:
     """The number of a node that differs most, and whether it is within what both machines round."""
     if again is None:
