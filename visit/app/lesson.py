@@ -7,6 +7,7 @@ judged on the learner's own run: the text and the model that stand on the page.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -237,17 +238,27 @@ def learner_run(lesson: Lesson, step: LessonStep) -> LearnerRun:
 
     Raises `VisitError` for a text that cannot be run.
     """
+    from visit.lessons.queries import paired
+
+    given, now = address_of(lesson, step), state()
+    first = _run_here(_model_shown(), now.prompt, {} if own_prompt(lesson) else given)
+    if step.page != "compare":
+        return first
+    second = now.compare.prompt_b or now.prompt
+    same = given.get("prompt_b") == second
+    asked_b = {name: given.get(f"{name}_b", "") for name in ("pos", "target", "distractor")} if same else {}
+    return paired(first, _run_here(now.compare.model_b or _model_shown(), second, asked_b))
+
+
+def _run_here(model_name: str, prompt: str, words: Mapping[str, str]) -> LearnerRun:
+    """The pass of a prompt, asked at the position and for the words that a step names, else for its prediction."""
     from visit.exact.question import ask
     from visit.lessons.queries import LearnerRun
 
-    given = address_of(lesson, step)
-    own = bool(own_prompt(lesson))
-    words = {} if own else given
-    model, acts = st_pass(_model_shown(), state().prompt)
-    about = ask(model, acts, int(given.get("pos") or -1) if not own else -1, words.get("target") or None,
-                words.get("distractor") or None)  # fmt: skip
+    model, acts = st_pass(model_name, prompt)
+    about = ask(model, acts, int(words.get("pos") or -1), words.get("target") or None, words.get("distractor") or None)
     key = seen(model.name)[0][0]
-    tables = st_lesson_tables(model.name, state().prompt, about.pos, about.target, about.distractor, key)
+    tables = st_lesson_tables(model.name, prompt, about.pos, about.target, about.distractor, key)
     return LearnerRun(about, lens_under(model.name, key), tables)
 
 

@@ -11,6 +11,7 @@ import streamlit as st
 
 from visit.app.lesson_progress import progress, recorded, step_at
 from visit.app.sessions import session, state
+from visit.app.state import value_of
 from visit.app.widgets import plain
 from visit.errors import VisitError
 from visit.lessons.lesson import Exercise, Lesson, address_of
@@ -107,7 +108,15 @@ def _shuffled(question: Exercise) -> list[int]:
 def _take_click(lesson: Lesson, question: Exercise, key: str, name: str) -> None:
     """What was clicked on the page stands in the field, until something else is written."""
     step = step_at(lesson, state().step)
-    clicked = "" if step is None else clicked_part(question.kind, dict(address_of(lesson, step)))
+    clicked = (
+        ""
+        if step is None
+        else clicked_part(
+            question.kind,
+            dict(address_of(lesson, step)),
+            "_b" if question.answer and question.answer.side == "B" else "",
+        )
+    )
     given = progress(lesson).answers.get(key)
     if clicked and (session().clicked.get(key) != clicked or name not in st.session_state):
         st.session_state[name] = clicked
@@ -116,8 +125,8 @@ def _take_click(lesson: Lesson, question: Exercise, key: str, name: str) -> None
     session().clicked[key] = clicked
 
 
-def clicked_part(kind: str, opened: Mapping[str, str]) -> str:
-    """The node or position that was clicked since the step was opened; nothing where none was."""
+def clicked_part(kind: str, opened: Mapping[str, str], side: str = "") -> str:
+    """The node or position that was clicked since the step was opened; nothing where none was. `side`: "_b" for B."""
     now = state()
     if kind == "node":
         last = now.whatif.edits.split(";")[-1].partition("~")[0].removeprefix("!")
@@ -127,8 +136,9 @@ def clicked_part(kind: str, opened: Mapping[str, str]) -> str:
             *(e.partition("~")[0] for e in opened.get("edits", "").split(";")),
         }
         return next((node for node in (now.graph.node, now.memory.head, last) if node and node not in had), "")
-    if kind == "position" and str(now.pos) != str(opened.get("pos", "-1")):
-        return str(now.pos)
+    pos = str(value_of(now, f"pos{side}"))
+    if kind == "position" and pos != str(opened.get(f"pos{side}", "-1")):
+        return pos
     return ""
 
 
@@ -150,7 +160,13 @@ def take_answer(
     if told or judged.given == "":
         now.told[key] = judged
     if judged.given:
-        _keep_answer(lesson, key, judged.given, judged.right, run)
+        _keep_answer(lesson, key, judged.given, judged.right, _run_of_question(question, run))
+
+
+def _run_of_question(question: Exercise, run: LearnerRun | None) -> LearnerRun | None:
+    from visit.lessons.queries import asked_of
+
+    return None if run is None else asked_of(run, question.answer)
 
 
 def _keep_answer(lesson: Lesson, key: str, given: str, right: bool | None, run: LearnerRun | None) -> None:
@@ -208,7 +224,7 @@ def _show_me(lesson: Lesson, question: Exercise, key: str, run: LearnerRun | Non
     numbers = [int(part) for part in value.split(",")] if question.kind in ("choice", "order") else []
     st.session_state[name] = numbers if question.kind == "order" else numbers[0] if numbers else value.strip()
     now.told[key] = judged
-    _keep_answer(lesson, key, judged.given, judged.right, run)
+    _keep_answer(lesson, key, judged.given, judged.right, _run_of_question(question, run))
 
 
 def _skip(lesson: Lesson, key: str) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -23,7 +23,7 @@ from visit.exact.decompose import needed
 from visit.exact.question import ask
 from visit.lessons.grammar import Query
 from visit.lessons.lesson import Exercise, Lesson, LessonStep, Wrong, address_of
-from visit.lessons.queries import LearnerRun, RunAnswer, answer, does, number_text, said, spelled
+from visit.lessons.queries import LearnerRun, RunAnswer, answer, asked_of, does, number_text, paired, said, spelled
 from visit.lessons.words import fill
 from visit.models.model import Model
 from visit.text.node_id import NodeId
@@ -57,6 +57,7 @@ def judge(lesson: Lesson, question: Exercise, given: str | Sequence[int], run: L
         told = judged.sentence
         return replace(judged, sentence=filled(lesson, told, run, question) if run is not None else told)
     assert run is not None and question.answer is not None and isinstance(given, str)
+    run = asked_of(run, question.answer)
     expected = answer(run, question.answer)
     try:
         found = read_answer(run, question, given)
@@ -82,7 +83,8 @@ def filled(
 
     def told(name: str, about: str) -> str:
         try:
-            return _placeholder(lesson, run, name, about, question, yours)
+            of = asked_of(run, question.answer if question is not None else None)
+            return _placeholder(lesson, of, name, about, question, yours)
         except VisitError:
             return "–"
 
@@ -105,6 +107,7 @@ def _placeholder(
     elif name == "yours" and yours is not None:
         found = yours
     elif name in lesson.let:
+        run = asked_of(run, lesson.let[name])
         found = answer(run, lesson.let[name])
     else:
         token = {"target": q.target, "distractor": q.distractor}.get(name)
@@ -121,13 +124,18 @@ def runs_of(lesson: Lesson, model: Model) -> Callable[[LessonStep], LearnerRun]:
     passes: dict[str, Activations] = {}
     tables: dict[str, dict[str, Any]] = {}
 
-    def run_of(step: LessonStep) -> LearnerRun:
-        given = address_of(lesson, step)
-        prompt = given["prompt"]
+    def one(given: Mapping[str, str], side: str) -> LearnerRun:
+        prompt = given[f"prompt{side}"]
         if prompt not in passes:
             passes[prompt] = capture(model, prompt)
-        about = ask(model, passes[prompt], int(given.get("pos") or -1), given.get("target"), given.get("distractor"))
+        about = ask(model, passes[prompt], int(given.get(f"pos{side}") or -1), given.get(f"target{side}"),
+                    given.get(f"distractor{side}"))  # fmt: skip
         return LearnerRun(about, None, tables.setdefault(repr((prompt, about.pos, about.target, about.distractor)), {}))
+
+    def run_of(step: LessonStep) -> LearnerRun:
+        given = address_of(lesson, step)
+        first = one(given, "")
+        return paired(first, one(given, "_b")) if step.page == "compare" and given.get("prompt_b") else first
 
     return run_of
 
@@ -346,6 +354,7 @@ def show_me(lesson: Lesson, question: Exercise, run: LearnerRun | None) -> str:
         return question.show
     if question.show and judge(lesson, question, question.show, run).right:
         return question.show
+    run = asked_of(run, question.answer)
     expected = answer(run, question.answer)
     if expected.unit == "share":
         digits = 100 * float(expected.value)

@@ -8,6 +8,9 @@ A phrase is read word for word; its slots are
 - `{block}`: block 3, last block, or a name of `let` that is a block's number
 - `{word}`: a word in quotation marks
 
+On Compare a phrase is about the first text, A; `in B: …` in front of it asks the same of the second one. What else such
+a question says in `{…}` is then of B, too, and `in A: …` asks of the first.
+
 Blocks, heads and positions count from 0, as on the pages. What a phrase means is computed in `visit.lessons.queries`.
 """
 
@@ -15,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Literal
 
@@ -25,6 +28,7 @@ from visit.text.visible import visible
 
 AnswerKind = Literal["node", "position", "token", "number"]
 Unit = Literal["", "share", "logits", "length", "count", "block"]
+Side = Literal["", "A", "B"]
 SETS = ("heads", "neurons", "mlps", "attentions")
 NTH = ("largest", "second largest", "third largest")
 
@@ -92,6 +96,7 @@ class Query:
     kind: AnswerKind
     unit: Unit = ""
     args: tuple[tuple[str, str | Query], ...] = ()
+    side: Side = ""  # of two texts, the one that it is about; "": that of the question
 
     def arg(self, slot: str) -> str | Query | None:
         return dict(self.args).get(slot)
@@ -100,6 +105,8 @@ class Query:
 def parse_query(text: str, let: Mapping[str, Query]) -> Query:
     """Read a phrase. `let`: names that stand for queries. Raises `VisitError` that says what is allowed."""
     text = " ".join(text.split())
+    if of := re.match(r"in ([AB]): ", text):
+        return replace(parse_query(text[of.end() :], let), side="A" if of[1] == "A" else "B")
     if text in let:
         return let[text]
     node = NodeId.parse(text)

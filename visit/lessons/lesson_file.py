@@ -246,6 +246,9 @@ class _Reader:
                     self._part(line, key, one, step.page)
                 step = replace(step, mark=names) if key == "mark" else replace(step, hide=names)
         questions = self._questions(section, f"step{number}", QUESTION_KINDS)
+        for asked in questions:
+            if asked.answer is not None and asked.answer.side and "prompt_b" not in dict(step.params):
+                self.wrong(asked.line, "“in B” needs two texts: a step that opens /compare?prompt_b=….")
         if step.hide and not questions:
             self.wrong(section.line, "“hide” holds parts back until a question is answered; this step asks none.")
         text = self._filled("\n".join(section.text).strip(), section.line)

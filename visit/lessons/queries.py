@@ -8,7 +8,7 @@ position looked at. So a checked answer is what stands on screen.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,7 +25,7 @@ from visit.exact.decompose import head_results, memory_values, needed, rows_and_
 from visit.exact.question import Question, check_head, check_neuron
 from visit.lenses.linear import Lens
 from visit.lenses.logit import read_vectors
-from visit.lessons.grammar import NTH, SETS, AnswerKind, Query, Unit
+from visit.lessons.grammar import NTH, SETS, AnswerKind, Query, Side, Unit
 from visit.models.model import Model
 from visit.text.node_id import NodeId, part_name
 from visit.text.numbers import percent, short, signed
@@ -43,11 +43,16 @@ class RunAnswer:
 
 @dataclass(frozen=True, eq=False)
 class LearnerRun:
-    """One pass and what is asked of it. `tables`: what was measured or made before, shared by whoever has this run."""
+    """One pass and what is asked of it. `tables`: what was measured or made before, shared by whoever has this run.
+
+    `side`: of two texts, the one that it is of; `other`: the run of the other one.
+    """
 
     question: Question
     lens: Lens | None = None  # that the page reads the stream through
     tables: dict[str, Any] = field(default_factory=dict)
+    side: Side = "A"
+    other: LearnerRun | None = None
 
     @property
     def model(self) -> Model:
@@ -84,9 +89,24 @@ class LearnerRun:
         return found
 
 
+def paired(a: LearnerRun, b: LearnerRun) -> LearnerRun:
+    """The run of A, which knows that of B, and the other way round."""
+    return replace(a, side="A", other=replace(b, side="B", other=a))
+
+
+def asked_of(run: LearnerRun, query: Query | None) -> LearnerRun:
+    """The run that a query is about: this one, or that of the text which it names."""
+    if query is None or query.side in ("", run.side):
+        return run
+    if run.other is None:
+        raise VisitError("Here is one text only; “in B” is asked where two stand, on Compare.")
+    return run.other
+
+
 # ---- answers ---------------------------------------------------------------------------------------------------------
 def answer(run: LearnerRun, query: Query) -> RunAnswer:
     """What a query gives on this run. Raises `VisitError` where the run has no such thing."""
+    run = asked_of(run, query)
     value = _found_by(run, query)
     if isinstance(value, float) and math.isnan(value):
         raise VisitError(f"“{query.text}” has no answer on this run.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -10,10 +11,10 @@ import torch
 import visit
 from visit.errors import VisitError
 from visit.exact.question import ask
-from visit.lessons.check import judge, same
+from visit.lessons.check import judge, same, show_me
 from visit.lessons.grammar import PHRASES, parse_query
 from visit.lessons.lesson import Exercise, Lesson, Wrong
-from visit.lessons.queries import LearnerRun, RunAnswer, answer, does
+from visit.lessons.queries import LearnerRun, RunAnswer, answer, does, paired
 
 JAPAN = "The capital of Japan is the city of"
 LESSON = Lesson("x", "y")
@@ -154,6 +155,21 @@ def test_a_check_follows_the_learners_own_prompt():
     asked = question("token", "final prediction")
     assert judge(LESSON, asked, "Paris", other).right and not judge(LESSON, asked, "Tokyo", other).right
     assert same(asked, RunAnswer("token", 5), RunAnswer("token", 5))
+
+
+def test_a_question_about_the_second_text_is_judged_and_told_on_its_run():
+    model = visit.load_model("visit-mini")
+    france = LearnerRun(ask(model, visit.capture(model, "The capital of France is the city of")))
+    japan = LearnerRun(ask(model, visit.capture(model, JAPAN)))
+    both = paired(japan, france)
+    asked = replace(question("token", "in B: final prediction"), explain="{answer} from {prompt}, not {target}")
+    assert judge(LESSON, asked, "Paris", both).right and judge(LESSON, asked, "Tokyo", both).right is False
+    assert judge(LESSON, asked, "Paris", both).sentence.count("France") == 1
+    assert show_me(LESSON, asked, both) == " Paris"
+    assert answer(both, parse_query("final prediction", {})) == answer(japan, parse_query("final prediction", {}))
+    assert answer(both.other, parse_query("in A: final prediction", {})) == answer(japan, parse_query("target", {}))
+    with pytest.raises(VisitError, match="one text only"):
+        answer(japan, parse_query("in B: final prediction", {}))
 
 
 def test_hostile_texts_of_a_prompt_stay_texts():

@@ -84,6 +84,7 @@ def test_windows_line_ends_and_a_mark_in_front_change_nothing():
         ("kind: node", "kind: nod", 25, "the kinds are choice, token"),
         ("answer: head", "answer: largest contributions among heads", 26, "“{nth} contribution among {set}”"),
         ("answer: head", "answer: final prediction", 26, "gives a token"),
+        ("answer: head", "answer: in B: head", 24, "opens /compare"),
         ("hint: it is {head}", "hints: it is {head}", 27, "its keys are kind, answer"),
         ("wrong: L7* ->", "wrong: L7* =>", 28, "“wrong: L7* -> what is said to it”"),
         ("{head.contribution}", "{head.weight}", 31, "{head.contribution}"),

@@ -11,7 +11,7 @@ from visit.exact.question import ask
 from visit.lessons.check import filled, judge, show_me
 from visit.lessons.grammar import parse_query
 from visit.lessons.lesson import Lesson, LessonStep, address_of
-from visit.lessons.queries import LearnerRun, answer
+from visit.lessons.queries import LearnerRun, answer, paired
 from visit.lessons.shipped import shipped_lesson, shipped_lessons
 from visit.models.catalog import MINI
 
@@ -23,7 +23,8 @@ EXPECTED = {
                 "step5.1": "L4.head7"},
     "5-norms-neurons": {"step1.1": "171.6", "step3.1": "L7.mlp_value377", "step4.1": "L7.mlp_value377",
                         "step5.1": "L6.mlp_value256"},
-    "6-two-prompts": {"step1.1": " Tokyo", "step1.2": "3", "step2.2": "6", "step3.1": "L4.head1", "step3.2": "3"},
+    "6-two-prompts": {"step1.1": " Tokyo", "step1.2": "3", "step1.3": " Paris", "step2.2": "6", "step3.1": "L4.head1",
+                      "step3.2": "3", "step3.3": "L4.head1"},
     "8-false-results": {"step1.1": "L4.head4", "step2.1": "99.42 %", "step2.2": "L0.head7", "step3.1": "L4.head1"},
     "7-causes": {"step1.1": "L4.head1", "step2.1": "99.4 %", "step3.1": "L0.head7", "step4.1": "35.21 %"},
 }  # fmt: skip
@@ -42,7 +43,10 @@ def run_of(lesson: Lesson, step: LessonStep) -> LearnerRun:
     state = address_of(lesson, step)
     acts = visit.capture(model(), state["prompt"])
     place = int(state.get("pos", -1))
-    return LearnerRun(ask(model(), acts, place, state.get("target") or None, state.get("distractor") or None))
+    run = LearnerRun(ask(model(), acts, place, state.get("target") or None, state.get("distractor") or None))
+    if step.page != "compare":
+        return run
+    return paired(run, LearnerRun(ask(model(), visit.capture(model(), state["prompt_b"]))))
 
 
 MINIS = [name for name in shipped_lessons() if shipped_lesson(name).model == MINI]
