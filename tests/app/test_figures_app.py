@@ -131,6 +131,7 @@ def test_figures_of_two_prompts_name_both(monkeypatch):
     assert rows and all(float(row["pos_a"]) >= 0 for row in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "address", "drawn"),
     [

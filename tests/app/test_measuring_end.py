@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import time, torch
 from visit.app.measuring import Measuring
@@ -23,6 +25,7 @@ time.sleep(0.8)
 """
 
 
+@pytest.mark.slow
 def test_the_end_waits_for_what_is_measured_and_begins_nothing_more():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -137,6 +137,7 @@ def test_charts_are_drawn_when_figures_are_complete_or_opened_and_not_with_every
     assert not app.get("progress") and len([box for box in app.selectbox if box.label == "Compare with"]) == 1
 
 
+@pytest.mark.slow
 def test_a_stopped_run_says_where_and_can_be_resumed(held):
     go, drawn = held
     app = begun(start(figures="2b,8,14", count="20", draws="20"))

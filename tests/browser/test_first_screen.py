@@ -68,5 +68,6 @@ def test_what_if_answers_first(screen, query):
     screen.goto(f"{screen.address}/whatif?{query}")
     screen.get_by_text("most directly").first.wait_for(timeout=60_000)
     idle(screen)
+    screen.get_by_text("Fitting a lens").wait_for(state="hidden", timeout=120_000)  # its bar goes when it is fitted
     answer = ".st-key-whatif_verdict" if query else ".st-key-section_parts"
     assert top(screen, answer) < 320 and height(screen) <= MOST
