@@ -7,6 +7,8 @@ import contextlib
 import csv
 import io
 import json
+import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -170,3 +172,17 @@ def test_a_notebook_holds_what_its_code_gives_before_it_is_run(page, address, dr
             same = [one[list(table)] for one in shown if set(table) <= set(one)]  # a page may have more columns
             assert table_output(table) in map(table_output, same), name
     assert "@inproceedings{katz-belinkov-2023-visit" in made["cells"][-1]["source"]
+
+
+def test_all_figures_in_one_file_say_what_they_are_of_and_how_to_cite_them(monkeypatch):
+    given = page_meta(monkeypatch)
+    opened("layernorm", FIGURES_DIALOG)
+    figures, page = given
+    files = partial(page_files._figure_files, mm=84, points=6.0, scale=1, meta=page)
+    with zipfile.ZipFile(io.BytesIO(page_files._figures_zip(figures[:1], files, page))) as archive:
+        names = archive.namelist()
+        assert {name.rsplit(".", 1)[1] for name in names} == {"svg", "pdf", "png", "csv", "json", "bib"}
+        assert "katz-belinkov-2023-visit" in archive.read("cite.bib").decode()
+        assert "visit-mini" in archive.read("meta.csv").decode()
+        pdf = next(archive.read(name) for name in names if name.endswith(".pdf"))
+    assert pdf.startswith(b"%PDF")

@@ -53,7 +53,8 @@ def _figures(found: list[PageFigure]) -> None:
         "PNG: pixels a unit", (1, 2, 4), index=1, format_func=lambda n: f"{n} ×", key="figure_scale"
     )
     mm = WIDTHS[width]
-    files = partial(_figure_files, mm=mm, points=points, scale=scale, meta=_page_meta())
+    meta = _page_meta()
+    files = partial(_figure_files, mm=mm, points=points, scale=scale, meta=meta)
     for n, figure in enumerate(found):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(escaped(figure.shows), width="stretch")
@@ -64,8 +65,9 @@ def _figures(found: list[PageFigure]) -> None:
                 )  # fmt: skip
     if mm or points:
         st.caption(_type_size(found, mm, points))
-    st.download_button("All of them (zip)", partial(_figures_zip, found, files), f"visit-{session().page}-figures.zip",
-                       on_click="ignore", key="figure_zip", icon=":material/folder_zip:", type="primary")  # fmt: skip
+    whole = partial(_figures_zip, found, files, meta)
+    st.download_button("All of them (zip)", whole, f"visit-{session().page}-figures.zip", on_click="ignore",
+                       key="figure_zip", icon=":material/folder_zip:", type="primary")  # fmt: skip
     component("escape", "<i hidden></i>")(key="escape")
 
 
@@ -144,12 +146,18 @@ def _one_file(files: Callable[..., dict[str, bytes]], figure: PageFigure, kind: 
     return files(figure, (kind,))[f"{figure.name}.{kind}"]
 
 
-def _figures_zip(found: list[PageFigure], files: Callable[..., dict[str, bytes]]) -> bytes:
+def _figures_zip(found: list[PageFigure], files: Callable[..., dict[str, bytes]], meta: dict[str, Any]) -> bytes:
+    """All files, with what they are of and how to cite it: a CSV has no place for that."""
+    from visit.files.tables import meta_table, to_csv
+    from visit.text.citation import bibtex
+
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for n, figure in enumerate(found):
             for name, data in files(figure, _kinds_of(figure)).items():
                 archive.writestr(f"{n + 1:02}-{name}", data)
+        archive.writestr("meta.csv", to_csv(meta_table(meta)))
+        archive.writestr("cite.bib", bibtex())
     return content.getvalue()
 
 

@@ -28,6 +28,7 @@ from visit.files.recording_file import RECORDING_VERSION, packed_recording, writ
 from visit.graph.flowgraph import FlowGraph
 from visit.graph.prune import Keep
 from visit.models.catalog import LISTED, display_name, portable
+from visit.text.citation import bibtex
 
 if TYPE_CHECKING:
     from visit.activations.record import Edit
@@ -152,7 +153,7 @@ def _recording_meta(question: Question, asked: _RecordOptions, ledger: pd.DataFr
         "lens": None if asked.lens is None else asked.lens.about, "carry_parts": asked.carry_parts,
         "keep": {f.name: getattr(asked.keep, f.name) for f in fields(asked.keep)}, "influence": asked.influence,
         "effects": asked.effects, "memory_heads": min(asked.memory, model.n_layers * model.n_heads),
-        "pattern_step": PATTERN_STEP, "edits": [e.meta for e in edits],
+        "pattern_step": PATTERN_STEP, "cite": bibtex(), "edits": [e.meta for e in edits],
     }  # fmt: skip
 
 
