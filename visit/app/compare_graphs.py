@@ -52,7 +52,7 @@ def _both(a: About, b: About, align: str, alike: bool, read: tuple[Seen, ...]) -
 
 def _compared(a: About, b: About, align: str, layers: Layers, keep: Any, read: tuple[Seen, ...]) -> None:
     from visit.analyses.graph_difference import common_id
-    from visit.drawing.pair import both_data, difference_data
+    from visit.drawing.pair import both_data, difference_data, difference_svg
 
     with st.spinner("Reading the words of both flows…"):
         found, shown, whole = _found(a, b, align, layers, keep, read)
@@ -91,7 +91,8 @@ def _compared(a: About, b: About, align: str, layers: Layers, keep: Any, read: t
         drawn = partial(_side_svg, whole, side, shown, look)
         collect_figure(f"The flow graph of {side.upper()}, its opened blocks", drawn,
                        partial(_side_nodes, whole, side), code="found")  # fmt: skip
-    collect_figure("What differs between the two runs, B − A", lambda words: picture("svg").decode(),
+    collect_figure("What differs between the two runs, B − A",
+                   lambda words: difference_svg(whole(), shown, words, **now.look),
                    lambda: whole().tables["changes"], code="found")  # fmt: skip
     downloads("compare", lambda: (whole().meta, whole().tables), picture)
 

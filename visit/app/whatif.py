@@ -221,7 +221,7 @@ def _goes_on(subject: Subject) -> None:
 
 def _both_flows(subject: Subject) -> None:
     """The flow graph without and with the changes as one drawing, made when it is opened."""
-    from visit.drawing.pair import difference_data
+    from visit.drawing.pair import difference_data, difference_svg
 
     with unfolding("edited_flows", "The flow with and without the changes", ":material/account_tree:") as opened:
         if not opened:
@@ -234,18 +234,12 @@ def _both_flows(subject: Subject) -> None:
                 levels = {**dict.fromkeys(levels, "states"), **changed}  # the eye meets what was changed
             found = st_edited_flows(*subject.about, now.whatif.edits, _source(subject), opened_blocks(levels))
         show(difference_data(found, levels, selected=now.graph.node or None, **now.graph.look), "flow_edited")
-        drawn = partial(_edited_svg, found, levels, now.graph.look)
+        drawn = partial(difference_svg, found, levels, **now.graph.look)
         collect_figure("The flow with the changes and without them", drawn, lambda: found.tables["changes"])
         st.caption(
             "A: without the changes, B: with them; open are the blocks that were changed. A click on a node shows "
             "what it reads, and its numbers, in both."
         )
-
-
-def _edited_svg(found: Any, levels: dict[int, Any], look: dict[str, Any], words: float) -> str:
-    from visit.files.flow_page import difference_file
-
-    return difference_file(found, "svg", levels, **look).decode()
 
 
 def _checked(found: Any, refused: dict[int, str]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from visit.analyses.graph_difference import Comparison, EdgePair, NodePair, Side, common_id, own_id
-from visit.drawing.draw import Look, flow_data
+from visit.drawing.draw import Look, draw, flow_data
 from visit.drawing.records import Detail, Level
 from visit.graph.flowgraph import Edge, FlowGraph, Node
 
@@ -54,6 +54,12 @@ def difference_data(
 def difference_picture(found: Comparison, **look: Unpack[Look]) -> tuple[FlowGraph, Look]:
     """The difference graph as records, and how it is drawn: for `visit.draw` and the files of `flow_page`."""
     return difference_graph(found), {**look, "color_by": "change", "order": row_order(found, None)}
+
+
+def difference_svg(found: Comparison, detail: Detail, words: float = 1.0, **look: Unpack[Look]) -> str:
+    """The difference graph cropped to its opened blocks, for a page's figures. `words`: as of `visit.draw`."""
+    flow, options = difference_picture(found, **look)
+    return draw(flow, detail, crop=True, words=words, **options)
 
 
 def common_detail(found: Comparison) -> dict[int, Level]:
