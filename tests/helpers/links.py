@@ -23,6 +23,7 @@ VIEWS = {
     "layernorm": {"set": "plain", "opened": "function-words,norm-figure7,norm-layers,norm-tables"},
     "neurons": {"set": "plain", "opened": "neuron-findings", "neuron": "L3.mlp_value17", "word": " city"},
     "study": {"opened": "takes-time,study-settings", "set": "plain", "count": "20"},
+    "heads": {"lines": "16", "asks": "layers"},
 }
 TYPED = {
     "w_layers": ["2-5", "0,3,7"], "w_blocks": ["0,3"], "w_word": [" Paris"], "w_force": [""],
