@@ -6,12 +6,12 @@ from visit.app import guide_steps, trace
 ui.ensure_entrypoint("pages/trace.py")
 ui.heading("Causal trace", "Where does the answer pass, on its way from a word of the prompt to the end?")
 subject = ui.prompt_bar()
-steps = ui.part("steps")
+strip = guide_steps.strip_later()
 asked = trace.chosen_trace(subject)
 if asked is not None:
     reading = ui.part("reading")
     table = trace.traced(asked)
-    with steps:
+    with strip:
         guide_steps.on_trace(subject, asked.where, table)
     if table is not None:
         if ui.shows("reading"):

@@ -30,14 +30,21 @@ def marks(app: AppTest) -> list[str]:
     return [part for one in found for part in one["parts"]]
 
 
+def own_key(block) -> set[str]:
+    """The name of a container; empty of what has none."""
+    has = getattr(block, "proto", None) is not None and hasattr(block.proto, "id")
+    return {block.proto.id.split("-")[-1]} if has else set()
+
+
 def keys(block) -> set[str]:
     """The names of all containers of the page."""
-    here = (
-        {block.proto.id.split("-")[-1]}
-        if getattr(block, "proto", None) is not None and hasattr(block.proto, "id")
-        else set()
-    )
-    return here.union(*(keys(child) for child in getattr(block, "children", {}).values()))
+    return own_key(block).union(*(keys(child) for child in getattr(block, "children", {}).values()))
+
+
+def parts_of(block) -> list:
+    """The blocks of all parts that can be dimmed."""
+    inside = [one for child in getattr(block, "children", {}).values() for one in parts_of(child)]
+    return [block, *inside] if any(key.startswith("part_") for key in own_key(block)) else inside
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -50,6 +57,7 @@ def test_five_steps_are_walked_and_each_marks_parts_that_the_page_has(page):
         assert not app.exception and not app.error and app.query_params["guide"] == str(step)
         told.append(said(app))
         assert marks(app) and {f"part_{part}" for part in marks(app)} <= keys(app.main), marks(app)
+        assert not any("guide_strip" in keys(one) for one in parts_of(app.main)), "it would be dimmed with a part"
         app.button(key="guide_next").click().run()
     assert len(set(told)) == 5 and all(told)
     assert "guide" not in app.query_params and not marks(app) and app.button(key="guide_me")

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import streamlit as st
+
 from visit.app import graph_panel as graphs
 from visit.app.cache import Prompt
 from visit.app.cached_effects import causes, st_ablation, st_effects_seconds
@@ -143,6 +145,11 @@ def on_whatif(subject: Subject) -> None:
         marks = _PROMPT, (Mark("changes"),), (Mark("units"),), (Mark("units"),), (Mark("changes"),)
         ways = [way for way in _ways(subject, (*steps[:2], which_head(told), which_word(told))) if way[1] != "compare"]
         show_strip(steps, marks, graphs.select, [*ways, ("See it in the flow", "flow", {"guide": 3})])
+
+
+def strip_later() -> Any:
+    """The place of the strip, for a page that knows its steps only when it has drawn more."""
+    return st.container()
 
 
 def on_trace(subject: Subject, where: Sequence[int], table: Any) -> None:

@@ -65,9 +65,9 @@ def _adds(row: Any) -> str:
 
 
 def _made_up(table: pd.DataFrame) -> Sentence | None:
-    """The part that adds most of those whose removal costs next to nothing."""
+    """The part that adds most of those whose removal costs next to nothing, and for sure not all that they add."""
     adds = table["contribution"]
-    little = -table["effect"] < MADE_UP * adds
+    little = (-table["effect"] < MADE_UP * adds) & ~(table["effect_low"] < -adds)
     rows = table[sure(table, "contribution") & (adds > ADDS) & little]
     if rows.empty:
         return None

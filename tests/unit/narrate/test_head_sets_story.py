@@ -59,6 +59,14 @@ def test_what_is_not_sure_is_not_claimed():
     assert not any("rises" in sentence for sentence in said(found))
 
 
+def test_that_others_make_up_for_a_head_is_not_said_of_a_band_that_holds_the_loss_of_all_it_adds():
+    """Two prompts gave “+0.69 [−5.4, 6.8]: others make up for it”."""
+    found = table(*SMOLLM2)
+    assert any("others make up for it" in sentence for sentence in said(found))
+    found.loc[1, ["effect_low", "effect_high"]] = -5.4, 6.8
+    assert not any("make up for it" in sentence for sentence in said(found))
+
+
 def test_one_prompt_has_numbers_without_bands():
     found = table(*SMOLLM2, spread=float("nan"), prompts=1)
     found.attrs["before"] |= {"low": float("nan"), "high": float("nan")}
