@@ -148,3 +148,21 @@ def test_a_lens_map_that_is_scrolled_says_how_many_tokens_lie_before(page):
     page.wait_for_function("e => e.scrollLeft === 0", arg=sheet.element_handle())
     sheet.locator(".corner").get_by_text("after").wait_for()
     assert "left" not in sheet.get_attribute("class") and "right" in sheet.get_attribute("class")
+
+
+def test_the_part_of_the_graph_that_has_the_focus_is_ringed_above_what_is_dimmed(page):
+    page.goto(f"{page.address}/flow")
+    page.locator(".visit .n").first.wait_for(timeout=60_000)
+    idle(page)
+    page.get_by_placeholder("Find a word in any top 10").focus()
+    for _ in range(4):
+        page.keyboard.press("Tab")
+    page.keyboard.press("ArrowRight")
+    ring = page.locator(".visit .ring.focus")
+    ring.wait_for(timeout=10_000)
+    assert ring.count() == 1 and page.locator(".visit svg.dim").count() == 1
+    after = "e => !!(e.compareDocumentPosition(e.ownerSVGElement.querySelector('.veil')) & 2)"
+    assert ring.evaluate(after)  # drawn later, so above
+    page.keyboard.press("Shift+Tab")
+    page.wait_for_function("() => true")
+    assert ring.count() == 0

@@ -719,9 +719,14 @@ function listen(view) {
   }, { passive: false });
   frame.addEventListener("focusin", (event) => {
     const i = indexAt(event);
-    if (i !== null && event.target.matches(":focus-visible")) hover(view, i);
+    if (i === null || !event.target.matches(":focus-visible")) return;
+    hover(view, i);
+    view.lit.after(ringOf(view, i, 3, "ring focus")); // above what dims the others
   });
-  frame.addEventListener("focusout", () => hover(view, null));
+  frame.addEventListener("focusout", () => {
+    hover(view, null);
+    for (const ring of view.svg.querySelectorAll(".ring.focus")) ring.remove();
+  });
   frame.addEventListener("keydown", (event) => key(view, event));
 }
 
