@@ -3,8 +3,10 @@
     python benchmarks/class.py --sessions 30 --think 6 [--model smollm2] [--shared]
 
 Every round a session changes its prompt, the looked-at position, a pruning control and the page, and thinks in between.
-Printed: seconds until the page is whole, by what was changed; errors; sessions that got another's prompt; the server's
-memory after each round and its peak. `--shared`: all ask the same prompts, as a class does.
+Printed: core seconds of every change, of one session alone (with what is measured beside the page; idle or not, the
+processor counts the work alone); seconds until the page is whole, by what was changed; errors; sessions that got
+another's prompt; the server's memory after each round and its peak. `--shared`: all ask the same prompts, as a class
+does.
 """
 
 from __future__ import annotations
@@ -33,6 +35,18 @@ def prompts(count: int) -> list[str]:
     return [facts[n % len(facts)] if n < len(facts) else f"Say: {facts[n % len(facts)]}" for n in range(count)]
 
 
+def changes(n: int, address: dict[str, str]) -> list[tuple[str, str, dict[str, str] | None]]:
+    """A round of student n: (what is changed, page, its address). A click in the sidebar brings no address along."""
+    return [
+        ("prompt", "flow", address),
+        ("position", "flow", {**address, "pos": "2"}),
+        ("pruning", "flow", {**address, "pos": "2", "heads": "4"}),
+        ("page", "compare", None),
+        ("compare", "compare", {**address, "prompt_b": f"The capital of {COUNTRIES[n % 15]} is the city of"}),
+        ("page", "flow", None),
+    ]
+
+
 async def student(n: int, port: int, options: argparse.Namespace, asked: list[str], note: dict) -> None:
     dice = random.Random(n)
 
@@ -43,26 +57,39 @@ async def student(n: int, port: int, options: argparse.Namespace, asked: list[st
             note["first page"].append(await session.open("flow", **model))
             for turn in range(options.rounds):
                 prompt = asked[turn if options.shared else n * options.rounds + turn]
-                address = {**model, "prompt": prompt}
-                for what, page, more in (
-                    ("prompt", "flow", {}),
-                    ("position", "flow", {"pos": "2"}),
-                    ("pruning", "flow", {"pos": "2", "heads": "4"}),
-                    ("page", "compare", None),
-                    ("compare", "compare", {"prompt_b": f"The capital of {COUNTRIES[n % 15]} is the city of"}),
-                    ("page", "flow", None),
-                ):
+                for what, page, address in changes(n, {**model, "prompt": prompt}):
                     await session.think(options.think * (0.5 + dice.random()))
-                    if more is None:  # a click in the sidebar brings no address along: the session's state goes on
+                    if address is None:
                         note[what].append(await session.open(page))
                         continue
-                    note[what].append(await session.open(page, **address, **more))
+                    note[what].append(await session.open(page, **address))
                     if session.prompt != prompt:
                         note["mixed"].append(f"{session.prompt!r} for {prompt!r}")
                 note[f"round {turn}"].append(time.monotonic())
         except Exception as problem:  # a session that breaks is counted, and the others go on
             note["failed"].append(repr(problem)[:200])
         note["errors"] += session.exceptions
+
+
+async def alone(session: Session, process: psutil.Process, options: argparse.Namespace) -> None:
+    """Print what every change of one session costs, in core seconds, on average over three prompts of its own."""
+    model = {"model": options.model} if options.model != "visit-mini" else {}
+    spent: dict[str, list[float]] = defaultdict(list)
+    for turn, name in enumerate(("Hungary", "Austria", "Ireland", "Denmark")):  # the first warms up
+        for what, page, address in changes(turn, {**model, "prompt": f"Say: the capital of {name} is the city of"}):
+            before = core_seconds(process)
+            await (session.open(page) if address is None else session.open(page, **address))
+            await session.think(2)
+            if turn:
+                spent[what].append(core_seconds(process) - before)
+    each = {what: sum(found) / 3 for what, found in spent.items()}
+    told_each = ", ".join(f"{what} {seconds:.2f}" for what, seconds in each.items())
+    print(f"core seconds of one session: {told_each}; a round {sum(each.values()):.2f}")
+
+
+def core_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
 
 
 def watch(process: psutil.Process, note: dict, over: threading.Event) -> None:
@@ -85,12 +112,13 @@ async def main(options: argparse.Namespace) -> None:
                 while not warm.prompt:
                     await asyncio.sleep(1)
                     await warm.open("flow", **({"model": options.model} if options.model != "visit-mini" else {}))
-            print(f"with its model loaded: {process.memory_info().rss / 1e6:,.0f} MB")
-            began, work = time.monotonic(), process.cpu_times()
+                print(f"with its model loaded: {process.memory_info().rss / 1e6:,.0f} MB")
+                await alone(warm, process, options)
+            began, work = time.monotonic(), core_seconds(process)
             students = [student(n, port, options, asked, note) for n in range(options.sessions)]
             await asyncio.gather(*students)
-            took, now = time.monotonic() - began, process.cpu_times()
-            busy = (now.user + now.system - work.user - work.system) / took
+            took = time.monotonic() - began
+            busy = (core_seconds(process) - work) / took
             print(f"{options.sessions} sessions, {options.model}, {took:.0f} s, {busy:.2f} cores busy")
             for what in ("first page", "prompt", "position", "pruning", "page", "compare"):
                 print(f"  {what:12} {told(note[what])}")

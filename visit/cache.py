@@ -115,11 +115,17 @@ def _untold(_before: int) -> AbstractContextManager[Any]:
 class Turns:
     """At most `most` threads have a turn, those who came first; who has one keeps it for all it asks for meanwhile.
 
-    `after` is called when a turn has ended, before the next begins.
+    `before` is called when a turn begins, with how many have one or wait for one; `after` when it has ended, before
+    the next begins.
     """
 
-    def __init__(self, most: int, after: Callable[[], object] = lambda: None) -> None:
-        self.most, self._after = most, after
+    def __init__(
+        self,
+        most: int,
+        after: Callable[[], object] = lambda: None,
+        before: Callable[[int], object] = lambda asked: None,
+    ) -> None:
+        self.most, self._after, self._before = most, after, before
         self._queue: deque[object] = deque()  # those with a turn, then those who wait
         self._changed = threading.Condition()
         self._mine = threading.local()
@@ -139,6 +145,7 @@ class Turns:
             if not self._wait(ticket, MOMENT):
                 with told(max(1, self._place(ticket) - self.most + 1)):
                     self._wait(ticket, None)
+            self._before(len(self._queue))
             with self.aside():
                 yield
             self._after()

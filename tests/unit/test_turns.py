@@ -131,3 +131,25 @@ def test_a_record_put_again_counts_once():
     store.put("a", 2, 70)
     store.put("b", 3, 30)
     assert store.bytes == 100 and store.find("a") == 2
+
+
+def test_a_turn_begins_with_how_many_are_asked_for():
+    """The app gives a computation one thread while there are others, and all threads when it is alone."""
+    asked, inside, go = [], threading.Event(), threading.Event()
+    turns = Turns(2, before=asked.append)
+
+    def hold() -> None:
+        with turns.taken():
+            inside.set()
+            go.wait()
+
+    first = threading.Thread(target=hold)
+    first.start()
+    inside.wait()
+    with turns.taken(), turns.taken():  # the inner one is the same turn
+        pass
+    go.set()
+    first.join()
+    with turns.taken():
+        pass
+    assert asked == [1, 2, 1]

@@ -8,9 +8,10 @@ of one pass, of two passes, of heads and of changes are in `cached_flow`, `cache
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import wraps
+from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 from weakref import ref
 
@@ -70,7 +71,23 @@ def st_model_watched(name: str, place: Any) -> Model:
 @st.cache_resource(show_spinner=False)
 def turns() -> Turns:
     """Who computes now: a class that asks at once would else need the memory of thirty computations."""
-    return Turns(COMPUTE_AT_ONCE, trim_heap)
+    return Turns(COMPUTE_AT_ONCE, trim_heap, _share_cores)
+
+
+def _share_cores(asked: int) -> None:
+    """A computation has one thread while others are asked for, else all: two that wait for each other cost a tenth."""
+    torch = sys.modules.get("torch")  # what imports it takes all
+    if torch is not None:
+        most = _all_threads()
+        torch.set_num_threads(1 if asked > 1 else most)
+
+
+@cache
+def _all_threads() -> int:
+    """As many as torch takes before it is told otherwise."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 @st.cache_resource(show_spinner=False)
