@@ -145,7 +145,7 @@ def _open_file() -> None:
 
 
 def _paste() -> None:
-    session().pasted = st.session_state["lesson_pasted"]
+    session().pasted = st.session_state["lesson_pasted"][: MOST_CHARACTERS + 1]
 
 
 def _at_hand(lesson: Lesson) -> str:

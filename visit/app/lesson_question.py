@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from visit.lessons.check import Judged
     from visit.lessons.queries import LearnerRun
 
+TYPED_ANSWER = 1_000
+
 
 def asked(lesson: Lesson, question: Exercise, key: str, run: LearnerRun | None, told: bool = True) -> None:
     """A question with its control, its hints and what is said to the answer.
@@ -70,7 +72,7 @@ def _control(
         return
     _take_click(lesson, question, key, name)
     if question.kind == "free":  # in no form, which would hold back what is written until it is sent: Next keeps it
-        st.text_area("Your answer", key=name, max_chars=1000, height=90, label_visibility="collapsed",
+        st.text_area("Your answer", key=name, max_chars=TYPED_ANSWER, height=90, label_visibility="collapsed",
                      placeholder="In your own words")  # fmt: skip
         st.button("Keep", key=f"check_{key}", on_click=take)
         return
@@ -150,6 +152,7 @@ def take_answer(
 
     value = st.session_state.get(name)
     given = ",".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+    given = given[:TYPED_ANSWER]  # a field's own bound is the browser's: what is kept here is kept for long
     try:
         judged = judge(lesson, question, given, run)
     except VisitError as problem:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from functools import partial
@@ -203,7 +204,8 @@ def _notebook_bytes(
         f"# {found.question}\n\n{title}\n\nMade by VISIT {meta['versions']['visit']}; it must be installed to run this."
     )
     if found.command:
-        head += f"\n\nOn the command line:\n\n```sh\n{found.command}\n```"
+        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", found.command)), default=0))  # a prompt may hold one
+        head += f"\n\nOn the command line:\n\n{fence}sh\n{found.command}\n{fence}"
     head += f"\n\n[The page it was made from]({address})" if address else ""
     return json.dumps(notebook_file(head, notebook_cells(found, figures, meta), meta), ensure_ascii=False, indent=1,
                       default=str).encode()  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from functools import lru_cache, partial
+from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -133,8 +134,8 @@ def _door(room: Room) -> None:
     shown = urlsplit(link)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="room_door"):
         st.html(
-            f"<div class='room-code'><b>{room.code}</b><p>{plain(room.title)}<br>"
-            f"<code>{shown.netloc}{shown.path}</code></p></div>",
+            f"<div class='room-code'><b>{room.code}</b><p>{escape(room.title)}<br>"
+            f"<code>{escape(shown.netloc + shown.path)}</code></p></div>",
             width="content",
         )
         with st.popover("QR code and link", icon=":material/qr_code_2:"):
@@ -202,7 +203,7 @@ def _ruling(room: Room, key: str, view: View, step: int) -> None:
         if view.opened is not None and view.opened + 1 < len(room.steps):
             ahead = view.opened + 1
             st.button(f"Open step {ahead} for all", type="primary", key="room_next", on_click=attempt,
-                      args=(_open_step, room, key, ahead), help=room.steps[ahead])  # fmt: skip
+                      args=(_open_step, room, key, ahead), help=plain(room.steps[ahead]))  # fmt: skip
         shown = step in view.revealed
         st.button("Hide the answers" if shown else "Reveal the answers", key="room_reveal",
                   icon=":material/visibility_off:" if shown else ":material/visibility:",
@@ -225,7 +226,7 @@ def _question(room: Room, view: View, step: int, name: str, question: Exercise) 
     mine = [a for a in view.answers if a.question == name]
     last = {a.member: a for a in mine}
     right = sum(a.verdict == "right" for a in last.values())
-    st.subheader(question_text(question), anchor=False)
+    st.subheader(plain(question_text(question)), anchor=False)
     shown = bars(question, room.distribution(step, name))
     if shown:
         st.html(bars_html(shown, right=step in view.revealed))

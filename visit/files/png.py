@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import re
+import threading
 from functools import cache
 
 from visit.drawing.svg import PLAIN_FONT
 from visit.errors import VisitError
 
 PNG_SCALE = 2.0
+MOST_PIXELS = 64_000_000  # of a picture: 0.5 GB while it is drawn; a whole graph at 4 times took six
+_HEAD = re.compile(r"<svg\b[^>]*>")
+_LENGTH = r"\s{}=[\"']([\d.]+)(?:px)?[\"']"
+_one_picture = threading.Lock()  # one at a time: what one takes is bounded, not what thirty do
 
 
 def png(svg: str, scale: float = PNG_SCALE) -> bytes:
-    """A drawing as a PNG file with `scale` pixels a unit.
+    """A drawing as a PNG file with `scale` pixels a unit, or of a large one as many as make MOST_PIXELS.
 
     Raises VisitError where the library that draws it, or every font, is missing.
     """
@@ -19,7 +26,19 @@ def png(svg: str, scale: float = PNG_SCALE) -> bytes:
         raise VisitError(
             "PNG files need a font, and this system has none: install one (Liberation Sans), or save as .svg"
         )
-    return _rasterise(svg, scale)
+    with _one_picture:
+        return _rasterise(svg, fitting_scale(svg, scale))
+
+
+def fitting_scale(svg: str, scale: float) -> float:
+    """`scale`, or the largest with which the drawing has no more than MOST_PIXELS."""
+    head = _HEAD.search(svg)
+    sides = [re.search(_LENGTH.format(side), head[0]) for side in ("width", "height")] if head else []
+    lengths = [float(found[1]) for found in sides if found]
+    if len(lengths) != 2 and head and (box := re.search(r"viewBox=[\"']\S+ \S+ (\S+) (\S+)[\"']", head[0])):
+        lengths = [float(length) for length in box.groups()]
+    area = math.prod(lengths) if len(lengths) == 2 else 0.0
+    return min(scale, math.sqrt(MOST_PIXELS / area)) if area > 0 else scale
 
 
 def _rasterise(svg: str, scale: float) -> bytes:

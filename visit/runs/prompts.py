@@ -22,6 +22,7 @@ MAX_PROMPTS = 20_000
 MAX_CHARACTERS = 16_384  # of one prompt
 MAX_RESTARTS = 100  # after a broken quote the rest of the file is searched for the next good row
 NOTES_SHOWN = 100
+MAX_LEFT_OUT = 100_000  # rows; after them the rest of a file is not read
 SHIPPED_MINI = Path(__file__).parents[1] / "data" / "visit-mini" / "prompts"  # of its own world, which it alone knows
 WORLD = Path(__file__).parents[1] / "data" / "prompts" / "world.csv"  # of ours, for every other model
 IOI = WORLD.with_name("ioi.csv")  # two names, each line with a partner of three other names
@@ -177,6 +178,9 @@ def read_prompts(source: Path | str | bytes, name: str | None = None) -> PromptS
             )
             break
         (rows if isinstance(found, Row) else notes).append(found)  # type: ignore[arg-type]
+        if len(notes) == MAX_LEFT_OUT:
+            notes.append(Note(found.line, f"after {MAX_LEFT_OUT:,} rows that cannot be used the rest is left out"))
+            break
     if not rows:
         why = f" ({notes[0]})" if notes else ""
         raise VisitError(f"{name} holds no prompt that can be used{why}. Give one prompt a line.")
