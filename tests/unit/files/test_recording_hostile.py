@@ -369,6 +369,12 @@ def test_scripts_in_tokens_are_data_and_are_escaped():
     assert "&lt;script&gt;" in picture
 
 
+@pytest.mark.parametrize("text", ['{"a": NaN}', '{"a": [1, Infinity]}', '{"a": {"b": -Infinity}}'])
+def test_what_is_no_number_is_no_json(text):
+    with pytest.raises(VisitError, match="not strict JSON"):
+        recording_file._json_object(text.encode(), "content.json")
+
+
 # ---- writing ---------------------------------------------------------------------------------------------------------
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "run.visit"
