@@ -123,7 +123,7 @@ ORACLES = [n for n in CONFIGS if n.split("-")[0] == "gpt2" or n in ("llama", "ll
 
 def at_length(names: list[str]) -> list[Any]:
     """Parameters of a test that takes hundreds of passes of each: half of KINDS is left to the slow lane."""
-    first = ("gpt2", "llama", "neox", "gemma3")
+    first = names if names is MATRIX["full"] else ("gpt2", "llama", "neox", "gemma3")
     return [n if n in first or n not in KINDS else pytest.param(n, marks=pytest.mark.slow) for n in names]
 
 
