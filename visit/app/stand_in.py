@@ -34,31 +34,10 @@ if TYPE_CHECKING:
 STAND_IN_PAGES = ("flow", "compare")
 _ASKED = ("model", "prompt", "target", "distractor", "prompt_b")  # the question itself
 # what a recording answers whatever it is; of `width` and the like, what needs the influence is looked at below
-_ANSWERED = frozenset(
-    (
-        "pos",
-        "pos_b",
-        "node",
-        "detail",
-        "zoom",
-        "find",
-        "traced",
-        "unfolded",
-        "map_color",
-        "color",
-        "width",
-        "sort",
-        "parts",
-        "whole",
-        "projector",
-        "opened",
-        "lesson",
-        "step",
-        "first",
-        "view",
-        "apart",
-    )
-)
+_ANSWERED = frozenset((
+    "pos", "pos_b", "node", "detail", "zoom", "find", "traced", "unfolded", "map_color", "color", "width", "sort",
+    "parts", "whole", "projector", "opened", "lesson", "step", "first", "view", "apart",
+))  # fmt: skip
 
 
 @st.cache_resource(show_spinner=False)

@@ -115,8 +115,8 @@ def effects(
 def told_effects(question: Question) -> pd.DataFrame:
     """Of `effects` of all heads, taken out at the last position, what sentences tell, at half of the price.
 
-    Columns: `node`, `layer`, `head`, `contribution`, `prob`, `difference`, `d_difference`; `.attrs` as there, its
-    `before` with these. No backward pass, no divergence: what a page measures of every prompt that a class asks.
+    Columns: `node`, `layer`, `head`, `contribution`, `prob`, `rank`, `difference`, `d_difference`; `.attrs` as there,
+    its `before` with these. No backward pass, no divergence: what a page measures of every prompt that a class asks.
     """
     names = part_names(question.model, "heads", question.pos)
     todo = written_changes(question, names, "zero", "last", None)
@@ -257,10 +257,14 @@ def _against_clean(
 
 
 def _told_of_runs(question: Question, logits: Tensor, _base: Tensor) -> dict[str, Tensor]:
-    """The target's probability in runs, and its logit over the distractor's."""
+    """The target's probability and rank in runs, and its logit over the distractor's."""
     w, capped = question.target, soft_cap(logits, question.model.logit_cap)
     other = torch.full_like(logits[:, w], math.nan) if question.distractor is None else logits[:, question.distractor]
-    return {"prob": (capped[:, w] - capped.logsumexp(-1)).exp(), "difference": logits[:, w] - other}
+    return {
+        "prob": (capped[:, w] - capped.logsumexp(-1)).exp(),
+        "rank": 1 + (logits > logits[:, w, None]).sum(-1),
+        "difference": logits[:, w] - other,
+    }
 
 
 def _answers(question: Question, logits: Tensor, base: Float[Tensor, "one d_vocab"]) -> dict[str, Tensor]:
@@ -268,7 +272,7 @@ def _answers(question: Question, logits: Tensor, base: Float[Tensor, "one d_voca
     told, own, cap = _told_of_runs(question, logits, base), logits[:, question.target], question.model.logit_cap
     return {
         "prob": told["prob"],
-        "rank": 1 + (logits > own[:, None]).sum(-1),
+        "rank": told["rank"],
         "logit": own - logits.mean(-1),
         "difference": told["difference"],
         "kl_bits": divergence_bits(soft_cap(base, cap), soft_cap(logits, cap)),

@@ -54,11 +54,11 @@ def test_what_sentences_tell_of_heads_is_the_map_of_effects_and_takes_no_backwar
     whole = effects(model, acts, target=7, distractor=distractor)
     monkeypatch.setattr("visit.causal.effects.gradients_of", None)
     told = told_effects(ask(model, acts, -1, 7, distractor))
-    names = ["node", "layer", "head", "contribution", "prob", "difference", "d_difference"]
+    names = ["node", "layer", "head", "contribution", "prob", "rank", "difference", "d_difference"]
     assert list(told) == names
     pd.testing.assert_frame_equal(told, pd.DataFrame(whole)[names], check_exact=False, rtol=1e-12, atol=1e-12)
     assert {name: told.attrs[name] for name in ("how", "at", "notes")} == {"how": "zero", "at": "last", "notes": []}
-    before = {name: whole.attrs["before"][name] for name in ("prob", "difference")}
+    before = {name: whole.attrs["before"][name] for name in ("prob", "rank", "difference")}
     assert told.attrs["before"] == pytest.approx(before, nan_ok=True)
     assert {n: v for n, v in told.attrs.items() if n != "before"} == {
         n: v for n, v in whole.attrs.items() if n != "before"

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 import visit
-from visit import Edit, ablate, capture, effects, trace
+from visit import Edit, ablate, capture, trace
 from visit.analyses.neurons import active_neurons
 from visit.analyses.norms import token_shift
 from visit.analyses.overview import lens_map, movers
+from visit.causal.effects import told_effects
+from visit.exact.question import ask
 from visit.narrate.flow import gathered
 from visit.narrate.guide import (
     guide_steps,
@@ -36,7 +38,7 @@ def told(model, acts, target, distractor=None):
     found = gathered(model, acts, -1, target, distractor)
     source = int(found.strongest["source_pos"])
     without = ablate(model, acts, Edit(f"embed.pos{source}", "mean", pos=source), -1, target, distractor)
-    measured = effects(model, acts, "heads", -1, target, distractor)
+    measured = told_effects(ask(model, acts, -1, target, distractor))  # as the pages measure it
     return found, measured, without, guide_steps(found, measured, without.table)
 
 
