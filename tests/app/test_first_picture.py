@@ -61,6 +61,13 @@ def taken_over(app: AppTest, name: str) -> AppTest:
     return app.run()
 
 
+@pytest.mark.parametrize("params", [{}, {"layers": "z"}], ids=["default", "mistake"])
+def test_a_recording_of_one_prompt_stands_in_for_no_two(params):
+    """Compare without a second prompt begins with a copy of the first."""
+    app = start("compare", **params)
+    assert SAID not in said(app) and app.text_area(key="w_prompt_b").value == app.text_area(key="w_prompt").value
+
+
 # ---- before ----------------------------------------------------------------------------------------------------------
 COLD = """
 import json, sys

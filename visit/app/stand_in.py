@@ -74,7 +74,10 @@ def answered_by() -> str:
     from visit.files.recording import ShippedRecording, shipped_recordings
 
     model, prompt, target, distractor, prompt_b = (value_of(state(), name) for name in _ASKED)
-    asked = ShippedRecording(model, prompt, target, distractor, prompt_b if session().page == "compare" else "")
+    two = session().page == "compare"
+    if two and not prompt_b:  # a copy of A: the recording of one prompt is none of two
+        return ""
+    asked = ShippedRecording(model, prompt, target, distractor, prompt_b if two else "")
     path = shipped_recordings().get(asked)
     return "" if path is None else path.stem
 
