@@ -108,10 +108,12 @@ async def main(options: argparse.Namespace) -> None:
             over = threading.Event()
             threading.Thread(target=watch, args=(process, note, over), daemon=True).start()
             async with Session(port) as warm:  # the server's first visitor loads the model: not measured here
-                await warm.open("flow", **({"model": options.model} if options.model != "visit-mini" else {}))
+                first = {"prompt": "Say: the capital of Iceland is the city of"}  # that no shipped recording answers
+                first |= {"model": options.model} if options.model != "visit-mini" else {}
+                await warm.open("flow", **first)
                 while not warm.prompt:
                     await asyncio.sleep(1)
-                    await warm.open("flow", **({"model": options.model} if options.model != "visit-mini" else {}))
+                    await warm.open("flow", **first)
                 print(f"with its model loaded: {process.memory_info().rss / 1e6:,.0f} MB")
                 await alone(warm, process, options)
             began, work = time.monotonic(), core_seconds(process)

@@ -40,7 +40,7 @@ PLAIN: Seen = ("", False)
 P = ParamSpec("P")
 R = TypeVar("R")
 CROWDED = "More models are in use here at once than fit into memory, so it is read again. It lasts less with fewer."
-PASSES_BYTES = 192 << 20  # of captured passes, for all users of one server together: 24 short ones of SmolLM2
+PASSES_BYTES = 320 << 20  # of captured passes, for all users of one server together: 32 short ones of SmolLM2
 RESULTS_BYTES = 96 << 20  # of all other results: a graph of SmolLM2 has 1 MB
 LEAST_WEIGHT = 1 << 16  # bytes that a result counts for: a story is many small texts
 COMPUTE_AT_ONCE = 2  # computations
@@ -106,12 +106,15 @@ def _waiting(before: int) -> Any:
     return st.spinner(f"Many ask at once: {before} before you.")
 
 
-def kept(weighs: int = LEAST_WEIGHT, spinner: str = "") -> Callable[[Callable[P, R]], Callable[P, R]]:
+def kept(
+    weighs: int = LEAST_WEIGHT, spinner: str = "", grows: bool = False
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """An analysis whose latest results are kept, for the models as they are now: weights that change make it anew.
 
     Its parameter `name` is the name of a model, `a` and `b` are tuples that begin with one. All parameters are part of
     the key but those that begin with `_`, and so is each model's edition (`Shelf.edition`). `weighs`: the bytes that a
-    result counts for at least; what is filled later, or hides what it holds, says so.
+    result counts for at least; what hides what it holds says so. `grows`: what is filled later is weighed with every
+    ask, or a class of thirty would have room for few of them and make them anew with every click.
     """
 
     def keep(analysis: Callable[P, R]) -> Callable[P, R]:
@@ -134,7 +137,12 @@ def kept(weighs: int = LEAST_WEIGHT, spinner: str = "") -> Callable[[Callable[P,
                 with st.spinner(spinner) if spinner else nullcontext():
                     return (analysis(**given),)  # type: ignore[call-arg]
 
-            found: tuple[R] = _results().get(key, make, lambda made: max(weighs, weight(made)), _waiting)
+            def size(made: tuple[R]) -> int:
+                return max(weighs, weight(made))
+
+            found: tuple[R] = _results().get(key, make, size, _waiting)
+            if grows:
+                _results().put(key, found, size(found))
             return found[0]
 
         return asked
