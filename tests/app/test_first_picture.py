@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from recordings import blocking
 from streamlit.testing.v1 import AppTest
 
 from visit.app import stand_in, takeover
@@ -69,13 +70,10 @@ def test_a_recording_of_one_prompt_stands_in_for_no_two(params):
 
 
 # ---- before ----------------------------------------------------------------------------------------------------------
-COLD = """
-import json, sys
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "transformers", "tokenizers", "huggingface_hub"):
-            raise ImportError(f"{name} is not there")
-sys.meta_path.insert(0, Blocked())
+COLD = (
+    blocking("torch", "transformers", "tokenizers", "huggingface_hub")
+    + """
+import json
 from streamlit.testing.v1 import AppTest
 found = []
 for page, params in json.loads(sys.argv[2]):
@@ -89,6 +87,7 @@ for page, params in json.loads(sys.argv[2]):
 assert "torch" not in sys.modules
 print(json.dumps(found))
 """
+)
 
 
 @pytest.mark.slow

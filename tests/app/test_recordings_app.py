@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from weakref import ref
 
 import pytest
+from recordings import blocking
 from streamlit.testing.v1 import AppTest
 
 import visit
@@ -53,13 +54,10 @@ def said(app: AppTest) -> str:
     return " ".join(e.value for e in [*app.markdown, *app.caption, *app.info])
 
 
-WITHOUT_TORCH = """
-import json, sys
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "transformers", "tokenizers", "huggingface_hub"):
-            raise ImportError(f"{name} is not there")
-sys.meta_path.insert(0, Blocked())
+WITHOUT_TORCH = (
+    blocking("torch", "transformers", "tokenizers", "huggingface_hub")
+    + """
+import json
 from streamlit.testing.v1 import AppTest
 from visit.app.recorded import open_recording
 found = []
@@ -75,6 +73,7 @@ for name in ("one", "two"):
 assert "torch" not in sys.modules
 print(json.dumps(found))
 """
+)
 PAGES = {
     "flow": "map-table", "memory": "heads-list,pattern,life,paper-figures,head-picture", "layernorm": "norm-figure7",
     "neurons": "", "whatif": "roles", "compare": "flows,answers,apart-map-table", "study": "", "home": "", "learn": "",

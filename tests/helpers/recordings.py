@@ -1,4 +1,4 @@
-"""A recording of visit-mini, made once a process, and recordings that somebody has tampered with."""
+"""One recording of visit-mini; recordings that somebody has tampered with; programs without torch."""
 
 from __future__ import annotations
 
@@ -78,3 +78,15 @@ def opened(data: bytes) -> Recording:
     recording = load_recording(data)
     use_all(recording)
     return recording
+
+
+def blocking(*packages: str) -> str:
+    """The first lines of a program in which these packages cannot be imported."""
+    return f"""
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {packages!r}:
+            raise ImportError(f"{{name}} is not there")
+sys.meta_path.insert(0, Blocked())
+"""

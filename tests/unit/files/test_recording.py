@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from models import small
-from recordings import FRANCE, JAPAN, recorded, tampered, use_all
+from recordings import FRANCE, JAPAN, blocking, recorded, tampered, use_all
 
 import visit
 from visit.analyses import attention_memory, divergence, graph_difference, heads, neurons, norms, overlap, overview
@@ -140,14 +140,9 @@ def test_all_keys_can_be_asked_for_and_all_tables_have_names(recording):
     assert memory["of"].nunique() == 64 and len(memory) == 64 * 9
 
 
-READ = """
-import sys
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "transformers", "streamlit"):
-            raise ImportError(name)
-sys.meta_path.insert(0, Blocked())
-import visit
+READ = (
+    blocking("torch", "transformers", "streamlit")
+    + """import visit
 recording = visit.load_recording(sys.argv[1])
 for run in recording.runs:
     for key in run.results:
@@ -160,6 +155,7 @@ flow_html(recording.graph)
 difference_file(recording.pair.result("compare"), "svg")
 sys.stdout.write(visit.draw(recording.graph, "words"))
 """
+)
 
 
 def test_a_recording_is_read_and_drawn_where_there_is_no_torch(tmp_path, mini, acts):
