@@ -225,7 +225,7 @@ def _onward(lesson: Lesson, step: LessonStep, here: bool) -> None:
 
 
 # ---- the learner's run -----------------------------------------------------------------------------------------------
-@kept(weighs=1 << 20)  # it is filled later
+@kept(grows=True)
 def st_lesson_tables(
     name: str, prompt: Any, pos: int, target: int, distractor: int | None, lens: str
 ) -> dict[str, Any]:  # fmt: skip
