@@ -46,6 +46,9 @@ HEADINGS = """() => {
   return found;
 }"""
 
+# the hint of a button that was pressed is gone: while it fades out it is pale
+AT_REST = "() => !document.querySelector('[data-testid=stTooltipContent]')"
+
 # axe leaves out words of drawings: those of charts stand on the page itself
 CHART_WORDS = """() => {
   const rgb = (colour) => colour.match(/[\\d.]+/g).map(Number);
@@ -115,7 +118,9 @@ def seen(chromium, address, look) -> dict[str, Seen]:
 
 
 def findings(page) -> list[str]:
-    """What axe-core finds serious or critical on the page, what is listed above left out."""
+    """What axe-core finds serious or critical on the page at rest, what is listed above left out."""
+    page.mouse.move(2, 2)
+    page.wait_for_function(AT_REST)
     page.evaluate(AXE)
     found = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")["violations"]
     return [

@@ -85,7 +85,8 @@ def ready(page, timeout: float = 60_000) -> None:
     page.wait_for_function("() => !document.querySelector('[data-testid=stStatusWidget]')", timeout=timeout)
 
 
-# No script has run for 0.4 s, and the browser has nothing to do: on a busy machine a drawing comes late.
+# No script has run for 0.4 s, and the browser has nothing to do: on a busy machine a drawing comes late. Chromium may
+# forget the second after the mouse has moved on a page that is at rest, hence its bound.
 RESTS = """(asked) => {
   const app = document.querySelector("[data-testid=stApp]"), now = performance.now();
   if (!app || app.dataset.testScriptState !== "notRunning" || document.querySelector("[data-testid=stStatusWidget]"))
@@ -94,7 +95,8 @@ RESTS = """(asked) => {
   else if (now - window.resting.since > 400 && !window.resting.waits) {
     const mine = window.resting;
     mine.waits = true;
-    requestIdleCallback(() => requestIdleCallback(() => { mine.done = true; }));
+    const bound = { timeout: 1000 };
+    requestIdleCallback(() => requestIdleCallback(() => { mine.done = true; }, bound), bound);
   }
   return Boolean(window.resting && window.resting.done);
 }"""
