@@ -19,7 +19,7 @@ from recordings import blocking
 from streamlit.testing.v1 import AppTest
 
 import visit
-from visit.app import opened as opened_module
+from visit.app import opened, save_run
 from visit.app import recorded as recorded_module
 from visit.app.recorded import open_recording, recording_named
 from visit.app.shared import model_shelf
@@ -179,13 +179,13 @@ def test_a_file_that_is_no_recording_is_refused(files):
 @pytest.mark.slow
 def test_save_this_run_makes_the_file_that_the_library_makes(monkeypatch):
     kept: list[bytes] = []
-    button = opened_module.st.download_button
+    button = save_run.st.download_button
 
     def watched(label, data=None, *rest, **named):
         kept.extend([data] if named.get("key") == "save_file" else [])
         return button(label, data, *rest, **named)
 
-    monkeypatch.setattr(opened_module.st, "download_button", watched)
+    monkeypatch.setattr(save_run.st, "download_button", watched)
     app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=90).switch_page("pages/flow.py")
     app.session_state["save_run"] = True
     app.run()
@@ -219,7 +219,7 @@ def test_save_run_says_what_is_kept_and_what_is_not():
 
 def test_save_run_says_how_long_it_takes_and_can_be_stopped_between_heads():
     assert re.search(r"It takes about \d+ s on this machine", said(_save_dialog("flow", "The capital of Italy is")))
-    one, told = opened_module.Saving(), []
+    one, told = save_run.Saving(), []
     watch = one.told
 
     def until_heads(share: float, what: str) -> None:
@@ -232,7 +232,7 @@ def test_save_run_says_how_long_it_takes_and_can_be_stopped_between_heads():
     acts = visit.capture(visit.load_model("visit-mini"), TEXT)
     about = ("visit-mini", TEXT, len(acts.tokens) - 1, int(acts.logits[-1].argmax()), None)
     with pytest.raises(VisitError, match="Stopped"):
-        opened_module._recorded_bytes(one, about, None, "", False)
+        save_run.recorded_bytes(one, about, None, "", False)
     assert told[-1][1] == "the heads" and [share for share, _ in told] == sorted(share for share, _ in told)
     one.again()
     assert not one.stop and not one.work.begun.locked()
@@ -255,10 +255,10 @@ def test_the_sidebar_names_the_model_of_the_recording_and_not_the_one_before():
 @pytest.mark.parametrize(("name", "page"), [("one", "flow"), ("two", "compare")])
 def test_a_recording_opens_where_it_shows_most(name, page, files, monkeypatch):
     went = SimpleNamespace(page="home", goto="")
-    monkeypatch.setattr(opened_module, "session", lambda: went)
+    monkeypatch.setattr(opened, "session", lambda: went)
     for call in ("close_dialog", "take"):
-        monkeypatch.setattr(opened_module, call, lambda **_: None)
-    opened_module._opened_here(open_recording(files[name].read_bytes()))
+        monkeypatch.setattr(opened, call, lambda **_: None)
+    opened._opened_here(open_recording(files[name].read_bytes()))
     assert went.goto == f"pages/{page}.py"
 
 

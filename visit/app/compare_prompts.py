@@ -12,17 +12,11 @@ from visit.app.cached_heads import st_heads
 from visit.app.cached_pairs import st_pairing
 from visit.app.fields import field, listed
 from visit.app.marks import named_part
-from visit.app.opened import (
-    NEEDS_MODEL,
-    opened_recording,
-    recorded_ledger,
-    recorded_line,
-    recorded_subject,
-    save_menu,
-)
+from visit.app.opened import NEEDS_MODEL, opened_recording, recorded_ledger, recorded_line, recorded_subject
 from visit.app.problems import comes_with_model
 from visit.app.prompt_bar import asked_words, chat_line, position, run, show_notes
 from visit.app.recorded import recording_named
+from visit.app.save_run import save_menu
 from visit.app.sessions import change, defaults, session, state
 from visit.app.shipped import data_rows
 from visit.app.sidebar import need_numbers, show_ledger

@@ -14,9 +14,10 @@ from visit.app.lens_choice import seen
 from visit.app.link_values import PROMPT_CHARACTERS
 from visit.app.live import say
 from visit.app.marks import named_part
-from visit.app.opened import check_live, opened_recording, recorded_bar, recorded_ledger, save_menu
+from visit.app.opened import check_live, opened_recording, recorded_bar, recorded_ledger
 from visit.app.problems import comes_with_model
 from visit.app.recorded import recording_named
+from visit.app.save_run import save_menu
 from visit.app.sessions import change, defaults, session, state
 from visit.app.shipped import data_rows
 from visit.app.sidebar import downloading, give_back, show_ledger

@@ -35,6 +35,7 @@ HOSTED_UNPACKED = 48 << 20  # bytes that one unpacks to, on a hosted app, and it
 HOSTED_PATTERN = 128 << 20
 WEIGHS = 6  # times what it unpacks to: what is decoded of it, as far as pages do
 NAME_LETTERS = 32  # letters of a file's sum that name it
+RECORDED_PAGES = ("flow", "compare", "memory", "whatif", "layernorm", "neurons")  # whose numbers a recording holds
 _SHIPPED = Path(__file__).parents[1] / "data" / "recordings"
 _PREFIX, _STANDS_IN = "recording ", "stand-in "
 
