@@ -19,8 +19,9 @@ from recordings import blocking
 from streamlit.testing.v1 import AppTest
 
 import visit
-from visit.app import opened, save_run
+from visit.app import opened as opened_module
 from visit.app import recorded as recorded_module
+from visit.app import save_run
 from visit.app.recorded import open_recording, recording_named
 from visit.app.shared import model_shelf
 from visit.errors import VisitError
@@ -255,10 +256,10 @@ def test_the_sidebar_names_the_model_of_the_recording_and_not_the_one_before():
 @pytest.mark.parametrize(("name", "page"), [("one", "flow"), ("two", "compare")])
 def test_a_recording_opens_where_it_shows_most(name, page, files, monkeypatch):
     went = SimpleNamespace(page="home", goto="")
-    monkeypatch.setattr(opened, "session", lambda: went)
+    monkeypatch.setattr(opened_module, "session", lambda: went)
     for call in ("close_dialog", "take"):
-        monkeypatch.setattr(opened, call, lambda **_: None)
-    opened._opened_here(open_recording(files[name].read_bytes()))
+        monkeypatch.setattr(opened_module, call, lambda **_: None)
+    opened_module._opened_here(open_recording(files[name].read_bytes()))
     assert went.goto == f"pages/{page}.py"
 
 
