@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 import visit  # noqa: E402
-from visit.files.recording import INDEX, SHIPPED, WEIGHT_SUMS, ShippedRecording  # noqa: E402
+from visit.files.shipped_recordings import INDEX, SHIPPED, WEIGHT_SUMS, ShippedRecording  # noqa: E402
 from visit.lessons.shipped import shipped_lesson, shipped_lessons  # noqa: E402
 from visit.models.catalog import LISTED, MINI, MINI_FOLDER, REAL  # noqa: E402
 

@@ -14,8 +14,9 @@ from streamlit.testing.v1 import AppTest
 
 from visit.app import stand_in, takeover
 from visit.app.shared import model_shelf
-from visit.files.recording import SHIPPED, WEIGHT_SUMS, load_recording, shipped_recordings
+from visit.files.recording import load_recording
 from visit.files.recording_file import packed_recording, unpacked_recording
+from visit.files.shipped_recordings import SHIPPED, WEIGHT_SUMS, shipped_recordings
 from visit.lessons.lesson import address_of
 from visit.lessons.shipped import shipped_lesson, shipped_lessons
 from visit.models.catalog import LISTED, MINI, MINI_FOLDER, REAL

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 
 import visit
-from visit.files.recording import ShippedRecording, load_recording, shipped_recordings
+from visit.files.recording import load_recording
+from visit.files.shipped_recordings import ShippedRecording, shipped_recordings
 
 JAPAN = "The capital of Japan is the city of"
 

@@ -188,7 +188,7 @@ def not_recorded(subject: Subject, title: str) -> bool:
 @st.dialog("Open a recording", width="medium", icon=":material/inventory_2:", on_dismiss=close_dialog)
 def open_dialog_recording() -> None:
     """A file that *Save this run* or `python -m visit record` has written, or one that is shipped."""
-    from visit.files.recording import shipped_recordings
+    from visit.files.shipped_recordings import shipped_recordings
 
     st.markdown("The numbers of a run, without its model: saved by *Save run*, or by `python -m visit record`.")
     if (name := upload_recording("recording_file")) is not None:

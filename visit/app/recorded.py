@@ -14,7 +14,6 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -23,6 +22,7 @@ import streamlit as st
 
 from visit.cache import Store
 from visit.errors import NotRecorded, VisitError
+from visit.files.shipped_recordings import SHIPPED
 from visit.models.catalog import is_hosted
 from visit.text.numbers import size_text
 
@@ -36,7 +36,6 @@ HOSTED_PATTERN = 128 << 20
 WEIGHS = 6  # times what it unpacks to: what is decoded of it, as far as pages do
 NAME_LETTERS = 32  # letters of a file's sum that name it
 RECORDED_PAGES = ("flow", "compare", "memory", "whatif", "layernorm", "neurons")  # whose numbers a recording holds
-_SHIPPED = Path(__file__).parents[1] / "data" / "recordings"
 _PREFIX, _STANDS_IN = "recording ", "stand-in "
 
 
@@ -81,7 +80,7 @@ def recording_named(name: str) -> Recording:
 
     found = _opened().find(name)  # names are letters, digits and dashes: visit.app.state
     if found is None:
-        file = _SHIPPED / f"{name}.visit"
+        file = SHIPPED / f"{name}.visit"
         if not file.is_file():
             raise VisitError(
                 "The recording of this link is not open on this server. Open its file again: the view is the same."
@@ -102,7 +101,7 @@ def told_as_damage(name: str) -> Iterator[None]:
     try:
         yield
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, AssertionError) as error:
-        if not name or (_SHIPPED / f"{name}.visit").is_file():
+        if not name or (SHIPPED / f"{name}.visit").is_file():
             raise
         place = traceback.extract_tb(error.__traceback__)[-1]
         logging.getLogger("visit").warning("a recording does not fit its page: %s at %s", type(error).__name__, place)

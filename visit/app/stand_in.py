@@ -29,7 +29,7 @@ from visit.models import wheels
 from visit.models.catalog import LISTED, MINI, MINI_FOLDER
 
 if TYPE_CHECKING:
-    from visit.files.recording import ShippedRecording
+    from visit.files.shipped_recordings import ShippedRecording
 
 STAND_IN_PAGES = ("flow", "compare")
 _ASKED = ("model", "prompt", "target", "distractor", "prompt_b")  # the question itself
@@ -71,7 +71,7 @@ def stand_in_now() -> str:
 
 def answered_by() -> str:
     """The shipped recording of the question on screen, by its name; empty where there is none."""
-    from visit.files.recording import ShippedRecording, shipped_recordings
+    from visit.files.shipped_recordings import ShippedRecording, shipped_recordings
 
     model, prompt, target, distractor, prompt_b = (value_of(state(), name) for name in _ASKED)
     two = session().page == "compare"
@@ -84,7 +84,7 @@ def answered_by() -> str:
 
 def question_of(name: str) -> ShippedRecording:
     """What a shipped recording was asked."""
-    from visit.files.recording import shipped_recordings
+    from visit.files.shipped_recordings import shipped_recordings
 
     return next(asked for asked, path in shipped_recordings().items() if path.stem == name)
 
@@ -139,7 +139,7 @@ def _has_lens(model: str) -> bool:
 
 @lru_cache(1)
 def _recorded_sums() -> dict[str, str]:
-    from visit.files.recording import SHIPPED, WEIGHT_SUMS
+    from visit.files.shipped_recordings import SHIPPED, WEIGHT_SUMS
 
     return dict(json.loads((SHIPPED / WEIGHT_SUMS).read_text(encoding="utf-8")))
 

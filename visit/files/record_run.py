@@ -21,8 +21,8 @@ import pandas as pd
 
 from visit.analyses.graph_difference import Comparison, compare, single_parts
 from visit.errors import check_kind, check_positive
-from visit.files.recorded_values import WrittenValues, to_plain, write_table
-from visit.files.recording import PATTERN_STEP, RecordedModel
+from visit.files.recorded_model import RecordedModel
+from visit.files.recorded_values import PATTERN_STEP, WrittenValues, to_plain, write_table
 from visit.files.recording_cost import LIVES, MEMORY_HEADS, NEURONS, WORDS_OF_A_VECTOR
 from visit.files.recording_file import RECORDING_VERSION, packed_recording, write_recording
 from visit.graph.flowgraph import FlowGraph
@@ -83,8 +83,8 @@ def save_recording(
     every head out once (`visit.effects`), which takes as many runs. `memory`: of how many heads the memory table is
     kept, those with the largest |contribution| first. `note`: a sentence for whoever opens it, as a licence. `told`: is
     told from time to time which share is done, and what is next; what it raises ends the recording.
-    What is recorded, and how it is read again: `visit.files.recording`. Raises `VisitError` as the analyses do, and
-    where the file cannot be written: one that was there stays as it was. Source: ours.
+    What is recorded: `visit.files.recorded_results`. Raises `VisitError` as the analyses do, and where the file cannot
+    be written: one that was there stays as it was. Source: ours.
     """
     check_positive("memory", memory)
     check_kind("keep", keep, Keep, "visit.Keep(…)")

@@ -23,6 +23,9 @@ from visit.files.recording_file import broken_file
 
 _COLUMN_TYPES = ("float64", "int64", "Int64", "bool", "str", "object")
 _LISTS_OF = {"texts": str, "numbers": float}
+LONGEST_TEXT = 200_000  # of a prompt, or a note
+LONGEST_WORD = 2_000  # of a token, a name, a cell of a table: some stand a thousand times on a page
+PATTERN_STEP = 1 / 65535  # a recorded pattern is right to half of it
 _DEEP = 12  # levels of what stands as JSON
 _TOLD_CHARACTERS = 8 << 20  # of one column's texts together: a long one may be named in every cell
 _ROUNDED_UP = 1e-5  # a sum of rounded probabilities may pass 1 by this much

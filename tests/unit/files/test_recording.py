@@ -24,8 +24,16 @@ from visit.exact.ledger import model_ledger
 from visit.exact.question import ask
 from visit.files import recording_tables
 from visit.files.flow_page import flow_svg
-from visit.files.recorded_values import StoredValues, WrittenValues, from_plain, read_table, to_plain, write_table
-from visit.files.recording import PATTERN_STEP, load_recording
+from visit.files.recorded_values import (
+    PATTERN_STEP,
+    StoredValues,
+    WrittenValues,
+    from_plain,
+    read_table,
+    to_plain,
+    write_table,
+)
+from visit.files.recording import load_recording
 from visit.models.tokens import Message
 from visit.narrate.comparison import contrast_parts
 from visit.narrate.flow import gathered, story_of

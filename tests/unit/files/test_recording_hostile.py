@@ -22,8 +22,9 @@ import visit
 from visit.errors import VisitError
 from visit.files import recording_file
 from visit.files.flow_page import flow_html
+from visit.files.recorded_results import Results
 from visit.files.recorded_values import StoredValues, WrittenValues, to_plain, write_table
-from visit.files.recording import RecordedRun, Results, load_recording
+from visit.files.recording import RecordedRun, load_recording
 
 FEW = settings(max_examples=40, deadline=None)
 

@@ -13,8 +13,9 @@ import pytest
 import visit
 from visit.files.record_run import _Pen
 from visit.files.recorded_values import WrittenValues
-from visit.files.recording import SHIPPED, load_recording, shipped_recordings
+from visit.files.recording import load_recording
 from visit.files.recording_file import packed_recording
+from visit.files.shipped_recordings import SHIPPED, shipped_recordings
 from visit.graph.build import MAX_NODES
 from visit.graph.flowgraph import Edge, FlowGraph, Node
 from visit.lessons.shipped import shipped_lesson, shipped_lessons
