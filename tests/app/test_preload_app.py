@@ -7,6 +7,7 @@ import time
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from visit.app import preload as preloading
 from visit.app.preload import preload
 from visit.app.shared import model_shelf
 from visit.models import wheels
@@ -20,6 +21,8 @@ APP = "../../streamlit_app.py"
 def woken(monkeypatch):
     """A server that has just been started, for many."""
     monkeypatch.setenv("VISIT_HOSTED", "1")
+    monkeypatch.setattr(preloading, "FIRST_PAGE", 0.0)
+    monkeypatch.setattr(preloading, "SETTLED", 0.0)
     for shared in (preload, model_shelf):
         shared.clear()
     yield

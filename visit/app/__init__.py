@@ -7,6 +7,7 @@ from visit.app.marks import named_part as part
 from visit.app.marks import shows
 from visit.app.own_model import asked_dialog
 from visit.app.page_files import figures_dialog
+from visit.app.preload import begin_preload
 from visit.app.problems import shown_errors
 from visit.app.prompt_bar import prompt_bar
 from visit.app.recorded import told_as_damage
@@ -25,6 +26,7 @@ __all__ = [
     "await_model",
     "begin_lesson",
     "begin_page",
+    "begin_preload",
     "carries_state",
     "end_page",
     "ensure_entrypoint",

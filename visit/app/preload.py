@@ -3,7 +3,8 @@
 Both name models of the list; as secrets of Streamlit Community Cloud they are environment variables. A platform that
 forgets its files while it sleeps then fetches the model when the first visitor wakes it.
 
-1. `preload` is called in every run, and begins once a process, on a thread of its own: no page waits for it.
+1. `preload` is called in every run, and begins once a process, on a thread of its own, when the first page has been
+   sent and the browser has what it asks for then: an import of torch holds up whoever draws.
 2. What is not here is fetched as the sidebar does it, so that a page that waits for the same model shows how far it is.
 3. Then it is loaded. What goes wrong is one sentence, which `problem` has for the sidebar.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from dataclasses import dataclass, field
 
 import streamlit as st
@@ -22,16 +24,24 @@ from visit.app.uploads import bound_uploads
 from visit.errors import VisitError, told_panics
 from visit.models.catalog import LISTED
 
+FIRST_PAGE, SETTLED = 3.0, 1.0  # seconds: that the first page may take, and that its browser may take after it
+
 
 @dataclass(eq=False)
 class Preload:
-    """The models that are fetched and loaded, once for this server; `problems`: why one could not be, in sentences."""
+    """The models that are fetched and loaded, once for this server; `problems`: why one could not be, in sentences.
+
+    `sent`: the first page has been.
+    """
 
     names: list[str]
     problems: list[str] = field(default_factory=list)
+    sent: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
+        if self.names and self.sent.wait(FIRST_PAGE):
+            time.sleep(SETTLED)
         for name in self.names:
             try:
                 with told_panics("The model's library"):
@@ -63,3 +73,8 @@ def preload() -> Preload:
     one = Preload(names)
     threading.Thread(target=one.run, daemon=True, name="preload").start()
     return one
+
+
+def begin_preload() -> None:
+    """Call where a page has been sent: what this server fetches and loads unasked waits for the first of them."""
+    preload().sent.set()
