@@ -7,47 +7,26 @@ from dataclasses import replace
 
 import models
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from studies import TEXTS, K, rows_of, run
 
 import visit
 from visit import VisitError, capture, intersection
-from visit.analyses.norm_tables import filter_test
 from visit.analyses.overlap import alignment_scores
 from visit.exact.circuits import as_seen
 from visit.exact.decompose import post_scale
-from visit.lenses.similarity import agreement, patience, rank_weights, read_tops
+from visit.lenses.similarity import agreement, read_tops
 from visit.models.attention import vector_norm
-from visit.runs.job import steps
 from visit.runs.prompts import Row
 from visit.runs.sums import merge
 from visit.studies.duration import counts, pairs, study_forecast
 from visit.studies.early import early
-from visit.studies.plan import GROUPS, CellBlock
+from visit.studies.plan import GROUPS
 from visit.studies.run import StudyRun
-from visit.studies.settings import ALIGNED, EARLY, FIGURES, Settings, settled
+from visit.studies.settings import ALIGNED, EARLY, Settings, settled
 from visit.studies.study import studied, study_meta, study_of
-from visit.studies.sums import Cells, cells_of, no_prompts, weights
-from visit.studies.tables import chance, figure_table, random_pairs, tables
-from visit.studies.verdicts import interval, judged, spearman, verdicts
-from visit.studies.word_verdicts import filters_words
-
-K = 12
-TEXTS = (
-    "The capital of Japan is", "Mary and John went to the store and", "Paris is in", "The",
-    "When the boy saw his friend he", "She gave the book to",
-)  # fmt: skip
-
-
-def rows_of(model, texts=TEXTS):
-    """Prompts: the model's own answer as target for every other one, a wrong one for the rest, none for the last."""
-    found = []
-    for n, text in enumerate(texts):
-        answer = int(capture(model, text).logits[-1].argmax())
-        target = model.vocabulary[answer if n % 2 == 0 else (answer + 1) % 500 + 10]
-        found.append(Row(text, None if n == len(texts) - 1 else target, line=n + 1))
-    return found
+from visit.studies.tables import tables
 
 
 @pytest.fixture(scope="module", params=["gpt2", "llama-biased-tied", "neox", "gemma3", "olmo2"])
@@ -58,13 +37,6 @@ def model(request):
 @pytest.fixture(scope="module")
 def rows(model):
     return rows_of(model)
-
-
-def run(model, rows, **settings):
-    job = StudyRun(model, rows, Settings(**{"figures": ALIGNED, "k": K, "draws": 50, **settings}))
-    for _ in steps(job):
-        pass
-    return job.snapshot()
 
 
 @pytest.fixture(scope="module")
@@ -312,32 +284,6 @@ def test_a_snapshot_stays_as_it_is(model, rows):
     assert before.prompts == 2 and np.array_equal(before.cells["2b/block"].total, total)
 
 
-def test_resampled_sets_are_poisson_and_depend_on_the_prompt_alone():
-    rows = [Row(f"prompt {n}") for n in range(400)]
-    drawn = weights(0, rows, 200)
-    assert drawn.shape == (400, 201) and (drawn[:, 0] == 1).all()
-    assert drawn[:, 1:].mean() == pytest.approx(1, abs=0.02) and drawn[:, 1:].var() == pytest.approx(1, abs=0.03)
-    assert np.array_equal(weights(0, rows[7:9], 200), drawn[7:9])
-    assert not np.array_equal(weights(1, rows[:1], 200), drawn[:1])
-
-
-def test_the_band_is_that_of_the_mean():
-    """For n numbers of spread s the band of the mean is about ± 1.96 s / √n wide, and it covers as often as it says."""
-    rows = [Row(f"prompt {n}") for n in range(100)]
-    block = plan_block()
-    generator = np.random.default_rng(5)
-    x = generator.normal(0.4, 0.1, 100)
-    cells = cells_of([block], {block.name: [np.full((1, 1, 1, 1), v) for v in x]}, np.ones((100, 1), int),
-                        weights(0, rows, 1000))  # fmt: skip
-    found, low, high = interval(cells[block.name].mean[:, 0, 0, 0, 0, 0])
-    assert found == pytest.approx(x.mean())
-    assert (high - low) / 2 == pytest.approx(1.96 * x.std() / 10, rel=0.12)
-
-
-def plan_block():
-    return CellBlock("2b", "block", ("intersection",), (0,))
-
-
 # ---- no number is no number ----------------------------------------------------------------------------------------
 
 
@@ -373,68 +319,6 @@ def test_when_no_prompt_computes_numbers_the_study_says_so(model, rows):
         pytest.raises(VisitError, match="computes no numbers"),
     ):
         visit.study(model, rows, figures=["2b"], k=K, draws=5)
-
-
-# ---- measures ------------------------------------------------------------------------------------------------------
-
-
-def test_rbo_of_a_case_worked_out_by_hand():
-    """a = (1 2 3), b = (2 1 4), p = 0.5: shares 0, 1, 2/3 with weights 4/7, 2/7, 1/7, so 2/7 + 2/21 = 8/21."""
-    a, b = torch.tensor([[1, 2, 3]]), torch.tensor([[2, 1, 4]])
-    assert patience(3) == 0.5
-    assert agreement(a, b, ("intersection", "rbo"))[:, 0].tolist() == pytest.approx([2 / 3, 8 / 21])
-
-
-def test_equal_lists_agree_wholly_and_disjoint_ones_not_at_all():
-    a = torch.arange(50)[None].repeat(3, 1)
-    b = torch.stack([torch.arange(50), torch.arange(50).flip(0), torch.arange(50) + 50])
-    found = agreement(a, b, ("intersection", "rbo"))
-    assert found[0].tolist() == pytest.approx([1, 1, 0]) and found[1, 0] == pytest.approx(1) and found[1, 2] == 0
-    assert 0 < found[1, 1] < 0.2, "the same words turned round agree at the bottom only, where little weight is"
-
-
-def test_most_weight_lies_within_the_words_compared():
-    assert patience(50) == pytest.approx(0.9)
-    for k in (10, 50, 200):
-        assert 1 - patience(k) ** k > 0.98, "the cut takes off less than two hundredths"
-        assert rank_weights(k).sum() == pytest.approx(1)
-
-
-def test_agreement_broadcasts_and_is_chunked_without_a_seam(monkeypatch):
-    monkeypatch.setattr("visit.lenses.similarity.CELLS", 100 * 999)
-    generator = torch.Generator().manual_seed(0)
-    a = torch.stack([torch.randperm(40, generator=generator)[:10] for _ in range(2500)]).view(50, 50, 10)
-    b = a[:, :1].flip(-1)
-    found = agreement(a, b, ("rbo", "intersection"))
-    assert found.shape == (2, 50, 50)
-    for i, j in ((0, 0), (49, 49), (40, 48), (41, 1)):
-        assert found[1, i, j] == len(set(a[i, j].tolist()) & set(b[i, 0].tolist())) / 10
-        assert found[0, i, j] == agreement(a[i, j][None], b[i, 0][None], ("rbo",))[0, 0]
-
-
-def test_chance_is_what_random_lists_score():
-    generator = torch.Generator().manual_seed(1)
-    lists = torch.stack([torch.randperm(200, generator=generator)[:20] for _ in range(4000)])
-    found = agreement(lists[:2000], lists[2000:], ("intersection", "rbo"))
-    expected = chance(200, 20, ("intersection", "rbo"))
-    assert expected["intersection"] == 0.1
-    for own, name in zip(found, ("intersection", "rbo"), strict=True):
-        assert own.mean().item() == pytest.approx(expected[name], abs=4 * own.std().item() / 2000**0.5)
-
-
-def test_random_vectors_through_a_lens_that_favours_no_word_score_k_over_v():
-    """With a plain final norm and random directions for words, the lens of random vectors is a random order."""
-    model = models.small("llama")
-    norm, weight = model.module(model.family.ln_final), model.unembedding.weight
-    kept = norm.weight.detach().clone(), weight.detach().clone()
-    with torch.no_grad():
-        norm.weight.fill_(1)
-        weight.copy_(torch.nn.functional.normalize(torch.randn(weight.shape, dtype=weight.dtype), dim=1))
-        found = random_pairs(model, 50, ("intersection", "rbo"), seed=3)
-        norm.weight.copy_(kept[0]), weight.copy_(kept[1])
-    expected = chance(model.d_vocab, 50, ("intersection", "rbo"))
-    for name, number in found.items():
-        assert number == pytest.approx(expected[name], rel=0.35), name
 
 
 def test_tops_and_probabilities_are_those_of_the_lens(model):
@@ -482,253 +366,6 @@ def test_without_targets_what_needs_them_is_left_out_and_said(model):
     assert "target" in found.meta["figures_left_out"]["13"]
 
 
-def test_heads_that_have_no_place_in_the_stream_are_left_out_and_said():
-    found = visit.study(models.small("llama"), list(TEXTS[:2]), figures=["2a", "19"], k=K, draws=10)
-    assert set(found.tables) == {"19"} and set(found.tables["19"]["series"]) == {"circuit", "gain"}
-    assert set(found.meta["figures_left_out"]) == {"2a", "19/naive"}
-
-
-# ---- verdicts ------------------------------------------------------------------------------------------------------
-
-
-def planted(curve, prompts=40, noise=0.01, figure="2b", series=("attn_out", "block", "final"), groups=("all",)):
-    """Sums in which every prompt has this curve over layers, and some noise of its own."""
-    curve = np.array(curve, float)
-    blocks = [CellBlock(figure, name, ("intersection",), tuple(range(len(curve))), groups=groups) for name in series]
-    generator = np.random.default_rng(0)
-    rows = [Row(f"prompt {n}") for n in range(prompts)]
-    numbers = {
-        block.name: [(curve + generator.normal(0, noise, len(curve)))[None, :, None, None] for _ in rows]
-        for block in blocks
-    }
-    start = no_prompts(blocks, Settings(figures=(figure,), draws=300))
-    cells = cells_of(blocks, numbers, np.ones((prompts, len(groups)), int), weights(0, rows, 300))
-    return replace(start, cells=cells, prompts=prompts)
-
-
-META = {"random_pairs": {"intersection": 0.01}, "n_heads": 4, "d_vocab": 1000}
-
-
-def test_a_planted_rise_is_a_yes_a_fall_a_no_and_noise_undecided():
-    rising, falling = np.linspace(0.1, 0.6, 8), np.linspace(0.6, 0.1, 8)
-    claim = "Overlap with attn_out rises with depth"
-    for curve, noise, expected in ((rising, 0.01, True), (falling, 0.01, False), (np.full(8, 0.3), 0.2, None)):
-        found = next(v for v in verdicts(planted(curve, noise=noise), META)["2b"] if v.claim == claim)
-        assert found.holds is expected and found.sentence.startswith(claim)
-        assert {True: ": yes,", False: ": no,", None: ": undecided,"}[expected] in found.sentence
-    found = next(v for v in verdicts(planted(rising), META)["2b"] if v.claim == claim)
-    assert (
-        "ρ = 1.0" in found.sentence
-        and "interval [1.0, 1.0]" in found.numbers
-        and found.whole == f"{found.sentence} ({found.numbers})"
-    )
-
-
-def test_overlap_is_compared_with_random_vectors():
-    for height, expected in ((0.3, True), (0.002, False)):
-        found = verdicts(planted(np.full(8, height), noise=0.0005), META)["2b"][0]
-        assert found.holds is expected and "unrelated vectors 0.5" in found.sentence
-    alike = verdicts(planted(np.full(8, 0.3), figure="19", series=("naive", "circuit")), META)["19"]
-    assert [v.holds for v in alike] == [False, False]
-    apart = verdicts(planted(np.full(8, 0.02), figure="19", series=("naive", "circuit")), META)["19"]
-    assert [v.holds for v in apart] == [True, True] and "up to 0.06 counts" in apart[0].numbers
-
-
-def test_an_answer_names_its_size_in_words_beside_unrelated_vectors():
-    """2 of 50 words and 0.4 by chance is a yes of another kind than 30 of 50."""
-    meta = META | {"random_pairs": {"intersection": 0.4 / 50}}
-    said = {height: verdicts(planted(np.full(8, height), noise=0.0005), meta)["2b"][0] for height in (0.6, 0.04, 0.02)}
-    assert all(v.holds for v in said.values())
-    assert said[0.6].sentence.endswith("yes, 30.0 of 50 words; unrelated vectors 0.40")
-    assert said[0.04].sentence.endswith("yes, 2.0 of 50 words; unrelated vectors 0.40")
-    assert said[0.02].sentence.endswith("yes, but by less than a word: 1.0 of 50 words; unrelated vectors 0.40")
-    low = verdicts(planted(np.full(8, 0.01), figure="19", series=("naive",), noise=0.0005), meta)["19"][0]
-    assert low.sentence.endswith("yes, 0.50 of 50 words; unrelated vectors 0.40"), "hardly any is what was claimed"
-
-
-@pytest.mark.parametrize(
-    ("gap", "said"),
-    [(0.1, "yes, by 5.0 of 50 words"), (0.01, "yes, but by less than a word (0.50 of 50)"),
-     (-0.01, "no, by less than a word the other way (0.50 of 50)"), (-0.1, "no, by 5.0 of 50 words the other way")],
-)  # fmt: skip
-def test_a_shift_below_one_word_is_said_to_be_one(gap, said):
-    sums = planted(np.full(8, 0.3), figure="15", series=("after", "before", "block"), noise=0.0005)
-    after = sums.cells["15/after"]
-    sums.cells["15/before"] = replace(after, total=after.total - gap * after.count[:, :, None, None, None])
-    found = verdicts(sums, META)["15"][0]
-    assert found.sentence == f"Attention moves the stream towards its own words: {said}"
-
-
-def probable(curve, noise, groups=("all",)):
-    return planted(curve, noise=noise, figure="14", series=("prediction",), groups=groups)
-
-
-def test_ranks_of_noise_do_not_hide_that_the_prediction_rises():
-    """A curve that falls from 9e-8 to 4e-8 over twenty layers and then climbs to a half: what happens on SmolLM2."""
-    meta = META | {"d_vocab": 50_000}
-    curve = np.append(np.linspace(9e-8, 4e-8, 20), [0.002, 0.02, 0.1, 0.3, 0.4, 0.5])
-    assert float(spearman(curve[None], list(range(26)))[0]) < 0.5, "its bare ranks say nothing"
-    found = verdicts(probable(curve, 1e-9), meta)["14"][0]
-    assert (
-        found.holds is True and "half of its 0.50 after layer 25 is there from layer 23 [23, 23] on" in found.sentence
-    )
-    assert "below 0.0002 layers count as equal" in found.numbers
-    late = np.append(np.full(28, 1e-8), [0.1, 0.5])
-    assert float(spearman(np.maximum(late, 2e-4)[None], list(range(30)))[0]) < 0.5, "so many ties allow no more"
-    found = verdicts(probable(late, 1e-9), meta)["14"][0]
-    assert found.holds is True and "ρ = 1.0" in found.sentence, "a share of what the ties allow"
-    nothing = verdicts(probable(np.linspace(1e-8, 9e-8, 8), 1e-9), meta)["14"][0]
-    assert nothing.holds is None and nothing.sentence.endswith("no layer reads more than 0.0002, which is noise")
-    falls = verdicts(probable(np.linspace(0.5, 0.1, 8), 1e-3), meta)["14"][0]
-    assert falls.holds is False and "is there from layer 0 [0, 0] on" in falls.sentence
-
-
-def test_two_probabilities_of_noise_are_not_compared():
-    """Half of the layers at 1e-8, where a difference of 1e-9 would be certain with enough prompts."""
-    meta, curve = META | {"d_vocab": 50_000}, np.append(np.full(4, 1e-8), [0.1, 0.3, 0.4, 0.5])
-    found = verdicts(probable(curve, 0, GROUPS), meta)["14"]
-    assert found[1].holds is None and "both lie below 0.0002" in found[1].sentence
-    assert found[2].holds is None and "below" not in found[2].sentence, "equal, and far above noise"
-
-
-def test_a_drop_at_the_end_is_seen_only_where_there_is_one():
-    claim = "Overlap drops in the last layer"
-    for curve, expected in (([0.1, 0.2, 0.5, 0.3], True), ([0.1, 0.2, 0.3, 0.5], False)):
-        assert next(v for v in verdicts(planted(curve), META)["2b"] if v.claim == claim).holds is expected
-    flat = planted(np.full(24, 0.3), noise=0.2, prompts=20)  # the highest of 24 noisy layers is high by chance
-    assert next(v for v in verdicts(flat, META)["2b"] if v.claim == claim).holds is not True
-    few = next(v for v in verdicts(planted([0.3]), META)["2b"] if v.claim == claim)
-    assert few.holds is None and "1 layer is too few" in few.sentence
-
-
-def test_few_prompts_or_layers_decide_nothing():
-    few = verdicts(planted(np.linspace(0.1, 0.6, 8), prompts=4), META)["2b"]
-    assert [v.holds for v in few] == [None] * len(few) and "4 prompts are too few" in few[0].sentence
-    flat = verdicts(planted([0.1, 0.5, 0.6]), META)["2b"][1]
-    assert flat.holds is None and "3 layers are too few" in flat.sentence
-
-
-def test_nan_decides_nothing():
-    draws = np.full(20, np.nan)
-    found = judged("Claim", "is", [draws], 100)
-    assert found.holds is None and "nan" not in found.sentence
-    some = np.append(draws, np.ones(30))
-    some[0] = 1.0
-    assert interval(some) == (1, 1, 1), "sets without such a prompt are passed over"
-
-
-def test_both_sides_of_a_limit():
-    draws = np.linspace(0.4, 0.6, 101)
-    draws[0] = 0.5
-    cases = [({"above": 0.3}, True), ({"above": 0.7}, False), ({"above": 0.5}, None)]
-    cases += [({"above": 0.3, "below": True}, False), ({"above": 0.7, "below": True}, True)]
-    cases += [({"above": 0.7, "against": 0.3}, None), ({"above": 0.9, "against": 0.7}, False)]
-    for how, expected in cases:
-        assert judged("Claim", "is", [draws], 100, **how).holds is expected, how
-
-
-def test_spearman_with_equal_values():
-    curves = np.array([[1.0, 2, 3, 4], [4, 3, 2, 1], [1, 1, 2, 2], [5, 5, 5, 5]])
-    found = spearman(curves, [0, 1, 2, 3])
-    assert found[:3] == pytest.approx([1, -1, 2 / 5**0.5]) and math.isnan(found[3])
-
-
-@pytest.mark.parametrize(
-    ("function", "prompts", "expected"),
-    [((-0.3, -0.3), 10, True), ((-0.3, 0.01), 10, True), ((0.01, 0.01), 10, None), ((0.4, 0.5), 10, False),
-     ((-0.3, -0.3), 2, None)],
-)  # fmt: skip
-def test_a_norm_filters_function_words_where_they_lose_not_where_they_gain_less(function, prompts, expected):
-    """Two layers; content words gain 0.1 to 0.2 in both."""
-    rows = [
-        (layer, "ln1", kind, i, kind, 0.1, delta + 0.01 * i)
-        for layer in (0, 1) for kind, deltas in (("function", [function[layer]] * 3), ("content", [0.1, 0.2, 0.15]))
-        for i, delta in enumerate(deltas)
-    ]  # fmt: skip
-    names = ["layer", "norm", "kind", "id", "token", "before_prob", "delta"]
-    found = filters_words(filter_test(pd.DataFrame(rows, columns=names).astype({"layer": "Int64"}), draws=200), prompts)
-    assert found.holds is expected
-    assert ("needed to decide" in found.sentence) == (prompts < 5)
-
-
-# ---- asked for in the wrong way ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"figures": ["4"]}, "figures are"), ({"figures": []}, "got none"), ({"k": 0}, "k must be"),
-        ({"layers": [99]}, "run from 0"), ({"layers": []}, "got none"), ({"second": "cosine"}, "second must be"),
-        ({"correct": "maybe"}, "correct must be"), ({"draws": 0}, "draws must be"), ({"values": 0}, "values must be"),
-        ({"heads": 3}, "settings are"), ({"pos": 99}, "no position 99"), ({"sources": 0}, "sources must be"),
-    ],
-)  # fmt: skip
-def test_a_wrong_setting_is_one_sentence(settings, message):
-    with pytest.raises(VisitError, match=message):
-        visit.study(models.small("gpt2"), list(TEXTS[:2]), **settings)
-
-
-def test_no_prompts_and_none_that_can_be_read():
-    model = models.small("gpt2")
-    for prompts, message in (([], "at least one"), ("a text", "list"), (["word " * 200], "no prompt")):
-        with pytest.raises(VisitError, match=message):
-            visit.study(model, prompts)
-    with pytest.raises(VisitError, match="none is answered correctly"):
-        answer = int(capture(model, TEXTS[0]).logits[-1].argmax())
-        wrong = Row(TEXTS[0], model.vocabulary[(answer + 1) % 500 + 10])
-        visit.study(model, [wrong], figures=["2b"], correct="only", draws=5)
-
-
-def test_prompts_too_short_for_the_position_are_named():
-    model = models.small("gpt2")
-    found = visit.study(model, list(TEXTS[:4]), figures=["2b"], pos=3, k=K, draws=5)
-    assert 0 < found.meta["prompts"] < 4 and any("no position 3" in note for note in found.meta["left_out"])
-
-
-def test_k_is_lowered_to_the_vocabulary():
-    model = models.small("gpt2")
-    assert settled(Settings(k=10**6), model).k == model.d_vocab
-    found = visit.study(model, ["The"], figures=["2b"], k=10**6, draws=5, layers=[0], second="none")
-    assert (found.tables["2b"].query("measure == 'intersection'")["mean"] == 1).all()
-
-
-# ---- the whole ------------------------------------------------------------------------------------------------------
-
-
-def test_a_study_has_every_figure_and_says_what_it_is_of(tmp_path, monkeypatch):
-    monkeypatch.setenv("VISIT_CACHE", str(tmp_path))
-    model = models.small("gpt2", torch.float32)
-    seen = []
-    found = visit.study(model, rows_of(model), progress=seen.append, k=K, draws=20)
-    assert {f.split("-")[0] for f in found.tables} == set(FIGURES) and {f"tables-{n}" for n in range(1, 7)} < set(
-        found.tables
-    )
-    assert set(found.verdicts) == {*ALIGNED, "7", "8", "9", "21", "22", "23"} and seen[-1].share == 1
-    meta = found.meta
-    assert meta["prompts"] == 6 and (meta["correct"], meta["incorrect"]) == (3, 2) and meta["prompt_set"]["hash"]
-    assert meta["baseline"]["intersection"] == K / model.d_vocab and meta["seconds"] > 0 < meta["seconds_expected"]
-    assert set(found.tables["7"]["vectors"]) == {"real", "random"}
-    assert len(found.tables["8"]) == model.n_layers * model.d_mlp
-
-
-def test_the_norm_and_neuron_figures_are_those_of_their_own_analyses(tmp_path, monkeypatch):
-    monkeypatch.setenv("VISIT_CACHE", str(tmp_path))
-    from visit.analyses.neuron_sets import neuron_statistics
-    from visit.analyses.norm_tables import set_tables
-
-    model = models.small("gpt2", torch.float32)
-    found = visit.study(model, list(TEXTS), figures=["7", "8", "21", "tables"], draws=5).tables
-    own, _ = set_tables(model, list(TEXTS), "ln1", mean="vector")
-    assert found["tables-1"]["before"].tolist() == own["top"]["before"].tolist()
-    assert found["tables-3"]["token"].tolist() == own["falling"]["token"].tolist()
-    own, _ = set_tables(model, list(TEXTS), "ln1")
-    assert found["21"]["delta"].tolist() == pytest.approx(own["layers"]["delta"].tolist(), abs=1e-7)
-    real = found["7"][found["7"]["vectors"] == "real"]
-    assert real["id"].tolist() == own["shift"]["id"].tolist()
-    stats = neuron_statistics(model, list(TEXTS))
-    assert found["8"]["freq"].tolist() == stats["freq"].tolist()
-
-
 def test_a_study_of_sums_half_way_has_figures_already(model, rows):
     job = StudyRun(model, rows, Settings(figures=ALIGNED, k=K, draws=20))
     job.update(rows[:2])
@@ -770,9 +407,3 @@ def test_the_forecast_counts_the_vectors_that_are_read(model, rows, monkeypatch)
     assert table.columns.tolist() == ["part", "vectors", "products", "seconds"] and (table["seconds"] > 0).all()
     values = table.set_index("part").loc["memory values"]
     assert values["products"] == 2 * values["vectors"] * model.d_model * model.d_vocab
-
-
-def test_cells_without_a_prompt_are_missing_not_zero():
-    cells = Cells(np.zeros((2, 1, 1, 1, 1, 1)), np.zeros((2, 1, 1)))
-    assert np.isnan(cells.mean).all()
-    assert figure_table(no_prompts([plan_block()], Settings(figures=("2b",), draws=1)), "2b").empty
