@@ -1,211 +1,27 @@
-"""The drawing of the flow graph: all is shown once, nothing overlaps, rows keep their place, text is harmless."""
+"""The drawing of the flow graph: the open block, widths, colours, the data for the page, a real graph drawn whole."""
 
 from __future__ import annotations
 
 import json
 import re
-import sys
-from io import BytesIO
-from itertools import combinations, pairwise
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import models
 import pytest
-from graphs import HOSTILE, change, make_graph
+from drawings import FAMILIES, SVG, every_level, families
+from graphs import change, make_graph
 
 from visit import build_flow_graph, capture
 from visit.analyses.overview import block_moves
 from visit.drawing.draw import component_source, compose, default_detail, draw, flow_data
 from visit.drawing.edges import gauge, route
 from visit.drawing.inspector import inspect
-from visit.drawing.layout import WORK_Y, block_levels, place, share_text, shown
-from visit.drawing.records import BAR_Y, LEVELS, NAME_Y, STREAM_Y
+from visit.drawing.layout import WORK_Y, block_levels, place, shown
+from visit.drawing.records import BAR_Y, NAME_Y
 from visit.drawing.style import band_colours, page_colours, pill_class, pill_colours, rank_bounds
 from visit.errors import VisitError
-from visit.files.flow_page import flow_html, flow_png, flow_svg, script_json
-from visit.files.png import _has_fonts
 from visit.graph.build import build_folded_graph
-from visit.text.visible import text_width
-
-FAMILIES = {
-    "sequential": {},
-    "no rest, no bias": {"rests": False, "biases": False},
-    "parallel, two norms": {"parallel": True},
-    "parallel, one norm": {"parallel": True, "norms": 1},
-    "gated": {"gated": True, "biases": False},
-    "post-norm": {"norms": 0, "gated": True, "biases": False},
-    "gap": {"layers": (2, 3, 7)},
-    "gap of one block": {"layers": (0, 2)},
-    "twelve blocks": {"layers": tuple(range(12)), "heads": 5},
-    "one value": {"values": 1},
-    "nothing kept": {"heads": 0, "neurons": 0, "attn_neurons": 0},
-    "small vocabulary": {"d_vocab": 300},
-}
-families = pytest.mark.parametrize("family", FAMILIES)
-every_level = pytest.mark.parametrize("level", LEVELS)
-
-
-def layout(level, parts="both", sort_by="norm", **options):
-    flow = make_graph(**options)
-    return flow, place(flow, block_levels(flow, level), parts, sort_by)
-
-
-@families
-@every_level
-def test_nothing_overlaps_and_everything_is_inside(family, level):
-    _, sheet = layout(level, **FAMILIES[family])
-    for a, b in combinations(sheet.pills.values(), 2):
-        apart = a.right <= b.x or b.right <= a.x or a.bottom <= b.y or b.bottom <= a.y
-        assert apart, (a.id, b.id)
-    for pill in sheet.pills.values():
-        assert pill.x >= 0 and pill.right <= sheet.width
-        assert pill.y >= 0 and pill.bottom <= sheet.height
-
-
-@families
-@every_level
-def test_every_node_of_the_level_is_placed_once_and_every_link_leads_to_placed_nodes(family, level):
-    flow, sheet = layout(level, **FAMILIES[family])
-    assert set(sheet.pills) == shown(flow, block_levels(flow, level))
-    ends = {*sheet.pills, *sheet.junctions}
-    bands = route(flow, sheet, gauge(flow), lambda node: "g")
-    assert all(band.source in ends and band.target in ends for band in bands)
-    reached = {band.target for band in bands}
-    begins = {i for i in sheet.pills if not flow.into[i]}
-    if family == "nothing kept":  # sums of hidden rests alone, which come from nowhere
-        begins |= {"L9.attn_out", "L9.mlp_out"}
-    tags = {i for i, p in sheet.pills.items() if p.role == "tag"}
-    assert set(sheet.pills) - reached - tags <= begins
-
-
-@every_level
-def test_words_and_tags_fit_their_pills(level):
-    _, sheet = layout(level, words=["W" * 40, "m" * 9, " Internationalization"], layers=(3, 4))
-    for pill in sheet.pills.values():
-        if pill.role in ("bead", "card"):
-            continue
-        sizes = {"rest": (11, 0), "tag": (11, 0), "state": (12.9, 11)}.get(pill.role, (12, 11))
-        used = text_width(pill.word, sizes[0]) + (text_width(pill.tag, sizes[1]) + 6 if pill.tag else 0)
-        assert used <= pill.w - 6, (pill.id, pill.word, pill.tag)
-
-
-def test_names_of_columns_do_not_run_into_each_other():
-    for level in LEVELS:
-        _, sheet = layout(level, layers=(3, 4, 7), gated=True)
-        lines = {}
-        for caption in sheet.captions:
-            w = text_width(caption.text, 13 if caption.kind == "title" else 11)
-            lines.setdefault(caption.y, []).append((caption.x - (w / 2 if caption.middle else 0), w, caption.text))
-        for line in lines.values():
-            line.sort()
-            assert all(a[0] + a[1] <= b[0] for a, b in pairwise(line)), line
-
-
-def test_states_of_the_stream_stand_on_one_straight_line():
-    _, sheet = layout("everything", layers=(2, 3, 7))
-    states = [p for p in sheet.pills.values() if p.node.kind.startswith("resid")]
-    assert len(states) == 2 + 2 * 3
-    assert {p.cy for p in states} == {STREAM_Y}
-    order = [p.id for p in sorted(states, key=lambda p: p.x)]
-    assert order == [
-        "L2.resid_pre", "L2.resid_mid", "L2.resid_post", "L3.resid_mid", "L3.resid_post",
-        "L7.resid_pre", "L7.resid_mid", "L7.resid_post",
-    ]  # fmt: skip
-
-
-def test_a_row_is_one_head_from_query_to_output():
-    _, sheet = layout("everything")
-    for h in range(3):
-        row = [p for p in sheet.pills.values() if p.node.head == h and p.node.kind != "attn_neuron"]
-        others = [p for p in sheet.pills.values() if p.node.head not in (None, h)]
-        top, bottom = min(p.y for p in row), max(p.bottom for p in row)
-        assert not any(top < p.cy < bottom for p in others)
-        first = [p for p in row if p.node.kind in ("query", "head")]
-        assert {p.y for p in first} == {top}
-        by_x = sorted(row, key=lambda p: p.x)
-        kinds = list(dict.fromkeys(p.node.kind for p in by_x if p.node.kind != "rest"))
-        assert kinds == ["query", "key", "value", "head"]
-
-
-def test_key_and_value_of_one_position_stand_on_one_line():
-    _, sheet = layout("everything")
-    for pill in sheet.pills.values():
-        if pill.node.kind == "key":
-            assert sheet.pills[pill.id.replace("key", "value")].y == pill.y
-
-
-def test_bands_of_heads_pass_beside_the_rows_of_w_o():
-    _, sheet = layout("everything", attn_neurons=12)
-    heads = {p.cy for p in sheet.pills.values() if p.node.kind == "head"}
-    rows = [p for p in sheet.pills.values() if p.node.kind == "attn_neuron"]
-    assert len(rows) == 12
-    assert not any(p.y < y < p.bottom for p in rows for y in heads)
-
-
-@pytest.mark.parametrize("sort_by", ["norm", "contribution", "index"])
-def test_heads_are_sorted_as_asked(sort_by):
-    _, sheet = layout("words", sort_by=sort_by, heads=6)
-    heads = sorted((p for p in sheet.pills.values() if p.node.kind == "head"), key=lambda p: p.y)
-    number = {
-        "norm": lambda n: -n.norm,
-        "contribution": lambda n: -abs(n.contribution),
-        "index": lambda n: n.head,
-    }[sort_by]
-    keys = [number(p.node) for p in heads]
-    assert keys == sorted(keys) and len(set(keys)) > 1
-
-
-def test_rows_by_index_keep_their_place_between_prompts():
-    _, one = layout("words", sort_by="index", seed=0)
-    _, two = layout("words", sort_by="index", seed=5, words=["a", "b", "c"])
-    assert {i: (p.x, p.y) for i, p in one.pills.items()} == {i: (p.x, p.y) for i, p in two.pills.items()}
-
-
-def test_rows_can_follow_another_graph():
-    one, two = make_graph(heads=6, seed=0), make_graph(heads=6, seed=5)
-
-    def rows(flow, order):
-        sheet = place(flow, block_levels(flow, "words"), order=order)
-        return {i: p.y for i, p in sheet.pills.items() if p.node.kind in ("head", "mlp_value")}
-
-    assert rows(two, None) != rows(one, None)
-    assert rows(two, one) == rows(one, None)
-
-
-def test_levels_show_what_they_promise():
-    kinds = {}
-    for level in LEVELS:
-        _, sheet = layout(level)
-        kinds[level] = {p.node.kind for p in sheet.pills.values()}
-    assert kinds["states"] == {
-        "resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "head", "ln_final", "logits",
-    }  # fmt: skip
-    assert kinds["words"] - kinds["states"] == {"value", "mlp_value", "rest"}
-    hidden = {"ln1_out", "ln2_out", "query", "key", "attn_neuron", "mlp_key", "attn_bias", "mlp_bias"}
-    assert kinds["everything"] - kinds["words"] == hidden
-
-
-def test_a_block_can_have_its_own_level():
-    flow = make_graph(layers=(1, 2, 3))
-    sheet = place(flow, block_levels(flow, {2: "words"}))
-    assert {p.node.layer for p in sheet.pills.values() if p.node.kind == "value"} == {2}
-    assert {b.layer: b.level for b in sheet.blocks} == {1: "states", 2: "words", 3: "states"}
-    with pytest.raises(ValueError, match="detail must be one of"):
-        block_levels(flow, "word")
-
-
-@pytest.mark.parametrize(("parts", "gone"), [("attention", "mlp_value"), ("mlp", "value")])
-def test_one_workshop_alone(parts, gone):
-    _, sheet = layout("everything", parts=parts)
-    kinds = {p.node.kind for p in sheet.pills.values()}
-    assert gone not in kinds and {"attn_out", "mlp_out"} <= kinds
-
-
-def test_twelve_folded_blocks_fit_one_screen_and_a_block_at_words_a_thousand_pixels():
-    _, sheet = layout("states", layers=tuple(range(12)), heads=12)
-    assert sheet.width <= 1075  # the column that a 1,440 px window leaves beside the sidebar
-    _, sheet = layout("words", heads=12, neurons=12, final=False)
-    assert sheet.width <= 1000
 
 
 def test_bars_over_folded_states_show_where_the_target_rises():
@@ -238,14 +54,6 @@ def test_the_block_that_moves_the_target_most_is_open():
     graph = make_graph(layers=(0, 1, 2))
     change(graph, "L1.mlp_out", contribution=-99.0)
     assert default_detail(graph) == {0: "states", 1: "words", 2: "states"}
-
-
-@pytest.mark.parametrize(
-    ("share", "text"),
-    [(None, "rest"), (0.12, "rest 12 %"), (0.004, "rest 0.4 %"), (-1e-8, "rest < 0.1 %"), (1.0, "rest 100 %")],
-)
-def test_rest_says_its_share(share, text):
-    assert share_text(share) == text
 
 
 # ---- widths, colours -------------------------------------------------------------------------------------------------
@@ -328,138 +136,6 @@ def test_gold_is_as_wide_as_the_pattern_at_every_level():
         bands = {b.target: b for b in route(flow, sheet, gauge(flow), lambda node: "g") if b.look == "a"}
         strong, weak = bands["L9.head0.value0"], bands["L9.head0.value2"]
         assert strong.width / weak.width == pytest.approx((0.6 / 0.3) ** gauge(flow).power)
-
-
-# ---- text of the files -----------------------------------------------------------------------------------------------
-
-SVG = "{http://www.w3.org/2000/svg}"
-
-
-@families
-@every_level
-@pytest.mark.parametrize("theme", ["light", "auto"])
-def test_svg_is_well_formed(family, level, theme):
-    root = ElementTree.fromstring(draw(make_graph(**FAMILIES[family]), level, theme=theme))
-    assert root.tag == SVG + "svg" and float(root.get("width")) > 0
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_file_of_one_theme_has_plain_attributes_only(theme):
-    text = flow_svg(make_graph(), theme, "everything", selected="L9.head1")
-    assert "var(" not in text and "<style" not in text and "rgba" not in text
-    root = ElementTree.fromstring(text)
-    assert not any(e.get("style") or e.get("data-i") for e in root.iter())
-    boxes = list(root.iter(SVG + "rect"))
-    assert boxes and all(e.get("fill") for e in boxes)
-    sizes = [float(e.get("font-size")) for e in root.iter() if e.get("font-size")]
-    assert min(sizes) >= 11
-
-
-def test_svg_holds_its_provenance_and_a_caption():
-    root = ElementTree.fromstring(draw(make_graph()))
-    meta = json.loads(root.find(SVG + "metadata").text)
-    assert meta["model"] == "test/model" and meta["ledger"]["holds"] and meta["prompt"] and meta["versions"]
-    texts = " ".join("".join(e.itertext()) for e in root.iter(SVG + "text"))
-    for part in ("test/model", "When Mary and John went to", "revision 0123456789ab", "float32", "all identities hold"):
-        assert part in texts
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("/home/ada/models/my-llama/", "my-llama"), ("C:\\models\\tiny.Q8_0.gguf", "tiny.Q8_0"), ("./own", "own"),
-        ("openai-community/gpt2", "openai-community/gpt2"), ("tiny.gguf", "tiny"),
-    ],
-)  # fmt: skip
-def test_no_file_names_a_folder_of_the_machine_that_made_it(name, shown):
-    graph = make_graph()
-    graph.meta["model"] = name
-    for text in (draw(graph), flow_html(graph)):
-        assert shown in text
-        if shown != name:
-            assert name not in text and "/home/ada" not in text and "models" + chr(92) not in text
-
-
-def test_only_text_from_right_to_left_is_set_apart():
-    marks = {"\u2066", "\u2069"}
-    assert not marks & set(draw(make_graph()))
-    texts = [e.text or "" for e in ElementTree.fromstring(draw(make_graph(prompt="שלום <b>"))).iter(SVG + "text")]
-    assert any("“\u2066שלום <b>\u2069”" in text for text in texts)
-
-
-def hostile_graph():
-    return make_graph(words=HOSTILE, model="<script>alert(1)</script>", prompt="".join(HOSTILE))
-
-
-@every_level
-@pytest.mark.parametrize("theme", ["light", "auto"])
-def test_hostile_text_stays_text_in_svg(level, theme):
-    root = ElementTree.fromstring(draw(hostile_graph(), level, theme=theme))
-    tags = {e.tag.removeprefix(SVG) for e in root.iter()}
-    assert tags <= {"svg", "g", "rect", "path", "text", "title", "metadata", "style"}
-    assert not any(name.startswith("on") or "href" in name for e in root.iter() for name in e.keys())  # noqa: SIM118
-    assert any("<script>" in (e.text or "") for e in root.iter(SVG + "text"))
-
-
-@every_level
-def test_hostile_text_stays_text_in_html(level):
-    page = flow_html(hostile_graph(), level)
-    page.encode("utf-8")
-    lowered = page.lower()
-    assert lowered.count("<script") == 3 and lowered.count("</script") == 3
-    assert "<img" not in lowered and "<!--" not in lowered.replace("<!doctype", "")
-    assert "\u2028" not in page and "\x00" not in page
-
-
-def page_data(text):
-    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
-
-
-def test_a_page_holds_the_drawings_that_python_would_have_sent():
-    graph = make_graph(layers=(3, 4, 7))
-    data = page_data(flow_html(graph, {4: "words"}, color_by="entropy"))
-    names = [view["name"] for view in data["views"]]
-    assert names[0] == "block 4 at words" and len(set(names)) == len(names) == 3 + 2 * 3
-    for view in data["views"]:
-        chosen = {int(layer): level for layer, level in view["levels"].items()}
-        sent = flow_data(graph, chosen, color_by="entropy")
-        assert [data["entries"][i] for i in view["nodes"]] == sent["nodes"]
-        assert all(view[part] == sent[part] for part in ("svg", "links", "junctions", "open", "rise"))
-    assert len({entry["id"] for entry in data["entries"]}) == len(data["entries"]) == len(graph.nodes)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("layers", "most"), [((9,), 1_000_000), (tuple(range(12)), 3_000_000)])
-def test_a_page_leaves_out_drawings_before_it_grows_too_large(layers, most):
-    graph = make_graph(layers=layers, heads=25, neurons=48, attn_neurons=48, values=4)
-    text = flow_html(graph, "words" if len(layers) == 1 else default_detail(graph))
-    assert len(text.encode()) <= most
-    held = page_data(text)
-    assert {"states", "words"} <= {level for view in held["views"] for level in view["levels"].values()}
-    assert ("too large" in held["legend"]["provenance"][-1]) == (len(layers) > 1)
-
-
-def test_json_in_a_script_says_the_same_as_before():
-    value = {"a": [*HOSTILE[:7], 1, None, 0.5]}
-    text = script_json(value)
-    assert json.loads(text) == value and "<" not in text and ">" not in text
-
-
-def test_png_is_the_drawing_at_two_pixels_a_unit():
-    pytest.importorskip("resvg_py", reason="resvg-py is not installed: no PNG files")
-    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed: nothing to look at PNG files with")
-    svg = ElementTree.fromstring(draw(make_graph(), theme="dark"))
-    picture = image.open(BytesIO(flow_png(make_graph(), "dark"))).convert("RGB")
-    assert picture.size == (2 * int(svg.get("width")), 2 * int(svg.get("height")))
-    assert picture.getpixel((1, 1)) == tuple(bytes.fromhex(page_colours("dark")["page"][1:]))
-    assert len(picture.getcolors(1 << 24)) > 50
-
-
-def test_png_without_its_library_says_what_to_do(monkeypatch):
-    monkeypatch.setitem(sys.modules, "resvg_py", None)
-    _has_fonts.cache_clear()
-    with pytest.raises(VisitError, match="pip install resvg-py"):
-        flow_png(make_graph())
 
 
 def test_missing_numbers_of_a_table_are_missing_everywhere():
