@@ -12,8 +12,6 @@ import torch
 
 import visit
 from visit import VisitError, capture, capture_many, read_vectors, token_shift
-from visit.__main__ import main
-from visit.analyses.function_words import function_words, is_function_word, word_classes
 from visit.analyses.norm_sets import (
     MEANS_OF,
     control_sums,
@@ -27,14 +25,10 @@ from visit.analyses.norm_sets import (
 from visit.analyses.norm_tables import (
     class_shifts,
     class_summary,
-    filter_in_plain_words,
-    filter_sentence,
     filter_test,
-    filter_verdict,
 )
 from visit.analyses.norms import NORMS, STEPS, extremes, norm_sites, parts_for, probs_of, target_shifts
 from visit.figures import norms as figures_layernorm
-from visit.runs.prompts import shipped_set
 from visit.runs.sums import merge
 
 PARTS = parts_for(NORMS)
@@ -219,105 +213,6 @@ def test_tables_of_layers(model, sums):
     assert words["delta"].abs().max() == pytest.approx(largest)
 
 
-# ---- function words --------------------------------------------------------------------------------------------------
-
-
-def test_words_are_matched_without_their_space_and_in_lower_case(mini):
-    listed = function_words()
-    assert {"the", "of", "and", "was", "not", "herself", "'s"} <= listed
-    assert not {"city", "#", "articles", "apple"} & listed
-    kinds = dict(zip(mini.vocabulary, word_classes(mini), strict=True))
-    assert kinds[" the"] == kinds["After"] == "function"
-    assert kinds[" Tokyo"] == kinds[" city"] == "content"
-    assert kinds["Tokyo"] == kinds[" "] == kinds["\\xe9"] == "other"
-    assert kinds[","] == kinds["."] == "function", "punctuation is what a real model's norm takes from most of all"
-    own = dict(zip(mini.vocabulary, word_classes(mini, [" City"]), strict=True))
-    assert own[" city"] == "function" and own[" the"] == "content"
-    assert function_words("# not these\nA b\n c") == {"a", "b", "c"}
-
-
-def test_marks_are_function_words_one_by_one_and_letters_are_not():
-    listed = function_words()
-    assert all(is_function_word(token, listed) for token in (",", " (", '."', " …", ").", "?!\n", " THE", "n't"))
-    assert not any(is_function_word(token, listed) for token in (" ai", "$,", " ", "", "3.", "a.", "city"))
-
-
-def shifts_of(function, content, layers=2):
-    rows = [
-        (layer, "ln1", kind, i, kind, 0.1, delta)
-        for layer in range(layers) for kind, deltas in (("function", function), ("content", content))
-        for i, delta in enumerate(deltas)
-    ]  # fmt: skip
-    columns = ["layer", "norm", "kind", "id", "token", "before_prob", "delta"]
-    return pd.DataFrame(rows, columns=columns).astype({"layer": "Int64"})
-
-
-@pytest.mark.parametrize(
-    ("function", "content", "verdict", "says"),
-    [
-        ([-0.3, -0.2, -0.25], [0.1, 0.2], "yes", "fall more than content words"),
-        ([0.01, 0.02, 0.03], [0.3, 0.4], "yes", "rise less than content words"),
-        ([0.3, 0.4, 0.5], [-0.1, 0.1], "no", "rise more than content words"),
-        ([-0.1, -0.1], [-0.4, -0.5], "no", "fall less than content words"),
-        ([-1.0, 1.0, 0.1], [0.1, -0.1], "undecided", "cannot be told apart from content words"),
-    ],
-)
-def test_the_verdict_comes_from_the_interval(function, content, verdict, says):
-    test = filter_test(shifts_of(function, content), draws=400)
-    assert test["falls_more"].tolist() == [verdict] * 3
-    assert test["difference"].tolist() == pytest.approx([np.mean(function) - np.mean(content)] * 3)
-    assert (test["low"] <= test["high"]).all()
-    assert f"function words {says} at ln1 (" in filter_sentence(test)
-    plain = {
-        "fall more": "loses 40.0 percentage points more",
-        "rise less": "gains 33.0 percentage points less",
-        "rise more": "gains 40.0 percentage points more",
-        "fall less": "loses 35.0 percentage points less",
-    }
-    told = next((words for verb, words in plain.items() if says.startswith(verb)), "cannot be told apart")
-    assert told in filter_in_plain_words(test)
-    agrees = {"fall more than content words": True, "rise less than content words": None}
-    assert filter_verdict(test) is agrees.get(says, None if verdict == "undecided" else False)
-    alone = filter_test(shifts_of(function, content, layers=1), draws=400)
-    assert len(alone) == 1 and f"At ln1 of layer 0 function words {says} (" in filter_sentence(alone)
-
-
-def test_the_interval_is_that_of_two_means_and_comes_back_with_the_seed():
-    generator = np.random.default_rng(0)
-    function, content = generator.normal(-1, 1, 300), generator.normal(0, 2, 900)
-    shifts = shifts_of(function, content)
-    test = filter_test(shifts, draws=4000)
-    error = np.sqrt(function.var() / 300 + content.var() / 900)
-    assert (test["high"] - test["low"]).tolist() == pytest.approx([2 * 1.96 * error] * 3, rel=0.05)
-    pd.testing.assert_frame_equal(test, filter_test(shifts, draws=4000))
-    assert filter_test(shifts, seed=1)["low"].tolist() != filter_test(shifts, seed=2)["low"].tolist()
-
-
-def test_classes_sum_up_their_words(mini):
-    sums = shift_sums(mini, capture_many(mini, [TOKYO, "The cat is"], parts=PARTS, pos=-1))
-    shifts = class_shifts(mini, sums, "ln2")
-    kinds = word_classes(mini)
-    assert len(shifts) == mini.n_layers * (kinds.count("function") + kinds.count("content"))
-    summary = class_summary(shifts)
-    assert len(summary) == 2 * mini.n_layers
-    own = shifts[(shifts["layer"] == 3) & (shifts["kind"] == "content")]
-    row = summary[(summary["layer"] == 3) & (summary["kind"] == "content")].iloc[0]
-    assert row["mean"] == pytest.approx(own["delta"].mean())
-    assert row["after_mass"] - row["before_mass"] == pytest.approx(own["delta"].sum())
-    final = filter_test(class_shifts(mini, sums, "final"))
-    assert len(final) == 1 and filter_sentence(final).startswith("At the final norm")
-
-
-def test_visit_mini_at_its_fact_prompts(mini):
-    """What this small model shows of the paper's effect: late ln1 raise function words less than content words."""
-    prompts = list(shipped_set("facts").prompts)
-    sums = shift_sums(mini, capture_many(mini, prompts, parts=PARTS, pos=-1))
-    first = filter_test(class_shifts(mini, sums, "ln1"))
-    assert first["falls_more"].tolist() == ["undecided"] * 4 + ["yes"] * 5
-    late = class_summary(class_shifts(mini, sums, "ln1")).query("layer >= 4 and kind == 'content'")
-    assert (late["mean"] > 0).all()
-
-
 # ---- charts ----------------------------------------------------------------------------------------------------------
 
 
@@ -346,7 +241,7 @@ def test_charts_are_drawn_and_their_words_can_be_seen(mini):
     assert any(p["name"] == "place" for p in charts["targets"].to_dict()["params"])
 
 
-# ---- bad input, the command ------------------------------------------------------------------------------------------
+# ---- bad input ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -396,60 +291,6 @@ def test_a_shared_norm_is_ln1_alone():
         token_shift(shared, acts, 0, "ln2")
     assert [norm for _, norm in norm_sites(shared)] == ["ln1"] * 3 + ["final"]
     assert target_shifts(shared, acts)["norm"].tolist() == ["ln1"] * 3 + ["final"]
-
-
-def run(capsys, *arguments):
-    status = main(["layernorm", *map(str, arguments)])
-    out, err = capsys.readouterr()
-    return status, out, err
-
-
-def test_the_command_reads_one_prompt(capsys, tmp_path):
-    status, out, _ = run(capsys, "--prompt", TOKYO)
-    assert status == 0 and out.startswith("ln1 of layer") and "ln_final" in out
-    for norm in NORMS:
-        status, out, _ = run(capsys, "--prompt", TOKYO, "--norm", norm, "--layer", 2, "--target", " Tokyo", "--json")
-        found = json.loads(out)
-        assert status == 0 and set(found["tables"]) == {"words", "targets"} and found["meta"]["norm"] == norm
-    status, _, _ = run(capsys, "--prompt", TOKYO, "--out", tmp_path / "n.csv", "--no-final-norm")
-    assert status == 0 and {p.name for p in tmp_path.iterdir()} == {"n-words.csv", "n-targets.csv", "n-meta.csv"}
-
-
-def test_the_command_reads_prompt_files(capsys, tmp_path):
-    files = {"a.txt": f"{TOKYO}\n\nThe cat is\n", "a.csv": f'x,prompt\n1,{TOKYO}\n2,"The cat is"\n',
-             "a.jsonl": f'{{"prompt": "{TOKYO}"}}\n{{"prompt": "The cat is"}}\n'}  # fmt: skip
-    found = []
-    for name, text in files.items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
-        status, out, _ = run(capsys, "--prompts", tmp_path / name, "--json")
-        assert status == 0
-        found.append(out)
-    assert found[0] == found[1] == found[2]
-    meta = json.loads(found[0])["meta"]
-    assert meta["prompts"] == 2 and "function words" in meta["finding"]
-    (tmp_path / "words.txt").write_text("city cat", encoding="utf-8")
-    own = ("--prompts", tmp_path / "a.txt", "--words", tmp_path / "words.txt", "--mean", "vector")
-    for norm in NORMS:
-        status, out, _ = run(capsys, *own, "--norm", norm)
-        assert status == 0 and "Function words against content words" in out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        ((), "--prompt --prompts is required"),
-        (("--prompt", "a", "--prompts", "b"), "not allowed with"),
-        (("--prompt", "a", "--layer", "8"), "0 to 7; got 8"),
-        (("--prompt", "a", "--norm", "ln3"), "ln3"),
-        (("--prompt", "a", "--mean", "vector"), "--mean belongs to --prompts"),
-        (("--prompts", "nowhere.txt"), "There is no file"),
-        (("--prompts", "nowhere.txt", "--target", " a"), "--target belongs to --prompt"),
-        (("--prompt", "a", "--out", "x.svg"), "ends otherwise"),
-    ],
-)
-def test_a_wrong_command_is_one_sentence(capsys, arguments, says):
-    status, out, err = run(capsys, *arguments)
-    assert status == 2 and not out and err.startswith("visit: ") and says in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["gemma2", "olmo2"])
