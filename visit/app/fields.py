@@ -11,6 +11,7 @@ from visit.app.link_values import FIELD_CHARACTERS
 from visit.app.sessions import session, state, take
 from visit.app.state import CONTROLS, value_of
 
+SEEN = ("prompt", "prompt_b", "model", "reads", "subject")  # never folded away; what is made anew loses the cursor
 PASTED_CHARACTERS = 100_000  # of a prompt as it is typed: what is longer is said to be, and not kept
 
 
@@ -55,13 +56,36 @@ def _tied(name: str, shown: Any = None, again: str = "") -> dict[str, Any]:
     The value is given as the widget's default too: Streamlit sends a value once, and drops what it has not yet sent
     when another run begins; a field that never heard of its value would answer with an empty one.
     """
-    key, value = f"w_{name}{again}", value_of(state(), name) if shown is None else shown
+    value = value_of(state(), name) if shown is None else shown
+    base = f"w_{name}{again}"
+    key = _widget(base, value, name in SEEN)
+    return {"key": key, "on_change": _store, "args": (name, base, key)}
+
+
+def _widget(base: str, value: Any, seen: bool) -> str:
+    """The key of the widget that shows this value: a new one for a value that was not chosen in the widget itself.
+
+    A widget in a popover that is closed does not hear of a value that the page gives it, and answers with what was
+    typed in it before as soon as anything else is clicked. One that is always on the page (`seen`) does hear.
+    """
+    times, last = session().widgets.get(base, (0, value))
+    if last != value and not seen:
+        times += 1
+    session().widgets[base] = times, value
+    key = _key_of(base)
     if key not in st.session_state or st.session_state[key] != value:
         st.session_state[key] = value
-    return {"key": key, "on_change": _store, "args": (name, key)}
+    return key
 
 
-def _store(name: str, key: str) -> None:
+def _key_of(base: str) -> str:
+    times = session().widgets[base][0]
+    return f"{base} {times}" if times else base
+
+
+def _store(name: str, base: str, key: str) -> None:
+    if key != _key_of(base):
+        return  # what a widget that is there no more says: the browser may send it once again
     if key in st.session_state:  # else another field of the same rerun has just made this one's value meaningless
         value = st.session_state[key]
         most = PASTED_CHARACTERS if name in ("prompt", "prompt_b", "system") else FIELD_CHARACTERS
@@ -69,4 +93,5 @@ def _store(name: str, key: str) -> None:
             del st.session_state[key]
             session().notes = [f"A text of {len(value):,} characters is not taken: at most {most:,} are read here."]
             return
+        session().widgets[base] = session().widgets[base][0], value
         take(**{name: CONTROLS[name].default if value is None else value})

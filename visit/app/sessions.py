@@ -52,6 +52,7 @@ class Session:
     card: tuple[int, int] | None = None  # the neuron whose card was last announced
     run_study: bool = False  # the run that the controls ask for is to be started
     later: list[Any] = dataclasses.field(default_factory=list)  # of visit.app.follow
+    widgets: dict[str, tuple[int, Any]] = dataclasses.field(default_factory=dict)  # key → (how often made anew, value)
     drawn: float | None = None
     saying: list[str] = dataclasses.field(default_factory=list)  # of visit.app.live
     held: frozenset[str] = frozenset()  # parts of the page that a lesson holds back, for visit.app.marks
