@@ -86,7 +86,7 @@ def test_a_run_is_told_in_sentences_and_is_the_librarys_table():
 def test_a_chosen_head_is_told_with_the_ways_to_a_prompt_of_the_set():
     app = measured(start(**FEW, node="L4.head1"))
     assert "**L4 H1**" in text(app) and not app.exception
-    assert label(app, "recall there") and label(app, "not there")
+    assert label(app, "recall there") and label(app, "not there") and label(app, "in the flow graph")
     line = shipped_set("ioi").rows[0]
     assert shown_in(line, "L4.head1", "zero") == {"edits": "L4.head1~zero@-1"}
     assert shown_in(line, "L4.head1", "mean") == {"edits": "L4.head1~zero@-1"}  # What if knows no mean over a set

@@ -129,3 +129,18 @@ def test_a_stop_is_for_everybody_who_watches_and_everybody_can_resume(page, tmp_
     other.get_by_role("button", name="Resume").wait_for(timeout=30_000)
     other.close()
     assert page.errors == []
+
+
+def test_a_head_of_the_roles_table_is_seen_in_the_flow_graph_of_a_line_of_the_set(page):
+    page.goto(f"{page.address}/heads?lines=16&node=L4.head1")
+    page.get_by_role("button", name="Measure").click(timeout=60_000)
+    page.get_by_text("Every part, over the set").wait_for(timeout=120_000)
+    idle(page)
+    page.get_by_role("button", name="See it in the flow graph").click()
+    page.wait_for_url("**/flow?**", timeout=60_000)
+    idle(page)
+    asked = page.evaluate("Object.fromEntries(new URLSearchParams(location.search))")
+    assert asked["node"] == "L4.head1" and asked["detail"] == "4w" and asked["prompt"].endswith(" a basket to")
+    assert asked["target"] == " Amy" and asked["distractor"] == " Linda"
+    page.get_by_text("Head L4 H1 at position").wait_for(timeout=60_000)  # it is drawn, and its words are told
+    assert page.errors == []

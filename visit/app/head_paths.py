@@ -16,7 +16,7 @@ from visit.app.grid import grid
 from visit.app.live import say
 from visit.app.prompt_sets import on_model, start_run, watched
 from visit.app.sessions import change, session, state
-from visit.app.set_question import SetQuestion, follow_goto, look_in_prompt, shown_in
+from visit.app.set_question import SetQuestion, follow_goto, graph_button, look_in_prompt, shown_in
 from visit.app.widgets import READING_AID, downloads, folded, on_row, plain, section, sentences
 from visit.errors import VisitError
 from visit.models.catalog import is_hosted
@@ -264,9 +264,11 @@ def _path_card(asked: SetQuestion, table: pd.DataFrame, to: str) -> None:
         lines = [line for line in asked.asked.lines if line.row.abc][:100]
         at = st.selectbox("In the prompt", range(len(lines)), filter_mode=None, key="path_prompt",
                           format_func=lambda n: visible(str(lines[n].row.prompt)))  # fmt: skip
-        st.button("What if it had the partner’s value?", icon=":material/content_cut:", on_click=look_in_prompt,
-                  args=(lines[at or 0], "whatif", shown_in(lines[at or 0].row, row["sender"], "from")),
-                  help="There everything is free: its effect by all ways, not by this path alone.")  # fmt: skip
+        with st.container(horizontal=True):
+            graph_button(lines[at or 0], row["sender"], "path_to_flow")
+            st.button("What if it had the partner’s value?", icon=":material/content_cut:", on_click=look_in_prompt,
+                      args=(lines[at or 0], "whatif", shown_in(lines[at or 0].row, row["sender"], "from")),
+                      help="There everything is free: its effect by all ways, not by this path alone.")  # fmt: skip
     follow_goto()
 
 

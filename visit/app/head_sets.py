@@ -18,7 +18,7 @@ from visit.app.marks import named_part
 from visit.app.prompt_bar import show_notes, shown_model
 from visit.app.prompt_sets import choose_set, on_model, part_of, readable, short_name, start_run, watched
 from visit.app.sessions import change, state
-from visit.app.set_question import SetQuestion, follow_goto, lines_told, look_in_prompt, shown_in
+from visit.app.set_question import SetQuestion, follow_goto, graph_button, lines_told, look_in_prompt, shown_in
 from visit.app.sidebar import show_ledger
 from visit.app.state import CONTROLS, value_of
 from visit.app.widgets import READING_AID, beside, downloads, folded, on_row, plain, section, sentences
@@ -287,6 +287,7 @@ def _part_card(one: SetQuestion, table: pd.DataFrame) -> None:
         at = st.selectbox("In the prompt", range(len(lines)), filter_mode=None,
                           format_func=lambda n: visible(str(lines[n].row.prompt)))  # fmt: skip
         with st.container(horizontal=True):
+            graph_button(lines[at or 0], row["node"], "set_to_flow")
             if "head" in row and row["head"] == row["head"] and not pd.isna(row["head"]):
                 st.button("What does it recall there?", icon=":material/psychology_alt:", on_click=look_in_prompt,
                           args=(lines[at or 0], "memory", {"head": row["node"]}))  # fmt: skip

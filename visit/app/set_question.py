@@ -10,7 +10,8 @@ import pandas as pd
 import streamlit as st
 
 from visit.app.edit_list import Listed
-from visit.app.sessions import change, session
+from visit.app.sessions import change, defaults, session, state
+from visit.app.state import LOOKED_AT
 from visit.app.widgets import plain, unfolding
 from visit.runs.prompts import NOTES_SHOWN, Row
 from visit.text.visible import visible
@@ -114,10 +115,18 @@ def shown_in(row: Row, node: str, how: str) -> dict[str, Any]:
     return {"edits": taken.text, **({"prompt_b": row.abc} if how == "from" else {})}
 
 
+def graph_button(line: Any, node: str, key: str) -> None:
+    """The way to VISIT's flow graph of one line of the set, at the part that the set is asked about."""
+    st.button("See it in the flow graph", icon=":material/account_tree:", key=key, on_click=look_in_prompt,
+              args=(line, "flow", {"node": node, "detail": f"{node[1:].partition('.')[0]}w", "layers": ""}),
+              help="In this prompt, towards its target against its distractor.")  # fmt: skip
+
+
 def look_in_prompt(line: Any, page: str, values: dict[str, Any]) -> None:
-    row = line.row
+    """Show a line of the set on another page; what was looked at in another prompt is forgotten, but for the part."""
+    row, part = line.row, {"node": state().graph.node}
     change(prompt=row.prompt, target=row.target or "", distractor=row.distractor or "", chat=False,
-           pos=-1 if row.pos is None else row.pos, **values)  # fmt: skip
+           pos=-1 if row.pos is None else row.pos, **{**defaults(*LOOKED_AT), **part, **values})  # fmt: skip
     session().goto = f"pages/{page}.py"
 
 

@@ -36,7 +36,8 @@ def set_story(table: pd.DataFrame) -> list[Sentence]:
             told.append([(lead, None), (part_name(row["node"]), row["node"]), (text, None)])
     named = [None if row is None else row["node"] for row in (falls, rises)]
     more = [_made_up(table), _steerer(table)]
-    return [*told, *[one for one in more if one is not None and one[0][1] not in named], _answer_told(table)]
+    told += [one for one in more if one is not None and one[0][1] not in named]
+    return [*told, *_roles_told(table), _answer_told(table)]
 
 
 def sure(table: pd.DataFrame, measure: str) -> pd.Series:
@@ -94,6 +95,27 @@ def _steerer(table: pd.DataFrame) -> Sentence | None:
         f"({with_band(row, 'effect')}): it steers others that do."
     )
     return [(part_name(row["node"]), row["node"]), (text, None)]
+
+
+ROLES_NAMED = 5  # heads of a role, in the sentence
+
+
+def _roles_told(table: pd.DataFrame) -> list[Sentence]:
+    """Which heads have which role, those that add or take most first, and of inhibitors those that cost most."""
+    told: Sentence = []
+    for role, by in (("mover", "contribution"), ("negative mover", "contribution"), ("suppressor", "contribution"),
+                     ("inhibitor", "effect")):  # fmt: skip
+        rows = table[(table["role"] == role) & sure(table, by)] if "role" in table else table[:0]
+        order = rows[by].abs().sort_values(ascending=False, kind="stable").index
+        nodes = table.loc[order, "node"].tolist()
+        if not nodes:
+            continue
+        told.append((f"{'; ' if told else 'By their roles: '}{role}{'s' if len(nodes) > 1 else ''} ", None))
+        for n, node in enumerate(nodes[:ROLES_NAMED]):
+            told += [(", ", None)] * (n > 0) + [(part_name(node), node)]
+        if len(nodes) > ROLES_NAMED:
+            told.append((f" and {len(nodes) - ROLES_NAMED} more", None))
+    return [[*told, (".", None)]] if told else []
 
 
 def _answer_told(table: pd.DataFrame) -> Sentence:

@@ -85,3 +85,19 @@ def test_what_stands_in_the_place_is_named():
 def test_a_removal_that_helps_is_told_as_such():
     told = said(table(("L23.head1", 0.45, -0.4, 0.52), ("L23.head3", 2.2, 2.5, -2.4), ("L29.head0", -0.9, -0.9, 0.9)))
     assert "L23 H1 adds +0.45 [0.40, 0.50] logits directly, and without it the answer even rises" in told[2]
+
+
+def test_roles_are_told_with_their_heads_and_those_that_are_not_sure_are_not():
+    """Whoever looks for the name movers of Wang et al. had to search them in a table of 270 rows."""
+    several = [(f"L23.head{n}", 0.2 + n / 10, 0.1, 0.0) for n in (1, 2, 5, 6, 7, 8)]
+    found = table(*SMOLLM2, *several).assign(
+        role=["suppressor", "mover", "inhibitor", "negative mover", *["mover"] * len(several)]
+    )
+    (told,) = [sentence for sentence in set_story(found) if sentence[0][0].startswith("By their roles")]
+    assert "".join(text for text, _ in told) == (
+        "By their roles: movers L23 H0, L23 H8, L23 H7, L23 H6, L23 H5 and 2 more; negative mover L24 H4; "
+        "suppressor L23 H3; inhibitor L20 H0."
+    )
+    assert [node for _, node in told if node][-3:] == ["L24.head4", "L23.head3", "L20.head0"]
+    found.loc[3, ["contribution_low", "contribution_high"]] = -5.0, 3.0
+    assert "negative mover" not in " ".join(said(found)) and "By their roles" not in " ".join(said(table(*SMOLLM2)))
