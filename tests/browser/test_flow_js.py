@@ -278,6 +278,15 @@ def test_keyboard_has_one_stop_arrows_follow_edges_and_enter_selects(page, words
     assert selected(page, words) == []
 
 
+def test_tab_leads_to_what_the_page_has_chosen(page, words):
+    rerun(page, words | {"selected": "L9.head1"})
+    page.get_by_label("zoom in").focus()
+    page.keyboard.press("Tab")
+    assert words["nodes"][page.evaluate("+document.activeElement.dataset.i")]["id"] == "L9.head1"
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("Head L9 H1")
+    assert page.locator("svg [tabindex='0']").count() == 1
+
+
 def test_wheel_zooms_with_a_modifier_only_and_double_click_resets(page, words):
     size = "document.querySelector('.frame > svg').getBoundingClientRect().width"
     full = page.evaluate(size)

@@ -154,7 +154,7 @@ def test_the_part_of_the_graph_that_has_the_focus_is_ringed_above_what_is_dimmed
     page.goto(f"{page.address}/flow")
     page.locator(".visit .n").first.wait_for(timeout=60_000)
     idle(page)
-    page.get_by_placeholder("Find a word in any top 10").focus()
+    page.get_by_label("Find a word in any top 10").focus()
     for _ in range(4):
         page.keyboard.press("Tab")
     page.keyboard.press("ArrowRight")

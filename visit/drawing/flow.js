@@ -45,8 +45,9 @@ function build(root) {
   view.search = make("input");
   view.search.type = "search";
   view.search.maxLength = 100;
-  view.search.placeholder = "Find a word in any top 10";
-  view.search.setAttribute("aria-label", view.search.placeholder);
+  view.search.placeholder = "Find a word"; // all that fits on a phone
+  view.search.title = "Find a word in any top 10";
+  view.search.setAttribute("aria-label", view.search.title);
   view.found = make("span", "found");
   view.found.setAttribute("role", "status");
   const smaller = make("button", "", "−"), reset = make("button", "", "100 %"), larger = make("button", "", "+");
@@ -256,9 +257,7 @@ function redraw(view, data) {
   if (!fresh && opened && !seen(view, opened)) centre(view, opened);
   if (view.selected && !view.index.has(view.selected)) { view.selected = null; view.inspector.hidden = true; }
   mark(view);
-  const start = view.index.get(view.selected) ?? 0;
-  if (view.groups[start]) view.groups[start].setAttribute("tabindex", "0");
-  view.cursor = start;
+  stopAt(view, view.index.get(view.selected) ?? 0);
   legend(view, data.legend);
   table(view);
   if (view.search.value) search(view);
@@ -512,6 +511,8 @@ function select(view, id, tell) {
   id = id === undefined || id === null || !view.index.has(id) ? null : id;
   if (tell && id !== view.selected) { view.sent.push(id); view.report(id); }
   view.selected = id;
+  // chosen in a sentence, a table, a link: Tab leads to it, unless the reader is in the drawing
+  if (id !== null && !view.frame.matches(":focus-within")) stopAt(view, view.index.get(id));
   if (view.svg.classList.contains("dim")) light(view, view.current === null ? null : pathOf(view, view.current));
   mark(view);
   show(view);
@@ -783,14 +784,20 @@ function width(view, e) {
   return path ? +path.getAttribute("stroke-width") : 0;
 }
 
-function focusOn(view, i, go) {
-  const before = view.groups[view.cursor], group = view.groups[i];
+/** The drawing's one stop of the Tab key. */
+function stopAt(view, i) {
+  const before = view.groups[view.cursor], group = view.groups[i], node = view.data.nodes[i];
+  if (!group) return;
   if (before) before.removeAttribute("tabindex");
   view.cursor = i;
   group.setAttribute("tabindex", "0");
   group.setAttribute("role", "button");
-  const node = view.data.nodes[i];
   group.setAttribute("aria-label", `${node.title}: ${node.w[0] || ""}`);
+}
+
+function focusOn(view, i, go) {
+  stopAt(view, i);
+  const group = view.groups[i];
   group.focus({ preventScroll: true }); // after a click too: the arrows go on from there
   if (go) group.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
