@@ -156,6 +156,16 @@ def test_axe_finds_nothing_serious(seen):
     assert named <= {*seen} and not [f"{path}: {one}" for path, page in seen.items() for one in page.findings]
 
 
+def test_what_a_button_unfolds_can_be_read(address, look):
+    """It hangs on the page's body, outside of what knows that the page is dark."""
+    look.goto(address + "/flow")
+    look.locator(".visit .n").first.wait_for(timeout=60_000)
+    idle(look)
+    look.get_by_role("button", name="Save run").click()
+    look.get_by_role("button", name="Record it").wait_for()
+    assert not findings(look)
+
+
 def test_headings_begin_with_the_one_title_and_leave_no_level_out(seen):
     levels = {path: page.headings for path, page in seen.items()}
     assert not {

@@ -7,6 +7,13 @@ const hold = (node) => {
       one.data = one.data.replace(/(\d) %/g, "$1\u00a0%");
 };
 
+// What Streamlit hangs on the page's body (popovers, menus, dialogs) is to know that the page is dark, as its app does:
+// `light-dark()` of page.css asks.
+const scheme = () => {
+  const app = document.querySelector("[data-testid=stApp]");
+  if (app) document.documentElement.style.colorScheme = getComputedStyle(app).colorScheme;
+};
+
 // The line outlives every rerun and every page: only then is a change of it spoken. What stands there first is not.
 export default function ({ data }) {
   let line = document.getElementById("visit-live");
@@ -16,10 +23,13 @@ export default function ({ data }) {
     line.setAttribute("role", "status"); // polite
     line.style.cssText = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap";
     document.body.append(line);
+    const app = document.querySelector("[data-testid=stApp]");
+    if (app) new MutationObserver(scheme).observe(app, { attributes: true, attributeFilter: ["class"] });
     hold(document.body);
     new MutationObserver((changes) => changes.forEach((one) => (one.type === "childList"
       ? one.addedNodes.forEach(hold) : hold(one.target))))
       .observe(document.body, { childList: true, characterData: true, subtree: true });
   }
+  scheme();
   if (line.textContent !== data.text) line.textContent = data.text;
 }
