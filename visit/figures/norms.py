@@ -31,14 +31,15 @@ _COLOURS = [
 def rank_lines(table: pd.DataFrame, k: int = 10) -> Any:
     """The top words before and after a norm, joined by lines: blue-green where a word rises, vermilion where it falls.
 
-    `table`: `norms.token_shift` (or `set_shift`). Both sides show their first k; a word that stands lower on
-    the other side leaves the picture at its lower edge; its rank there is in the tooltip. The target's line is thick.
+    `table`: `norms.token_shift` (or `set_shift`). Both sides show their first k; a word that stands lower on the other
+    side ends under them, all at one height; its rank there is in the tooltip. The target's line is thick, and where it
+    stands lower it has a row of its own.
     """
     import altair as alt
 
     ends = _line_ends(table, k)
     order = alt.X("side:N", sort=["before", "after"], axis=alt.Axis(title=None, labelAngle=0, orient="top"))
-    y = alt.Y("height:Q", axis=None, scale=alt.Scale(reverse=True, domain=[0.5, k + 1.7]))
+    y = alt.Y("height:Q", axis=None, scale=alt.Scale(reverse=True, domain=[0.5, k + 2.9]))
     tips = [alt.Tooltip(f"{n}:N", title=t) for n, t in
             (("word", "word"), ("ranks", "rank"), ("probs", "probability"), ("moved", "change"))]  # fmt: skip
     base = alt.Chart(ends).encode(x=order, y=y, tooltip=tips)
@@ -47,16 +48,17 @@ def rank_lines(table: pd.DataFrame, k: int = 10) -> Any:
         color=alt.Color("way:N", scale=alt.Scale(domain=["rises", "stays", "falls"], range=[HUE, "#888888", FALL]),
                         legend=alt.Legend(title="its rank", orient="bottom")),
     )  # fmt: skip
-    left = base.mark_text(align="right", dx=-10, color=INK, limit=150).encode(text="label:N")
-    right = base.mark_text(align="left", dx=10, color=INK, limit=150).encode(text="label:N")
-    shown = "datum.own"
-    layers = alt.layer(lines, left.transform_filter(f"{shown} && datum.side == 'before'"),
-                       right.transform_filter(f"{shown} && datum.side == 'after'"))  # fmt: skip
-    return layers.properties(height=24 * (k + 2), width="container")
+    named = pd.concat([ends[ends["own"]], ends[~ends["own"]].drop_duplicates("side").assign(label="lower")])
+    text = alt.Chart(named).encode(x=order, y=y, text="label:N", tooltip=tips)
+    left = text.mark_text(align="right", dx=-10, color=INK, limit=150)
+    right = text.mark_text(align="left", dx=10, color=INK, limit=150)
+    layers = alt.layer(lines, left.transform_filter("datum.side == 'before'"),
+                       right.transform_filter("datum.side == 'after'"))  # fmt: skip
+    return layers.properties(height=24 * (k + 3), width="container")
 
 
 def _line_ends(table: pd.DataFrame, k: int) -> pd.DataFrame:
-    """Two points a word; `own`: it is among the first k of that side, and is labelled there."""
+    """Two points a word; `own`: it is among the first k of that side, or the target, and is labelled there."""
     names = {"before": table.nsmallest(k, "before_rank"), "after": table.nsmallest(k, "after_rank")}
     listed = pd.concat([*names.values(), *([table[table["is_target"]]] if "is_target" in table else [])])
     rows = []
@@ -65,11 +67,12 @@ def _line_ends(table: pd.DataFrame, k: int) -> pd.DataFrame:
         target = bool(row.get("is_target", False))
         for side, rank in (("before", b), ("after", a)):
             own = rank <= k or target
+            height = rank if rank <= k else k + (2.4 if target else 1.2)
             word = as_word(row["token"])
             rows.append({
-                "id": row["id"], "side": side, "height": min(rank, k + 1.2), "own": own, "word": word,
+                "id": row["id"], "side": side, "height": height, "own": own, "word": word,
                 "label": f"{word}  {rank:,}", "is_target": target, "way": "rises" if a < b else "falls" if a > b else
-                "stays", "ranks": f"{b:,} → {a:,}", "moved": f"{signed(100 * row['delta'])} %",
+                "stays", "ranks": f"{b:,} → {a:,}", "moved": f"{signed(100 * row['delta'])} points",
                 "probs": _change_text(row["before_prob"], row["after_prob"]),
             })  # fmt: skip
     return pd.DataFrame(rows)

@@ -35,7 +35,8 @@ def norm_story(table: pd.DataFrame, where: str) -> list[Sentence]:
 
 
 def _before_and_after(row: pd.Series) -> str:
-    return f"{percent(float(row['before_prob']))} → {percent(float(row['after_prob']))}"
+    before, after = (percent(float(row[f"{side}_prob"])) for side in ("before", "after"))
+    return f"{before} → {after}" if before != after else f"{before} before and after"
 
 
 def neuron_story(table: pd.DataFrame, target: str, kind: str) -> list[Sentence]:

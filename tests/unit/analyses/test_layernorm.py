@@ -235,7 +235,10 @@ def test_charts_are_drawn_and_their_words_can_be_seen(mini):
         text = json.dumps(drawn, allow_nan=False)
         assert "NaN" not in text, name
         assert '"word": " ' not in text and '"label": " ' not in text, name
-    points = next(iter(charts["lines"].to_dict()["datasets"].values()))
+    points, named = charts["lines"].to_dict()["datasets"].values()
+    lower = [p for p in points if not p["own"]]
+    assert {p["height"] for p in lower}.isdisjoint(p["height"] for p in points if p["is_target"])
+    assert [p["label"] for p in named].count("lower") == len({p["side"] for p in lower}) > 0
     assert {p["side"] for p in points} == {"before", "after"}
     assert sum(p["own"] and p["side"] == "before" for p in points) >= 10
     assert any(p["name"] == "place" for p in charts["targets"].to_dict()["params"])
