@@ -22,7 +22,7 @@ from visit.app.recorded import is_recorded, stands_in
 from visit.app.sessions import session, state, write_url
 from visit.app.stand_in import stand_in_now
 from visit.app.two_sides import Two, why_apart
-from visit.app.widgets import beside, downloads, on_row, plain, unfolding
+from visit.app.widgets import beside, downloads, in_cells, on_row, plain, unfolding
 from visit.models.catalog import title
 from visit.text.glossary import explain
 from visit.text.visible import visible
@@ -205,7 +205,8 @@ def _changes_table(found: Any) -> None:
     st.markdown("**The largest changes**", help="Every part that adds to the stream, by how much its contribution "
                 "differs between the two sides. " + explain("contribution"))  # fmt: skip
     st.dataframe(
-        shown, hide_index=True, height=300, placeholder="–", **on_row("changes", table["id"].tolist(), graphs.select),
+        in_cells(shown, counts=["rank_a", "rank_b"]), hide_index=True, height=300, placeholder="–",
+        **on_row("changes", table["id"].tolist(), graphs.select),
         column_config={
             "component": "Part", "status": st.column_config.TextColumn("The pruning keeps it", help=_PRUNING),
             "word_a": "Word in A", "word_b": "Word in B",

@@ -25,6 +25,7 @@ from visit.app.widgets import (
     beside,
     downloads,
     folded,
+    in_cells,
     on_point,
     on_row,
     plain,
@@ -153,13 +154,13 @@ def _table(subject: Subject, table: pd.DataFrame) -> None:
     shown.attrs = {}  # the browser gets them as JSON, in which a missing difference (NaN) cannot stand
     column = st.column_config.NumberColumn
     st.dataframe(
-        shown, hide_index=True, height=360, **chosen,
+        in_cells(shown, percents=["prob"]), hide_index=True, height=360, **chosen,
         column_config={
             "name": "Part",
             "contribution": column("Adds directly", format="%+.3f", help=explain("contribution")),
             "influence": column("Influence", format="%+.3f", help=explain("influence")),
             "effect": column("Effect", format="%+.3f", help=explain("effect")),
-            "prob": column("P without it", format="percent", help=explain("probability")),
+            "prob": column("P without it", help=explain("probability")),
             "kind": st.column_config.TextColumn("So", help="By the rules below."),
         },
     )  # fmt: skip

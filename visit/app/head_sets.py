@@ -21,7 +21,7 @@ from visit.app.sessions import change, state
 from visit.app.set_question import SetQuestion, follow_goto, graph_button, lines_told, look_in_prompt, shown_in
 from visit.app.sidebar import show_ledger
 from visit.app.state import CONTROLS, value_of
-from visit.app.widgets import READING_AID, beside, downloads, folded, on_row, plain, section, sentences
+from visit.app.widgets import READING_AID, beside, downloads, folded, in_cells, on_row, plain, section, sentences
 from visit.models.catalog import LISTED, is_hosted, title
 from visit.runs.prompts import NOTES_SHOWN, PromptSet, shipped, shipped_set
 from visit.text.glossary import explain
@@ -239,18 +239,18 @@ def _set_table(table: pd.DataFrame) -> None:
     column = st.column_config.NumberColumn
     if "role" in table:
         names += ["attends_target", "attends_distractor", "copies", "suppresses"]
-        shown[["copies", "suppresses"]] *= 100
         config |= {
             "attends_target": column("Attends to target", format="%.2f"),
             "attends_distractor": column("… to distractor", format="%.2f"),
-            "copies": column("Reads the word", format="%.0f %%", help="Of the cases in which it attends to one."),
-            "suppresses": column("… its negative", format="%.0f %%"),
+            "copies": column("Reads the word", help="Of the cases in which it attends to one."),
+            "suppresses": column("… its negative"),
             "role": st.column_config.TextColumn("Role", width=120),
         }  # fmt: skip
         names.insert(1, "role")
     shown = shown[names]
     shown.attrs = {}
-    st.dataframe(shown, hide_index=True, height=380, placeholder="–", column_config=config, **chosen)
+    cells = in_cells(shown, percents=["copies", "suppresses"] if "role" in table else [])
+    st.dataframe(cells, hide_index=True, height=380, placeholder="–", column_config=config, **chosen)
 
 
 def _with_band_columns(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str], dict[str, Any]]:

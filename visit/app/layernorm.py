@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -16,7 +15,7 @@ from visit.app.prompt_sets import choose_set, on_model, watched
 from visit.app.sessions import change, session, state
 from visit.app.state import CONTROLS
 from visit.app.subject import Subject
-from visit.app.widgets import beside, downloads, on_point, plain, sentences, unfolding
+from visit.app.widgets import beside, downloads, in_cells, on_point, plain, sentences, unfolding
 from visit.figures import norms as figures
 from visit.text.glossary import explain
 from visit.text.visible import as_word, visible
@@ -91,9 +90,9 @@ def one_prompt(subject: Subject, layer: int | None, norm: str, final: bool | Non
     with left:
         altair_figure(figures.rank_lines(table), "Top words before and after the norm", None, "shift", lambda: table,
                       width="stretch")  # fmt: skip
-        st.caption("The ten most probable words before and after the norm. A line leads each word to its rank on "
-                   "the other "
-                   "side; blue-green rises in rank, vermilion falls, the thick line is the target.")  # fmt: skip
+        st.caption("The ten most probable words before and after the norm. A line leads each word to its rank on the "
+                   "other side, or under the ten where it stands lower; blue-green rises in rank, vermilion falls, the "
+                   "thick line is the target.")  # fmt: skip
     with right:
         _extremes(table, norm != "final" if final is None else final)
     if norm != "final":
@@ -123,11 +122,10 @@ def _extremes(table: pd.DataFrame, final: bool) -> None:
         "word": [as_word(t) for t in both["token"]], "before": both["before_prob"], "after": both["after_prob"],
         "delta": both["delta"], **{s: both[s] for s in steps},
     })  # fmt: skip
-    number = partial(st.column_config.NumberColumn, format="%+.4f")
-    st.dataframe(shown, hide_index=True, height=330, placeholder="–", column_config={
-        "word": "Word", "before": st.column_config.NumberColumn("P before", format="%.4f"),
-        "after": st.column_config.NumberColumn("P after", format="%.4f"), "delta": number("Change Δ"),
-        **{s: number(f"by {s}") for s in steps},
+    cells = in_cells(shown, percents=["before", "after"], changes=["delta", *steps])
+    st.dataframe(cells, hide_index=True, height=330, placeholder="–", column_config={
+        "word": "Word", "before": "P before", "after": "P after", "delta": "Change Δ",
+        **{s: f"by {s}" for s in steps},
     })  # fmt: skip
     first = "Centring and scaling change" if "centring" in steps else "Scaling changes"
     if final:
@@ -262,9 +260,9 @@ def _small(place: Any, table: pd.DataFrame, title: str) -> None:
     texts = [c for c in table.columns if table[c].map(lambda v: isinstance(v, str)).all()]
     shown = table.assign(**{c: [visible(v) if c == "place" else as_word(v) for v in table[c]] for c in texts})
     place.markdown(f"**{title}**")
-    number = st.column_config.NumberColumn
-    place.dataframe(shown, hide_index=True, placeholder="–", height=388, column_config={
+    probs = [name for name in ("before_prob", "after_prob") if name in shown]
+    cells = in_cells(shown, percents=probs, changes=["delta"] if "delta" in shown else [])
+    place.dataframe(cells, hide_index=True, placeholder="–", height=388, column_config={
         "layer": "Layer", "place": "Place", "id": "Id", "token": "Word", "before": "Before", "after": "After",
-        "before_prob": number("P before", format="%.4f"), "after_prob": number("P after", format="%.4f"),
-        "delta": number("Change Δ", format="%+.4f"),
+        "before_prob": "P before", "after_prob": "P after", "delta": "Change Δ",
     })  # fmt: skip

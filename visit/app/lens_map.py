@@ -17,7 +17,17 @@ from visit.app.lens_trust import why_believe
 from visit.app.marks import marked
 from visit.app.sessions import change, session, state
 from visit.app.subject import Subject
-from visit.app.widgets import FOLDED_CONTROLS, READING_AID, component, folded, pager, plain, section, unfolding
+from visit.app.widgets import (
+    FOLDED_CONTROLS,
+    READING_AID,
+    component,
+    folded,
+    in_cells,
+    pager,
+    plain,
+    section,
+    unfolding,
+)
 from visit.text.glossary import explain
 from visit.text.visible import as_word, visible
 
@@ -115,9 +125,8 @@ def _as_table(table: Callable[[], Any], word: str) -> None:
             "Reads": rows["top"].map(as_word), "P of what it reads": rows["top_prob"], f"P of {word}": rows["prob"],
             f"Rank of {word}": rows["rank"], "Entropy, bits": rows["entropy"],
         }  # fmt: skip
-        share = st.column_config.NumberColumn(format="percent")
-        st.dataframe(rows.assign(**shown)[list(shown)], hide_index=True, height=380, column_config={
-            "P of what it reads": share, f"P of {word}": share,
+        cells = in_cells(rows.assign(**shown)[list(shown)], ["P of what it reads", f"P of {word}"], [f"Rank of {word}"])
+        st.dataframe(cells, hide_index=True, height=380, column_config={
             "Entropy, bits": st.column_config.NumberColumn(format="%.2f")})  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from visit.app.cache import lens_under, st_model
 from visit.app.follow import look_again
 from visit.app.prompt_sets import SHARED, on_model, stop_run, waits_for
 from visit.app.sessions import session
-from visit.app.widgets import downloads, plain, unfolding
+from visit.app.widgets import downloads, in_cells, plain, unfolding
 from visit.errors import VisitError
 from visit.models.catalog import is_hosted
 from visit.runs.worker import SLOW
@@ -106,24 +106,24 @@ def _watch_controls(about: Any) -> None:
 
 def _control_table(table: pd.DataFrame) -> None:
     share = st.column_config.NumberColumn
-    shares = {name: 100 * table[name] for name in _SHARES}
+    cells = in_cells(table[_COLUMNS].sort_values("layer", ascending=False), _SHARES, ["right_rank", "wrong_rank"])
     st.dataframe(
-        table[_COLUMNS].assign(**shares).sort_values("layer", ascending=False), hide_index=True, height=380,
+        cells, hide_index=True, height=380,
         column_config={
             "layer": share("Block"),
             "kl_plain": share("Bits, plain", format="%.2f", help="From the prediction, on text not used in the fit."),
             "kl": share("Bits, fitted", format="%.2f"),
-            "top1_plain": share("Final word on top, plain", format="%.0f %%"),
-            "top1": share("Final word on top, fitted", format="%.0f %%"),
-            "right_rank": share("Rank of the right answer", format="%d", help="Median over the prompts, fitted lens."),
-            "wrong_rank": share("Rank of another prompt’s", format="%d", help="It must stay low."),
-            "own_share": share("Words of this prompt", format="%.0f %%", help="Of the lens's five first words, how "
+            "top1_plain": share("Final word on top, plain"),
+            "top1": share("Final word on top, fitted"),
+            "right_rank": share("Rank of the right answer", help="Median over the prompts, fitted lens."),
+            "wrong_rank": share("Rank of another prompt’s", help="It must stay low."),
+            "own_share": share("Words of this prompt", help="Of the lens's five first words, how "
                                "many are among the fifty that the model finally predicts here."),
-            "other_share": share("Words of another", format="%.0f %%", help="… that it predicts for another prompt."),
-            "arrives": share("State brings the answer", format="%.0f %%", help="Put into another prompt, the state "
+            "other_share": share("Words of another", help="… that it predicts for another prompt."),
+            "arrives": share("State brings the answer", help="Put into another prompt, the state "
                              "after this block makes it give this prompt's answer: the share of the pairs."),
-            "names": share("Fitted lens names it", format="%.0f %%"),
-            "names_plain": share("Plain lens names it", format="%.0f %%"),
+            "names": share("Fitted lens names it"),
+            "names_plain": share("Plain lens names it"),
         },
     )  # fmt: skip
 

@@ -20,6 +20,7 @@ from visit.app.sessions import change, set_opened, state
 from visit.app.widgets import (
     beside,
     downloads,
+    in_cells,
     on_point,
     on_row,
     pager,
@@ -129,7 +130,8 @@ def _source_table(chosen: Chosen, table: pd.DataFrame) -> None:
             set_opened("life", True)
 
     st.dataframe(
-        shown, hide_index=True, placeholder="–", **on_row("memory_rows", table["source_pos"].tolist(), take_source),
+        in_cells(shown, ["share", "own_prob", "prob"], ["own", "rank"]), hide_index=True, placeholder="–",
+        **on_row("memory_rows", table["source_pos"].tolist(), take_source),
         row_height=34, height=min(34 * (len(shown) + 1) + 2, 620), column_config=_columns(chosen.subject.word),
     )  # fmt: skip
 
@@ -146,18 +148,16 @@ def _columns(target: str) -> dict[str, Any]:
         "pattern": bar("Attention", format="%.2f", min_value=0.0, max_value=1.0, help=explain("pattern")),
         "norm": number("Length", format="%.3g", help="Of its memory value, ‖v W_O‖. " + explain("norm")),
         "moved": number("Attention × length", format="%.3g", help=length),
-        "share": number(
-            "Share", format="percent", help="Of the lengths of all rows; in the last row, of the head's length."
-        ),
+        "share": number("Share", help="Of the lengths of all rows; in the last row, of the head's length."),
         "contribution": number("Contribution", format="%+.3f", help=explain("contribution")),
         "value": text("Its memory value reads", help=explain("value")),
         "negated": text("With a minus it reads", help=negated),
         "key": text("Its key reads", help=explain("key")),
         "query": text("The query, as it sees it, reads", help=explain("query")),
         "own": number("Rank of its own token", help=own),
-        "own_prob": number("P of its own token", format="percent"),
+        "own_prob": number("P of its own token"),
         "rank": number(f"Rank of {target}", help=explain("rank")),
-        "prob": number(f"P of {target}", format="percent"),
+        "prob": number(f"P of {target}"),
     }
 
 

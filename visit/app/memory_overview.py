@@ -14,7 +14,7 @@ from visit.app.figure_list import altair_figure
 from visit.app.grid import grid
 from visit.app.sessions import is_opened
 from visit.app.state import CONTROLS
-from visit.app.widgets import beside, on_row, plain, unfolding, words_cell
+from visit.app.widgets import beside, in_cells, on_row, plain, unfolding, words_cell
 from visit.figures import heads as figures
 from visit.text.glossary import explain
 from visit.text.visible import visible
@@ -70,12 +70,13 @@ def _head_list(table: pd.DataFrame, measure: str) -> None:
     })  # fmt: skip
     number = st.column_config.NumberColumn
     st.dataframe(
-        shown, hide_index=True, height=380, placeholder="–", **on_row("head_list", order["node"].tolist(), take_head),
+        in_cells(shown, percents=["share"], counts=["rank"]), hide_index=True, height=380, placeholder="–",
+        **on_row("head_list", order["node"].tolist(), take_head),
         column_config={
             "head": "Head", "contribution": number("Contribution", format="%+.3f", help=explain("contribution")),
             "influence": number("Influence", format="%+.3f", help=explain("influence")),
             "norm": number("Norm", format="%.3g", help=explain("norm")),
-            "share": number("Share", format="percent", help="Of the lengths of all heads in the layer."),
+            "share": number("Share", help="Of the lengths of all heads in the layer."),
             "rank": number("Rank", help=explain("rank")), "words": "Reads",
             "source": st.column_config.TextColumn("Takes most from", help="The memory value that moves most: "
                                                                           "pattern × norm."),

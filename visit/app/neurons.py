@@ -14,7 +14,7 @@ from visit.app.figure_list import collect_figure
 from visit.app.opened import not_recorded
 from visit.app.sessions import change, session, state
 from visit.app.subject import Subject
-from visit.app.widgets import downloads, on_row, plain, sentences, words_cell
+from visit.app.widgets import downloads, in_cells, on_row, plain, sentences, words_cell
 from visit.errors import VisitError
 from visit.text.glossary import explain
 from visit.text.markdown import escaped
@@ -91,14 +91,14 @@ def _active_table(table: pd.DataFrame, kind: str, target: str) -> None:
             shown[title] = [words_cell(w) for w in table[column]]
     number, text = st.column_config.NumberColumn, st.column_config.TextColumn
     st.dataframe(
-        shown, hide_index=True, height=420, placeholder="–",
+        in_cells(shown, percents=["share"], counts=["rank"]), hide_index=True, height=420, placeholder="–",
         **on_row(f"active_{kind}", table["node"].tolist(), take_neuron),
         column_config={
             "name": text("Neuron", pinned=True),
             "coefficient": number("Coefficient", format="%+.3f", help=explain("coefficient")),
             "row_norm": number("Row's length", format="%.3g", help="‖row‖: of what it writes at coefficient 1."),
             "norm": number("Coefficient × length", format="%.3g", help="|coefficient| × ‖row‖: how much it writes."),
-            "share": number("Share", format="percent"),
+            "share": number("Share"),
             "contribution": number("Contribution", format="%+.4f", help=explain("contribution")),
             "influence": number("Influence", format="%+.4f", help=explain("influence")),
             "rank": number(f"Rank of {target}", help=explain("rank")), "writes": text("Writes"),

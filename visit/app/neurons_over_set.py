@@ -15,7 +15,7 @@ from visit.app.opened import not_recorded
 from visit.app.prompt_sets import choose_set, on_model, watched
 from visit.app.sessions import state
 from visit.app.subject import Subject
-from visit.app.widgets import on_point, plain, unfolding
+from visit.app.widgets import in_cells, on_point, plain, unfolding
 from visit.figures import neurons as figures
 from visit.runs.prompts import PromptSet
 
@@ -85,21 +85,22 @@ def _card_summary(summary: pd.DataFrame) -> None:
     spoken = [", ".join(f"N{n}" for n in row) for row in summary["function_neurons"]]
     shown = pd.DataFrame({
         "layer": summary["layer"], "count": summary["regularization"], "which": named,
-        "top": [f"N{n}" for n in summary["most_frequent"]], "freq": 100 * summary["max_freq"],
+        "top": [f"N{n}" for n in summary["most_frequent"]], "freq": summary["max_freq"],
         "norm": summary["norm_percentile"], "entropy": summary["entropy_percentile"],
-        "words": 100 * summary["function_share"], "all": 100 * summary["layer_function_share"], "spoken": spoken,
+        "words": summary["function_share"], "all": summary["layer_function_share"], "spoken": spoken,
         "rogue": summary["rogue"],
     })  # fmt: skip
     number, text = st.column_config.NumberColumn, st.column_config.TextColumn
-    st.dataframe(shown, hide_index=True, placeholder="–", column_config={
+    cells = in_cells(shown, percents=["freq", "words", "all"])
+    st.dataframe(cells, hide_index=True, placeholder="–", column_config={
         "layer": "Layer", "count": number("Always active", help="How many neurons of this layer."), "which": "Which",
         "top": text("Most frequent", help="The neuron that is most often among its layer's most active."),
-        "freq": number("Its share", format="%.0f %%", help="Of the prompts in which it is among the most active."),
+        "freq": number("Its share", help="Of the prompts in which it is among the most active."),
         "norm": number("Norm", format="%.0f", help=f"{_MEDIAN} by norm, 0 to 100."),
         "entropy": number("Entropy", format="%.0f", help=f"{_MEDIAN} by entropy, 0 to 100."),
-        "words": number("Function", format="%.0f %%", help="Function words among the top words of one of those that "
-                                                           "are always active, the highest share."),
-        "all": number("… of all", format="%.0f %%", help="The mean share over all neurons of the layer."),
+        "words": number("Function", help="Function words among the top words of one of those that are always active, "
+                                         "the highest share."),
+        "all": number("… of all", help="The mean share over all neurons of the layer."),
         "spoken": text("Write function words", help="Half of their top words or more."),
         "rogue": number("Rogue", help="How many of them have an outlier weight in a rogue dimension of the stream."),
     })  # fmt: skip

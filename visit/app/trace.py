@@ -24,6 +24,7 @@ from visit.app.widgets import (
     beside,
     downloads,
     folded,
+    in_cells,
     pager,
     plain,
     section,
@@ -331,9 +332,9 @@ def _cells_table(table: pd.DataFrame) -> None:
     shown.insert(0, "what", [site_title(site, window) for site in table["site"]])
     shown.attrs = {}
     st.dataframe(
-        shown, hide_index=True, height=380, column_config={
+        in_cells(shown, percents=["prob"]), hide_index=True, height=380, column_config={
             "what": "Put back", "layer": "Block", "pos": "Position", "token": "Token",
-            "prob": column("P of the answer", format="percent"), "effect": column("More than nothing", format="%+.3f"),
+            "prob": column("P of the answer"), "effect": column("More than nothing", format="%+.3f"),
             "low": column("95 % from", format="%+.3f"), "high": column("to", format="%+.3f"),
             "first": "First block put back", "last": "Last",
         },

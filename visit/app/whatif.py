@@ -20,7 +20,7 @@ from visit.app.problems import shown_errors
 from visit.app.prompt_bar import as_typed
 from visit.app.sessions import is_opened, session, source_prompt, state
 from visit.app.subject import Subject
-from visit.app.widgets import beside, downloads, plain, section, unfolding
+from visit.app.widgets import beside, downloads, in_cells, plain, section, unfolding
 from visit.text.glossary import explain
 from visit.text.node_id import NodeId, part_name
 from visit.text.numbers import number, percent
@@ -207,14 +207,13 @@ def _goes_on(subject: Subject) -> None:
             st.markdown(f"{name}: {plain(visible(''.join(rows['token'])))}")
         rows = found[0]
         st.dataframe(
-            pd.DataFrame({
+            in_cells(pd.DataFrame({
                 "pos": rows["pos"], "word": [visible(t) for t in rows["token"]], "prob": rows["prob"],
                 "prob_clean": rows["prob_clean"],
-            }),
+            }), percents=["prob", "prob_clean"]),
             hide_index=True, height=220, column_config={
                 "pos": "Position", "word": "Word",
-                "prob": st.column_config.NumberColumn("P with the changes", format="percent"),
-                "prob_clean": st.column_config.NumberColumn("P without", format="percent"),
+                "prob": "P with the changes", "prob_clean": "P without",
             },
         )  # fmt: skip
 

@@ -14,6 +14,7 @@ import streamlit as st
 from visit.app.sessions import begin_at, begins_at, is_opened, session, set_opened, state, write_url
 from visit.text.glossary import anchor_of, explain, name_of, terms_in
 from visit.text.markdown import plain as plain
+from visit.text.numbers import MISSING, number, percent
 from visit.text.visible import visible, word_list
 
 if TYPE_CHECKING:
@@ -40,6 +41,24 @@ def words_cell(tokens: Any, count: int = 5) -> str | None:
     return ", ".join(word_list(tokens, count, state().whole)) if isinstance(tokens, (list, tuple)) else None
 
 
+def in_cells(
+    table: pd.DataFrame, percents: Sequence[str] = (), counts: Sequence[str] = (), changes: Sequence[str] = ()
+) -> Any:
+    """The table for `st.dataframe`, these of its columns written as numbers are everywhere.
+
+    A column still holds its values: a click on its name sorts by them, not by the text. Streamlit's own formats call
+    what is small 0 %. `counts`: ranks, too; `changes` of a probability: below 1e-5 they are 0. Other numbers have the
+    format of the column's configuration.
+    """
+    texts: dict[str, Any] = {
+        **dict.fromkeys(table.select_dtypes("floating"), "{:.6g}".format),
+        **dict.fromkeys(percents, lambda p: percent(p, narrow=True, fine=True)),
+        **dict.fromkeys(counts, "{:,.0f}".format),
+        **dict.fromkeys(changes, lambda d: number(d, sign=True) if abs(d) >= 1e-5 else "0"),
+    }
+    return table.reset_index(drop=True).style.format(texts, na_rep=MISSING)
+
+
 def section(name: str, title: str, about: str | None = None) -> Any:
     """The head of a part: its title with a help, and in the same quiet line what is folded (controls, reading aid)."""
     line = st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"section_{name}")
@@ -60,8 +79,9 @@ READING_AID = "How to read it", "help"
 _STACKED = """<style>
 @media (max-width: 1100px) {
   [class*="st-key-beside_"] [data-testid="stHorizontalBlock"]:has(> [data-testid="stColumn"]) {
-    flex-direction: column; }
+    flex-direction: column; row-gap: 1rem; }
   [class*="st-key-beside_"] [data-testid="stColumn"] { width: 100%; flex: 1 1 auto; }
+  [class*="st-key-beside_"] [data-testid="stColumn"]:not(:has([data-testid="stElementContainer"])) { display: none; }
 }
 </style>"""
 
