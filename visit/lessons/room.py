@@ -10,6 +10,8 @@
    page asks for `version`, which grows with everything. Both cost nothing.
 5. A closed room is gone, with all that was in it. One where nothing happens for IDLE_SECONDS closes itself at the next
    look of anybody at any room.
+6. Where all rooms are open, a new one takes the place of the one that no page has looked at for longest, if that is
+   long enough: or one visitor who opens a room after the other would keep every teacher out for hours.
 
 All bounds are below. A guessed code lets somebody join; it shows no names, and tries are bounded: of one session
 (`Tries`), and of all together by waiting (`Rooms.find`), so that sessions without end do not help.
@@ -38,6 +40,9 @@ ANSWER_BYTES = 8_000
 MEMBER_BYTES = 40_000  # of one member's answers: a full server holds 80 MB of them
 MEMBER_ANSWERS = 200
 IDLE_SECONDS = 6 * 3600.0
+# Without a page that looks at it, after which a room makes way: one that nobody has joined, and any other. Pages look
+# every two seconds, and once a minute where the browser has them in the background.
+UNJOINED_SECONDS, LEFT_SECONDS = 180.0, 1800.0
 LETTERS = "BCDFGHJKMNPRSTVWXZ"  # no vowel, so no words; none that looks like another or like a figure
 CODE_LENGTH = 4
 WRONG_CODES, WRONG_SECONDS = 8, 600.0  # tries of one session in so long
@@ -153,13 +158,18 @@ class Room:
         self._next = 1
         self.version = 0
         self.signal = Signal(0, 0, frozenset())
-        self.touched = clock()
+        self.touched = self.looked = clock()
 
     # ---- what anybody may ask ----------------------------------------------------------------------------------------
     @property
     def idle(self) -> bool:
         """Nothing has happened for so long that the room closes. A page that waits is nothing that happens."""
         return self._clock() - self.touched > IDLE_SECONDS
+
+    @property
+    def makes_way(self) -> bool:
+        """Whether another room may take its place where there is none: no page has looked at it for long."""
+        return self._clock() - self.looked > (LEFT_SECONDS if self._members else UNJOINED_SECONDS)
 
     def distribution(self, step: int, question: str, last: bool = False) -> tuple[Tally, ...]:
         """How often each answer was given, most frequent first: of every member the first one, or the `last`."""
@@ -204,7 +214,10 @@ class Room:
     def knows(self, token: str) -> bool:
         """Whether this is the token of somebody who is here."""
         found = self._members.get(digest(token)) if token else None
-        return found is not None and not found.left and not self.closed
+        if found is None or found.left or self.closed:
+            return False
+        self.looked = self._clock()
+        return True
 
     def answer(self, token: str, step: int, question: str, value: str, verdict: str, hints: int = 0) -> None:
         """Append an answer. `question`: its name within the step."""
@@ -257,6 +270,7 @@ class Room:
         """Everything in the room now."""
         with self._lock:
             self._check_key(key)
+            self.looked = self._clock()
             members, answers = tuple(self._members.values()), tuple(self._replies)
             return View(self.version, self._opened, self._revealed, self._locked, members, answers)
 
@@ -372,10 +386,15 @@ class Rooms:
         with self._lock:
             self._sweep()
             if len(self._rooms) >= MAX_ROOMS:
-                raise VisitError(
-                    f"This server holds {MAX_ROOMS} rooms, and all are open. One where nothing happens closes after "
-                    f"{IDLE_SECONDS / 3600:.0f} hours: try again later, or run VISIT on a computer of your own."
-                )
+                left = min(self._rooms.values(), key=lambda room: (not room.makes_way, room.looked))
+                if not left.makes_way:
+                    raise VisitError(
+                        f"This server holds {MAX_ROOMS} rooms, all are in use. One that nobody has joined makes way "
+                        f"{UNJOINED_SECONDS / 60:.0f} minutes after its page was closed, any other after "
+                        f"{LEFT_SECONDS / 60:.0f}: try again then, or run VISIT on a computer of your own."
+                    )
+                left.end()
+                del self._rooms[left.code]
             while not is_code(code) or code in self._rooms:
                 code = "".join(secrets.choice(LETTERS) for _ in range(CODE_LENGTH))
             room = self._rooms[code] = Room(code, title, steps, lesson, self._clock)

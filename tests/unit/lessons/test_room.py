@@ -157,6 +157,33 @@ def test_a_full_server_says_so_and_a_closed_room_makes_place(rooms):
     assert rooms.count() == MAX_ROOMS
 
 
+def test_one_visitor_who_opens_every_room_keeps_no_teacher_out(rooms, clock):
+    """Twenty presses of a button kept everybody out for six hours."""
+    class_room, key = rooms.open("t", STEPS, "x")
+    student = class_room.join("Ann")
+    waits, its_key = rooms.open("t", STEPS, "x")  # a teacher whose class has not come yet
+    joined = [rooms.open("t", STEPS, "x")[0] for _ in range(3)]
+    for room in joined:
+        room.join()
+    while rooms.count() < MAX_ROOMS:
+        rooms.open("t", STEPS, "x")
+    assert "all are in use" in refusal(rooms.open, "t", STEPS, "x")
+    clock.now += rooms_module.UNJOINED_SECONDS + 1
+    waits.look(its_key)
+    assert class_room.knows(student)
+    for _ in range(MAX_ROOMS - 5):
+        clock.now += 0.01
+        rooms.open("t", STEPS, "x")
+        assert rooms.count() == MAX_ROOMS
+    assert not any(room.closed for room in (class_room, waits, *joined)), "those in which somebody is, or just was"
+    assert "3 minutes" in refusal(rooms.open, "t", STEPS, "x"), "of the new ones none is left yet"
+    clock.now += rooms_module.LEFT_SECONDS
+    class_room.look(key), waits.look(its_key)
+    made = [rooms.open("t", STEPS, "x")[0] for _ in range(MAX_ROOMS - 2)]
+    assert all(room.closed for room in joined) and not any(room.closed for room in (class_room, waits, *made))
+    assert rooms.find(class_room.code, Tries(clock)) is class_room
+
+
 def test_nothing_is_kept_of_a_closed_room(rooms, opened):
     room, key = opened
     token = room.join("Ann")
