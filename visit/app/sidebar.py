@@ -134,7 +134,7 @@ def _pending(name: str) -> None:
     elif download.state == "cancelled":
         st.caption(f"Stopped at {_bytes(download)}. {_what_stays(name)}")
     else:
-        st.error(escaped(download.error), icon=":material/error:")
+        st.error(escaped(download.error or _unreadable(name)), icon=":material/error:")
     if session().download_problem:
         st.error(escaped(session().download_problem), icon=":material/error:")
         session().download_problem = ""
@@ -161,6 +161,13 @@ _FILES_STAY = "Files that are whole stay and are not fetched again."
 def _what_stays(name: str) -> str:
     """What stays of a download that is stopped."""
     return "Nothing of it is kept." if name in LISTED and LISTED[name].wheel is not None else _FILES_STAY
+
+
+def _unreadable(name: str) -> str:
+    """Why a model is still none after a download that went well."""
+    from visit.models.hub import cache_fault
+
+    return f"It is downloaded, and cannot be read. {cache_fault(name)}"
 
 
 def _too_large(name: str) -> str:

@@ -22,6 +22,7 @@ from visit.errors import VisitError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 READ = (".safetensors", ".json", ".gguf", ".model", ".txt", ".jinja")  # what a model or its tokenizer is read from
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 MAX_HEADER = 16 << 20  # bytes; a model of 100,000 tensors has 10 MB, and a reader takes 15 times as much memory
 MAX_CONFIG = 16 << 20  # bytes of a config or an index
 MAX_LAYERS = 10_000  # a config makes lists of this length before anybody can look at it
@@ -56,13 +57,13 @@ def cached_at(name: str, revision: str | None = None) -> Path | None:
 
 def readable_files(folder: Path) -> list[Path]:
     """The files of a folder that a model is read from, by name. No link that leads nowhere, no pipe, no folder."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in READ and _fault(path) is None)
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in READ and file_fault(path) is None)
 
 
 def check_files(folder: Path) -> None:
     """Refuse a folder in which something bears the name of a model's file and is none: opening a pipe never ends."""
     try:
-        wrong = [(p.name, why) for p in sorted(folder.iterdir()) if p.suffix.lower() in READ and (why := _fault(p))]
+        wrong = [(p.name, why) for p in sorted(folder.iterdir()) if p.suffix.lower() in READ and (why := file_fault(p))]
     except OSError as error:
         raise VisitError(f"The folder {str(folder)!r} cannot be read ({error.strerror or error}).") from error
     if wrong:
@@ -70,7 +71,7 @@ def check_files(folder: Path) -> None:
         raise VisitError(f"{name!r} in {str(folder)!r} is {why}, not a file. Remove it, or put the file there.")
 
 
-def _fault(path: Path) -> str | None:
+def file_fault(path: Path) -> str | None:
     """What a directory's entry is, where it is no file that can be read; else None."""
     try:
         mode = path.stat().st_mode

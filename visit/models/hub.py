@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Hashable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -29,11 +29,22 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.file_download import repo_folder_name
 
 from visit.errors import VisitError
 from visit.models import wheels
 from visit.models.catalog import LISTED, check_hosted, is_hosted, least, memory_at_hand
-from visit.models.checkpoint import WEIGHTS, cached_at, inspect_weights, is_id, readable_files
+from visit.models.checkpoint import (
+    READ,
+    VOCABULARIES,
+    WEIGHTS,
+    cached_at,
+    check_files,
+    file_fault,
+    inspect_weights,
+    is_id,
+    readable_files,
+)
 from visit.text.numbers import size_text
 
 HUB_SECONDS = 5.0  # how long the hub may take to answer before we say that it cannot be reached
@@ -68,16 +79,28 @@ def check_id(name: str) -> None:
 def cached_folder(name: str, revision: str | None = None) -> Path | None:
     """The folder of a model that the hub's cache holds whole; None where it is absent or a part of it is missing."""
     folder = cached_at(name, revision)
+    return None if folder is None or cache_fault(name, revision) else folder
+
+
+def cache_fault(name: str, revision: str | None = None) -> str:
+    """What is missing or damaged of a model in the hub's cache, in a sentence; empty where it is whole or absent.
+
+    A download was stopped half-way, the disk has lost some of it, or the hub itself has it so.
+    """
+    folder = cached_at(name, revision)
     if folder is None:
-        return None
+        return ""
     try:
+        check_files(folder)
         inspect_weights(folder)
         for file in readable_files(folder):
             if file.suffix == ".json":
                 _check_json(file, file.stat().st_size, file.stat().st_mtime_ns)
-    except (VisitError, OSError):  # a download was stopped half-way, or the disk has lost some of it
-        return None
-    return folder
+        if not any((folder / file).is_file() for file in VOCABULARIES):
+            raise VisitError(f"It has none of {', '.join(VOCABULARIES)}: its tokenizer is missing.")
+    except (VisitError, OSError) as error:
+        return str(error)
+    return ""
 
 
 @lru_cache(maxsize=256)
@@ -135,27 +158,44 @@ def fetch_files(name: str, revision: str | None, files: list[str], bar: Any = No
     All come from the commit of the first file, config.json, so that a model is never mixed from two.
     `bar`: a class like tqdm that is told of the bytes.
     """
-    config = _fetched(name, "config.json", revision, bar)
+    lost = _remove_no_files(name)
+    config = _fetched(name, "config.json", revision, bar, lost)
     yield "config.json", config
     for file in files:
         if file != "config.json":
-            yield file, _fetched(name, file, config.parent.name, bar)
+            yield file, _fetched(name, file, config.parent.name, bar, lost)
 
 
-def _fetched(name: str, file: str, revision: str | None, bar: Any) -> Path:
+def _fetched(name: str, file: str, revision: str | None, bar: Any, lost: set[str]) -> Path:
     """One file of the hub, fetched anew where the cache's is damaged: the hub's library asks for its name only."""
     had = try_to_load_from_cache(name, file, revision=revision)
-    damaged = isinstance(had, str) and not is_whole(Path(had))
+    damaged = file in lost or (isinstance(had, str) and not is_whole(Path(had)))
     return Path(hf_hub_download(name, file, revision=revision, tqdm_class=bar, force_download=damaged))
+
+
+def _remove_no_files(name: str) -> set[str]:
+    """Remove what stands in a model's cache in place of a file (a pipe, a folder, a link to nothing); its names.
+
+    The hub's library takes whatever exists under the name for the file.
+    """
+    lost = set()
+    top = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=name, repo_type="model"), "snapshots")
+    for entry in top.glob("*/*"):
+        if entry.suffix.lower() in READ and file_fault(entry):
+            with suppress(OSError):
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+                lost.add(entry.name)
+    return lost
 
 
 def is_whole(file: Path) -> bool:
     """Whether a file of the hub's cache is what its name there says: the SHA-256 sum of a large file, git's of a small.
 
-    Where the cache has no links (Windows, often) its files have no such names, and all pass.
+    Where the cache has no links (Windows, often) its files have no such names, and all pass. The name is that of the
+    first link's target: it may be a link itself, to a file that models share and whose name is another sum.
     """
     try:
-        data = file.resolve(strict=True)
+        data = file.parent / os.readlink(file) if file.is_symlink() else file
         if re.fullmatch(r"[0-9a-f]{64}", data.name):
             return wheels.sum_of(data) == data.name
         if re.fullmatch(r"[0-9a-f]{40}", data.name):
@@ -168,13 +208,14 @@ def is_whole(file: Path) -> bool:
 
 # ---- the room that downloads may take on a hosted app ----------------------------------------------------------------
 MAX_HOSTED = 8 << 30  # bytes of models of the hub on a hosted app's disk, for all visitors together
-_IN_USE = 600.0  # seconds after its last change in which a model may still be downloading
+_IN_USE = 600.0  # seconds after its last change in which a model that is not whole may still be downloading
 
 
 def make_room(name: str, size: int) -> None:
     """On a hosted app: remove the models of the hub that were read longest ago, until one of `size` bytes fits.
 
-    Any visitor can ask for every listed model. Raises `VisitError` for one that would not fit alone.
+    Any visitor can ask for every listed model. Raises `VisitError` for one that would not fit alone, or beside those
+    that are being downloaded. The hub's library removes them: it knows which files several models share.
     """
     if not is_hosted():
         return
@@ -184,20 +225,35 @@ def make_room(name: str, size: int) -> None:
             f"{size_text(MAX_HOSTED)} together. Choose a smaller model."
         )
     try:
-        found = [
-            repo
-            for repo in scan_cache_dir(constants.HF_HUB_CACHE).repos
-            if repo.repo_id != name and repo.repo_type == "model"
-        ]
+        cache = scan_cache_dir(constants.HF_HUB_CACHE)
     except CacheNotFound:
         return
-    held = sum(repo.size_on_disk for repo in found)
+    still = time.time() - _IN_USE
+    found = [repo for repo in cache.repos if repo.repo_id != name and repo.repo_type == "model"]
+    held = sum(repo.size_on_disk for repo in found) + sum(
+        _kept_part(part.file_path, still) for part in cache.incomplete_files
+    )
     for repo in sorted(found, key=lambda repo: repo.last_accessed):
         if held + size <= MAX_HOSTED:
-            break
-        if time.time() - repo.last_modified > _IN_USE:
-            shutil.rmtree(repo.repo_path, ignore_errors=True)
+            return
+        if repo.last_modified < still or cached_folder(repo.repo_id) is not None:
+            commits = [revision.commit_hash for revision in repo.revisions]
+            replace(cache, repos=frozenset([repo])).delete_revisions(*commits).execute()
             held -= repo.size_on_disk
+    if held + size > MAX_HOSTED:
+        raise VisitError(
+            f"{name!r} is not downloaded: this hosted app keeps models of {size_text(MAX_HOSTED)} together, and others "
+            "are being downloaded. Try again in some minutes, or choose a smaller model."
+        )
+
+
+def _kept_part(file: Path, still: float) -> int:
+    """Bytes of a file that is being downloaded; one that nothing was written to after `still` is removed: 0."""
+    with suppress(OSError):
+        if file.stat().st_mtime >= still:
+            return file.stat().st_size
+        file.unlink()
+    return 0
 
 
 # ---- downloading a model in a process of its own, which can be watched and stopped -----------------------------------

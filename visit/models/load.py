@@ -30,6 +30,7 @@ from visit.models.catalog import (
     return_freed_memory,
 )
 from visit.models.checkpoint import (
+    VOCABULARIES,
     check_config,
     check_files,
     inspect_weights,
@@ -253,8 +254,8 @@ _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size
 
 def _read_tokenizer(folder: Path, name: str, kind: Any = AutoTokenizer) -> Any:
     """The tokenizer of a folder. transformers makes an empty one where the vocabulary's file is missing: refused."""
-    if not any((folder / file).is_file() for file in _VOCABULARIES):
-        raise VisitError(f"The tokenizer of {name!r} is missing: no {' or '.join(_VOCABULARIES[:3])}. {_FILES}")
+    if not any((folder / file).is_file() for file in VOCABULARIES):
+        raise VisitError(f"The tokenizer of {name!r} is missing: no {' or '.join(VOCABULARIES[:3])}. {_FILES}")
     try:
         with told_panics("It"):
             tokenizer = kind.from_pretrained(str(folder), **_LOCAL)
@@ -268,7 +269,6 @@ def _read_tokenizer(folder: Path, name: str, kind: Any = AutoTokenizer) -> Any:
     return tokenizer
 
 
-_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 _FILES = (
     "The folder needs tokenizer.json (or tokenizer.model, or vocab.json and merges.txt) and tokenizer_config.json: "
     "tokenizer.save_pretrained(folder) writes them."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ import models
 import pytest
 import torch
 from hub_double import COMMIT, NAME
+from huggingface_hub.utils._shared_blobs import publish_blob_to_shared_store
 
 from visit import VisitError, capture, load_model
 from visit.models import hub
@@ -158,9 +160,6 @@ def test_a_hosted_app_keeps_the_models_that_were_read_last(served, hub_cache, mo
         monkeypatch.setattr("visit.models.hub.MAX_HOSTED", 3 * size)
         hub.make_room("some-org/second", size)
         assert cached_folder(NAME) is not None, "there is room for both"
-        hub.make_room("some-org/second", 3 * size)
-        assert cached_folder(NAME) is not None, "it may still be downloading"
-        monkeypatch.setattr("visit.models.hub._IN_USE", -1.0)
         hub.make_room(NAME, 3 * size)
         assert cached_folder(NAME) is not None, "a model does not make room for itself"
         hub.make_room("some-org/second", 3 * size)
@@ -169,3 +168,87 @@ def test_a_hosted_app_keeps_the_models_that_were_read_last(served, hub_cache, mo
             hub.make_room("some-org/second", 4 * size)
     monkeypatch.delenv("VISIT_HOSTED")
     hub.make_room("some-org/second", 1 << 60)  # at home nothing is removed
+
+
+def test_the_bound_of_a_hosted_app_holds_against_one_who_stops_each_download(served, hub_cache, monkeypatch):
+    """What was younger than ten minutes was kept and never refused; parts of stopped downloads were not counted."""
+    with served():
+        size = look_up(NAME).bytes
+        load_model(NAME)
+    monkeypatch.setenv("VISIT_HOSTED", "1")
+    monkeypatch.setattr("visit.models.hub.MAX_HOSTED", 3 * size)
+    next(hub_cache.rglob("model-00003-of-00006.safetensors")).unlink()
+    with pytest.raises(VisitError, match="others are being downloaded"):
+        hub.make_room("some-org/second", 3 * size)
+    blobs = hub_cache / "models--some-org--third" / "blobs"
+    blobs.mkdir(parents=True)
+    part = blobs / ("0" * 64 + ".12345678.incomplete")
+    part.write_bytes(bytes(2 * size))
+    with pytest.raises(VisitError, match="others are being downloaded"):
+        hub.make_room("some-org/second", size + 1000)
+    os.utime(part, (0, 0))  # its process was killed long ago
+    hub.make_room("some-org/second", size + 1000)
+    assert not part.exists()
+
+
+def shared(file, cache):
+    """A file as the hub's library has those of its Xet store: a link to a link to what models share."""
+    blob = file.parent / os.readlink(file)
+    assert publish_blob_to_shared_store(
+        blob_path=str(blob), xet_hash="ab" * 32, cache_dir=cache, expected_size=blob.stat().st_size
+    )
+    return file.resolve()
+
+
+def fetch_all():
+    """What a download does, in this process."""
+    return dict(hub.fetch_files(NAME, None, list(look_up(NAME).files)))
+
+
+def test_a_file_that_models_share_is_whole_under_its_first_name_and_goes_with_its_model(served, hub_cache, monkeypatch):
+    """Such files were fetched again with each download, and stayed on the disk when their model was removed."""
+    with served() as double:
+        file = fetch_all()["model-00003-of-00006.safetensors"]
+        data, before = shared(file, hub_cache), dict(double.sent)
+        assert data.name == "ab" * 32 and hub.is_whole(file)
+        fetch_all()
+        assert double.sent == before
+        content = data.read_bytes()
+        data.write_bytes(bytes(len(content)))
+        assert not hub.is_whole(file)
+        data.write_bytes(content)
+        monkeypatch.setenv("VISIT_HOSTED", "1")
+        monkeypatch.setattr("visit.models.hub.MAX_HOSTED", look_up(NAME).bytes)
+    hub.make_room("some-org/second", hub.MAX_HOSTED)
+    assert cached_folder(NAME) is None and not data.exists()
+
+
+@pytest.mark.parametrize(
+    ("which", "make"),
+    [
+        ("model-00003-of-00006.safetensors", os.mkfifo),
+        ("tokenizer.json", os.mkdir),
+        ("config.json", lambda path: path.symlink_to("nowhere")),
+        ("config.json", os.mkfifo),
+    ],
+)
+def test_what_stands_in_place_of_a_file_is_fetched_anew(served, hub_cache, which, make):
+    """The hub's library took a pipe for the file: the download was done at once, and fetched nothing."""
+    with served() as double:
+        file = fetch_all()[which]
+        file.unlink()
+        make(file)
+        assert cached_folder(NAME) is None
+        before = dict(double.sent)
+        fetch_all()
+        assert cached_folder(NAME) is not None and double.sent[which] == before[which] + 1
+
+
+def test_a_model_that_is_downloaded_and_still_none_says_why(served, hub_cache):
+    """The page had an empty red box."""
+    with served():
+        fetch_all()
+    assert hub.cache_fault(NAME) == ""
+    next(hub_cache.rglob("tokenizer.json")).unlink()
+    assert "tokenizer is missing" in hub.cache_fault(NAME) and cached_folder(NAME) is None
+    assert hub.cache_fault("some-org/never") == ""
