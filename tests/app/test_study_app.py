@@ -42,7 +42,7 @@ def test_before_a_run_the_page_says_what_it_will_take():
 def test_the_address_chooses_figures_layers_and_numbers():
     app = start(figures="2b,5", k="20", blocks="0,3-4", count="20", correct="only", second="none", set="names")
     assert not app.exception and not app.error and not app.warning
-    assert "2 of 20 figures, k = 20, layers 0, 3, 4, I_k alone" in text(app)
+    assert "2 of 20 figures, k = 20, layers 0, 3, 4, words in common" in text(app)
     assert "for 20 prompts" in text(app)
 
 

@@ -35,6 +35,7 @@ DEFAULT_PROMPT = "The capital of Japan is the city of"
 DEFAULT_PROMPT_B = "The capital of France is the city of"
 _CHANGE = r"(zero|mean|from|(scale|add)-?\d{1,3}(\.\d{1,3})?)@(all|-?\d{1,6})"  # how, and at which position
 _PART_NAME = r"[a-z][a-z0-9_-]{0,29}"  # of a page, opened by choice
+_FIGURE = r"(\d{1,2}[ab]?|early|tables)"
 _RECORDING = r"[a-z0-9][a-z0-9-]{0,39}"  # that is shipped, or the first letters of a file's sum
 
 
@@ -191,7 +192,7 @@ class Studies:
 
     figures: Annotated[
         str,
-        of_form(r"(\d{1,2}[ab]?|tables)(,(\d{1,2}[ab]?|tables)){0,40}", "figures are listed as 2b,5,tables"),
+        of_form(rf"{_FIGURE}(,{_FIGURE}){{0,40}}", "figures are listed as 2b,5,tables"),
     ] = ""
     count: Literal["20", "50", "100", "200", "500", "all"] = "100"
     correct: Literal["split", "only", "all"] = control(

@@ -150,7 +150,7 @@ def _in_words(settings: Settings, model: Model) -> str:
     which = "all figures" if count == len(FIGURES) else f"{count} of {len(FIGURES)} figures"
     some = settings.layers is not None and len(settings.layers) < model.n_layers
     layers = f"layers {', '.join(map(str, settings.layers or ()))}" if some else "all layers"
-    second = "rank-biased overlap beside I_k" if settings.second == "rbo" else "I_k alone"
+    second = "words in common and rank-biased overlap" if settings.second == "rbo" else "words in common"
     return f"{which}, k = {settings.k}, {layers}, {second}"
 
 

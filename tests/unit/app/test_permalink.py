@@ -168,3 +168,12 @@ def test_a_link_from_when_drawings_always_stood_on_compare_still_shows_them():
         for name, value in params.items():
             app.query_params[name] = value
         assert app.run().text[0].value == opened, params
+
+
+def test_every_figure_of_a_study_can_stand_in_a_link():
+    """Of those "early" could not: what a quick run had made was gone with a reload, and with the link of it."""
+    from visit.studies.settings import FIGURES
+
+    for figures in (*FIGURES, ",".join(FIGURES)):
+        found, notes = parse({"figures": figures})
+        assert found.studies.figures == figures and not notes
