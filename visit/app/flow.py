@@ -157,9 +157,7 @@ def _with_selected(
     built = built_at(shown, keep)
     if is_recorded(about[0]):
         graphs.check_influence(built)
-        block: Any = graphs.block_of(node) if node in built.by_id else None
-        opened = {**shown, block: "words"} if shown.get(block) == "states" else shown
-        return built, opened, not node or node in built.by_id
+        return built, _opened_for(node, built, shown), not node or node in built.by_id
     if not node or (node in built.by_id and built.by_id[node].tokens):
         return built, shown, True
     layer = graphs.block_of(node)
@@ -173,6 +171,15 @@ def _with_selected(
     if node not in built.by_id:  # chosen above, but pruned
         built = built_at(shown, replace(keep, pin=(*keep.pin, node)))
     return built, shown, True
+
+
+def _opened_for(node: str, built: Any, shown: dict[int, Any]) -> dict[int, Any]:
+    """The levels at which a recorded graph, which has all nodes, draws a selected one: no block is opened in vain."""
+    from visit.drawing.layout import shown as drawn
+
+    layer: Any = graphs.block_of(node) if node in built.by_id else None
+    levels = [shown, *({**shown, layer: level} for level in ("words", "everything"))] if layer in shown else [shown]
+    return next((one for one in levels if node in drawn(built, one)), shown)
 
 
 def graph_tables(built: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -109,7 +109,8 @@ def _holds_view(name: str) -> bool:
 
 
 def _in_memory(model: str) -> bool:
-    return "visit.models.pool" in sys.modules and model in model_shelf().names  # else torch would be imported for it
+    # else torch would be imported for it; a module that is being read, and waits for torch itself, has no Shelf yet
+    return hasattr(sys.modules.get("visit.models.pool"), "Shelf") and model in model_shelf().names
 
 
 def _same_weights(model: str) -> bool:
