@@ -16,7 +16,7 @@ if asked is not None:
     if table is not None:
         if ui.shows("reading"):
             with reading:
-                trace.trace_told(asked, table)
+                trace.trace_told(table)
         if ui.shows("maps"):
             with ui.part("maps"):
                 trace.maps(asked, table)

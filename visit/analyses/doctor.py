@@ -19,6 +19,7 @@ from visit.models.tokens import start_tokens
 from visit.text.numbers import size_text
 
 _LONG_PROMPT = 1024  # tokens of the long prompt whose memory is forecast too
+_MOST_NAMED = 3  # weights with numbers that are none
 _CHUNK = 1 << 22  # numbers looked at together when a weight is searched for NaN
 
 
@@ -117,7 +118,7 @@ def _on_cpu(model: Model) -> Any:
     return twin.eval()
 
 
-def _not_numbers(model: Model, most: int = 3) -> list[tuple[str, int]]:
+def _not_numbers(model: Model) -> list[tuple[str, int]]:
     """The first parameters that hold NaN or infinity, and how many of them; searched a piece at a time."""
     found = []
     for name, weight in model.hf.named_parameters():
@@ -125,7 +126,7 @@ def _not_numbers(model: Model, most: int = 3) -> list[tuple[str, int]]:
         count = sum(int((~torch.isfinite(part)).sum()) for part in parts)
         if count:
             found.append((name, count))
-    return found[:most]
+    return found[:_MOST_NAMED]
 
 
 def _pruned(model: Model, acts: Activations) -> pd.DataFrame:

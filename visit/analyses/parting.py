@@ -14,14 +14,13 @@ MEASURES = {
 }
 
 
-def first_parting(table: pd.DataFrame, pair: int | None = None, measure: str = "js") -> pd.Series | None:
-    """The first cell in reading order (positions, then depths) that lies apart, of one pair or of all; None: none.
+def first_parting(table: pd.DataFrame, measure: str = "js") -> pd.Series | None:
+    """The first cell in reading order (positions, then depths) that lies apart; None: none.
 
     Apart: at least 0.1 bit of divergence; for another measure at least a tenth of its largest value here.
     """
-    shown = table if pair is None else table[table["pair"] == pair]
-    if shown.empty or shown[measure].isna().all():
+    if table.empty or table[measure].isna().all():
         return None
     limit = PARTED if measure == "js" else 0.1 * float(table[measure].max())
-    apart = shown[(shown[measure] >= limit) & (shown[measure] > 0)]
+    apart = table[(table[measure] >= limit) & (table[measure] > 0)]
     return None if apart.empty else apart.sort_values(["pair", "depth"]).iloc[0]

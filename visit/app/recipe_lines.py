@@ -82,17 +82,16 @@ def prompt_words(now: State) -> list[tuple[str, Any]]:
             ("target", now.target), ("distractor", now.distractor)]  # fmt: skip
 
 
-def load_step(now: State, looked: Looked, name: str = "model", of: str = "") -> Lines:
-    of = of or now.model
-    revision = f", revision={looked.revision!r}" if looked.revision and of == now.model and of not in LISTED else ""
-    return Lines("The model.", ("import visit", "", f"{name} = visit.load_model({of!r}{revision})"))
+def load_step(now: State, looked: Looked) -> Lines:
+    revision = f", revision={looked.revision!r}" if looked.revision and now.model not in LISTED else ""
+    return Lines("The model.", ("import visit", "", f"model = visit.load_model({now.model!r}{revision})"))
 
 
-def capture_line(now: State, prompt: str, name: str = "acts", model: str = "model", edits: str = "") -> str:
+def capture_line(now: State, prompt: str, name: str = "acts", model: str = "model") -> str:
     text = repr(prompt)
     if now.chat:
         text = f"visit.chat_prompt({model}, {text}{f', system={now.system!r}' if now.system else ''})"
-    return f"{name} = visit.capture({model}, {text}{edits})"
+    return f"{name} = visit.capture({model}, {text})"
 
 
 def arguments(now: State, side: str = "") -> dict[str, Any]:

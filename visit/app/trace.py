@@ -223,7 +223,7 @@ def _offer_trace(asked: AskedTrace, seconds: float, key: Any, make: Any) -> None
 
 
 # ---- what was found --------------------------------------------------------------------------------------------------
-def trace_told(asked: AskedTrace, table: pd.DataFrame) -> None:
+def trace_told(table: pd.DataFrame) -> None:
     """The finding in sentences, with the numbers it rests on and their checks."""
     from visit.narrate.traces import trace_story
 

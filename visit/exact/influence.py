@@ -27,7 +27,7 @@ from torch import Tensor
 
 from visit.activations.record import Activations
 from visit.exact.decompose import needed, post_scale, value_parts
-from visit.exact.gradients import Gradients, gradients_of
+from visit.exact.gradients import gradients_of
 from visit.exact.question import Question, ask
 from visit.models.attention import first_visible
 from visit.models.model import Model
@@ -70,10 +70,10 @@ def influence(
 
 
 @torch.no_grad()
-def block_influence(question: Question, layer: int, gradients: Gradients | None = None) -> BlockInfluence:
-    """The influence of all parts of one block at the question's position; `gradients` None: the question's own."""
+def block_influence(question: Question, layer: int) -> BlockInfluence:
+    """The influence of all parts of one block at the question's position."""
     model, acts, t = question.model, question.acts, question.pos
-    given = gradients_of(question) if gradients is None else gradients
+    given = gradients_of(question)
     attn, mlp = given.into("attn_out", layer), given.into("mlp_out", layer)
     first = first_visible(model, layer, t)
     pattern = needed(acts, "pattern")[layer, :, t, first : t + 1].to(model.wide)

@@ -68,7 +68,7 @@ def _head_cells(table: pd.DataFrame, measure: str) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def memory_grid(table: pd.DataFrame, of: Any = None) -> Grid:
+def memory_grid(table: pd.DataFrame) -> Grid:
     """One head's past positions (downwards): what it attends to, how far each moves it, what each adds.
 
     `table`: `attention_memory.head_memory`; its last row, what the sum misses, is none of the map's.
@@ -94,7 +94,7 @@ def memory_grid(table: pd.DataFrame, of: Any = None) -> Grid:
     said = {"name": "", "reads": "its memory value reads", "attention": "attention", "adds": "adds, logits"}
     names = [visible(t) for t in rows["source_token"]]
     return Grid("What the head recalls from each position", pd.DataFrame(cells), names,
-                [title for title, _ in measures.values()], said, "recalled from", of=of)  # fmt: skip
+                [title for title, _ in measures.values()], said, "recalled from")  # fmt: skip
 
 
 def pattern_grid(pattern: Any, tokens: list[str], first: int, pos: int, of: Any = None) -> Grid:

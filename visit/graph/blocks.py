@@ -22,6 +22,7 @@ from visit.text.node_id import TERMS, NodeId
 from visit.text.numbers import percent
 
 MAX_NODES = 20_000
+_FOLDED_HEADS = 2  # shown of a block that is not opened
 
 
 @dataclass
@@ -299,7 +300,7 @@ def _add_attn_neurons(build: GraphBuilder, layer: int, heads: set[int], rows: Te
         build.edge(name, total, "multiply", carries=name, coefficient=coefficient)
 
 
-def _add_largest_heads(build: GraphBuilder, layer: int, entering: str, count: int = 2) -> None:
+def _add_largest_heads(build: GraphBuilder, layer: int, entering: str) -> None:
     """The heads that a folded block shows, and the rest of them; what they read is one line from the stream.
 
     They are the longest of those that an open block would show, and the pinned ones.
@@ -308,7 +309,7 @@ def _add_largest_heads(build: GraphBuilder, layer: int, entering: str, count: in
     results = head_results(model, build.acts, layer, t)
     kept, size = build.select_heads(layer, results)
     norms = results.norm(dim=-1)
-    longest = sorted(kept, key=lambda j: (-float(norms[j]), j))[:count]
+    longest = sorted(kept, key=lambda j: (-float(norms[j]), j))[:_FOLDED_HEADS]
     pinned = build.pins(layer, "head")[0]
     heads = [j for j in kept if j in longest or j in pinned]
     attn_out = build.state("attn_out", layer)

@@ -68,7 +68,7 @@ def study(
         for _, now in going:
             if progress is not None and now.done < now.total:  # tables and verdicts follow the last step
                 progress(now)
-    found = study_of(model, usable, job.snapshot(), None, expected)
+    found = study_of(model, usable, job.snapshot(), expected)
     found.meta["seconds"] = begun + time.perf_counter() - started
     if progress is not None:
         progress(now)
@@ -103,7 +103,7 @@ def studied(model: Model, promptset: PromptSet, settings: Settings) -> PromptSet
 
 
 def study_of(
-    model: Model, usable: PromptSet, sums: StudySums, seconds: float | None = None, expected: float | None = None,
+    model: Model, usable: PromptSet, sums: StudySums, expected: float | None = None,
     figures: Sequence[str] | None = None,
 ) -> Study:  # fmt: skip
     """The study of a run's sums so far. `usable`: of `studied`; `figures`: make these tables only.
@@ -113,16 +113,14 @@ def study_of(
     if not sums.prompts:
         why = "the model computes no numbers (NaN or infinite)" if sums.broken else "none is answered correctly"
         raise VisitError(f"No prompt of {usable.name} can be counted: {why}. Give others.")
-    meta = study_meta(model, usable, sums, seconds, expected)
+    meta = study_meta(model, usable, sums, expected)
     made = tables(model, sums, figures)
     found = verdicts(sums, meta, made)
     found |= _of_others(model, sums, made)
     return Study(made, found, meta)
 
 
-def study_meta(
-    model: Model, usable: PromptSet, sums: StudySums, seconds: float | None = None, expected: float | None = None
-) -> dict[str, Any]:
+def study_meta(model: Model, usable: PromptSet, sums: StudySums, expected: float | None = None) -> dict[str, Any]:
     """What a study's numbers are of. `baseline`: by chance; `random_pairs`: of random vectors through the lens."""
     settings = sums.settings
     planned = plan(model, settings, 1, any(len(block.groups) > 1 for block in sums.blocks))
@@ -139,7 +137,7 @@ def study_meta(
         "layers": list(planned.layers), "thinned": _thinned(model, settings), "figures_left_out": planned.left_out,
         "pairs": f"Figures 19 and 20: {heads}, the query as that position sees it, the key as the query's sees it; "
                  "naively: before any rotation",
-        "seconds": sums.seconds if seconds is None else seconds, "seconds_expected": expected,
+        "seconds": sums.seconds, "seconds_expected": expected,
     }  # fmt: skip
 
 
