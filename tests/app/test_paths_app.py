@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import visit
 from visit.causal.path_lines import path_lines, receivers_of
-from visit.causal.path_patching import inhibitors_of, path_job, path_key
+from visit.causal.path_patching import inhibitors_of, inhibitors_otherwise, path_job, path_key
 from visit.narrate.paths import effect_with_band, inhibitor_story, path_story
 from visit.runs.answers import fitting
 from visit.runs.prompts import shipped_set
@@ -101,8 +102,23 @@ def test_inhibitors_are_named_by_both_criteria_with_their_numbers():
     movers = heads[(heads["role"] == "mover") & (heads["layer"] > 0)]["node"].tolist()
     table = visit.paths(model, prompts, None, movers)
     found = inhibitors_of(heads, table)
-    sentence = "".join(piece for piece, _ in inhibitor_story(found))
+    others = inhibitors_otherwise(heads, table)
+    sentence = "".join(piece for piece, _ in inhibitor_story(found, others))
     assert len(found) and found["effect"].max() < -0.3 and found["contribution"].abs().max() < 0.1
     assert sentence.startswith("Inhibitor") and "through the movers’ queries" in sentence
     assert path_story(table).count("queries of") == 1
-    assert inhibitor_story(found.head(0))[0][0].startswith("No head is an inhibitor")
+    assert inhibitor_story(found.head(0), others)[0][0].startswith("No head is an inhibitor")
+    by_effect = set(heads.loc[heads["role"] == "inhibitor", "node"]) & set(table["sender"])
+    assert set(others["sender"]) == by_effect - set(found["sender"]), "the two lists are told apart"
+
+
+def test_an_inhibitor_by_its_effect_alone_is_said_to_be_none_by_this_way():
+    """On SmolLM2 L22 H5 stood in the roles above and was missing here, without a word."""
+    rows = [("L20.head0", -0.01, -1.0), ("L22.head5", 0.02, -0.05)]
+    found = pd.DataFrame(rows, columns=["sender", "contribution", "effect"])
+    told = inhibitor_story(found.head(1), found.tail(1))
+    assert "".join(text for text, _ in told) == (
+        "Inhibitor by their path: L20 H0 (adds −0.01 itself, through the movers’ queries −1.0). "
+        "By its effect above, but not by this way: L22 H5 (−0.05)."
+    ).replace("their path", "its path")
+    assert told[-2][1] is None and told[-3][1] == "L22.head5"

@@ -100,20 +100,38 @@ def test_a_position_is_answered_by_a_click_on_a_token(lesson):
     press(lesson, "Next")
 
 
-def test_three_hints_lead_to_the_answer_and_the_own_text_is_checked(lesson):
+def test_three_hints_lead_to_the_answer(lesson):
     lesson.locator(".st-key-ask_step5_1").wait_for(timeout=60_000)
     for name in ("A nudge", "A suggestion", "Show me"):
         press(lesson, name)
     assert "reads “Tokyo” first" in panel(lesson).inner_text()
     press(lesson, "Next")
+
+
+def test_an_experiment_is_read_from_the_maps_of_the_trace(lesson):
     lesson.locator(".st-key-ask_step6_1").wait_for(timeout=60_000)
+    assert "/trace" in lesson.url
+    lesson.get_by_text("What brings the answer back").wait_for(timeout=60_000)  # it is traced unasked
+    idle(lesson)
+    assert lesson.get_by_text("Put back at").count() == 0  # the page's own sentence would tell it
+    type_answer(lesson, "step6_1", "Japan")
+    assert "nearly all of it" in panel(lesson).inner_text()
+    type_answer(lesson, "step6_2", "5")
+    assert "too late already" in panel(lesson).inner_text()
+    type_answer(lesson, "step6_2", "4")
+    assert "L4 H1 is one of them" in panel(lesson).inner_text()
+    press(lesson, "Next")
+
+
+def test_the_own_text_is_checked(lesson):
+    lesson.locator(".st-key-ask_step7_1").wait_for(timeout=60_000)
     ready(lesson)
     prompt = lesson.get_by_role("textbox", name="Prompt")
     prompt.fill("The capital of France is the city of")
     prompt.press("Enter")
     panel(lesson).get_by_text("Checked on your own text").wait_for(timeout=60_000)
     idle(lesson)
-    type_answer(lesson, "step6_1", "L4 H1")
+    type_answer(lesson, "step7_1", "L4 H1")
     assert re.search(r"On “The capital of France.*for “Paris”", panel(lesson).inner_text())
     press(lesson, "Next")
 

@@ -207,7 +207,7 @@ def _before_paths(one: PathQuestion, run: Callable[[], None]) -> None:
 
 # ---- what was found --------------------------------------------------------------------------------------------------
 def _path_findings(asked: SetQuestion, one: PathQuestion, table: pd.DataFrame) -> None:
-    from visit.causal.path_patching import inhibitors_of
+    from visit.causal.path_patching import inhibitors_of, inhibitors_otherwise
     from visit.figures.path_patching import paths_grid
     from visit.narrate.paths import inhibitor_story, path_pieces, through_words
 
@@ -218,7 +218,8 @@ def _path_findings(asked: SetQuestion, one: PathQuestion, table: pd.DataFrame) -
                      format_func=lambda n: "all of them together" if n == "together" else part_name(n))  # fmt: skip
     story = [path_pieces(table, to)]
     if state().paths.ends == "movers" and one.kind == "q" and asked.sums is not None:
-        story.append(inhibitor_story(inhibitors_of(asked.table, table)))
+        both = inhibitors_of(asked.table, table), inhibitors_otherwise(asked.table, table)
+        story.append(inhibitor_story(*both))
     sentences(story, "path_story", _choose_sender)
     say("".join(text for text, _ in story[0]))
     for receiver in one.receivers:

@@ -145,10 +145,22 @@ def inhibitors_of(heads: pd.DataFrame, sent: pd.DataFrame) -> pd.DataFrame:
     `heads`: `visit.head_question` of heads; `sent`: `visit.paths` to the movers' queries, whose first receiver counts.
     A row a head: `sender`, `contribution`, `effect`. Thresholds: `causal.thresholds`.
     """
-    first = sent[sent["receiver"] == sent["receiver"].iloc[0]]
-    found = first.merge(heads[["node", "contribution"]], left_on="sender", right_on="node")
+    found = _sent_to_first(heads, sent)
     found = found[(found["contribution"].abs() < ADDS) & (found["effect"] < -COSTS)].sort_values("effect")
     return found[["sender", "contribution", "effect"]].reset_index(drop=True)
+
+
+def inhibitors_otherwise(heads: pd.DataFrame, sent: pd.DataFrame) -> pd.DataFrame:
+    """The inhibitors by their effect over the set that the movers' queries do not show, as rows of `inhibitors_of`."""
+    found = _sent_to_first(heads, sent)
+    rows = found[(found["role"] == "inhibitor") & ~found["sender"].isin(inhibitors_of(heads, sent)["sender"])]
+    return rows[["sender", "contribution", "effect"]].reset_index(drop=True)
+
+
+def _sent_to_first(heads: pd.DataFrame, sent: pd.DataFrame) -> pd.DataFrame:
+    """What each head sends to the first receiver, beside what it adds and its role over the set."""
+    first = sent[sent["receiver"] == sent["receiver"].iloc[0]]
+    return first.merge(heads[["node", "contribution", "role"]], left_on="sender", right_on="node")
 
 
 # ---- one line --------------------------------------------------------------------------------------------------------

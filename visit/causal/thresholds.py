@@ -28,3 +28,6 @@ def steers(contribution: float, change: float) -> bool:
     one way and its removal moves the answer the same way, more than twice as far."""
     against_itself = contribution * change > 0 and abs(change) > 2 * abs(contribution)
     return abs(change) > COSTS and (abs(contribution) < ADDS or against_itself)
+
+
+HALF = 0.5  # of what the noise of a trace took away: from here on a state "brings it back"

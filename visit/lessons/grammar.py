@@ -8,6 +8,9 @@ A phrase is read word for word; its slots are
 - `{block}`: block 3, last block, or a name of `let` that is a block's number
 - `{word}`: a word in quotation marks
 
+Of noise, and of what brings something back, phrases are about the causal trace as its page makes it at first: its own
+guess of the subject, and its usual numbers.
+
 On Compare a phrase is about the first text, A; `in B: …` in front of it asks the same of the second one. What else such
 a question says in `{…}` is then of B, too, and `in A: …` asks of the first.
 
@@ -41,6 +44,7 @@ PHRASES: dict[str, tuple[str, AnswerKind, Unit]] = {
     "{nth} attention to {pos} among heads": ("attention among", "node", ""),
     "position attended most by {node}": ("attended", "position", ""),
     "source of {node}": ("source", "position", ""),
+    "position that brings most back after {block}": ("brings back", "position", ""),
     "last position": ("last position", "position", ""),
     "position {count}": ("position", "position", ""),
     "position of {word}": ("position of", "position", ""),
@@ -57,6 +61,7 @@ PHRASES: dict[str, tuple[str, AnswerKind, Unit]] = {
     "probability of target": ("probability", "number", "share"),
     "probability of target after {block}": ("probability after", "number", "share"),
     "probability of target without {node}": ("probability without", "number", "share"),
+    "probability of target under noise": ("probability under noise", "number", "share"),
     "attention of {node} to {pos}": ("attention", "number", "share"),
     "rank of target after {block}": ("rank after", "number", "count"),
     "rank of target in {node}": ("rank in", "number", "count"),
@@ -65,6 +70,7 @@ PHRASES: dict[str, tuple[str, AnswerKind, Unit]] = {
     "norm of {node}": ("norm", "number", "length"),
     "norm after {block}": ("norm after", "number", "length"),
     "first block where the target is first": ("first block", "number", "block"),
+    "last block that brings half back at {pos}": ("half back", "number", "block"),
     "block of {node}": ("block of", "number", "block"),
     "number of tokens": ("tokens", "number", "count"),
     "number of blocks": ("blocks", "number", "count"),

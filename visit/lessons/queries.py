@@ -19,7 +19,9 @@ from torch import Tensor
 from visit.activations.record import Activations
 from visit.analyses.overview import lens_map, movers
 from visit.causal.effects import effects
-from visit.causal.thresholds import ADDS
+from visit.causal.thresholds import ADDS, HALF
+from visit.causal.trace_plan import SAMPLES, guessed_subject, restored_runs
+from visit.causal.tracing import LITTLE_TO_LOSE, TraceJob
 from visit.errors import VisitError, check_range
 from visit.exact.decompose import head_results, memory_values, needed, rows_and_bias
 from visit.exact.question import Question, check_head, check_neuron
@@ -27,6 +29,7 @@ from visit.lenses.linear import Lens
 from visit.lenses.logit import read_vectors
 from visit.lessons.grammar import NTH, SETS, AnswerKind, Query, Side, Unit
 from visit.models.model import Model
+from visit.runs.job import finish
 from visit.text.node_id import NodeId, part_name
 from visit.text.numbers import percent, short, signed
 from visit.text.visible import as_word, quoted
@@ -88,6 +91,24 @@ class LearnerRun:
         found: pd.DataFrame = self.tables[key]
         return found
 
+    @cached_property
+    def trace(self) -> pd.DataFrame:
+        """The causal trace as its page makes it at first. Raises `VisitError` where it cannot, or takes long."""
+        if "trace" not in self.tables:
+            q = self.question
+            subject = guessed_subject(q)
+            if not subject:
+                raise VisitError("A trace needs a word before the position looked at.")
+            runs = SAMPLES * len(restored_runs(q.model.n_layers, None)) * (q.pos + 1 - subject[0])
+            if runs * sum(w.numel() for w in q.model.hf.parameters()) > TRACE_WORK:
+                raise VisitError("A trace takes long on this model and text; a lesson asks only for quick ones.")
+            self.tables["trace"] = finish(TraceJob.of(q, subject))
+        found: pd.DataFrame = self.tables["trace"]
+        return found
+
+
+TRACE_WORK = 5e10  # weights × runs of a trace, up to which a question of a lesson waits for it: some seconds
+
 
 def paired(a: LearnerRun, b: LearnerRun) -> LearnerRun:
     """The run of A, which knows that of B, and the other way round."""
@@ -129,6 +150,9 @@ def _found_by(run: LearnerRun, query: Query) -> str | int | float:
             return int(_attention_of(run, _node(run, query)).argmax())
         case "source":
             return _source_of(run, _node(run, query))
+        case "brings back":
+            column = _put_back(run, "layer", _block(run, query))
+            return int(column.loc[column["effect"].idxmax(), "pos"])
         case "last position":
             return len(acts.token_ids) - 1
         case "position":
@@ -160,6 +184,8 @@ def _found_by(run: LearnerRun, query: Query) -> str | int | float:
             return float(run.column(question.pos)["prob"].iloc[_block(run, query) + 1])
         case "probability without":
             return float(_without_part(run, _node(run, query))[0]["prob"])
+        case "probability under noise":
+            return float(run.trace.attrs["corrupted"])
         case "attention":
             return float(_attention_of(run, _node(run, query))[_pos(run, query)])
         case "rank after":
@@ -180,6 +206,12 @@ def _found_by(run: LearnerRun, query: Query) -> str | int | float:
             if 1 not in ranks:
                 raise VisitError("The target is first after no block of this run.")
             return ranks.index(1)
+        case "half back":
+            rows, about = _put_back(run, "pos", _pos(run, query)), run.trace.attrs
+            enough = rows["layer"][rows["effect"] >= HALF * (about["clean"] - about["corrupted"])]
+            if about["clean"] - about["corrupted"] < LITTLE_TO_LOSE or enough.empty:
+                raise VisitError("No single state there brings half of the answer back.")
+            return int(enough.max())
         case "block of":
             return int(NodeId.parse(_node(run, query)).layer or 0)  # type: ignore[union-attr]
         case "tokens":
@@ -191,6 +223,12 @@ def _found_by(run: LearnerRun, query: Query) -> str | int | float:
         case "number":
             return float(_slot(query, "count"))
     raise AssertionError(query.name)
+
+
+def _put_back(run: LearnerRun, name: str, number: int) -> pd.DataFrame:
+    """The cells of the trace in which the stream is put back: those of one `layer` or one `pos` of its map."""
+    table = run.trace
+    return table[(table["site"] == "resid") & (table[name] == number)]
 
 
 def _slot(query: Query, slot: str) -> str:

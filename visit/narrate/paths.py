@@ -61,21 +61,29 @@ def _rounded_up(value: float) -> str:
     return short(ceil(value / step - 1e-9) * step)
 
 
-def inhibitor_story(found: pd.DataFrame) -> Sentence:
-    """Which heads are inhibitors by `path_patching.inhibitors_of`, each with its two numbers."""
+def inhibitor_story(found: pd.DataFrame, otherwise: pd.DataFrame) -> Sentence:
+    """Which heads are inhibitors by `path_patching.inhibitors_of`, each with its two numbers; `otherwise`: by their
+    effect alone, of `inhibitors_otherwise`."""
     if found.empty:
         return [(
             f"No head is an inhibitor by its paths: it adds less than {ADDS:g} either way, and through the movers’ "
             f"queries it moves the answer by more than {COSTS:g} logits against the repeated word.", None
-        )]  # fmt: skip
-    pieces: Sentence = [
-        (f"Inhibitor{'s' if len(found) > 1 else ''} by their path{'s' if len(found) > 1 else ''}: ", None)
-    ]
+        ), *_by_effect_alone(otherwise)]  # fmt: skip
+    pieces: Sentence = [("Inhibitors by their paths: " if len(found) > 1 else "Inhibitor by its path: ", None)]
     for n, row in enumerate(found.to_dict("records")):
         adds, moves = signed(row["contribution"]), signed(row["effect"])
         told = f" ({adds}, {moves})" if n else f" (adds {adds} itself, through the movers’ queries {moves})"
         pieces += [(", " if n else "", None), (part_name(row["sender"]), row["sender"]), (told, None)]
-    return [*pieces, (".", None)]
+    return [*pieces, (".", None), *_by_effect_alone(otherwise)]
+
+
+def _by_effect_alone(rows: pd.DataFrame) -> Sentence:
+    """Inhibitors of the table above that are none here: else the two lists would seem to contradict each other."""
+    pieces: Sentence = []
+    for n, row in enumerate(rows.to_dict("records")):
+        lead = ", " if n else " By its effect above, but not by this way: "
+        pieces += [(lead, None), (part_name(row["sender"]), row["sender"]), (f" ({signed(row['effect'])})", None)]
+    return [*pieces, (".", None)] if pieces else []
 
 
 def through_words(table: pd.DataFrame, receiver: str) -> str:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from visit.causal.thresholds import HALF
 from visit.text.numbers import percent
 from visit.text.visible import visible
 
-HALF = 0.5  # of what the noise took away: from here on a state "brings it back"
 WINDOWS = {"attn_out": "attention", "mlp_out": "the MLPs"}
 
 

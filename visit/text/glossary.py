@@ -45,6 +45,10 @@ GLOSSARY: dict[str, str] = {
     "effect": "What really happens when a part is taken out, or replaced: the rest of the model answers anew, and the "
     "target's logit is compared. Shown as a change: below 0 the answer falls, so the part speaks for the target; its "
     "colour is then that of a positive contribution.",
+    "role": "What a head does for one kind of question, by measured criteria. A mover attends to the target and adds "
+    "what it reads there; a negative mover attends to it and takes; a suppressor attends to the distractor and pushes "
+    "it down; an inhibitor adds next to nothing itself, and without it, or along a path from it, the answer falls. The "
+    "numbers and thresholds stand where a role is named (Wang et al. 2022, made into numbers).",
     "edit": "A change of one part of the pass: taken out, scaled, replaced by its mean or by what it is in the other "
     "prompt. The model then runs again with it, so that what follows is measured. Changes act together.",
     "activation patching": "One value of prompt B is put where prompt A has its own, and everything after it is "
@@ -167,7 +171,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "intersection", "rbo", "js",
     ),
     "Causes": (
-        "contribution", "influence", "effect", "band", "partner", "edit", "activation patching",
+        "contribution", "influence", "effect", "band", "role", "partner", "edit", "activation patching",
         "attribution patching", "path patching", "causal trace", "kl",
     ),
     "Checks": ("ledger", "faithfulness", "rest"),
@@ -183,6 +187,8 @@ FORMS = {
     "fitted lens": "fitted lens", "head": "head", "heads": "head", "attention": "attention", "pattern": "pattern",
     "memory value": "value", "memory values": "value", "MLP": "mlp", "MLPs": "mlp", "neuron": "neuron",
     "neurons": "neuron", "contribution": "contribution", "contributions": "contribution", "directly": "contribution",
+    "mover": "role", "movers": "role", "negative mover": "role", "negative movers": "role", "suppressor": "role",
+    "suppressors": "role", "inhibitor": "role", "inhibitors": "role",
     "influence": "influence", "band": "band", "bands": "band", "partner": "partner", "bit": "js", "bits": "js",
 }  # fmt: skip
 

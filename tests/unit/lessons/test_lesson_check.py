@@ -66,6 +66,27 @@ def test_what_is_attended_and_read_is_what_the_record_holds():
     assert value("norm of L7.mlp_value377") == pytest.approx(float(rows[377].norm()), rel=1e-4)
 
 
+def test_what_noise_takes_and_what_brings_it_back_is_the_page_s_trace():
+    r = run()
+    table = visit.trace(r.model, JAPAN, "Japan")
+    stream = table[table["site"] == "resid"].pivot(index="layer", columns="pos", values="prob")
+    lost = table.attrs["clean"] - table.attrs["corrupted"]
+    assert value("probability of target under noise") == pytest.approx(table.attrs["corrupted"])
+    for block in range(r.model.n_layers):
+        assert value(f"position that brings most back after block {block}") == stream.loc[block].idxmax()
+    half = table.attrs["corrupted"] + lost / 2
+    for pos in (3, 7):
+        assert value(f"last block that brings half back at position {pos}") == max(stream.index[stream[pos] >= half])
+    with pytest.raises(VisitError, match="No single state there"):
+        value("last block that brings half back at position 1")
+
+
+def test_a_trace_that_takes_long_is_not_waited_for_in_a_lesson(monkeypatch):
+    monkeypatch.setattr("visit.lessons.queries.TRACE_WORK", 0.0)
+    with pytest.raises(VisitError, match="takes long on this model"):
+        answer(LearnerRun(run().question), parse_query("probability of target under noise", {}))
+
+
 def _largest(r: LearnerRun, rows_norm: bool) -> str:
     norms = torch.stack(
         [r.acts.neurons[layer, -1].abs() * r.model.W_out(layer).norm(dim=-1) for layer in range(r.model.n_layers)]

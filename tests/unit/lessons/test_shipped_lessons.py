@@ -18,7 +18,7 @@ from visit.models.catalog import MINI
 # what the lessons are about, as it was looked at on the pages: a change of these is a change of the lesson
 EXPECTED = {
     "3-recall": {"step1.1": " Tokyo", "step2.1": "6", "step3.1": "L4.head1", "step4.1": "3", "step5.1": " Tokyo",
-                 "step6.1": "L4.head1"},
+                 "step6.1": "3", "step6.2": "4", "step7.1": "L4.head1"},
     "4-names": {"step1.1": " Mary", "step2.1": "L4.head1", "step3.1": "L4.head2", "step4.1": "L0.head2", "step4.2": "9",
                 "step5.1": "L4.head7"},
     "5-norms-neurons": {"step1.1": "171.6", "step3.1": "L7.mlp_value377", "step4.1": "L7.mlp_value377",
