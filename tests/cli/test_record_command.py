@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from recordings import JAPAN, recorded, tampered
@@ -47,8 +48,8 @@ def test_a_check_holds_or_says_that_it_does_not(capsys, file):
     status, out, err = ran(capsys, "--check", file, "--nodes", 6, "--seed", 1)
     assert (
         (status, err) == (0, "")
-        and "6 nodes, 6 edges, " in out
-        and " tables and the reading computed again with visit-mini: " in out
+        and re.search(r"\d+ nodes, \d+ edges, \d+ tables, ", out)
+        and "readings computed again with visit-mini: " in out
         and "All hold." in out
     )
 

@@ -14,17 +14,17 @@ from visit.app.marks import named_part
 from visit.app.measuring import Measuring
 from visit.app.problems import comes_with_model
 from visit.app.recorded import RECORDED_PAGES, open_recording, recorded_name, recording_named, run_named
-from visit.app.sessions import change, close_dialog, session, state, take
+from visit.app.sessions import change, close_dialog, open_dialog, session, state, take
 from visit.app.shared import model_shelf
 from visit.app.subject import Subject
 from visit.app.tokens import token_box
-from visit.app.widgets import folded, plain
+from visit.app.widgets import component, folded, plain
 from visit.errors import NotRecorded, VisitError
 from visit.models import wheels
 from visit.models.catalog import LISTED, MINI, display_name, is_hosted, title
 from visit.text.glossary import explain
 from visit.text.markdown import escaped
-from visit.text.numbers import percent
+from visit.text.numbers import number, percent
 from visit.text.visible import visible
 
 if TYPE_CHECKING:
@@ -185,12 +185,21 @@ def not_recorded(subject: Subject, title: str) -> bool:
 
 
 # ---- open a recording ------------------------------------------------------------------------------------------------
+def take_dropped() -> None:
+    """Whatever page is shown, a recording that is dropped on it is opened. Call once a run."""
+    with st.sidebar:
+        component("drop", "<i hidden></i>")(key="drop", on_dropped_change=lambda: open_dialog("recording"))
+
+
 @st.dialog("Open a recording", width="medium", icon=":material/inventory_2:", on_dismiss=close_dialog)
 def open_dialog_recording() -> None:
     """A file that *Save this run* or `python -m visit record` has written, or one that is shipped."""
     from visit.files.shipped_recordings import shipped_recordings
 
-    st.markdown("The numbers of a run, without its model: saved by *Save run*, or by `python -m visit record`.")
+    st.markdown(
+        "The numbers of a run, without its model: saved by *Save run*, or by `python -m visit record`. Its file can "
+        "also be dropped anywhere on a page."
+    )
     if (name := upload_recording("recording_file")) is not None:
         _opened_here(name)
         st.rerun()
@@ -240,8 +249,10 @@ def _check_menu(recording: Recording, live: str) -> None:
         return
     one = st_checking(recording.hash, live)
     with box:
-        st.caption(f"Computes 20 nodes, 20 edges and some tables again with {plain(display_name(live))}, drawn at "
-                   "random, and compares their numbers.")  # fmt: skip
+        st.caption(
+            "Computes some nodes and edges, drawn at random, a table of every kind, the attention patterns and the "
+            f"sentences again with {plain(display_name(live))}, and compares their numbers."
+        )
         if not one.begun.locked():
             st.button("Replay", key="recording_replay", type="primary", on_click=one.ask,
                       args=(lambda: recording.check(st_model(live)),))  # fmt: skip
@@ -268,7 +279,9 @@ def _checked_told(table: Any) -> None:
             f"({numbers}). The file was edited, or other weights made it.",
             icon=":material/warning:",
         )
-    st.dataframe(table, hide_index=True, height=220)
+    words = {name: [visible(cell) if isinstance(cell, str) else "" if cell is None else number(cell)
+                    for cell in table[name]] for name in ("recorded", "replayed")}  # fmt: skip
+    st.dataframe(table.assign(**words), hide_index=True, height=220)
 
 
 def _watch(one: Measuring, text: str) -> None:

@@ -57,7 +57,11 @@ def add(commands: Any) -> None:
     record.add_argument("--memory", type=int, default=64, metavar="N", help="heads whose memory is kept (default 64)")
     record.add_argument("--note", default="", help="a sentence for whoever opens it, as a licence")
     record.add_argument(
-        "--nodes", type=int, default=20, metavar="K", help="with --check: nodes, and edges (default 20)"
+        "--nodes",
+        type=int,
+        default=20,
+        metavar="K",
+        help="with --check: nodes, and edges (default 20); of two prompts half as many more of what compares them",
     )
     record.add_argument("--seed", type=int, default=0, help="with --check: which ones (default 0)")
     draw_options(record)

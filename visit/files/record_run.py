@@ -21,6 +21,7 @@ import pandas as pd
 
 from visit.analyses.graph_difference import Comparison, compare, single_parts
 from visit.errors import check_kind, check_positive
+from visit.files.recorded_edits import write_edits
 from visit.files.recorded_model import RecordedModel
 from visit.files.recorded_values import PATTERN_STEP, WrittenValues, to_plain, write_table
 from visit.files.recording_cost import LIVES, MEMORY_HEADS, NEURONS, WORDS_OF_A_VECTOR
@@ -119,6 +120,7 @@ def _recorded(
         pen = _Pen(out, name)
         told(n * part, "the flow graph")
         pen.graph("graph", _graph_of(question, asked))
+        write_edits(out, name, question.acts.edits)
         _write_run(pen, question, asked, partial(_told_part, told, n * part, part))
         runs.append(_run_of(question) | {"results": pen.results})
     pair = None

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from models import small
-from recordings import FRANCE, JAPAN, blocking, recorded, tampered, use_all
+from recordings import FRANCE, JAPAN, blocking, recorded, tampered, tiny, use_all
 
 import visit
 from visit.analyses import attention_memory, divergence, graph_difference, heads, neurons, norms, overlap, overview
@@ -184,8 +184,6 @@ def test_edits_layers_and_pruning_are_those_that_were_asked_for(mini):
     assert visit.draw(found.graph, "everything") == visit.draw(live, "everything")
     assert found.meta["edits"][0]["node"] == "L4.head1" and "influence" in found.graph.nodes
     assert len([key for key in found.runs[0].results if key.startswith("memory ")]) == 2
-    with pytest.raises(visit.VisitError, match="edited run"):
-        found.check(mini)
 
 
 @pytest.mark.parametrize("values", [
@@ -215,9 +213,12 @@ def test_what_stands_as_json_comes_back_as_it_was():
 def test_a_recording_of_this_model_holds(recording, mini):
     found = recording.check(mini, k=30, seed=3)
     counts = found["kind"].value_counts()
-    assert (counts["node"], counts["edge"], counts["reading"]) == (30, 30, 2) and counts["table"] > 10
+    assert (counts["node"], counts["edge"], counts["reading"], counts["pattern"]) == (46, 46, 5, 2)
     assert found.attrs["holds"] and found.attrs["same_model"] and found.attrs["largest"] < 1e-5
-    assert set(found["run"]) == {0, 1}
+    assert set(found["run"].dropna()) == {0, 1} and found["run"].isna().sum() > 32  # of both
+    kinds = {recording_tables.kind_of(key) for run in recording.runs for key in run.results}
+    told = {recording_tables.kind_of(key) for key in found.loc[found["run"] == 0, "node"]}
+    assert kinds - told == {"graph", "facts"}, "a kind of table was not computed again"
     assert set(recording.check(mini, 8, seed=1)["node"]) != set(recording.check(mini, 8, seed=2)["node"])
 
 
@@ -282,6 +283,99 @@ def test_an_edited_sentence_is_told(mini):
     assert list(told.loc[~told["holds"], "node"]) == ["story"]
 
 
+def test_what_was_edited_of_patterns_pairs_and_sentences_is_told():
+    """One thing of each kind is changed; every one of them is named, and nothing else."""
+
+    def edit(content, arrays):
+        pattern = arrays["a/pattern"].copy()
+        pattern[-1] += 99  # of 65,535 steps
+        changed = {"a/pattern": pattern}
+        tables = ("pair/parting/js", "pair/single parts/contribution_a", "pair/compare/answers/prob_b",
+                  "b/alignment/score", "b/facts/states/top_prob", "b/head graph {}/nodes/prob")  # fmt: skip
+        graphs = [name for name in content["runs"][1]["results"] if name.startswith("head graph")]
+        names = {name.format(graph.removeprefix("head graph ")) for name in tables for graph in graphs}
+        changed |= {name: (1 - arrays[name]) * 0.5 for name in names}
+        nodes = {name: arrays[name] * 1.02 for name in arrays if name in
+                 ("pair/compare/b/nodes/norm", "pair/compare/a/edges/contribution")}  # fmt: skip
+        arrays |= changed | nodes
+        content["runs"][0]["results"]["moves"]["value"]["of"][1][1] += 0.1
+        words = (
+            (content["runs"][0], "causes", "adds +", "adds −"),
+            (content["pair"], "contrast", "hardest (+", "hardest (+9"),
+        )
+        for at, key, old, new in words:
+            text = json.dumps(at["results"][key], ensure_ascii=False)
+            assert old in text
+            at["results"][key] = json.loads(text.replace(old, new))
+
+    told = load_recording(tampered(edit, tiny)).check(small("gpt2"), 30)
+    told = told[~told["holds"]]
+    parts = {(row["kind"], row["node"].split(" L")[0], row["number"]) for row in told.to_dict("records")}
+    assert parts == {
+        ("pattern", "L2.head3 from 2 to 2", "pattern"), ("table", "parting", "js"), ("table", "alignment", "score"),
+        ("table", "single parts", "contribution_a"), ("table", "answers", "prob_b"), ("table", "states", "top_prob"),
+        ("table", "head graph", "prob"), ("table", "moves", "moved"), ("node", "B:", "norm"),
+        ("edge", "A:", "contribution"), ("reading", "causes", "words"), ("reading", "contrast", "words"),
+    }  # fmt: skip
+
+
+def test_who_shows_what_and_which_tokens_stand_for_each_other_is_compared():
+    def edit(content, arrays):
+        content["pair"]["results"]["pairing"]["value"][1][2] = "replaced"
+        del content["pair"]["results"]["compare"]["added"]["a"][:4]
+
+    told = load_recording(tampered(edit, tiny)).check(small("gpt2"), 2)
+    assert {("alignment", "pairs"), ("table", "status")} <= set(
+        told.loc[~told["holds"], ["kind", "number"]].itertuples(index=False, name=None)
+    )
+
+
+EDITS = [
+    visit.Edit("L0.head1", "scale", factor=0.5),
+    visit.Edit("L1.head2", "from", source=[3, 9, 4, 1]),
+    visit.Edit("L1.mlp_value5", "mean", source=[[3, 1, 4, 2], [2, 7, 1, 8], [1, 1, 2, 3]], pos=(1, 3)),
+    visit.Edit("L2.attn_out", "add", source=([3, 1], [4, 1]), factor=2.0, pos=-1),
+    visit.Edit("L0.head0.link1.renormalised", "from", source=[3, 9, 4, 1]),
+    visit.Edit("L2.head3", "mean"),
+]
+
+
+def test_an_edited_run_is_checked_with_its_edits():
+    """Whatever an edit took from elsewhere is in the file; one of its numbers changed, and the run is another."""
+    out, model = io.BytesIO(), small("gpt2")
+    visit.save_recording(out, model, [3, 1, 4, 1], target=9, memory=1, edits=EDITS)
+    found = load_recording(out.getvalue()).check(model, 8)
+    assert found.attrs["holds"] and found.attrs["largest"] < 1e-5
+
+    def without(content, arrays):
+        del arrays["a/edits/1"]
+
+    def factor(content, arrays):
+        content["runs"][0]["results"]["graph"]["meta"]["edits"][0]["factor"] = 0.6
+
+    def value(content, arrays):
+        arrays["a/edits/3"] = arrays["a/edits/3"] + np.float32(0.2)
+
+    def short(content, arrays):
+        arrays["a/edits/1"] = arrays["a/edits/1"][1:]
+
+    for change in (factor, value):
+        assert not load_recording(tampered(change, out.getvalue)).check(model, 1).attrs["holds"]
+    for change, why in ((without, "Record it anew"), (short, "edit of 'L1.head2' has")):
+        with pytest.raises(visit.VisitError, match=why):
+            load_recording(tampered(change, out.getvalue)).check(model, 2)
+
+
+@pytest.mark.parametrize(("one", "two", "alike"), [
+    ("L4 H1 adds +2.31, 99.4 %", "L4 H1 adds +2.32, 99.5 %", True), ("99.4 %", "12.1 %", False),
+    ("L4 H1 adds", "L4 H2 adds", False), ("rank 23,801", "rank 23,805", True), ("rank 3", "rank 2", False),
+    ("−0.52", "+0.52", False), ("position 7.", "position 7.", True), ("Tokyo", "Osaka", False),
+    ("1e-07", "9e-07", False),
+])  # fmt: skip
+def test_sentences_are_alike_but_for_the_last_digit(one, two, alike):
+    assert recording_tables.told_alike(one, two, 1e-6) is alike
+
+
 def test_one_huge_number_does_not_hide_the_others(mini):
     def edit(content, arrays):
         norms = arrays["a/graph/nodes/norm"] * 1.02
@@ -297,6 +391,7 @@ def test_an_edited_word_is_told_by_the_replay(mini):
 
     found = load_recording(tampered(edit)).check(mini, 60)
     told = found[~found["holds"]]
+    told = told[told["kind"] == "node"]
     assert len(told) and set(told["recorded"]) == {" Osaka"} and set(told["replayed"]) == {" Tokyo"}
 
 
