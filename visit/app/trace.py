@@ -279,8 +279,8 @@ def maps(asked: AskedTrace, table: pd.DataFrame) -> None:
     said = "Blocks upwards, tokens to the right, * is made unreadable. Fill: how much of what was lost comes back; "
     said += "vermilion: less of the answer than with nothing put back."
     st.caption(said + left_out)
-    collect_figure("The three maps side by side", lambda words: trace_file(table, "svg").decode(), lambda: table,
-                   code="trace")  # fmt: skip
+    collect_figure("The three maps side by side", lambda words: trace_file(table, "svg", words).decode(),
+                   lambda: table, code="trace")  # fmt: skip
     _chosen_cell(asked, table)
     with unfolding("trace-table", "The same as a table", ":material/table:") as opened:
         if opened:

@@ -108,8 +108,9 @@ def trace_lines(table: pd.DataFrame, model: str) -> list[str]:
     ]
 
 
-def trace_chart(table: pd.DataFrame, title: list[str]) -> Any:
-    """The three maps side by side under `title`, lines above them, and the scale below."""
+def trace_chart(table: pd.DataFrame, title: list[str], stacked: bool = False) -> Any:
+    """The three maps side by side under `title`, lines above them, and the scale below. `stacked`: all one below the
+    other, for words that are larger than they are drawn."""
     import altair as alt
 
     about = table.attrs
@@ -129,17 +130,20 @@ def trace_chart(table: pd.DataFrame, title: list[str]) -> Any:
         drawn = heat_map(cells, x, alt.Y("block:N", sort=order, axis=side), {}, color)
         head = alt.TitleParams(text=site_title(site, about["window"]), anchor="start", color=INK, fontSize=12)
         maps.append(drawn.properties(width={"step": STEP_X}, height={"step": STEP_Y}, title=head))
-    said = alt.TitleParams(text=title[0], subtitle=title[1:], anchor="start", color=INK, subtitleColor=INK, fontSize=14,
-                           subtitleFontSize=12, offset=12)  # fmt: skip
-    return alt.vconcat(alt.hconcat(*maps, spacing=24), _share_scale(color)).properties(title=said)
+    said = alt.TitleParams(text=title[0].split("\n"), subtitle=title[1:], anchor="start", color=INK, subtitleColor=INK,
+                           fontSize=14, subtitleFontSize=12, offset=12)  # fmt: skip
+    beside = [*maps] if stacked else [alt.hconcat(*maps, spacing=24)]
+    return alt.vconcat(*beside, _share_scale(color, stacked)).properties(title=said)
 
 
-def _share_scale(color: Any) -> Any:
-    """The scale as a row of filled cells."""
+def _share_scale(color: Any, stacked: bool) -> Any:
+    """The scale as a row of filled cells, or a column."""
     import altair as alt
 
     words = [TAKES_AWAY, *(name for _, name in _BACK_STEPS)]
     cells = pd.DataFrame({"text": words, "hue": ["n", *["p"] * len(_BACK_STEPS)],
                           "strength": [0.5, *(share for share, _ in _BACK_STEPS)], "line": ""})  # fmt: skip
     x, y = alt.X("text:N", sort=words, axis=None), alt.Y("line:N", axis=None)
-    return heat_map(cells, x, y, {}, color).properties(width={"step": 92}, height={"step": 20})
+    if stacked:
+        x, y = alt.X("line:N", axis=None), alt.Y("text:N", sort=words, axis=None)
+    return heat_map(cells, x, y, {}, color).properties(width={"step": 160 if stacked else 92}, height={"step": 20})

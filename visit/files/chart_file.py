@@ -18,13 +18,13 @@ AROUND = 14  # px around a drawing that stands alone
 _BOX = re.compile(r'<svg [^>]*viewBox="0 0 (\S+) (\S+)"[^>]*>')
 
 
-def chart_file(chart: Any, kind: str, label: str, title: str, meta: dict[str, Any]) -> bytes:
+def chart_file(chart: Any, kind: str, label: str, title: str, meta: dict[str, Any], words: float = 1.0) -> bytes:
     """An Altair chart as the content of a file. `kind`: "svg", "png" or "html".
 
     `label`: the chart in words, for those who cannot see it; `title`: of the page; `meta`: what it is of, listed below
-    the chart of a page. Raises `VisitError` where a library that draws is missing.
+    the chart of a page; `words`: as of `chart_svg`. Raises `VisitError` where a library that draws is missing.
     """
-    drawn = chart_svg(chart, label)
+    drawn = chart_svg(chart, label, words)
     if kind == "html":
         known = [(name, str(value)) for name, value in portable(meta).items() if value is not None and name != "tokens"]
         return fill_template(

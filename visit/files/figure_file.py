@@ -52,9 +52,9 @@ def figure_svg(svg: str, caption: str, meta: dict[str, Any], width_mm: float | N
     made = [str(about[name]) for name in ("model", "revision", "dtype") if about.get(name)]
     made += [f"{name} {number}" for name, number in (about.get("versions") or {}).items()]
     ink = page_colours("light")
-    lines = [(line, "ink") for line in _caption_lines(visible(caption), wide - 12)]
+    lines = [(line, "ink") for line in lines_within(visible(caption), wide - 12)]
     if _GRAPH_CLASS not in head[0]:  # a graph's legend says what made it
-        lines += [(line, "quiet") for line in _caption_lines(visible(" · ".join(made)), wide - 12)]
+        lines += [(line, "quiet") for line in lines_within(visible(" · ".join(made)), wide - 12)]
     below = 8 + 17 * len(lines)
     texts = "".join(
         f'<text x="{left + 6:g}" y="{top + high + 17 * (n + 1):g}" font-size="{_CAPTION_PX:g}" '
@@ -74,17 +74,17 @@ def figure_svg(svg: str, caption: str, meta: dict[str, Any], width_mm: float | N
     )
 
 
-def _caption_lines(text: str, room: float) -> list[str]:
+def lines_within(text: str, room: float, px: float = _CAPTION_PX) -> list[str]:
     """A text as lines of at most `room` pixels, broken at its spaces, and inside a word where one is longer."""
     lines = [""]
     for word in text.split(" "):
         joined = f"{lines[-1]} {word}" if lines[-1] else word
-        if text_width(joined, _CAPTION_PX) <= room:
+        if text_width(joined, px) <= room:
             lines[-1] = joined
             continue
         lines += [""] * bool(lines[-1])
         for character in word:
-            if lines[-1] and text_width(lines[-1] + character, _CAPTION_PX) > room:
+            if lines[-1] and text_width(lines[-1] + character, px) > room:
                 lines.append("")
             lines[-1] += character
     return lines

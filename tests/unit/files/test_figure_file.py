@@ -17,6 +17,7 @@ from visit.figures.svg import chart_svg
 from visit.files import figure_file
 from visit.files.chart_file import chart_alone
 from visit.files.figure_file import FIGURE_KINDS, WIDTHS, figure_bytes, figure_svg, smallest_words
+from visit.files.trace_picture import trace_file
 from visit.text.citation import bibtex
 from visit.text.visible import text_width
 
@@ -121,16 +122,17 @@ def test_an_unknown_kind_is_refused():
 
 @pytest.mark.parametrize(("mm", "points"), [(84, 5.0), (174, 6.0)])
 def test_words_of_a_figure_are_as_large_in_print_as_is_asked(mm, points):
-    """A graph, a chart and a grid: none has smaller words than asked, and none is drawn in another width."""
+    """A graph, a chart, a grid and a trace: none has smaller words than asked, and none is drawn in another width."""
     model = visit.load_model("visit-mini")
     acts = visit.capture(model, "The capital of Japan is the city of")
     graph = visit.build_flow_graph(model, acts, layers=[3, 4, 5], target=" Tokyo")
     folded = {3: "states", 4: "words", 5: "states"}
-    table = visit.lens_map(model, acts)
+    table, traced = visit.lens_map(model, acts), visit.trace(model, acts.prompt, "Japan", samples=1)
     drawings = [
         lambda words: draw(graph, folded, crop=True, words=words),
         lambda words: chart_alone(chart_svg(reading_map(table, ["", "", ""]), "a map", words)),
         lambda words: grid_svg(a_grid(), words),
+        lambda words: trace_file(traced, "svg", words).decode(),
     ]
     for drawing in drawings:
         made = figure_file.drawn_with_words(drawing, points, mm)
