@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
-from browser import idle
+from browser import ROOT, idle
+
+DROPPED = """([name, text]) => {
+  const bytes = Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0)), found = new DataTransfer();
+  found.items.add(new File([bytes], name));
+  return found;
+}"""
+
+
+def drop(page, name: str, content: bytes) -> bool:
+    """Drop a file on the page's text; whether the page took it from the browser, which else would leave for it."""
+    held = page.evaluate_handle(DROPPED, [name, base64.b64encode(content).decode()])
+    return held.evaluate("""(files) => ['dragover', 'drop'].every((kind) => !document.querySelector(
+        '[data-testid=stMain] h1, [data-testid=stMain] h2').dispatchEvent(
+            new DragEvent(kind, { bubbles: true, cancelable: true, composed: true, dataTransfer: files })))""")
 
 
 def test_code_leads_to_the_notebook_and_escape_closes_a_dialog_after_a_download(page, address, tmp_path):
@@ -29,3 +44,16 @@ def test_code_leads_to_the_notebook_and_escape_closes_a_dialog_after_a_download(
         page.get_by_role("button", name="Figures").click()
         page.get_by_role("dialog").wait_for(timeout=30_000)
         idle(page)
+
+
+def test_a_recording_that_is_dropped_anywhere_on_a_page_is_opened(page, address):
+    page.goto(f"{address}/glossary")
+    idle(page)
+    assert drop(page, "notes.txt", b"no recording"), "the browser would have left the page"
+    assert drop(page, "bad.visit", b"no recording")
+    page.get_by_text("it is no zip file as VISIT writes it").wait_for(timeout=30_000)
+    assert page.get_by_role("dialog").count() == 1
+    assert drop(page, "run.visit", (ROOT / "visit/data/recordings/opening.visit").read_bytes())
+    page.wait_for_url("**/flow?**recording=**", timeout=60_000)
+    page.locator(".nodes .n").first.wait_for(timeout=60_000)
+    assert page.get_by_role("dialog").count() == 0

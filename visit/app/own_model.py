@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from visit.app.known import known_dialog
-from visit.app.opened import open_dialog_recording
+from visit.app.opened import open_dialog_recording, take_dropped
 from visit.app.sessions import close_dialog, session, state, take
 from visit.app.sidebar import label
 from visit.models.catalog import LISTED, MINI, is_hosted
@@ -29,6 +29,7 @@ def asked_dialog() -> None:
 
     No page is drawn behind the field for a model: what is typed is lost when the page is run anew meanwhile.
     """
+    take_dropped()
     if session().dialog == "known":
         known_dialog()
     elif session().dialog == "recording":
