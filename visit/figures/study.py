@@ -151,6 +151,9 @@ def _texts(table: pd.DataFrame, column: str, ranks: tuple[str, ...]) -> list[str
 # ---- lines -----------------------------------------------------------------------------------------------------------
 
 
+_PHONE = 310  # px, for a legend: what is wider is cut
+
+
 def _lines(
     rows: pd.DataFrame, plan: _Plan, measure: str, top: float, floors: dict[str, float | None], width: Any
 ) -> Any:
@@ -161,9 +164,8 @@ def _lines(
     dashes = rows["dash"].drop_duplicates().tolist()
     legend = None
     if len(names) > 1 or plan.color == "group":
-        columns = (
-            1 if plan.color == "group" else 3 if len(names) == 3 and max(map(len, names)) < 19 and not plan.panel else 2
-        )
+        entry = 32 + 6.2 * max(map(len, names))  # px: its sign and its words
+        columns = 1 if plan.color == "group" else max(1, min(3, int(_PHONE / entry)))
         legend = alt.Legend(title=None, orient="top", columns=columns, labelLimit=190, symbolOpacity=1)
     colour = alt.Color(
         "line:N", legend=legend, scale=alt.Scale(domain=names, range=[*SERIES, *[QUIET] * len(names)][: len(names)])

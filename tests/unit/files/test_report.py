@@ -226,6 +226,17 @@ def test_a_line_chart_has_means_bands_and_what_unrelated_vectors_score(study):
     assert f"{study.meta['baseline']['intersection']:.3f}" in spec["title"]["text"]
 
 
+@pytest.mark.parametrize("figure", ["2b", "3", "5", "15"])
+def test_a_legend_has_room_on_a_phone(study, figure):
+    for panel in panels(report.study_run(study, figure), figure):
+        for layer in panel.chart.to_dict()["layer"]:
+            colour = layer["encoding"].get("color", {})
+            if colour.get("legend"):
+                longest = max(map(len, colour["scale"]["domain"]))
+                columns = colour["legend"]["columns"]
+                assert columns == 1 or columns * (32 + 6 * longest) <= 315, colour["scale"]["domain"]
+
+
 @pytest.mark.parametrize(("figure", "count"), [("3", 6), ("13", 4), ("14", 1), ("17", 6), ("18", 1), ("tables-1", 0)])
 def test_a_figure_is_parted_into_panels(study, figure, count):
     assert len(panels(report.study_run(study, figure), figure)) == count
