@@ -248,7 +248,7 @@ def facts(flow: FlowGraph, node: Node) -> list[list[str]]:
     silent = _ADDS_NOTHING if node.kind in _SILENT else "not given"
     carried = "a state is what was added, not a part" if node.kind in STREAM else silent
     rows = [
-        (None if node.rank is None else f"{node.rank} of {flow.d_vocab:,}", "no target"),
+        (None if node.rank is None else f"{node.rank:,} of {flow.d_vocab:,}", "no target"),
         (percent(node.prob, fine=True) or None, "no target"),
         (None if node.entropy is None else f"{node.entropy:.2f}", "not given"),
         (None if node.norm is None else f"{node.norm:.4g}", "not given"),

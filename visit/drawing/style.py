@@ -226,7 +226,7 @@ def scale(color_by: ColorBy, d_vocab: int, largest: float) -> list[Swatch]:
 
 
 def _span(first: int, last: int) -> str:
-    return f"{first}" if first == last else f"{first}–{last}"
+    return f"{first:,}" if first == last else f"{first:,}–{last:,}"
 
 
 def _rank_scale(d_vocab: int) -> list[Swatch]:
