@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 from test_app import drawn, tokens
 
 from visit.models.catalog import LISTED, REAL
-from visit.models.hub import DOWNLOADS
+from visit.models.download import DOWNLOADS
 from visit.text.numbers import size_text
 
 APP = "../../streamlit_app.py"

@@ -12,7 +12,7 @@ from visit.app.preload import preload
 from visit.app.shared import model_shelf
 from visit.models import wheels
 from visit.models.catalog import MINI, REAL, first_model
-from visit.models.hub import DOWNLOADS
+from visit.models.download import DOWNLOADS
 
 APP = "../../streamlit_app.py"
 

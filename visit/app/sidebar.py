@@ -21,7 +21,7 @@ from visit.text.markdown import escaped, plain
 from visit.text.numbers import size_text
 
 if TYPE_CHECKING:
-    from visit.models.hub import Download, Downloads
+    from visit.models.download import Download, Downloads
     from visit.models.model import Model
 
 
@@ -92,7 +92,7 @@ def is_here(name: str) -> bool:
 
 def downloading() -> Downloads:
     """The downloads of this server. The hub's library is imported when one is asked for: no page waits for it."""
-    from visit.models.hub import DOWNLOADS
+    from visit.models.download import DOWNLOADS
 
     return DOWNLOADS
 

@@ -14,7 +14,7 @@ from visit.models.checkpoint import local_path
 from visit.text.numbers import percent, size_text
 
 if TYPE_CHECKING:
-    from visit.models.hub import Download
+    from visit.models.download import Download
 
 
 def add(commands: Any) -> None:
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
 
 def run_fetch(options: argparse.Namespace) -> int:
     """Fetch a model, with a bar; one that is here already is left as it is. Ctrl-C stops it."""
-    from visit.models.hub import DOWNLOADS
+    from visit.models.download import DOWNLOADS
 
     name = options.model
     if (where := _where(name)) is not None:

@@ -15,7 +15,8 @@ from huggingface_hub.utils._shared_blobs import publish_blob_to_shared_store
 
 from visit import VisitError, capture, load_model
 from visit.models import hub
-from visit.models.hub import AT_ONCE, Downloads, cached_folder, look_up
+from visit.models.download import AT_ONCE, Downloads
+from visit.models.hub import cached_folder, look_up
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def test_one_model_is_downloaded_once_and_a_server_runs_few_at_a_time(served, do
 
 def test_a_download_ends_with_the_program_that_started_it(served):
     with served(pause=0.3) as double:
-        program = f"from visit.models.hub import DOWNLOADS as d; import time, sys; x = d.start({NAME!r}); "
+        program = f"from visit.models.download import DOWNLOADS as d; import time, sys; x = d.start({NAME!r}); "
         program += "print(x.process.pid, flush=True); time.sleep(60)"
         parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
         child = int(parent.stdout.readline())

