@@ -29,7 +29,7 @@ def start(**params: str) -> AppTest:
 def drawn(app: AppTest) -> list[str]:
     """The reading, the map and the graph; what was measured meanwhile stands beside them or does not."""
     found = dict.fromkeys(c.proto.component_name for c in app.get("bidi_component"))
-    return [name for name in found if name not in ("visit_tokens", "visit_enter", "visit_live")]
+    return [name for name in found if name not in ("visit_tokens", "visit_enter", "visit_live", "visit_drop")]
 
 
 def tokens(app: AppTest) -> dict:
