@@ -9,6 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import visit
+from visit.app.head_sets import full_colours
 from visit.app.set_question import shown_in
 from visit.causal.head_sets import HeadRun, head_key
 from visit.causal.set_lines import asked_lines
@@ -107,6 +108,15 @@ def test_a_second_set_lies_beside_and_what_differs_is_listed():
     app = measured(app, "names")
     assert not app.exception and not app.error and "What differs" in text(app)
     assert len([d for d in app.dataframe if "contribution_band" in d.value]) == 2  # of the set, and of the difference
+
+
+def test_maps_of_two_models_have_scales_of_their_own():
+    """visit-mini's largest effect, four times SmolLM2's, left the map of the latter without a colour."""
+    model = visit.load_model("visit-mini")
+    one = visit.head_question(model, shipped_set("ioi").spread(2))
+    other = one.assign(effect=one["effect"] / 4, contribution=one["contribution"] / 4, influence=one["influence"] / 4)
+    apart, same = full_colours(("a", "b"), (one, other)), full_colours(("a", "a"), (one, other))
+    assert apart[0] == pytest.approx(4 * apart[1]) and same == [apart[0]] * 2
 
 
 def lines_of(app: AppTest):

@@ -327,30 +327,42 @@ def _both_maps(one: SetQuestion, other: SetQuestion) -> None:
     named = [f"{short_name(q.model)}, {plain(q.asked.promptset.name)}, {t.attrs['prompts']:,} prompts"
              for q, t in zip((one, other), tables, strict=True)]  # fmt: skip
     if one.kind != "neurons":
-        top, measure = _shared_scale(*tables), value_of(state(), "number")
+        measure, tops = value_of(state(), "number"), full_colours((one.model.name, other.model.name), tables)
         with beside("sets_two"):
-            for place, q, table, name, key in zip(st.columns(2, gap="large"), (one, other), tables, named, "ab",
-                                                  strict=True):  # fmt: skip
+            for place, q, table, name, key, top in zip(st.columns(2, gap="large"), (one, other), tables, named, "ab",
+                                                       tops, strict=True):  # fmt: skip
                 with place:
                     st.markdown(f"**{name}**")
                     _set_map(q, table, measure, top, f"set_map_{key}", True)
     _differences(one, other, named)
 
 
+def full_colours(models: tuple[str, str], tables: tuple[pd.DataFrame, pd.DataFrame]) -> list[float]:
+    """The number that has the full colour in each of two maps: one for both where one model has made them.
+
+    Numbers of two models are not compared: each model's own scale shows what is large in it.
+    """
+    return [_shared_scale(*(tables if models[0] == models[1] else (table,))) for table in tables]
+
+
 def _differences(one: SetQuestion, other: SetQuestion, named: list[str]) -> None:
     from visit.causal.head_sets import set_difference
 
     if one.model.name != other.model.name:
-        st.caption("Heads of two models do not stand for each other: compare what the largest do, not their numbers.")
+        st.caption(
+            "Heads of two models do not stand for each other: compare what the largest do, not their numbers. "
+            "Each map has a scale of its own."
+        )
         with beside("sets_lists"):
             for place, table, name in zip(st.columns(2, gap="large"), (one.table, other.table), named, strict=True):
                 with place:
                     st.markdown(f"**{name}**")
                     most = table.reindex(table["effect"].abs().sort_values(ascending=False).index).head(10)
-                    shown = most.assign(name=[part_name(n) for n in most["node"]])
+                    shown, _, config = _with_band_columns(most)
                     shown.attrs = {}
-                    keep = ["name", "contribution", "effect", *(["role"] if "role" in shown else [])]
-                    st.dataframe(shown[keep], hide_index=True, placeholder="–")
+                    keep = ["name", "effect", "contribution", *(["role"] if "role" in shown else [])]
+                    st.dataframe(shown[keep], hide_index=True, placeholder="–",
+                                 column_config={**config, "role": "Role"})  # fmt: skip
         return
     assert one.sums is not None and other.sums is not None
     table = set_difference(one.model, one.sums, other.sums)
