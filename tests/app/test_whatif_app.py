@@ -137,6 +137,15 @@ def test_roles_and_both_flows_are_made_when_they_are_opened():
     assert len(drawn) == 1
 
 
+def test_heads_that_follow_a_rule_of_looking_are_named_without_a_search_in_a_long_table():
+    rows = [("L1.head3", "same token", 0.4, None), ("L1.head5", "same token", 0.9, None),
+            ("L2.head0", "induction", 0.5, None), ("L3.head1", "first position", 0.9, None),
+            ("L4.head1", "mover", 1.5, " Mary")]  # fmt: skip
+    told = every_part.looks_told(pd.DataFrame(rows, columns=["node", "role", "number", "word"]))
+    assert told == ["same token (duplicate-token heads): L1 H5 0.90, L1 H3 0.40",
+                    "what followed the same token (induction): L2 H0 0.50"]  # fmt: skip
+
+
 def test_the_flow_page_says_what_happens_without_the_head_that_it_names():
     app = AppTest.from_file("../../streamlit_app.py", default_timeout=60)
     app.query_params["prompt"] = "The capital of Poland is the city of"

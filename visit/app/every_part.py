@@ -188,10 +188,29 @@ def _roles(subject: Subject) -> None:
         st.caption(
             "Every head listed meets all criteria of its role, each with the number that was measured; the thresholds "
             "stand beside them. An inhibitor is told by its effect here; whether it acts through the movers' queries, "
-            "*Paths* on *Heads over a set* tests."
+            "*Paths* on *Heads over a set* tests. A suppressor of the answer itself is a negative (name) mover there."
         )
+        if told := looks_told(table):
+            st.markdown("By where they look, over the whole prompt, with the mean attention:")
+            st.markdown("\n".join(f"- {plain(one)}" for one in told))
         with st.popover("All criteria, and roles of patterns"):
-            st.dataframe(table.assign(node=[part_name(n) for n in table["node"]]), hide_index=True)
+            st.dataframe(table.assign(node=[part_name(n) for n in table["node"]]), hide_index=True, width="content")
+
+
+LOOKS = {"same token": "same token (duplicate-token heads)", "induction": "what followed the same token (induction)",
+         "previous token": "the token before"}  # fmt: skip
+LOOKING = 6  # heads of a kind that are named
+
+
+def looks_told(table: pd.DataFrame) -> list[str]:
+    """The heads whose pattern follows a rule, a line a rule, the surest first. `table`: `visit.roles`."""
+    told = []
+    for role, name in LOOKS.items():
+        rows = table[table["role"] == role].sort_values("number", ascending=False)
+        heads = [f"{part_name(row.node)} {short(row.number)}" for row in rows.head(LOOKING).itertuples()]
+        more = f" and {len(rows) - LOOKING} more" if len(rows) > LOOKING else ""
+        told += [f"{name}: {', '.join(heads)}{more}"] if heads else []
+    return told
 
 
 def _plainly(value: float) -> str:
