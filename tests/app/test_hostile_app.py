@@ -11,7 +11,11 @@ import pytest
 
 from visit.app import lesson_question, page_files, room_teacher
 from visit.app.recipes import Recipe
+from visit.errors import VisitError
+from visit.figures import aside
+from visit.figures.svg import chart_svg
 from visit.files import png as png_module
+from visit.files.figure_file import figure_bytes
 from visit.files.png import MOST_PIXELS, fitting_scale, png
 from visit.lessons.check import Judged
 from visit.runs import prompts
@@ -70,3 +74,36 @@ def test_a_file_of_millions_of_rows_that_are_none_is_not_read_to_its_end(monkeyp
     found = prompts.read_prompts(b"Paris is in\n" + b"\xff\n" * 50_000 + b"Rome is in\n", "a.txt")
     assert [row.prompt for row in found.rows] == ["Paris is in"]
     assert len(found.notes) == prompts.NOTES_SHOWN + 1 and str(found.notes[-1]).startswith("901 more rows")
+
+
+@pytest.mark.parametrize("kind", ["png", "pdf", "chart"])
+def test_a_large_drawing_is_made_in_a_process_of_its_own(kind, monkeypatch):
+    """The libraries keep Python's lock: a PDF of 9,000 nodes stopped the whole server, for everybody, for 23 s."""
+    begun: list[list[str]] = []
+
+    def run(_command, input, **_options):
+        begun.append(json.loads(input)[:2])
+        return SimpleNamespace(returncode=0, stdout=b"<svg >", stderr=b"")
+
+    monkeypatch.setattr(png_module, "_has_fonts", lambda: True)
+    monkeypatch.setattr(aside.subprocess, "run", run)
+    if kind == "chart":
+        rows = [{"a": n, "b": n} for n in range(5000)]
+        chart = {"data": {"values": rows}, "mark": "point", "encoding": {"x": {"field": "a"}}}
+        chart_svg(chart, "points")
+    else:
+        figure_bytes("<svg viewBox='0 0 9 9'>" + "<text>word</text>" * 5000 + "</svg>", kind)
+    assert begun == [{"png": ["resvg_py", "svg_to_bytes"], "pdf": ["vl_convert", "svg_to_pdf"],
+                      "chart": ["vl_convert", "vegalite_to_svg"]}[kind]]  # fmt: skip
+
+
+def test_what_is_drawn_aside_is_what_the_library_makes(monkeypatch):
+    """This process's functions are patched, and those of another are not: so it is seen which of them drew."""
+    monkeypatch.setattr("html.escape", lambda s: "drawn here")
+    assert aside.drawn_aside("html", "escape", s="<") == b"drawn here"
+    assert aside.drawn_aside("html", "escape", s="<" * aside.DRAWN_HERE) == b"&lt;" * aside.DRAWN_HERE
+    with pytest.raises(VisitError, match=r"cannot be made \(.*no attribute 'nothing'"):
+        aside.drawn_aside("html", "nothing", s="<" * aside.DRAWN_HERE)
+    monkeypatch.setattr(aside, "DRAWING_SECONDS", 0.001)
+    with pytest.raises(VisitError, match="takes longer"):
+        aside.drawn_aside("html", "escape", s="<" * aside.DRAWN_HERE)

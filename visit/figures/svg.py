@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import time
 from html import escape
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from visit.errors import VisitError
+from visit.figures.aside import drawn_aside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,13 +68,11 @@ def chart_svg(chart: Any, label: str, words: float = 1.0) -> str:
     rows grow with them, and what has a room of its own is cut to it. Raises `VisitError` where the library
     that draws it is missing.
     """
-    try:
-        import vl_convert
-    except ImportError as error:
-        raise VisitError("Reports need the package vl-convert-python: pip install vl-convert-python") from error
+    if find_spec("vl_convert") is None:
+        raise VisitError("Reports need the package vl-convert-python: pip install vl-convert-python")
     spec = chart_spec(chart) if words == 1.0 else _larger_words(chart_spec(chart), words)
     config = _CONFIG if words == 1.0 else _larger_words(_merged(_CONFIG, _VEGA_SIZES), words)
-    text = vl_convert.vegalite_to_svg(spec, vl_version=_VEGA_LITE, config=config)
+    text = drawn_aside("vl_convert", "vegalite_to_svg", vl_spec=spec, vl_version=_VEGA_LITE, config=config).decode()
     text = _NUMBERS.sub(lambda found: found[1] + _LONG.sub(r"\1", found[2]), text)
     return text.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
 

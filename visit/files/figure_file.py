@@ -11,11 +11,13 @@ import json
 import re
 from collections.abc import Callable
 from html import escape
+from importlib.util import find_spec
 from typing import Any
 
 from visit.drawing.style import page_colours
 from visit.drawing.svg import visible_tree
 from visit.errors import VisitError, check_choice
+from visit.figures.aside import drawn_aside
 from visit.files.png import png
 from visit.models.catalog import portable
 from visit.text.citation import bibtex
@@ -97,11 +99,9 @@ def figure_bytes(svg: str, kind: str, scale: int = 2) -> bytes:
         return svg.encode()
     if kind == "png":
         return png(svg, scale)
-    try:
-        import vl_convert
-    except ImportError as error:
-        raise VisitError("PDF files need the package vl-convert-python: pip install vl-convert-python") from error
-    return bytes(vl_convert.svg_to_pdf(svg))
+    if find_spec("vl_convert") is None:
+        raise VisitError("PDF files need the package vl-convert-python: pip install vl-convert-python")
+    return drawn_aside("vl_convert", "svg_to_pdf", svg=svg)
 
 
 def smallest_words(svg: str, width_mm: float | None) -> float:

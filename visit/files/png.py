@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-import threading
 from functools import cache
+from importlib.util import find_spec
 
 from visit.drawing.svg import PLAIN_FONT
 from visit.errors import VisitError
+from visit.figures.aside import drawn_aside
 
 PNG_SCALE = 2.0
 MOST_PIXELS = 64_000_000  # of a picture: 0.5 GB while it is drawn; a whole graph at 4 times took six
 _HEAD = re.compile(r"<svg\b[^>]*>")
 _LENGTH = r"\s{}=[\"']([\d.]+)(?:px)?[\"']"
-_one_picture = threading.Lock()  # one at a time: what one takes is bounded, not what thirty do
 
 
 def png(svg: str, scale: float = PNG_SCALE) -> bytes:
@@ -26,8 +26,7 @@ def png(svg: str, scale: float = PNG_SCALE) -> bytes:
         raise VisitError(
             "PNG files need a font, and this system has none: install one (Liberation Sans), or save as .svg"
         )
-    with _one_picture:
-        return _rasterise(svg, fitting_scale(svg, scale))
+    return _rasterise(svg, fitting_scale(svg, scale))
 
 
 def fitting_scale(svg: str, scale: float) -> float:
@@ -42,13 +41,9 @@ def fitting_scale(svg: str, scale: float) -> float:
 
 
 def _rasterise(svg: str, scale: float) -> bytes:
-    try:
-        import resvg_py
-    except ImportError as error:
-        raise VisitError(
-            "PNG files need the package resvg-py: pip install resvg-py, or save as .svg instead"
-        ) from error
-    return bytes(resvg_py.svg_to_bytes(svg_string=svg, zoom=scale))
+    if find_spec("resvg_py") is None:
+        raise VisitError("PNG files need the package resvg-py: pip install resvg-py, or save as .svg instead")
+    return drawn_aside("resvg_py", "svg_to_bytes", svg_string=svg, zoom=scale)
 
 
 @cache
