@@ -1,4 +1,4 @@
-"""Random views, opened by their link in a fresh browser, are the same pictures (with tests/app/test_links.py, fifty).
+"""Random views, opened by their link in a fresh browser, are the same pictures (with tests/app/test_links.py, seventy).
 
 The pictures are compared as what is drawn (elements, classes, texts), not as pixels.
 """
@@ -17,8 +17,9 @@ OPENED = {
     "compare": "?prompt_b=The+capital+of+Poland+is+the+city+of&opened=flows",
     "memory": "?opened=head-picture",
     "whatif": "?edits=L4.head1~zero%40-1&opened=edited_flows",
+    "trace": "?samples=2",
 }
-STEPS = {"flow": 6, "compare": 4, "memory": 3, "whatif": 2}
+STEPS = {"flow": 6, "compare": 4, "memory": 3, "whatif": 2, "trace": 2}
 
 PICTURE = """() => {
   const roots = [document], found = {};
@@ -69,10 +70,11 @@ def act(page, dice: random.Random) -> str:
 @pytest.mark.parametrize("name", OPENED)
 def test_a_view_that_clicks_have_made_is_its_link(name, chromium, address):
     dice, done = random.Random(name), []
+    drawn = f"[data-testid=stMain] {'.grid table' if name == 'trace' else 'svg'}"
     context = chromium.new_context(viewport={"width": 1440, "height": 1300})
     page = context.new_page()
     page.goto(f"{address}/{name}{OPENED[name]}")
-    page.locator("[data-testid=stMain] svg").first.wait_for(timeout=60_000)
+    page.locator(drawn).first.wait_for(timeout=60_000)
     idle(page)
     for _ in range(STEPS[name]):
         done.append(act(page, dice))
@@ -80,7 +82,7 @@ def test_a_view_that_clicks_have_made_is_its_link(name, chromium, address):
         here, other = settled(page), chromium.new_context(viewport={"width": 1440, "height": 1300})
         fresh = other.new_page()
         fresh.goto(page.url)
-        fresh.locator("[data-testid=stMain] svg").first.wait_for(timeout=60_000)
+        fresh.locator(drawn).first.wait_for(timeout=60_000)
         idle(fresh)
         there = settled(fresh, here)
         other.close()

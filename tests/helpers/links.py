@@ -24,11 +24,12 @@ VIEWS = {
     "neurons": {"set": "plain", "opened": "neuron-findings", "neuron": "L3.mlp_value17", "word": " city"},
     "study": {"opened": "takes-time,study-settings", "set": "plain", "count": "20"},
     "heads": {"lines": "16", "asks": "layers"},
+    "trace": {"opened": "trace-table", "samples": "2"},
 }
 TYPED = {
     "w_layers": ["2-5", "0,3,7"], "w_blocks": ["0,3"], "w_word": [" Paris"], "w_force": [""],
     "w_target": [" Paris", " Kyoto", ""], "w_target_b": [" Paris", ""], "w_distractor": [" France", ""],
-    "w_distractor_b": [" France", ""],
+    "w_distractor_b": [" France", ""], "w_subject": ["capital", "Japan", "is the", ""],
 }  # fmt: skip
 STEPS = 4  # of a walk
 # what is no control of the picture: where to go, a form that is not sent yet, a search for another model
@@ -45,7 +46,11 @@ def opened(page: str, params: dict[str, str]) -> AppTest:
 
 
 def settled(app: AppTest) -> AppTest:
-    """The page when nothing on it is measured any more."""
+    """The page when nothing on it is measured any more, and no run of it goes on."""
+    if going := [one for one in [*WORKER.runs(), *SLOW.runs()] if one.alive]:
+        for one in going:
+            one.wait(120)
+        app.run()
     for _ in range(100):
         if not any("hourglass_top" in caption.value for caption in app.caption):
             break
@@ -74,7 +79,7 @@ def picture(app: AppTest) -> list[str]:
 
 
 _NAMES = re.compile(
-    r'^\s*(id|form_id|element_id|fragment_id|url|data_id|deferred_file_id): ".*"$|\$\$ID-[0-9a-f]+-[^"\\ ]+', re.M
+    r'^\s*(id|uuid|form_id|element_id|fragment_id|url|data_id|deferred_file_id): ".*"$|\$\$ID-[0-9a-f]+-[^"\\ ]+', re.M
 )
 
 
