@@ -11,7 +11,8 @@ from browser import browser, need_browser, server
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.path.parent == Path(__file__).parent and item.path.stem != "test_first_steps":
+        here = item.path.parent == Path(__file__).parent and item.path.stem != "test_first_steps"
+        if here and not item.get_closest_marker("slow"):  # which has a lane of its own, with a Jupyter kernel
             item.add_marker("browser")
 
 
