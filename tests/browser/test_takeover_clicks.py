@@ -45,16 +45,10 @@ def test_the_model_takes_over_under_the_hands_of_a_visitor(cold, chromium):
     context = chromium.new_context(viewport={"width": 1440, "height": 1300})
     page, errors = context.new_page(), []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(f"{address}/flow")
+    page.goto(f"{address}/flow?node=L0.head7&opened=map-table")
     ready(page)
     page.get_by_text(BADGE).wait_for()
-
-    page.wait_for_timeout(1500)  # the look that has torch imported has come
-    page.get_by_text("The same as a table").first.click()
     page.locator("[data-testid=stDataFrame]").first.wait_for()
-    page.locator(".nodes .n").nth(5).click()
-    page.wait_for_url("**node=*")
-    idle(page)
     nodes = page.locator(".nodes .n")
     chosen, drawn = page.url, nodes.evaluate_all(DRAWN)
     page.locator(".st-key-prompt_more button").first.click()
