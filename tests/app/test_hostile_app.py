@@ -9,7 +9,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from visit.app import lesson_question, page_files, room_teacher
+from visit.app import follow, lesson_question, page_files, room_teacher
 from visit.app.recipes import Recipe
 from visit.errors import VisitError
 from visit.figures import aside
@@ -107,3 +107,17 @@ def test_what_is_drawn_aside_is_what_the_library_makes(monkeypatch):
     monkeypatch.setattr(aside, "DRAWING_SECONDS", 0.001)
     with pytest.raises(VisitError, match="takes longer"):
         aside.drawn_aside("html", "escape", s="<" * aside.DRAWN_HERE)
+
+
+@pytest.mark.parametrize("kind", [VisitError, type("PanicException", (BaseException,), {})])
+def test_what_fails_in_a_part_that_is_looked_at_again_is_a_sentence(kind, monkeypatch):
+    """A panic there ended the thread of the session, and the page hung."""
+
+    def draw():
+        raise kind("index out of bounds")
+
+    told: list[str] = []
+    monkeypatch.setattr("visit.app.problems.show_problem", lambda problem: told.append(str(problem)))
+    monkeypatch.setattr(follow, "session", lambda: SimpleNamespace(drawn=None))
+    follow._look(draw, ())
+    assert len(told) == 1 and "index out of bounds" in told[0]

@@ -16,6 +16,7 @@ from typing import Any
 import streamlit as st
 
 from visit.app.live import announce
+from visit.app.problems import shown_errors
 from visit.app.sessions import session
 
 UNSURE = 0.5  # seconds after the end of a page in which a look may have cut off what the browser gets of it
@@ -52,4 +53,5 @@ def _look(draw: Callable[..., None], args: tuple[Any, ...]) -> None:
     drawn = session().drawn  # None in a run of the whole page
     if drawn is not None and time.monotonic() - drawn < UNSURE:
         st.rerun()
-    draw(*args)
+    with shown_errors():
+        draw(*args)
