@@ -15,18 +15,17 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional
 
 from visit.errors import VisitError, check_kind, check_positive
 from visit.models.attention import soft_cap
 from visit.models.model import Model
+from visit.models.product import SIZES, product
 
 if TYPE_CHECKING:
     from visit.lenses.linear import Lens
 
 CHUNK_BYTES = 64 << 20  # of logits held at once: a block fits into one product, and more gains nothing
 _STRETCH = 64  # words looked at together when the largest are searched
-FEW_ROWS = 8  # of which the product is made the other way round: with W_U first it takes a third of the time
 TILE_BYTES = 4 << 20  # of logits per reading step: what stays in the processor's cache is read only once
 
 
@@ -65,17 +64,10 @@ def unembed(model: Model, x: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_v
     x = x if model.project_out is None else x @ model.project_out
     weight = model.unembedding.weight.detach()
     if weight.dtype == x.dtype:
-        return functional.linear(x, weight, model.b_U)
+        return product(x, weight, model.b_U)
     out = x.new_empty(len(x), len(weight))
     for start in range(0, len(weight), 8192):  # half-precision weights are widened a slice of words at a time
         out[:, start : start + 8192] = x @ weight[start : start + 8192].to(x.dtype).T
-    return out if model.b_U is None else out.add_(model.b_U)
-
-
-def _unembed_few(model: Model, x: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_vocab"]:
-    """The same of a few rows, rounded in another order."""
-    x = x if model.project_out is None else x @ model.project_out
-    out = (model.unembedding.weight.detach() @ x.T).T.contiguous()
     return out if model.b_U is None else out.add_(model.b_U)
 
 
@@ -87,21 +79,14 @@ def logits_of(model: Model, x: Float[Tensor, "n d_model"], words: Int[Tensor, "n
     return out if model.b_U is None else out + model.b_U[words]
 
 
-def lens_logits(
-    model: Model, x: Float[Tensor, "n d_model"], few: int = 0
-) -> Iterator[tuple[slice, Float[Tensor, "chunk d_vocab"]]]:
-    """Logits of the lens before any soft-cap, rows in chunks: (which rows, their logits).
-
-    `few`: so many rows or fewer are multiplied the quick way, which rounds in another order: where they are read, and
-    not subtracted from each other.
-    """
+def lens_logits(model: Model, x: Float[Tensor, "n d_model"]) -> Iterator[tuple[slice, Float[Tensor, "chunk d_vocab"]]]:
+    """Logits of the lens before any soft-cap, rows in chunks: (which rows, their logits)."""
     x = x.to(model.wide)
-    rows = max(1, CHUNK_BYTES // (model.d_vocab * x.element_size()))
-    rows = -(-len(x) // max(1, -(-len(x) // rows)))  # equal chunks: a last chunk of a few rows wastes a whole pass
-    for start in range(0, len(x), max(1, rows)):
+    fit = CHUNK_BYTES // (model.d_vocab * x.element_size())
+    rows = max((size for size in SIZES if size <= fit), default=max(1, fit))  # a block is handed on without a copy
+    for start in range(0, len(x), rows):
         part = x[start : start + rows]
-        quick = len(part) <= few and model.unembedding.weight.dtype == x.dtype
-        yield slice(start, start + len(part)), (_unembed_few if quick else unembed)(model, final_norm(model, part))
+        yield slice(start, start + len(part)), unembed(model, final_norm(model, part))
 
 
 def read(
@@ -116,7 +101,7 @@ def read(
     with torch.no_grad():
         k = min(k, model.d_vocab)
         found: tuple[Tensor, ...] = ()
-        for rows, logits in lens_logits(model, x, FEW_ROWS):
+        for rows, logits in lens_logits(model, x):
             tile = max(1, TILE_BYTES // (model.d_vocab * logits.element_size()))
             for i in range(0, len(logits), tile):
                 words = target[rows][i : i + tile] if isinstance(target, Tensor) else target

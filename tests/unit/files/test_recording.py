@@ -419,7 +419,6 @@ def test_a_recording_names_no_folder_of_the_machine_that_made_it(name, loads):
     assert found.model.loads == loads and "somebody" not in f"{found.meta}{found.graph.meta}{found.model}"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_a_model_of_half_precision_is_recorded_and_holds(dtype):
     model, out = visit.load_model("visit-mini", dtype=dtype), io.BytesIO()
@@ -463,7 +462,6 @@ def test_prompts_of_any_lengths_are_recorded_together(mini, prompt, other):
     assert shares == sorted(shares) and (shares[0], shares[-1]) == (0, 1)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
 def test_a_recording_is_checked_with_a_model_of_another_type(recording, dtype):
     """As between a GPU and a laptop: what differs by no more than the coarser of both rounds holds, and it is said."""
