@@ -15,6 +15,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -126,7 +127,7 @@ class Turns:
         before: Callable[[int], object] = lambda asked: None,
     ) -> None:
         self.most, self._after, self._before = most, after, before
-        self._queue: deque[object] = deque()  # those with a turn, then those who wait
+        self._queue: deque[threading.Event] = deque()  # of those with a turn, which are set, then of those who wait
         self._changed = threading.Condition()
         self._mine = threading.local()
 
@@ -138,13 +139,14 @@ class Turns:
         if self.has_turn:
             yield
             return
-        ticket = object()
+        ticket = threading.Event()  # each its own: thirty who wait for one sign wake up thirty times
         with self._changed:
             self._queue.append(ticket)
+            self._call_next()
         try:
-            if not self._wait(ticket, MOMENT):
+            if not ticket.wait(MOMENT):
                 with told(max(1, self._place(ticket) - self.most + 1)):
-                    self._wait(ticket, None)
+                    ticket.wait()
             self._before(len(self._queue))
             with self.aside():
                 yield
@@ -152,7 +154,8 @@ class Turns:
         finally:  # also where the visitor has gone on while waiting
             with self._changed:
                 self._queue.remove(ticket)
-                self._changed.notify_all()
+                self._call_next()
+                self._changed.notify_all()  # those who wait for quiet
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -173,13 +176,13 @@ class Turns:
         """Whether this thread computes already."""
         return getattr(self._mine, "turn", False)
 
-    def _place(self, ticket: object) -> int:
+    def _place(self, ticket: threading.Event) -> int:
         with self._changed:
             return self._queue.index(ticket)
 
-    def _wait(self, ticket: object, seconds: float | None) -> bool:
-        with self._changed:
-            return self._changed.wait_for(lambda: self._queue.index(ticket) < self.most, seconds)
+    def _call_next(self) -> None:
+        for ticket in islice(self._queue, self.most):
+            ticket.set()
 
 
 # ---- in memory: bounded in bytes, for a record of a long prompt can weigh as much as a hundred of short ones ---------

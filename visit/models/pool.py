@@ -7,6 +7,7 @@ asked for, and `Loading.crowded` lets a page say what is happening.
 from __future__ import annotations
 
 import gc
+import math
 import threading
 import time
 from collections import OrderedDict, deque
@@ -24,6 +25,7 @@ MAX_MODELS = 4
 SHARE = 0.45  # of the memory that a new model may take, for all of them; the rest is for passes, graphs and visitors
 LEAST = 1 << 29  # bytes that they may always take together
 BACK_SOON = 120.0  # seconds within which a model that went and is asked for again shows that too many are in use
+KNOWN_NAMES = 50  # whose files are remembered: names come from addresses
 LOOK = 1.0  # seconds between two looks at free memory for models that are in memory
 RECENT = 60.0  # seconds after its last use for which the two models of a comparison stay together
 
@@ -77,8 +79,9 @@ def memory_for_models(held: int) -> int:
 class Shelf:
     """At most `most` models of `room(held)` bytes together. The one used longest ago goes first. Safe with threads.
 
-    A model whose files have changed since is read again. The two models of a comparison that goes on are not parted:
-    for their sake there may be one more than `most`, while there is memory for it.
+    A model whose files have changed since is read again; for `trusted` seconds they are taken to be as they were, for a
+    page asks fifty times, and every look at ten files lets go of Python's lock as often. The two models of a comparison
+    that goes on are not parted: for their sake there may be one more than `most`, while there is memory for it.
     """
 
     def __init__(
@@ -86,8 +89,12 @@ class Shelf:
         most: int = MAX_MODELS,
         load: Callable[[str, ProgressCallback], Model] = load,
         room: Callable[[int], int] = memory_for_models,
+        trusted: float = 0.0,
     ) -> None:
-        self.most, self._load, self._room = most, load, room
+        self.most, self._load, self._room, self._trusted = most, load, room, trusted
+        self._stamps: OrderedDict[str, tuple[float, Stamp]] = (
+            OrderedDict()
+        )  # name -> when files were looked at, and they
         self._left: dict[str, float] = {}  # name -> when it had to go
         self._tickets: deque[Loading] = deque()  # in the order in which they were asked for
         self._kept: OrderedDict[str, Loading] = OrderedDict()
@@ -99,14 +106,14 @@ class Shelf:
 
     def find(self, name: str) -> Model | None:
         """The model if it is in memory, and is what lies on the disk."""
-        now = stamp(name)
+        now = self._stamp(name)
         with self._lock:
             kept = self._current(name, now)
             return None if kept is None else kept.model
 
     def begin(self, name: str) -> Loading:
         """Start to load a model, or join those who wait for it already."""
-        now = stamp(name)
+        now = self._stamp(name)
         with self._lock:
             if kept := self._current(name, now):
                 return kept
@@ -140,6 +147,16 @@ class Shelf:
         """What is in memory, the latest used last."""
         with self._lock:
             return list(self._kept)
+
+    def _stamp(self, name: str) -> Stamp:
+        when, found = self._stamps.get(name, (-math.inf, ()))
+        if (now := time.monotonic()) - when >= self._trusted:
+            found = stamp(name)
+            with self._lock:
+                self._stamps[name] = now, found
+                while len(self._stamps) > KNOWN_NAMES:
+                    self._stamps.popitem(last=False)
+        return found
 
     def _current(self, name: str, now: Stamp) -> Loading | None:
         """What is kept under a name, used now; dropped where its files are others (files that are gone say nothing)."""
@@ -181,6 +198,7 @@ class Shelf:
         with self._lock:
             if loading.model is not None:
                 self._kept[loading.name] = loading
+                self._stamps.clear()
                 self._shrink(self.most + bool(self._protected()), self._protected() | {loading.name})
             del self._going[loading.name]
         loading.ended.set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+import time
 import weakref
 from types import SimpleNamespace
 
@@ -13,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from visit import VisitError
-from visit.models import pool
+from visit.app import shared
+from visit.models import fingerprint, pool
 from visit.models.catalog import MINI, MINI_FOLDER, TooLarge
 from visit.models.pool import Shelf
 
@@ -120,6 +122,18 @@ def folder(tmp_path):
     return shutil.copytree(MINI_FOLDER, tmp_path / "model")
 
 
+def test_files_are_not_looked_at_again_within_the_time_for_which_they_are_trusted(folder, monkeypatch):
+    looks = []
+    monkeypatch.setattr(pool, "stamp", lambda name: looks.append(name) or fingerprint.stamp(name))
+    shelf = Shelf(trusted=60)
+    first, known = shelf.get(str(folder)), len(looks)
+    assert shelf.get(str(folder)) is first and shelf.edition(str(folder)) and len(looks) == known + 1
+    shelf = Shelf(trusted=0.05)
+    first = shelf.get(str(folder))
+    shelf.get(str(folder)), changed(folder), time.sleep(0.06)
+    assert shelf.get(str(folder)) is not first
+
+
 def test_a_folder_whose_weights_change_is_read_again_and_one_that_is_gone_stays(folder):
     shelf = Shelf()
     first = shelf.get(str(folder))
@@ -149,7 +163,7 @@ def test_pages_show_the_new_weights_of_a_folder(folder):
     before, again = shown(), shown()
     logits = st_capture(name, prompt).logits
     assert all(a is b for a, b in zip(before, again, strict=True)), "nothing is computed twice"
-    changed(folder)
+    changed(folder), time.sleep(shared.TRUSTED)
     after = shown()
     assert not torch.equal(st_capture(name, prompt).logits, logits)
     assert not any(a is b for a, b in zip(before, after, strict=True))
