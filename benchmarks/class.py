@@ -116,12 +116,15 @@ async def main(options: argparse.Namespace) -> None:
                     await warm.open("flow", **first)
                 print(f"with its model loaded: {process.memory_info().rss / 1e6:,.0f} MB")
                 await alone(warm, process, options)
-            began, work = time.monotonic(), core_seconds(process)
+            began, work, own = time.monotonic(), core_seconds(process), time.process_time()
             students = [student(n, port, options, asked, note) for n in range(options.sessions)]
             await asyncio.gather(*students)
             took = time.monotonic() - began
-            busy = (core_seconds(process) - work) / took
-            print(f"{options.sessions} sessions, {options.model}, {took:.0f} s, {busy:.2f} cores busy")
+            spent = core_seconds(process) - work
+            each = spent / (options.sessions * options.rounds)
+            print(f"{options.sessions} sessions, {options.model}, {took:.0f} s, {spent / took:.2f} cores busy, "
+                  f"{each:.2f} core seconds for each session's round; the sessions themselves "
+                  f"{(time.process_time() - own) / took:.2f} cores")  # fmt: skip
             for what in ("first page", "prompt", "position", "pruning", "page", "compare"):
                 print(f"  {what:12} {told(note[what])}")
             print(f"  errors {len(note['errors'])} {note['errors'][:2]}  failed {len(note['failed'])} "

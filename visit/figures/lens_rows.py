@@ -12,7 +12,7 @@ A word that is not specific (`overview.lens_map`) is grey, too, and a target tha
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any, Literal
@@ -47,8 +47,10 @@ def rows_of(
     that its fill stands for), `folds` (first and last depth, name, what is read),
     `title` and `fill` (class and meaning: the legend), and `words` (sign and meaning of the signs that occur).
     """
-    depths = sorted(table["depth"].unique(), reverse=True)
-    records = {d: rows.to_dict("records") for d, rows in table.groupby("depth")}
+    records: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for cell in _as_records(table):
+        records[cell["depth"]].append(cell)
+    depths = sorted(records, reverse=True)
     look = _class_of(color, d_vocab)
     habit = range(1, (readable_from or 0) + 1)  # depths
     runs = empty_runs(table, function_word) if readable_from is None else [list(habit)] if len(habit) >= RUN else []
@@ -73,6 +75,12 @@ def rows_of(
     }  # fmt: skip
 
 
+def _as_records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table, without pandas: a row at a time costs it as much as reading the stream of ten tokens."""
+    columns = {name: table[name].tolist() for name in table.columns}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
 _HABIT = ("grey", "also what any text leads to expect in this block")
 
 
@@ -83,15 +91,17 @@ def name_of(depth: int) -> str:
 
 def empty_runs(table: pd.DataFrame, function_word: Callable[[str], bool]) -> list[list[int]]:
     """The runs of depths that say nothing, by the rule above; depth n is the stream after block n − 1."""
-    last = int(table["depth"].max())
-    final = dict(zip(table["pos"], table["top"], strict=True))  # the last row stands last
-    said = [
-        cell.prob >= FAINT or (cell.top_prob >= FAINT and _says(cell.top, final[cell.pos], function_word))
-        for cell in table.itertuples()
-    ]
-    rows = table.assign(said=said, seen=table["prob"] >= FAINT).groupby("depth").agg({"said": "mean", "seen": "any"})
+    cells = _as_records(table)
+    last = max(cell["depth"] for cell in cells)
+    final = {cell["pos"]: cell["top"] for cell in cells}  # the last row stands last
+    said, seen = defaultdict(list), set()
+    for cell in cells:
+        if cell["prob"] >= FAINT:
+            seen.add(cell["depth"])
+        speaks = cell["top_prob"] >= FAINT and _says(cell["top"], final[cell["pos"]], function_word)
+        said[cell["depth"]].append(speaks or cell["prob"] >= FAINT)
     shown = range(1, last - last // 4)  # the last quarter stands as it is
-    silent = [d for d in shown if rows["said"][d] <= 1 - EMPTY_SHARE + 1e-9 and not rows["seen"][d]]
+    silent = [d for d in shown if sum(said[d]) / len(said[d]) <= 1 - EMPTY_SHARE + 1e-9 and d not in seen]
     runs = [[d for _, d in run] for _, run in groupby(enumerate(silent), lambda pair: pair[1] - pair[0])]
     return [run for run in runs if len(run) >= RUN]
 
