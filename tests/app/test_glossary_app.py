@@ -26,7 +26,7 @@ from streamlit.testing.v1 import AppTest
 app = AppTest.from_file("streamlit_app.py", default_timeout=60).switch_page("pages/glossary.py").run()
 assert not app.exception and not app.error, (app.exception, app.error)
 assert app.title[0].value == "Glossary"
-assert [c.proto.component_name for c in app.get("bidi_component")] == ["visit_glossary", "visit_live"]
+assert [c.proto.component_name for c in app.get("bidi_component")] == ["visit_glossary", "visit_live", "visit_drop"]
 print({"torch", "transformers"} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

@@ -93,7 +93,7 @@ import sys
 from streamlit.testing.v1 import AppTest
 app = AppTest.from_file("streamlit_app.py", default_timeout=60).run()
 assert not app.exception and not app.error, (app.exception, app.error)
-assert [c.proto.component_name for c in app.get("bidi_component")] == ["visit_home", "visit_live"]
+assert [c.proto.component_name for c in app.get("bidi_component")] == ["visit_home", "visit_live", "visit_drop"]
 print({"torch", "transformers", "huggingface_hub", "segno"} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
@@ -112,7 +112,7 @@ def test_the_start_page_shows_no_state_and_loses_none():
     app.query_params.clear()  # as a click in the navigation does
     app.switch_page("pages/home.py").run()
     assert not app.exception and dict(app.query_params) == {}
-    assert [c.proto.component_name for c in app.get("bidi_component")] == ["visit_home", "visit_live"]
+    assert [c.proto.component_name for c in app.get("bidi_component")] == ["visit_home", "visit_live", "visit_drop"]
     app.switch_page("pages/flow.py").run()
     assert app.text_area(key="w_prompt").value == "Buenos Aires is the capital of"
 

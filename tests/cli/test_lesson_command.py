@@ -18,7 +18,7 @@ def test_a_lesson_without_mistakes_says_what_it_expects(capsys):
 
 def test_mistakes_are_said_by_line_and_the_status_is_2(capsys, tmp_path):
     file = tmp_path / "mine.md"
-    file.write_text(shipped_text("3-recall").replace("kind: node", "kind: nod").replace("minutes: 15", "minutes: x"))
+    file.write_text(shipped_text("3-recall").replace("kind: node", "kind: nod").replace("minutes: 20", "minutes: x"))
     assert main(["lesson", "check", str(file)]) == 2
     said = capsys.readouterr().err
     assert said.startswith("visit: Line 3: minutes is a whole number") and "the kinds are choice, token" in said

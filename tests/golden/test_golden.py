@@ -119,8 +119,10 @@ def check(name: str, found: Any) -> None:
 
 # ---- every command ---------------------------------------------------------------------------------------------------
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Sums of a matrix product depend on the number of threads in their last digits."""
+def one_thread_and_no_clock(monkeypatch):
+    """Sums of a matrix product depend in their last digits on the number of threads, and on how many lines of a set run
+    together, which a clock decides."""
+    monkeypatch.setattr("visit.runs.job.AIM", 1000)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

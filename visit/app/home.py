@@ -156,7 +156,7 @@ def _elements_told() -> str:
 
 def _doors() -> str:
     texts = {
-        "learn": ("Learn", "Eight lessons of 15 minutes, with checked answers."),
+        "learn": ("Learn", "Eight lessons of 10 to 20 minutes, with checked answers."),
         "explore": ("Explore my prompt", "Type a text. See where its next word comes from."),
         "bring": ("Bring my model", "A name on the model hub, a folder, or a GGUF file."),
     }
