@@ -11,10 +11,11 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -128,7 +129,8 @@ class Turns:
     ) -> None:
         self.most, self._after, self._before = most, after, before
         self._queue: deque[threading.Event] = deque()  # of those with a turn, which are set, then of those who wait
-        self._changed = threading.Condition()
+        self._came = 0  # how often a turn was asked for
+        self._changed = threading.Condition()  # for those who wait for quiet
         self._mine = threading.local()
 
     @contextmanager
@@ -142,7 +144,9 @@ class Turns:
         ticket = threading.Event()  # each its own: thirty who wait for one sign wake up thirty times
         with self._changed:
             self._queue.append(ticket)
+            self._came += 1
             self._call_next()
+            self._changed.notify_all()
         try:
             if not ticket.wait(MOMENT):
                 with told(max(1, self._place(ticket) - self.most + 1)):
@@ -155,7 +159,7 @@ class Turns:
             with self._changed:
                 self._queue.remove(ticket)
                 self._call_next()
-                self._changed.notify_all()  # those who wait for quiet
+                self._changed.notify_all()
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -166,10 +170,21 @@ class Turns:
         finally:
             self._mine.turn = before
 
-    def quiet(self, seconds: float) -> bool:
-        """Wait until nobody has or wants a turn, for `seconds` at most; whether it came to that."""
+    def quiet(self, seconds: float, still: float = 0.0) -> bool:
+        """Wait until nobody has or wants a turn, and nobody came for `still` seconds; whether it came to that.
+
+        `seconds`: how long it is waited at most.
+        """
+        until = time.monotonic() + seconds
         with self._changed:
-            return self._changed.wait_for(lambda: not self._queue, seconds)
+            while self._changed.wait_for(lambda: not self._queue, max(0.0, until - time.monotonic())):
+                before, wait = self._came, min(still, until - time.monotonic())
+                if not self._changed.wait_for(partial(self._came_since, before), max(0.0, wait)):
+                    return wait >= still
+        return False
+
+    def _came_since(self, count: int) -> bool:
+        return self._came > count
 
     @property
     def has_turn(self) -> bool:

@@ -153,3 +153,18 @@ def test_a_turn_begins_with_how_many_are_asked_for():
     with turns.taken():
         pass
     assert asked == [1, 2, 1]
+
+
+def test_who_comes_within_the_time_of_stillness_begins_it_anew():
+    turns, over = Turns(1), threading.Event()
+
+    def class_of_three():
+        for _ in range(3):
+            with turns.taken():
+                time.sleep(0.02)
+            time.sleep(0.05)
+        over.set()
+
+    assert not turns.quiet(0.05, still=10), "it was not still for as long"
+    threading.Thread(target=class_of_three).start()
+    assert turns.quiet(20, still=0.5) and over.is_set()

@@ -107,14 +107,15 @@ def _waiting(before: int) -> Any:
 
 
 def kept(
-    weighs: int = LEAST_WEIGHT, spinner: str = "", grows: bool = False
+    weighs: int = LEAST_WEIGHT, spinner: str = "", grows: bool = False, light: bool = False
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """An analysis whose latest results are kept, for the models as they are now: weights that change make it anew.
 
     Its parameter `name` is the name of a model, `a` and `b` are tuples that begin with one. All parameters are part of
     the key but those that begin with `_`, and so is each model's edition (`Shelf.edition`). `weighs`: the bytes that a
     result counts for at least; what hides what it holds says so. `grows`: what is filled later is weighed with every
-    ask, or a class of thirty would have room for few of them and make them anew with every click.
+    ask, or a class of thirty would have room for few of them and make them anew with every click. `light`: it is made
+    at once, without a turn: a class would else wait as long for each of them as for a graph.
     """
 
     def keep(analysis: Callable[P, R]) -> Callable[P, R]:
@@ -140,7 +141,8 @@ def kept(
             def size(made: tuple[R]) -> int:
                 return max(weighs, weight(made))
 
-            found: tuple[R] = _results().get(key, make, size, _waiting)
+            with turns().aside() if light else nullcontext():
+                found: tuple[R] = _results().get(key, make, size, _waiting)
             if grows:
                 _results().put(key, found, size(found))
             return found[0]
@@ -162,7 +164,7 @@ def st_ledger(name: str) -> Any:
     return model_ledger(st_model(name))
 
 
-@kept()
+@kept(light=True)
 def st_ledger_lines(name: str) -> str:
     """A line for every identity, as the sidebar of every page tells them."""
     errors = (

@@ -35,7 +35,7 @@ def st_lens_map(
     return lens_map(*st_pass(name, prompt), target, positions, lens=lens_under(name, lens), known=known)
 
 
-@kept()
+@kept(light=True)
 def st_map_rows(
     name: str, prompt: Prompt, target: int, positions: tuple[int, ...], lens: str, color: Any, whole: bool
 ) -> dict[str, Any]:  # fmt: skip
@@ -91,7 +91,7 @@ class _NodesRead:
                     self.nodes.setdefault((node.id, node.source_pos), node)
 
 
-@kept(weighs=1 << 20, grows=True)  # all nodes of SmolLM2 weigh 13 MB, those of two opened blocks 1.3
+@kept(weighs=1 << 20, grows=True, light=True)  # all nodes of SmolLM2 weigh 13 MB, those of two opened blocks 1.3
 def nodes_read(name: str, prompt: Prompt, pos: int, target: int, seen: Seen) -> _NodesRead:
     return _NodesRead()
 

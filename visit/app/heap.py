@@ -6,7 +6,9 @@ each stays there between what is kept (ten sessions of SmolLM2 on two cores: 0.8
 1. `bound_heap`, at the start of a server and before torch: threads share two arenas, and MKL, which multiplies
    matrices, keeps no buffer of its own for each thread that ever did (10 MB, as long as the thread lives: thirty
    visitors who wait have 0.3 GB); it is no slower without.
-2. `trim_heap`, after computations, at most once in `EVERY` seconds: free pages are the system's again.
+2. Also there: what is larger than `LARGE` is mapped by itself, and the system's again when freed. Else glibc raises
+   that bound to the largest block it has seen freed, and logits come to lie between small things.
+3. `trim_heap`, after computations, at most once in `EVERY` seconds: free pages are the system's again.
 
 Other C libraries keep less, and are left alone; so is a number of arenas that `MALLOC_ARENA_MAX` gives.
 """
@@ -23,7 +25,8 @@ from typing import Any
 
 ARENAS = 2
 EVERY = 3.0  # seconds
-_M_ARENA_MAX = -8  # of malloc.h
+LARGE = 8 << 20  # bytes: what is made and freed step by step is smaller, and stays
+_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3  # of malloc.h
 _trim_turn = threading.Lock()
 _last = 0.0  # when it was given back
 
@@ -44,7 +47,7 @@ def bound_heap() -> bool:
     library = glibc()
     if library is None or "MALLOC_ARENA_MAX" in os.environ:
         return False
-    return bool(library.mallopt(_M_ARENA_MAX, ARENAS))
+    return bool(library.mallopt(_M_MMAP_THRESHOLD, LARGE) and library.mallopt(_M_ARENA_MAX, ARENAS))
 
 
 def trim_heap() -> None:

@@ -37,8 +37,9 @@ from visit.text.numbers import duration
 
 ONE_AT_A_TIME = threading.Lock()  # measurements wait for each other: what is drawn for others needs the processor, too
 WAITS_FOR_QUIET = 20.0  # seconds that a measurement waits for a moment in which nobody computes for a page
+STILL = 0.4  # seconds in which nobody came, on a hosted app: a class leaves moments between its pages that are no quiet
 UNASKED = 5.0  # seconds: what takes longer is measured when somebody asks
-LOOK_EVERY = 0.6  # seconds
+LOOK_EVERY = 0.6  # seconds; twice as long on a hosted app: thirty who look take a tenth of a core
 ENDS_WITHIN = 10.0  # seconds that the end of the program waits for a measurement
 LEFT = 4.0  # seconds without a look, after which nobody looks at it: a page in the background looks once a second
 HOSTED_MEASURED = 180.0  # seconds that a measurement may take on a hosted app, as it is forecast
@@ -91,7 +92,7 @@ class Measuring:
             try:
                 with told_panics("The model's library"):
                     _give_way()
-                    turns().quiet(WAITS_FOR_QUIET if self._is_watched() else 0)
+                    turns().quiet(WAITS_FOR_QUIET if self._is_watched() else 0, STILL if is_hosted() else 0)
                     if not self._is_watched():
                         self.begun.release()
                         return
@@ -130,7 +131,7 @@ def _give_way() -> None:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
-@kept(weighs=1 << 18)
+@kept(weighs=1 << 18, light=True)
 def st_measuring(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, what: str) -> Measuring:
     """The measurement `what` of a pass: begun by the first who asks, the same for all."""
     return Measuring()
@@ -143,7 +144,7 @@ def measured(one: Measuring, make: Callable[[], Any], seconds: Callable[[], floa
     """
     if not one.ended.is_set():
         one.look()
-        look_again(LOOK_EVERY, _look_at_measuring, one, make, seconds, what)
+        look_again(LOOK_EVERY * (2 if is_hosted() else 1), _look_at_measuring, one, make, seconds, what)
     elif one.problem is not None:
         st.caption(f"It could not be measured {what}: {plain(str(one.problem))}")
     return one.found
