@@ -115,7 +115,8 @@ def kept(
     the key but those that begin with `_`, and so is each model's edition (`Shelf.edition`). `weighs`: the bytes that a
     result counts for at least; what hides what it holds says so. `grows`: what is filled later is weighed with every
     ask, or a class of thirty would have room for few of them and make them anew with every click. `light`: it is made
-    at once, without a turn: a class would else wait as long for each of them as for a graph.
+    at once, without a turn: a class would else wait as long for each of them as for a graph. Only for what makes no
+    pass, and asks for nothing that its page has not asked for just before: it would be computed without a turn, too.
     """
 
     def keep(analysis: Callable[P, R]) -> Callable[P, R]:
@@ -164,7 +165,7 @@ def st_ledger(name: str) -> Any:
     return model_ledger(st_model(name))
 
 
-@kept(light=True)
+@kept()
 def st_ledger_lines(name: str) -> str:
     """A line for every identity, as the sidebar of every page tells them."""
     errors = (

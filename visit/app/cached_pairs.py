@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from visit.graph.prune import Keep
 
 
-@kept(light=True)
+@kept()
 def st_pairing(a: PassKey, b: PassKey, align: str) -> Any:
     from visit.analyses.token_alignment import pair, parse_fixes
 

@@ -92,9 +92,8 @@ class Shelf:
         trusted: float = 0.0,
     ) -> None:
         self.most, self._load, self._room, self._trusted = most, load, room, trusted
-        self._stamps: OrderedDict[str, tuple[float, Stamp]] = (
-            OrderedDict()
-        )  # name -> when files were looked at, and they
+        # name -> when its files were looked at, and what they were
+        self._stamps: OrderedDict[str, tuple[float, Stamp]] = OrderedDict()
         self._left: dict[str, float] = {}  # name -> when it had to go
         self._tickets: deque[Loading] = deque()  # in the order in which they were asked for
         self._kept: OrderedDict[str, Loading] = OrderedDict()

@@ -16,17 +16,7 @@ from visit import VisitError
 from visit.cache import read_arrays, write_arrays
 from visit.runs.worker import Worker
 
-
-@pytest.fixture(autouse=True)
-def every_batch_is_written(monkeypatch):
-    monkeypatch.setattr("visit.runs.job.SPARE", 0)
-
-
-@pytest.fixture
-def worker(tmp_path):
-    worker = Worker(tmp_path, seconds=0)
-    yield worker
-    assert worker.reset()
+pytestmark = pytest.mark.usefixtures("every_batch_is_written")
 
 
 @pytest.mark.parametrize("after", [1, 2, 5])

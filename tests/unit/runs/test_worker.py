@@ -19,17 +19,7 @@ from visit.runs.job import MAX_FILES, _next_batch, steps
 from visit.runs.prompts import Row, read_prompts, shipped_set
 from visit.runs.worker import MAX_WAITING, WORKER, Worker
 
-
-@pytest.fixture(autouse=True)
-def every_batch_is_written(monkeypatch):
-    monkeypatch.setattr("visit.runs.job.SPARE", 0)
-
-
-@pytest.fixture
-def worker(tmp_path):
-    worker = Worker(tmp_path, seconds=0)
-    yield worker
-    assert worker.reset()
+pytestmark = pytest.mark.usefixtures("every_batch_is_written")
 
 
 def test_equal_keys_share_one_run_and_its_result(worker):
