@@ -50,6 +50,17 @@ def test_the_page_opens_on_a_finished_example():
     assert url(app) == {}
 
 
+def test_pages_are_compiled_as_they_are_written(monkeypatch):
+    """Streamlit's magic builds a syntax tree of every page, which Python 3.11.7 cannot do in two threads at once."""
+
+    def two_at_once(*_):
+        raise SystemError("AST constructor recursion depth mismatch")
+
+    monkeypatch.setattr("streamlit.runtime.scriptrunner.magic.add_magic", two_at_once)
+    app = start()
+    assert not app.exception and drawn(app)
+
+
 def test_a_new_prompt_runs_and_is_in_the_address():
     app = start()
     app.text_area(key="w_prompt").set_value("Lionel Messi plays the sport of").run()
