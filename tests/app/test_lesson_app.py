@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from escapes import as_read, links, markdown_of, with_addresses
 from streamlit.testing.v1 import AppTest
 
 from visit.app.address import parse
@@ -229,6 +230,22 @@ def test_a_lesson_of_ones_own_says_its_mistakes_by_line_and_runs():
 def test_what_a_lesson_says_is_no_link_no_picture_and_no_html():
     told = markdown("![x](http://evil.example/x.png) <script> **bold** [a](b) $x$ :red[y]\n- item `code`")
     assert "\\!\\[x\\]" in told and "\\<script" in told and "**bold**" in told and "\n- item `code`" in told
+
+
+def test_no_address_in_a_lesson_is_a_link():
+    """In every text of it, on the page that opens it, in its questions, its hints and what is said to answers."""
+    app = start()
+    app.text_area(key="lesson_pasted").set_value(with_addresses(shipped_text("3-recall")))
+    app.button(key="lesson_read").click().run()
+    assert not app.error, said(app)
+    onward(app, "begin_own")
+    seen = markdown_of(app)
+    onward(app)
+    app.button(key="hint_step1.1").click().run()
+    seen += markdown_of(answer(app, "step1.1", "Kyoto"))
+    seen += markdown_of(answer(app, "step1.1", "Tokyo"))
+    assert not app.exception and sum("elsewhere.invalid" in as_read(text) for text in seen) > 12
+    assert not [text for text in seen if links(text)]
 
 
 @pytest.mark.parametrize("name", shipped_lessons())

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
+from escapes import as_read, links, markdown_of, with_addresses
 from streamlit.testing.v1 import AppTest
 
 from visit.app.room import AnswerBar, bars_html
+from visit.lessons.lesson_file import parse_lesson
 from visit.lessons.results import Given, Result, write_result
 from visit.lessons.room import LETTERS, MAX_ROOMS, WRONG_CODES, Rooms
 from visit.lessons.room_file import save_room
@@ -103,6 +105,25 @@ def test_a_removed_member_is_gone_and_is_told_so(rooms, monkeypatch):
     press(app.run(), "Remove")
     assert room.look(key).members == ()
     assert not room.knows(token) and "no longer in this room" in text(start("learn", room=room.code, me=token))
+
+
+def test_no_address_in_the_lesson_of_a_room_is_a_link(rooms):
+    """On the page of its teacher, and for a member who waits, before and after the answers are revealed."""
+    own = with_addresses(shipped_text("3-recall"))
+    lesson = parse_lesson(own)
+    room, key = rooms.open(lesson.title, room_steps(lesson), own)
+    token = room.join("www.elsewhere.invalid")
+    room.answer(token, 0, "before.1", "2", "wrong")
+    room.open_step(key, 1)
+    room.reveal(key, 0, True)
+    seen = markdown_of(start("room", room=room.code, key=key)) + markdown_of(start("learn", room=room.code, me=token))
+    room.open_step(key, 0)
+    seen += markdown_of(start("room", room=room.code, key=key))
+    member = start("learn", room=room.code, me=token)
+    member.button(key="begin_class").click().run()
+    seen += markdown_of(member)
+    assert sum("elsewhere.invalid" in as_read(text) for text in seen) > 6
+    assert not [text for text in seen if links(text)]
 
 
 def test_a_saved_room_opens_again_and_a_full_server_says_so(rooms, monkeypatch):

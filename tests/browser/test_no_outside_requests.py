@@ -10,6 +10,9 @@ from urllib.parse import urlencode
 
 import pytest
 from browser import ROOT, foreign_requests, idle
+from escapes import with_addresses
+
+from visit.lessons.shipped import shipped_text
 
 PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py"))
 
@@ -35,9 +38,8 @@ def test_no_script_or_style_sheet_of_ours_names_another_host():
 def foreign(page) -> list[str]:
     """Links and pictures that lead to another host."""
     return page.evaluate(
-        """() => [...document.querySelectorAll("a[href], img[src]")].filter(e =>
-             (e.href || e.src).startsWith("http") && new URL(e.href || e.src).host !== location.host)
-             .map(e => e.outerHTML)"""
+        """() => [...document.querySelectorAll("a[href], img[src]")].map(e => e.href || e.src).filter(to =>
+             to.startsWith("http") ? new URL(to).host !== location.host : /^(mailto|xmpp):/.test(to))"""
     )
 
 
@@ -73,3 +75,24 @@ def test_texts_of_a_file_are_no_pictures_and_no_links(watched, address):
     idle(watched)
     assert watched.asked == []
     assert foreign(watched) == []
+
+
+def test_texts_of_a_lesson_are_no_pictures_and_no_links(watched, address):
+    """Bare addresses, too, which a reader of Markdown makes links of."""
+    watched.asked.clear()
+    watched.goto(f"{address}/learn")
+    watched.get_by_text("Or paste its text").click(timeout=60_000)
+    watched.get_by_label("The lesson's text").fill(with_addresses(shipped_text("3-recall")))
+    watched.get_by_role("button", name="Read it").click()
+    watched.get_by_text("has no mistakes").wait_for(timeout=60_000)
+    assert foreign(watched) == []
+    watched.locator(".st-key-begin_own").get_by_role("button").click()
+    watched.get_by_text("What do you think now?").wait_for(timeout=60_000)
+    idle(watched)
+    assert watched.get_by_text("elsewhere.invalid/x").count() > 4
+    assert foreign(watched) == []
+    watched.locator(".st-key-lesson_next").get_by_role("button").click()
+    watched.locator(".st-key-lesson_panel").wait_for(timeout=60_000)
+    idle(watched)
+    assert watched.get_by_text("elsewhere.invalid/x").count() > 0
+    assert foreign(watched) == [] and watched.asked == []

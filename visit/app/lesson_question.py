@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -249,12 +250,15 @@ def _explained(lesson: Lesson, question: Exercise, run: LearnerRun | None) -> st
     return question.explain if run is None else filled_in(lesson, question.explain, run, question)
 
 
+# what is left of Markdown: code between two single backticks, and stars
+_KEPT = re.compile(r"((?<!`)`(?!`)[^`\n]+`(?!`)|\*+)")
+
+
 def markdown(text: str) -> str:
     """A lesson's text as Markdown of which only *emphasis*, `code` and lists are left: no links, pictures or HTML."""
-    kept_signs = "*`"
     lines = []
     for line in text.split("\n"):
         start = "- " if line.startswith("- ") else ""
-        body = line.removeprefix(start)
-        lines.append(start + "".join(c if c in kept_signs else plain(c) for c in body))
+        parts = _KEPT.split(line.removeprefix(start))
+        lines.append(start + "".join(part if n % 2 else plain(part) for n, part in enumerate(parts)))
     return "\n".join(lines)
