@@ -251,7 +251,7 @@ def _explained(lesson: Lesson, question: Exercise, run: LearnerRun | None) -> st
 
 
 # what is left of Markdown: code between two single backticks, and stars
-_KEPT = re.compile(r"((?<!`)`(?!`)[^`\n]+`(?!`)|\*+)")
+_MARKS_LEFT = re.compile(r"((?<!`)`(?!`)[^`\n]+`(?!`)|\*+)")
 
 
 def markdown(text: str) -> str:
@@ -259,6 +259,6 @@ def markdown(text: str) -> str:
     lines = []
     for line in text.split("\n"):
         start = "- " if line.startswith("- ") else ""
-        parts = _KEPT.split(line.removeprefix(start))
+        parts = _MARKS_LEFT.split(line.removeprefix(start))
         lines.append(start + "".join(part if n % 2 else plain(part) for n, part in enumerate(parts)))
     return "\n".join(lines)
