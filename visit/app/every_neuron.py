@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from visit.app.cache import kept, st_model
-from visit.app.follow import look_again
+from visit.app.follow import look_again, pressed
 from visit.app.prompt_sets import SHARED, on_model, short_name, start_run, stop_run
 from visit.app.sessions import session
 from visit.errors import VisitError
@@ -38,7 +38,7 @@ def every_neuron(model: Model, why: str) -> Any:
 
     def offer(text: str, label: str) -> None:
         st.caption(text)
-        if st.button(label, key="every neuron", icon=":material/play_arrow:"):
+        if pressed(label, "every neuron", ":material/play_arrow:"):
             start_run(key, on_model(model, StaticRun), SLOW)
 
     run = SLOW.find(key)

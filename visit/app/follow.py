@@ -19,7 +19,23 @@ from visit.app.live import announce
 from visit.app.problems import shown_errors
 from visit.app.sessions import session
 
+PRESSED = 30.0  # seconds that a press counts at most: the page may be begun again before it comes to the button
 UNSURE = 0.5  # seconds after the end of a page in which a look may have cut off what the browser gets of it
+
+
+def pressed(label: str, key: str, icon: str | None = None, primary: bool = False) -> bool:
+    """A button on a page that looks again at something; whether it was pressed.
+
+    What a look leaves behind when it ends, Streamlit puts right for the next run: no button is pressed any more. Where
+    that run has begun already, for a press, it never hears of it. Its callbacks do, in which the press is noted.
+    """
+    presses = session().presses
+    st.button(label, key=key, icon=icon, type="primary" if primary else "secondary", on_click=_note_press, args=(key,))
+    return time.monotonic() - presses.pop(key, -PRESSED) < PRESSED
+
+
+def _note_press(key: str) -> None:
+    session().presses[key] = time.monotonic()
 
 
 def begin_page() -> None:
@@ -32,7 +48,7 @@ def look_again(every: float, draw: Callable[..., None], *args: Any) -> None:
     """Have `draw(*args)` at this place when the page is drawn, and from then on every `every` seconds (> UNSURE).
 
     `draw` runs the page anew (`st.rerun()`) when it has something else to show. What its buttons do belongs in their
-    `on_click`, which comes first.
+    `on_click`, which comes first, and those of the page are `pressed`.
     """
     assert every > UNSURE
     session().later.append((st.container(), every, draw, args))

@@ -12,6 +12,7 @@ import streamlit as st
 
 from visit.app.cache import kept
 from visit.app.fields import choice, field, listed, segments
+from visit.app.follow import pressed
 from visit.app.grid import grid
 from visit.app.live import say
 from visit.app.prompt_sets import on_model, start_run, watched
@@ -201,7 +202,7 @@ def _before_paths(one: PathQuestion, run: Callable[[], None]) -> None:
         st.info(f"This app is hosted for many: a run may take {duration(PATH_SECONDS)}. Take fewer prompts or heads, "
                 "or run VISIT on your own machine.", icon=":material/group:")  # fmt: skip
         return
-    if st.button("Patch the paths", key="run paths", icon=":material/play_arrow:"):
+    if pressed("Patch the paths", "run paths", ":material/play_arrow:"):
         run()
 
 

@@ -12,6 +12,7 @@ import streamlit as st
 from visit.app.cache import kept
 from visit.app.fields import choice, field, listed, segments
 from visit.app.figure_list import collect_chart
+from visit.app.follow import pressed
 from visit.app.grid import as_table, grid
 from visit.app.live import say
 from visit.app.marks import named_part
@@ -150,7 +151,7 @@ def _before_question(one: SetQuestion, side: str, run: Callable[[], None]) -> No
         st.info(f"This app is hosted for many: a run may take {duration(QUESTION_SECONDS)}. Take fewer prompts, or run "
                 "VISIT on your own machine.", icon=":material/group:")  # fmt: skip
         return
-    if st.button("Measure", key=f"run heads {side}", type="primary", icon=":material/play_arrow:"):
+    if pressed("Measure", f"run heads {side}", ":material/play_arrow:", primary=True):
         run()
 
 

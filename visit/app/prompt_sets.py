@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from visit.app.fields import field, segments
-from visit.app.follow import look_again
+from visit.app.follow import look_again, pressed
 from visit.app.sessions import session, state
 from visit.app.shared import kept_set, model_shelf
 from visit.app.state import value_of
@@ -194,14 +194,14 @@ def watched(
             st.error(escaped(str(run.error)), icon=":material/error:")
         if start is not None:
             start()
-        elif st.button(label, key=f"run {name}", type="primary", icon=":material/play_arrow:"):
+        elif pressed(label, f"run {name}", ":material/play_arrow:", primary=True):
             start_run(key, make)
         return None
     if run.alive or run.stopping:
         look_again(0.7, _watch_run, key, str(name), None if follow is None or run.progress.done >= follow else follow)
     elif run.state != "done":
         st.caption(f"Stopped after {_done_so_far(run)}; the figures are of these.")
-        if st.button("Resume", key=f"go {name}"):
+        if pressed("Resume", f"go {name}"):
             start_run(key, make)
     return run
 

@@ -54,6 +54,7 @@ class Session:
     later: list[Any] = dataclasses.field(default_factory=list)  # of visit.app.follow
     widgets: dict[str, tuple[int, Any]] = dataclasses.field(default_factory=dict)  # key → (how often made anew, value)
     drawn: float | None = None
+    presses: dict[str, float] = dataclasses.field(default_factory=dict)  # … button → when it was pressed
     saying: list[str] = dataclasses.field(default_factory=list)  # of visit.app.live
     held: frozenset[str] = frozenset()  # parts of the page that a lesson holds back, for visit.app.marks
     held_later: bool = False  # … only for a question that comes later

@@ -12,7 +12,7 @@ from visit.app import study_results
 from visit.app.cache import kept
 from visit.app.fields import choice, field, listed
 from visit.app.figure_list import altair_figure
-from visit.app.follow import look_again
+from visit.app.follow import look_again, pressed
 from visit.app.marks import named_part
 from visit.app.opened import check_live
 from visit.app.prompt_bar import show_notes, shown_model
@@ -229,7 +229,7 @@ def _before_run(
             return
     with st.container(horizontal=True):
         if quick is None:
-            if st.button("Run", key="run study", type="primary", icon=":material/play_arrow:"):
+            if pressed("Run", "run study", ":material/play_arrow:", primary=True):
                 run()
         else:
             few, count, takes = quick
@@ -241,7 +241,7 @@ def _before_run(
             )  # fmt: skip
             if is_hosted() and seconds > HOSTED_SECONDS:
                 return
-            if st.button(f"Run all: about {duration(seconds)}", key="run study", icon=":material/play_arrow:"):
+            if pressed(f"Run all: about {duration(seconds)}", "run study", ":material/play_arrow:"):
                 run()
     if seconds >= 2:
         with unfolding("takes-time", "What takes the time", ":material/timer:") as opened, st.container(width=620):

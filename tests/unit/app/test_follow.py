@@ -57,3 +57,27 @@ def test_a_look_right_after_the_end_of_a_page_has_it_drawn_again(look):
         look(follow.UNSURE / 2)
     assert look(follow.UNSURE * 1.1) == 1, "later ones only look"
     assert look(None) == 1, "and so does the page itself"
+
+
+# ---- a press beside a look -------------------------------------------------------------------------------------------
+def with_a_button() -> None:
+    import streamlit as st
+
+    from visit.app.follow import pressed
+
+    st.session_state["begun"] = st.session_state.get("begun", 0) + pressed("Run", "run")
+
+
+def test_a_press_is_taken_once():
+    app = AppTest.from_function(with_a_button).run()
+    assert app.session_state["begun"] == 0
+    app.button(key="run").click().run()
+    assert app.session_state["begun"] == 1 and app.run().session_state["begun"] == 1
+
+
+@pytest.mark.parametrize(("ago", "begun"), [(1.0, 1), (follow.PRESSED + 1, 0)])
+def test_a_press_that_streamlit_has_forgotten_meanwhile_counts_for_a_while(ago, begun):
+    """A look that ends has all buttons up for the next run, which has begun already; the press was noted before."""
+    app = AppTest.from_function(with_a_button).run()
+    app.session_state["visit"].presses["run"] = follow.time.monotonic() - ago
+    assert app.run().session_state["begun"] == begun == app.run().session_state["begun"]
