@@ -86,7 +86,7 @@ def test_a_download_from_the_sidebar_ends_with_the_model_on_the_page(served):
 
 
 def test_a_download_can_be_stopped_and_a_name_that_does_not_exist_is_said(served):
-    with served(pause=0.2) as double:
+    with served(pause=5) as double:  # it is not done before it is stopped
         app = start(model=NAME)
         button(app, "Download").click().run()
         assert double.begun.wait(60)

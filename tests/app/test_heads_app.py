@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from threading import Event
 
 import pytest
@@ -182,12 +181,12 @@ def test_a_hosted_app_bounds_what_a_visitor_may_ask(monkeypatch):
 
 
 def test_a_run_that_was_stopped_shows_what_is_done_and_offers_to_go_on(monkeypatch):
-    real, third = HeadRun._measured, Event()
+    real, third, go = HeadRun._measured, Event(), Event()
 
     def slow(self, line):
         if self.sums.moments["parts"].count >= 3:
             third.set()
-            time.sleep(0.5)
+            go.wait(60)
         return real(self, line)
 
     monkeypatch.setattr(HeadRun, "_measured", slow)
@@ -199,6 +198,7 @@ def test_a_run_that_was_stopped_shows_what_is_done_and_offers_to_go_on(monkeypat
     app.run()
     assert any(b.label.startswith("Stop") for b in app.button)
     run.cancel()
+    go.set()
     run.wait(60)
     app.run()
     assert label(app, "Resume") == ["Resume"] and "Stopped after" in text(app) and not app.exception

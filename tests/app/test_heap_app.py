@@ -15,6 +15,7 @@ from visit.activations.record import Activations
 from visit.app import cache
 from visit.app.heap import glibc
 from visit.graph.flowgraph import FlowGraph
+from visit.runs.worker import SLOW, WORKER
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,6 +30,7 @@ def test_a_session_keeps_no_pass_and_no_graph(page: str) -> None:
     for thread in threading.enumerate():
         if thread.name == "measuring":  # it asks for a pass while it goes on
             thread.join(60)
+    assert SLOW.reset() and WORKER.reset()  # so does a lens that is fitted, and a set that is counted
     for store in (cache._passes(), cache._results()):
         store.clear()
     assert [type(one).__name__ for one in _live() if id(one) not in before] == []

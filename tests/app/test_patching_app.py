@@ -22,11 +22,6 @@ NAMES = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def however_busy_the_machine_is(monkeypatch):
-    monkeypatch.setattr(patching, "WITH_THE_PAGE", 60.0)
-
-
 def start(page: str = "compare", **params: str) -> AppTest:
     app = AppTest.from_file("../../streamlit_app.py", default_timeout=60)
     for name, value in {"prompt_b": DEFAULT_PROMPT_B, "opened": "patch", **params}.items():

@@ -44,9 +44,7 @@ def test_one_prompt_before_and_after_a_norm(norm):
     assert [b.label for b in app.button].count("Run") == 1, "the set waits to be run"
 
 
-def test_the_most_active_neurons_and_a_card(monkeypatch):
-    monkeypatch.setattr(every_neuron, "UNASKED", 1e9)  # however busy the machine is
-    monkeypatch.setattr(every_neuron, "PATIENCE", 60.0)
+def test_the_most_active_neurons_and_a_card():
     app = start("neurons", layer="3", neuron="L3.mlp_value17", word="Paris")
     assert not app.exception and not app.error and not app.warning
     assert app.dataframe[0].value["name"].tolist()[-2:] == ["all others", "the bias"]

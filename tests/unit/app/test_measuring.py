@@ -9,7 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 from visit.app import measuring
-from visit.app.measuring import LEFT, Measuring
+from visit.app.measuring import Measuring
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look counts however long the machine stands still."""
+    monkeypatch.setattr(measuring, "LEFT", 600.0)
 
 
 def _ended(one: Measuring, made: list[int], how: str) -> None:
@@ -17,12 +23,13 @@ def _ended(one: Measuring, made: list[int], how: str) -> None:
     with measuring.ONE_AT_A_TIME:
         (one.ask if how == "asked" else one.begin)(lambda: made.append(1))
         if how == "left":
-            one.looked = time.monotonic() - LEFT - 1
+            one.looked = time.monotonic() - measuring.LEFT - 1
         mine = [thread for thread in threading.enumerate() if thread.name == "measuring"]
     for thread in mine:
         thread.join(20)
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("how, count", [("looked at", 1), ("left", 0), ("asked", 1)])
 def test_what_nobody_looks_at_when_its_turn_comes_is_not_measured(how: str, count: int) -> None:
     """A class goes on to the next prompt faster than it is measured; a button's wish is measured in any case."""
@@ -32,6 +39,7 @@ def test_what_nobody_looks_at_when_its_turn_comes_is_not_measured(how: str, coun
     assert len(made) == count and one.ended.is_set() == bool(count)
 
 
+@pytest.mark.usefixtures("patient")
 def test_what_was_left_is_measured_when_somebody_comes_back() -> None:
     one, made = Measuring(), []
     one.look()

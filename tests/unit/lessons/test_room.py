@@ -305,7 +305,7 @@ def test_nicknames_are_unique_by_a_number_and_stay_short():
 
 
 @given(st.lists(st.text(max_size=40), max_size=8))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 def test_whatever_is_typed_names_are_bounded_printable_and_apart(typed):
     taken: list[str] = []
     for number, text in enumerate(typed, 1):

@@ -99,7 +99,7 @@ def test_the_table_says_a_choice_in_words_beside_its_number():
 
 
 @given(st.text(max_size=20))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 def test_no_text_becomes_a_formula(text):
     (row,) = list(csv.reader(io.StringIO(answers_csv([{"x": text}]), newline="")))[1:]
     assert row[0] == text or row[0] == f"'{text}"
@@ -185,7 +185,7 @@ def test_another_version_and_a_full_server_say_so():
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
                     lambda kids: st.lists(kids, max_size=3) | st.dictionaries(st.text(max_size=5), kids, max_size=3)),
        st.sampled_from(["code", "title", "steps", "lesson", "opened", "revealed", "members", "answers"]))  # fmt: skip
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, derandomize=True)
 def test_whatever_stands_in_a_field_the_file_opens_or_is_refused(value, name):
     rooms = Rooms()
     try:

@@ -42,7 +42,7 @@ def test_a_download_fetches_what_is_needed_and_the_model_loads_from_the_cache(se
 
 @pytest.mark.slow
 def test_a_stopped_download_keeps_its_whole_files_and_goes_on(served, downloads, hub_cache):
-    with served(pause=0.1) as double:
+    with served(pause=0.3) as double:
         download = downloads.start(NAME)
         assert double.begun.wait(60)
         while download.state == "running" and double.sent["model-00001-of-00006.safetensors"] < 1:
@@ -86,7 +86,7 @@ def test_a_name_that_the_hub_does_not_have(served, downloads):
 
 
 def test_one_model_is_downloaded_once_and_a_server_runs_few_at_a_time(served, downloads):
-    with served(pause=0.2):
+    with served(pause=5):
         first = downloads.start(NAME)
         assert downloads.start(NAME) is first is downloads.find(NAME)
         for i in range(1, AT_ONCE):
