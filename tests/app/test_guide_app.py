@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from visit.app.marks import Mark, _style
 
-PAGES = ["flow", "compare", "whatif", "memory", "layernorm", "neurons", "study", "trace"]
+PAGES = ["flow", "compare", "whatif", "memory", "layernorm", "neurons", "study", "trace", "heads"]
 
 
 def start(page: str, **params: str) -> AppTest:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from threading import Event
+from types import SimpleNamespace
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import visit
-from visit.app.head_sets import full_colours
-from visit.app.set_question import shown_in
+from visit.app.set_question import SetQuestion, shown_in, with_band_columns
+from visit.app.two_sets import full_colours, shared_lines, side_names
 from visit.causal.head_sets import HeadRun, head_key
 from visit.causal.set_lines import asked_lines
 from visit.runs.answers import fitting
@@ -101,12 +103,61 @@ def test_layers_and_neurons_are_asked_the_same(asks):
     assert len(table) == {"layers": 16, "neurons": 100}[asks] and "role" not in table
 
 
-def test_a_second_set_lies_beside_and_what_differs_is_listed():
+def test_a_second_set_lies_beside_and_what_differs_is_told_and_listed():
     app = measured(start(**FEW, set_b="names"))
     assert not app.exception and label(app, "Measure") == ["Measure"]
     app = measured(app, "names")
-    assert not app.exception and not app.error and "What differs" in text(app)
-    assert len([d for d in app.dataframe if "contribution_band" in d.value]) == 2  # of the set, and of the difference
+    assert not app.exception and not app.error and "**What differs**: names minus ioi" in text(app)
+    assert "**ioi, 16 of 48 prompts**" in text(app) and "**names, 16 of 141 prompts**" in text(app)
+    of_set, apart = [d.value for d in app.dataframe if "contribution_band" in d.value]
+    assert (apart["effect_b"] - apart["effect_a"] - apart["effect"]).abs().max() < 1e-9
+    assert set(of_set.loc[of_set["name"] == "L4 H1", "effect"]) == set(apart.loc[apart["name"] == "L4 H1", "effect_a"])
+    told = [c.proto.json for c in app.get("bidi_component") if c.proto.id.endswith("second_story")]
+    assert len(told) == 1 and "differ" in told[0]
+
+
+def test_sets_that_ask_for_two_quantities_are_not_subtracted():
+    """The effects on a logit were subtracted from those on a difference of logits, with bands and all."""
+    app = measured(measured(start(**FEW, set_b="plain")), "plain")
+    assert not app.exception and not app.error and "**What differs**" not in text(app)
+    assert "plain has no distractors" in text(app) and "two quantities" in text(app)
+    assert len([d for d in app.dataframe if len(d.value) == 10 and "effect_band" in d.value]) == 2
+
+
+def test_no_two_columns_have_one_heading():
+    table = visit.head_question(visit.load_model("visit-mini"), shipped_set("ioi").spread(2))
+    for effect in ("Effect", "Difference"):
+        _, names, config = with_band_columns(table, effect)
+        labels = [one if isinstance(one, str) else one["label"] for one in (config[name] for name in names)]
+        assert len(set(labels)) == len(labels) == 7, labels
+
+
+def test_a_side_is_called_by_its_set_and_where_models_differ_by_their_titles():
+    """It said smollm2, where everything else says SmolLM2 135M."""
+
+    def side(name: str, count: int) -> SetQuestion:
+        sums = SimpleNamespace(moments={"parts": SimpleNamespace(count=count)})
+        return SetQuestion(SimpleNamespace(name=name), shipped_set("ioi"), None, "heads", "zero", None, sums)
+
+    assert side_names(side("smollm2", 48), side("smollm2", 16)) == ["ioi, 48 prompts", "ioi, 16 of 48 prompts"]
+    assert side_names(side("smollm2", 48), side("visit-mini", 1))[0] == "SmolLM2 135M\\: ioi, 48 prompts"
+
+
+def test_lines_that_both_sets_hold_are_counted():
+    model = visit.load_model("visit-mini")
+    asked = [asked_lines(model, replace(shipped_set("ioi"), rows=shipped_set("ioi").rows[cut]))
+             for cut in (slice(0, 5), slice(3, 9))]  # fmt: skip
+    one, other = (SetQuestion(model, shipped_set("ioi"), side, "heads", "zero", None) for side in asked)
+    assert len(shared_lines(one, other)) == 2
+
+
+@pytest.mark.parametrize("name", ["facts", "names", "ioi", "plain", "repeats"])
+def test_a_shipped_set_is_explained_with_its_first_line(name):
+    app, row = start(**FEW, heads_set=name), shipped_set(name).rows[0]
+    told = [unescaped(c.value) for c in app.caption if unescaped(c.value).startswith(f"{name}: ")]
+    assert len(told) == 1 and f"“{row.prompt}” → “·{row.target.strip()}”" in told[0] and not app.exception
+    assert ("not “" in told[0]) == (row.distractor is not None)
+    assert ("object identification" in told[0]) == (name == "ioi")
 
 
 def test_maps_of_two_models_have_scales_of_their_own():
@@ -114,7 +165,7 @@ def test_maps_of_two_models_have_scales_of_their_own():
     model = visit.load_model("visit-mini")
     one = visit.head_question(model, shipped_set("ioi").spread(2))
     other = one.assign(effect=one["effect"] / 4, contribution=one["contribution"] / 4, influence=one["influence"] / 4)
-    apart, same = full_colours(("a", "b"), (one, other)), full_colours(("a", "a"), (one, other))
+    apart, same = full_colours(False, (one, other)), full_colours(True, (one, other))
     assert apart[0] == pytest.approx(4 * apart[1]) and same == [apart[0]] * 2
 
 
@@ -175,7 +226,7 @@ def test_a_set_that_cannot_be_asked_says_why_in_one_sentence(own):
 
 def test_a_hosted_app_bounds_what_a_visitor_may_ask(monkeypatch):
     monkeypatch.setenv("VISIT_HOSTED", "1")
-    monkeypatch.setattr("visit.app.head_sets.QUESTION_SECONDS", 0.0)
+    monkeypatch.setattr("visit.app.set_runs.QUESTION_SECONDS", 0.0)
     app = start()
     assert not app.exception and "hosted for many" in text(app) and not label(app, "Measure")
 

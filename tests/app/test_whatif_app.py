@@ -141,9 +141,26 @@ def test_heads_that_follow_a_rule_of_looking_are_named_without_a_search_in_a_lon
     rows = [("L1.head3", "same token", 0.4, None), ("L1.head5", "same token", 0.9, None),
             ("L2.head0", "induction", 0.5, None), ("L3.head1", "first position", 0.9, None),
             ("L4.head1", "mover", 1.5, " Mary")]  # fmt: skip
-    told = every_part.looks_told(pd.DataFrame(rows, columns=["node", "role", "number", "word"]))
-    assert told == ["same token (duplicate-token heads): L1 H5 0.90, L1 H3 0.40",
-                    "what followed the same token (induction): L2 H0 0.50"]  # fmt: skip
+    table, can = pd.DataFrame(rows, columns=["node", "role", "number", "word"]), dict.fromkeys(every_part.LOOKS, True)
+    assert every_part.looks_told(table, can) == [
+        "same token (duplicate-token heads): L1 H5 0.90, L1 H3 0.40",
+        "what followed the same token (induction): L2 H0 0.50", "the token before: no head by the criteria",
+    ]  # fmt: skip
+
+
+def test_a_role_that_no_head_has_is_said_and_one_that_cannot_be_told_too():
+    """On SmolLM2 nothing stood where duplicate-token heads are named on visit-mini: a reader had to guess why."""
+    rows = [("L4.head1", "mover", 1.5, " Mary"), ("L2.head0", "induction", 0.5, None)]
+    table = pd.DataFrame(rows, columns=["node", "role", "number", "word"])
+    can = dict.fromkeys(every_part.LOOKS, True) | {"same token": False}
+    told = every_part.looks_told(table, can)
+    assert told[0] == (
+        "same token (duplicate-token heads): cannot be told here, fewer than 3 tokens have such a place to look at"
+    )
+    assert every_part.nobody_told(table) == "No head meets the criteria of a suppressor or an inhibitor here."
+    assert every_part.nobody_told(table[:0]).startswith("No head meets the criteria of a mover, a suppressor or an inh")
+    full = pd.DataFrame({"role": ["mover", "suppressor", "inhibitor"]})
+    assert every_part.nobody_told(full) == ""
 
 
 def test_the_flow_page_says_what_happens_without_the_head_that_it_names():

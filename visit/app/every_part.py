@@ -3,6 +3,7 @@ believed that shows few of them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -181,18 +182,20 @@ def _roles(subject: Subject) -> None:
     with st.spinner("Measuring what every head does…"):
         table = st_roles(*subject.key, subject.pos)
         worded = table[table["word"].notna()]
-        if worded.empty:
-            st.caption("No head meets the criteria of a mover, a suppressor or an inhibitor here.")
-        else:
+        if not worded.empty:
             st.table(_who(worded), border="horizontal")
+        if nobody := nobody_told(worded):
+            st.caption(nobody)
         st.caption(
             "Every head listed meets all criteria of its role, each with the number that was measured; the thresholds "
             "stand beside them. An inhibitor is told by its effect here; whether it acts through the movers' queries, "
             "*Paths* on *Heads over a set* tests. A suppressor of the answer itself is a negative (name) mover there."
         )
-        if told := looks_told(table):
-            st.markdown("By where they look, over the whole prompt, with the mean attention:")
-            st.markdown("\n".join(f"- {plain(one)}" for one in told))
+        from visit.analyses.heads import named_from
+
+        can = {rule: threshold == threshold for rule, threshold in named_from(subject.acts).items()}
+        st.markdown("By where they look, over the whole prompt, with the mean attention:")
+        st.markdown("\n".join(f"- {plain(one)}" for one in looks_told(table, can)))
         with st.popover("All criteria, and roles of patterns"):
             st.dataframe(table.assign(node=[part_name(n) for n in table["node"]]), hide_index=True, width="content")
 
@@ -202,15 +205,30 @@ LOOKS = {"same token": "same token (duplicate-token heads)", "induction": "what 
 LOOKING = 6  # heads of a kind that are named
 
 
-def looks_told(table: pd.DataFrame) -> list[str]:
-    """The heads whose pattern follows a rule, a line a rule, the surest first. `table`: `visit.roles`."""
+def looks_told(table: pd.DataFrame, can: Mapping[str, bool]) -> list[str]:
+    """The heads whose pattern follows a rule, a line a rule, the surest first; that nobody follows it is said, too.
+
+    `table`: `visit.roles`; `can`: whether enough tokens of the prompt have a place at which the rule looks.
+    """
+    from visit.analyses.heads import LEAST_QUERIES
+
     told = []
     for role, name in LOOKS.items():
         rows = table[table["role"] == role].sort_values("number", ascending=False)
         heads = [f"{part_name(row.node)} {short(row.number)}" for row in rows.head(LOOKING).itertuples()]
         more = f" and {len(rows) - LOOKING} more" if len(rows) > LOOKING else ""
-        told += [f"{name}: {', '.join(heads)}{more}"] if heads else []
+        few = f"cannot be told here, fewer than {LEAST_QUERIES} tokens have such a place to look at"
+        nobody = "no head by the criteria" if can[role] else few
+        told.append(f"{name}: {', '.join(heads) + more if heads else nobody}")
     return told
+
+
+def nobody_told(table: pd.DataFrame) -> str:
+    """Which roles of a word no head has; empty where each has one. `table`: rows of `visit.roles` that have a word."""
+    missing = [role for role in ("a mover", "a suppressor", "an inhibitor")
+               if role.split()[1] not in set(table["role"])]  # fmt: skip
+    roles = " or ".join(filter(None, (", ".join(missing[:-1]), missing[-1]))) if missing else ""
+    return f"No head meets the criteria of {roles} here." if missing else ""
 
 
 def _plainly(value: float) -> str:

@@ -17,7 +17,7 @@ from visit.app.sessions import change, session, state
 from visit.app.widgets import sentences
 
 LAST_STEP = 5
-PAGES = ("flow", "compare", "whatif", "memory", "layernorm", "neurons", "study", "trace")
+PAGES = ("flow", "compare", "whatif", "memory", "layernorm", "neurons", "study", "trace", "heads")
 _STRIP_STYLE = Path(__file__).with_name("guide.css")
 Way = tuple[str, str, dict[str, Any]]  # label, page, what the address then says
 

@@ -21,6 +21,7 @@ from visit.app.measuring import measured, st_measuring
 from visit.app.sessions import state
 
 if TYPE_CHECKING:
+    from visit.app.set_question import SetQuestion
     from visit.app.subject import Subject
     from visit.narrate.guide import GuideStep
 
@@ -149,7 +150,7 @@ def on_whatif(subject: Subject) -> None:
 
 def strip_later() -> Any:
     """The place of the strip, for a page that knows its steps only when it has drawn more."""
-    return st.container()
+    return st.container(key="guide_place")
 
 
 def on_trace(subject: Subject, where: Sequence[int], table: Any) -> None:
@@ -211,3 +212,18 @@ def on_study(model: str, prompts: int, figures: int, ran: bool) -> None:
         found = Mark("found" if ran else "run")
         marks = (Mark("asked"),), (Mark("asked"),), (Mark("run"),), (found,), (found,)
         show_strip(study_steps(model, prompts, figures, ran), marks, graphs.select, [_SEE_FLOW])
+
+
+def on_heads(one: SetQuestion) -> None:
+    """The five steps of the page of heads over a set, before its run and with what it has found so far."""
+    from visit.narrate.guide import set_steps
+
+    if is_on():
+        first = one.asked.lines[0]
+        table = None if one.sums is None else one.table
+        steps = set_steps(one.named, first.row, one.asked.answer, one.kind, table)
+        found = Mark("run" if table is None else "found")
+        marks = (Mark("asked"),), (Mark("asked"),), (found,), (found,), (Mark("paths"),)
+        line = {"prompt": first.row.prompt, "target": first.row.target or "", "distractor": first.row.distractor or ""}
+        ways: list[Way] = [("Its first line in the flow graph", "flow", {**line, "guide": 1})]
+        show_strip(steps, marks, graphs.select, ways)

@@ -48,10 +48,8 @@ class PathQuestion:
     key: Any
 
 
-def paths_part(asked: SetQuestion | None) -> None:
+def paths_part(asked: SetQuestion) -> None:
     """The part of the page below the question: what heads say to one later place alone."""
-    if asked is None:
-        return
     line = section("paths", "Paths: which head says it to whom?", explain("path patching"))
     with line, folded(*READING_AID):
         st.caption(

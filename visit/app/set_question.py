@@ -13,13 +13,16 @@ from visit.app.edit_list import Listed
 from visit.app.sessions import change, defaults, session, state
 from visit.app.state import LOOKED_AT
 from visit.app.widgets import plain, unfolding
-from visit.runs.prompts import NOTES_SHOWN, Row
+from visit.runs.prompts import ABOUT_SETS, NOTES_SHOWN, Row
+from visit.text.glossary import explain
+from visit.text.node_id import part_name
 from visit.text.visible import visible
 
 if TYPE_CHECKING:
     from visit.causal.head_sets import HeadSums
     from visit.causal.set_lines import Asked
     from visit.models.model import Model
+    from visit.runs.prompts import PromptSet
 
 
 FIRST_LINES = 5  # of a set, that are shown as the model is asked them
@@ -27,9 +30,13 @@ FIRST_LINES = 5  # of a set, that are shown as the model is asked them
 
 @dataclass(frozen=True, eq=False)
 class SetQuestion:
-    """What is asked of which model, and what was found so far: `sums` None before there is a result."""
+    """What is asked of which model, and what was found so far: `sums` None before there is a result.
+
+    `whole`: the set that the lines of `asked` are taken from.
+    """
 
     model: Model
+    whole: PromptSet
     asked: Asked
     kind: Any
     how: Any
@@ -43,6 +50,26 @@ class SetQuestion:
 
         assert self.sums is not None
         return set_table(self.model, self.asked, self.sums, self.how)
+
+    @property
+    def named(self) -> str:
+        """`ioi, 48 prompts`, `facts, 48 of 552 prompts`: the set, and of how many of its lines there are numbers."""
+        done, all_of_it = 0 if self.sums is None else self.sums.moments["parts"].count, len(self.whole.rows)
+        many = f"{done:,}" if done >= all_of_it else f"{done:,} of {all_of_it:,}"
+        return f"{self.whole.name}, {many} prompt{'s' if all_of_it != 1 else ''}"
+
+
+def set_explained(chosen: PromptSet) -> None:
+    """What a shipped set asks, with its first line as an example. Of a pasted or uploaded one its owner knows."""
+    about = ABOUT_SETS.get(chosen.name)
+    if about is None or not chosen.rows:
+        return
+    row = chosen.rows[0]
+    other = "" if row.distractor is None else f", not “{visible(row.distractor)}”"
+    example = (
+        "" if row.target is None else f" Its first line: “{visible(row.prompt)}” → “{visible(row.target)}”{other}."
+    )
+    st.caption(plain(f"{chosen.name}: {about}{example}"))
 
 
 def lines_told(one: SetQuestion, rows: Sequence[Row]) -> None:
@@ -107,6 +134,23 @@ def lines_shown(model: Model, asked: Asked, rows: Sequence[Row], first: int, mos
             shown["partner"] = None if line.partner is None else len(line.partner)
         found.append(shown)
     return pd.DataFrame(found)
+
+
+def with_band_columns(table: pd.DataFrame, effect: str = "Effect") -> tuple[pd.DataFrame, list[str], dict[str, Any]]:
+    """(the table with a name and each band as one cell, the columns that are shown, what they are called).
+
+    `effect`: what the effect is called; every band bears the name of its number.
+    """
+    shown = table.assign(name=[part_name(node) for node in table["node"]])
+    names, config = ["name"], {"name": "Part"}
+    for name, label, narrow in (("effect", effect, effect), ("contribution", "Adds directly", "Adds"),
+                                ("influence", "Influence", "Influence")):  # fmt: skip
+        names += [name, f"{name}_band"]
+        ends = zip(shown[f"{name}_low"], shown[f"{name}_high"], strict=True)
+        shown[f"{name}_band"] = ["" if a != a else f"{a:+.2f} … {b:+.2f}" for a, b in ends]
+        number: Any = st.column_config.NumberColumn(label, format="%+.3f", help=explain(name))
+        config |= {name: number, f"{name}_band": f"{narrow}: 95 % band"}
+    return shown, names, config
 
 
 def shown_in(row: Row, node: str, how: str) -> dict[str, Any]:

@@ -277,8 +277,12 @@ def set_difference(model: Model, a: HeadSums, b: HeadSums) -> pd.DataFrame:
     """Two sets side by side, on one model: b's means minus a's, with 95 % bands, the largest sure effect first.
 
     Columns: `node`, `layer`; `contribution`, `influence`, `effect`, each with `_low` and `_high` (Welch's: the sets are
-    taken for independent samples). Parts that only one set measured (neurons) are left out. Source: ours.
+    taken for independent samples); `effect_a`, `effect_b`, the means themselves. Parts that only one set measured
+    (neurons) are left out. Raises `VisitError` where one set's answer is target − distractor and the other's is the
+    target's logit above the mean: these are two quantities. Source: ours.
     """
+    if a.answer != b.answer:
+        raise VisitError("Only sets that ask for the same can be subtracted: both with distractors, or both without.")
     names = [set_parts(model, side) for side in (a, b)]
     both = [name for name in names[0] if name in set(names[1])]
     places = [[own.index(name) for name in both] for own in names]
@@ -290,7 +294,8 @@ def set_difference(model: Model, a: HeadSums, b: HeadSums) -> pd.DataFrame:
     found: dict[str, Any] = {"node": both, "layer": [int(name[1:].split(".")[0]) for name in both]}
     for i, name in enumerate(SET_MEASURES):
         found |= {name: apart[i], f"{name}_low": low[i], f"{name}_high": high[i]}
-    table = pd.DataFrame(found)
+    effects = (side.mean[SET_MEASURES.index("effect")] for side in moments)
+    table = pd.DataFrame(found | dict(zip(("effect_a", "effect_b"), effects, strict=True)))
     certain = (table["effect_low"] > 0) | (table["effect_high"] < 0)
     order = (
         table["effect"].abs().where(certain, table["effect"].abs() - 1e6).sort_values(ascending=False, kind="stable")

@@ -13,7 +13,9 @@ import pandas as pd
 from visit.causal.thresholds import ADDS, AS_MUCH, COSTS, MADE_UP, changed_by
 from visit.narrate.causes import effect_text
 from visit.narrate.flow import UNSURE, Facts, appearance, taken
+from visit.narrate.head_sets import set_story, with_band
 from visit.narrate.traces import trace_story
+from visit.runs.prompts import Row
 from visit.text.node_id import part_name
 from visit.text.numbers import percent, short, signed
 from visit.text.visible import Sentence, as_word, quoted
@@ -292,6 +294,47 @@ def study_steps(model: str, prompts: int, figures: int, ran: bool) -> list[Guide
         GuideStep("What is found?", [[(ready, None)]]),
         GuideStep("What does it not say?", [[("An average over prompts is no cause: for one text see which head it "
                                               "is, and what the answer does without it.", None)]]),
+    ]  # fmt: skip
+
+
+def set_steps(named: str, first: Row, answer: str, parts: str, table: pd.DataFrame | None) -> list[GuideStep]:
+    """Heads over a set: what is asked, of which prompts, what is missed most, what adds most, and which way.
+
+    `named`: the set and how many of its prompts; `first`: its first line; `answer`, `parts`: as `.attrs` of
+    `visit.head_question` have them; `table`: that table, None before there is a result.
+    """
+    what = {"heads": "head", "layers": "attention or MLP output", "neurons": "neuron"}[parts]
+    answers = "target − distractor" if answer == "difference" else "the target’s logit above the mean of all words"
+    target, distractor = (f"“{as_word(word)}”" if word else "" for word in (first.target, first.distractor))
+    wants = f" Its target is {target}" + (f", its distractor {distractor}." if distractor else ".") if target else ""
+    missed: list[Sentence] = [
+        [("That has to be measured: press the button, and each is taken out of each prompt.", None)]
+    ]
+    most: list[Sentence] = [[("Then what adds most stands here, beside what the answer does without it.", None)]]
+    if table is not None:
+        missed = set_story(table)[:1]
+        row = table.loc[table["contribution"].abs().idxmax()]
+        verb = "adds" if row["contribution"] > 0 else "takes"
+        text = (
+            f" {verb} most directly ({with_band(row, 'contribution')} logits); without it the answer moves by "
+            f"{with_band(row, 'effect')}. Where the second number is the smaller one, others make up for it; what adds "
+            "nothing and is missed steers others."
+        )
+        most = [[(part_name(row["node"]), row["node"]), (text, None)]]
+    return [
+        GuideStep("What is asked?", [
+            [(f"Of every {what}, over {named}: what does it add to the answer, and what is the answer without it? The "
+              f"answer is {answers}.", None)],
+            [("One text may be an exception; a mean over many is not.", None)],
+        ]),
+        GuideStep("Of which prompts?", [[(f"The first is “{as_word(str(first.prompt))}”.{wants}", None)]]),
+        GuideStep("What is missed most?", missed),
+        GuideStep("Is it what adds most?", most),
+        GuideStep("Who says it to whom?", [
+            [("A part that is missed may act through others. Paths, marked here, measure it for one place at a time, "
+              "with all other heads held.", None)],
+            [("A mean is of no single text: choose a part above, and look at it in a prompt of the set.", None)],
+        ]),
     ]  # fmt: skip
 
 

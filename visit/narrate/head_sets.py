@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from visit.causal.thresholds import ADDS, COSTS, MADE_UP
+from visit.runs.moments import CONFIDENCE
 from visit.text.node_id import part_name
 from visit.text.numbers import band, percent, short, signed
 from visit.text.visible import Sentence
@@ -98,24 +99,41 @@ def _steerer(table: pd.DataFrame) -> Sentence | None:
 
 
 ROLES_NAMED = 5  # heads of a role, in the sentence
+_ROLE_RULES = {  # role → what its heads are ordered by, and the word that they attend to
+    "mover": ("contribution", "target"), "negative mover": ("contribution", "target"),
+    "suppressor": ("contribution", "distractor"), "inhibitor": ("effect", "distractor"),
+}  # fmt: skip
 
 
 def _roles_told(table: pd.DataFrame) -> list[Sentence]:
-    """Which heads have which role, those that add or take most first, and of inhibitors those that cost most."""
+    """Which heads have which role, those that add or take most first, and of inhibitors those that cost most.
+
+    A role that no head has is named, too; not one of a word that stands in no prompt, for no head can attend to it.
+    """
+    if "role" not in table:
+        return []
     told: Sentence = []
-    for role, by in (("mover", "contribution"), ("negative mover", "contribution"), ("suppressor", "contribution"),
-                     ("inhibitor", "effect")):  # fmt: skip
-        rows = table[(table["role"] == role) & sure(table, by)] if "role" in table else table[:0]
+    nobody = []
+    for role, (by, word) in _ROLE_RULES.items():
+        rows = table[(table["role"] == role) & sure(table, by)]
         order = rows[by].abs().sort_values(ascending=False, kind="stable").index
         nodes = table.loc[order, "node"].tolist()
         if not nodes:
+            nobody += [role] * bool(table[f"attends_{word}"].notna().any())
             continue
         told.append((f"{'; ' if told else 'By their roles: '}{role}{'s' if len(nodes) > 1 else ''} ", None))
         for n, node in enumerate(nodes[:ROLES_NAMED]):
             told += [(", ", None)] * (n > 0) + [(part_name(node), node)]
         if len(nodes) > ROLES_NAMED:
             told.append((f" and {len(nodes) - ROLES_NAMED} more", None))
-    return [[*told, (".", None)]] if told else []
+    if nobody:
+        told.append(("; none is" if told else "By their roles: no head is", None))
+        roles = [f"{'an' if role[0] in 'aeiou' else 'a'} {role}" for role in nobody]
+        told.append((f" for sure {' or '.join(filter(None, (', '.join(roles[:-1]), roles[-1])))}", None))
+    if not told:
+        return [[("No head has a role here: roles are of heads that attend to the target or the distractor, and "
+                  "neither stands in a prompt of this set.", None)]]  # fmt: skip
+    return [[*told, (".", None)]]
 
 
 def _answer_told(table: pd.DataFrame) -> Sentence:
@@ -128,3 +146,39 @@ def _answer_told(table: pd.DataFrame) -> Sentence:
     ends = "" if before["low"] != before["low"] else f" {band(before['low'], before['high'])}"
     top = f"the target is the most probable word in {percent(before['top'])} of them"
     return [(f"The answer is {what}: {signed(before['answer'])} logits{ends} as it is, and {top}.", None)]
+
+
+# ---- two sets beside each other --------------------------------------------------------------------------------------
+def difference_story(table: pd.DataFrame, names: tuple[str, str]) -> list[Sentence]:
+    """What differs between two sets, a and b, on one model: the part that matters more in each, and in both.
+
+    `table`: `causal.head_sets.set_difference`, whose means are b's minus a's; `names`: what a and b are called. Of many
+    parts some differ by chance, so that how many do is told beside how many would.
+    """
+    certain = sure(table, "effect")
+    size_a, size_b = table["effect_a"].abs(), table["effect_b"].abs()
+    told: list[Sentence] = []
+    for larger, smaller, name in ((size_a, size_b, names[0]), (size_b, size_a, names[1])):
+        rows = table[certain & (larger > smaller) & (table["effect"].abs() > ADDS)]
+        if not rows.empty:
+            row = rows.loc[rows["effect"].abs().idxmax()]
+            first, second = (signed(row[f"effect_{side}"]) for side in "ab")
+            text = (
+                f" matters more in {name}: without it the answer moves by {first} logits in {names[0]}, by {second} in "
+                f"{names[1]}; the difference is {with_band(row, 'effect')}."
+            )
+            told.append([(part_name(row["node"]), row["node"]), (text, None)])
+    named = [sentence[0][1] for sentence in told]
+    alike = table[(table["effect_a"] * table["effect_b"] > 0) & ~table["node"].isin(named)]
+    both = pd.concat([size_a, size_b], axis=1).min(axis=1)[alike.index]
+    if len(both) and both.max() > COSTS:
+        row = table.loc[both.idxmax()]
+        apart = "" if bool(certain[row.name]) else ", no difference is sure"
+        text = (
+            f" matters in both: without it the answer moves by {' and '.join(signed(row[f'effect_{s}']) for s in 'ab')}"
+        )
+        told.append([(part_name(row["node"]), row["node"]), (f"{text}{apart}.", None)])
+    count, chance = int(certain.sum()), round((1 - CONFIDENCE) * len(table))
+    many = "none differs" if not count else f"{count:,} differ{'s' if count == 1 else ''}"
+    would = f"; where none did, about {chance:,} would seem to" if chance else ""
+    return [*told, [(f"Of {len(table):,} parts {many} for sure{would}.", None)]]

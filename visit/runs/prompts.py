@@ -27,6 +27,18 @@ SHIPPED_MINI = Path(__file__).parents[1] / "data" / "visit-mini" / "prompts"  # 
 WORLD = Path(__file__).parents[1] / "data" / "prompts" / "world.csv"  # of ours, for every other model
 IOI = WORLD.with_name("ioi.csv")  # two names, each line with a partner of three other names
 TWO_NAMES = "two names"  # how the relation of its two-name sentences begins; all others are facts
+ABOUT_SETS = {  # what a shipped set asks
+    "facts": "true sentences whose last word, the target, is left out; a distractor is another word of its kind.",
+    "names": "two people are named, and then one of them again. The one named once is the answer (the target), the one "
+    "named twice is not (the distractor).",
+    "ioi": "who gets it? (“Indirect object identification”, the question of Wang et al. 2022.) Two people are named, "
+    "and then one of them again: the one named once is the answer (the target), the one named twice is not (the "
+    "distractor). The partner of each line is the same sentence with three other names, each named once: with values "
+    "from there a head knows nothing of who was named twice.",
+    "world": "the facts and the two names together.",
+    "plain": "plain sentences that end before a word which their form decides.",
+    "repeats": "lists of words that are said twice. The target is what came next the first time.",
+}
 ROW_COLUMNS = ("prompt", "target", "distractor", "relation", "pos", "abc")
 ENDINGS = (".txt", ".csv", ".jsonl")
 

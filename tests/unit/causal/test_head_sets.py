@@ -260,3 +260,31 @@ def test_looks_are_the_patterns_own(mini):
         at = [i for i in range(1, len(acts.token_ids) - 1) if acts.token_ids[i] == word]
         found.append(float(acts.pattern[4, 1, -1, at].max()))
     assert table.loc["L4.head1", "attends_target"] == pytest.approx(np.mean(found), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_the_difference_of_two_sets_is_welchs_of_their_single_maps(name):
+    model = models.small(name)
+    sides = ROWS[:2], [*ROWS[2:], Row([7, 9, 31, 70], 12, 5, line=5)]
+    sums = [finish(HeadRun(model, asked_lines(model, as_set(rows)))) for rows in sides]
+    found = head_sets.set_difference(model, *sums).set_index("node")
+    effects = [single_maps(model, rows)[0][:, 2] for rows in sides]
+    nodes = single_maps(model, ROWS[:1])[1][0]["node"]
+    means, errors = ([side.mean(0) for side in effects], [side.var(0, ddof=1) / len(side) for side in effects])
+    free = sum(errors) ** 2 / sum(e**2 / (len(side) - 1) for e, side in zip(errors, effects, strict=True))
+    half = np.array([student(max(1, int(n))) for n in free]) * np.sqrt(sum(errors))
+    expected = {"effect_a": means[0], "effect_b": means[1], "effect": means[1] - means[0],
+                "effect_low": means[1] - means[0] - half, "effect_high": means[1] - means[0] + half}  # fmt: skip
+    for column, numbers in expected.items():
+        assert found.loc[nodes, column].to_numpy() == pytest.approx(numbers, rel=1e-7, abs=1e-10), column
+    certain = (found["effect_low"] > 0) | (found["effect_high"] < 0)
+    assert certain.tolist() == sorted(certain, reverse=True), "those that are sure stand first"
+
+
+def test_a_logit_and_a_difference_of_logits_are_not_subtracted():
+    """ioi less plain gave numbers with bands: of target − distractor less the target's logit above the mean."""
+    model = models.small("gpt2")
+    bare = [Row(row.prompt, row.target, line=row.line) for row in ROWS[:2]]
+    a, b = (finish(HeadRun(model, asked_lines(model, as_set(rows)))) for rows in (ROWS[:2], bare))
+    with pytest.raises(VisitError, match="both with distractors, or both without"):
+        head_sets.set_difference(model, a, b)

@@ -20,10 +20,13 @@ from visit.narrate.guide import (
     layer_norm_steps,
     memory_steps,
     neuron_steps,
+    set_steps,
     trace_steps,
     whatif_steps,
 )
+from visit.narrate.head_sets import set_story, with_band
 from visit.narrate.traces import trace_story
+from visit.runs.prompts import Row
 from visit.text.numbers import percent, short, signed
 from visit.text.visible import as_word, quoted
 
@@ -177,3 +180,18 @@ def test_the_steps_of_other_pages_carry_the_numbers_of_their_tables(name, mini):
     whole = float(movers(model, acts, -1, target).set_index("node").loc[f"L{layer}.mlp_out", "contribution"])
     assert signed(whole) in text(steps[3].said)
     assert percent(float(out.edited.logits[-1].double().softmax(-1)[target])) in text(steps[4].said)
+
+
+def test_the_steps_of_a_set_carry_the_numbers_of_its_table_and_before_a_run_none():
+    rows = [Row([5, 17, 3, 99, 41], 31, 7, line=2), Row([7, 70, 12, 4], 12, 9, line=3)]
+    table = visit.head_question(models.small("gpt2"), rows)
+    first = Row("Mary and John met, John gave it to", " Mary", " John", 2)
+    steps = set_steps("ioi, 2 prompts", first, "difference", "heads", table)
+    assert "over ioi, 2 prompts" in text(steps[0].said) and "target − distractor" in text(steps[0].said)
+    assert "target is “·Mary”, its distractor “·John”" in text(steps[1].said)
+    assert steps[2].said == set_story(table)[:1]
+    most = table.loc[table["contribution"].abs().idxmax()]
+    assert with_band(most, "contribution") in text(steps[3].said) and with_band(most, "effect") in text(steps[3].said)
+    before = set_steps("own, 1 prompt", Row("Mary", line=1), "logit", "neurons", None)
+    assert "has to be measured" in text(before[2].said) and "target is" not in text(before[1].said)
+    assert "every neuron" in text(before[0].said) and len(before) == 5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from visit.narrate.head_sets import set_story, sure, with_band
+from visit.narrate.head_sets import difference_story, set_story, sure, with_band
 
 
 def table(*rows: tuple[str, float, float, float], spread: float = 0.05, **attrs: object) -> pd.DataFrame:
@@ -91,8 +91,9 @@ def test_roles_are_told_with_their_heads_and_those_that_are_not_sure_are_not():
     """Whoever looks for the name movers of Wang et al. had to search them in a table of 270 rows."""
     several = [(f"L23.head{n}", 0.2 + n / 10, 0.1, 0.0) for n in (1, 2, 5, 6, 7, 8)]
     found = table(*SMOLLM2, *several).assign(
-        role=["suppressor", "mover", "inhibitor", "negative mover", *["mover"] * len(several)]
-    )
+        role=["suppressor", "mover", "inhibitor", "negative mover", *["mover"] * len(several)],
+        attends_target=0.5, attends_distractor=0.5,
+    )  # fmt: skip
     (told,) = [sentence for sentence in set_story(found) if sentence[0][0].startswith("By their roles")]
     assert "".join(text for text, _ in told) == (
         "By their roles: movers L23 H0, L23 H8, L23 H7, L23 H6, L23 H5 and 2 more; negative mover L24 H4; "
@@ -100,4 +101,40 @@ def test_roles_are_told_with_their_heads_and_those_that_are_not_sure_are_not():
     )
     assert [node for _, node in told if node][-3:] == ["L24.head4", "L23.head3", "L20.head0"]
     found.loc[3, ["contribution_low", "contribution_high"]] = -5.0, 3.0
-    assert "negative mover" not in " ".join(said(found)) and "By their roles" not in " ".join(said(table(*SMOLLM2)))
+    (told,) = [sentence for sentence in said(found) if sentence.startswith("By their roles")]
+    assert told.endswith("; inhibitor L20 H0; none is for sure a negative mover.")
+    assert "By their roles" not in " ".join(said(table(*SMOLLM2))), "of neurons nothing is said"
+
+
+def test_roles_that_no_head_has_are_named_and_not_those_of_a_word_that_stands_nowhere():
+    nowhere = float("nan")
+    found = table(*SMOLLM2).assign(role=None, attends_target=0.1, attends_distractor=0.1)
+    assert "By their roles: no head is for sure a mover, a negative mover, a suppressor or an inhibitor." in said(found)
+    assert "By their roles: no head is for sure a mover or a negative mover." in said(
+        found.assign(attends_distractor=nowhere)
+    )
+    told = said(found.assign(attends_target=nowhere, attends_distractor=nowhere))
+    assert any("neither stands in a prompt of this set" in sentence for sentence in told)
+
+
+def differences(*rows: tuple[str, float, float], spread: float = 0.2) -> pd.DataFrame:
+    found = pd.DataFrame(rows, columns=["node", "effect_a", "effect_b"])
+    found["effect"] = found["effect_b"] - found["effect_a"]
+    return found.assign(effect_low=found["effect"] - spread, effect_high=found["effect"] + spread)
+
+
+def test_two_sets_are_told_by_what_matters_more_in_each_and_in_both_and_by_chance():
+    found = differences(("L23.head3", -2.1, -0.22), ("L23.head4", 0.0, -0.97), ("L29.head1", -0.7, -0.68),
+                        *[(f"L0.head{n}", 0.0, 0.0) for n in range(37)])  # fmt: skip
+    told = difference_story(found, ("ioi", "facts"))
+    assert ["".join(text for text, _ in sentence) for sentence in told] == [
+        "L23 H3 matters more in ioi: without it the answer moves by −2.1 logits in ioi, by −0.22 in facts; the "
+        "difference is +1.9 [1.7, 2.1].",
+        "L23 H4 matters more in facts: without it the answer moves by +0 logits in ioi, by −0.97 in facts; the "
+        "difference is −0.97 [−1.2, −0.77].",
+        "L29 H1 matters in both: without it the answer moves by −0.70 and −0.68, no difference is sure.",
+        "Of 40 parts 2 differ for sure; where none did, about 2 would seem to.",
+    ]
+    assert [node for sentence in told for _, node in sentence if node] == ["L23.head3", "L23.head4", "L29.head1"]
+    (alone,) = difference_story(differences(("L0.head0", 0.0, 0.1), spread=1.0), ("a", "b"))
+    assert alone[0][0] == "Of 1 parts none differs for sure."
