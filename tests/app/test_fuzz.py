@@ -14,12 +14,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as some
 from streamlit.testing.v1 import AppTest
 
-from visit.app.address import parse, to_params
+from visit.app.address import PACKED, Seat, parse, seat_of, to_params
 from visit.app.lesson_question import markdown
 from visit.app.link_values import FIELD_CHARACTERS, PROMPT_CHARACTERS
 from visit.app.state import CONTROLS
 from visit.graph.build import parse_layers
 from visit.text.markdown import escaped, plain
+from visit.text.packed import packed
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py"))
@@ -38,15 +39,25 @@ ODD = [
 value = some.one_of(some.sampled_from(ODD), some.text(max_size=40))
 
 
+SEATS = {"room": ["BCDF", "bcdf", "B" * 9, "B C"], "me": ["x" * 16, "x" * 17], "key": ["x" * 24, "-_" * 12]}
+PACKS = [packed({"prompt": LINK, "pos": "3"}), packed({"model": LINK}), packed({PACKED: "x"}), packed({"room": "BCDF"})]
+HALF = {"prompt": "the \ud800 city", "target": "\udfff", "set": "\udc00", "node": "\ud83d"}  # of signs: no URL has them
+PACKS += [packed({name: text}) for name, text in HALF.items()]
+# what an address has beside the state: a seat in a class, a long view that is packed
+BESIDE = [*SEATS, PACKED]
+LIKELY = SEATS | {PACKED: [*PACKS, PACKS[0][:-3], PACKS[0][3:], "x" * 300, "_" * 9000]}
+
+
 def of(name: str) -> some.SearchStrategy[str]:
     """Values of a field: what it can have, what another could have, and anything."""
-    own = CONTROLS[name].choices
+    own = LIKELY[name] if name in LIKELY else CONTROLS[name].choices
     return some.one_of(some.sampled_from(list(own)), value) if own else value
 
 
-addresses = some.lists(some.sampled_from(sorted(CONTROLS)), max_size=6, unique=True).flatmap(
-    lambda names: some.fixed_dictionaries({name: of(name) for name in names})
-)
+addresses = some.tuples(
+    some.lists(some.sampled_from(sorted(CONTROLS)), max_size=6, unique=True),
+    some.lists(some.sampled_from(BESIDE), max_size=2, unique=True),
+).flatmap(lambda names: some.fixed_dictionaries({name: of(name) for name in names[0] + names[1]}))
 
 
 @given(some.fixed_dictionaries({}, optional={name: of(name) for name in CONTROLS}))
@@ -57,6 +68,17 @@ def test_any_address_is_a_state_that_comes_back(params):
     assert again == state and none == []
     assert all(len(note) < 1000 for note in notes)
     assert all(len(v) <= max(FIELD_CHARACTERS, PROMPT_CHARACTERS) for v in to_params(state).values())
+
+
+@given(some.fixed_dictionaries({}, optional={name: of(name) for name in [*BESIDE, "prompt", "pos"]}))
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_any_address_is_a_seat_and_a_view(params):
+    """Of what stands packed in it, too, which anybody can write."""
+    seat, notes = seat_of(params, Seat())
+    assert all(len(note) < 1000 for note in notes)
+    assert seat == Seat() or seat.room
+    state, told = parse(params)
+    assert all(len(note) < 1000 for note in told) and parse(to_params(state))[0] == state
 
 
 @given(some.text(), some.text())
@@ -130,13 +152,15 @@ def shown(page: str, params: dict[str, str], caplog) -> AppTest:
 
 
 @pytest.mark.parametrize("page", PAGES)
-@pytest.mark.parametrize("name", ["", "model", "prompt", "every"])
+@pytest.mark.parametrize("name", ["", "model", "prompt", "every", "beside", "half"])
 def test_a_link_in_an_address_is_a_text_on_the_page(page, name, caplog):
     params = {
         "": {"target": LINK, "distractor": LINK, "target_b": LINK, "word": LINK, "force": LINK},
         "model": {"model": LINK, "model_b": LINK},
         "prompt": {"prompt": LINK, "prompt_b": LINK, "pos": "-2", "more": "10"},
-        "every": dict.fromkeys(CONTROLS, LINK),
+        "every": dict.fromkeys([*CONTROLS, *SEATS], LINK),
+        "half": {PACKED: packed(HALF)},
+        "beside": {"room": "BCDF", "me": LINK, "key": "x" * 24, PACKED: PACKS[0]},
     }[name]
     shown(page, params, caplog)
 

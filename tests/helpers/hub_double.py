@@ -26,19 +26,27 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub:
-    """`sent` counts the bodies of each file that went out whole; `pause`: seconds between pieces of large files."""
+    """`sent` counts the bodies of each file that went out whole; `pause`: seconds between pieces of large files.
 
-    def __init__(self, name: str, folder: Path, pause: float = 0.0, parameters: int | None = None) -> None:
+    `more`: other names of the same model; `claims`: bytes that a file is said to have.
+    """
+
+    def __init__(
+        self, name: str, folder: Path, pause: float = 0.0, parameters: int | None = None,
+        more: tuple[str, ...] = (), claims: dict[str, int] | None = None,
+    ) -> None:  # fmt: skip
         self.name, self.folder, self.pause, self.parameters = name, folder, pause, parameters
+        self.names, self.claims = (name, *more), claims or {}
         self.sent: Counter[str] = Counter()
         self.begun = threading.Event()
         self.address = ""
 
-    def info(self) -> dict[str, Any]:
-        files = [{"rfilename": p.name, "size": p.stat().st_size} for p in sorted(self.folder.iterdir())]
+    def info(self, name: str) -> dict[str, Any]:
+        sizes = {p.name: p.stat().st_size for p in sorted(self.folder.iterdir())} | self.claims
+        files = [{"rfilename": file, "size": size} for file, size in sizes.items()]
         counted = {"parameters": {"F32": self.parameters}, "total": self.parameters} if self.parameters else None
         return {
-            "id": self.name, "modelId": self.name, "sha": COMMIT, "siblings": files, "private": False, "tags": [],
+            "id": name, "modelId": name, "sha": COMMIT, "siblings": files, "private": False, "tags": [],
             **({"safetensors": counted} if counted else {}),
         }  # fmt: skip
 
@@ -62,10 +70,11 @@ def hub(name: str, folder: Path, **options: Any) -> Iterator[Hub]:
 
         def answer(self, body: bool) -> None:
             path = unquote(urlsplit(self.path).path)
-            if path.startswith(f"/api/models/{name}") and ("/revision/" in path or path == f"/api/models/{name}"):
-                return self.send(json.dumps(double.info()).encode(), {"Content-Type": "application/json"}, body)
+            asked = next((one for one in double.names if f"/{one}/" in f"{path}/"), name)
+            if path.startswith(f"/api/models/{asked}") and ("/revision/" in path or path == f"/api/models/{asked}"):
+                return self.send(json.dumps(double.info(asked)).encode(), {"Content-Type": "application/json"}, body)
             file = double.folder / path.rsplit("/", 1)[-1]
-            if f"/{name}/resolve/" in path and file.is_file():
+            if f"/{asked}/resolve/" in path and file.is_file():
                 return self.send_file(file, body)
             self.send(b"{}", {"X-Error-Code": "RepoNotFound"}, body, 404)
 

@@ -23,7 +23,7 @@ import psutil
 from visit.errors import VisitError
 from visit.models import wheels
 from visit.models.catalog import LISTED, check_hosted, least, memory_at_hand
-from visit.models.hub import fetch_files, look_up, make_room
+from visit.models.hub import fetch_files, look_up, room_for
 from visit.text.numbers import size_text
 
 _STEP = 0.2  # seconds between two lines of the child
@@ -63,10 +63,10 @@ def _fetch(name: str, revision: str | None) -> None:
         return
     remote = look_up(name, revision)
     _check_memory(name, remote.parameters)
-    make_room(name, remote.bytes)
-    told = _Told(remote.bytes)
-    for file, _ in fetch_files(name, revision, list(remote.files), _bar(told)):
-        told.whole(remote.files.get(file, 0))
+    with room_for(name, remote.bytes):
+        told = _Told(remote.bytes)
+        for file, _ in fetch_files(name, revision, list(remote.files), _bar(told)):
+            told.whole(remote.files.get(file, 0))
 
 
 def _check_memory(name: str, parameters: int | None) -> None:

@@ -9,12 +9,13 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import psutil
 from huggingface_hub import HfApi, constants, hf_hub_download, scan_cache_dir, try_to_load_from_cache
 from huggingface_hub.errors import (
     CacheNotFound,
@@ -23,6 +24,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import WeakFileLock
 
 from visit.errors import VisitError
 from visit.models import wheels
@@ -204,6 +206,48 @@ MAX_HOSTED = 8 << 30  # bytes of models of the hub on a hosted app's disk, for a
 _IN_USE = 600.0  # seconds after its last change in which a model that is not whole may still be downloading
 
 
+@contextmanager
+def room_for(name: str, size: int) -> Iterator[None]:
+    """Make room for a model of `size` bytes, and keep it as long as it is fetched: `make_room`, for one that begins.
+
+    Several processes fetch at once. What another has still to fetch is in no file yet: each writes down what it was
+    promised, and of two that ask at the same moment one looks first.
+    """
+    if not is_hosted():
+        yield
+        return
+    folder = _promises()
+    folder.mkdir(parents=True, exist_ok=True)
+    mine = folder / f"{os.getpid()}-{repo_folder_name(repo_id=name, repo_type='model')}.json"
+    with WeakFileLock(folder / "lock"):
+        make_room(name, size)
+        mine.write_text(json.dumps({"name": name, "size": size, "born": psutil.Process().create_time()}))
+    try:
+        yield
+    finally:
+        mine.unlink(missing_ok=True)
+
+
+def _promises() -> Path:
+    """Where it is written down; the hub's library leaves what lies there alone."""
+    return Path(constants.HF_HUB_CACHE, ".locks", "visit-promises")
+
+
+def _promised(name: str) -> dict[str, int]:
+    """Bytes that other models will have, which are being fetched. What a process that is gone has left is removed."""
+    found = {}
+    for file in _promises().glob("*.json"):
+        try:
+            told = json.loads(file.read_text())
+            if psutil.Process(int(file.name.partition("-")[0])).create_time() != told["born"]:
+                raise ValueError("another process has its number")
+            found[str(told["name"])] = int(told["size"])
+        except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+            with suppress(OSError):
+                file.unlink()
+    return {other: size for other, size in found.items() if other != name}
+
+
 def make_room(name: str, size: int) -> None:
     """On a hosted app: remove the models of the hub that were read longest ago, until one of `size` bytes fits.
 
@@ -222,10 +266,12 @@ def make_room(name: str, size: int) -> None:
     except CacheNotFound:
         return
     still = time.time() - _IN_USE
-    found = [repo for repo in cache.repos if repo.repo_id != name and repo.repo_type == "model"]
-    held = sum(repo.size_on_disk for repo in found) + sum(
-        _kept_part(part.file_path, still) for part in cache.incomplete_files
-    )
+    promised = _promised(name)
+    found = [repo for repo in cache.repos if repo.repo_id not in (name, *promised) and repo.repo_type == "model"]
+    coming = {repo_folder_name(repo_id=other, repo_type="model") for other in promised}
+    parts = [part.file_path for part in cache.incomplete_files if not coming & set(part.file_path.parts)]
+    held = sum(repo.size_on_disk for repo in found) + sum(_kept_part(part, still) for part in parts)
+    held += sum(promised.values())
     for repo in sorted(found, key=lambda repo: repo.last_accessed):
         if held + size <= MAX_HOSTED:
             return

@@ -213,13 +213,13 @@ def _folder(name: str, revision: str | None, dtype: Any, where: str) -> tuple[Pa
     if cached := hub.cached_folder(name, revision):
         return cached, cached.name
     remote, folder = hub.look_up(name, revision), Path()
-    hub.make_room(name, remote.bytes)
-    for fetched, path in hub.fetch_files(name, revision, list(remote.files)):
-        folder = path.parent
-        if fetched == "config.json":
-            config = _config(folder, name)
-            family_of(config)
-            _chosen_dtype(name, dtype, config, where, _parameters(remote, config))
+    with hub.room_for(name, remote.bytes):
+        for fetched, path in hub.fetch_files(name, revision, list(remote.files)):
+            folder = path.parent
+            if fetched == "config.json":
+                config = _config(folder, name)
+                family_of(config)
+                _chosen_dtype(name, dtype, config, where, _parameters(remote, config))
     return folder, folder.name
 
 

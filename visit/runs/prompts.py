@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -323,7 +324,8 @@ def _csv_records(lines: Sequence[str], start: int, sign: str) -> Iterator[tuple[
 
 def _usable(row: Row) -> Row | Note:
     """The row, with blank words as None; a note when it cannot be run by any model."""
-    texts = (row.prompt, row.target or "", row.distractor or "", row.relation or "", row.abc or "")
+    texts = (row.prompt, row.target or "", row.distractor or "", row.relation or "", row.abc or "",
+             *chain.from_iterable(row.others))  # fmt: skip
     if not row.prompt.strip():
         return Note(row.line, "the prompt is empty")
     if any("\ud800" <= c <= "\udfff" for text in texts if not text.isascii() for c in text):

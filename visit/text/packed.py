@@ -1,7 +1,8 @@
 """A long query as one parameter: JSON, deflated, in the letters that an address may hold as they are.
 
 What is read back comes from anybody: it may not unfold to more than an address can ask for (a few kilobytes of zeros
-would fill the memory), and is fields with texts or nothing.
+would fill the memory), and is fields with texts or nothing. A text with half a sign in it (JSON can name one) is none:
+no browser can be sent it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def unpacked(text: str) -> dict[str, str]:
         unfolding = zlib.decompressobj()
         content = unfolding.decompress(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", True), UNPACKED_BYTES)
         whole = unfolding.eof and not unfolding.unconsumed_tail and not unfolding.unused_data
-        found = json.loads(content.decode("utf-8", "surrogatepass")) if whole else None
+        found = json.loads(content.decode("utf-8")) if whole else None
+        json.dumps(found, ensure_ascii=False).encode("utf-8")
     except (ValueError, binascii.Error, zlib.error, RecursionError):
         found = None
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):

@@ -96,6 +96,7 @@ def test_a_long_view_is_packed_and_a_usual_one_can_be_read():
 @pytest.mark.parametrize(
     "hostile",
     ["", "x", "!", "é" * 40, "A" * 60_000, packed({"prompt": "x" * 3_000})[:-9], packed({"pos": "x"}) + "AAAA",
+     packed({"prompt": "the \ud800 city"}), packed({"\udfff": ""}),
      base64.urlsafe_b64encode(zlib.compress(bytes(50 << 20))).decode(),  # 50 MB of zeros
      base64.urlsafe_b64encode(zlib.compress(b"[" * 100_000)).decode(),
      base64.urlsafe_b64encode(zlib.compress(b'{"prompt": 1}')).decode()],

@@ -83,6 +83,16 @@ def test_broken_hostile_and_other_files_have_a_sentence_each_and_the_rest_stays(
     assert "at most 1,000,000 bytes" in said["big.json"] and "same result as in good.json" in said["twice.json"]
 
 
+def test_half_a_sign_in_a_file_can_be_shown_and_downloaded():
+    """JSON can name one ("\\ud800"): the table of the class and its CSV could not be sent."""
+    text = json.dumps(json.loads(write_result(result("Ann \ud83d", title="T \udfff"))))
+    assert "\\ud83d" in text
+    found = collect([("a.json", text.encode())])
+    rows = summary_rows(found) + collected_rows(found)
+    assert rows[0]["nickname"] == "Ann ?" and rows[0]["lesson"] == "T ?"
+    assert json.dumps(rows, ensure_ascii=False).encode()
+
+
 def test_a_heap_is_bounded_and_an_empty_one_is_empty():
     found = collect((f"{n}", b"{}") for n in range(10**6))
     assert len(found.refused) == MOST_FILES + 1 and "Make two heaps" in found.refused[-1][1]

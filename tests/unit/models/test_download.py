@@ -192,6 +192,47 @@ def test_the_bound_of_a_hosted_app_holds_against_one_who_stops_each_download(ser
     assert not part.exists()
 
 
+FIRST, SECOND = "openai-community/gpt2-large", "EleutherAI/pythia-1.4b"  # that a hosted app offers
+
+
+@pytest.mark.slow
+def test_two_downloads_at_once_have_the_room_of_both_claims(served, downloads, hub_cache, monkeypatch):
+    """Of 5 GB each, into 8: what the first had still to fetch was in no file, and both were let in."""
+    claims = {"model-00001-of-00006.safetensors": 5 << 30}
+    with served(more=(FIRST, SECOND), claims=claims, pause=0.2) as double:
+        monkeypatch.setenv("VISIT_HOSTED", "1")
+        assert hub.MAX_HOSTED < 10 << 30
+        both = [downloads.start(name) for name in (FIRST, SECOND)]
+        until = time.monotonic() + 60
+        while all(one.state == "running" for one in both) and time.monotonic() < until:
+            time.sleep(0.05)
+        refused, other = sorted(both, key=lambda one: one.state == "running")
+        assert refused.state == "failed" and "others are being downloaded" in refused.error
+        assert double.begun.wait(60) and other.state == "running"
+        os.kill(other.process.pid, 9)  # it can take nothing back
+        assert other.ended.wait(60)
+        double.pause = 0
+        again = downloads.start(refused.name)
+        assert again.ended.wait(60) and again.state == "done", again.error
+        assert not list(hub_cache.rglob("visit-promises/*.json"))
+
+
+def test_what_another_process_was_promised_is_counted_until_it_ends(hub_cache, monkeypatch):
+    monkeypatch.setenv("VISIT_HOSTED", "1")
+    monkeypatch.setattr("visit.models.hub.MAX_HOSTED", 1000)
+    with hub.room_for("some-org/one", 600):
+        hub.make_room("some-org/one", 600)  # it is not counted twice
+        with pytest.raises(VisitError, match="others are being downloaded"), hub.room_for("some-org/two", 600):
+            pass
+        with hub.room_for("some-org/two", 400):
+            (promise,) = hub_cache.rglob("visit-promises/*two.json")
+            told = promise.read_text()
+    for text in (told.replace('"born": 1', '"born": 2'), "{}", "[]", '{"name"', ""):  # processes that were killed
+        promise.write_text(text)
+        with hub.room_for("some-org/three", 1000):
+            assert len(list(hub_cache.rglob("visit-promises/*.json"))) == 1
+
+
 def shared(file, cache):
     """A file as the hub's library has those of its Xet store: a link to a link to what models share."""
     blob = file.parent / os.readlink(file)

@@ -71,6 +71,13 @@ def test_bad_rows_of_a_csv_are_listed_with_their_lines_and_the_good_ones_run():
     assert "needs quotes" in notes[0] and "empty" in notes[1] and "UTF-8" in notes[4] and "zero byte" in notes[5]
 
 
+def test_a_row_with_no_text_in_a_column_of_its_own_is_left_out():
+    lines = b'{"prompt": "Paris is", "kind": "\\ud800"}\n{"prompt": "Rome is"}\n'
+    for content, name in ((b"prompt,kind\nParis is,\xff\nRome is,b\n", "a.csv"), (lines, "a.jsonl")):
+        kept, notes = read(content, name)
+        assert kept == [("Rome is", None, None)] and "UTF-8" in notes[0]
+
+
 def test_jsonl_with_broken_lines():
     lines = [
         '{"prompt": "a ", "target": " b", "distractor": null, "more": [1]}',
