@@ -19,7 +19,7 @@ from visit.app.lens_choice import followed
 from visit.app.marks import named_part
 from visit.app.problems import shown_errors
 from visit.app.recorded import is_recorded, stands_in
-from visit.app.sessions import session, state, write_url
+from visit.app.sessions import draw_anew, session, state, write_url
 from visit.app.stand_in import stand_in_now
 from visit.app.two_sides import Two, why_apart
 from visit.app.widgets import beside, downloads, in_cells, on_row, plain, unfolding
@@ -39,7 +39,7 @@ def both_graphs(two: Two) -> None:
 def _both(a: About, b: About, align: str, alike: bool, read: tuple[Seen, ...]) -> None:
     """Controls and drawings: a fragment, so that a selection runs nothing above it. Takes keys only."""
     if stands_in(a[0]) and not stand_in_now():
-        st.rerun()
+        draw_anew()
     with shown_errors():
         keep, layers = graphs.controls((a[0], b[0]))
         followed((a[0], b[0]), read)

@@ -10,7 +10,7 @@ import streamlit as st
 from visit.app.cache import kept, st_model
 from visit.app.follow import look_again, pressed
 from visit.app.prompt_sets import SHARED, on_model, short_name, start_run, stop_run
-from visit.app.sessions import session
+from visit.app.sessions import draw_anew, session
 from visit.errors import VisitError
 from visit.runs.worker import SLOW, Run
 from visit.text.markdown import escaped
@@ -78,7 +78,7 @@ def _watch_rows(key: Any, name: str, rows: int) -> None:
     """How far it is, looked at again and again; when it ends the whole page follows."""
     run = SLOW.find(key)
     if run is None or not run.alive:
-        st.rerun()
+        draw_anew()
     assert run is not None
     run.look(session().visitor)
     st.progress(min(1.0, run.progress.done / max(run.progress.total, 1)), _rows_so_far(run, name, rows))

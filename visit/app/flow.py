@@ -21,7 +21,7 @@ from visit.app.marks import marked, named_part, shows
 from visit.app.measuring import measured, st_measuring
 from visit.app.problems import shown_errors
 from visit.app.recorded import is_recorded, stands_in
-from visit.app.sessions import session, state, write_url
+from visit.app.sessions import draw_anew, session, state, write_url
 from visit.app.stand_in import stand_in_now
 from visit.app.subject import Subject
 from visit.app.widgets import READING_AID, beside, downloads, folded, plain, section, sentences
@@ -102,7 +102,7 @@ def _graph(name: str, prompt: Prompt, pos: int, target: int, distractor: int | N
     from visit.graph.prune import is_pin
 
     if stands_in(name) and not stand_in_now():  # the model is there, or a control asks for what is not recorded
-        st.rerun()
+        draw_anew()
     with shown_errors():
         about = (name, prompt, pos, target, distractor)
         line = section("flow", "The flow", explain("residual stream") + " " + explain("contribution"))

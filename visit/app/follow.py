@@ -17,7 +17,7 @@ import streamlit as st
 
 from visit.app.live import announce
 from visit.app.problems import shown_errors
-from visit.app.sessions import session
+from visit.app.sessions import draw_anew, session
 
 PRESSED = 30.0  # seconds that a press counts at most: the page may be begun again before it comes to the button
 UNSURE = 0.5  # seconds after the end of a page in which a look may have cut off what the browser gets of it
@@ -47,7 +47,7 @@ def begin_page() -> None:
 def look_again(every: float, draw: Callable[..., None], *args: Any) -> None:
     """Have `draw(*args)` at this place when the page is drawn, and from then on every `every` seconds (> UNSURE).
 
-    `draw` runs the page anew (`st.rerun()`) when it has something else to show. What its buttons do belongs in their
+    `draw` runs the page anew (`draw_anew()`) when it has something else to show. What its buttons do belongs in their
     `on_click`, which comes first, and those of the page are `pressed`.
     """
     assert every > UNSURE
@@ -68,6 +68,6 @@ def end_page() -> None:
 def _look(draw: Callable[..., None], args: tuple[Any, ...]) -> None:
     drawn = session().drawn  # None in a run of the whole page
     if drawn is not None and time.monotonic() - drawn < UNSURE:
-        st.rerun()
+        draw_anew()
     with shown_errors():
         draw(*args)

@@ -17,7 +17,7 @@ from visit.app.fields import choice, field
 from visit.app.lens_choice import in_list, seen
 from visit.app.link_values import amount
 from visit.app.recorded import is_recorded, stands_in
-from visit.app.sessions import change, is_opened, session, set_opened, shown_position, state
+from visit.app.sessions import change, draw_anew, is_opened, session, set_opened, shown_position, state
 from visit.app.state import CONTROLS, value_of
 from visit.errors import NotRecorded, VisitError
 from visit.text.glossary import explain
@@ -49,7 +49,7 @@ def show(
         st.switch_page(goto)
     if now.picked:  # inside the fragment of a drawing; a lesson's question stands outside
         now.picked = False
-        st.rerun()
+        draw_anew()
 
     def selected() -> None:
         chosen = st.session_state[key]["selected"]
@@ -170,7 +170,7 @@ def controls(models: tuple[str, ...], line: Any = None) -> tuple[Any, Layers]:
         pins = state().graph.pins
         if pins and st.button(f"Undo {len(pins)} kept or hidden nodes", width="stretch"):
             change(pin="")
-            st.rerun()
+            draw_anew()
     keep = Keep(
         heads=_amount_of("heads"), values=_amount_of("values"), attn_neurons=_amount_of("rows"),
         mlp_neurons=_amount_of("neurons"), by=state().graph.by, pin=pins,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from visit.app.sessions import change, close_dialog, defaults, session
+from visit.app.sessions import change, close_dialog, defaults, draw_anew, session
 from visit.app.shipped import data_rows
 from visit.app.state import DRAWN
 from visit.app.widgets import plain
@@ -51,7 +51,7 @@ def known_dialog() -> None:
         for kind, row in _kinds().items():
             label = f"**{kind}**: {plain(row['prompt'])} …"
             if st.button(label, key=f"known {kind}", on_click=_take, args=(row,), type="tertiary", width="stretch"):
-                st.rerun()
+                draw_anew()
 
 
 def _kinds() -> dict[str, dict[str, str]]:

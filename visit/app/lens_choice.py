@@ -19,7 +19,7 @@ from visit.app.fields import listed, segments
 from visit.app.follow import look_again
 from visit.app.prompt_sets import SHARED, on_model, stop_run, waits_for
 from visit.app.recorded import is_recorded, recorded_lens, stands_in
-from visit.app.sessions import session, state
+from visit.app.sessions import draw_anew, session, state
 from visit.app.widgets import plain
 from visit.errors import VisitError
 from visit.models.catalog import MINI, is_hosted, memory_at_hand, title
@@ -172,7 +172,7 @@ def _begin_alone(name: str) -> None:
     """Begin the embedded model's fit, once its page is drawn."""
     with suppress(VisitError):  # too many runs wait; another time
         SLOW.submit(_fit_key(name), _fit_job(name), background=True)
-        st.rerun()
+        draw_anew()
 
 
 def _fit_or_bar(name: str, run: Run | None) -> None:
@@ -228,7 +228,7 @@ def _watch_fit(key: Any, name: str) -> None:
     """How far the fit is, looked at again and again; when it ends the whole page follows."""
     run = SLOW.find(key)
     if run is None or not (run.alive or run.stopping):
-        st.rerun()
+        draw_anew()
     assert run is not None
     run.look(session().visitor)
     now, waits = run.progress, waits_for(run)
@@ -248,4 +248,4 @@ def _watch_fit(key: Any, name: str) -> None:
 def followed(models: tuple[str, ...], read: tuple[Seen, ...]) -> None:
     """In a fragment that was given how states are read: the whole page follows a switch that was turned inside it."""
     if seen(*models) != read:
-        st.rerun()
+        draw_anew()

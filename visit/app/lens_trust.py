@@ -10,7 +10,7 @@ import streamlit as st
 from visit.app.cache import lens_under, st_model
 from visit.app.follow import look_again
 from visit.app.prompt_sets import SHARED, on_model, stop_run, waits_for
-from visit.app.sessions import session
+from visit.app.sessions import draw_anew, session
 from visit.app.widgets import downloads, in_cells, plain, unfolding
 from visit.errors import VisitError
 from visit.models.catalog import is_hosted
@@ -93,7 +93,7 @@ def _watch_controls(about: Any) -> None:
     """How far the controls are; when they end the page follows."""
     run = SLOW.find(about)
     if run is None or not (run.alive or run.stopping):
-        st.rerun()
+        draw_anew()
     assert run is not None
     now = run.progress
     left = "" if now.seconds_left is None else f", about {duration(now.seconds_left)} left"

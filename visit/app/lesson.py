@@ -31,7 +31,7 @@ from visit.app.lesson_question import asked, filled_in, markdown, take_answer
 from visit.app.marks import Mark, point_at
 from visit.app.problems import comes_with_model
 from visit.app.room import class_strip, may_open
-from visit.app.sessions import change, session, state
+from visit.app.sessions import change, draw_anew, session, state
 from visit.app.stand_in import standing_in
 from visit.app.widgets import plain
 from visit.errors import VisitError
@@ -143,7 +143,7 @@ def _complete_link(lesson: Lesson, step: LessonStep, asked: dict[str, str]) -> N
     opened, notes = parse({**whole, **asked})
     if opened != now.state:
         now.state, now.notes = opened, notes
-        st.rerun()  # the sidebar was drawn before
+        draw_anew()  # the sidebar was drawn before
 
 
 # a part that tells what others tell, too: while one of these is held back, so is it

@@ -29,7 +29,7 @@ import streamlit as st
 
 from visit.app.cache import Prompt, kept, turns
 from visit.app.follow import look_again
-from visit.app.sessions import session
+from visit.app.sessions import draw_anew, session
 from visit.app.widgets import plain
 from visit.errors import told_panics
 from visit.models.catalog import is_hosted
@@ -164,7 +164,7 @@ def too_long_here(seconds: float) -> bool:
 def _look_at_measuring(one: Measuring, make: Callable[[], Any], seconds: Callable[[], float], what: str) -> None:
     one.look()
     if one.ended.is_set():
-        st.rerun()
+        draw_anew()
     if not one.begun.locked():
         takes = seconds()
         if too_long_here(takes):

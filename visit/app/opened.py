@@ -14,7 +14,7 @@ from visit.app.marks import named_part
 from visit.app.measuring import Measuring
 from visit.app.problems import comes_with_model
 from visit.app.recorded import RECORDED_PAGES, open_recording, recorded_name, recording_named, run_named
-from visit.app.sessions import change, close_dialog, open_dialog, session, state, take
+from visit.app.sessions import change, close_dialog, draw_anew, open_dialog, session, state, take
 from visit.app.shared import model_shelf
 from visit.app.subject import Subject
 from visit.app.tokens import token_box
@@ -202,7 +202,7 @@ def open_dialog_recording() -> None:
     )
     if (name := upload_recording("recording_file")) is not None:
         _opened_here(name)
-        st.rerun()
+        draw_anew()
     if shipped := shipped_recordings():
         st.caption("Or one that comes with VISIT:")
         for asked, path in shipped.items():
@@ -210,7 +210,7 @@ def open_dialog_recording() -> None:
             if st.button(f"{plain(title(asked.model))}: {plain(text)} …", key=f"recording {path.stem}",
                          type="tertiary"):  # fmt: skip
                 _opened_here(path.stem)
-                st.rerun()
+                draw_anew()
 
 
 def upload_recording(key: str) -> str | None:
@@ -286,5 +286,5 @@ def _checked_told(table: Any) -> None:
 
 def _watch(one: Measuring, text: str) -> None:
     if one.ended.is_set():
-        st.rerun()
+        draw_anew()
     st.caption(f":material/hourglass_top: {text}")

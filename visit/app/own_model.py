@@ -6,7 +6,7 @@ import streamlit as st
 
 from visit.app.known import known_dialog
 from visit.app.opened import open_dialog_recording, take_dropped
-from visit.app.sessions import close_dialog, session, state, take
+from visit.app.sessions import close_dialog, draw_anew, session, state, take
 from visit.app.sidebar import label
 from visit.models.catalog import LISTED, MINI, is_hosted
 from visit.text.citation import METHODS, bibtex
@@ -64,13 +64,13 @@ def _own_model() -> None:
             "Hub id, folder or GGUF file", placeholder="openai-community/gpt2", key="own_model", max_chars=300
         )
         if st.button("Load it", type="primary", key="own_load", on_click=_load):
-            st.rerun()
+            draw_anew()
         st.markdown(HOW)
     st.markdown("**Or one of these**")
     with st.container(gap=None):
         for name in [n for n in LISTED if n not in (MINI, state().model)][:3]:
             if st.button(label(name), key=f"own {name}", type="tertiary", on_click=_take_model, args=(name,)):
-                st.rerun()
+                draw_anew()
     st.caption("The list in the sidebar has more.")
 
 

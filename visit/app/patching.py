@@ -24,7 +24,7 @@ from visit.app.measuring import UNASKED, measured, st_measuring
 from visit.app.opened import not_recorded
 from visit.app.problems import shown_errors
 from visit.app.prompt_sets import on_model, watched
-from visit.app.sessions import change, session, set_opened, state
+from visit.app.sessions import change, draw_anew, session, set_opened, state
 from visit.app.subject import Subject
 from visit.app.widgets import READING_AID, downloads, folded, plain, sentences, unfolding
 from visit.errors import VisitError
@@ -232,7 +232,7 @@ def _exact_run(two: Sides, site: str, at: str, seconds: float) -> Any:
     def begin() -> None:
         with suppress(VisitError):  # too many runs wait: the quick map stands
             WORKER.submit(key, make, background=True)
-            st.rerun()
+            draw_anew()
 
     if is_hosted() and seconds > HOSTED_PATCHES and WORKER.find(key) is None:
         st.info(

@@ -18,7 +18,7 @@ from visit.app.opened import check_live, opened_recording, recorded_bar, recorde
 from visit.app.problems import comes_with_model
 from visit.app.recorded import recording_named
 from visit.app.save_run import save_menu
-from visit.app.sessions import change, defaults, session, state
+from visit.app.sessions import change, defaults, draw_anew, session, state
 from visit.app.shipped import data_rows
 from visit.app.sidebar import downloading, give_back, show_ledger
 from visit.app.stand_in import stand_in_subject, standing_in
@@ -242,7 +242,7 @@ def shown_model(side: str = "", name: str = "") -> Model:
             raise VisitError(f"{name}{problem}") from problem
         give_back(control, last)
         session().problems[control] = f"{name}{problem} Shown meanwhile: {last}.", state()
-        st.rerun()
+        draw_anew()
     loaded[control] = model.name
     return model
 

@@ -14,7 +14,7 @@ import streamlit as st
 
 from visit.app.fields import field, segments
 from visit.app.follow import look_again, pressed
-from visit.app.sessions import session, state
+from visit.app.sessions import draw_anew, session, state
 from visit.app.shared import kept_set, model_shelf
 from visit.app.state import value_of
 from visit.app.widgets import plain, unfolding
@@ -110,7 +110,7 @@ def _counting(key: Any, name: str) -> None:
     """How far the count is; when it ends the page follows, and every set says its number."""
     run = WORKER.find(key)
     if run is None or not run.alive:
-        st.rerun()
+        draw_anew()
     assert run is not None
     now = run.progress
     far = f": {now.done:,} of {now.total:,} prompts" if now.total else ""
@@ -232,7 +232,7 @@ def on_model(model: Model, make: Callable[[Model], Any]) -> Callable[[], Any]:
 def start_run(key: Any, make: Callable[[], Any], worker: Worker = WORKER) -> None:
     """Start a run, or go on with it, and look at it. On a hosted app a visitor has one: the one before is given up."""
     worker.submit(key, make, visitor=session().visitor if is_hosted() else None)
-    st.rerun()
+    draw_anew()
 
 
 def stop_run(run: Run) -> None:
@@ -255,7 +255,7 @@ def _watch_run(key: Any, name: str, follow: int | None) -> None:
     """A progress bar that looks again by itself; when the run ends, or comes to `follow`, the whole page follows."""
     run = WORKER.find(key)
     if run is None or not (run.alive or run.stopping) or (follow is not None and run.progress.done >= follow):
-        st.rerun()
+        draw_anew()
     assert run is not None
     run.look(session().visitor)
     now, waits = run.progress, waits_for(run)

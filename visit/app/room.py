@@ -22,7 +22,7 @@ import streamlit as st
 from visit.app.address import Seat
 from visit.app.follow import look_again
 from visit.app.problems import shown_errors
-from visit.app.sessions import session
+from visit.app.sessions import draw_anew, session
 from visit.app.widgets import plain
 from visit.errors import VisitError
 from visit.lessons.nicknames import NICKNAME_LENGTH
@@ -153,7 +153,7 @@ def _wait(room: Room, token: str, step: int, go: Callable[[int], None]) -> None:
             st.button(f"Go on to {plain(room.steps[step + 1])}", key="room_go", type="primary", on_click=_follow,
                       args=(go, step + 1))  # fmt: skip
         if st.session_state.pop("room_moved", False):
-            st.rerun()
+            draw_anew()
         st.button("Leave the class", key="room_leave", type="tertiary", on_click=leave)
     if step in signal.revealed:
         lesson = lesson_in(room.lesson)

@@ -16,7 +16,7 @@ from visit.app.follow import look_again
 from visit.app.measuring import Measuring, too_long_here
 from visit.app.problems import comes_with_model
 from visit.app.recorded import RECORDED_PAGES
-from visit.app.sessions import session
+from visit.app.sessions import draw_anew, session
 from visit.app.subject import Subject
 from visit.errors import VisitError
 from visit.text.markdown import escaped
@@ -108,7 +108,7 @@ def what_is_kept(two: bool, on_compare: bool) -> str:
 
 def _watch_saving(one: Saving) -> None:
     if one.work.ended.is_set():
-        st.rerun()
+        draw_anew()
     st.progress(min(1.0, one.share), f"Recording: {one.doing}…")
     st.button("Stops after this step…" if one.stop else "Stop", key="save_stop", icon=":material/stop:",
               disabled=one.stop, on_click=one.halt)  # fmt: skip

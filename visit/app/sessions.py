@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import time
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from visit.app.address import Seat, address_params, parse, query, seat_of
 from visit.app.state import CONTROLS, DEFAULT_PROMPT_B, State, value_of, with_values
@@ -17,6 +20,7 @@ from visit.models.catalog import first_model
 
 FIGURES_DIALOG, NOTEBOOK_DIALOG = FILE_DIALOGS = "figures", "notebook"  # their names in `Session.dialog`
 MOST_OPENED = 20  # parts of a page that an address names
+HEARD_WITHIN = 2.0  # seconds after the address has changed in which a browser may not have heard of it yet
 
 
 @dataclass(eq=False)
@@ -26,6 +30,7 @@ class Session:
     state: State = dataclasses.field(default_factory=State)
     notes: list[str] = dataclasses.field(default_factory=list)  # what a link asked for and could not have
     address: dict[str, str] | None = None  # as it was last written
+    left: dict[str, float] = dataclasses.field(default_factory=dict)  # an address that was replaced → when
     linked: dict[str, str] | None = None  # what a link said that was opened just now, until a lesson has looked at it
     seat: Seat = dataclasses.field(default_factory=Seat)
     way: str = ""  # the name of this visitor's progress in lessons, once there is some
@@ -118,7 +123,7 @@ def open_page(page: str) -> None:
     """Bring the page's state and the URL together. Call once a run, before any widget."""
     now, params = session(), st.query_params.to_dict()
     moved = now.page not in ("", page)  # a click in the sidebar drops the query: ours goes on
-    fresh = now.address is None or (params != now.address and not moved)
+    fresh = now.address is None or (params != now.address and not moved and not _is_late(params))
     if fresh:
         now.state, now.notes = parse(params)
         asked, now.windows = query(params)[0], {}
@@ -143,9 +148,31 @@ def write_url() -> None:
     params = address_params(state()) if session().page else {}  # the bare address is the start page's: no state
     params |= {name: text for name, text in vars(session().seat).items() if text}
     params |= {"way": session().way} if session().way else {}
-    if st.query_params.to_dict() != params:
+    if (before := st.query_params.to_dict()) != params:
+        session().left[urlencode(before)] = time.monotonic()
         st.query_params.from_dict(params)
     session().address = params
+
+
+def draw_anew() -> NoReturn:
+    """Run the whole page again, with what the session shows. Also where a part of it runs by itself.
+
+    Its browser may have asked for that part before it heard of the address of now; `st.rerun()` alone would go back.
+    """
+    write_url()
+    st.rerun()
+
+
+def _is_late(params: dict[str, str]) -> bool:
+    """Whether a browser has sent an address before it heard of its new one: a second click takes no first one back.
+
+    Who goes back in the history of the browser means the old one.
+    """
+    now, left = time.monotonic(), session().left
+    for address in [old for old, when in left.items() if now - when > HEARD_WITHIN]:
+        del left[address]
+    context = get_script_run_ctx(suppress_warning=True)
+    return urlencode(params) in left and not (context is not None and context.is_history_navigation)
 
 
 # ---- changes ---------------------------------------------------------------------------------------------------------

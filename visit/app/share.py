@@ -13,7 +13,7 @@ from visit.app.address import address_params
 from visit.app.guide import offer
 from visit.app.recipe_lines import Looked
 from visit.app.recipes import HEADINGS, recipe
-from visit.app.sessions import FIGURES_DIALOG, NOTEBOOK_DIALOG, change, open_dialog, session, state
+from visit.app.sessions import FIGURES_DIALOG, NOTEBOOK_DIALOG, change, draw_anew, open_dialog, session, state
 from visit.app.widgets import component
 
 QR_CHARACTERS = 600  # of a link: a code of more has squares too small for a telephone across a room
@@ -104,7 +104,7 @@ def _code_menu() -> None:
                 st.button("Notebook", icon=":material/menu_book:", key="notebook", on_click=_ask_notebook,
                           help="The same lines, with the figures and numbers of this page.")  # fmt: skip
     if st.session_state.get("notebook"):  # it was pressed
-        st.rerun()  # the whole page, which gathers what it draws
+        draw_anew()  # the whole page, which gathers what it draws
 
 
 def _ask_notebook() -> None:

@@ -11,7 +11,7 @@ from visit.app.cache import kept, st_ledger, st_ledger_lines, st_model
 from visit.app.fields import field, listed
 from visit.app.follow import look_again
 from visit.app.preload import preload
-from visit.app.sessions import change, open_dialog, session, state, take, write_url
+from visit.app.sessions import change, draw_anew, open_dialog, session, state, take, write_url
 from visit.app.state import value_of
 from visit.errors import VisitError
 from visit.models import wheels
@@ -207,7 +207,7 @@ def _watch_download(name: str) -> None:
         return
     download = downloading().find(name)
     if download is None or download.state != "running" or not session().pending:
-        st.rerun()
+        draw_anew()
     assert download is not None
     download.look(session().visitor)
     rate = f", {size_text(download.rate)} a second" if download.rate > 0 else ""

@@ -17,7 +17,7 @@ from visit.app.marks import named_part
 from visit.app.opened import check_live
 from visit.app.prompt_bar import show_notes, shown_model
 from visit.app.prompt_sets import choose_set, on_model, part_of, start_run, watched
-from visit.app.sessions import change, session, state
+from visit.app.sessions import change, draw_anew, session, state
 from visit.app.shared import kept_set, model_shelf
 from visit.app.sidebar import show_ledger
 from visit.app.state import CONTROLS, value_of
@@ -100,7 +100,7 @@ def _all_in(run: Run, prompts: PromptSet) -> bool:
 def _so_far(run: Run, model: Model, prompts: PromptSet, settings: Settings) -> None:
     """While the prompts run nothing is drawn but the figure that is opened: drawing takes as much time as they do."""
     if run.progress.done >= len(prompts.rows) and _all_in(run, prompts):
-        st.rerun()
+        draw_anew()
     names = [figure for figure in settings.figures if figure in ALIGNED]
     if not names:
         return

@@ -21,7 +21,7 @@ from visit.app.cached_flow import st_graph, st_lens_map, st_opened, st_story
 from visit.app.follow import look_again
 from visit.app.measuring import st_measuring
 from visit.app.recorded import recording_named
-from visit.app.sessions import session
+from visit.app.sessions import draw_anew, session
 from visit.app.stand_in import answered_by, question_of, standing_in, taken_over
 from visit.app.widgets import plain
 from visit.errors import VisitError, told_panics
@@ -78,7 +78,7 @@ def _watch_takeover(name: str) -> None:
     if one.ended.is_set():
         taken_over().add(name)
         session().shown_models["model"] = model
-        st.rerun()
+        draw_anew()
     if session().drawn is not None:
         one.begin()
     named = plain(title(model))

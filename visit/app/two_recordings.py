@@ -10,7 +10,7 @@ from visit.app import graph_panel as graphs
 from visit.app.cached_flow import st_graph, st_opened, st_story
 from visit.app.opened import recorded_line, upload_recording
 from visit.app.recorded import recorded_name, recording_named, run_named
-from visit.app.sessions import change, state
+from visit.app.sessions import change, draw_anew, state
 from visit.app.widgets import beside, plain, sentences
 from visit.errors import VisitError
 from visit.text.markdown import escaped
@@ -37,7 +37,7 @@ def lay_beside() -> None:
                 icon=":material/inventory_2:")  # fmt: skip
         if (found := upload_recording("recording_b_file")) is not None:
             change(recording_b=found)
-            st.rerun()
+            draw_anew()
         return
     st.info(plain(why_not_subtracted(recording, other)), icon=":material/inventory_2:")
     st.button("Take B away", icon=":material/close:", type="tertiary", key="recording_b_close", on_click=change,
