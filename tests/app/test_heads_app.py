@@ -101,6 +101,7 @@ def test_layers_and_neurons_are_asked_the_same(asks):
     assert not app.exception and not app.error
     table = next(d.value for d in app.dataframe if "contribution_band" in d.value)
     assert len(table) == {"layers": 16, "neurons": 100}[asks] and "role" not in table
+    assert ("Choose a row" if asks == "neurons" else "Choose a cell or a row") in text(app)
 
 
 def test_a_second_set_lies_beside_and_what_differs_is_told_and_listed():

@@ -188,7 +188,8 @@ def _part_card(one: SetQuestion, table: pd.DataFrame) -> None:
 
     rows = table[table["node"] == state().graph.node]
     if rows.empty:
-        st.caption("Choose a cell or a row to look at that part in a prompt of the set.")
+        where = "a row" if one.kind == "neurons" else "a cell or a row"  # their bands are no cells
+        st.caption(f"Choose {where} to look at that part in a prompt of the set.")
         return
     row = rows.iloc[0].to_dict()
     role = row.get("role")

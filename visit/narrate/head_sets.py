@@ -148,6 +148,9 @@ def _answer_told(table: pd.DataFrame) -> Sentence:
     return [(f"The answer is {what}: {signed(before['answer'])} logits{ends} as it is, and {top}.", None)]
 
 
+_CALLED_BY_NODE = {"head": "heads", "mlp_value": "neurons"}  # node → what many of its kind are called
+
+
 # ---- two sets beside each other --------------------------------------------------------------------------------------
 def difference_story(table: pd.DataFrame, names: tuple[str, str]) -> list[Sentence]:
     """What differs between two sets, a and b, on one model: the part that matters more in each, and in both.
@@ -181,4 +184,5 @@ def difference_story(table: pd.DataFrame, names: tuple[str, str]) -> list[Senten
     count, chance = int(certain.sum()), round((1 - CONFIDENCE) * len(table))
     many = "none differs" if not count else f"{count:,} differ{'s' if count == 1 else ''}"
     would = f"; where none did, about {chance:,} would seem to" if chance else ""
-    return [*told, [(f"Of {len(table):,} parts {many} for sure{would}.", None)]]
+    kind = next((name for part, name in _CALLED_BY_NODE.items() if f".{part}" in table["node"].iloc[0]), "sums")
+    return [*told, [(f"Of {len(table):,} {kind} {many} for sure{would}.", None)]]

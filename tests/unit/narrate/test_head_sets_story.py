@@ -133,8 +133,11 @@ def test_two_sets_are_told_by_what_matters_more_in_each_and_in_both_and_by_chanc
         "L23 H4 matters more in facts: without it the answer moves by +0 logits in ioi, by −0.97 in facts; the "
         "difference is −0.97 [−1.2, −0.77].",
         "L29 H1 matters in both: without it the answer moves by −0.70 and −0.68, no difference is sure.",
-        "Of 40 parts 2 differ for sure; where none did, about 2 would seem to.",
+        "Of 40 heads 2 differ for sure; where none did, about 2 would seem to.",
     ]
     assert [node for sentence in told for _, node in sentence if node] == ["L23.head3", "L23.head4", "L29.head1"]
     (alone,) = difference_story(differences(("L0.head0", 0.0, 0.1), spread=1.0), ("a", "b"))
-    assert alone[0][0] == "Of 1 parts none differs for sure."
+    assert alone[0][0] == "Of 1 heads none differs for sure."
+    of = [difference_story(differences((node, 0.0, 0.1), spread=1.0), ("a", "b"))[-1][0][0] for node in
+          ("L0.mlp_value7", "L0.mlp_out")]  # fmt: skip
+    assert of == ["Of 1 neurons none differs for sure.", "Of 1 sums none differs for sure."]
