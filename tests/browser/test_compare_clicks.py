@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from browser import idle
+from browser import idle, soon
 
 from visit.app.state import DEFAULT_PROMPT, DEFAULT_PROMPT_B
 
@@ -19,9 +19,7 @@ def page(page):
 def test_pointing_at_a_node_lights_its_twin(page):
     frames = page.locator(".frame")
     frames.nth(0).locator(".nodes .n", has_text="H1").last.hover()
-    page.wait_for_timeout(300)
-    lit = [frames.nth(i).locator(".lit .n").count() for i in range(2)]
-    assert lit[0] > 3 and lit[1] > 3
+    assert soon(lambda: all(frames.nth(i).locator(".lit .n").count() > 3 for i in range(2)))
     page.mouse.move(5, 5)
 
 
@@ -30,12 +28,15 @@ def test_both_graphs_scroll_and_zoom_together(page):
     for leader in (0, 1):
         frames.nth(leader).hover(position={"x": 20, "y": 8})
         frames.nth(leader).evaluate("(f, to) => { f.scrollLeft = to; }", 120 + 200 * leader)
-        page.wait_for_timeout(200)
-        assert [frames.nth(i).evaluate("f => f.scrollLeft") for i in range(2)] == [120 + 200 * leader] * 2
+        wanted = [120 + 200 * leader] * 2
+        assert soon(lambda wanted=wanted: [frames.nth(i).evaluate("f => f.scrollLeft") for i in range(2)] == wanted)
+
+    def widths() -> list[str]:
+        return [frames.nth(i).locator("svg").first.evaluate("s => s.style.width") for i in range(2)]
+
+    before = widths()
     page.locator("button[aria-label='zoom in']").nth(1).click()
-    page.wait_for_timeout(200)
-    widths = [frames.nth(i).locator("svg").first.evaluate("s => s.style.width") for i in range(2)]
-    assert widths[0] == widths[1]
+    assert soon(lambda: before[0] != widths()[0] == widths()[1])
     page.get_by_text("120 %").first.click()
 
 
@@ -75,14 +76,14 @@ def test_the_user_corrects_the_alignment(page):
 
 
 def test_below_1100_pixels_the_graphs_stack(page):
+    def parted() -> list[float]:
+        one, other = (page.locator(".frame").nth(i).bounding_box() for i in range(2))
+        return [other["x"] - one["x"], other["y"] - one["y"]]
+
     page.set_viewport_size({"width": 1000, "height": 1300})
-    page.wait_for_timeout(800)
-    boxes = [page.locator(".frame").nth(i).bounding_box() for i in range(2)]
-    assert boxes[1]["y"] > boxes[0]["y"] + 100 and abs(boxes[0]["x"] - boxes[1]["x"]) < 5
+    assert soon(lambda: parted()[1] > 100 and abs(parted()[0]) < 5)
     page.set_viewport_size({"width": 1440, "height": 1300})
-    page.wait_for_timeout(800)
-    boxes = [page.locator(".frame").nth(i).bounding_box() for i in range(2)]
-    assert abs(boxes[1]["y"] - boxes[0]["y"]) < 5
+    assert soon(lambda: abs(parted()[1]) < 5)
 
 
 def test_nothing_was_thrown_and_nothing_runs(page):
@@ -133,5 +134,4 @@ def test_a_click_in_a_sentence_brings_the_graph_into_sight(page):
     top = page.locator(".frame").bounding_box()["y"]
     assert top > 600, "the graph lies below"
     page.locator(".story button.node").first.click()
-    page.wait_for_timeout(2500)
-    assert page.locator(".frame").bounding_box()["y"] < 450
+    assert soon(lambda: page.locator(".frame").bounding_box()["y"] < 450)

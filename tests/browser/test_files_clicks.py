@@ -28,7 +28,7 @@ def test_code_leads_to_the_notebook_and_escape_closes_a_dialog_after_a_download(
     page.get_by_role("button", name="Code").click()
     page.get_by_role("button", name="Notebook").click()
     button = page.get_by_role("button", name="Download the notebook")
-    button.wait_for(timeout=30_000)
+    button.wait_for(timeout=60_000)
     idle(page)
     assert page.get_by_text("On the command line").count() == 0, "the popover is in the dialog's way"
     with page.expect_download() as waited:
@@ -42,7 +42,7 @@ def test_code_leads_to_the_notebook_and_escape_closes_a_dialog_after_a_download(
         page.keyboard.press("Escape")
         page.get_by_role("dialog").wait_for(state="detached", timeout=60_000)
         page.get_by_role("button", name="Figures").click()
-        page.get_by_role("dialog").wait_for(timeout=30_000)
+        page.get_by_role("dialog").wait_for(timeout=60_000)
         idle(page)
 
 
@@ -51,7 +51,7 @@ def test_a_recording_that_is_dropped_anywhere_on_a_page_is_opened(page, address)
     idle(page)
     assert drop(page, "notes.txt", b"no recording"), "the browser would have left the page"
     assert drop(page, "bad.visit", b"no recording")
-    page.get_by_text("it is no zip file as VISIT writes it").wait_for(timeout=30_000)
+    page.get_by_text("it is no zip file as VISIT writes it").wait_for(timeout=60_000)
     assert page.get_by_role("dialog").count() == 1
     assert drop(page, "run.visit", (ROOT / "visit/data/recordings/opening.visit").read_bytes())
     page.wait_for_url("**/flow?**recording=**", timeout=60_000)

@@ -41,6 +41,7 @@ def test_a_short_prompt_has_a_bar_of_one_line_and_a_sentence_one_of_two(screen):
     bar = screen.locator(".st-key-prompt_line")
     screen.goto(f"{screen.address}/flow")
     ready(screen)
+    idle(screen)
     one = bar.bounding_box()["height"]
     assert one < 50 and "Tokyo" in screen.get_by_role("group", name="What comes next").inner_text()
     screen.goto(f"{screen.address}/flow?{NAMES}")

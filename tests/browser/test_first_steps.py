@@ -30,7 +30,7 @@ def query(page) -> dict[str, str]:
 def until(page, condition: str, *names: str) -> None:
     """Wait until the address satisfies a JavaScript condition on `q`, its parameters."""
     page.wait_for_function(
-        f"() => {{ const q = new URLSearchParams(location.search); return {condition} }}", timeout=30_000
+        f"() => {{ const q = new URLSearchParams(location.search); return {condition} }}", timeout=60_000
     )
 
 
@@ -65,7 +65,7 @@ def test_every_address_leads_to_the_page(address, page, path):
 @pytest.mark.parametrize("path", ["/", "/home"])
 def test_the_bare_address_is_the_start_page_and_its_links_stay_in_the_app(address, page, path):
     page.goto(address + path)
-    page.get_by_role("heading", name="VISIT").wait_for(timeout=30_000)
+    page.get_by_role("heading", name="VISIT").wait_for(timeout=60_000)
     page.evaluate("() => { window.same = true }")
     page.get_by_role("link", name="Head 1 of block 4", exact=True).locator("visible=true").click()
     browser.ready(page)
@@ -73,7 +73,7 @@ def test_the_bare_address_is_the_start_page_and_its_links_stay_in_the_app(addres
     assert page.evaluate("() => window.same"), "the app was not loaded again"
     assert page.get_by_text("Page not found").count() == 0
     page.get_by_role("link", name="Start").click()
-    page.get_by_role("heading", name="VISIT").wait_for(timeout=30_000)
+    page.get_by_role("heading", name="VISIT").wait_for(timeout=60_000)
     assert urlparse(page.url).path == "/" and query(page) == {}
 
 
@@ -82,7 +82,7 @@ def test_a_piece_of_the_reading_selects_its_node(address, page):
     browser.ready(page)
     page.locator(".story button.node").last.click()
     until(page, "q.get('node')")
-    page.locator(".inspector:not([hidden])").wait_for(timeout=30_000)
+    page.locator(".inspector:not([hidden])").wait_for(timeout=60_000)
     assert re.match(r"L\d+\.", query(page)["node"])
 
 
@@ -91,7 +91,7 @@ def test_a_click_in_the_drawing_opens_the_inspector_and_is_in_the_address(addres
     browser.ready(page)
     page.locator(".nodes .n", has_text=re.compile(r"H\d")).first.click()
     inspector = page.locator(".inspector:not([hidden])")
-    inspector.wait_for(timeout=30_000)
+    inspector.wait_for(timeout=60_000)
     until(page, "/head/.test(q.get('node'))")
     head = re.fullmatch(r"L(\d+)\.head(\d+)", query(page)["node"])
     assert head and re.search(rf"L{head[1]} H{head[2]}", inspector.inner_text())

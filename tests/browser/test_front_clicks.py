@@ -61,10 +61,11 @@ def test_the_third_door_opens_the_field_for_a_model_and_says_what_is_wrong_with_
     page.goto(page.address)
     page.get_by_role("link", name="Bring my model").click()
     field = page.get_by_label("Hub id, folder or GGUF file")
-    field.wait_for(timeout=30_000)
+    field.wait_for(timeout=60_000)
     assert urlparse(page.url).path == "/flow"
     field.fill("/no/such/folder")
     page.get_by_role("button", name="Load it").click()
     page.locator("[data-testid=stAlert]").first.wait_for(timeout=60_000)
     assert "/no/such/folder" in page.locator("[data-testid=stAlert]").first.inner_text()
-    assert not field.is_visible() and not page.errors
+    field.wait_for(state="hidden")
+    assert not page.errors

@@ -56,7 +56,7 @@ def test_arrows_walk_home_and_end_lead_to_the_ends_and_enter_chooses(memory):
     memory.keyboard.press("Shift+Tab")
     assert focused(memory).startswith("L7 H0;")
     memory.keyboard.press("Enter")
-    memory.get_by_text("L7 H0 at position 7").first.wait_for(timeout=30_000)
+    memory.get_by_text("L7 H0 at position 7").first.wait_for(timeout=60_000)
     idle(memory)
     assert focused(memory).startswith("L7 H0;")  # a rerun does not take the cursor away
     memory.goto(f"{memory.address}/memory?head=L4.head1&opened=pattern")
@@ -74,7 +74,7 @@ def test_a_pattern_is_walked_where_it_has_cells_and_chooses_the_position_that_lo
     memory.keyboard.press("ArrowUp")
     assert focused(memory).startswith("·city looks at ·city;")  # the row above is shorter
     memory.keyboard.press("Enter")
-    memory.get_by_text("at position 6").first.wait_for(timeout=30_000)
+    memory.get_by_text("at position 6").first.wait_for(timeout=60_000)
 
 
 def test_where_do_they_part_is_walked_and_lists_the_same(page):
@@ -88,7 +88,7 @@ def test_where_do_they_part_is_walked_and_lists_the_same(page):
     page.keyboard.press("ArrowUp")
     assert "after: block 0" in focused(page)
     page.keyboard.press("Enter")
-    page.wait_for_function("() => new URLSearchParams(location.search).get('detail') === '0w'", timeout=30_000)
+    page.wait_for_function("() => new URLSearchParams(location.search).get('detail') === '0w'", timeout=60_000)
     assert count == 9 * 8 and page.errors == []
 
 
@@ -125,7 +125,7 @@ def test_on_a_phone_the_lens_map_is_a_list_of_blocks_of_one_token(chromium, addr
     rows.nth(5).locator("button").click()  # block 2
     page.wait_for_function(
         "() => /pos=6/.test(location.search) && /detail=2w/.test(location.search)",
-        timeout=30_000,
+        timeout=60_000,
     )
     context.close()
 
@@ -159,10 +159,9 @@ def test_the_part_of_the_graph_that_has_the_focus_is_ringed_above_what_is_dimmed
         page.keyboard.press("Tab")
     page.keyboard.press("ArrowRight")
     ring = page.locator(".visit .ring.focus")
-    ring.wait_for(timeout=10_000)
+    ring.wait_for()
     assert ring.count() == 1 and page.locator(".visit svg.dim").count() == 1
     after = "e => !!(e.compareDocumentPosition(e.ownerSVGElement.querySelector('.veil')) & 2)"
     assert ring.evaluate(after)  # drawn later, so above
     page.keyboard.press("Shift+Tab")
-    page.wait_for_function("() => true")
-    assert ring.count() == 0
+    ring.wait_for(state="detached")

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import time
-
-from browser import idle, ready
+from browser import idle, ready, soon
 
 OPACITY = "name => getComputedStyle(document.querySelector(`.st-key-part_${name}`)).opacity"
 PARTS = ("prompt", "reading", "causes", "map", "graph")
 
 
-def soon(holds, seconds: float = 10.0) -> bool:
-    """Whether it holds within some seconds: the machine may be busy, and dimming takes a moment."""
-    end = time.monotonic() + seconds
-    while not (found := holds()) and time.monotonic() < end:
-        time.sleep(0.2)
-    return found
-
-
 def bright(page, expected: set[str]) -> bool:
+    """Whether these are bright, and the others dimmed, which takes a moment."""
     return soon(lambda: {name for name in PARTS if page.evaluate(OPACITY, name) == "1"} == expected)
 
 
@@ -32,10 +23,9 @@ def in_sight(page, name: str) -> bool:
 def next_step(page, n: int, words: str) -> None:
     """Go on, until the strip says these words and the page rests."""
     page.locator(".st-key-guide_next button").click()
-    page.get_by_text(f"{n} of 5").wait_for(timeout=30_000)
-    page.locator(".st-key-guide_said .story").filter(has_text=words).wait_for(timeout=30_000)
+    page.get_by_text(f"{n} of 5").wait_for(timeout=60_000)
+    page.locator(".st-key-guide_said .story").filter(has_text=words).wait_for(timeout=60_000)
     idle(page)
-    page.wait_for_timeout(900)
 
 
 def test_five_steps_by_clicks(page):
@@ -45,7 +35,7 @@ def test_five_steps_by_clicks(page):
     assert bright(page, set(PARTS))
     page.mouse.move(5, 400)
     page.locator(".st-key-guide_me button").first.click()
-    page.get_by_text("1 of 5").wait_for(timeout=30_000)
+    page.get_by_text("1 of 5").wait_for(timeout=60_000)
     page.mouse.move(5, 400)
     idle(page)
     assert bright(page, {"prompt"}) and "guide=1" in page.url
@@ -62,7 +52,7 @@ def test_five_steps_by_clicks(page):
     next_step(page, 3, "L4 H1")
     assert bright(page, {"graph"}) and soon(lambda: in_sight(page, "graph"))
     assert page.locator(".visit .ring.meant").count() == 1 and page.locator(".visit svg.dim").count() == 1
-    assert page.locator(".visit .ring.meant").first.bounding_box()["y"] < 900
+    assert soon(lambda: page.locator(".visit .ring.meant").first.bounding_box()["y"] < 900)
 
     next_step(page, 4, "“·Japan”")
     assert bright(page, {"graph", "prompt"}) and page.locator(".visit .ring.meant").count() == 2
@@ -74,7 +64,7 @@ def test_five_steps_by_clicks(page):
     assert bright(page, {"causes"}) and soon(lambda: in_sight(page, "causes"))
     assert "Not by itself" in page.locator(".st-key-guide_said .story").inner_text()
     page.locator(".st-key-guide_next button").click()
-    page.locator(".st-key-guide_me button").first.wait_for(timeout=30_000)
+    page.locator(".st-key-guide_me button").first.wait_for(timeout=60_000)
     idle(page)
     assert bright(page, set(PARTS)) and "guide" not in page.url
     assert page.locator(".visit .ring.meant").count() == 0 and page.locator(".visit svg.dim").count() == 0
@@ -85,13 +75,11 @@ def test_it_survives_a_reload_and_what_is_dimmed_can_be_reached(page):
     page.goto(f"{page.address}/flow?guide=3")
     ready(page)
     page.get_by_text("3 of 5").wait_for()
-    page.wait_for_timeout(600)
-    assert float(page.evaluate(OPACITY, "map")) < 0.5
+    assert soon(lambda: float(page.evaluate(OPACITY, "map")) < 0.5)
     page.locator(".lensmap button").first.focus()
-    page.wait_for_timeout(400)
-    assert page.evaluate(OPACITY, "map") == "1"
+    assert soon(lambda: page.evaluate(OPACITY, "map") == "1")
     page.reload()
-    page.get_by_text("3 of 5").wait_for(timeout=30_000)
+    page.get_by_text("3 of 5").wait_for(timeout=60_000)
 
 
 def test_the_last_step_leads_to_the_head_taken_out(page):
@@ -109,7 +97,6 @@ def test_on_a_phone_the_strip_stands_at_the_bottom_and_covers_nothing_that_is_me
         page.goto(f"{page.address}/flow?guide={step}")
         ready(page)
         idle(page)
-        page.wait_for_timeout(1200)
         strip = page.locator(".st-key-guide_strip").bounding_box()
         assert strip["y"] > 400 and strip["y"] + strip["height"] <= 844 and strip["x"] + strip["width"] <= 390
         assert soon(lambda part=part: in_sight(page, part)), step

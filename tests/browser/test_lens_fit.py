@@ -17,8 +17,8 @@ def test_the_embedded_models_lens_is_fitted_by_itself_and_then_one_click_away(ch
         page.get_by_text("so it is what opens").wait_for(timeout=90_000)
         assert len(list((tmp_path / "lenses").glob("*.safetensors"))) == 1
         page.get_by_role("radio", name="fitted").click()
-        page.get_by_role("heading", name="through the lens fitted on 8,000 tokens").wait_for(timeout=30_000)
-        page.get_by_text("As the fitted lens reads it, ").first.wait_for(timeout=30_000)
+        page.get_by_role("heading", name="through the lens fitted on 8,000 tokens").wait_for(timeout=60_000)
+        page.get_by_text("As the fitted lens reads it, ").first.wait_for(timeout=60_000)
         page.wait_for_function("() => location.search.includes('reads=fitted')", timeout=60_000)
         other = context.new_page()  # for everybody on this model, plain stays what opens
         other.goto(f"{address}/flow")

@@ -10,7 +10,7 @@ def test_a_memory_value_of_the_flow_graph_leads_here(page):
     page.locator(".inspector:visible").wait_for(timeout=60_000)
     page.get_by_text("Open in attention memory").click()
     page.wait_for_url("**/memory*")
-    page.get_by_text("L4 H1 at position 7").first.wait_for(timeout=30_000)
+    page.get_by_text("L4 H1 at position 7").first.wait_for(timeout=60_000)
     idle(page)
     assert "head=L4.head1" in page.url and "source=3" in page.url and "node=L4.head1.value3" in page.url
 

@@ -37,7 +37,7 @@ def test_results_of_a_jupyter_kernel_can_be_used_in_a_sandboxed_frame(chromium):
         inner = page.frame_locator("iframe").frame_locator("iframe")
         if name in ("graph", "comparison"):
             inner.locator(".visit .nodes .n").first.dispatch_event("click")
-            inner.locator(".visit .inspector").first.wait_for(timeout=10_000)
+            inner.locator(".visit .inspector").first.wait_for(timeout=60_000)
             continue
         table = inner.locator("table").first
         before = table.evaluate(CHOSEN)

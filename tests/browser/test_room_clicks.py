@@ -70,7 +70,7 @@ def test_a_class_goes_through_a_step_together(chromium, address):
     key_page.goto(teacher.url)
     key_page.get_by_role("button", name="Open step 2 for all").click(timeout=60_000)
     teacher.get_by_role("button", name="Open step 3 for all").wait_for(timeout=60_000)
-    with teacher.expect_download(timeout=30_000) as found:
+    with teacher.expect_download(timeout=60_000) as found:
         teacher.get_by_role("button", name="Answers (CSV)").click()
     assert "before.1" in found.value.path().read_text()
     teacher.get_by_role("button", name="Close the room").click()

@@ -11,7 +11,7 @@ def opened(page, where: str) -> None:
     page.goto(f"{page.address}/{where}")
     page.get_by_text("Over a set of prompts").wait_for(timeout=60_000)
     idle(page)
-    page.wait_for_timeout(1000)
+    idle(page)  # what is counted beside the page, too
 
 
 def test_a_set_through_the_norms_and_its_run_is_found_again(page):
@@ -58,7 +58,7 @@ def test_pasted_prompts_run_and_bad_rows_are_listed(page):
     field = page.get_by_label("Prompts, one a line")
     field.fill("The cat sat on\n\n" + "word " * 600 + "\nThe dog ran to")
     field.press("Control+Enter")
-    page.get_by_text("rows are left out").wait_for(timeout=30_000)
+    page.get_by_text("rows are left out").wait_for(timeout=60_000)
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_text("2 prompts, last token").wait_for(timeout=60_000)
     assert page.errors == []
@@ -123,12 +123,12 @@ def test_a_stop_is_for_everybody_who_watches_and_everybody_can_resume(page, tmp_
         going.wait_for(timeout=60_000)
     page.get_by_role("button", name="Stop, and keep").click()
     for tab in (page, other):
-        tab.get_by_text("Stopped after").wait_for(timeout=30_000)
-        tab.get_by_role("button", name="Resume").wait_for(timeout=30_000)
+        tab.get_by_text("Stopped after").wait_for(timeout=60_000)
+        tab.get_by_role("button", name="Resume").wait_for(timeout=60_000)
     other.get_by_role("button", name="Resume").click()
-    other.get_by_role("button", name="Stop, and keep").wait_for(timeout=30_000)
+    other.get_by_role("button", name="Stop, and keep").wait_for(timeout=60_000)
     other.get_by_role("button", name="Stop, and keep").click()
-    other.get_by_role("button", name="Resume").wait_for(timeout=30_000)
+    other.get_by_role("button", name="Resume").wait_for(timeout=60_000)
     other.close()
     assert page.errors == []
 

@@ -27,7 +27,7 @@ def test_a_change_is_said_once_in_one_sentence(flow):
     assert flow.evaluate(LINE) == "“Tokyo” 99.5 %, position 7 (·of)"
     flow.evaluate(COUNTED)
     flow.get_by_role("radio", name="·Japan").click()
-    flow.wait_for_function("() => window.told.length", timeout=30_000)
+    flow.wait_for_function("() => window.told.length", timeout=60_000)
     idle(flow)
     idle(flow)  # what is measured beside the page says nothing more
     told = flow.evaluate("() => window.told")

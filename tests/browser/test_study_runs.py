@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 
-from browser import idle
+from browser import idle, soon
 
 SMALL = "count=20&draws=50&figures=2b,14,16,21,tables"
 
@@ -36,8 +36,7 @@ def test_a_run_shows_figures_with_verdicts_and_is_found_again(page):
     opened(page, SMALL)
     assert page.get_by_role("button", name="Run", exact=True).count() == 0, "the run is found by its address"
     page.get_by_role("link", name="Fig. 21").click()
-    page.wait_for_timeout(800)
-    assert page.get_by_role("heading", name="Fig. 21. Words").is_visible() and "#fig-21" in page.url
+    assert soon(lambda: "#fig-21" in page.url) and page.get_by_role("heading", name="Fig. 21. Words").is_visible()
 
 
 def test_a_figure_opened_while_the_run_goes_on_is_drawn_and_a_stop_keeps_what_is_done(page):
@@ -71,7 +70,7 @@ def test_another_run_and_a_file_are_laid_over(page, tmp_path):
     run(page, "set=names&count=20&draws=50&figures=2b")
     page.get_by_role("combobox", name="Compare with").click()
     page.get_by_role("option", name="visit-mini, facts (20 of 244)").first.click()
-    page.get_by_text("Dashed: visit-mini, facts").wait_for(timeout=30_000)
+    page.get_by_text("Dashed: visit-mini, facts").wait_for(timeout=60_000)
     saved = {"meta": {"model": "somebody's", "prompt_set": {"name": "<b>x</b>"}}, "tables": {"2b": []}}
     row = {"figure": "2b", "series": "final", "group": "all", "measure": "intersection", "layer": 0, "head": None,
            "rank": None, "mean": 0.5, "low": 0.4, "high": 0.6, "prompts": 9}  # fmt: skip
@@ -80,10 +79,10 @@ def test_another_run_and_a_file_are_laid_over(page, tmp_path):
     (tmp_path / "bad.json").write_text("{")
     page.get_by_role("button", name="Or a file").click()
     page.locator("input[type=file]").set_input_files(tmp_path / "bad.json")
-    page.get_by_text("This is no saved study").wait_for(timeout=30_000)
+    page.get_by_text("This is no saved study").wait_for(timeout=60_000)
     page.locator("input[type=file]").set_input_files(tmp_path / "study.json")
-    page.get_by_text("This is no saved study").wait_for(state="hidden", timeout=30_000)
-    page.get_by_text("Dashed: somebody's, <b>x</b>").wait_for(timeout=30_000)
+    page.get_by_text("This is no saved study").wait_for(state="hidden", timeout=60_000)
+    page.get_by_text("Dashed: somebody's, <b>x</b>").wait_for(timeout=60_000)
     idle(page)
     with page.expect_download(timeout=90_000) as found:
         page.keyboard.press("Escape")

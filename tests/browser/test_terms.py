@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from browser import ready
+from browser import ready, soon
 
 from visit.text.glossary import GLOSSARY
 
@@ -55,7 +55,7 @@ def test_a_part_with_a_node_still_selects_it_and_says_what_its_word_means(flow):
     part = flow.locator(".story").first.locator("button.node", has_text="memory value").first
     assert GLOSSARY["value"] in part.get_attribute("title")
     part.click()
-    flow.wait_for_function("() => /value/.test(new URLSearchParams(location.search).get('node'))", timeout=30_000)
+    flow.wait_for_function("() => /value/.test(new URLSearchParams(location.search).get('node'))", timeout=60_000)
 
 
 def test_the_link_opens_the_glossary_at_the_term(flow):
@@ -66,10 +66,8 @@ def test_the_link_opens_the_glossary_at_the_term(flow):
     there = opened.value
     here = there.locator("article.here")
     here.wait_for(timeout=60_000)
-    there.wait_for_timeout(600)
     assert there.url.endswith("#lens") and GLOSSARY["lens"] in here.inner_text()
-    top = here.bounding_box()["y"]
-    assert 0 <= top < 400
+    assert soon(lambda: 0 <= here.bounding_box()["y"] < 400)
     there.close()
 
 

@@ -10,7 +10,7 @@ def test_a_click_on_a_word_makes_it_unreadable_too(page):
     page.get_by_text("With “·Japan” made unreadable").wait_for(timeout=60_000)
     idle(page)
     page.locator(".st-key-subject_line").get_by_role("button", name="·capital").click()
-    page.get_by_text("With “·capital … Japan” made unreadable").wait_for(timeout=30_000)
+    page.get_by_text("With “·capital … Japan” made unreadable").wait_for(timeout=60_000)
     assert "subject=%401%2C3" in page.url and page.errors == []
 
 
