@@ -8,9 +8,13 @@ from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import pytest
+import streamlit as st
+from streamlit.proto.WidgetStates_pb2 import WidgetStates
+from streamlit.runtime.state import SafeSessionState, SessionState, session_state_proxy
 
 from visit.app import follow, lesson_question, page_files, room_teacher
 from visit.app.recipes import Recipe
+from visit.app.sessions import forget_fields
 from visit.errors import VisitError
 from visit.figures import aside
 from visit.figures.svg import chart_svg
@@ -121,3 +125,17 @@ def test_what_fails_in_a_part_that_is_looked_at_again_is_a_sentence(kind, monkey
     monkeypatch.setattr(follow, "session", lambda: SimpleNamespace(drawn=None))
     follow._look(draw, ())
     assert len(told) == 1 and "index out of bounds" in told[0]
+
+
+def test_names_of_widgets_that_are_none_are_no_exception(monkeypatch):
+    """A browser of its owner's making sends any: each was a traceback in the log, and others waited for it 24 s."""
+    known = SafeSessionState(SessionState(), lambda: None)
+    monkeypatch.setattr(session_state_proxy, "get_session_state", lambda: known)
+    forged = WidgetStates()
+    forged.widgets.add(id="$$WIDGET_ID-x-w_model", string_value="x")
+    known.on_script_will_rerun(forged)
+    st.session_state["w_prompt"], st.session_state["other"] = "kept from before", 1
+    with pytest.raises(KeyError):
+        list(st.session_state)
+    forget_fields()
+    assert "w_prompt" not in st.session_state and st.session_state["other"] == 1

@@ -31,7 +31,7 @@ from visit.app.lesson_question import asked, filled_in, markdown, take_answer
 from visit.app.marks import Mark, point_at
 from visit.app.problems import comes_with_model
 from visit.app.room import class_strip, may_open
-from visit.app.sessions import change, draw_anew, session, state
+from visit.app.sessions import change, draw_anew, forget_fields, session, state
 from visit.app.stand_in import standing_in
 from visit.app.widgets import plain
 from visit.errors import VisitError
@@ -69,8 +69,7 @@ def go_to(lesson: Lesson, number: int) -> None:
                 params.pop(name, None)
     now.state, now.notes = parse(params)
     now.goto = f"pages/{'learn' if step is None else step.page}.py"
-    for name in [k for k in st.session_state if str(k).startswith("w_")]:
-        del st.session_state[name]
+    forget_fields()
 
 
 def _keep_drafts(lesson: Lesson) -> None:

@@ -137,10 +137,23 @@ def open_page(page: str) -> None:
         if re.fullmatch(r"[\w-]{16}", params.get("way", ""), re.ASCII):
             now.way = params["way"]
     if fresh or moved:  # a field of another page with the same key would hand its value to nobody, and stand empty
-        for name in [k for k in st.session_state if str(k).startswith("w_")]:
-            del st.session_state[name]
+        forget_fields()
     now.page = page
     write_url()
+
+
+def forget_fields() -> None:
+    """Let every field begin anew with the state's value.
+
+    A browser of its owner's making can send names of widgets that are none, among which Streamlit cannot look: then the
+    fields of the state are all that is known.
+    """
+    try:
+        names = [name for name in st.session_state if str(name).startswith("w_")]
+    except KeyError:
+        names = [f"w_{name}" for name in CONTROLS if f"w_{name}" in st.session_state]
+    for name in names:
+        del st.session_state[name]
 
 
 def write_url() -> None:
