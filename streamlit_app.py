@@ -56,7 +56,7 @@ def show_page() -> None:
     ui.sidebar()
     ui.asked_dialog()
     now.entered = True  # pages look for it: see ui.ensure_entrypoint
-    with ui.shown_errors(), ui.told_as_damage(now.state.recording):
+    with ui.turns().through(), ui.shown_errors(), ui.told_as_damage(now.state.recording):
         ui.tell_difference()
         ui.begin_lesson(page.url_path)
         page.run()

@@ -12,11 +12,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections import OrderedDict, deque
+from bisect import insort
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache, partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -105,8 +105,10 @@ def array_header(path: Path) -> dict[str, Any] | None:
         return None
 
 
-# ---- turns: what many ask at once is computed by few, in the order in which they came ------------------------------
+# ---- turns: what many ask at once is computed by few, in the order in which they came, small things before large ----
 MOMENT = 0.3  # seconds that one waits for a turn without being told
+DEARER = 20.0  # seconds by which a page counts as come later, for each that it has had a turn
+MOST_LATER = 4.0  # seconds: all by which it does so, and by which what is known to need much does so at once
 WhileWaiting: TypeAlias = Callable[[int], AbstractContextManager[Any]]  # entered while one waits behind so many
 
 
@@ -115,10 +117,12 @@ def _untold(_before: int) -> AbstractContextManager[Any]:
 
 
 class Turns:
-    """At most `most` threads have a turn, those who came first; who has one keeps it for all it asks for meanwhile.
+    """At most `most` threads have a turn; who has one keeps it for all it asks for meanwhile.
 
-    `before` is called when a turn begins, with how many have one or wait for one; `after` when it has ended, before
-    the next begins.
+    Who came first goes first. A page (`through`) asks several times, and came when it began; what it has had already
+    makes it count as come later, so that a change which needs little does not wait behind all that need much: thirty
+    new prompts. `before` is called when a turn begins, with how many have one or wait for one; `after` when it has
+    ended, before the next begins.
     """
 
     def __init__(
@@ -128,38 +132,62 @@ class Turns:
         before: Callable[[int], object] = lambda asked: None,
     ) -> None:
         self.most, self._after, self._before = most, after, before
-        self._queue: deque[threading.Event] = deque()  # of those with a turn, which are set, then of those who wait
+        self._having: set[threading.Event] = set()  # tickets; each its own: thirty who wait for one sign all wake up
+        self._waiting: list[tuple[float, int, threading.Event]] = []  # sorted: when it counts as come, its number, …
         self._came = 0  # how often a turn was asked for
         self._changed = threading.Condition()  # for those who wait for quiet
         self._mine = threading.local()
 
     @contextmanager
-    def taken(
-        self, told: Callable[[int], AbstractContextManager[Any]] = lambda before: nullcontext()
-    ) -> Iterator[None]:
-        """A turn, waited for. `told(before)` is entered while one waits for longer than a moment, behind `before`."""
+    def taken(self, told: WhileWaiting = _untold, much: bool = False) -> Iterator[None]:
+        """A turn, waited for. `told(before)` is entered while one waits for longer than a moment, behind `before`.
+
+        `much`: what needs it is known to need much.
+        """
         if self.has_turn:
             yield
             return
-        ticket = threading.Event()  # each its own: thirty who wait for one sign wake up thirty times
+        ticket = threading.Event()
         with self._changed:
-            self._queue.append(ticket)
             self._came += 1
+            insort(self._waiting, (self._counts_as_come(much), self._came, ticket))
             self._call_next()
             self._changed.notify_all()
         try:
             if not ticket.wait(MOMENT):
-                with told(max(1, self._place(ticket) - self.most + 1)):
+                with told(self._place(ticket)):
                     ticket.wait()
-            self._before(len(self._queue))
+            self._before(len(self._having) + len(self._waiting))
+            began = time.monotonic()
             with self.aside():
                 yield
+            self._mine.later = min(MOST_LATER, self._later + DEARER * (time.monotonic() - began))
             self._after()
         finally:  # also where the visitor has gone on while waiting
             with self._changed:
-                self._queue.remove(ticket)
+                self._having.discard(ticket)
+                self._waiting = [one for one in self._waiting if one[2] is not ticket]
                 self._call_next()
                 self._changed.notify_all()
+
+    @contextmanager
+    def through(self) -> Iterator[None]:
+        """All that this thread asks for inside belongs to one page."""
+        self._mine.since, self._mine.later = time.monotonic(), 0.0
+        try:
+            yield
+        finally:
+            self._mine.since = None
+
+    @property
+    def _later(self) -> float:
+        return getattr(self._mine, "later", 0.0)
+
+    def _counts_as_come(self, much: bool) -> float:
+        since = getattr(self._mine, "since", None)
+        if since is None or much:
+            self._mine.later = MOST_LATER if much else 0.0
+        return (time.monotonic() if since is None else since) + self._later
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -177,11 +205,14 @@ class Turns:
         """
         until = time.monotonic() + seconds
         with self._changed:
-            while self._changed.wait_for(lambda: not self._queue, max(0.0, until - time.monotonic())):
+            while self._changed.wait_for(self._is_free, max(0.0, until - time.monotonic())):
                 before, wait = self._came, min(still, until - time.monotonic())
                 if not self._changed.wait_for(partial(self._came_since, before), max(0.0, wait)):
                     return wait >= still
         return False
+
+    def _is_free(self) -> bool:
+        return not self._having and not self._waiting
 
     def _came_since(self, count: int) -> bool:
         return self._came > count
@@ -192,11 +223,14 @@ class Turns:
         return getattr(self._mine, "turn", False)
 
     def _place(self, ticket: threading.Event) -> int:
+        """How many come before; 1 at least, for somebody has a turn while one waits."""
         with self._changed:
-            return self._queue.index(ticket)
+            return 1 + next((n for n, one in enumerate(self._waiting) if one[2] is ticket), 0)
 
     def _call_next(self) -> None:
-        for ticket in islice(self._queue, self.most):
+        while self._waiting and len(self._having) < self.most:
+            ticket = self._waiting.pop(0)[2]
+            self._having.add(ticket)
             ticket.set()
 
 
@@ -206,11 +240,12 @@ class Store:
 
     Safe with threads. With `turns` what is asked for by many at once is made once, and whoever makes something has a
     turn first: a thread that held a record back while it waits for a turn could be waited for by those who have one.
+    `much`: as in `Turns.taken`, of what is made here.
     """
 
-    def __init__(self, max_bytes: int, turns: Turns | None = None) -> None:
+    def __init__(self, max_bytes: int, turns: Turns | None = None, much: bool = False) -> None:
         self.max_bytes, self._bytes = max_bytes, 0
-        self._turns = turns
+        self._turns, self._much = turns, much
         self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self._going: dict[Hashable, threading.Event] = {}
         self._lock = threading.Lock()
@@ -235,7 +270,7 @@ class Store:
             if (going := self._going.get(key)) is not None:
                 going.wait()
                 continue
-            with nullcontext() if self._turns is None else self._turns.taken(told):
+            with nullcontext() if self._turns is None else self._turns.taken(told, self._much):
                 with self._lock:
                     if key in self._kept or key in self._going:  # another was quicker: look again, without a turn
                         continue
@@ -278,14 +313,17 @@ class Store:
 
 
 _LOOKED_AT = 64  # of many parts of a record
+_WORD_LETTERS = 32  # letters of a text that is taken for a word of a vocabulary, which is in memory anyway
 
 
 def weight(record: Any, depth: int = 5, seen: set[int] | None = None) -> int:
     """About how many bytes a record takes: arrays, tensors, tables, and what holds them, `depth` levels deep.
 
-    Views of one tensor count once.
+    Views of one tensor count once, words not at all: a graph's nodes hold twenty each, all of them the vocabulary's.
     """
     seen = set() if seen is None else seen
+    if isinstance(record, str):
+        return sys.getsizeof(record) if len(record) > _WORD_LETTERS else 0
     if hasattr(record, "untyped_storage"):  # torch is not imported for this
         storage = record.untyped_storage()
         new = storage.data_ptr() not in seen
@@ -302,5 +340,5 @@ def weight(record: Any, depth: int = 5, seen: set[int] | None = None) -> int:
     if depth and isinstance(inside, list | tuple | set | frozenset):
         some = list(inside)[:: 1 + len(inside) // _LOOKED_AT]  # of eight hundred nodes some tell what all weigh
         there = sum(weight(part, depth - 1, seen) for part in some)
-        return (there * len(inside) // len(some) if some else 0) + 16 * len(inside)
+        return (there * len(inside) // len(some) if some else 0) + 8 * len(inside)
     return sys.getsizeof(record)

@@ -181,3 +181,84 @@ def test_who_comes_within_the_time_of_stillness_begins_it_anew():
     assert turns.quiet(20, still=0.5)
     stood_still = max(b - a for a, b in pairwise([*seen, time.monotonic()]))  # the machine may have, for once
     assert over.is_set() or stood_still >= 0.5
+
+
+class Queue:
+    """One turn, held until `order` is asked for; those who came meanwhile note their names in the order of turns."""
+
+    def __init__(self) -> None:
+        self.turns, self._go, self._order, self._threads = Turns(1), threading.Event(), [], []
+        self.begin(lambda: self.turn(self._go.wait))
+
+    def turn(self, work: Callable[[], object], much: bool = False) -> None:
+        with self.turns.taken(much=much):
+            work()
+
+    def begin(self, run: Callable[[], object]) -> None:
+        """On a thread of its own, which has come when this returns."""
+        came = self.turns._came
+        self._threads.append(threading.Thread(target=run, daemon=True))
+        self._threads[-1].start()
+        while self.turns._came == came:
+            time.sleep(0.001)
+
+    def come(self, name: str, much: bool = False) -> None:
+        self.begin(lambda: self.turn(lambda: self._order.append(name), much))
+
+    def order(self) -> list[str]:
+        self._go.set()
+        for thread in self._threads:
+            thread.join(20)
+            assert not thread.is_alive(), "it waits for ever"
+        return self._order
+
+
+def test_what_needs_little_goes_before_what_is_known_to_need_much_and_came_shortly_before():
+    queue = Queue()
+    for name, much in (("prompt 1", True), ("prompt 2", True), ("pruning 1", False), ("pruning 2", False)):
+        queue.come(name, much)
+    assert queue.order() == ["pruning 1", "pruning 2", "prompt 1", "prompt 2"]
+
+
+def test_what_needs_much_waits_for_what_came_much_later_no_longer_than_a_bound(monkeypatch):
+    monkeypatch.setattr(cache, "MOST_LATER", 0.05)
+    queue = Queue()
+    queue.come("prompt", much=True)
+    time.sleep(0.1)
+    queue.come("pruning")
+    assert queue.order() == ["prompt", "pruning"]
+
+
+def test_a_page_came_when_it_began_and_later_by_what_it_has_had():
+    queue, began, asks = Queue(), threading.Event(), {name: threading.Event() for name in ("old", "greedy")}
+
+    def page(name: str, had: float) -> None:
+        with queue.turns.through():
+            queue.turns._mine.later = had
+            began.set()
+            asks[name].wait(10)
+            queue.turn(lambda: queue._order.append(name))
+
+    for name, had in (("old", 0.0), ("greedy", 1.0)):
+        began.clear()
+        queue._threads.append(threading.Thread(target=page, args=(name, had), daemon=True))
+        queue._threads[-1].start()
+        assert began.wait(10)
+    queue.come("new")
+    for name in ("greedy", "old"):
+        came = queue.turns._came
+        asks[name].set()
+        while queue.turns._came == came:
+            time.sleep(0.001)
+    assert queue.order() == ["old", "new", "greedy"]
+
+
+def test_a_turn_that_took_long_makes_its_page_count_as_come_later_and_no_other_page():
+    turns = Turns(1)
+    with turns.through():
+        for _ in range(2):
+            with turns.taken():
+                time.sleep(0.01)
+        assert 2 * 0.01 * cache.DEARER <= turns._mine.later <= cache.MOST_LATER
+    with turns.through():
+        assert turns._mine.later == 0

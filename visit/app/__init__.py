@@ -1,5 +1,6 @@
 """The app's side of VISIT: the only code of the package that imports Streamlit."""
 
+from visit.app.cache import turns
 from visit.app.follow import begin_page, end_page
 from visit.app.home import carries_state
 from visit.app.lesson import begin_lesson
@@ -41,5 +42,6 @@ __all__ = [
     "sidebar",
     "tell_difference",
     "told_as_damage",
+    "turns",
     "unfolding",
 ]  # fmt: skip

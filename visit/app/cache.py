@@ -40,8 +40,8 @@ PLAIN: Seen = ("", False)
 P = ParamSpec("P")
 R = TypeVar("R")
 CROWDED = "More models are in use here at once than fit into memory, so it is read again. It lasts less with fewer."
-PASSES_BYTES = 320 << 20  # of captured passes, for all users of one server together: 32 short ones of SmolLM2
-RESULTS_BYTES = 96 << 20  # of all other results: a graph of SmolLM2 has 1 MB
+PASSES_BYTES = 288 << 20  # of captured passes, for all users of one server together: 29 short ones of SmolLM2
+RESULTS_BYTES = 96 << 20  # of all other results: a graph of SmolLM2 has 0.5 MB, what thirty look at in a round fits
 LEAST_WEIGHT = 1 << 16  # bytes that a result counts for: a story is many small texts
 COMPUTE_AT_ONCE = 2  # computations
 _DRAWN = ("st_map_rows", "st_ledger_lines")  # made of other results, of a recording as of a model
@@ -97,7 +97,7 @@ def _results() -> Store:
 
 @st.cache_resource(show_spinner=False)
 def _passes() -> Store:
-    return Store(PASSES_BYTES, turns())
+    return Store(PASSES_BYTES, turns(), much=True)
 
 
 def _waiting(before: int) -> Any:

@@ -7,7 +7,9 @@ each stays there between what is kept (ten sessions of SmolLM2 on two cores: 0.8
    matrices, keeps no buffer of its own for each thread that ever did (10 MB, as long as the thread lives: thirty
    visitors who wait have 0.3 GB); it is no slower without.
 2. Also there: what is larger than `LARGE` is mapped by itself, and the system's again when freed. Else glibc raises
-   that bound to the largest block it has seen freed, and logits come to lie between small things.
+   that bound to the largest block it has seen freed, and logits come to lie between small things. Who fixes it fixes
+   the other bound, too: `STAYS` bytes at a heap's end stay for the next step (with glibc's 128 kB every step of a
+   reading gave its block back and had it zeroed anew: a third of its time). And PyTorch asks for large pages.
 3. `trim_heap`, after computations, at most once in `EVERY` seconds: free pages are the system's again.
 
 Other C libraries keep less, and are left alone; so is a number of arenas that `MALLOC_ARENA_MAX` gives.
@@ -26,7 +28,8 @@ from typing import Any
 ARENAS = 2
 EVERY = 3.0  # seconds
 LARGE = 8 << 20  # bytes: what is made and freed step by step is smaller, and stays
-_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3  # of malloc.h
+STAYS = 12 << 20  # bytes
+_M_ARENA_MAX, _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -8, -3, -1  # of malloc.h
 _trim_turn = threading.Lock()
 _last = 0.0  # when it was given back
 
@@ -44,10 +47,13 @@ def glibc() -> Any:
 def bound_heap() -> bool:
     """Let all threads share few arenas; once a process, before torch. Returns whether it could be asked for."""
     os.environ.setdefault("MKL_DISABLE_FAST_MM", "1")
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # 25 MB of logits come in 12 faults, not in 6,000
     library = glibc()
     if library is None or "MALLOC_ARENA_MAX" in os.environ:
         return False
-    return bool(library.mallopt(_M_MMAP_THRESHOLD, LARGE) and library.mallopt(_M_ARENA_MAX, ARENAS))
+    wanted = {_M_MMAP_THRESHOLD: LARGE, _M_TRIM_THRESHOLD: STAYS, _M_ARENA_MAX: ARENAS}
+    done = [library.mallopt(what, value) for what, value in wanted.items()]
+    return all(done)
 
 
 def trim_heap() -> None:

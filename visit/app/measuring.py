@@ -131,7 +131,7 @@ def _give_way() -> None:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
-@kept(weighs=1 << 18, light=True)
+@kept(grows=True, light=True)
 def st_measuring(name: str, prompt: Prompt, pos: int, target: int, distractor: int | None, what: str) -> Measuring:
     """The measurement `what` of a pass: begun by the first who asks, the same for all."""
     return Measuring()

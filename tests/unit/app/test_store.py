@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import gc
+import tracemalloc
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+import visit
 from visit.cache import Store, weight
+from visit.graph.build import build_folded_graph
 
 
 @dataclass
@@ -48,3 +52,17 @@ def test_the_newest_is_kept_however_large():
 def test_views_of_one_tensor_count_once():
     whole = torch.zeros(256)
     assert 1024 <= weight(Record(whole[:10], whole[5:])) < 1100
+
+
+def test_a_graph_weighs_what_it_takes():
+    """What a class looks at is thrown away early where it counts twice: words are the vocabulary's, not the graph's."""
+    model = visit.load_model("visit-mini")
+    acts = visit.capture(model, "The capital of France is the city of")
+    build_folded_graph(model, acts, -1, opened=(3,))  # what is made once
+    gc.collect()
+    tracemalloc.start()
+    graph = build_folded_graph(model, acts, -1, opened=(3,))
+    gc.collect()
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert 0.6 * taken < weight(replace(graph, source=None)) < 1.4 * taken
