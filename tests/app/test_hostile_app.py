@@ -14,7 +14,7 @@ from streamlit.runtime.state import SafeSessionState, SessionState, session_stat
 
 from visit.app import follow, lesson_question, page_files, room_teacher
 from visit.app.recipes import Recipe
-from visit.app.sessions import forget_fields
+from visit.app.sessions import forget_fields, forget_forged
 from visit.errors import VisitError
 from visit.figures import aside
 from visit.figures.svg import chart_svg
@@ -137,5 +137,7 @@ def test_names_of_widgets_that_are_none_are_no_exception(monkeypatch):
     st.session_state["w_prompt"], st.session_state["other"] = "kept from before", 1
     with pytest.raises(KeyError):
         list(st.session_state)
+    forget_forged()
+    assert {"w_prompt", "other"} <= set(st.session_state)
     forget_fields()
     assert "w_prompt" not in st.session_state and st.session_state["other"] == 1

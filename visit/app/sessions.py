@@ -12,6 +12,9 @@ from uuid import uuid4
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.state import session_state_proxy
+from streamlit.runtime.state.common import is_element_id
+from streamlit.runtime.state.session_state import STREAMLIT_INTERNAL_KEY_PREFIX
 
 from visit.app.address import Seat, address_params, parse, query, seat_of
 from visit.app.state import CONTROLS, DEFAULT_PROMPT_B, State, value_of, with_values
@@ -121,6 +124,7 @@ def ensure_entrypoint(page: str) -> None:
 
 def open_page(page: str) -> None:
     """Bring the page's state and the URL together. Call once a run, before any widget."""
+    forget_forged()
     now, params = session(), st.query_params.to_dict()
     moved = now.page not in ("", page)  # a click in the sidebar drops the query: ours goes on
     fresh = now.address is None or (params != now.address and not moved and not _is_late(params))
@@ -143,17 +147,21 @@ def open_page(page: str) -> None:
 
 
 def forget_fields() -> None:
-    """Let every field begin anew with the state's value.
-
-    A browser of its owner's making can send names of widgets that are none, among which Streamlit cannot look: then the
-    fields of the state are all that is known.
-    """
-    try:
-        names = [name for name in st.session_state if str(name).startswith("w_")]
-    except KeyError:
-        names = [f"w_{name}" for name in CONTROLS if f"w_{name}" in st.session_state]
-    for name in names:
+    """Let every field begin anew with the state's value."""
+    for name in [name for name in st.session_state if str(name).startswith("w_")]:
         del st.session_state[name]
+
+
+def forget_forged() -> None:
+    """Let go of what was sent for widgets that there cannot be. Call before any widget is made.
+
+    A browser of its owner's making sends any name; Streamlit cannot list a session with a foreign one in it, and every
+    selection box does.
+    """
+    sent = session_state_proxy.get_session_state()._state._new_widget_state.states
+    for name in list(sent):
+        if not is_element_id(name) and not name.startswith(STREAMLIT_INTERNAL_KEY_PREFIX):
+            del sent[name]
 
 
 def write_url() -> None:
