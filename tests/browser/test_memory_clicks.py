@@ -33,3 +33,16 @@ def test_a_long_prompt_has_pages(page):
     idle(page)
     assert page.locator("[data-testid=stNumberInput] input").input_value() == "2"
     assert page.get_by_text("what is shown makes").inner_text() != shown and page.errors == []
+
+
+def test_a_head_that_is_chosen_leaves_the_picture_open(page):
+    page.goto(f"{page.address}/memory?opened=head-picture")
+    for head in ("L4 H7", "L1 H6"):
+        page.get_by_role("grid").first.wait_for(timeout=60_000)
+        idle(page)
+        page.get_by_role("grid").first.get_by_role("gridcell", name=head).click()
+        page.get_by_text(f"{head} as a picture").wait_for(timeout=60_000)
+        idle(page)
+        picture = page.get_by_test_id("stExpander").filter(has_text=f"{head} as a picture")
+        picture.locator(".frame svg").wait_for(timeout=60_000)
+        assert "opened=head-picture" in page.url

@@ -101,8 +101,7 @@ def unfolding(name: str, label: str, icon: str | None = None) -> Iterator[bool]:
     part is open. Nothing inside is to be computed before `opened` is true.
     """
     key = f"w_opened_{name}"
-    if st.session_state.get(key) != is_opened(name):
-        st.session_state[key] = is_opened(name)
+    st.session_state[key] = is_opened(name)  # always: under a new label it is another expander to Streamlit, and folded
 
     def toggled() -> None:
         set_opened(name, bool(st.session_state[key]))
