@@ -5,8 +5,8 @@
 Every round a session changes its prompt, the looked-at position, a pruning control and the page, and thinks in between.
 Printed: core seconds of every change, of one session alone (with what is measured beside the page; idle or not, the
 processor counts the work alone); seconds until the page is whole, by what was changed; errors; sessions that got
-another's prompt; the server's memory after each round and its peak. `--shared`: all ask the same prompts, as a class
-does.
+another's prompt; the server's memory after each round, its peak, and what it is when all have left. `--shared`: all ask
+the same prompts, as a class does.
 """
 
 from __future__ import annotations
@@ -134,6 +134,8 @@ async def main(options: argparse.Namespace) -> None:
                     at = max(ends)
                     held = [rss for when, rss in note["memory"] if when <= at + 1]
                     print(f"  after round {turn + 1}: {held[-1] / 1e6:,.0f} MB, peak until then {max(held) / 1e6:,.0f}")
+            await asyncio.sleep(20)  # what was being measured when the last one left has ended
+            print(f"  20 s after the last left: {process.memory_info().rss / 1e6:,.0f} MB")
             over.set()
 
 

@@ -26,7 +26,7 @@ from functools import cache
 from typing import Any
 
 ARENAS = 2
-EVERY = 3.0  # seconds
+EVERY = 1.5  # seconds
 LARGE = 8 << 20  # bytes: what is made and freed step by step is smaller, and stays
 STAYS = 12 << 20  # bytes
 _M_ARENA_MAX, _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -8, -3, -1  # of malloc.h

@@ -29,6 +29,7 @@ import streamlit as st
 
 from visit.app.cache import Prompt, kept, turns
 from visit.app.follow import look_again
+from visit.app.heap import trim_heap
 from visit.app.sessions import draw_anew, session
 from visit.app.widgets import plain
 from visit.errors import told_panics
@@ -101,6 +102,7 @@ class Measuring:
             except Exception as problem:  # it is shown where the result would stand
                 self.problem = problem
             finally:
+                trim_heap()  # the runs of a map of effects take a quarter of a gigabyte
                 ONE_AT_A_TIME.release()
             self.ended.set()
 
