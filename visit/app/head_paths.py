@@ -12,19 +12,18 @@ import streamlit as st
 
 from visit.app.cache import kept
 from visit.app.fields import choice, field, listed, segments
-from visit.app.follow import pressed
 from visit.app.grid import grid
 from visit.app.live import say
 from visit.app.prompt_sets import on_model, start_run, watched
 from visit.app.sessions import change, session, state
 from visit.app.set_question import SetQuestion, follow_goto, graph_button, look_in_prompt, shown_in
+from visit.app.set_runs import begin_button
 from visit.app.widgets import READING_AID, downloads, folded, on_row, plain, section, sentences
 from visit.errors import VisitError
-from visit.models.catalog import is_hosted
 from visit.runs.prompts import NOTES_SHOWN
 from visit.text.glossary import explain
 from visit.text.node_id import part_name
-from visit.text.numbers import duration, signed
+from visit.text.numbers import signed
 from visit.text.visible import visible
 
 if TYPE_CHECKING:
@@ -191,17 +190,11 @@ def st_path_seconds(key: Any, _one: PathQuestion) -> float:
 
 
 def _before_paths(one: PathQuestion, run: Callable[[], None]) -> None:
-    """How long the run will take on this machine, and the button that starts it."""
-    seconds, count = st_path_seconds(one.key, one), len(one.lines)
+    count = len(one.lines)
     several = f", {len(one.receivers)} maps" if len(one.receivers) > 1 else ""
     many = f"{count:,} prompt{'s' if count != 1 else ''}{several}"
-    st.markdown(f"**About {duration(seconds)}** for {many} on this machine, if it has nothing else to do.")
-    if is_hosted() and seconds > PATH_SECONDS:
-        st.info(f"This app is hosted for many: a run may take {duration(PATH_SECONDS)}. Take fewer prompts or heads, "
-                "or run VISIT on your own machine.", icon=":material/group:")  # fmt: skip
-        return
-    if pressed("Patch the paths", "run paths", ":material/play_arrow:"):
-        run()
+    seconds = st_path_seconds(one.key, one)
+    begin_button(seconds, many, PATH_SECONDS, "prompts or heads", "Patch the paths", "run paths", run)
 
 
 # ---- what was found --------------------------------------------------------------------------------------------------

@@ -63,13 +63,23 @@ def st_question_seconds(key: Any, _one: SetQuestion) -> float:
 
 
 def _before_question(one: SetQuestion, side: str, run: Callable[[], None]) -> None:
-    """How long the run will take on this machine, and the button that starts it."""
-    seconds, count = st_question_seconds(one.key, one), len(one.asked.lines)
+    count = len(one.asked.lines)
     many = f"{count:,} prompt{'s' if count != 1 else ''}"
+    seconds = st_question_seconds(one.key, one)
+    begin_button(seconds, many, QUESTION_SECONDS, "prompts", "Measure", f"run heads {side}", run, primary=True)
+
+
+def begin_button(
+    seconds: float, many: str, most: float, fewer: str, label: str, key: str, run: Callable[[], None],
+    primary: bool = False,
+) -> None:  # fmt: skip
+    """How long a run of `many` will take on this machine, and the button that starts it.
+
+    `most`: seconds that it may take on a hosted app, and `fewer`: of what to take fewer then.
+    """
     st.markdown(f"**About {duration(seconds)}** for {many} on this machine, if it has nothing else to do.")
-    if is_hosted() and seconds > QUESTION_SECONDS:
-        st.info(f"This app is hosted for many: a run may take {duration(QUESTION_SECONDS)}. Take fewer prompts, or run "
+    if is_hosted() and seconds > most:
+        st.info(f"This app is hosted for many: a run may take {duration(most)}. Take fewer {fewer}, or run "
                 "VISIT on your own machine.", icon=":material/group:")  # fmt: skip
-        return
-    if pressed("Measure", f"run heads {side}", ":material/play_arrow:", primary=True):
+    elif pressed(label, key, ":material/play_arrow:", primary=primary):
         run()
